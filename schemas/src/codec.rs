@@ -1,0 +1,187 @@
+//! Avro single-object encoding: `C3 01`, the schema's CRC-64-AVRO fingerprint, then the datum.
+//!
+//! Called wherever a record enters or leaves a topic. Readers find the writer's schema by fingerprint among the
+//! versions this package knows; a field that an older version lacks takes its serde default.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_avro_fast::Schema;
+use serde_avro_fast::de::read::SliceRead;
+use serde_avro_fast::de::{DeserializerConfig, DeserializerState};
+use serde_avro_fast::ser::SerializerConfig;
+use std::io::BufRead as _;
+use std::sync::OnceLock;
+
+use crate::limits;
+
+const MARKER: [u8; 2] = [0xC3, 0x01];
+const HEADER_BYTES: usize = 10;
+
+/// Why bytes from a topic are not the record they should be. Each becomes the reason of a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The tombstone or empty value where a record is required.
+    #[error("empty value")]
+    Empty,
+    /// Not single-object encoded.
+    #[error("no avro single-object header")]
+    NoHeader,
+    /// The schema is none of those this topic may carry; the fingerprint as in the record, in hex.
+    #[error("unknown schema fingerprint {0}")]
+    UnknownSchema(String),
+    /// The datum does not follow its schema, or is cut off.
+    #[error("malformed {record} datum: {why}")]
+    Malformed {
+        /// Name of the record's schema.
+        record: &'static str,
+        /// What the codec says.
+        why: String,
+    },
+    /// Bytes are left over after the datum.
+    #[error("trailing bytes after the {record} datum")]
+    TrailingBytes {
+        /// Name of the record's schema.
+        record: &'static str,
+    },
+    /// Longer than any record this topic may carry.
+    #[error("{size_bytes} bytes, more than the {limit_bytes} allowed")]
+    TooLarge {
+        /// Length of the value.
+        size_bytes: usize,
+        /// [`limits::RECORD_BYTES_MAX`].
+        limit_bytes: usize,
+    },
+}
+
+/// A record of ours could not be written; means a defect, or a value beyond what Avro can say (a `u64` over `i64::MAX`).
+#[derive(Debug, thiserror::Error)]
+#[error("cannot encode {record}: {why}")]
+pub struct EncodeError {
+    record: &'static str,
+    why: String,
+}
+
+/// A type that has schemas: the current one to write with, and all known ones to read with.
+pub trait Record: Serialize + DeserializeOwned {
+    /// Name of the record in its schema.
+    const NAME: &'static str;
+    /// The codec of this record, parsed once per process.
+    fn codec() -> &'static Codec;
+}
+
+/// Parsed schemas of one record.
+#[derive(Debug)]
+pub struct Codec {
+    current: Schema,
+    older: Vec<Schema>,
+}
+
+impl Codec {
+    fn find(&self, fingerprint: &[u8]) -> Option<&Schema> {
+        std::iter::once(&self.current).chain(&self.older).find(|schema| schema.rabin_fingerprint() == fingerprint)
+    }
+}
+
+/// Parses the schemas of a record; called once, through [`record!`].
+#[expect(clippy::expect_used, reason = "the schemas are part of the program, and a test parses every one")]
+pub(crate) fn parse(cell: &'static OnceLock<Codec>, current: &str, older: &[&str]) -> &'static Codec {
+    cell.get_or_init(|| Codec {
+        current: current.parse().expect("current schema parses"),
+        older: older.iter().map(|text| text.parse().expect("frozen schema parses")).collect(),
+    })
+}
+
+/// Ties a type to its schema file and the frozen older versions.
+macro_rules! record {
+    ($type:ty, $name:literal, $current:literal $(, $older:literal)*) => {
+        impl $crate::codec::Record for $type {
+            const NAME: &'static str = $name;
+            fn codec() -> &'static $crate::codec::Codec {
+                static CODEC: std::sync::OnceLock<$crate::codec::Codec> = std::sync::OnceLock::new();
+                $crate::codec::parse(&CODEC, include_str!(concat!("../", $current)), &[$(include_str!(concat!("../", $older))),*])
+            }
+        }
+    };
+}
+pub(crate) use record;
+
+/// Encodes a record with its current schema.
+///
+/// # Errors
+/// When a value cannot be said in the schema.
+pub fn encode<R: Record>(record: &R) -> Result<Vec<u8>, EncodeError> {
+    let mut config = SerializerConfig::new(&R::codec().current);
+    serde_avro_fast::to_single_object_vec(record, &mut config)
+        .map_err(|error| EncodeError { record: R::NAME, why: error.to_string() })
+}
+
+/// Decodes a value that must be an `R`.
+///
+/// # Errors
+/// Every way in which bytes can fail to be exactly one `R`.
+pub fn decode<R: Record>(value: &[u8]) -> Result<R, DecodeError> {
+    let (fingerprint, datum) = split(value)?;
+    decode_datum(fingerprint, datum).unwrap_or_else(|| Err(unknown(fingerprint)))
+}
+
+/// The fingerprint under which `R` is written now, as it stands in the header.
+#[must_use]
+pub fn fingerprint_of<R: Record>() -> [u8; 8] {
+    *R::codec().current.rabin_fingerprint()
+}
+
+/// Checks length and marker; returns fingerprint and datum.
+pub(crate) fn split(value: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
+    if value.is_empty() {
+        return Err(DecodeError::Empty);
+    }
+    if value.len() > limits::RECORD_BYTES_MAX {
+        return Err(DecodeError::TooLarge { size_bytes: value.len(), limit_bytes: limits::RECORD_BYTES_MAX });
+    }
+    let (header, datum) = value.split_at_checked(HEADER_BYTES).ok_or(DecodeError::NoHeader)?;
+    let fingerprint = header.strip_prefix(&MARKER).ok_or(DecodeError::NoHeader)?;
+    Ok((fingerprint, datum))
+}
+
+pub(crate) fn unknown(fingerprint: &[u8]) -> DecodeError {
+    DecodeError::UnknownSchema(crate::text::hex(fingerprint))
+}
+
+/// `None` when the fingerprint belongs to no version of `R`.
+pub(crate) fn decode_datum<R: Record>(fingerprint: &[u8], datum: &[u8]) -> Option<Result<R, DecodeError>> {
+    let schema = R::codec().find(fingerprint)?;
+    Some(read_one(schema, datum).and_then(|(record, rest)| {
+        if rest.is_empty() { Ok(record) } else { Err(DecodeError::TrailingBytes { record: R::NAME }) }
+    }))
+}
+
+/// Reads one datum with the current schema; returns it and what follows it.
+pub(crate) fn read_current<R: Record>(bytes: &[u8]) -> Result<(R, &[u8]), DecodeError> {
+    read_one(&R::codec().current, bytes)
+}
+
+/// Appends one datum with the current schema, without header.
+pub(crate) fn write_current<R: Record>(record: &R, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let mut config = SerializerConfig::new(&R::codec().current);
+    serde_avro_fast::to_datum(record, &mut *out, &mut config)
+        .map(|_| ())
+        .map_err(|error| EncodeError { record: R::NAME, why: error.to_string() })
+}
+
+/// The current schema of `R`, for container files.
+pub(crate) fn schema<R: Record>() -> &'static Schema {
+    &R::codec().current
+}
+
+fn read_one<'a, R: Record>(schema: &Schema, bytes: &'a [u8]) -> Result<(R, &'a [u8]), DecodeError> {
+    let mut config = DeserializerConfig::new(schema);
+    config.max_seq_size = limits::AVRO_ITEMS_MAX;
+    let mut state = DeserializerState::with_config(SliceRead::new(bytes), config);
+    let record = R::deserialize(state.deserializer())
+        .map_err(|error| DecodeError::Malformed { record: R::NAME, why: error.to_string() })?;
+    let left = state.into_reader().fill_buf().map_or(0, <[u8]>::len);
+    Ok((record, bytes.get(bytes.len() - left..).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! What collectors put on the exec-events topic: execs, container records, losses. Fields are documented in the
+//! `.avsc` files of the same names; the types here mirror them.
+#![expect(missing_docs, reason = "every field is documented in the schema, which a test checks")]
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use crate::codec::{DecodeError, decode_datum, record, split, unknown};
+use crate::ids::{ContainerId, EventId, ImageId, Sha256};
+
+/// One exec. See `exec.avsc`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exec {
+    pub event_id: EventId,
+    pub cluster: String,
+    pub node: String,
+    pub container_id: ContainerId,
+    pub boot_id: String,
+    pub time_ns: i64,
+    pub pid: i32,
+    pub container_pid: i32,
+    pub start_ns: i64,
+    pub exec_count: i64,
+    pub parent_pid: i32,
+    pub parent_start_ns: i64,
+    #[serde(with = "serde_bytes")]
+    pub parent_comm: Vec<u8>,
+    #[serde(with = "serde_bytes")]
+    pub path: Vec<u8>,
+    pub path_truncated: bool,
+    #[serde(with = "serde_bytes")]
+    pub typed_path: Vec<u8>,
+    #[serde(with = "serde_bytes")]
+    pub script: Option<Vec<u8>>,
+    pub args: Vec<serde_bytes::ByteBuf>,
+    pub args_truncated: bool,
+    #[serde(with = "serde_bytes")]
+    pub cwd: Vec<u8>,
+    pub uid: u32,
+    pub gid: u32,
+    pub euid: u32,
+    pub egid: u32,
+    pub container_root_user: bool,
+    pub tty: Option<String>,
+    pub entered_from_outside: bool,
+    pub chrooted: bool,
+    pub namespace: MountNamespace,
+    pub class: FileClass,
+    pub file: FileFacts,
+    pub mount: Option<Mount>,
+    pub hash_state: HashState,
+    pub sha256: Option<Sha256>,
+    pub collector_start: String,
+    pub cpu: i32,
+    pub seq: i64,
+}
+
+impl Exec {
+    /// Path of the file that is judged: the script where there is one, else the executable.
+    #[must_use]
+    pub fn subject_path(&self) -> &[u8] {
+        self.script.as_deref().unwrap_or(&self.path)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MountNamespace {
+    Own,
+    Host,
+    Other,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileClass {
+    Image,
+    New,
+    CopiedUp,
+    RootfsPlain,
+    Volume,
+    Foreign,
+    Memfd,
+    OtherFs,
+    Unknown,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HashState {
+    Hashed,
+    NotNeeded,
+    Changed,
+    Gone,
+    Unreadable,
+    TooLarge,
+    RefusedFs,
+    OverBudget,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileFacts {
+    pub dev: i64,
+    pub ino: i64,
+    pub size_bytes: i64,
+    pub mode: i32,
+    pub nlink: i64,
+    pub mtime_ns: i64,
+    pub ctime_ns: i64,
+    pub fs_magic: i64,
+    pub upper: bool,
+    pub lower_count: i32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    pub point: String,
+    pub fs_type: String,
+    pub source: String,
+    pub read_only: bool,
+}
+
+/// A container as its runtime describes it. See `container_seen.avsc`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerSeen {
+    pub seen_ns: i64,
+    pub node: Node,
+    pub container: Container,
+    pub mounts: Vec<Mount>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    pub cluster: String,
+    pub name: String,
+    pub provider_id: String,
+    pub zone: String,
+    pub project: String,
+    pub location: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    pub id: ContainerId,
+    pub name: String,
+    pub runtime: String,
+    pub image_ref: String,
+    pub image_id: ImageId,
+    pub image_id_source: String,
+    pub pod: Option<Pod>,
+    pub owner: Option<Owner>,
+    pub service_account: String,
+    pub rootfs: String,
+    pub privileged: bool,
+    pub host_namespaces: Vec<String>,
+    pub tty: bool,
+    pub started_ns: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pod {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    pub kind: String,
+    pub name: String,
+}
+
+/// A container is gone. See `container_ended.avsc`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerEnded {
+    pub container_id: ContainerId,
+    pub cluster: String,
+    pub node: String,
+    pub ended_ns: i64,
+}
+
+/// Execs that were not seen or not sent. See `collector_loss.avsc`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectorLoss {
+    pub node: Node,
+    pub collector_start: String,
+    pub from_ns: i64,
+    pub to_ns: i64,
+    pub lost: Option<i64>,
+    pub reason: String,
+}
+
+record!(Exec, "Exec", "exec.avsc");
+record!(ContainerSeen, "ContainerSeen", "container_seen.avsc");
+record!(ContainerEnded, "ContainerEnded", "container_ended.avsc");
+record!(CollectorLoss, "CollectorLoss", "collector_loss.avsc");
+
+/// Everything that may stand on the exec-events topic.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ExecEvent {
+    Exec(Box<Exec>),
+    Seen(Box<ContainerSeen>),
+    Ended(ContainerEnded),
+    Loss(CollectorLoss),
+}
+
+impl ExecEvent {
+    /// Decodes a value of the exec-events topic.
+    ///
+    /// # Errors
+    /// When it is none of the four records, whole and alone.
+    pub fn decode(value: &[u8]) -> Result<Self, DecodeError> {
+        let (fingerprint, datum) = split(value)?;
+        decode_datum(fingerprint, datum)
+            .map(|exec| exec.map(|exec| Self::Exec(Box::new(exec))))
+            .or_else(|| decode_datum(fingerprint, datum).map(|seen| seen.map(|seen| Self::Seen(Box::new(seen)))))
+            .or_else(|| decode_datum(fingerprint, datum).map(|ended| ended.map(Self::Ended)))
+            .or_else(|| decode_datum(fingerprint, datum).map(|loss| loss.map(Self::Loss)))
+            .unwrap_or_else(|| Err(unknown(fingerprint)))
+    }
+}

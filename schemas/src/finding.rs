@@ -1,0 +1,151 @@
+//! A detector's judgement of one exec. Fields are documented in `finding.avsc`.
+#![expect(missing_docs, reason = "every field is documented in the schema, which a test checks")]
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use crate::codec::record;
+use crate::exec_events::{Container, FileClass, HashState, Mount, Node};
+use crate::ids::{EventId, FindingId, Sha256};
+
+/// One revision of a finding. See `finding.avsc`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    pub finding_id: FindingId,
+    pub event_id: EventId,
+    pub detector: String,
+    pub revision: i32,
+    pub state: FindingState,
+    pub category: String,
+    pub severity: Severity,
+    pub confidence: Confidence,
+    pub origin: Origin,
+    pub unresolved: Option<String>,
+    pub techniques: Vec<String>,
+    pub event_time_ns: i64,
+    pub node: Node,
+    pub container: Option<Container>,
+    pub process: Option<Process>,
+    pub subject: Option<Subject>,
+    pub note: String,
+    pub versions: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingState {
+    Active,
+    Retracted,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    Informational,
+    Low,
+    Medium,
+    High,
+    Critical,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confidence {
+    Low,
+    Medium,
+    High,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    Image,
+    Touched,
+    Added,
+    Modified,
+    Relocated,
+    Mounted,
+    Fileless,
+    FilelessShm,
+    Inconsistent,
+    HostNamespace,
+    Unresolved,
+    None,
+}
+
+impl Origin {
+    /// The symbol in the schema, as shown to people and SIEMs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Touched => "touched",
+            Self::Added => "added",
+            Self::Modified => "modified",
+            Self::Relocated => "relocated",
+            Self::Mounted => "mounted",
+            Self::Fileless => "fileless",
+            Self::FilelessShm => "fileless_shm",
+            Self::Inconsistent => "inconsistent",
+            Self::HostNamespace => "host_namespace",
+            Self::Unresolved => "unresolved",
+            Self::None => "none",
+        }
+    }
+}
+
+impl Severity {
+    /// As a person writes it: `Low`.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Informational => "Informational",
+            Self::Low => "Low",
+            Self::Medium => "Medium",
+            Self::High => "High",
+            Self::Critical => "Critical",
+        }
+    }
+}
+
+/// The executed process, printable. See `finding.avsc`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    pub pid: i32,
+    pub container_pid: i32,
+    pub start_ns: i64,
+    pub executable: String,
+    pub typed_path: String,
+    pub args: Vec<String>,
+    pub args_base64: Option<Vec<String>>,
+    pub args_truncated: bool,
+    pub cwd: String,
+    pub uid: u32,
+    pub gid: u32,
+    pub euid: u32,
+    pub container_root_user: bool,
+    pub tty: Option<String>,
+    pub entered_from_outside: bool,
+    pub chrooted: bool,
+    pub parent_pid: i32,
+    pub parent_name: String,
+}
+
+/// The judged file, printable. See `finding.avsc`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    pub path: String,
+    pub path_base64: Option<String>,
+    pub class: FileClass,
+    pub hash_state: HashState,
+    pub sha256: Option<Sha256>,
+    pub size_bytes: i64,
+    pub mode: i32,
+    pub deleted: bool,
+    pub script: bool,
+    pub mount: Option<Mount>,
+    pub image_path: Option<String>,
+    pub image_sha256: Option<Sha256>,
+}
+
+record!(Finding, "Finding", "finding.avsc");

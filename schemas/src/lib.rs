@@ -1,0 +1,29 @@
+//! What travels between the parts of driftline: records, identifiers, topics and their limits.
+//!
+//! Every other package depends on this one, and this one depends on none of them. It is pure: no I/O, no clock.
+//!
+//! What is deliberately absent: Kafka (package `driftline-kafka`), and any decision about what a record means.
+
+mod alert;
+mod codec;
+mod exec_events;
+mod finding;
+mod ids;
+mod images;
+pub mod layer;
+pub mod limits;
+pub mod recording;
+pub mod text;
+pub mod topics;
+
+pub use alert::{Activity, Alert, AlertFinding, Contribution, Step};
+pub use codec::{DecodeError, EncodeError, Record, decode, encode, fingerprint_of};
+pub use exec_events::{
+    CollectorLoss, Container, ContainerEnded, ContainerSeen, Exec, ExecEvent, FileClass, FileFacts, HashState, Mount,
+    MountNamespace, Node, Owner, Pod,
+};
+pub use finding::{Confidence, Finding, FindingState, Origin, Process, Severity, Subject};
+pub use ids::{
+    AlertId, ContainerId, DiffId, EventId, ExecIdentity, FindingId, Fingerprint, IdError, ImageId, Sha256, is_digest,
+};
+pub use images::{Image, ImageEvent, ImageRequest, LayerChunk, LayerEvent, LayerHead, Platform};

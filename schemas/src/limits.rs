@@ -1,0 +1,44 @@
+//! Every maximum that a record must keep, in one place, with where it comes from.
+
+/// Longest value driftline reads from a topic. A producer's default maximum is 1 MiB (librdkafka `message.max.bytes`,
+/// 1,000,000), so nothing driftline writes is longer; anything longer is not ours.
+pub const RECORD_BYTES_MAX: usize = 1_000_000;
+
+/// Most items in one Avro array or map while decoding: an argument vector of one-byte strings at the capture limit.
+pub const AVRO_ITEMS_MAX: usize = 65_536;
+
+/// Longest path the collector reports; the kernel's `PATH_MAX`.
+pub const PATH_BYTES_MAX: usize = 4_096;
+
+/// Longest argument vector the collector reports, all arguments with their terminators. Longer ones are flagged; four
+/// pages hold what a person reads, and keep a record far below [`RECORD_BYTES_MAX`].
+pub const ARGS_BYTES_MAX: usize = 4_096;
+
+/// Most mounts in a container record; kubelet pods have 10 to 30, and a longer table would not fit a Kafka record.
+pub const MOUNTS_MAX: usize = 256;
+
+/// Bytes of a layer manifest in one chunk: with the Avro header and key below the 512 KiB that design allows a value.
+pub const CHUNK_BYTES: usize = 480 * 1024;
+
+/// Most chunks of one layer manifest: 256 × 480 KiB = 120 MiB, a million entries of 120 bytes.
+pub const CHUNKS_MAX: u32 = 256;
+
+/// Most layers of one image: overlayfs mounts at most 500 lower directories (`OVL_MAX_STACK`).
+pub const LAYERS_MAX: usize = 500;
+
+/// Longest original value a dead letter carries whole; longer ones are cut to [`DEAD_LETTER_HEAD_BYTES`].
+pub const DEAD_LETTER_BYTES_MAX: usize = 512 * 1024;
+
+/// What is kept of a value too long for a dead letter, beside its length and SHA-256.
+pub const DEAD_LETTER_HEAD_BYTES: usize = 64 * 1024;
+
+/// Most findings kept in one alert; OCSF consumers page evidences, and 32 with full arguments stay below 256 KiB.
+pub const ALERT_FINDINGS_MAX: usize = 32;
+
+/// Longest alert revision in any format.
+pub const ALERT_BYTES_MAX: usize = 256 * 1024;
+
+const _: () = assert!(CHUNK_BYTES < RECORD_BYTES_MAX && DEAD_LETTER_BYTES_MAX < RECORD_BYTES_MAX);
+const _: () = assert!(ALERT_BYTES_MAX < RECORD_BYTES_MAX);
+// An alert holds ALERT_FINDINGS_MAX findings; each has path, typed path and arguments once. The correlator shortens
+// arguments until the whole fits, see its `bounds` module.

@@ -1,0 +1,261 @@
+//! The one table of topics, and how a key finds its partition.
+//!
+//! `driftline topics create` makes them, every service checks them at start, `docs/architecture.md` shows them.
+
+use crate::limits::{CHUNK_BYTES, RECORD_BYTES_MAX};
+
+/// A topic of driftline. The name on the cluster is `<prefix>.<stem>.v1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Topic {
+    /// Execs, container records and losses from collectors.
+    ExecEvents,
+    /// What is known of images.
+    Images,
+    /// Layer manifests in chunks.
+    ImageLayers,
+    /// Images whose content the enricher needs.
+    ImageRequests,
+    /// Findings.
+    Findings,
+    /// Alerts in Avro.
+    Alerts,
+    /// Alerts as OCSF Detection Findings.
+    AlertsOcsf,
+    /// Records that could not be used, with origin and reason.
+    DeadLetters,
+}
+
+/// What happens to old records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cleanup {
+    /// They are deleted after the retention time.
+    Delete,
+    /// The newest of each key stays.
+    Compact,
+}
+
+/// How many partitions a topic has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Partitions {
+    /// As many as the setting says; work is shared by container.
+    AsConfigured,
+    /// One: small, read whole by everybody.
+    One,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct TopicSpec {
+    /// Which.
+    pub topic: Topic,
+    /// Middle part of the name.
+    pub stem: &'static str,
+    /// What the key is.
+    pub key: &'static str,
+    /// What the value is.
+    pub value: &'static str,
+    /// Cleanup policy.
+    pub cleanup: Cleanup,
+    /// Partition count.
+    pub partitions: Partitions,
+}
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// How long streams are kept; tables keep at least as much history before they compact.
+pub const RETENTION_MS: u64 = 7 * DAY_MS;
+
+/// Every topic.
+pub const TOPICS: [TopicSpec; 8] = [
+    spec(
+        Topic::ExecEvents,
+        "exec-events",
+        "container id (node name for a loss)",
+        "Exec, ContainerSeen, ContainerEnded or CollectorLoss (Avro)",
+        Cleanup::Delete,
+        Partitions::AsConfigured,
+    ),
+    spec(Topic::Images, "images", "image config digest", "Image (Avro)", Cleanup::Compact, Partitions::One),
+    spec(
+        Topic::ImageLayers,
+        "image-layers",
+        "diff_id/source, or manifest digest/chunk",
+        "LayerHead or LayerChunk (Avro)",
+        Cleanup::Compact,
+        Partitions::AsConfigured,
+    ),
+    spec(
+        Topic::ImageRequests,
+        "image-requests",
+        "image config digest",
+        "ImageRequest (Avro)",
+        Cleanup::Delete,
+        Partitions::One,
+    ),
+    spec(
+        Topic::Findings,
+        "findings",
+        "container id (node name for a loss)",
+        "Finding (Avro)",
+        Cleanup::Delete,
+        Partitions::AsConfigured,
+    ),
+    spec(
+        Topic::Alerts,
+        "alerts",
+        "container id (node name for a loss)",
+        "Alert (Avro)",
+        Cleanup::Delete,
+        Partitions::AsConfigured,
+    ),
+    spec(
+        Topic::AlertsOcsf,
+        "alerts.ocsf",
+        "container id (node name for a loss)",
+        "OCSF 1.8.0 Detection Finding (JSON)",
+        Cleanup::Delete,
+        Partitions::AsConfigured,
+    ),
+    spec(
+        Topic::DeadLetters,
+        "dead-letters",
+        "key of the original record",
+        "value of the original record",
+        Cleanup::Delete,
+        Partitions::One,
+    ),
+];
+
+const fn spec(
+    topic: Topic,
+    stem: &'static str,
+    key: &'static str,
+    value: &'static str,
+    cleanup: Cleanup,
+    partitions: Partitions,
+) -> TopicSpec {
+    TopicSpec { topic, stem, key, value, cleanup, partitions }
+}
+
+impl Topic {
+    /// The topic's row.
+    #[must_use]
+    pub fn spec(self) -> &'static TopicSpec {
+        match self {
+            Self::ExecEvents => &TOPICS[0],
+            Self::Images => &TOPICS[1],
+            Self::ImageLayers => &TOPICS[2],
+            Self::ImageRequests => &TOPICS[3],
+            Self::Findings => &TOPICS[4],
+            Self::Alerts => &TOPICS[5],
+            Self::AlertsOcsf => &TOPICS[6],
+            Self::DeadLetters => &TOPICS[7],
+        }
+    }
+
+    /// Name on the cluster.
+    #[must_use]
+    pub fn name(self, prefix: &str) -> String {
+        format!("{prefix}.{}.v1", self.spec().stem)
+    }
+
+    /// The topic with this stem.
+    #[must_use]
+    pub fn from_stem(stem: &str) -> Option<Self> {
+        TOPICS.iter().find(|spec| spec.stem == stem).map(|spec| spec.topic)
+    }
+}
+
+impl TopicSpec {
+    /// Partitions this topic must have when `configured` is the setting.
+    #[must_use]
+    pub fn partition_count(&self, configured: i32) -> i32 {
+        match self.partitions {
+            Partitions::AsConfigured => configured,
+            Partitions::One => 1,
+        }
+    }
+
+    /// Topic settings on a cluster with `replication` copies.
+    #[must_use]
+    pub fn settings(&self, replication: i32) -> Vec<(&'static str, String)> {
+        let mut settings = vec![
+            ("min.insync.replicas", if replication > 1 { "2" } else { "1" }.to_owned()),
+            ("unclean.leader.election.enable", "false".to_owned()),
+        ];
+        match self.cleanup {
+            Cleanup::Delete => {
+                settings.push(("cleanup.policy", "delete".to_owned()));
+                settings.push(("retention.ms", RETENTION_MS.to_string()));
+            }
+            Cleanup::Compact => {
+                settings.push(("cleanup.policy", "compact".to_owned()));
+                settings.push(("min.compaction.lag.ms", RETENTION_MS.to_string()));
+            }
+        }
+        settings
+    }
+}
+
+/// The partition of a key: what Kafka's own clients compute (`murmur2`, positive, modulo), so that a record produced
+/// by any of them stands where driftline looks for it.
+#[must_use]
+pub fn partition_of(key: &[u8], count: i32) -> i32 {
+    let positive = murmur2(key) & 0x7fff_ffff;
+    let count = u32::try_from(count).unwrap_or(1).max(1);
+    i32::try_from(positive % count).unwrap_or(0)
+}
+
+/// Kafka's 32-bit murmur2 with its fixed seed.
+fn murmur2(data: &[u8]) -> u32 {
+    const SEED: u32 = 0x9747_b28c;
+    const M: u32 = 0x5bd1_e995;
+    const R: u32 = 24;
+    // Kafka works on 32-bit lengths; a key is never longer.
+    let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+    let (words, rest) = data.as_chunks::<4>();
+    let mut hash = words.iter().fold(SEED ^ length, |hash, word| {
+        let k = u32::from_le_bytes(*word).wrapping_mul(M);
+        hash.wrapping_mul(M) ^ (k ^ (k >> R)).wrapping_mul(M)
+    });
+    if !rest.is_empty() {
+        for (shift, byte) in [0, 8, 16].iter().zip(rest) {
+            hash ^= u32::from(*byte) << shift;
+        }
+        hash = hash.wrapping_mul(M);
+    }
+    hash ^= hash >> 13;
+    hash = hash.wrapping_mul(M);
+    hash ^ (hash >> 15)
+}
+
+const _: () = assert!(CHUNK_BYTES < RECORD_BYTES_MAX);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn murmur2_agrees_with_the_java_client() {
+        // Values from Apache Kafka's own UtilsTest.testMurmur2.
+        let cases: [(&[u8], i32); 6] = [
+            (b"21", -973_932_308),
+            (b"foobar", -790_332_482),
+            (b"a-little-bit-long-string", -985_981_536),
+            (b"a-little-bit-longer-string", -1_486_304_829),
+            (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+            (b"abc", 479_470_107),
+        ];
+        for (key, expected) in cases {
+            assert_eq!(murmur2(key).cast_signed(), expected, "{}", String::from_utf8_lossy(key));
+        }
+    }
+
+    #[test]
+    fn every_topic_has_its_own_row() {
+        for spec in &TOPICS {
+            assert_eq!(spec.topic.spec().stem, spec.stem);
+            assert_eq!(Topic::from_stem(spec.stem), Some(spec.topic));
+        }
+        assert_eq!(Topic::ExecEvents.name("driftline"), "driftline.exec-events.v1");
+    }
+}
