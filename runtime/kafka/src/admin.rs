@@ -1,0 +1,183 @@
+//! Creates the topics of the one table, and checks that the cluster's are as configured.
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::Metadata;
+use std::time::Duration;
+
+use driftline_schemas::topics::{TOPICS, Topic};
+
+use crate::{ClientSettings, KafkaError};
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Tries, [`RETRY_PAUSE`] apart, for leaders of new partitions: they are elected within a second on a healthy cluster.
+const LEADER_TRIES: usize = 20;
+
+/// What [`create`] found or did for a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicState {
+    /// Name on the cluster.
+    pub name: String,
+    /// Partition count.
+    pub partitions: i32,
+    /// Whether this call made it.
+    pub created: bool,
+}
+
+/// A topic on the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExistingTopic {
+    /// Name.
+    pub name: String,
+    /// Partition count.
+    pub partitions: i32,
+    /// Partitions that have no leader at the moment.
+    pub leaderless: i32,
+}
+
+/// Waits until the cluster answers a metadata request.
+///
+/// # Errors
+/// [`KafkaError::Unreachable`] after `patience`.
+pub async fn wait(settings: &ClientSettings, patience: Duration) -> Result<(), KafkaError> {
+    let tries = (patience.as_millis() / RETRY_PAUSE.as_millis()).max(1);
+    let mut why = String::new();
+    for _ in 0..tries {
+        match metadata(settings.clone(), RETRY_PAUSE).await {
+            Ok(_) => return Ok(()),
+            Err(error) => why = error.to_string(),
+        }
+    }
+    Err(KafkaError::Unreachable { bootstrap: settings.bootstrap.clone(), tried_s: patience.as_secs(), why })
+}
+
+/// Creates what is missing; what is there must have the configured partition count. Calling it twice is harmless.
+///
+/// # Errors
+/// [`KafkaError::PartitionCount`] before anything is created; [`KafkaError::Create`] when the cluster refuses.
+pub async fn create(settings: &ClientSettings, replication: i32) -> Result<Vec<TopicState>, KafkaError> {
+    let existing = metadata(settings.clone(), REQUEST_TIMEOUT).await?;
+    let mut states = Vec::new();
+    for spec in &TOPICS {
+        let name = settings.topic(spec.topic);
+        let partitions = settings.partition_count(spec.topic);
+        let created = match existing.iter().find(|topic| topic.name == name) {
+            Some(topic) => check_count(topic, partitions).map(|()| false)?,
+            None => true,
+        };
+        states.push(TopicState { name, partitions, created });
+    }
+    let client: AdminClient<DefaultClientContext> = settings.config().create()?;
+    for (spec, state) in TOPICS.iter().zip(&mut states) {
+        if state.created {
+            let topic_settings = spec.settings(replication);
+            let topic = topic_settings.iter().fold(
+                NewTopic::new(&state.name, state.partitions, TopicReplication::Fixed(replication)),
+                |topic, (key, value)| topic.set(key, value),
+            );
+            state.created = create_one(&client, topic, &state.name).await?;
+        }
+    }
+    wait_for_leaders(settings).await?;
+    Ok(states)
+}
+
+/// Checks that topics exist with the configured partition counts. Every service does this first.
+///
+/// # Errors
+/// [`KafkaError::NoTopic`], [`KafkaError::PartitionCount`], or the cluster does not answer.
+pub async fn check(settings: &ClientSettings, topics: &[Topic]) -> Result<(), KafkaError> {
+    let existing = metadata(settings.clone(), REQUEST_TIMEOUT).await?;
+    for topic in topics {
+        let name = settings.topic(*topic);
+        let existing =
+            existing.iter().find(|existing| existing.name == name).ok_or_else(|| KafkaError::NoTopic(name.clone()))?;
+        check_count(existing, settings.partition_count(*topic))?;
+    }
+    Ok(())
+}
+
+/// All topics with the settings' prefix, by name.
+///
+/// # Errors
+/// When the cluster does not answer.
+pub async fn list(settings: &ClientSettings) -> Result<Vec<ExistingTopic>, KafkaError> {
+    let prefix = format!("{}.", settings.prefix);
+    let mut topics = metadata(settings.clone(), REQUEST_TIMEOUT).await?;
+    topics.retain(|topic| topic.name.starts_with(&prefix));
+    topics.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(topics)
+}
+
+/// Deletes every topic of the settings' prefix: for tests and demos that made them.
+///
+/// # Errors
+/// When the cluster does not answer.
+pub async fn delete_all(settings: &ClientSettings) -> Result<(), KafkaError> {
+    let names: Vec<String> = list(settings).await?.into_iter().map(|topic| topic.name).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let client: AdminClient<DefaultClientContext> = settings.config().create()?;
+    client.delete_topics(&names, &AdminOptions::new()).await?;
+    Ok(())
+}
+
+fn check_count(topic: &ExistingTopic, configured: i32) -> Result<(), KafkaError> {
+    if topic.partitions == configured {
+        return Ok(());
+    }
+    Err(KafkaError::PartitionCount { topic: topic.name.clone(), actual: topic.partitions, configured })
+}
+
+/// `false` when somebody else created it meanwhile.
+async fn create_one(
+    client: &AdminClient<DefaultClientContext>,
+    topic: NewTopic<'_>,
+    name: &str,
+) -> Result<bool, KafkaError> {
+    let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
+    match client.create_topics([&topic], &options).await?.first() {
+        Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
+        Some(Err((_, code))) => Err(KafkaError::Create { topic: name.to_owned(), why: code.to_string() }),
+        _ => Ok(true),
+    }
+}
+
+/// New topics answer "unknown partition" until their leaders are elected.
+async fn wait_for_leaders(settings: &ClientSettings) -> Result<(), KafkaError> {
+    let mut missing = String::new();
+    for _ in 0..LEADER_TRIES {
+        let existing = metadata(settings.clone(), REQUEST_TIMEOUT).await?;
+        let ready = |name: &str| existing.iter().any(|topic| topic.name == name && topic.leaderless == 0);
+        match TOPICS.iter().map(|spec| settings.topic(spec.topic)).find(|name| !ready(name)) {
+            None => return Ok(()),
+            Some(name) => missing = name,
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+    Err(KafkaError::Create { topic: missing, why: "its partitions have no leader yet".to_owned() })
+}
+
+/// All topics of the cluster. The blocking call runs off the async runtime.
+async fn metadata(settings: ClientSettings, timeout: Duration) -> Result<Vec<ExistingTopic>, KafkaError> {
+    let fetch = move || -> Result<Vec<ExistingTopic>, KafkaError> {
+        let consumer: BaseConsumer = settings.config().create()?;
+        Ok(topics_of(&consumer.fetch_metadata(None, timeout)?))
+    };
+    tokio::task::spawn_blocking(fetch).await.map_err(|error| KafkaError::Client(error.to_string()))?
+}
+
+fn topics_of(metadata: &Metadata) -> Vec<ExistingTopic> {
+    let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    metadata
+        .topics()
+        .iter()
+        .map(|topic| ExistingTopic {
+            name: topic.name().to_owned(),
+            partitions: count(topic.partitions().len()),
+            leaderless: count(topic.partitions().iter().filter(|partition| partition.leader() < 0).count()),
+        })
+        .collect()
+}

@@ -1,0 +1,61 @@
+//! What can go wrong between driftline and Kafka, in words that say what to do.
+
+/// An error of the Kafka client or cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum KafkaError {
+    /// No broker answered within the time allowed.
+    #[error(
+        "no Kafka answers at {bootstrap} (tried for {tried_s} s: {why}); check KAFKA_BOOTSTRAP and that the brokers run"
+    )]
+    Unreachable {
+        /// The brokers asked.
+        bootstrap: String,
+        /// How long it was tried.
+        tried_s: u64,
+        /// Last error of the client.
+        why: String,
+    },
+    /// A topic is not there.
+    #[error("topic {0} does not exist; create the topics with `driftline topics create`")]
+    NoTopic(String),
+    /// A topic has another number of partitions than configured.
+    #[error(
+        "topic {topic} has {actual} partitions, configured are {configured}; set DRIFTLINE_PARTITIONS={actual}, or drain into a new topic: keys would move between partitions"
+    )]
+    PartitionCount {
+        /// Name of the topic.
+        topic: String,
+        /// Count on the cluster.
+        actual: i32,
+        /// Count in the settings.
+        configured: i32,
+    },
+    /// The cluster refused to create a topic.
+    #[error("cannot create topic {topic}: {why}")]
+    Create {
+        /// Name of the topic.
+        topic: String,
+        /// What the broker says.
+        why: String,
+    },
+    /// Records that were queued were not acknowledged in time, or finally refused.
+    #[error("{failed} records were not delivered ({why}); they will be sent again after a restart")]
+    NotDelivered {
+        /// How many.
+        failed: u64,
+        /// Last reason.
+        why: String,
+    },
+    /// The local queue of the producer stayed full.
+    #[error("the producer queue was full for {0} s; Kafka takes records more slowly than they are made")]
+    QueueFull(u64),
+    /// Anything else the client reports.
+    #[error("kafka: {0}")]
+    Client(String),
+}
+
+impl From<rdkafka::error::KafkaError> for KafkaError {
+    fn from(error: rdkafka::error::KafkaError) -> Self {
+        Self::Client(error.to_string())
+    }
+}

@@ -1,0 +1,217 @@
+//! One input topic, shared out among the instances of a service by a consumer group.
+//!
+//! An OS thread polls; batches and rebalances go over one bounded channel in order. Revoked partitions are handed back
+//! only after the service has finished with them: the rebalance waits, bounded, until it says so.
+
+use rdkafka::TopicPartitionList;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::topic_partition_list::Offset;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+use driftline_schemas::topics::Topic;
+
+use crate::reader::is_passing;
+use crate::{ClientSettings, KafkaError, Record};
+
+/// Next offset to read, by partition.
+pub type Offsets = BTreeMap<i32, i64>;
+
+/// Batches waiting in the channel; with [`BATCH_RECORDS`] this bounds what a stopped service holds.
+const CHANNEL_BATCHES: usize = 8;
+const BATCH_RECORDS: usize = 256;
+const POLL: Duration = Duration::from_millis(100);
+/// How long a rebalance waits for the service to finish with revoked partitions; far below the session timeout.
+const REVOKE_WAIT: Duration = Duration::from_secs(10);
+
+/// What a [`GroupReader`] hands over.
+#[derive(Debug)]
+pub enum GroupEvent {
+    /// Records in offset order within each partition.
+    Batch(Vec<Record>),
+    /// These partitions are ours now.
+    Assigned(Vec<i32>),
+    /// These partitions go to another instance. Finish, commit, then drop the sender.
+    Revoked(Vec<i32>, std::sync::mpsc::SyncSender<()>),
+    /// The client failed for good.
+    Failed(KafkaError),
+}
+
+struct Context {
+    topic: String,
+    events: mpsc::Sender<GroupEvent>,
+}
+
+impl ClientContext for Context {}
+
+impl Context {
+    fn partitions(&self, list: &TopicPartitionList) -> Vec<i32> {
+        list.elements_for_topic(&self.topic).iter().map(|element| element.partition()).collect()
+    }
+}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(list) => {
+                let _ = self.events.blocking_send(GroupEvent::Assigned(self.partitions(list)));
+            }
+            Rebalance::Revoke(list) => {
+                let (done, wait) = std::sync::mpsc::sync_channel(1);
+                if self.events.blocking_send(GroupEvent::Revoked(self.partitions(list), done)).is_ok() {
+                    // Either the service says so, or it dropped the sender: both mean it is finished.
+                    let _ = wait.recv_timeout(REVOKE_WAIT);
+                }
+            }
+            Rebalance::Error(error) => tracing::warn!(%error, "rebalance failed"),
+        }
+    }
+}
+
+/// A member of a consumer group on one topic.
+pub struct GroupReader {
+    consumer: Arc<BaseConsumer<Context>>,
+    events: mpsc::Receiver<GroupEvent>,
+    topic: String,
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for GroupReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GroupReader").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+impl GroupReader {
+    /// Joins `group`. With an `instance` name membership is static: a quick restart does not move partitions.
+    ///
+    /// # Errors
+    /// When the client refuses its settings.
+    pub fn start(
+        settings: &ClientSettings,
+        topic: Topic,
+        group: &str,
+        instance: Option<&str>,
+    ) -> Result<Self, KafkaError> {
+        let name = settings.topic(topic);
+        let (sender, events) = mpsc::channel(CHANNEL_BATCHES);
+        let mut config = settings.reader_config();
+        config
+            .set("group.id", group)
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", "15000")
+            .set("heartbeat.interval.ms", "2000");
+        if let Some(instance) = instance {
+            config.set("group.instance.id", instance);
+        }
+        let context = Context { topic: name.clone(), events: sender.clone() };
+        let consumer: Arc<BaseConsumer<Context>> = Arc::new(config.create_with_context(context)?);
+        consumer.subscribe(&[&name])?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let polling = Polling { consumer: Arc::clone(&consumer), topic, sender, stop: Arc::clone(&stop) };
+        let thread = std::thread::Builder::new()
+            .name("kafka-group".into())
+            .spawn(move || polling.run())
+            .map_err(|error| KafkaError::Client(error.to_string()))?;
+        Ok(Self { consumer, events, topic: name, stop, thread: Some(thread) })
+    }
+
+    /// The next event; `None` after [`GroupEvent::Failed`]. Safe to drop and call again.
+    pub async fn next(&mut self) -> Option<GroupEvent> {
+        self.events.recv().await
+    }
+
+    /// Commits the next offset to read of each partition and waits for the broker.
+    ///
+    /// # Errors
+    /// When the group moved on without us or the coordinator does not answer.
+    pub async fn commit(&self, offsets: Offsets) -> Result<(), KafkaError> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in offsets {
+            list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
+        }
+        let consumer = Arc::clone(&self.consumer);
+        tokio::task::spawn_blocking(move || consumer.commit(&list, CommitMode::Sync))
+            .await
+            .map_err(|error| KafkaError::Client(error.to_string()))?
+            .map_err(KafkaError::from)
+    }
+
+    /// Leaves the group and waits for the polling thread, off the async runtime because closing blocks.
+    pub async fn close(mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.events.close();
+        // Drain, so that a polling thread blocked on the full channel sees that it is closed.
+        while self.events.recv().await.is_some() {}
+        let thread = self.thread.take();
+        let closing = tokio::task::spawn_blocking(move || {
+            if let Some(thread) = thread {
+                let _ = thread.join();
+            }
+            drop(self);
+        });
+        let _ = tokio::time::timeout(REVOKE_WAIT, closing).await;
+    }
+}
+
+struct Polling {
+    consumer: Arc<BaseConsumer<Context>>,
+    topic: Topic,
+    sender: mpsc::Sender<GroupEvent>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Polling {
+    fn run(self) {
+        while !self.stop.load(Ordering::Acquire) {
+            match self.consumer.poll(POLL) {
+                None => {}
+                Some(Ok(first)) => {
+                    let mut batch = vec![Record::new(self.topic, &first)];
+                    drop(first);
+                    let failed = self.fill(&mut batch);
+                    if self.sender.blocking_send(GroupEvent::Batch(batch)).is_err() || self.fails(failed) {
+                        return;
+                    }
+                }
+                Some(Err(error)) => {
+                    let ended = self.fails(Some(error));
+                    if ended {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes what is there without waiting.
+    fn fill(&self, batch: &mut Vec<Record>) -> Option<rdkafka::error::KafkaError> {
+        while batch.len() < BATCH_RECORDS {
+            match self.consumer.poll(Duration::ZERO) {
+                Some(Ok(message)) => batch.push(Record::new(self.topic, &message)),
+                Some(Err(error)) => return Some(error),
+                None => return None,
+            }
+        }
+        None
+    }
+
+    /// Whether an error ends the reading; a passing one is logged.
+    fn fails(&self, error: Option<rdkafka::error::KafkaError>) -> bool {
+        let Some(error) = error else { return false };
+        if is_passing(&error) {
+            tracing::warn!(%error, "kafka consumer goes on after an error");
+            return false;
+        }
+        let _ = self.sender.blocking_send(GroupEvent::Failed(error.into()));
+        true
+    }
+}

@@ -1,0 +1,23 @@
+//! The only package that names the Kafka client, so that its habits are written down once.
+//!
+//! * [`Producer`]: sends to the partition the key demands, and can say when everything sent is acknowledged.
+//! * [`GroupReader`]: one input topic shared by a consumer group; hands over batches and rebalances, commits by hand.
+//! * [`TopicReader`]: whole topics assigned by hand from their beginning; says when it has caught up.
+//! * [`admin`]: creates and checks the topics of the one table.
+//!
+//! What is deliberately absent: decoding of values, and any decision about them.
+
+pub mod admin;
+mod error;
+mod group;
+mod producer;
+mod reader;
+mod record;
+mod settings;
+
+pub use error::KafkaError;
+pub use group::{GroupEvent, GroupReader, Offsets};
+pub use producer::Producer;
+pub use reader::{ReadFrom, ReaderEvent, TopicReader};
+pub use record::Record;
+pub use settings::ClientSettings;

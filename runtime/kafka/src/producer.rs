@@ -1,0 +1,217 @@
+//! Sends records to the partition their key demands and knows when all of them are acknowledged.
+//!
+//! Called by the service loop, the collector, the indexer and the command line. Delivery reports are counted, not
+//! kept: what matters to callers is "everything up to now is safe" ([`Producer::settled`]) and "something failed".
+
+use rdkafka::ClientContext;
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+use driftline_schemas::topics::{Topic, partition_of};
+
+use crate::{ClientSettings, KafkaError};
+
+/// Longest wait for room in the local queue: twice what a broker's restart takes.
+const QUEUE_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Pause between attempts while the local queue is full.
+const QUEUE_RETRY: Duration = Duration::from_millis(5);
+/// Longest wait for acknowledgements; above `delivery.timeout.ms`, so that the client's own verdict comes first.
+const SETTLE_MAX: Duration = Duration::from_secs(35);
+
+#[derive(Default)]
+struct Reports {
+    acknowledged: AtomicU64,
+    failed: AtomicU64,
+    last_failure: Mutex<String>,
+    changed: Notify,
+}
+
+struct Context(Arc<Reports>);
+
+impl ClientContext for Context {}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        match result {
+            Ok(_) => self.0.acknowledged.fetch_add(1, Ordering::AcqRel),
+            Err((error, _)) => {
+                *self.0.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
+                self.0.failed.fetch_add(1, Ordering::AcqRel)
+            }
+        };
+        self.0.changed.notify_waiters();
+    }
+}
+
+/// A producer whose own thread takes the delivery reports.
+#[derive(Clone)]
+pub struct Producer {
+    inner: Arc<ThreadedProducer<Context>>,
+    reports: Arc<Reports>,
+    queued: Arc<AtomicU64>,
+    settings: ClientSettings,
+}
+
+impl std::fmt::Debug for Producer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Producer").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Producer {
+    /// Makes a producer; does not yet connect.
+    ///
+    /// # Errors
+    /// When the client refuses its settings.
+    pub fn new(settings: &ClientSettings) -> Result<Self, KafkaError> {
+        let reports = Arc::new(Reports::default());
+        let mut config = settings.config();
+        config
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("compression.type", "lz4")
+            .set("linger.ms", "5")
+            .set("batch.size", "1000000")
+            .set("message.timeout.ms", "30000")
+            .set("queue.buffering.max.kbytes", "65536");
+        let inner = config.create_with_context(Context(Arc::clone(&reports)))?;
+        Ok(Self { inner: Arc::new(inner), reports, queued: Arc::default(), settings: settings.clone() })
+    }
+
+    /// Cluster and topic settings this producer was made with.
+    #[must_use]
+    pub fn settings(&self) -> &ClientSettings {
+        &self.settings
+    }
+
+    /// Queues a record for the partition of its key; waits, bounded, while the local queue is full.
+    ///
+    /// # Errors
+    /// [`KafkaError::QueueFull`] when there was no room for 30 s; [`KafkaError::Client`] when the record is refused.
+    pub async fn send(
+        &self,
+        topic: Topic,
+        key: &[u8],
+        value: &[u8],
+        headers: &[(&str, &[u8])],
+    ) -> Result<(), KafkaError> {
+        let partition = partition_of(key, self.settings.partition_count(topic));
+        self.send_to(topic, partition, key, Some(value), headers).await
+    }
+
+    /// As [`Self::send`], to a partition that another key decides, or with no value (a tombstone).
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn send_to(
+        &self,
+        topic: Topic,
+        partition: i32,
+        key: &[u8],
+        value: Option<&[u8]>,
+        headers: &[(&str, &[u8])],
+    ) -> Result<(), KafkaError> {
+        let name = self.settings.topic(topic);
+        let retries = QUEUE_WAIT_MAX.as_millis() / QUEUE_RETRY.as_millis();
+        for _ in 0..retries {
+            if self.try_send(&name, partition, key, value, headers)? {
+                return Ok(());
+            }
+            tokio::time::sleep(QUEUE_RETRY).await;
+        }
+        Err(KafkaError::QueueFull(QUEUE_WAIT_MAX.as_secs()))
+    }
+
+    /// Queues without waiting; `false` when the local queue is full.
+    ///
+    /// # Errors
+    /// When the record is refused for good.
+    fn try_send(
+        &self,
+        name: &str,
+        partition: i32,
+        key: &[u8],
+        value: Option<&[u8]>,
+        headers: &[(&str, &[u8])],
+    ) -> Result<bool, KafkaError> {
+        let mut record = BaseRecord::<[u8], [u8]>::to(name).key(key).partition(partition);
+        if let Some(value) = value {
+            record = record.payload(value);
+        }
+        if !headers.is_empty() {
+            record = record.headers(
+                headers
+                    .iter()
+                    .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(*value) })),
+            );
+        }
+        // Counted first: a report may come before `send` returns.
+        self.queued.fetch_add(1, Ordering::AcqRel);
+        match self.inner.send(record) {
+            Ok(()) => Ok(true),
+            Err((error, _)) => {
+                self.queued.fetch_sub(1, Ordering::AcqRel);
+                match error {
+                    ClientError::MessageProduction(RDKafkaErrorCode::QueueFull) => Ok(false),
+                    error => Err(error.into()),
+                }
+            }
+        }
+    }
+
+    /// Waits until every record queued so far is acknowledged.
+    ///
+    /// # Errors
+    /// [`KafkaError::NotDelivered`] when some were refused since the last call, or not acknowledged within 35 s.
+    pub async fn settled(&self) -> Result<(), KafkaError> {
+        let waited = tokio::time::timeout(SETTLE_MAX, self.all_reported()).await;
+        let failed = self.reports.failed.swap(0, Ordering::AcqRel);
+        self.queued.fetch_sub(failed, Ordering::AcqRel);
+        let open = self.in_flight();
+        if failed == 0 && waited.is_ok() {
+            return Ok(());
+        }
+        let why = self.reports.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let why = if why.is_empty() { format!("no answer for {} s", SETTLE_MAX.as_secs()) } else { why };
+        Err(KafkaError::NotDelivered { failed: failed + open, why })
+    }
+
+    async fn all_reported(&self) {
+        loop {
+            let changed = self.reports.changed.notified();
+            if self.in_flight() == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Records queued but not yet reported on.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        let reported = self.reports.acknowledged.load(Ordering::Acquire) + self.reports.failed.load(Ordering::Acquire);
+        self.queued.load(Ordering::Acquire).saturating_sub(reported)
+    }
+
+    /// Records acknowledged since the start.
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 {
+        self.reports.acknowledged.load(Ordering::Acquire)
+    }
+
+    /// Asks the cluster for the topic's metadata; proves that it answers.
+    ///
+    /// # Errors
+    /// When it does not within `timeout`.
+    pub fn ping(&self, timeout: Duration) -> Result<(), KafkaError> {
+        self.inner.client().fetch_metadata(None, timeout)?;
+        Ok(())
+    }
+}

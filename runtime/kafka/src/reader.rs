@@ -1,0 +1,184 @@
+//! Whole topics, assigned by hand from their beginning or end: tables, and everything that reads without a group.
+//!
+//! An OS thread polls and hands records over a bounded channel, so a slow receiver slows the fetching.
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::Message as _;
+use rdkafka::topic_partition_list::Offset;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+use driftline_schemas::topics::Topic;
+
+use crate::{ClientSettings, KafkaError, Record};
+
+/// Records waiting in the channel: enough to keep the receiver busy, little enough to bound memory.
+const CHANNEL_RECORDS: usize = 256;
+const POLL: Duration = Duration::from_millis(100);
+const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where reading begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// The oldest record.
+    Beginning,
+    /// Only what comes from now on.
+    End,
+}
+
+/// What a [`TopicReader`] hands over.
+#[derive(Debug)]
+pub enum ReaderEvent {
+    /// The next record of some partition.
+    Record(Record),
+    /// Everything that stood in the topics when reading began has been handed over. Comes once.
+    CaughtUp,
+    /// The client failed for good.
+    Failed(KafkaError),
+}
+
+/// Reads all partitions of some topics without a group.
+#[derive(Debug)]
+pub struct TopicReader {
+    events: mpsc::Receiver<ReaderEvent>,
+    stop: Arc<AtomicBool>,
+}
+
+impl TopicReader {
+    /// Begins to read.
+    ///
+    /// # Errors
+    /// When the client refuses its settings, or the cluster does not say how long the topics are.
+    pub fn start(settings: &ClientSettings, topics: &[Topic], from: ReadFrom) -> Result<Self, KafkaError> {
+        let consumer: BaseConsumer =
+            settings.reader_config().set("group.id", format!("{}-reader", settings.client_id)).create()?;
+        let mut assignment = TopicPartitionList::new();
+        let mut ends = BTreeMap::new();
+        for topic in topics {
+            let name = settings.topic(*topic);
+            for partition in 0..settings.partition_count(*topic) {
+                let (low, high) = consumer.fetch_watermarks(&name, partition, METADATA_TIMEOUT)?;
+                let begin = if from == ReadFrom::Beginning { low } else { high };
+                assignment.add_partition_offset(&name, partition, Offset::Offset(begin))?;
+                if begin < high {
+                    ends.insert((name.clone(), partition), high);
+                }
+            }
+        }
+        consumer.assign(&assignment)?;
+        let names = topics.iter().map(|topic| (settings.topic(*topic), *topic)).collect();
+        let (sender, events) = mpsc::channel(CHANNEL_RECORDS);
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = Polling { consumer, names, ends, sender, stop: Arc::clone(&stop) };
+        std::thread::Builder::new()
+            .name("kafka-reader".into())
+            .spawn(move || thread.run())
+            .map_err(|error| KafkaError::Client(error.to_string()))?;
+        Ok(Self { events, stop })
+    }
+
+    /// The next event; `None` after [`ReaderEvent::Failed`]. Safe to drop and call again.
+    pub async fn next(&mut self) -> Option<ReaderEvent> {
+        self.events.recv().await
+    }
+}
+
+impl Drop for TopicReader {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+    }
+}
+
+struct Polling {
+    consumer: BaseConsumer,
+    names: BTreeMap<String, Topic>,
+    /// High watermark at the start of every partition that has not reached it.
+    ends: BTreeMap<(String, i32), i64>,
+    sender: mpsc::Sender<ReaderEvent>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Polling {
+    fn run(mut self) {
+        let mut caught_up = false;
+        while !self.stop.load(Ordering::Acquire) {
+            if !caught_up && self.ends.is_empty() {
+                caught_up = true;
+                if self.sender.blocking_send(ReaderEvent::CaughtUp).is_err() {
+                    return;
+                }
+            }
+            if self.poll_once().is_err() {
+                return;
+            }
+        }
+    }
+
+    /// One poll; an error when the receiver is gone or the client failed.
+    fn poll_once(&mut self) -> Result<(), ()> {
+        match self.consumer.poll(POLL) {
+            Some(Ok(message)) => {
+                let Some(topic) = self.names.get(message.topic()) else { return Ok(()) };
+                let record = Record::new(*topic, &message);
+                drop(message);
+                let sent = self.sender.blocking_send(ReaderEvent::Record(record)).map_err(drop);
+                self.note_positions();
+                sent
+            }
+            None => {
+                self.note_positions();
+                Ok(())
+            }
+            Some(Err(error)) if is_passing(&error) => {
+                tracing::warn!(%error, "kafka reader goes on after an error");
+                Ok(())
+            }
+            Some(Err(error)) => {
+                let _ = self.sender.blocking_send(ReaderEvent::Failed(error.into()));
+                Err(())
+            }
+        }
+    }
+
+    /// Drops partitions whose position passed their mark. The position, not the last record, counts: the end of a
+    /// partition may be a transaction marker, or compacted away.
+    fn note_positions(&mut self) {
+        if self.ends.is_empty() {
+            return;
+        }
+        let Ok(positions) = self.consumer.position() else { return };
+        for element in positions.elements() {
+            let key = (element.topic().to_owned(), element.partition());
+            if let (Some(end), Offset::Offset(position)) = (self.ends.get(&key), element.offset())
+                && position >= *end
+            {
+                self.ends.remove(&key);
+            }
+        }
+    }
+}
+
+/// Errors after which the client goes on by itself.
+pub(crate) fn is_passing(error: &rdkafka::error::KafkaError) -> bool {
+    use rdkafka::error::RDKafkaErrorCode as Code;
+    error.rdkafka_error_code().is_some_and(|code| {
+        matches!(
+            code,
+            Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::Resolve
+                | Code::OperationTimedOut
+                | Code::NotCoordinator
+                | Code::CoordinatorLoadInProgress
+                | Code::CoordinatorNotAvailable
+                | Code::RebalanceInProgress
+                | Code::NetworkException
+                | Code::LeaderNotAvailable
+                | Code::NotLeaderForPartition
+        )
+    })
+}

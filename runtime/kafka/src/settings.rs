@@ -1,0 +1,59 @@
+//! What every client needs to know of the cluster.
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+
+use driftline_schemas::topics::Topic;
+
+/// Cluster, topic prefix and partition count: the same for every part of one driftline.
+#[derive(Debug, Clone)]
+pub struct ClientSettings {
+    /// `host:port[,host:port]` of some brokers.
+    pub bootstrap: String,
+    /// First part of every topic's name.
+    pub prefix: String,
+    /// Partitions of the topics that are shared out by container.
+    pub partitions: i32,
+    /// Name under which brokers log this client.
+    pub client_id: String,
+}
+
+impl ClientSettings {
+    /// Name of a topic on the cluster.
+    #[must_use]
+    pub fn topic(&self, topic: Topic) -> String {
+        topic.name(&self.prefix)
+    }
+
+    /// How many partitions a topic has.
+    #[must_use]
+    pub fn partition_count(&self, topic: Topic) -> i32 {
+        topic.spec().partition_count(self.partitions)
+    }
+
+    pub(crate) fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("client.id", &self.client_id)
+            .set("broker.address.family", "any")
+            .set("reconnect.backoff.max.ms", "2000")
+            .set("topic.metadata.refresh.interval.ms", "60000")
+            .set_log_level(RDKafkaLogLevel::Warning);
+        config
+    }
+
+    /// Settings of everything that reads.
+    pub(crate) fn reader_config(&self) -> ClientConfig {
+        let mut config = self.config();
+        config
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("isolation.level", "read_committed")
+            // 16 MiB fetched ahead bounds memory and keeps a busy service supplied for a second.
+            .set("queued.max.messages.kbytes", "16384")
+            .set("fetch.wait.max.ms", "50");
+        config
+    }
+}
