@@ -1,0 +1,133 @@
+//! From an exec and its verdict to the record analysts read: attacker-chosen bytes become printable here, once.
+
+use std::collections::BTreeMap;
+
+use driftline_schemas::text::{base64, printable};
+use driftline_schemas::{
+    CollectorLoss, Confidence, ContainerSeen, EventId, Exec, Finding, FindingId, FindingState, Node, Origin, Process,
+    Severity, Subject,
+};
+
+use crate::verdict::{Report, Verdict};
+
+/// Name of the detector that judges files against images.
+pub(crate) const DRIFT: &str = "drift";
+/// Name of the detector that reports what collectors could not see.
+const LOSS: &str = "loss";
+/// Category of a loss.
+const LOSS_CATEGORY: &str = "Collector Lost Events";
+
+/// Which revision of a finding to write, and whether it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Revision {
+    pub(crate) number: i32,
+    pub(crate) state: FindingState,
+}
+
+/// The drift finding of an exec.
+pub(crate) fn drift(
+    exec: &Exec,
+    seen: Option<&ContainerSeen>,
+    verdict: &Verdict,
+    report: Report,
+    revision: Revision,
+    versions: &BTreeMap<String, String>,
+) -> Finding {
+    let known = seen.map(|seen| (seen.node.clone(), seen.container.clone()));
+    let (node, container) = known.unwrap_or_else(|| unknown_container(exec));
+    Finding {
+        finding_id: FindingId::of(&exec.event_id, DRIFT),
+        event_id: exec.event_id.clone(),
+        detector: DRIFT.to_owned(),
+        revision: revision.number,
+        state: revision.state,
+        category: report.category.to_owned(),
+        severity: report.severity,
+        confidence: verdict.confidence,
+        origin: verdict.origin,
+        unresolved: verdict.unresolved.clone(),
+        techniques: report.techniques.iter().map(|id| (*id).to_owned()).collect(),
+        event_time_ns: exec.time_ns,
+        node,
+        container: Some(container),
+        process: Some(process(exec)),
+        subject: Some(subject(exec, verdict)),
+        note: verdict.note.clone(),
+        versions: versions.clone(),
+    }
+}
+
+/// The finding that says what a node could not see.
+pub(crate) fn loss(loss: &CollectorLoss, versions: &BTreeMap<String, String>) -> Finding {
+    let event_id = EventId::of_loss(&loss.node.cluster, &loss.node.name, &loss.collector_start, loss.from_ns);
+    let count = loss.lost.map_or_else(|| "an unknown number of execs".to_owned(), |lost| format!("{lost} execs"));
+    Finding {
+        finding_id: FindingId::of(&event_id, LOSS),
+        event_id,
+        detector: LOSS.to_owned(),
+        revision: 1,
+        state: FindingState::Active,
+        category: LOSS_CATEGORY.to_owned(),
+        severity: Severity::Low,
+        confidence: Confidence::High,
+        origin: Origin::None,
+        unresolved: None,
+        techniques: Vec::new(),
+        event_time_ns: loss.to_ns,
+        node: loss.node.clone(),
+        container: None,
+        process: None,
+        subject: None,
+        note: format!("the collector could not report {count} ({})", printable(loss.reason.as_bytes()).text),
+        versions: versions.clone(),
+    }
+}
+
+fn unknown_container(exec: &Exec) -> (Node, driftline_schemas::Container) {
+    let node = Node { cluster: exec.cluster.clone(), name: exec.node.clone(), ..Node::default() };
+    let container = driftline_schemas::Container { id: exec.container_id.clone(), ..Default::default() };
+    (node, container)
+}
+
+fn process(exec: &Exec) -> Process {
+    let shown: Vec<_> = exec.args.iter().map(|arg| printable(arg)).collect();
+    let odd = shown.iter().any(|arg| arg.base64.is_some());
+    Process {
+        pid: exec.pid,
+        container_pid: exec.container_pid,
+        start_ns: exec.start_ns,
+        executable: printable(&exec.path).text,
+        typed_path: printable(&exec.typed_path).text,
+        args: shown.into_iter().map(|arg| arg.text).collect(),
+        args_base64: odd.then(|| exec.args.iter().map(|arg| base64(arg)).collect()),
+        args_truncated: exec.args_truncated,
+        cwd: printable(&exec.cwd).text,
+        uid: exec.uid,
+        gid: exec.gid,
+        euid: exec.euid,
+        container_root_user: exec.container_root_user,
+        tty: exec.tty.clone(),
+        entered_from_outside: exec.entered_from_outside,
+        chrooted: exec.chrooted,
+        parent_pid: exec.parent_pid,
+        parent_name: printable(&exec.parent_comm).text,
+    }
+}
+
+fn subject(exec: &Exec, verdict: &Verdict) -> Subject {
+    let path = printable(exec.subject_path());
+    Subject {
+        path: path.text,
+        path_base64: path.base64,
+        class: exec.class,
+        hash_state: exec.hash_state,
+        sha256: exec.sha256,
+        size_bytes: exec.file.size_bytes,
+        mode: exec.file.mode,
+        deleted: exec.file.nlink == 0,
+        script: exec.script.is_some(),
+        mount: exec.mount.clone(),
+        image_path: verdict.image_path.as_deref().map(|path| printable(path).text),
+        image_sha256: verdict.image_sha256,
+    }
+}

@@ -1,0 +1,261 @@
+//! Merges layers into an [`ImageIndex`], lowest first, as overlayfs shows the directories that a runtime makes of them.
+//!
+//! State is a sorted map of everything that is not a directory. It keeps one invariant: no path in it has another path
+//! of it as ancestor, so every path in it is a real path.
+//!
+//! Order within a layer: hard links are looked up, whiteouts and opaque marks take effect on what is below, entries
+//! come, hard links come. A directory that exists only because something lies in it replaces a lower symlink of that
+//! name: a runtime unpacks each layer into a directory of its own, where that symlink is not.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
+use driftline_schemas::limits::{LAYERS_MAX, PATH_BYTES_MAX};
+
+use super::resolve::{Last, parent, real_path};
+use super::{FileSlot, ImageIndex, LinkSlot};
+
+/// Most hard links followed in one layer; indexers write links to files, so one is what occurs.
+const HARD_LINKS_MAX: usize = 8;
+
+/// Most hard links of an image that have to be walked through symlinks of lower layers. No known builder makes any; a
+/// walk can take a millisecond, so this bounds what a hostile manifest costs to seconds.
+const WALKS_MAX: usize = 4_096;
+
+/// Why layers cannot be merged: manifests are input, and may say anything.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MergeError {
+    /// More layers than an overlay can have.
+    #[error("{0} layers, at most {LAYERS_MAX} can be mounted")]
+    Layers(usize),
+    /// A path that is not absolute and normalised, or longer than the kernel allows.
+    #[error("layer {layer} has a path that is not absolute and normalised")]
+    Path {
+        /// Number of the layer, 0 is the lowest.
+        layer: u16,
+    },
+    /// A file without digest, or a link without target.
+    #[error("layer {layer} has a file without digest or a link without target")]
+    Incomplete {
+        /// Number of the layer, 0 is the lowest.
+        layer: u16,
+    },
+    /// More than [`WALKS_MAX`].
+    #[error("more than {WALKS_MAX} hard links go through symlinks of lower layers")]
+    Walks,
+    /// More than 4 GiB of paths, or a symlink target that no kernel would follow.
+    #[error("the paths of the image are too long together")]
+    TooLarge,
+}
+
+/// Merges the layers of an image, lowest first.
+///
+/// # Errors
+/// When a manifest holds what no indexer writes, or the whole is too large.
+pub fn merge(layers: &[Arc<LayerManifest>]) -> Result<ImageIndex, MergeError> {
+    if layers.len() > LAYERS_MAX {
+        return Err(MergeError::Layers(layers.len()));
+    }
+    let mut merged = Merged::default();
+    for (number, layer) in (0..).zip(layers) {
+        merged.add(number, layer)?;
+    }
+    index(&merged.nodes)
+}
+
+/// What a path is, when it is not a directory.
+#[derive(Debug, Clone, Copy)]
+enum Node<'a> {
+    File { sha256: [u8; 32], size_bytes: u64, mode: u16, layer: u16 },
+    Link(&'a [u8]),
+}
+
+#[derive(Debug, Default)]
+struct Merged<'a> {
+    nodes: BTreeMap<&'a [u8], Node<'a>>,
+    walks: usize,
+}
+
+impl<'a> Merged<'a> {
+    fn add(&mut self, layer: u16, manifest: &'a LayerManifest) -> Result<(), MergeError> {
+        let entries = manifest.entries();
+        if !entries.iter().all(|entry| is_normal(&entry.path)) {
+            return Err(MergeError::Path { layer });
+        }
+        let mut hard_links = Vec::new();
+        for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Hardlink) {
+            let target = entry.target.as_deref().ok_or(MergeError::Incomplete { layer })?;
+            hard_links.push((entry, self.linked(layer, entries, target)?));
+        }
+        let mut directories = Directories::default();
+        for entry in entries.iter().filter(|entry| is_mark(entry.kind)) {
+            self.make_parents(&mut directories, &entry.path);
+            self.nodes.remove(entry.path.as_slice());
+            self.remove_below(&entry.path);
+        }
+        let mut directories = Directories::default();
+        for entry in entries.iter().filter(|entry| !is_mark(entry.kind) && entry.kind != EntryKind::Hardlink) {
+            self.make_parents(&mut directories, &entry.path);
+            self.put(&entry.path, entry.kind, node(layer, entry)?);
+        }
+        let mut directories = Directories::default();
+        for (entry, target) in hard_links {
+            self.make_parents(&mut directories, &entry.path);
+            self.put(&entry.path, entry.kind, target.map(|node| node.under(layer, entry.mode)));
+        }
+        Ok(())
+    }
+
+    /// Replaces what is at `path`; a directory keeps what is below it.
+    fn put(&mut self, path: &'a [u8], kind: EntryKind, node: Option<Node<'a>>) {
+        let before = match node {
+            Some(node) => self.nodes.insert(path, node),
+            None => self.nodes.remove(path),
+        };
+        if before.is_none() && kind != EntryKind::Directory {
+            self.remove_below(path);
+        }
+    }
+
+    /// What a hard link to `target` names: in its own layer, else in the layers below, whiteouts not yet applied.
+    fn linked(&mut self, layer: u16, own: &'a [LayerEntry], target: &'a [u8]) -> Result<Option<Node<'a>>, MergeError> {
+        let mut target = target;
+        for _ in 0..HARD_LINKS_MAX {
+            match find(own, target) {
+                Some(entry) if entry.kind == EntryKind::Hardlink => {
+                    target = entry.target.as_deref().ok_or(MergeError::Incomplete { layer })?;
+                }
+                Some(entry) => return node(layer, entry),
+                None => return self.lower(target),
+            }
+        }
+        Ok(None)
+    }
+
+    fn lower(&mut self, path: &[u8]) -> Result<Option<Node<'a>>, MergeError> {
+        if let Some(node) = self.nodes.get(path) {
+            return Ok(Some(*node));
+        }
+        self.walks += 1;
+        if self.walks > WALKS_MAX {
+            return Err(MergeError::Walks);
+        }
+        let link = |at: &[u8]| match self.nodes.get(at) {
+            Some(Node::Link(target)) => Some(*target),
+            _ => None,
+        };
+        Ok(real_path(path, Last::Kept, link).and_then(|real| self.nodes.get(real.as_slice()).copied()))
+    }
+
+    /// Everything on the way to `path` is a directory from now on.
+    fn make_parents(&mut self, directories: &mut Directories<'a>, path: &'a [u8]) {
+        for directory in directories.unseen_above(path) {
+            self.nodes.remove(directory);
+        }
+    }
+
+    fn remove_below(&mut self, path: &[u8]) {
+        let first = [path.strip_suffix(b"/").unwrap_or(path), b"/"].concat();
+        // `0` is the byte after `/`.
+        let after = [path.strip_suffix(b"/").unwrap_or(path), b"0"].concat();
+        let below = (Bound::Included(first.as_slice()), Bound::Excluded(after.as_slice()));
+        let gone: Vec<&[u8]> = self.nodes.range::<[u8], _>(below).map(|(path, _)| *path).collect();
+        for path in gone {
+            self.nodes.remove(path);
+        }
+    }
+}
+
+impl Node<'_> {
+    /// The same content as an entry of `layer`.
+    fn under(self, layer: u16, mode: u16) -> Self {
+        match self {
+            Self::File { sha256, size_bytes, .. } => Self::File { sha256, size_bytes, mode, layer },
+            Self::Link(_) => self,
+        }
+    }
+}
+
+/// Remembers the directories of the entry before: sorted entries share most of them.
+#[derive(Debug, Default)]
+struct Directories<'a> {
+    last: &'a [u8],
+}
+
+impl<'a> Directories<'a> {
+    /// Directories above `path`, without the root, that the path before did not have.
+    fn unseen_above(&mut self, path: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let seen = std::mem::replace(&mut self.last, parent(path));
+        std::iter::successors(Some(parent(path)), |directory| Some(parent(directory)))
+            .take_while(move |directory| !directory.is_empty() && !is_at_or_below(seen, directory))
+    }
+}
+
+fn is_at_or_below(path: &[u8], directory: &[u8]) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+fn is_mark(kind: EntryKind) -> bool {
+    matches!(kind, EntryKind::Whiteout | EntryKind::Opaque)
+}
+
+/// Absolute, at most as long as the kernel allows, no empty, `.` or `..` component; the root is `/`.
+fn is_normal(path: &[u8]) -> bool {
+    let is_name = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && !name.contains(&0);
+    path.len() <= PATH_BYTES_MAX
+        && path.strip_prefix(b"/").is_some_and(|rest| rest.is_empty() || rest.split(|byte| *byte == b'/').all(is_name))
+}
+
+/// The entry of a layer at `path` that is no mark.
+fn find<'a>(entries: &'a [LayerEntry], path: &[u8]) -> Option<&'a LayerEntry> {
+    let first = entries.partition_point(|entry| entry.path.as_slice() < path);
+    entries.get(first..)?.iter().take_while(|entry| entry.path == path).find(|entry| !is_mark(entry.kind))
+}
+
+/// What an entry puts at its path; nothing for a directory or device.
+fn node(layer: u16, entry: &LayerEntry) -> Result<Option<Node<'_>>, MergeError> {
+    let incomplete = MergeError::Incomplete { layer };
+    match entry.kind {
+        EntryKind::File => {
+            let sha256 = entry.sha256.ok_or(incomplete)?;
+            Ok(Some(Node::File { sha256, size_bytes: entry.size_bytes, mode: entry.mode, layer }))
+        }
+        EntryKind::Symlink => entry.target.as_deref().map(|target| Some(Node::Link(target))).ok_or(incomplete),
+        _ => Ok(None),
+    }
+}
+
+/// Packs the merged nodes.
+fn index(nodes: &BTreeMap<&[u8], Node<'_>>) -> Result<ImageIndex, MergeError> {
+    let mut text = Vec::new();
+    let (mut files, mut links) = (Vec::new(), Vec::new());
+    for (path, node) in nodes {
+        let (path_at, path_len) = append(&mut text, path)?;
+        match *node {
+            Node::File { sha256, size_bytes, mode, layer } => {
+                files.push(FileSlot { sha256, size_bytes, path_at, path_len, mode, layer });
+            }
+            Node::Link(target) => {
+                let (target_at, target_len) = append(&mut text, target)?;
+                links.push(LinkSlot { path_at, target_at, path_len, target_len });
+            }
+        }
+    }
+    let mut by_content: Vec<([u8; 32], u32)> = files.iter().map(|slot| slot.sha256).zip(0..).collect();
+    by_content.sort_unstable();
+    Ok(ImageIndex {
+        text: text.into(),
+        files: files.into(),
+        links: links.into(),
+        by_content: by_content.into_iter().map(|(_, number)| number).collect(),
+    })
+}
+
+fn append(text: &mut Vec<u8>, bytes: &[u8]) -> Result<(u32, u16), MergeError> {
+    let at = u32::try_from(text.len()).map_err(|_| MergeError::TooLarge)?;
+    let len = u16::try_from(bytes.len()).map_err(|_| MergeError::TooLarge)?;
+    text.extend_from_slice(bytes);
+    Ok((at, len))
+}

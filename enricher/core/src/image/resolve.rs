@@ -1,0 +1,88 @@
+//! Walks a path through symlinks with the image as its root, as the kernel would.
+//!
+//! Called for paths that are not in the index as they stand, for hard links that point through a symlinked directory of
+//! a lower layer, and by the indexer for entries that lie behind a symlink of their own layer.
+
+use driftline_schemas::limits::PATH_BYTES_MAX;
+
+/// Most symlinks followed in one path; the kernel's `MAXSYMLINKS`.
+pub const LINKS_MAX: u32 = 40;
+
+/// Most components walked, those of symlink targets included: as many as a path of the kernel's length can have.
+const COMPONENTS_MAX: usize = PATH_BYTES_MAX / 2;
+
+/// What happens to a symlink in the last component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Last {
+    /// It is followed, as `execve` does.
+    Followed,
+    /// It is what is asked for, as `link` does.
+    Kept,
+}
+
+/// The real path of `path`, where `link` gives the target of a symlink by its real path. What is walked and what is
+/// left to walk must together stay within [`PATH_BYTES_MAX`].
+#[must_use]
+pub fn real_path<'a>(path: &[u8], last: Last, link: impl Fn(&[u8]) -> Option<&'a [u8]>) -> Option<Vec<u8>> {
+    let mut rest = path.strip_prefix(b"/").filter(|_| path.len() <= PATH_BYTES_MAX)?.to_vec();
+    let mut real = Vec::with_capacity(path.len());
+    let mut links_left = LINKS_MAX;
+    for _ in 0..COMPONENTS_MAX {
+        let (name, after) = first_component(&rest);
+        let is_last = after.is_none();
+        let parent_len = real.len();
+        match name {
+            b"" | b"." if is_last => return None,
+            b"" | b"." => {}
+            b".." if is_last => return None,
+            b".." => real.truncate(parent(&real).len()),
+            _ => {
+                real.push(b'/');
+                real.extend_from_slice(name);
+            }
+        }
+        let descended = real.len() > parent_len;
+        let target = link(&real).filter(|_| descended && !(is_last && last == Last::Kept));
+        rest = match (target, after) {
+            (None, None) => return Some(real),
+            (None, Some(after)) => after.to_vec(),
+            (Some(target), after) => {
+                links_left = links_left.checked_sub(1)?;
+                real.truncate(if target.starts_with(b"/") { 0 } else { parent_len });
+                follow(target, after)?
+            }
+        };
+        if real.len() + rest.len() > PATH_BYTES_MAX {
+            return None;
+        }
+    }
+    None
+}
+
+/// What is left to walk after a symlink: its target, then what came after it.
+fn follow(target: &[u8], after: Option<&[u8]>) -> Option<Vec<u8>> {
+    let relative = target.strip_prefix(b"/").unwrap_or(target);
+    if relative.is_empty() && after.is_none() {
+        return None;
+    }
+    let mut rest = relative.to_vec();
+    if let Some(after) = after {
+        rest.push(b'/');
+        rest.extend_from_slice(after);
+    }
+    Some(rest)
+}
+
+/// The first component, and what comes after its `/` when there is one.
+fn first_component(rest: &[u8]) -> (&[u8], Option<&[u8]>) {
+    rest.iter()
+        .position(|byte| *byte == b'/')
+        .and_then(|at| rest.split_at_checked(at))
+        .map_or((rest, None), |(name, slash)| (name, slash.split_first().map(|(_, after)| after)))
+}
+
+/// The directory of a real path; of a path in the root, and of the root, the empty path.
+pub(super) fn parent(path: &[u8]) -> &[u8] {
+    let at = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    path.get(..at).unwrap_or_default()
+}

@@ -1,0 +1,20 @@
+//! Pure part of the enricher: the merged image index, the verdict of one exec, and parking.
+//!
+//! [`Enricher`] is the stage; it takes exec events, container records and image answers, and gives findings.
+//! [`verdict::judge`] decides one exec; read it first, it is the reason driftline exists.
+//!
+//! Invariants: events of a container leave in the order in which they came; an event is held only while its container's
+//! metadata or image is awaited, and never past the container's deadline; one finding per exec and detector.
+//!
+//! What is deliberately absent: I/O, clocks, caches; the shell in `enricher/` has them.
+
+mod enricher;
+mod finding;
+#[cfg(test)]
+mod fixtures;
+pub mod image;
+pub mod limits;
+mod tracked;
+pub mod verdict;
+
+pub use enricher::{Ask, Enricher, ImageAnswer, Input, Settings};

@@ -1,0 +1,121 @@
+//! Every row of the verdict table.
+
+use super::*;
+use crate::fixtures::{content, exec, image, mount};
+use driftline_schemas::HashState;
+
+struct Expect {
+    origin: Origin,
+    category: Option<&'static str>,
+    confidence: Confidence,
+}
+
+fn expect(origin: Origin, report: Option<Report>, confidence: Confidence) -> Expect {
+    Expect { origin, category: report.map(|report| report.category), confidence }
+}
+
+fn check(exec: &Exec, expected: &Expect) -> Verdict {
+    let verdict = judge(exec, Ok(&image()));
+    let actual = (verdict.origin, verdict.report.map(|report| report.category), verdict.confidence);
+    assert_eq!(actual, (expected.origin, expected.category, expected.confidence), "{exec:?}");
+    verdict
+}
+
+fn unread(exec: Exec) -> Exec {
+    Exec { sha256: None, hash_state: HashState::Gone, ..exec }
+}
+
+use Confidence::{High, Low};
+use FileClass as C;
+
+#[test]
+fn an_untouched_image_file_is_silent_and_one_the_manifest_lacks_is_a_mismatch() {
+    check(&exec(1, C::Image, "/bin/ls", "/bin/ls"), &expect(Origin::Image, None, High));
+    check(&exec(1, C::Image, "/bin/other", ""), &expect(Origin::Inconsistent, Some(MISMATCH), High));
+    let chrooted = Exec { chrooted: true, ..exec(1, C::Image, "/ls", "") };
+    check(&chrooted, &expect(Origin::Image, None, High));
+}
+
+#[test]
+fn the_host_is_not_judged_and_memory_always_is() {
+    let host = Exec { namespace: MountNamespace::Host, ..exec(1, C::New, "/x", "x") };
+    check(&host, &expect(Origin::HostNamespace, None, High));
+    check(&exec(1, C::Memfd, "memfd:runc_cloned", "x"), &expect(Origin::Fileless, Some(FILELESS), High));
+    let shm = Exec { mount: Some(mount("/dev/shm")), ..exec(1, C::Volume, "/dev/shm/ls", "/bin/ls") };
+    check(&shm, &expect(Origin::FilelessShm, Some(FILELESS_SHM), High));
+}
+
+#[test]
+fn the_image_s_own_content_at_its_own_path_is_silent_however_it_got_there() {
+    for class in [C::New, C::RootfsPlain, C::Volume, C::Unknown] {
+        check(&exec(1, class, "/bin/ls", "/bin/ls"), &expect(Origin::Image, None, High));
+    }
+    check(&exec(1, C::CopiedUp, "/bin/ls", "/bin/ls"), &expect(Origin::Touched, None, High));
+}
+
+#[test]
+fn what_runs_from_a_mount_is_mounted_and_names_its_twin_in_the_image() {
+    for class in [C::Volume, C::Foreign, C::OtherFs] {
+        let verdict = check(&exec(1, class, "/data/ls", "/bin/ls"), &expect(Origin::Mounted, Some(ADDED), High));
+        assert_eq!(verdict.image_path.as_deref(), Some(b"/bin/ls".as_slice()));
+    }
+    // An overlay of its own proves nothing, even at an image path with image content.
+    for class in [C::Foreign, C::OtherFs] {
+        check(&exec(1, class, "/bin/ls", "/bin/ls"), &expect(Origin::Mounted, Some(ADDED), High));
+    }
+    check(&unread(exec(1, C::Volume, "/data/x", "x")), &expect(Origin::Mounted, Some(ADDED), Low));
+}
+
+#[test]
+fn other_content_at_an_image_path_is_modified() {
+    for class in [C::New, C::CopiedUp, C::RootfsPlain] {
+        let verdict = check(&exec(1, class, "/bin/ls", "evil"), &expect(Origin::Modified, Some(ADDED), High));
+        assert_eq!(verdict.image_sha256, Some(content("/bin/ls")));
+    }
+    let swapped = check(&exec(1, C::New, "/bin/ls", "/bin/cp"), &expect(Origin::Modified, Some(ADDED), High));
+    assert_eq!(swapped.image_path.as_deref(), Some(b"/bin/cp".as_slice()));
+}
+
+#[test]
+fn image_content_elsewhere_is_relocated_and_anything_else_added() {
+    let verdict = check(&exec(1, C::New, "/tmp/x", "/bin/ls"), &expect(Origin::Relocated, Some(ADDED), High));
+    assert_eq!(verdict.image_path.as_deref(), Some(b"/bin/ls".as_slice()));
+    check(&exec(1, C::CopiedUp, "/tmp/moved", "/bin/ls"), &expect(Origin::Relocated, Some(ADDED), High));
+    check(&exec(1, C::New, "/tmp/x", "evil"), &expect(Origin::Added, Some(ADDED), High));
+    check(&exec(1, C::RootfsPlain, "/tmp/x", "evil"), &expect(Origin::Added, Some(ADDED), High));
+}
+
+#[test]
+fn without_a_digest_class_path_and_size_decide_with_low_confidence() {
+    check(&unread(exec(1, C::New, "/bin/ls", "longer than it")), &expect(Origin::Modified, Some(ADDED), High));
+    check(&unread(exec(1, C::New, "/bin/ls", "/bin/ls")), &expect(Origin::Modified, Some(ADDED), Low));
+    check(&unread(exec(1, C::CopiedUp, "/bin/ls", "/bin/ls")), &expect(Origin::Modified, Some(ADDED), Low));
+    check(&unread(exec(1, C::RootfsPlain, "/bin/ls", "/bin/ls")), &expect(Origin::Image, None, Low));
+    check(&unread(exec(1, C::New, "/tmp/x", "x")), &expect(Origin::Added, Some(ADDED), Low));
+}
+
+#[test]
+fn a_script_is_judged_by_the_script_s_path() {
+    let script = Exec { script: Some(b"/tmp/run".to_vec()), ..exec(1, C::New, "/bin/ls", "echo") };
+    check(&script, &expect(Origin::Added, Some(ADDED), High));
+}
+
+#[test]
+fn a_path_that_lost_its_beginning_matches_nothing_by_path() {
+    let long = Exec { path_truncated: true, ..exec(1, C::New, "/bin/ls", "evil") };
+    check(&long, &expect(Origin::Added, Some(ADDED), High));
+}
+
+#[test]
+fn without_an_image_only_suspicious_classes_are_reported() {
+    for class in [C::New, C::CopiedUp, C::Volume, C::Foreign, C::OtherFs] {
+        let verdict = judge(&exec(1, class, "/x", "x"), Err("no_manifest"));
+        assert_eq!((verdict.origin, verdict.confidence), (Origin::Unresolved, Low));
+        assert_eq!((verdict.report, verdict.unresolved.as_deref()), (Some(ADDED), Some("no_manifest")));
+    }
+    for class in [C::Image, C::RootfsPlain, C::Unknown] {
+        assert_eq!(judge(&exec(1, class, "/x", "x"), Err("no_manifest")).report, None);
+    }
+    let memory = judge(&exec(1, C::Memfd, "memfd:", "x"), Err("no_manifest"));
+    assert_eq!((memory.report, memory.unresolved), (Some(FILELESS), None));
+}

@@ -1,0 +1,262 @@
+//! The image tables in memory: records as they stand on the topics, decoded into an index only on demand.
+//!
+//! Owned by [`crate::shell`]. A layer counts only when every chunk of a head is there and their digest is the head's;
+//! so half a layer is never used.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use driftline_enricher_core::image::{ImageIndex, MergeError, merge};
+use driftline_schemas::layer::{LayerManifest, ManifestError, check_chunk_count};
+use driftline_schemas::limits::{CHUNK_BYTES, CHUNKS_MAX, LAYERS_MAX};
+use driftline_schemas::{DiffId, Image, ImageId, LayerChunk, LayerEvent, LayerHead, Sha256};
+
+/// Most publishers of one layer that are remembered; the first few agree, or somebody lies.
+const SOURCES_MAX: usize = 16;
+
+/// Content of the images and image-layers topics.
+#[derive(Debug, Default)]
+pub(crate) struct ImageTables {
+    images: BTreeMap<ImageId, Image>,
+    /// Heads of a layer in the order in which they were published.
+    heads: BTreeMap<DiffId, Vec<LayerHead>>,
+    chunks: BTreeMap<Sha256, BTreeMap<u32, Arc<[u8]>>>,
+}
+
+/// What a new record means for the images that use it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// This image may look different now.
+    Image(ImageId),
+    /// A layer has news; any image may use it.
+    Layer,
+    /// Two publishers disagree about a layer: one of them lies.
+    Conflict(DiffId),
+}
+
+/// An image as the tables know it.
+#[derive(Debug)]
+pub(crate) enum Lookup {
+    /// Not published, or not all of its layers.
+    Missing,
+    /// The publisher gave up.
+    Failed(String),
+    /// Everything is there.
+    Complete(Stored),
+}
+
+/// The encoded layers of an image, lowest first.
+#[derive(Debug)]
+pub(crate) struct Stored(Vec<StoredLayer>);
+
+#[derive(Debug)]
+struct StoredLayer {
+    head: LayerHead,
+    chunks: Vec<Arc<[u8]>>,
+}
+
+/// A published image that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    #[error("layer {0}: {1}")]
+    Layer(DiffId, ManifestError),
+    #[error("layers do not merge: {0}")]
+    Merge(#[from] MergeError),
+}
+
+impl ImageTables {
+    pub(crate) fn image_count(&self) -> usize {
+        self.images.len()
+    }
+
+    /// Takes an image record.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub(crate) fn image(&mut self, image: Image) -> Result<Change, String> {
+        if image.diff_ids.len() > LAYERS_MAX {
+            return Err(format!("{} layers, allowed are {LAYERS_MAX}", image.diff_ids.len()));
+        }
+        let id = image.image_id.clone();
+        // A failed attempt of one node does not hide what another published.
+        let hides = image.failed.is_some() && self.images.get(&id).is_some_and(|known| known.failed.is_none());
+        if !hides {
+            self.images.insert(id.clone(), image);
+        }
+        Ok(Change::Image(id))
+    }
+
+    /// Takes a head or a chunk.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub(crate) fn layer(&mut self, event: LayerEvent) -> Result<Change, String> {
+        match event {
+            LayerEvent::Head(head) => self.head(head),
+            LayerEvent::Chunk(chunk) => self.chunk(chunk),
+        }
+    }
+
+    fn head(&mut self, head: LayerHead) -> Result<Change, String> {
+        check_chunk_count(head.chunk_count).map_err(|error| error.to_string())?;
+        let heads = self.heads.entry(head.diff_id.clone()).or_default();
+        let conflict = heads.iter().any(|known| known.manifest_sha256 != head.manifest_sha256);
+        let diff_id = head.diff_id.clone();
+        if let Some(known) = heads.iter_mut().find(|known| known.source == head.source) {
+            *known = head;
+        } else if heads.len() < SOURCES_MAX {
+            heads.push(head);
+        }
+        Ok(if conflict { Change::Conflict(diff_id) } else { Change::Layer })
+    }
+
+    fn chunk(&mut self, chunk: LayerChunk) -> Result<Change, String> {
+        let index = u32::try_from(chunk.index).ok().filter(|index| *index < CHUNKS_MAX);
+        let index = index.ok_or_else(|| format!("chunk {} of at most {CHUNKS_MAX}", chunk.index))?;
+        if chunk.data.len() > CHUNK_BYTES {
+            return Err(format!("a chunk of {} bytes, allowed are {CHUNK_BYTES}", chunk.data.len()));
+        }
+        self.chunks.entry(chunk.manifest_sha256).or_default().insert(index, chunk.data.into());
+        Ok(Change::Layer)
+    }
+
+    /// What is known of an image.
+    pub(crate) fn lookup(&self, id: &ImageId) -> Lookup {
+        let Some(image) = self.images.get(id) else { return Lookup::Missing };
+        if let Some(reason) = &image.failed {
+            return Lookup::Failed(reason.clone());
+        }
+        let layers: Option<Vec<_>> = image.diff_ids.iter().map(|diff_id| self.stored(diff_id)).collect();
+        layers.map_or(Lookup::Missing, |layers| Lookup::Complete(Stored(layers)))
+    }
+
+    /// The first complete manifest that was published for a layer.
+    fn stored(&self, diff_id: &DiffId) -> Option<StoredLayer> {
+        self.heads.get(diff_id)?.iter().find_map(|head| {
+            let known = self.chunks.get(&head.manifest_sha256)?;
+            let count = check_chunk_count(head.chunk_count).ok()?;
+            let chunks: Option<Vec<_>> = (0..count).map(|index| known.get(&index).cloned()).collect();
+            Some(StoredLayer { head: head.clone(), chunks: chunks? })
+        })
+    }
+}
+
+impl Stored {
+    /// Verifies, decodes and merges the layers; takes milliseconds to seconds, so not on the loop's task.
+    ///
+    /// # Errors
+    /// When a manifest is not what its head says, or the layers cannot be merged.
+    pub(crate) fn load(&self) -> Result<ImageIndex, LoadError> {
+        let layers: Vec<Arc<LayerManifest>> = self
+            .0
+            .iter()
+            .map(|layer| {
+                LayerManifest::assemble(&layer.head, layer.chunks.iter().map(AsRef::as_ref))
+                    .map(Arc::new)
+                    .map_err(|error| LoadError::Layer(layer.head.diff_id.clone(), error))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(merge(&layers)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use driftline_schemas::Platform;
+    use driftline_schemas::layer::{EntryKind, LayerEntry, PublishedLayer};
+
+    fn image(diff_ids: &[&str], failed: Option<&str>) -> Image {
+        Image {
+            image_id: ImageId::from("sha256:i"),
+            diff_ids: diff_ids.iter().map(|id| DiffId::from(*id)).collect(),
+            platform: Platform::default(),
+            references: vec![],
+            volumes: vec![],
+            source: "node:a".into(),
+            indexed_ns: 0,
+            failed: failed.map(str::to_owned),
+            retry_ns: 0,
+        }
+    }
+
+    fn layer(diff_id: &str, path: &str, source: &str) -> PublishedLayer {
+        let entry = LayerEntry {
+            path: path.into(),
+            kind: EntryKind::File,
+            mode: 0o755,
+            size_bytes: 1,
+            sha256: Some([1; 32]),
+            target: None,
+        };
+        LayerManifest::new(vec![entry]).publish(&DiffId::from(diff_id), source, 0).unwrap()
+    }
+
+    fn put(tables: &mut ImageTables, layer: PublishedLayer) -> Change {
+        for chunk in layer.chunks {
+            tables.layer(LayerEvent::Chunk(chunk)).unwrap();
+        }
+        tables.layer(LayerEvent::Head(layer.head)).unwrap()
+    }
+
+    #[test]
+    fn an_image_is_complete_only_with_every_chunk_of_every_layer() {
+        let mut tables = ImageTables::default();
+        let id = ImageId::from("sha256:i");
+        tables.image(image(&["sha256:a", "sha256:b"], None)).unwrap();
+        put(&mut tables, layer("sha256:a", "/a", "node:a"));
+        assert!(matches!(tables.lookup(&id), Lookup::Missing));
+        let second = layer("sha256:b", "/b", "node:a");
+        tables.layer(LayerEvent::Head(second.head.clone())).unwrap();
+        assert!(matches!(tables.lookup(&id), Lookup::Missing), "a head without its chunk");
+        put(&mut tables, second);
+        let Lookup::Complete(stored) = tables.lookup(&id) else { panic!("complete") };
+        assert!(stored.load().unwrap().file(b"/b").is_some());
+    }
+
+    #[test]
+    fn the_first_publisher_wins_and_a_second_opinion_is_noticed() {
+        let mut tables = ImageTables::default();
+        tables.image(image(&["sha256:a"], None)).unwrap();
+        assert_eq!(put(&mut tables, layer("sha256:a", "/true", "node:a")), Change::Layer);
+        assert_eq!(put(&mut tables, layer("sha256:a", "/true", "node:b")), Change::Layer);
+        let conflict = put(&mut tables, layer("sha256:a", "/lie", "node:c"));
+        assert_eq!(conflict, Change::Conflict(DiffId::from("sha256:a")));
+        let Lookup::Complete(stored) = tables.lookup(&ImageId::from("sha256:i")) else { panic!("complete") };
+        assert!(stored.load().unwrap().file(b"/true").is_some());
+    }
+
+    #[test]
+    fn a_chunk_that_is_not_the_head_s_fails_the_load() {
+        let mut tables = ImageTables::default();
+        tables.image(image(&["sha256:a"], None)).unwrap();
+        let mut forged = layer("sha256:a", "/a", "node:a");
+        forged.chunks[0].data = layer("sha256:a", "/b", "node:a").chunks[0].data.clone();
+        put(&mut tables, forged);
+        let Lookup::Complete(stored) = tables.lookup(&ImageId::from("sha256:i")) else { panic!("complete") };
+        assert!(matches!(stored.load(), Err(LoadError::Layer(_, ManifestError::Digest { .. }))));
+    }
+
+    #[test]
+    fn a_failed_attempt_does_not_hide_a_published_image() {
+        let mut tables = ImageTables::default();
+        let id = ImageId::from("sha256:i");
+        tables.image(image(&[], Some("no engine"))).unwrap();
+        assert!(matches!(tables.lookup(&id), Lookup::Failed(_)));
+        tables.image(image(&[], None)).unwrap();
+        tables.image(image(&[], Some("no engine"))).unwrap();
+        assert!(matches!(tables.lookup(&id), Lookup::Complete(_)));
+    }
+
+    #[test]
+    fn numbers_beyond_the_limits_are_refused() {
+        let mut tables = ImageTables::default();
+        let digest = Sha256::of(b"");
+        let chunk =
+            |index, length| LayerEvent::Chunk(LayerChunk { manifest_sha256: digest, index, data: vec![0; length] });
+        assert!(tables.layer(chunk(-1, 1)).is_err());
+        assert!(tables.layer(chunk(i32::try_from(CHUNKS_MAX).unwrap(), 1)).is_err());
+        assert!(tables.layer(chunk(0, CHUNK_BYTES + 1)).is_err());
+        assert!(tables.image(image(&["sha256:a"; LAYERS_MAX + 1], None)).is_err());
+    }
+}

@@ -1,0 +1,96 @@
+//! `driftline-enricher`: reads exec-events, joins them with image manifests, writes findings.
+//!
+//! This file wires: settings → tables caught up → the loop. Decisions are in `driftline-enricher-core`; what is done
+//! for it (load an image, keep the image tables) is in [`shell`] and [`images`].
+
+mod images;
+mod shell;
+
+use anyhow::Context as _;
+use clap::Parser;
+use std::collections::BTreeMap;
+
+use driftline_enricher_core::{Enricher, Settings as CoreSettings};
+use driftline_kafka::{ClientSettings, Producer, ReadFrom, TopicReader, admin};
+use driftline_runtime::env::Settings;
+use driftline_runtime::service::{KAFKA_PATIENCE, Membership, Service};
+use driftline_runtime::telemetry::{Telemetry, start_logs};
+use driftline_runtime::{clock, shutdown};
+use driftline_schemas::Sha256;
+use driftline_schemas::topics::Topic;
+use shell::EnricherShell;
+
+/// Decides of every exec in a container whether its program belongs to the image.
+///
+/// Settings come from the environment: KAFKA_BOOTSTRAP (required), DRIFTLINE_TOPIC_PREFIX, DRIFTLINE_PARTITIONS,
+/// DRIFTLINE_INSTANCE, DRIFTLINE_PARK_MS, DRIFTLINE_IMAGE_CACHE_MIB, DRIFTLINE_TELEMETRY_ADDR, DRIFTLINE_LOG,
+/// DRIFTLINE_LOG_FORMAT.
+#[derive(Debug, Parser)]
+#[command(name = "driftline-enricher", version)]
+struct Arguments {}
+
+/// Everything configurable, validated.
+struct Configuration {
+    kafka: ClientSettings,
+    instance: Option<String>,
+    park_ms: i64,
+    cache_mib: i64,
+    telemetry: std::net::SocketAddr,
+}
+
+fn configuration() -> anyhow::Result<Configuration> {
+    let mut settings = Settings::of_process();
+    start_logs(&mut settings);
+    let configuration = Configuration {
+        kafka: settings.kafka("enricher"),
+        instance: settings.optional("DRIFTLINE_INSTANCE"),
+        park_ms: settings.number("DRIFTLINE_PARK_MS", 5_000, 0..=60_000),
+        cache_mib: settings.number("DRIFTLINE_IMAGE_CACHE_MIB", 256, 16..=65_536),
+        telemetry: settings.telemetry_address(),
+    };
+    settings.finish()?;
+    Ok(configuration)
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    Arguments::parse();
+    let configuration = configuration()?;
+    let stop = shutdown::signalled().context("cannot handle signals")?;
+    let telemetry = Telemetry::new("enricher");
+    let address = telemetry.serve(configuration.telemetry).await?;
+    tracing::info!(%address, "telemetry");
+
+    let kafka = &configuration.kafka;
+    admin::wait(kafka, KAFKA_PATIENCE).await?;
+    admin::check(kafka, &[Topic::ExecEvents, Topic::Images, Topic::ImageLayers, Topic::ImageRequests, Topic::Findings])
+        .await?;
+    let began = clock::monotonic();
+    let tables = TopicReader::start(kafka, &[Topic::Images, Topic::ImageLayers], ReadFrom::Beginning)?;
+    let mut shell = EnricherShell::new(tables, configuration.cache_mib, &telemetry)?;
+    shell.catch_up().await?;
+    tracing::info!(seconds = began.elapsed().as_secs_f64(), images = shell.image_count(), "image tables caught up");
+
+    let core = Enricher::new(CoreSettings {
+        park_ns: configuration.park_ms.saturating_mul(1_000_000),
+        versions: versions(&configuration),
+    });
+    let membership = Membership {
+        service: "enricher",
+        input: Topic::ExecEvents,
+        group: format!("{}.enricher", kafka.prefix),
+        instance: configuration.instance.clone(),
+    };
+    let producer = Producer::new(kafka)?;
+    Service::join(membership, shell, core, producer, &telemetry)?.run(stop).await?;
+    Ok(())
+}
+
+/// What a finding must name so that somebody can repeat the judgement.
+fn versions(configuration: &Configuration) -> BTreeMap<String, String> {
+    let config = format!("park_ms={}", configuration.park_ms);
+    BTreeMap::from([
+        ("enricher".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("enricher_config".to_owned(), Sha256::of(config.as_bytes()).to_string()),
+    ])
+}

@@ -1,0 +1,191 @@
+//! What the enricher's core cannot do itself: decode input, keep the image tables, load an image off the loop's task.
+
+use moka::future::Cache;
+use prometheus::{IntCounter, IntGauge};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+use driftline_enricher_core::image::ImageIndex;
+use driftline_enricher_core::{Ask, Enricher, ImageAnswer, Input};
+use driftline_kafka::{ReaderEvent, Record, TopicReader};
+use driftline_runtime::service::{ServiceError, Shell};
+use driftline_runtime::telemetry::Telemetry;
+use driftline_runtime_core::Position;
+use driftline_schemas::topics::Topic;
+use driftline_schemas::{ExecEvent, Image, ImageId, LayerEvent, decode};
+
+use crate::images::{Change, ImageTables, Lookup, Stored};
+
+/// Answers on their way to the core; loading waits when the core is that far behind.
+const ANSWERS: usize = 64;
+
+type Answer = (ImageId, ImageAnswer);
+
+pub(crate) struct EnricherShell {
+    tables: TopicReader,
+    images: ImageTables,
+    /// Images the core uses; it is told when their answer changes.
+    wanted: BTreeSet<ImageId>,
+    /// Merged images, weighed in KiB; concurrent misses of one image do the work once.
+    merged: Cache<ImageId, Arc<ImageIndex>>,
+    answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
+    rejected: IntCounter,
+    conflicts: IntCounter,
+    known: IntGauge,
+}
+
+impl EnricherShell {
+    pub(crate) fn new(tables: TopicReader, cache_mib: i64, telemetry: &Telemetry) -> Result<Self, prometheus::Error> {
+        let merged = Cache::builder()
+            .weigher(|_, index: &Arc<ImageIndex>| u32::try_from(index.memory_bytes() / 1024 + 1).unwrap_or(u32::MAX))
+            .max_capacity(u64::try_from(cache_mib).unwrap_or(1) * 1024)
+            .build();
+        Ok(Self {
+            tables,
+            images: ImageTables::default(),
+            wanted: BTreeSet::new(),
+            merged,
+            answers: mpsc::channel(ANSWERS),
+            rejected: telemetry
+                .counter("table_records_rejected_total", "Records of the image tables that cannot be used")?,
+            conflicts: telemetry
+                .counter("layer_conflicts_total", "Publications that contradict another of the same layer")?,
+            known: telemetry.gauge("images_known", "Images on the images topic")?,
+        })
+    }
+
+    pub(crate) fn image_count(&self) -> usize {
+        self.images.image_count()
+    }
+
+    /// Reads the tables up to where they ended when the service started.
+    pub(crate) async fn catch_up(&mut self) -> Result<(), ServiceError> {
+        loop {
+            match self.tables.next().await {
+                Some(ReaderEvent::CaughtUp) => return Ok(()),
+                event => self.table_event(event)?,
+            }
+        }
+    }
+
+    fn table_event(&mut self, event: Option<ReaderEvent>) -> Result<(), ServiceError> {
+        match event {
+            Some(ReaderEvent::Record(record)) => self.table_record(&record),
+            Some(ReaderEvent::CaughtUp) => {}
+            Some(ReaderEvent::Failed(error)) => return Err(error.into()),
+            None => return Err(ServiceError::Shell("the image table reader ended".to_owned())),
+        }
+        Ok(())
+    }
+
+    fn table_record(&mut self, record: &Record) {
+        // A tombstone says that a key is gone; what was read of it stays good for running containers.
+        let Some(value) = &record.value else { return };
+        let change = match record.topic {
+            Topic::Images => {
+                decode::<Image>(value).map_err(|e| e.to_string()).and_then(|image| self.images.image(image))
+            }
+            _ => LayerEvent::decode(value).map_err(|e| e.to_string()).and_then(|layer| self.images.layer(layer)),
+        };
+        match change {
+            Ok(Change::Image(id)) => {
+                self.known.set(i64::try_from(self.images.image_count()).unwrap_or(i64::MAX));
+                self.answer_if_wanted(&id);
+            }
+            Ok(Change::Layer) => self.answer_complete(),
+            Ok(Change::Conflict(diff_id)) => {
+                self.conflicts.inc();
+                tracing::error!(%diff_id, "two publishers disagree about a layer; the first one is used");
+                self.answer_complete();
+            }
+            Err(reason) => {
+                self.rejected.inc();
+                let (topic, partition, offset) = (record.topic.spec().stem, record.partition, record.offset);
+                tracing::warn!(topic, partition, offset, reason, "image table record rejected");
+            }
+        }
+    }
+
+    /// A layer came: tells the core of every awaited image that is complete now.
+    fn answer_complete(&self) {
+        let complete = |id: &&ImageId| matches!(self.images.lookup(id), Lookup::Complete(_));
+        self.wanted.iter().filter(complete).for_each(|id| self.answer(id));
+    }
+
+    fn answer_if_wanted(&self, id: &ImageId) {
+        if self.wanted.contains(id) {
+            self.answer(id);
+        }
+    }
+
+    /// Sends the core what is known of an image now; loading happens in the background.
+    fn answer(&self, id: &ImageId) {
+        let (sender, id) = (self.answers.0.clone(), id.clone());
+        match self.images.lookup(&id) {
+            Lookup::Missing => spawn_send(sender, id, ImageAnswer::Missing),
+            Lookup::Failed(reason) => spawn_send(sender, id, ImageAnswer::Failed(reason)),
+            Lookup::Complete(stored) => {
+                let merged = self.merged.clone();
+                tokio::spawn(async move {
+                    let loaded = merged.try_get_with(id.clone(), load(stored)).await;
+                    let answer = loaded.map_or_else(|error| ImageAnswer::Failed(error.to_string()), ImageAnswer::Ready);
+                    let _ = sender.send((id, answer)).await;
+                });
+            }
+        }
+    }
+}
+
+fn spawn_send(sender: mpsc::Sender<Answer>, id: ImageId, answer: ImageAnswer) {
+    tokio::spawn(async move { sender.send((id, answer)).await });
+}
+
+async fn load(stored: Stored) -> Result<Arc<ImageIndex>, String> {
+    tokio::task::spawn_blocking(move || stored.load())
+        .await
+        .map_err(|error| error.to_string())?
+        .map(Arc::new)
+        .map_err(|error| error.to_string())
+}
+
+impl Shell for EnricherShell {
+    type Stage = Enricher;
+
+    fn decode(&self, record: &Record) -> Result<Input, String> {
+        let event =
+            ExecEvent::decode(record.value.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
+        Ok(Input::Event(Position { partition: record.partition, offset: record.offset }, event))
+    }
+
+    fn tick(&self) -> Input {
+        Input::Tick
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        match ask {
+            Ask::Image(id) => {
+                self.answer(&id);
+                self.wanted.insert(id);
+            }
+            Ask::Forget(id) => {
+                self.wanted.remove(&id);
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Result<Input, ServiceError> {
+        loop {
+            tokio::select! {
+                Some((id, answer)) = self.answers.1.recv() => {
+                    if let ImageAnswer::Ready(_) = answer {
+                        // Content does not change under a digest: nothing more to tell.
+                        self.wanted.remove(&id);
+                    }
+                    return Ok(Input::Image(id, answer));
+                }
+                event = self.tables.next() => self.table_event(event)?,
+            }
+        }
+    }
+}
