@@ -1,0 +1,168 @@
+//! `driftline`: looks at and prepares what stands on the topics.
+//!
+//! This file has the commands and their options; each group of commands has a module of its own.
+
+mod dead_letters;
+mod recording;
+mod render;
+mod tail;
+mod topics;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+use driftline_kafka::ClientSettings;
+use driftline_schemas::{Alert, Finding};
+
+/// Tells a security team, within seconds, that a container ran a program its image does not contain.
+#[derive(Debug, Parser)]
+#[command(name = "driftline", version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    kafka: KafkaArguments,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct KafkaArguments {
+    /// Kafka brokers, host:port[,host:port]
+    #[arg(long, global = true, env = "KAFKA_BOOTSTRAP", default_value = "127.0.0.1:9092", value_name = "BROKERS")]
+    bootstrap: String,
+    /// First part of every topic's name
+    #[arg(long, global = true, env = "DRIFTLINE_TOPIC_PREFIX", default_value = "driftline")]
+    prefix: String,
+    /// Partitions of the topics that are shared out by container
+    #[arg(long, global = true, env = "DRIFTLINE_PARTITIONS", default_value_t = 12, value_parser = clap::value_parser!(i32).range(1..=1000))]
+    partitions: i32,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create, check and list driftline's topics
+    #[command(subcommand)]
+    Topics(TopicsCommand),
+    /// Read findings
+    #[command(subcommand)]
+    Findings(FindingsCommand),
+    /// Read alerts
+    #[command(subcommand)]
+    Alerts(AlertsCommand),
+    /// Read records that could not be used, with the reason
+    DeadLetters(TailArguments),
+    /// Keep topics in a file, bytes verbatim
+    Record {
+        /// File to write, an Avro object container
+        file: PathBuf,
+        /// Topics to record, by the middle part of their names
+        #[arg(long, value_delimiter = ',', default_value = "images,image-layers,exec-events")]
+        topics: Vec<String>,
+    },
+    /// Produce the records of a recording again, in the order in which they were recorded
+    Replay {
+        /// File made by `driftline record`
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum TopicsCommand {
+    /// Create what is missing and check the rest; twice is harmless
+    Create {
+        /// Copies of each record
+        #[arg(long, env = "DRIFTLINE_REPLICATION", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=9))]
+        replication: i32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the topics with what they carry
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Wait until Kafka answers
+    Wait {
+        /// Give up after this long
+        #[arg(long, default_value_t = 30)]
+        timeout_s: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum FindingsCommand {
+    /// Print findings as they come
+    Tail(TailArguments),
+}
+
+#[derive(Debug, Subcommand)]
+enum AlertsCommand {
+    /// Print alert revisions as they come
+    Tail {
+        #[command(flatten)]
+        tail: TailArguments,
+        /// Which of the alert topics to read; ocsf is printed as it stands
+        #[arg(long, value_enum, default_value_t = AlertFormat::Avro)]
+        format: AlertFormat,
+    },
+    /// Show the newest revision of one alert: what happened, why it matters, what to do
+    Show {
+        /// Alert id, or its first characters
+        id: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum AlertFormat {
+    Avro,
+    Ocsf,
+}
+
+#[derive(Debug, Args)]
+struct TailArguments {
+    /// Begin with the oldest record instead of the next one
+    #[arg(long)]
+    from_beginning: bool,
+    /// Stop at the end instead of waiting for more
+    #[arg(long)]
+    no_follow: bool,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let settings = ClientSettings {
+        bootstrap: cli.kafka.bootstrap,
+        prefix: cli.kafka.prefix,
+        partitions: cli.kafka.partitions,
+        client_id: "driftline-cli".to_owned(),
+    };
+    match cli.command {
+        Command::Topics(TopicsCommand::Create { replication, json }) => {
+            topics::create(&settings, replication, json).await
+        }
+        Command::Topics(TopicsCommand::List { json }) => topics::list(&settings, json).await,
+        Command::Topics(TopicsCommand::Wait { timeout_s }) => topics::wait(&settings, timeout_s).await,
+        Command::Findings(FindingsCommand::Tail(arguments)) => tail::records::<Finding>(&settings, &arguments).await,
+        Command::Alerts(AlertsCommand::Tail { tail, format: AlertFormat::Avro }) => {
+            tail::records::<Alert>(&settings, &tail).await
+        }
+        Command::Alerts(AlertsCommand::Tail { tail, format: AlertFormat::Ocsf }) => tail::ocsf(&settings, &tail).await,
+        Command::Alerts(AlertsCommand::Show { id, json }) => tail::show_alert(&settings, &id, json).await,
+        Command::DeadLetters(arguments) => dead_letters::tail(&settings, &arguments).await,
+        Command::Record { file, topics } => {
+            recording::record(&settings, &file, &topics).await.with_context(|| format!("recording {}", file.display()))
+        }
+        Command::Replay { file } => {
+            recording::replay(&settings, &file).await.with_context(|| format!("replaying {}", file.display()))
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! `driftline topics`: makes and shows the topics of the one table.
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+use std::time::Duration;
+
+use driftline_kafka::{ClientSettings, admin};
+use driftline_schemas::topics::{Cleanup, TOPICS};
+
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    partitions: i32,
+    state: &'static str,
+    cleanup: &'static str,
+    key: &'static str,
+    value: &'static str,
+}
+
+pub(crate) async fn create(settings: &ClientSettings, replication: i32, json: bool) -> anyhow::Result<()> {
+    let states = admin::create(settings, replication).await?;
+    let rows = TOPICS.iter().zip(states).map(|(spec, state)| Row {
+        name: state.name,
+        partitions: state.partitions,
+        state: if state.created { "created" } else { "there" },
+        cleanup: cleanup(spec.cleanup),
+        key: spec.key,
+        value: spec.value,
+    });
+    print(rows.collect(), json)
+}
+
+pub(crate) async fn list(settings: &ClientSettings, json: bool) -> anyhow::Result<()> {
+    let existing = admin::list(settings).await?;
+    let rows = TOPICS.iter().map(|spec| {
+        let name = settings.topic(spec.topic);
+        let found = existing.iter().find(|topic| topic.name == name);
+        let wanted = settings.partition_count(spec.topic);
+        Row {
+            partitions: found.map_or(0, |topic| topic.partitions),
+            state: match found {
+                None => "missing",
+                Some(topic) if topic.partitions != wanted => "wrong count",
+                Some(topic) if topic.leaderless > 0 => "no leader",
+                Some(_) => "there",
+            },
+            name,
+            cleanup: cleanup(spec.cleanup),
+            key: spec.key,
+            value: spec.value,
+        }
+    });
+    print(rows.collect(), json)
+}
+
+pub(crate) async fn wait(settings: &ClientSettings, timeout_s: u64) -> anyhow::Result<()> {
+    Ok(admin::wait(settings, Duration::from_secs(timeout_s)).await?)
+}
+
+fn cleanup(cleanup: Cleanup) -> &'static str {
+    match cleanup {
+        Cleanup::Delete => "delete",
+        Cleanup::Compact => "compact",
+    }
+}
+
+fn print(rows: Vec<Row>, json: bool) -> anyhow::Result<()> {
+    if json {
+        anstream::println!("{}", serde_json::to_string_pretty(&rows)?);
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["TOPIC", "PARTITIONS", "STATE", "CLEANUP", "KEY", "VALUE"]);
+    for row in rows {
+        let partitions = row.partitions.to_string();
+        table.add_row([row.name.as_str(), &partitions, row.state, row.cleanup, row.key, row.value]);
+    }
+    anstream::println!("{}", table.trim_fmt());
+    Ok(())
+}
