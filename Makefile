@@ -1,0 +1,61 @@
+# The one place to start from: `make help` lists what there is. Each target's work is in deploy/dev, so
+# that it can be read, and run, without make.
+SHELL := bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+# What runs in the stack and the demo.
+BINARIES := driftline driftline-collector driftline-correlator driftline-enricher driftline-indexer driftline-loadtest
+
+# After `##` of each target: whether it needs root, its minutes on two cores once everything is compiled
+# (a first build adds about ten), whether CI runs it, and what it does.
+
+.PHONY: help
+help: ## no | 0 | no | this table
+	@awk -F ' *(: ##|[|]) *' \
+	  'BEGIN { print "TARGET|ROOT|MINUTES|CI|WHAT IT DOES" } \
+	   /^[a-z-]+: ##/ { sub(/^ */, "", $$2); print $$1 "|" $$2 "|" $$3 "|" $$4 "|" $$5 }' $(MAKEFILE_LIST) | \
+	  while IFS='|' read -r target root minutes ci what; do \
+	    printf '%-11s %-8s %-8s %-4s %s\n' "$$target" "$$root" "$$minutes" "$$ci" "$$what"; \
+	  done
+	@echo
+	@echo "ROOT 'better': without root or BTF the live eBPF parts are left out, which is then said."
+
+.PHONY: demo
+demo: ## better | 2 | yes | drift in a fresh container becomes an alert, from nothing; OUT=DIR keeps the JSON
+	@OUT="$(OUT)" deploy/dev/demo.sh
+
+.PHONY: up
+up: ## better | 1 | no | Kafka and the services, left running on this node
+	@deploy/dev/needs.sh demo
+	cargo build --locked $(addprefix -p ,$(BINARIES))
+	@deploy/dev/kafka.sh up
+	@deploy/dev/stack.sh up
+	@echo "look further: KAFKA_BOOTSTRAP=$$(deploy/dev/kafka.sh bootstrap) target/debug/driftline alerts tail"
+
+.PHONY: down
+down: ## no | 1 | no | stops what up started
+	@code=0; deploy/dev/stack.sh down || code=1; deploy/dev/kafka.sh down && exit $$code
+
+.PHONY: status
+status: ## no | 0 | no | what of it runs
+	@deploy/dev/kafka.sh status || true
+	@deploy/dev/stack.sh status || true
+
+.PHONY: lint
+lint: ## no | 2 | yes | format, clippy, shellcheck, licences and the rules of the code's shape
+	@deploy/dev/needs.sh build lint
+	@deploy/dev/lint.sh
+
+.PHONY: test
+test: ## better | 3 | yes | every test, on a real Kafka and live containers
+	@deploy/dev/test.sh
+
+.PHONY: golden
+golden: ## no | 1 | no | writes the expected files of the formats anew; look at the diff
+	UPDATE_GOLDEN=1 cargo test -q --locked -p driftline-formats
+
+.PHONY: bench-core
+bench-core: ## no | 3 | no | benchmarks of the code on the hot path
+	cargo bench --locked -p driftline-schemas
