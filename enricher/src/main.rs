@@ -9,11 +9,12 @@ mod shell;
 use anyhow::Context as _;
 use clap::Parser;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use driftline_enricher_core::{Enricher, Settings as CoreSettings};
 use driftline_kafka::{ClientSettings, Producer, ReadFrom, TopicReader, admin};
 use driftline_runtime::env::Settings;
-use driftline_runtime::service::{KAFKA_PATIENCE, Membership, Service};
+use driftline_runtime::service::{Membership, Service};
 use driftline_runtime::telemetry::{Telemetry, start_logs};
 use driftline_runtime::{clock, shutdown};
 use driftline_schemas::Sha256;
@@ -23,8 +24,8 @@ use shell::EnricherShell;
 /// Decides of every exec in a container whether its program belongs to the image.
 ///
 /// Settings come from the environment: KAFKA_BOOTSTRAP (required), DRIFTLINE_TOPIC_PREFIX, DRIFTLINE_PARTITIONS,
-/// DRIFTLINE_INSTANCE, DRIFTLINE_PARK_MS, DRIFTLINE_IMAGE_CACHE_MIB, DRIFTLINE_TELEMETRY_ADDR, DRIFTLINE_LOG,
-/// DRIFTLINE_LOG_FORMAT.
+/// DRIFTLINE_INSTANCE, DRIFTLINE_PARK_MS, DRIFTLINE_IMAGE_CACHE_MIB, DRIFTLINE_KAFKA_WAIT_S, DRIFTLINE_TELEMETRY_ADDR,
+/// DRIFTLINE_LOG, DRIFTLINE_LOG_FORMAT.
 #[derive(Debug, Parser)]
 #[command(name = "driftline-enricher", version)]
 struct Arguments {}
@@ -32,6 +33,7 @@ struct Arguments {}
 /// Everything configurable, validated.
 struct Configuration {
     kafka: ClientSettings,
+    kafka_wait: Duration,
     instance: Option<String>,
     park_ms: i64,
     cache_mib: i64,
@@ -43,6 +45,7 @@ fn configuration() -> anyhow::Result<Configuration> {
     start_logs(&mut settings);
     let configuration = Configuration {
         kafka: settings.kafka("enricher"),
+        kafka_wait: settings.kafka_wait(),
         instance: settings.optional("DRIFTLINE_INSTANCE"),
         park_ms: settings.number("DRIFTLINE_PARK_MS", 5_000, 0..=60_000),
         cache_mib: settings.number("DRIFTLINE_IMAGE_CACHE_MIB", 256, 16..=65_536),
@@ -62,7 +65,7 @@ async fn main() -> anyhow::Result<()> {
     tracing::info!(%address, "telemetry");
 
     let kafka = &configuration.kafka;
-    admin::wait(kafka, KAFKA_PATIENCE).await?;
+    admin::wait(kafka, configuration.kafka_wait).await?;
     admin::check(kafka, &[Topic::ExecEvents, Topic::Images, Topic::ImageLayers, Topic::ImageRequests, Topic::Findings])
         .await?;
     let began = clock::monotonic();

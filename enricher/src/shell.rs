@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use driftline_enricher_core::image::ImageIndex;
 use driftline_enricher_core::{Ask, Enricher, ImageAnswer, Input};
 use driftline_kafka::{ReaderEvent, Record, TopicReader};
-use driftline_runtime::service::{ServiceError, Shell};
+use driftline_runtime::service::{Backlog, ServiceError, Shell};
 use driftline_runtime::telemetry::Telemetry;
 use driftline_runtime_core::Position;
 use driftline_schemas::topics::Topic;
@@ -158,8 +158,8 @@ impl Shell for EnricherShell {
         Ok(Input::Event(Position { partition: record.partition, offset: record.offset }, event))
     }
 
-    fn tick(&self) -> Input {
-        Input::Tick
+    fn tick(&self, _: Backlog) -> Option<Input> {
+        Some(Input::Tick)
     }
 
     fn ask(&mut self, ask: Ask) {

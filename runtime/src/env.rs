@@ -11,6 +11,7 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use driftline_kafka::ClientSettings;
 
@@ -156,6 +157,12 @@ impl Settings {
             partitions: i32::try_from(partitions).unwrap_or(1),
             client_id: format!("driftline-{client}"),
         }
+    }
+
+    /// How long to wait for Kafka at the start.
+    pub fn kafka_wait(&mut self) -> Duration {
+        let seconds = self.number("DRIFTLINE_KAFKA_WAIT_S", 30, 1..=3_600);
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(1))
     }
 
     /// Name of the cluster that records are attributed to.

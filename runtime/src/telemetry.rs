@@ -9,8 +9,8 @@ use hyper_util::rt::TokioIo;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
 
 use crate::env::Settings;
@@ -39,6 +39,8 @@ pub fn start_logs(settings: &mut Settings) {
 pub struct Telemetry {
     registry: Registry,
     ready: Arc<AtomicBool>,
+    /// Held while metrics are gathered, and while several that belong together change.
+    together: Arc<Mutex<()>>,
 }
 
 impl Telemetry {
@@ -47,7 +49,7 @@ impl Telemetry {
     pub fn new(service: &str) -> Self {
         let labels = [("service".to_owned(), service.to_owned())].into_iter().collect();
         let registry = Registry::new_custom(Some("driftline".to_owned()), Some(labels)).unwrap_or_default();
-        Self { registry, ready: Arc::default() }
+        Self { registry, ready: Arc::default(), together: Arc::default() }
     }
 
     /// Registers a counter.
@@ -89,6 +91,11 @@ impl Telemetry {
         let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
         self.registry.register(Box::new(histogram.clone()))?;
         Ok(histogram)
+    }
+
+    /// What changes while this is held is seen by a scrape as a whole or not at all.
+    pub fn together(&self) -> MutexGuard<'_, ()> {
+        self.together.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `/readyz` answers 200 from now on.
@@ -148,8 +155,12 @@ impl Telemetry {
     }
 
     fn metrics_text(&self) -> (StatusCode, String) {
+        let gathered = {
+            let _together = self.together();
+            self.registry.gather()
+        };
         TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
+            .encode_to_string(&gathered)
             .map_or_else(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()), |text| (StatusCode::OK, text))
     }
 }

@@ -162,6 +162,13 @@ impl GroupReader {
     }
 }
 
+impl Drop for GroupReader {
+    /// Without [`GroupReader::close`] the thread ends by itself and leaves the group a moment later.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+    }
+}
+
 struct Polling {
     consumer: Arc<BaseConsumer<Context>>,
     topic: Topic,

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
+use driftline_schemas::limits::RECORD_BYTES_MAX;
 use driftline_schemas::topics::{Topic, partition_of};
 
 use crate::{ClientSettings, KafkaError};
@@ -22,6 +23,9 @@ const QUEUE_WAIT_MAX: Duration = Duration::from_secs(30);
 const QUEUE_RETRY: Duration = Duration::from_millis(5);
 /// Longest wait for acknowledgements; above `delivery.timeout.ms`, so that the client's own verdict comes first.
 const SETTLE_MAX: Duration = Duration::from_secs(35);
+
+/// Key, headers and framing that Kafka counts beside the value.
+const PROTOCOL_BYTES: usize = 16 * 1024;
 
 #[derive(Default)]
 struct Reports {
@@ -71,6 +75,14 @@ impl Producer {
     /// # Errors
     /// When the client refuses its settings.
     pub fn new(settings: &ClientSettings) -> Result<Self, KafkaError> {
+        Self::with_record_limit(settings, RECORD_BYTES_MAX)
+    }
+
+    /// As [`Self::new`], for records longer than any of ours: to try what readers make of them.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_record_limit(settings: &ClientSettings, limit_bytes: usize) -> Result<Self, KafkaError> {
         let reports = Arc::new(Reports::default());
         let mut config = settings.config();
         config
@@ -80,6 +92,7 @@ impl Producer {
             .set("linger.ms", "5")
             .set("batch.size", "1000000")
             .set("message.timeout.ms", "30000")
+            .set("message.max.bytes", (limit_bytes + PROTOCOL_BYTES).to_string())
             .set("queue.buffering.max.kbytes", "65536");
         let inner = config.create_with_context(Context(Arc::clone(&reports)))?;
         Ok(Self { inner: Arc::new(inner), reports, queued: Arc::default(), settings: settings.clone() })

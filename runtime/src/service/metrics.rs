@@ -22,6 +22,7 @@ pub(super) struct LoopMetrics {
     commit_failures: IntCounter,
     pub(super) partitions: IntGauge,
     pending: Pending,
+    telemetry: Telemetry,
 }
 
 /// What happened since the last commit.
@@ -29,6 +30,7 @@ pub(super) struct LoopMetrics {
 struct Pending {
     received: u64,
     settled: BTreeMap<Disposition, u64>,
+    handed_over: u64,
     held: u64,
 }
 
@@ -50,6 +52,7 @@ impl LoopMetrics {
             commit_failures: telemetry.counter("commit_failures_total", "Commits that have to be tried again")?,
             partitions: telemetry.gauge("partitions_assigned", "Input partitions this instance works on")?,
             pending: Pending::default(),
+            telemetry: telemetry.clone(),
         })
     }
 
@@ -65,7 +68,7 @@ impl LoopMetrics {
     }
 
     pub(super) fn handed_over(&mut self, count: u64, held: u64) {
-        self.handed_over.inc_by(count);
+        self.pending.handed_over += count;
         self.pending.held = held;
         self.publish();
     }
@@ -91,6 +94,8 @@ impl LoopMetrics {
     /// Shows what was counted since the last commit.
     pub(super) fn publish(&mut self) {
         let pending = std::mem::take(&mut self.pending);
+        let _together = self.telemetry.together();
+        self.handed_over.inc_by(pending.handed_over);
         self.received.inc_by(pending.received);
         for (disposition, count) in pending.settled {
             self.settled.with_label_values(&[disposition.label()]).inc_by(count);

@@ -27,8 +27,10 @@ const COMMIT_IDLE: Duration = Duration::from_millis(100);
 const TICK: Duration = Duration::from_millis(100);
 /// Failing commits for this long end the process: the group has moved on, or the coordinator is gone.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a service waits for Kafka when it starts.
-pub const KAFKA_PATIENCE: Duration = Duration::from_secs(30);
+/// Records older than this when they are read belong to a backlog.
+const BACKLOG_AGE: Duration = Duration::from_secs(2);
+/// Without a record for this long there is no backlog; the broker answers a fetch within 50 ms.
+const BACKLOG_IDLE: Duration = Duration::from_millis(500);
 
 /// Why a service stopped without being asked to.
 #[derive(Debug, thiserror::Error)]
@@ -58,8 +60,8 @@ pub trait Shell: Send {
     /// The reason for the dead letter when it cannot be used.
     fn decode(&self, record: &Record) -> Result<<Self::Stage as Stage>::Input, String>;
 
-    /// The input that tells the core the time.
-    fn tick(&self) -> <Self::Stage as Stage>::Input;
+    /// The input that tells the core the time, or nothing if it should not be told while a backlog is read.
+    fn tick(&self, backlog: Backlog) -> Option<<Self::Stage as Stage>::Input>;
 
     /// Begins to answer what the core asked; the answer comes from [`Shell::next`].
     fn ask(&mut self, ask: <Self::Stage as Stage>::Ask);
@@ -67,6 +69,15 @@ pub trait Shell: Send {
     /// The next input that does not come from the input topic; pending for ever when there is none. It must be safe to
     /// drop and call again.
     fn next(&mut self) -> impl Future<Output = Result<<Self::Stage as Stage>::Input, ServiceError>> + Send;
+}
+
+/// Whether the records that come are old, as after a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backlog {
+    /// Records are read as they are produced, or none come.
+    None,
+    /// Records are read that were produced a while ago; more of them are likely.
+    Reading,
 }
 
 /// Which topic a service reads, and as whom.
@@ -90,6 +101,7 @@ pub struct Service<S: Shell> {
     reader: GroupReader,
     producer: Producer,
     metrics: LoopMetrics,
+    telemetry: Telemetry,
     clock: SteadyClock,
     effects: Effects<<S::Stage as Stage>::Ask>,
     /// Next offset to read, of the partitions that are ours.
@@ -99,11 +111,14 @@ pub struct Service<S: Shell> {
     open: u64,
     produced: bool,
     last_commit: Instant,
+    /// When the last record was read, and how old it was then.
+    last_record: Option<(Instant, Duration)>,
     commits_fail_since: Option<Instant>,
 }
 
 impl<S: Shell> Service<S> {
-    /// Joins the group. Everything the shell needs before the first record must be ready.
+    /// Joins the group. Everything the shell needs before the first record must be ready; the service itself is ready
+    /// when the group has given it its share, which may be empty.
     ///
     /// # Errors
     /// When the client refuses its settings or a metric cannot be registered.
@@ -121,7 +136,6 @@ impl<S: Shell> Service<S> {
             membership.instance.as_deref(),
         )?;
         let metrics = LoopMetrics::register(telemetry)?;
-        telemetry.set_ready();
         Ok(Self {
             membership,
             shell,
@@ -129,6 +143,7 @@ impl<S: Shell> Service<S> {
             reader,
             producer,
             metrics,
+            telemetry: telemetry.clone(),
             clock: SteadyClock::default(),
             effects: Effects::default(),
             positions: Offsets::new(),
@@ -136,6 +151,7 @@ impl<S: Shell> Service<S> {
             open: 0,
             produced: false,
             last_commit: Instant::now(),
+            last_record: None,
             commits_fail_since: None,
         })
     }
@@ -159,8 +175,10 @@ impl<S: Shell> Service<S> {
                 }
                 _ = commit.tick() => self.commit_when_due().await?,
                 _ = tick.tick() => {
-                    let input = self.shell.tick();
-                    self.apply(input)?;
+                    let backlog = self.backlog();
+                    if let Some(input) = self.shell.tick(backlog) {
+                        self.apply(input)?;
+                    }
                 }
                 input = self.shell.next() => {
                     let input = input?;
@@ -186,6 +204,7 @@ impl<S: Shell> Service<S> {
             Some(GroupEvent::Assigned(partitions)) => {
                 tracing::info!(?partitions, "assigned");
                 self.metrics.partitions.add(i64::try_from(partitions.len()).unwrap_or(0));
+                self.telemetry.set_ready();
             }
             Some(GroupEvent::Revoked(partitions, done)) => {
                 self.hand_over(&partitions).await?;
@@ -198,8 +217,22 @@ impl<S: Shell> Service<S> {
         Ok(())
     }
 
+    /// Looks at the last record's age; a reader that has been idle for a moment has no backlog.
+    fn backlog(&mut self) -> Backlog {
+        let idle = self.last_record.is_none_or(|(at, _)| at.elapsed() > BACKLOG_IDLE);
+        let old = self.last_record.is_some_and(|(_, age)| age > BACKLOG_AGE);
+        if old && !idle { Backlog::Reading } else { Backlog::None }
+    }
+
+    fn note_age(&mut self, record: &Record) {
+        let produced_ns = record.timestamp_ms.saturating_mul(1_000_000);
+        let age_ns = u64::try_from(self.clock.now_ns().saturating_sub(produced_ns)).unwrap_or(0);
+        self.last_record = Some((Instant::now(), Duration::from_nanos(age_ns)));
+    }
+
     fn take_record(&mut self, record: &Record) -> Result<(), ServiceError> {
         self.metrics.received();
+        self.note_age(record);
         self.open += 1;
         match self.shell.decode(record) {
             Ok(input) => self.apply(input)?,

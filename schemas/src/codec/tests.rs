@@ -13,8 +13,8 @@ fn an_independent_implementation_reads_what_we_write() {
     let bytes = encode(&ended()).unwrap();
     let fingerprint = schema.fingerprint::<apache_avro::rabin::Rabin>();
     assert_eq!(&bytes[2..10], fingerprint.bytes.as_slice());
-    let value = apache_avro::from_avro_datum(&schema, &mut &bytes[10..], None).unwrap();
-    assert_eq!(apache_avro::from_value::<ContainerEnded>(&value).unwrap(), ended());
+    let reader = apache_avro::reader::datum::GenericDatumReader::builder(&schema).build().unwrap();
+    assert_eq!(reader.read_deser::<ContainerEnded>(&mut &bytes[10..]).unwrap(), ended());
 }
 
 #[test]
