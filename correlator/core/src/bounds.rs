@@ -1,0 +1,278 @@
+//! Keeps a finding and an alert to their maxima.
+//!
+//! Texts of a finding are cut when it arrives, so that nothing of unlimited length is ever kept. An alert that is still
+//! too long, because it shows many findings, is cut in steps until both its forms fit, as measured by encoding it.
+
+use driftline_formats::{SiemFormat, strongest};
+use driftline_runtime_core::BrokenInvariant;
+use driftline_schemas::limits::{ALERT_BYTES_MAX, ARGS_BYTES_MAX, PATH_BYTES_MAX};
+use driftline_schemas::{Alert, Container, Finding, Node, Process, Subject, encode};
+use std::collections::BTreeMap;
+
+use crate::limits::{ALERT_TECHNIQUES_MAX, FACT_BYTES_MAX};
+use crate::session::flag;
+
+/// Longest printable form of a path: each of its bytes may become `\xNN`.
+const PRINTABLE_PATH_BYTES_MAX: usize = 4 * PATH_BYTES_MAX;
+
+/// Longest printable form of all arguments together.
+const PRINTABLE_ARGS_BYTES_MAX: usize = 4 * ARGS_BYTES_MAX;
+
+/// Most labels of a pod that are kept; deployments have 5 to 15.
+const LABELS_MAX: usize = 64;
+
+/// What stands where something was cut.
+const MARK: &str = "…";
+
+/// Whether anything had to be cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Cut {
+    Nothing,
+    Some,
+}
+
+/// `text` in at most `max` bytes, cut at a character with a mark behind.
+pub(crate) fn clip(text: &str, max: usize) -> String {
+    let mut text = text.to_owned();
+    let _ = clip_in_place(&mut text, max);
+    text
+}
+
+fn clip_in_place(text: &mut String, max: usize) -> Cut {
+    if text.len() <= max {
+        return Cut::Nothing;
+    }
+    text.truncate(text.floor_char_boundary(max.saturating_sub(MARK.len())));
+    text.push_str(MARK);
+    Cut::Some
+}
+
+/// Cuts several texts.
+fn clip_all<'a>(texts: impl IntoIterator<Item = (&'a mut String, usize)>) -> Cut {
+    texts.into_iter().fold(Cut::Nothing, |cut, (text, max)| cut.and(clip_in_place(text, max)))
+}
+
+impl Cut {
+    fn and(self, other: Self) -> Self {
+        if self == Self::Some { self } else { other }
+    }
+}
+
+/// Cuts every text of an arriving finding to its maximum.
+pub(crate) fn limit_finding(finding: &mut Finding) -> Cut {
+    let mut cut = limit_node(&mut finding.node);
+    if let Some(container) = &mut finding.container {
+        cut = cut.and(limit_container(container));
+    }
+    if let Some(process) = &mut finding.process {
+        cut = cut.and(limit_process(process, PRINTABLE_PATH_BYTES_MAX, PRINTABLE_ARGS_BYTES_MAX));
+    }
+    if let Some(subject) = &mut finding.subject {
+        cut = cut.and(limit_subject(subject, PRINTABLE_PATH_BYTES_MAX));
+    }
+    if finding.techniques.len() > ALERT_TECHNIQUES_MAX {
+        finding.techniques.truncate(ALERT_TECHNIQUES_MAX);
+        cut = Cut::Some;
+    }
+    let facts = [&mut finding.detector, &mut finding.category, &mut finding.note];
+    let facts = facts.into_iter().chain(&mut finding.unresolved).chain(&mut finding.techniques);
+    cut.and(clip_all(facts.chain(finding.versions.values_mut()).map(|text| (text, FACT_BYTES_MAX))))
+}
+
+fn limit_node(node: &mut Node) -> Cut {
+    let facts = [
+        &mut node.cluster,
+        &mut node.name,
+        &mut node.provider_id,
+        &mut node.zone,
+        &mut node.project,
+        &mut node.location,
+    ];
+    clip_all(facts.map(|text| (text, FACT_BYTES_MAX)))
+}
+
+fn limit_container(container: &mut Container) -> Cut {
+    let namespaces = container.host_namespaces.len();
+    container.host_namespaces.truncate(8);
+    let mut cut = if container.host_namespaces.len() < namespaces { Cut::Some } else { Cut::Nothing };
+    let facts = [
+        &mut container.name,
+        &mut container.runtime,
+        &mut container.image_ref,
+        &mut container.image_id_source,
+        &mut container.service_account,
+        &mut container.rootfs,
+    ];
+    let facts = facts.into_iter().chain(&mut container.host_namespaces);
+    cut = cut.and(clip_all(facts.map(|text| (text, FACT_BYTES_MAX))));
+    if let Some(owner) = &mut container.owner {
+        cut = cut.and(clip_all([(&mut owner.kind, FACT_BYTES_MAX), (&mut owner.name, FACT_BYTES_MAX)]));
+    }
+    if let Some(pod) = &mut container.pod {
+        let facts = [&mut pod.namespace, &mut pod.name, &mut pod.uid];
+        cut = cut.and(clip_all(facts.map(|text| (text, FACT_BYTES_MAX))));
+        cut = cut.and(limit_labels(&mut pod.labels, LABELS_MAX));
+    }
+    cut
+}
+
+/// Keeps the first `max` labels whose key and value are not absurd.
+fn limit_labels(labels: &mut BTreeMap<String, String>, max: usize) -> Cut {
+    let before = labels.len();
+    let mut room = max;
+    labels.retain(|key, value| {
+        let keep = room > 0 && key.len() <= FACT_BYTES_MAX && value.len() <= FACT_BYTES_MAX;
+        room -= usize::from(keep);
+        keep
+    });
+    if labels.len() < before { Cut::Some } else { Cut::Nothing }
+}
+
+fn limit_process(process: &mut Process, path_max: usize, args_max: usize) -> Cut {
+    let paths = [&mut process.executable, &mut process.typed_path, &mut process.cwd];
+    let mut cut = clip_all(paths.map(|path| (path, path_max)));
+    cut = cut.and(clip_all([(&mut process.parent_name, FACT_BYTES_MAX)]));
+    cut = cut.and(clip_all(process.tty.as_mut().map(|tty| (tty, FACT_BYTES_MAX))));
+    cut.and(limit_args(process, args_max))
+}
+
+/// Keeps arguments from the front. The raw form goes with the first that is cut: it must match word for word.
+fn limit_args(process: &mut Process, max: usize) -> Cut {
+    // An argument takes a length or quotes and a comma beside its bytes.
+    const OVERHEAD: usize = 4;
+    let mut room = max;
+    let mut cut = Cut::Nothing;
+    let mut kept = Vec::new();
+    for mut argument in std::mem::take(&mut process.args) {
+        if room <= OVERHEAD {
+            cut = Cut::Some;
+            break;
+        }
+        cut = cut.and(clip_in_place(&mut argument, room - OVERHEAD));
+        room = room.saturating_sub(argument.len() + OVERHEAD);
+        kept.push(argument);
+    }
+    process.args = kept;
+    let raw_bytes = |raw: &Vec<String>| raw.iter().map(|word| word.len() + OVERHEAD).sum::<usize>();
+    let raw_too_long = process.args_base64.as_ref().is_some_and(|raw| raw_bytes(raw) > max.saturating_mul(2));
+    if cut == Cut::Some || raw_too_long {
+        process.args_base64 = None;
+    }
+    process.args_truncated |= cut == Cut::Some;
+    if raw_too_long { Cut::Some } else { cut }
+}
+
+fn limit_subject(subject: &mut Subject, path_max: usize) -> Cut {
+    let mut cut = clip_all([(&mut subject.path, path_max)]);
+    cut = cut.and(clip_all(subject.image_path.as_mut().map(|path| (path, path_max))));
+    if cut == Cut::Some || subject.path_base64.as_ref().is_some_and(|raw| raw.len() > path_max) {
+        subject.path_base64 = None;
+        cut = Cut::Some;
+    }
+    if let Some(mount) = &mut subject.mount {
+        let texts = [&mut mount.point, &mut mount.fs_type, &mut mount.source];
+        cut = cut.and(clip_all(texts.map(|text| (text, path_max.min(FACT_BYTES_MAX)))));
+    }
+    cut
+}
+
+/// An alert in every form in which it is written.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub avro: Vec<u8>,
+    pub siem: Vec<(SiemFormat, Vec<u8>)>,
+}
+
+impl Encoded {
+    fn of(alert: &Alert) -> Result<Self, BrokenInvariant> {
+        let siem = SiemFormat::ALL.into_iter().map(|format| {
+            let bytes = format.encode(alert).map_err(|error| BrokenInvariant(error.to_string()))?;
+            Ok((format, bytes))
+        });
+        Ok(Self { avro: encode(alert)?, siem: siem.collect::<Result<_, BrokenInvariant>>()? })
+    }
+
+    fn fits(&self) -> bool {
+        self.siem.iter().map(|(_, bytes)| bytes).chain([&self.avro]).all(|bytes| bytes.len() <= ALERT_BYTES_MAX)
+    }
+}
+
+/// One step of cutting an alert: how much of each finding's arguments and paths stays, and of the pod's labels.
+struct Step {
+    args_max: usize,
+    path_max: usize,
+    labels_max: usize,
+}
+
+const STEPS: [Step; 4] = [
+    Step { args_max: 1_024, path_max: 2_048, labels_max: 32 },
+    Step { args_max: 512, path_max: 512, labels_max: 16 },
+    Step { args_max: 128, path_max: 256, labels_max: 8 },
+    Step { args_max: 64, path_max: 128, labels_max: 0 },
+];
+
+/// Cuts `alert` until each of its forms fits a record, whether or not all of them are written: what an alert says must
+/// not depend on who reads it. The strongest finding keeps its path to the last; the response commands, which need it
+/// whole, are never cut.
+pub(crate) fn fit(alert: &mut Alert) -> Result<Encoded, BrokenInvariant> {
+    let mut encoded = Encoded::of(alert)?;
+    for step in &STEPS {
+        if encoded.fits() {
+            return Ok(encoded);
+        }
+        shorten(alert, step);
+        set_flag(alert, flag::SHORTENED);
+        encoded = Encoded::of(alert)?;
+    }
+    while !encoded.fits() {
+        if !drop_weaker_half(alert) {
+            return Err(BrokenInvariant(format!("alert {} does not fit a record", alert.alert_id)));
+        }
+        set_flag(alert, flag::FINDINGS_CAPPED);
+        encoded = Encoded::of(alert)?;
+    }
+    Ok(encoded)
+}
+
+fn shorten(alert: &mut Alert, step: &Step) {
+    for finding in &mut alert.findings {
+        if let Some(process) = &mut finding.process {
+            let _ = limit_process(process, step.path_max, step.args_max);
+        }
+        if let Some(subject) = &mut finding.subject {
+            let _ = limit_subject(subject, step.path_max);
+        }
+        let _ = clip_all([(&mut finding.note, step.path_max)]);
+    }
+    if let Some(pod) = alert.container.as_mut().and_then(|container| container.pod.as_mut()) {
+        let _ = limit_labels(&mut pod.labels, step.labels_max);
+    }
+}
+
+/// `false` when only one is left.
+fn drop_weaker_half(alert: &mut Alert) -> bool {
+    let keep = alert.findings.len() / 2;
+    if keep == 0 {
+        return false;
+    }
+    let top = strongest(&alert.findings).map(|finding| finding.finding_id.clone());
+    let mut ranked: Vec<_> =
+        alert.findings.iter().map(|finding| (finding.severity, finding.finding_id.clone())).collect();
+    // Stable, so that of equals the earlier ones stay.
+    ranked.sort_by_key(|(severity, id)| (Some(id) != top.as_ref(), std::cmp::Reverse(*severity)));
+    let dropped: Vec<_> = ranked.split_off(keep).into_iter().map(|(_, id)| id).collect();
+    alert.findings.retain(|finding| !dropped.contains(&finding.finding_id));
+    true
+}
+
+fn set_flag(alert: &mut Alert, flag: &str) {
+    if let Err(at) = alert.flags.binary_search_by(|known| known.as_str().cmp(flag)) {
+        alert.flags.insert(at, flag.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(crate) use tests::{longest_finding, with_absurd_facts};

@@ -1,0 +1,196 @@
+//! What a session remembers of one finding, and how revisions of it are joined.
+//!
+//! The join takes the greater of two revisions in a total order, so it is commutative, associative and idempotent:
+//! whatever order amendments come in, and however often, the same one wins.
+
+use driftline_runtime_core::BrokenInvariant;
+use driftline_schemas::{
+    AlertFinding, Confidence, FileClass, Finding, FindingId, FindingState, Origin, Process, Severity, Sha256, Subject,
+    encode,
+};
+use std::sync::Arc;
+
+/// Categories that say a digest is known to be malicious.
+const MALICIOUS: [&str; 3] = [
+    "Execution: Added Malicious Binary Executed",
+    "Execution: Built in Malicious Binary Executed",
+    "Execution: Modified Malicious Binary Executed",
+];
+
+/// Which of two revisions of a finding holds: malicious over not, so that nothing hides a match; then resolved over
+/// unresolved; then the higher revision. Equal ones differ only when two instances wrote the same revision; then the
+/// digest of the record decides, for want of anything better that does not depend on the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    malicious: bool,
+    resolved: bool,
+    revision: i32,
+    digest: Sha256,
+}
+
+/// What findings are grouped by when categories and techniques are listed.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Label {
+    pub severity: Severity,
+    pub category: String,
+    pub techniques: Vec<String>,
+}
+
+/// Findings with equal keys are repeats: same detector, path and digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FoldKey(Sha256);
+
+/// One finding of a session, in the revision that holds.
+#[derive(Debug, Clone)]
+pub(crate) struct Tracked {
+    /// Place in the session's order of first arrival.
+    pub order: u64,
+    pub id: FindingId,
+    rank: Rank,
+    pub state: FindingState,
+    pub label: Arc<Label>,
+    pub detector: String,
+    pub fold: FoldKey,
+    pub confidence: Confidence,
+    pub origin: Origin,
+    pub event_time_ns: i64,
+    pub facts: ExecFacts,
+    /// What is shown of it; dropped when the session has stronger findings to show.
+    pub detail: Option<Box<Detail>>,
+}
+
+/// What the score asks of an execution.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ExecFacts {
+    /// The file had no link left when it ran.
+    pub deleted: bool,
+    /// Came into the container from outside.
+    pub entered: bool,
+    /// Came in from outside, with a terminal.
+    pub interactive: bool,
+    /// Ran as root of the container.
+    pub container_root: bool,
+}
+
+/// The large part of a finding.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Detail {
+    pub unresolved: Option<String>,
+    pub process: Option<Process>,
+    pub subject: Option<Subject>,
+    pub note: String,
+}
+
+/// Whether a revision of a known finding said anything new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Joined {
+    Changed,
+    NothingNew,
+}
+
+impl Tracked {
+    pub(crate) fn new(finding: &Finding, order: u64) -> Result<Self, BrokenInvariant> {
+        let rank = Rank {
+            malicious: MALICIOUS.contains(&finding.category.as_str()),
+            resolved: finding.unresolved.is_none() || finding.state == FindingState::Retracted,
+            revision: finding.revision,
+            digest: Sha256::of(&encode(finding)?),
+        };
+        Ok(Self {
+            order,
+            rank,
+            state: finding.state,
+            fold: FoldKey::of(finding),
+            facts: ExecFacts::of(finding),
+            id: finding.finding_id.clone(),
+            label: Arc::new(Label {
+                severity: finding.severity,
+                category: finding.category.clone(),
+                techniques: finding.techniques.clone(),
+            }),
+            detector: finding.detector.clone(),
+            confidence: finding.confidence,
+            origin: finding.origin,
+            event_time_ns: finding.event_time_ns,
+            detail: Some(Box::new(Detail {
+                unresolved: finding.unresolved.clone(),
+                process: finding.process.clone(),
+                subject: finding.subject.clone(),
+                note: finding.note.clone(),
+            })),
+        })
+    }
+
+    /// Whether its image and container were known when it was made.
+    pub(crate) fn is_resolved(&self) -> bool {
+        self.rank.resolved
+    }
+
+    /// Takes in another revision of the same finding.
+    pub(crate) fn join(&mut self, other: Self) -> Joined {
+        if other.rank <= self.rank {
+            return Joined::NothingNew;
+        }
+        *self = Self { order: self.order, ..other };
+        Joined::Changed
+    }
+
+    /// Digest of the revision's record.
+    pub(crate) fn digest(&self) -> Sha256 {
+        self.rank.digest
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.state == FindingState::Active
+    }
+
+    pub(crate) fn severity(&self) -> Severity {
+        self.label.severity
+    }
+
+    /// The finding as an alert shows it, alone.
+    pub(crate) fn shown(&self) -> AlertFinding {
+        let detail = self.detail.as_deref();
+        AlertFinding {
+            finding_id: self.id.clone(),
+            detector: self.detector.clone(),
+            category: self.label.category.clone(),
+            severity: self.label.severity,
+            confidence: self.confidence,
+            origin: self.origin,
+            unresolved: detail.and_then(|detail| detail.unresolved.clone()),
+            techniques: self.label.techniques.clone(),
+            event_time_ns: self.event_time_ns,
+            last_time_ns: self.event_time_ns,
+            count: 1,
+            process: detail.and_then(|detail| detail.process.clone()),
+            subject: detail.and_then(|detail| detail.subject.clone()),
+            note: detail.map(|detail| detail.note.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+impl ExecFacts {
+    fn of(finding: &Finding) -> Self {
+        let process = finding.process.as_ref();
+        // A memory file never had a name, so none was taken away.
+        let deleted = |subject: &Subject| subject.deleted && subject.class != FileClass::Memfd;
+        let entered = process.is_some_and(|process| process.entered_from_outside);
+        Self {
+            deleted: finding.subject.as_ref().is_some_and(deleted),
+            entered,
+            interactive: entered && process.is_some_and(|process| process.tty.is_some()),
+            container_root: process.is_some_and(|process| process.container_root_user),
+        }
+    }
+}
+
+impl FoldKey {
+    /// Printable paths hold no NUL, so it separates them from what follows.
+    fn of(finding: &Finding) -> Self {
+        let subject = finding.subject.as_ref();
+        let path = subject.map_or("", |subject| &subject.path);
+        let digest = subject.and_then(|subject| subject.sha256).map(|digest| digest.to_string()).unwrap_or_default();
+        Self(Sha256::of([finding.detector.as_str(), path, &digest].join("\0").as_bytes()))
+    }
+}

@@ -1,0 +1,188 @@
+//! Findings for tests, here and of the formats (which include this file).
+#![allow(dead_code, reason = "each user needs a part")]
+
+use driftline_schemas::{
+    Confidence, Container, ContainerId, EventId, FileClass, Finding, FindingId, FindingState, HashState, ImageId,
+    Mount, Node, Origin, Owner, Pod, Process, Severity, Sha256, Subject,
+};
+use std::collections::BTreeMap;
+
+/// A second, in the unit of every time.
+pub(crate) const S: i64 = 1_000_000_000;
+
+/// When the tests play: 2026-01-02T03:04:05Z.
+pub(crate) const T0: i64 = 1_767_323_045 * S;
+
+/// A program added to a podman container, by a service that runs as a plain user.
+pub(crate) fn added(id: &str, time_ns: i64) -> Finding {
+    Finding {
+        finding_id: FindingId::from(id),
+        event_id: EventId::from(format!("event of {id}").as_str()),
+        detector: "drift".into(),
+        revision: 1,
+        state: FindingState::Active,
+        category: "Added Binary Executed".into(),
+        severity: Severity::Low,
+        confidence: Confidence::High,
+        origin: Origin::Added,
+        unresolved: None,
+        techniques: vec!["T1105".into(), "T1106".into()],
+        event_time_ns: time_ns,
+        node: node(),
+        container: Some(container()),
+        process: Some(process("/tmp/x")),
+        subject: Some(subject("/tmp/x")),
+        note: "the image has no file /tmp/x".into(),
+        versions: BTreeMap::from([("rules".into(), "sha256:1111".into())]),
+    }
+}
+
+/// As [`added`], at another path and so not a repeat.
+pub(crate) fn added_at(id: &str, time_ns: i64, path: &str) -> Finding {
+    Finding { process: Some(process(path)), subject: Some(subject(path)), ..added(id, time_ns) }
+}
+
+/// A program that exists in memory only.
+pub(crate) fn fileless(id: &str, time_ns: i64) -> Finding {
+    Finding {
+        category: "Execution: Fileless Execution in /memfd:".into(),
+        severity: Severity::High,
+        origin: Origin::Fileless,
+        techniques: vec!["T1620".into()],
+        process: Some(process("/memfd:x (deleted)")),
+        subject: Some(Subject { class: FileClass::Memfd, deleted: true, ..subject("/memfd:x") }),
+        note: String::new(),
+        ..added(id, time_ns)
+    }
+}
+
+/// A collector could not see everything.
+pub(crate) fn loss(id: &str, time_ns: i64) -> Finding {
+    Finding {
+        detector: "loss".into(),
+        category: "Executions Not Seen".into(),
+        origin: Origin::None,
+        techniques: Vec::new(),
+        container: None,
+        process: None,
+        subject: None,
+        note: "17 executions between two times were lost: ring buffer full".into(),
+        ..added(id, time_ns)
+    }
+}
+
+pub(crate) fn node() -> Node {
+    Node { cluster: "lab".into(), name: "node-1".into(), ..Node::default() }
+}
+
+pub(crate) fn container() -> Container {
+    Container {
+        id: ContainerId::from("c1c1"),
+        name: "web".into(),
+        runtime: "podman".into(),
+        image_ref: "registry.test/app:1.2".into(),
+        image_id: ImageId::from(Sha256::of(b"config").to_digest().as_str()),
+        image_id_source: "podman-inspect".into(),
+        rootfs: "overlay".into(),
+        started_ns: T0 - 3_600 * S,
+        ..Container::default()
+    }
+}
+
+pub(crate) fn process(path: &str) -> Process {
+    Process {
+        pid: 4_242,
+        container_pid: 17,
+        start_ns: 99,
+        executable: path.into(),
+        typed_path: path.into(),
+        args: vec![path.into(), "-o".into(), "pool one".into()],
+        args_base64: None,
+        args_truncated: false,
+        cwd: "/srv".into(),
+        uid: 1_000,
+        gid: 1_000,
+        euid: 1_000,
+        container_root_user: false,
+        tty: None,
+        entered_from_outside: false,
+        chrooted: false,
+        parent_pid: 4_000,
+        parent_name: "nginx".into(),
+    }
+}
+
+pub(crate) fn subject(path: &str) -> Subject {
+    Subject {
+        path: path.into(),
+        path_base64: None,
+        class: FileClass::New,
+        hash_state: HashState::Hashed,
+        sha256: Some(Sha256::of(path.as_bytes())),
+        size_bytes: 1_234,
+        mode: 0o100_755,
+        deleted: false,
+        script: false,
+        mount: None,
+        image_path: None,
+        image_sha256: None,
+    }
+}
+
+/// Everything known, in a pod of a Google cluster.
+pub(crate) fn in_google_pod(finding: Finding) -> Finding {
+    Finding {
+        node: Node {
+            cluster: "prod-eu".into(),
+            name: "gke-prod-eu-pool-1-abcd".into(),
+            provider_id: "1234567890123456789".into(),
+            zone: "europe-west1-b".into(),
+            project: "shop-prod".into(),
+            location: "europe-west1".into(),
+        },
+        container: Some(Container {
+            runtime: "containerd".into(),
+            image_id_source: "cri-image-status".into(),
+            pod: Some(Pod {
+                namespace: "shop".into(),
+                name: "cart-7d9f-x2x4".into(),
+                uid: "3fa85f64-5717-4562-b3fc-2c963f66afa6".into(),
+                labels: BTreeMap::from([("app".into(), "cart".into())]),
+            }),
+            owner: Some(Owner { kind: "Deployment".into(), name: "cart".into() }),
+            service_account: "cart".into(),
+            ..container()
+        }),
+        ..finding
+    }
+}
+
+/// A copy of an image program on a writable volume, run as root from a terminal, and gone by then.
+pub(crate) fn suspicious(id: &str, time_ns: i64) -> Finding {
+    let path = "/data/.cache/ls";
+    Finding {
+        origin: Origin::Mounted,
+        process: Some(Process {
+            uid: 0,
+            gid: 0,
+            euid: 0,
+            container_root_user: true,
+            tty: Some("pts0".into()),
+            entered_from_outside: true,
+            ..process(path)
+        }),
+        subject: Some(Subject {
+            class: FileClass::Volume,
+            mount: Some(Mount {
+                point: "/data".into(),
+                fs_type: "ext4".into(),
+                source: "data".into(),
+                read_only: false,
+            }),
+            image_path: Some("/usr/bin/ls".into()),
+            ..subject(path)
+        }),
+        note: "run from a volume; same content as /usr/bin/ls of the image".into(),
+        ..added(id, time_ns)
+    }
+}

@@ -1,0 +1,45 @@
+//! Pure part of the correlator: sessions, score, alerts.
+//!
+//! Findings go in, alert revisions come out, in Avro and in the formats of SIEMs. The layers, each knowing only those
+//! below it: [`Correlator`] (the stage) → `partition` (which session a finding joins, what is kept how long) →
+//! `session` (what its findings amount to, when a revision is due) → `alert` (the record) → `score`, `message`,
+//! `response`, `bounds`.
+//!
+//! Invariants, each with its test:
+//! - Which session a finding joins depends on the order of the log and on event times, never on the wall clock. The
+//!   clock decides only when something is said. What can break this (a limit reached, a finding later than sessions
+//!   are kept) is flagged in the alert.
+//! - What an alert says is a function of the set of finding revisions in its session: amendments may come in any order
+//!   and any number of times.
+//! - Revision numbers have no gaps. The points shown in an alert add up to its score.
+//! - No map or list grows beyond a maximum named in [`limits`] or [`Settings`].
+//!
+//! What is deliberately absent: policies, and state that outlives the process. A restart replays the findings of open
+//! sessions, see [`Stage::oldest_needed`](driftline_runtime_core::Stage::oldest_needed); a session that is final is
+//! forgotten with the process. The shell must hold back [`Input::Tick`] until it has read to the end that the topic had
+//! when it got the partition, or sessions are called final in mid-replay.
+
+mod alert;
+mod bounds;
+mod correlator;
+mod finding;
+mod message;
+mod partition;
+mod resource;
+mod response;
+mod score;
+mod session;
+mod settings;
+mod window;
+
+pub mod limits;
+pub mod telemetry;
+
+pub use correlator::{Ask, Correlator, Input};
+pub use score::{ROWS, Row};
+pub use settings::{Options, Settings, SettingsErrors};
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! The score of a session: one table, each row documented, each row that applied shown in the alert.
+
+use driftline_schemas::{Container, Contribution, Severity, Sha256};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::finding::{ExecFacts, Label, Tracked};
+use crate::limits::STARTUP_NS;
+use crate::window::Span;
+
+/// The most that lowering rows may take away together.
+pub(crate) const LOWERING_MAX: i32 = 15;
+
+/// Base from which on nothing is lowered: what is High by itself stays High.
+pub(crate) const LOWERING_BASE_MAX: i32 = 70;
+
+/// What the rows look at: the active findings of a session taken together.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Facts {
+    pub labels: BTreeSet<Arc<Label>>,
+    pub exec: ExecFacts,
+    pub events: Option<Span>,
+    pub container: ContainerFacts,
+}
+
+/// What the rows look at in the container's record.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ContainerFacts {
+    pub privileged: bool,
+    pub host_namespaces: Vec<String>,
+    pub started_ns: Option<i64>,
+}
+
+impl Facts {
+    /// Adds one finding.
+    pub(crate) fn take(&mut self, finding: &Tracked) {
+        self.labels.insert(finding.label.clone());
+        self.exec = ExecFacts {
+            deleted: self.exec.deleted || finding.facts.deleted,
+            entered: self.exec.entered || finding.facts.entered,
+            interactive: self.exec.interactive || finding.facts.interactive,
+            container_root: self.exec.container_root || finding.facts.container_root,
+        };
+        let at = Span::at(finding.event_time_ns);
+        self.events = Some(self.events.unwrap_or(at).with(finding.event_time_ns));
+    }
+
+    pub(crate) fn strongest(&self) -> Option<Severity> {
+        self.labels.iter().map(|label| label.severity).max()
+    }
+
+    pub(crate) fn categories(&self) -> BTreeSet<&str> {
+        self.labels.iter().map(|label| label.category.as_str()).collect()
+    }
+
+    /// Categories that count: context findings say what happened around a finding and have rows of their own.
+    fn weighty_categories(&self) -> BTreeSet<&str> {
+        let weighty = self.labels.iter().filter(|label| label.severity > Severity::Informational);
+        weighty.map(|label| label.category.as_str()).collect()
+    }
+}
+
+impl ContainerFacts {
+    pub(crate) fn of(container: Option<&Container>) -> Self {
+        container.map_or_else(Self::default, |container| Self {
+            privileged: container.privileged,
+            host_namespaces: container.host_namespaces.clone(),
+            started_ns: (container.started_ns != 0).then_some(container.started_ns),
+        })
+    }
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// Name, as shown in alerts.
+    pub name: &'static str,
+    /// Points; lowering rows are negative.
+    pub points: i32,
+    /// When it applies and why it has a weight.
+    pub doc: &'static str,
+    /// Says what made it apply, or `None`.
+    why: fn(&Facts) -> Option<String>,
+}
+
+/// How many rows at the head of [`ROWS`] are bases, of which exactly one applies.
+const BASES: usize = 5;
+
+/// The table: bases, then what raises, then what lowers. Two more rows appear in alerts so that the points shown add up
+/// to the score: `lowering_limit` gives back what lowering rows took beyond [`LOWERING_MAX`], `clamp` brings the sum into
+/// 0 to 100.
+pub const ROWS: [Row; 12] = [
+    Row {
+        name: "base_informational",
+        points: 0,
+        doc: "The strongest finding is Informational: context, never an alert by itself.",
+        why: |facts| base(facts, Severity::Informational),
+    },
+    Row { name: "base_low", points: 20, doc: "The strongest finding is Low.", why: |facts| base(facts, Severity::Low) },
+    Row {
+        name: "base_medium",
+        points: 45,
+        doc: "The strongest finding is Medium.",
+        why: |facts| base(facts, Severity::Medium),
+    },
+    Row {
+        name: "base_high",
+        points: 70,
+        doc: "The strongest finding is High.",
+        why: |facts| base(facts, Severity::High),
+    },
+    Row {
+        name: "base_critical",
+        points: 90,
+        doc: "The strongest finding is Critical.",
+        why: |facts| base(facts, Severity::Critical),
+    },
+    Row {
+        name: "second_category",
+        points: 15,
+        doc: "Findings of a second category, not counting Informational ones: different detectors agree.",
+        why: |facts| nth_category(facts, 1),
+    },
+    Row {
+        name: "third_category",
+        points: 15,
+        doc: "Findings of a third category.",
+        why: |facts| nth_category(facts, 2),
+    },
+    Row {
+        name: "file_deleted",
+        points: 15,
+        doc: "An executed file was deleted by the time it ran: somebody removed the trace.",
+        why: |facts| facts.exec.deleted.then(|| "an executed file had no name left".to_owned()),
+    },
+    Row {
+        name: "interactive_entry",
+        points: 10,
+        doc: "A program was started from outside the container with a terminal: somebody is at the keyboard.",
+        why: |facts| facts.exec.interactive.then(|| "entered from outside with a terminal".to_owned()),
+    },
+    Row {
+        name: "host_access",
+        points: 10,
+        doc: "The container is privileged or shares namespaces with its host: what runs in it can reach the node.",
+        why: host_access,
+    },
+    Row {
+        name: "container_root",
+        points: 5,
+        doc: "A program ran as root of its container.",
+        why: |facts| facts.exec.container_root.then(|| "ran as root of the container".to_owned()),
+    },
+    Row {
+        name: "container_startup",
+        points: -10,
+        doc: "Everything happened within 30 seconds of the container's start and nothing came from outside: an entry point that unpacks programs.",
+        why: startup,
+    },
+];
+
+fn base(facts: &Facts, severity: Severity) -> Option<String> {
+    (facts.strongest().unwrap_or(Severity::Informational) == severity)
+        .then(|| format!("strongest finding is {}", severity.title()))
+}
+
+fn nth_category(facts: &Facts, index: usize) -> Option<String> {
+    let count = facts.weighty_categories().len();
+    (count > index).then(|| format!("{count} categories"))
+}
+
+fn host_access(facts: &Facts) -> Option<String> {
+    let ContainerFacts { privileged, host_namespaces, .. } = &facts.container;
+    match (privileged, host_namespaces.as_slice()) {
+        (true, []) => Some("privileged".to_owned()),
+        (true, shared) => Some(format!("privileged, host namespaces {}", shared.join(", "))),
+        (false, []) => None,
+        (false, shared) => Some(format!("host namespaces {}", shared.join(", "))),
+    }
+}
+
+/// Before the start counts as well, by as much: the runtime may note it a little late.
+fn startup(facts: &Facts) -> Option<String> {
+    let started_ns = facts.container.started_ns?;
+    let events = facts.events?;
+    let near = events.first_ns >= started_ns.saturating_sub(STARTUP_NS)
+        && events.last_ns <= started_ns.saturating_add(STARTUP_NS);
+    (near && !facts.exec.entered).then(|| "within 30 seconds of the container's start".to_owned())
+}
+
+/// A score with everything that led to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Score {
+    pub points: i32,
+    pub severity: Severity,
+    /// Add up to `points`.
+    pub contributions: Vec<Contribution>,
+}
+
+/// Scores a session.
+pub(crate) fn score(facts: &Facts) -> Score {
+    score_with(&ROWS, facts)
+}
+
+fn score_with(rows: &[Row], facts: &Facts) -> Score {
+    let (bases, others) = rows.split_at_checked(BASES).unwrap_or((rows, &[]));
+    let mut contributions: Vec<Contribution> = bases.iter().filter_map(|row| row.apply(facts)).collect();
+    let base = total(&contributions);
+    let lowers = |row: &&Row| row.points < 0;
+    contributions.extend(others.iter().filter(|row| !lowers(row)).filter_map(|row| row.apply(facts)));
+    if base < LOWERING_BASE_MAX {
+        let lowering: Vec<Contribution> = others.iter().filter(lowers).filter_map(|row| row.apply(facts)).collect();
+        let excess = -total(&lowering) - LOWERING_MAX;
+        contributions.extend(lowering);
+        adjust(&mut contributions, "lowering_limit", excess.max(0), "at most 15 points are taken away");
+    }
+    let sum = total(&contributions);
+    let points = sum.clamp(0, 100);
+    adjust(&mut contributions, "clamp", points - sum, "a score is 0 to 100");
+    Score { points, severity: band(points), contributions }
+}
+
+impl Row {
+    fn apply(&self, facts: &Facts) -> Option<Contribution> {
+        (self.why)(facts).map(|why| Contribution { name: self.name.to_owned(), points: self.points, why })
+    }
+}
+
+fn adjust(contributions: &mut Vec<Contribution>, name: &str, points: i32, why: &str) {
+    if points != 0 {
+        contributions.push(Contribution { name: name.to_owned(), points, why: why.to_owned() });
+    }
+}
+
+fn total(contributions: &[Contribution]) -> i32 {
+    contributions.iter().map(|contribution| contribution.points).sum()
+}
+
+/// The severity of a score.
+pub(crate) fn band(points: i32) -> Severity {
+    match points {
+        85.. => Severity::Critical,
+        65.. => Severity::High,
+        40.. => Severity::Medium,
+        15.. => Severity::Low,
+        _ => Severity::Informational,
+    }
+}
+
+/// Digest of the table, so that an alert says which one scored it.
+pub(crate) fn table_version() -> String {
+    let rows = ROWS.iter().map(|row| format!("{}={};{}\n", row.name, row.points, row.doc));
+    Sha256::of(rows.collect::<String>().as_bytes()).to_digest()
+}
+
+#[cfg(test)]
+mod tests;

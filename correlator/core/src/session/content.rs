@@ -1,0 +1,156 @@
+//! What a session amounts to, for its alert.
+
+use driftline_schemas::{Container, Contribution, Node, Severity};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Session, flag};
+use crate::finding::{FoldKey, Tracked};
+use crate::limits::{LABELS_MAX, SESSION_FINDINGS_MAX};
+use crate::score::{Facts, Score, score};
+use crate::window::Span;
+
+/// Which findings an alert is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Those that stand.
+    Active,
+    /// All: every one was retracted, and the alert says which.
+    Withdrawn,
+}
+
+/// What a session amounts to.
+#[derive(Debug)]
+pub(crate) struct Content<'a> {
+    pub scope: Scope,
+    pub score: Score,
+    pub span: Span,
+    /// Findings, repeats counted.
+    pub count: i64,
+    pub categories: BTreeSet<&'a str>,
+    pub techniques: BTreeSet<&'a str>,
+    /// Strongest first.
+    pub folds: Vec<Fold<'a>>,
+    pub node: &'a Node,
+    pub container: Option<&'a Container>,
+    pub versions: &'a BTreeMap<String, BTreeSet<String>>,
+}
+
+/// A finding and its repeats.
+#[derive(Debug)]
+pub(crate) struct Fold<'a> {
+    pub first: &'a Tracked,
+    /// An amendment or a later rule may have judged a repeat more severely.
+    pub strongest: &'a Tracked,
+    pub span: Span,
+    pub count: i64,
+}
+
+/// Findings that are only counted.
+#[derive(Debug, Default)]
+pub(super) struct Beyond {
+    pub(super) count: i64,
+    pub(super) facts: Facts,
+    span: Option<Span>,
+    repeats: BTreeMap<FoldKey, Repeats>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Repeats {
+    count: i64,
+    span: Span,
+}
+
+impl Beyond {
+    /// Counts a finding; returns the flag to set when a list was full.
+    pub(super) fn take(&mut self, finding: &Tracked) -> Option<&'static str> {
+        let at = Span::at(finding.event_time_ns);
+        self.count += 1;
+        self.span = Some(self.span.unwrap_or(at).with(finding.event_time_ns));
+        let room = self.repeats.len() < SESSION_FINDINGS_MAX;
+        if let Some(repeats) = self.repeats.get_mut(&finding.fold) {
+            *repeats = Repeats { count: repeats.count + 1, span: repeats.span.with(finding.event_time_ns) };
+        } else if room {
+            self.repeats.insert(finding.fold, Repeats { count: 1, span: at });
+        }
+        if self.facts.labels.len() >= LABELS_MAX && !self.facts.labels.contains(&finding.label) {
+            return Some(flag::LISTS_CAPPED);
+        }
+        self.facts.take(finding);
+        None
+    }
+}
+
+impl Session {
+    /// Whether nothing in the session stands any more.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.beyond.count == 0 && !self.tracked.values().any(Tracked::is_active)
+    }
+
+    /// Findings that stand, repeats counted.
+    pub(super) fn active_count(&self) -> i64 {
+        self.tracked.values().filter(|finding| finding.is_active()).fold(self.beyond.count, |count, _| count + 1)
+    }
+
+    pub(super) fn severity(&self) -> Severity {
+        score(&self.facts).severity
+    }
+
+    /// Everything an alert says.
+    pub(crate) fn content(&self) -> Content<'_> {
+        let scope = if self.is_withdrawn() { Scope::Withdrawn } else { Scope::Active };
+        let in_scope = |finding: &&Tracked| scope == Scope::Withdrawn || finding.is_active();
+        let findings: Vec<&Tracked> = self.tracked.values().filter(in_scope).collect();
+        let spans = findings.iter().map(|finding| Span::at(finding.event_time_ns)).chain(self.beyond.span);
+        let labels: BTreeSet<_> =
+            findings.iter().map(|finding| &finding.label).chain(&self.beyond.facts.labels).collect();
+        Content {
+            scope,
+            score: if scope == Scope::Active { score(&self.facts) } else { withdrawn() },
+            span: spans.reduce(|all, one| all.with(one.first_ns).with(one.last_ns)).unwrap_or(self.span),
+            count: findings.iter().fold(self.beyond.count, |count, _| count + 1),
+            categories: labels.iter().map(|label| label.category.as_str()).collect(),
+            techniques: labels.iter().flat_map(|label| &label.techniques).map(String::as_str).collect(),
+            folds: self.fold(&findings),
+            node: &self.place.node,
+            container: self.place.container.as_ref(),
+            versions: &self.versions,
+        }
+    }
+
+    fn fold<'a>(&self, findings: &[&'a Tracked]) -> Vec<Fold<'a>> {
+        let mut folds: BTreeMap<FoldKey, Fold<'a>> = BTreeMap::new();
+        for &finding in findings {
+            let at = Span::at(finding.event_time_ns);
+            let fold = folds.entry(finding.fold).or_insert_with(|| {
+                let beyond = self.beyond.repeats.get(&finding.fold).copied();
+                let beyond = beyond.unwrap_or(Repeats { count: 0, span: at });
+                Fold { first: finding, strongest: finding, span: beyond.span, count: beyond.count }
+            });
+            fold.span = fold.span.with(finding.event_time_ns);
+            fold.count += 1;
+            if finding.order < fold.first.order {
+                fold.first = finding;
+            }
+            if strength(finding) > strength(fold.strongest) {
+                fold.strongest = finding;
+            }
+        }
+        let mut folds: Vec<Fold<'a>> = folds.into_values().collect();
+        folds.sort_by_key(|fold| (Reverse(fold.strongest.severity()), fold.first.order));
+        folds
+    }
+}
+
+fn strength(finding: &Tracked) -> (Severity, Reverse<u64>) {
+    (finding.severity(), Reverse(finding.order))
+}
+
+fn withdrawn() -> Score {
+    let why = "every finding was retracted".to_owned();
+    Score {
+        points: 0,
+        severity: Severity::Informational,
+        contributions: vec![Contribution { name: "withdrawn".to_owned(), points: 0, why }],
+    }
+}

@@ -1,0 +1,60 @@
+//! Where a session's findings happened. The first may be made before the container's record is known, so of all the
+//! records seen the one that says the most is kept.
+
+use driftline_schemas::{Container, Finding, Node, Sha256};
+use std::cmp::Reverse;
+
+/// A node, and the container on it.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    weight: Weight,
+    pub node: Node,
+    pub container: Option<Container>,
+}
+
+/// How many facts are known; of equals, the earlier finding; of one finding's revisions, the digest decides. A total
+/// order, so that the order of arrival does not matter.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Weight {
+    facts: usize,
+    order: Reverse<u64>,
+    digest: Sha256,
+}
+
+impl Place {
+    /// The place of a finding that is the `order`th of its session and whose record has this digest.
+    pub(crate) fn of(finding: &Finding, order: u64, digest: Sha256) -> Self {
+        let weight = Weight { facts: facts(finding), order: Reverse(order), digest };
+        Self { weight, node: finding.node.clone(), container: finding.container.clone() }
+    }
+
+    /// Takes the better of both.
+    pub(crate) fn join(&mut self, other: Self) -> bool {
+        let better = other.weight > self.weight;
+        if better {
+            *self = other;
+        }
+        better
+    }
+}
+
+fn facts(finding: &Finding) -> usize {
+    let node = &finding.node;
+    let of_node = [&node.name, &node.provider_id, &node.zone, &node.project, &node.location];
+    let of_container = finding.container.as_ref().map_or(0, |container| {
+        let texts = [&container.name, &container.runtime, &container.image_ref, &container.service_account];
+        let others = [
+            container.image_id.is_known(),
+            container.pod.is_some(),
+            container.pod.as_ref().is_some_and(|pod| !pod.uid.is_empty()),
+            container.owner.is_some(),
+            container.started_ns != 0,
+        ];
+        1 + known(&texts) + others.into_iter().filter(|known| *known).count()
+    });
+    known(&of_node) + of_container
+}
+
+fn known(texts: &[&String]) -> usize {
+    texts.iter().filter(|text| !text.is_empty()).count()
+}

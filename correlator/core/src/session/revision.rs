@@ -1,0 +1,120 @@
+//! When something is to be said about a session. The wall clock has its only say here.
+
+use driftline_runtime_core::BrokenInvariant;
+use driftline_schemas::{Activity, Severity};
+use std::collections::BTreeSet;
+
+use super::Session;
+use crate::settings::Settings;
+
+/// What the last revision said, to know whether another is due.
+#[derive(Debug)]
+pub(super) struct Said {
+    revision: i32,
+    activity: Activity,
+    severity: Severity,
+    categories: BTreeSet<String>,
+    count: i64,
+    unresolved: usize,
+}
+
+/// Whether the session was found quiet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    /// Since this wall clock time, from which retention counts.
+    Final(i64),
+}
+
+/// Whether a revision is the last that is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finality {
+    MoreMayCome,
+    Final,
+}
+
+/// A revision to be said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Due {
+    pub activity: Activity,
+    pub finality: Finality,
+}
+
+impl Session {
+    /// Whether findings may still be missing, so that a restart must read the session again.
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    pub(crate) fn last_event_ns(&self) -> i64 {
+        self.span.last_ns
+    }
+
+    /// Nothing happened for the gap. An event time in the future, from a node whose clock is wrong, counts as the time
+    /// it arrived, or the session would stay open until then.
+    fn is_quiet(&self, now_ns: i64, settings: &Settings) -> bool {
+        now_ns >= self.span.last_ns.min(self.heard_ns).saturating_add(settings.gap_ns)
+    }
+
+    /// What a change makes due at once. A session that was final is open again after it, unless it is still quiet and
+    /// the change is said now.
+    pub(crate) fn after_change(&mut self, now_ns: i64, settings: &Settings) -> Option<Due> {
+        let still_final = !self.is_open() && self.is_quiet(now_ns, settings);
+        let update = if still_final { Finality::Final } else { Finality::MoreMayCome };
+        let due = match (&self.said, self.is_withdrawn()) {
+            (None, true) => None,
+            (None, false) => (self.severity() >= settings.threshold)
+                .then_some(Due { activity: Activity::Create, finality: Finality::MoreMayCome }),
+            (Some(said), true) => (said.activity != Activity::Close)
+                .then_some(Due { activity: Activity::Close, finality: Finality::Final }),
+            (Some(said), false) => self.differs(said).then_some(Due { activity: Activity::Update, finality: update }),
+        };
+        if due.is_none_or(|due| due.finality == Finality::MoreMayCome) {
+            self.phase = Phase::Open;
+        }
+        due
+    }
+
+    /// What is due when the session is found quiet: its last revision.
+    pub(crate) fn when_quiet(&mut self, now_ns: i64, settings: &Settings) -> Option<Due> {
+        if self.is_open() && self.is_quiet(now_ns, settings) { self.end(now_ns) } else { None }
+    }
+
+    /// Ends the session whatever the clock says; the revision to say, when there is an alert that stands.
+    pub(crate) fn end(&mut self, now_ns: i64) -> Option<Due> {
+        let was_open = self.is_open();
+        self.phase = Phase::Final(now_ns);
+        let stands = self.said.as_ref().is_some_and(|said| said.activity != Activity::Close);
+        (was_open && stands).then_some(Due { activity: Activity::Update, finality: Finality::Final })
+    }
+
+    /// Whether a final session need not be kept for late findings any longer.
+    pub(crate) fn is_expired(&self, now_ns: i64, settings: &Settings) -> bool {
+        matches!(self.phase, Phase::Final(since_ns) if now_ns >= since_ns.saturating_add(settings.retention_ns))
+    }
+
+    /// Records that `due` is being said, and returns its revision number.
+    pub(crate) fn say(&mut self, due: Due) -> Result<i32, BrokenInvariant> {
+        let last = self.said.as_ref().map_or(0, |said| said.revision);
+        let revision = last.checked_add(1).ok_or_else(|| BrokenInvariant("revision number overflow".to_owned()))?;
+        self.said = Some(Said {
+            revision,
+            activity: due.activity,
+            severity: self.severity(),
+            categories: self.facts.categories().into_iter().map(str::to_owned).collect(),
+            count: self.active_count(),
+            unresolved: self.unresolved_count(),
+        });
+        Ok(revision)
+    }
+
+    /// Severity or categories changed, the findings doubled, at least half of those that were said without their image or
+    /// container have them now, or a closed alert stands again.
+    fn differs(&self, said: &Said) -> bool {
+        said.activity == Activity::Close
+            || (said.unresolved > 0 && self.unresolved_count().saturating_mul(2) <= said.unresolved)
+            || self.severity() != said.severity
+            || !self.facts.categories().into_iter().eq(said.categories.iter().map(String::as_str))
+            || self.active_count() >= said.count.saturating_mul(2)
+    }
+}

@@ -1,0 +1,149 @@
+//! What the shell may set, checked as a whole before anything runs.
+
+use driftline_formats::SiemFormat;
+use driftline_schemas::Severity;
+use driftline_schemas::limits::ALERT_FINDINGS_MAX;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+/// What was asked for; [`Settings::new`] checks it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Quiet time that ends a session.
+    pub session_gap: Duration,
+    /// Longest time from a session's first to its last event.
+    pub session_cap: Duration,
+    /// How long a session that was called final still takes late findings and amendments.
+    pub retention: Duration,
+    /// Lowest severity, by score, that makes a session an alert.
+    pub threshold: Severity,
+    /// Findings shown in an alert.
+    pub findings_kept: usize,
+    /// Sessions of one container, open and retained.
+    pub sessions_per_container: usize,
+    /// Containers of one partition.
+    pub containers_per_partition: usize,
+    /// Formats written beside Avro.
+    pub formats: BTreeSet<SiemFormat>,
+    /// Digests of configuration and policies, written into every alert. The score table adds its own.
+    pub versions: BTreeMap<String, String>,
+}
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+impl Default for Options {
+    /// Sessions in one container are separated by more than the gap, so retention plus gap (70 min) holds at most
+    /// eight of the default length. 10,000 containers on a partition are 90 full nodes of 110 pods each; a session of
+    /// two findings takes about 4 KiB, so these are 40 MiB.
+    fn default() -> Self {
+        Self {
+            session_gap: 10 * MINUTE,
+            session_cap: 360 * MINUTE,
+            retention: 60 * MINUTE,
+            threshold: Severity::Low,
+            findings_kept: ALERT_FINDINGS_MAX,
+            sessions_per_container: 8,
+            containers_per_partition: 10_000,
+            formats: BTreeSet::from(SiemFormat::ALL),
+            versions: BTreeMap::new(),
+        }
+    }
+}
+
+/// Checked settings. Times are nanoseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub(crate) gap_ns: i64,
+    pub(crate) cap_ns: i64,
+    pub(crate) retention_ns: i64,
+    pub(crate) threshold: Severity,
+    pub(crate) findings_kept: usize,
+    pub(crate) sessions_per_container: usize,
+    pub(crate) containers_per_partition: usize,
+    pub(crate) formats: BTreeSet<SiemFormat>,
+    pub(crate) versions: BTreeMap<String, String>,
+}
+
+/// Everything that is wrong with [`Options`], at once.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct SettingsErrors(pub Vec<String>);
+
+impl fmt::Display for SettingsErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("; "))
+    }
+}
+
+impl Settings {
+    /// Checks `options`.
+    ///
+    /// # Errors
+    /// Every contradiction in them.
+    pub fn new(options: Options) -> Result<Self, SettingsErrors> {
+        let mut errors = Vec::new();
+        let mut require = |holds: bool, error: &str| {
+            if !holds {
+                errors.push(error.to_owned());
+            }
+        };
+        require(options.session_gap >= Duration::from_secs(1), "the session gap must be at least one second");
+        require(options.session_cap >= options.session_gap, "the session cap must not be shorter than the session gap");
+        require(
+            options.session_cap <= 1_440 * MINUTE,
+            "the session cap must be at most a day, which is what a restart replays",
+        );
+        require(options.retention <= 1_440 * MINUTE, "the retention of sessions must be at most a day");
+        require(
+            (1..=ALERT_FINDINGS_MAX).contains(&options.findings_kept),
+            &format!("the findings kept in an alert must be 1 to {ALERT_FINDINGS_MAX}"),
+        );
+        require(options.sessions_per_container > 0, "a container must be allowed one session at least");
+        require(options.containers_per_partition > 0, "a partition must be allowed one container at least");
+        if !errors.is_empty() {
+            return Err(SettingsErrors(errors));
+        }
+        Ok(Self {
+            gap_ns: nanoseconds(options.session_gap),
+            cap_ns: nanoseconds(options.session_cap),
+            retention_ns: nanoseconds(options.retention),
+            threshold: options.threshold,
+            findings_kept: options.findings_kept,
+            sessions_per_container: options.sessions_per_container,
+            containers_per_partition: options.containers_per_partition,
+            formats: options.formats,
+            versions: options.versions,
+        })
+    }
+}
+
+/// At most a day, so it fits.
+fn nanoseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_hold() {
+        assert_eq!(Settings::new(Options::default()).unwrap().gap_ns, 600_000_000_000);
+    }
+
+    #[test]
+    fn every_error_is_reported_at_once() {
+        let errors = Settings::new(Options {
+            session_gap: Duration::ZERO,
+            session_cap: 1_441 * MINUTE,
+            retention: 1_441 * MINUTE,
+            findings_kept: ALERT_FINDINGS_MAX + 1,
+            sessions_per_container: 0,
+            containers_per_partition: 0,
+            ..Options::default()
+        });
+        assert_eq!(errors.unwrap_err().0.len(), 6);
+        let errors = Settings::new(Options { session_cap: MINUTE, ..Options::default() });
+        assert_eq!(errors.unwrap_err().0, ["the session cap must not be shorter than the session gap"]);
+    }
+}

@@ -1,0 +1,164 @@
+//! Which session a finding joins.
+
+use driftline_runtime_core::Disposition;
+use driftline_schemas::{Alert, AlertId, Container, ContainerId, Finding, FindingId, Node};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Rig, canonical, short, told};
+use crate::fixtures::{S, T0, added, added_at, container, loss, node};
+use crate::{Options, telemetry};
+
+/// Alert ids of findings with these event times, in log order, all arriving at once.
+fn ids(times_s: &[i64]) -> Vec<AlertId> {
+    let mut rig = Rig::with(short());
+    // A different path each and a count that always doubles, so that every finding is told of.
+    let mut ids = Vec::new();
+    for (at, time_s) in times_s.iter().enumerate() {
+        let id = format!("f{at}");
+        let category = format!("category {at}");
+        let finding = Finding { category, ..added_at(&id, T0 + time_s * S, &format!("/tmp/{at}")) };
+        let (disposition, alerts) = rig.finding(T0 + 1_000 * S, finding);
+        assert_eq!(disposition, Disposition::Reported);
+        ids.push(alerts[0].alert_id.clone());
+    }
+    ids
+}
+
+fn id_of(finding: &str) -> AlertId {
+    AlertId::of("lab", "c1c1", &FindingId::from(finding))
+}
+
+#[test]
+fn a_finding_joins_by_event_time_and_log_order() {
+    for (name, times_s, openers) in [
+        ("within the gap", &[0, 10][..], &[0, 0][..]),
+        ("just beyond the gap", &[0, 11], &[0, 1]),
+        ("earlier, within the gap", &[20, 10], &[0, 0]),
+        ("earlier, beyond the gap", &[20, 9], &[0, 1]),
+        ("a gap bridged later stays two sessions", &[0, 20, 10], &[0, 1, 0]),
+        ("in between, the first opened wins", &[20, 0, 10], &[0, 1, 0]),
+        ("up to the cap", &[0, 10, 20, 30, 40, 50, 60], &[0, 0, 0, 0, 0, 0, 0]),
+        ("beyond the cap", &[0, 10, 20, 30, 40, 50, 61 - 5, 61], &[0, 0, 0, 0, 0, 0, 0, 7]),
+        ("beyond the cap into the past", &[60, 50, 40, 30, 20, 10, -1], &[0, 0, 0, 0, 0, 0, 6]),
+    ] {
+        let expected: Vec<AlertId> = openers.iter().map(|at| id_of(&format!("f{at}"))).collect();
+        assert_eq!(ids(times_s), expected, "{name}");
+    }
+}
+
+#[test]
+fn reaching_the_cap_is_flagged_on_both_sides_and_counted() {
+    let mut rig = Rig::with(short());
+    for time_s in [0, 10, 20, 30, 40, 50, 60, 61] {
+        rig.live(added_at(&format!("f{time_s}"), T0 + time_s * S, &format!("/tmp/{time_s}")));
+    }
+    assert_eq!(rig.count(telemetry::SESSION_LENGTH_CAPPED), 1);
+    let finals = rig.tick(T0 + 100 * S);
+    assert_eq!(finals.len(), 2);
+    for alert in finals {
+        assert_eq!(alert.flags, ["length_capped"]);
+    }
+}
+
+#[test]
+fn containers_clusters_and_nodes_have_sessions_of_their_own() {
+    let mut rig = Rig::new();
+    let other = Container { id: ContainerId::from("c2c2"), ..container() };
+    let cluster = Node { cluster: "other".into(), ..node() };
+    let findings = [
+        added("f0", T0),
+        Finding { container: Some(other), ..added("f1", T0) },
+        Finding { node: cluster, ..added("f2", T0) },
+        loss("f3", T0),
+    ];
+    let alerts: Vec<_> = findings.into_iter().flat_map(|finding| rig.live(finding)).collect();
+    assert_eq!(told(&alerts), ["create 1"; 4]);
+    assert_eq!(alerts[3].alert_id, AlertId::of("lab", "node-1", &FindingId::from("f3")));
+    assert_eq!(alerts[3].container, None);
+}
+
+#[test]
+fn time_passing_changes_what_is_said_when_and_nothing_else() {
+    // The same findings, live with ticks after each, and read at once much later.
+    let times_s = [0, 5, 12, 30, 41, 8, 22, 61];
+    let finding = |time_s: i64| added_at(&format!("f{time_s}"), T0 + time_s * S, &format!("/tmp/{time_s}"));
+    let (mut live, mut late) = (Rig::with(short()), Rig::with(short()));
+    let (mut live_said, mut late_said) = (Vec::new(), Vec::new());
+    let mut now_s = 0;
+    for time_s in times_s {
+        now_s = time_s.max(now_s);
+        live_said.extend(live.finding(T0 + now_s * S, finding(time_s)).1);
+        live_said.extend(live.tick(T0 + (now_s + 15) * S));
+        late_said.extend(late.finding(T0 + 90 * S, finding(time_s)).1);
+    }
+    live_said.extend(live.tick(T0 + 90 * S));
+    late_said.extend(late.tick(T0 + 90 * S));
+    assert!(live_said.len() > late_said.len());
+    let last = |said: Vec<Alert>| -> BTreeMap<AlertId, Alert> {
+        said.into_iter().map(|alert| (alert.alert_id.clone(), canonical(&alert))).collect()
+    };
+    let (live, late) = (last(live_said), last(late_said));
+    assert_eq!(live.len(), 4);
+    assert_eq!(live, late);
+}
+
+#[test]
+fn a_restart_reads_open_sessions_and_never_half_of_another() {
+    let container = |name: &str| Some(Container { id: ContainerId::from(name), ..container() });
+    let of = |name: &str, id: &str, time_s| Finding { container: container(name), ..added_at(id, T0 + time_s * S, id) };
+    let mut rig = Rig::with(short());
+    assert_eq!(rig.oldest_needed(), None);
+    rig.live(of("a", "a0", 0)); // offset 0
+    rig.live(of("b", "b0", 1));
+    rig.live(of("a", "a1", 2));
+    assert_eq!(rig.oldest_needed(), Some(0));
+    rig.live(of("c", "c0", 5));
+    rig.live(of("b", "b1", 10)); // offset 4
+    rig.tick(T0 + 12 * S); // a is final; c and b are open, and b begins inside a
+    assert_eq!(rig.oldest_needed(), Some(0));
+    rig.live(of("b", "b2", 15)); // offset 5
+    rig.tick(T0 + 19 * S);
+    assert_eq!(rig.oldest_needed(), Some(0), "c is final, b is open");
+    rig.live(of("d", "d0", 24)); // offset 6
+    rig.tick(T0 + 26 * S);
+    assert_eq!(rig.oldest_needed(), Some(6), "b is final");
+    rig.live(of("b", "b3", 25));
+    rig.live(of("d", "d1", 25)); // offset 8
+    rig.tick(T0 + 36 * S);
+    assert_eq!(rig.oldest_needed(), None);
+    // Forgotten sessions are not begun in the middle either.
+    rig.live(of("d", "d2", 35));
+    assert_eq!(rig.oldest_needed(), Some(0), "d is open again; it overlaps b, and b overlaps a");
+}
+
+#[test]
+fn a_restart_never_begins_in_the_middle_of_a_forgotten_session() {
+    let container = |name: &str| Some(Container { id: ContainerId::from(name), ..container() });
+    let of = |name: &str, id: &str, time_s| Finding { container: container(name), ..added_at(id, T0 + time_s * S, id) };
+    let mut rig = Rig::with(Options { session_cap: Duration::from_mins(10), ..short() });
+    rig.live(of("a", "a0", 0)); // offset 0
+    rig.live(of("b", "b0", 1));
+    rig.live(of("a", "a1", 2));
+    rig.tick(T0 + 12 * S);
+    for step in 1..20 {
+        rig.live(of("b", &format!("b{step}"), 1 + step * 9));
+    }
+    rig.tick(T0 + 172 * S);
+    assert_eq!(rig.count(telemetry::SESSION_FORGOTTEN), 1, "a is gone, b is open");
+    assert_eq!(rig.oldest_needed(), Some(0));
+    rig.tick(T0 + 300 * S);
+    rig.live(of("c", "c0", 300)); // offset 22
+    assert_eq!(rig.oldest_needed(), Some(22));
+}
+
+#[test]
+fn a_partition_that_goes_takes_its_sessions_with_it() {
+    use driftline_runtime_core::Stage as _;
+    let mut rig = Rig::new();
+    rig.live(added("f0", T0));
+    rig.correlator.drop_partition(0);
+    assert_eq!(rig.oldest_needed(), None);
+    assert_eq!(told(&rig.tick(T0 + 3_600 * S)), [""; 0]);
+    assert_eq!(told(&rig.live(added("f0", T0))), ["create 1"]);
+}

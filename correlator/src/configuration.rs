@@ -1,0 +1,93 @@
+//! Settings of the correlator: what was typed, checked as a whole, ready to use.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use driftline_correlator_core::{Options, Settings as CoreSettings};
+use driftline_formats::SiemFormat;
+use driftline_kafka::ClientSettings;
+use driftline_runtime::env::Settings;
+use driftline_runtime::telemetry::start_logs;
+use driftline_schemas::topics::Topic;
+use driftline_schemas::{Severity, Sha256};
+
+const DAY_S: i64 = 24 * 60 * 60;
+
+/// Everything configurable, validated.
+pub(crate) struct Configuration {
+    pub(crate) kafka: ClientSettings,
+    pub(crate) kafka_wait: Duration,
+    pub(crate) instance: Option<String>,
+    pub(crate) telemetry: SocketAddr,
+    pub(crate) core: CoreSettings,
+    formats: BTreeSet<SiemFormat>,
+}
+
+impl Configuration {
+    /// Topics that must be there.
+    pub(crate) fn topics(&self) -> Vec<Topic> {
+        let own = [Topic::Findings, Topic::Alerts, Topic::DeadLetters];
+        own.into_iter().chain(self.formats.iter().map(|format| format.topic())).collect()
+    }
+}
+
+/// Reads the environment.
+pub(crate) fn read() -> anyhow::Result<Configuration> {
+    let mut settings = Settings::of_process();
+    start_logs(&mut settings);
+    let formats = formats(&mut settings);
+    let options = options(&mut settings, formats.clone());
+    let core = CoreSettings::new(options);
+    if let Err(errors) = &core {
+        for error in &errors.0 {
+            settings.refuse("sessions", error);
+        }
+    }
+    let kafka = settings.kafka("correlator");
+    let kafka_wait = settings.kafka_wait();
+    let instance = settings.optional("DRIFTLINE_INSTANCE");
+    let telemetry = settings.telemetry_address();
+    settings.finish()?;
+    Ok(Configuration { kafka, kafka_wait, instance, telemetry, core: core?, formats })
+}
+
+fn options(settings: &mut Settings, formats: BTreeSet<SiemFormat>) -> Options {
+    let defaults = Options::default();
+    let mut seconds = |name: &str, default: Duration| {
+        let default_s = i64::try_from(default.as_secs()).unwrap_or(DAY_S);
+        let chosen = settings.number(name, default_s, 0..=DAY_S);
+        Duration::from_secs(u64::try_from(chosen).unwrap_or(0))
+    };
+    let session_gap = seconds("DRIFTLINE_SESSION_GAP_S", defaults.session_gap);
+    let session_cap = seconds("DRIFTLINE_SESSION_CAP_S", defaults.session_cap);
+    let retention = seconds("DRIFTLINE_SESSION_RETENTION_S", defaults.retention);
+    let severities = [
+        ("informational", Severity::Informational),
+        ("low", Severity::Low),
+        ("medium", Severity::Medium),
+        ("high", Severity::High),
+        ("critical", Severity::Critical),
+    ];
+    let threshold = settings.choice("DRIFTLINE_ALERT_THRESHOLD", &severities, defaults.threshold);
+    let config = format!("{session_gap:?} {session_cap:?} {retention:?} {threshold:?}");
+    let versions = BTreeMap::from([
+        ("correlator".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("correlator_config".to_owned(), Sha256::of(config.as_bytes()).to_string()),
+    ]);
+    Options { session_gap, session_cap, retention, threshold, formats, versions, ..defaults }
+}
+
+/// Formats beside Avro, by name; `none` for none.
+fn formats(settings: &mut Settings) -> BTreeSet<SiemFormat> {
+    let text = settings.text("DRIFTLINE_ALERT_FORMATS", "ocsf");
+    let mut formats = BTreeSet::new();
+    for name in text.split(',').map(str::trim).filter(|name| *name != "none") {
+        match SiemFormat::from_name(name) {
+            Some(format) => drop(formats.insert(format)),
+            None => settings
+                .refuse("DRIFTLINE_ALERT_FORMATS", format_args!("{name:?} is no alert format; known: ocsf, none")),
+        }
+    }
+    formats
+}

@@ -1,0 +1,79 @@
+//! `driftline-correlator`: reads findings, groups those of a container that belong together, writes alerts.
+//!
+//! This file wires settings and the loop; what makes an alert is in `driftline-correlator-core`, what it looks like to a
+//! SIEM in `driftline-formats`.
+
+mod configuration;
+
+use anyhow::Context as _;
+use clap::Parser;
+
+use driftline_correlator_core::{Ask, Correlator, Input};
+use driftline_kafka::{Producer, Record, admin};
+use driftline_runtime::service::{Backlog, Membership, Service, ServiceError, Shell};
+use driftline_runtime::shutdown;
+use driftline_runtime::telemetry::Telemetry;
+use driftline_runtime_core::Position;
+use driftline_schemas::topics::Topic;
+use driftline_schemas::{Finding, decode};
+
+/// Groups the findings of each container over time into severity-scored alerts.
+///
+/// Settings come from the environment: KAFKA_BOOTSTRAP (required), DRIFTLINE_TOPIC_PREFIX, DRIFTLINE_PARTITIONS,
+/// DRIFTLINE_INSTANCE, DRIFTLINE_SESSION_GAP_S, DRIFTLINE_SESSION_CAP_S, DRIFTLINE_SESSION_RETENTION_S,
+/// DRIFTLINE_ALERT_THRESHOLD, DRIFTLINE_ALERT_FORMATS, DRIFTLINE_KAFKA_WAIT_S, DRIFTLINE_TELEMETRY_ADDR, DRIFTLINE_LOG,
+/// DRIFTLINE_LOG_FORMAT.
+#[derive(Debug, Parser)]
+#[command(name = "driftline-correlator", version)]
+struct Arguments {}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    Arguments::parse();
+    let configuration = configuration::read()?;
+    let stop = shutdown::signalled().context("cannot handle signals")?;
+    let telemetry = Telemetry::new("correlator");
+    let address = telemetry.serve(configuration.telemetry).await?;
+    tracing::info!(%address, "telemetry");
+
+    let kafka = &configuration.kafka;
+    admin::wait(kafka, configuration.kafka_wait).await?;
+    admin::check(kafka, &configuration.topics()).await?;
+    let membership = Membership {
+        service: "correlator",
+        input: Topic::Findings,
+        group: format!("{}.correlator", kafka.prefix),
+        instance: configuration.instance,
+    };
+    let producer = Producer::new(kafka)?;
+    let core = Correlator::new(configuration.core);
+    Service::join(membership, CorrelatorShell, core, producer, &telemetry)?.run(stop).await?;
+    Ok(())
+}
+
+/// The correlator needs nothing beside its input.
+struct CorrelatorShell;
+
+impl Shell for CorrelatorShell {
+    type Stage = Correlator;
+
+    fn decode(&self, record: &Record) -> Result<Input, String> {
+        let finding: Finding =
+            decode(record.value.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
+        let at = Position { partition: record.partition, offset: record.offset };
+        Ok(Input::Finding { at, finding: Box::new(finding) })
+    }
+
+    /// A session must not be called quiet while findings that belong to it are still being read.
+    fn tick(&self, backlog: Backlog) -> Option<Input> {
+        (backlog == Backlog::None).then_some(Input::Tick)
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        match ask {}
+    }
+
+    async fn next(&mut self) -> Result<Input, ServiceError> {
+        std::future::pending().await
+    }
+}
