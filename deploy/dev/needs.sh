@@ -4,7 +4,7 @@
 #   needs.sh WHAT...    with WHAT one of
 #     build   C compiler, make, pkg-config, clang with the bpf target, libbpf, OpenSSL and zlib headers
 #     kafka   Java 17 or newer, Maven
-#     live    a container runtime (podman with runc or crun, or a Docker or containerd that answers)
+#     live    a container runtime (podman with runc or crun, or a Docker that answers)
 #             and a static busybox for the images that tests build
 #     lint    shellcheck, rustfmt, clippy
 #     demo    build, and live where the demo can load eBPF (root and BTF)
@@ -78,8 +78,7 @@ check_kafka() {
 
 check_live() {
   if ! { runs podman --version && { runs runc --version || runs crun --version; }; } &&
-    ! runs timeout 5 docker version --format '{{.Server.Version}}' &&
-    ! runs timeout 5 ctr version; then
+    ! runs timeout 5 docker version --format '{{.Server.Version}}'; then
     runs podman --version || need podman
     runs runc --version || runs crun --version || need runc
   fi

@@ -1,0 +1,122 @@
+//! Reads topics as a SIEM would, and remembers when each record could first be read.
+
+use anyhow::bail;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use driftline_kafka::{ClientSettings, ReadFrom, ReaderEvent, Record as KafkaRecord, TopicReader};
+use driftline_runtime::clock;
+use driftline_schemas::topics::Topic;
+use driftline_schemas::{Alert, Exec, ExecEvent, Finding, decode};
+
+/// Everything that was read so far.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// Findings in the order in which they were read.
+    pub findings: Vec<Finding>,
+    /// Alert revisions with the time at which they could be read, nanoseconds since 1970.
+    pub alerts: Vec<(Alert, i64)>,
+    /// OCSF messages, verbatim.
+    pub ocsf: Vec<String>,
+    /// Execs that the collectors reported.
+    pub execs: Vec<Exec>,
+    /// Dead letters.
+    pub dead_letters: Vec<KafkaRecord>,
+}
+
+/// Reads the output topics and exec-events from their beginning.
+#[derive(Debug)]
+pub struct Collector {
+    reader: TopicReader,
+    /// What was read.
+    pub collected: Collected,
+}
+
+impl Collector {
+    /// Begins to read.
+    ///
+    /// # Errors
+    /// When Kafka does not answer.
+    pub fn start(kafka: &ClientSettings) -> anyhow::Result<Self> {
+        let topics = [Topic::ExecEvents, Topic::Findings, Topic::Alerts, Topic::AlertsOcsf, Topic::DeadLetters];
+        Ok(Self { reader: TopicReader::start(kafka, &topics, ReadFrom::Beginning)?, collected: Collected::default() })
+    }
+
+    /// Reads until `done` says so. `false` when that did not happen in time.
+    ///
+    /// # Errors
+    /// When the reader fails, or a record of ours cannot be decoded.
+    pub async fn until(
+        &mut self,
+        patience: Duration,
+        mut done: impl FnMut(&Collected) -> bool,
+    ) -> anyhow::Result<bool> {
+        let deadline = tokio::time::Instant::now() + patience;
+        while !done(&self.collected) {
+            match tokio::time::timeout_at(deadline, self.reader.next()).await {
+                Err(_) => return Ok(false),
+                Ok(Some(ReaderEvent::Record(record))) => self.collected.take(record)?,
+                Ok(Some(ReaderEvent::CaughtUp)) => {}
+                Ok(Some(ReaderEvent::Failed(error))) => return Err(error.into()),
+                Ok(None) => bail!("the topic reader ended"),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads for a while, for what must not come.
+    ///
+    /// # Errors
+    /// As [`Self::until`].
+    pub async fn for_a_while(&mut self, time: Duration) -> anyhow::Result<()> {
+        self.until(time, |_| false).await.map(drop)
+    }
+}
+
+impl Collected {
+    fn take(&mut self, record: KafkaRecord) -> anyhow::Result<()> {
+        let value = record.value.as_deref().unwrap_or_default();
+        match record.topic {
+            Topic::Findings => self.findings.push(decode(value)?),
+            Topic::Alerts => self.alerts.push((decode(value)?, clock::now_ns())),
+            Topic::AlertsOcsf => self.ocsf.push(String::from_utf8(value.to_vec())?),
+            Topic::ExecEvents => {
+                // Tests put garbage there on purpose.
+                if let Ok(ExecEvent::Exec(exec)) = ExecEvent::decode(value) {
+                    self.execs.push(*exec);
+                }
+            }
+            _ => self.dead_letters.push(record),
+        }
+        Ok(())
+    }
+
+    /// The newest revision of each finding, in the order in which the findings came first.
+    #[must_use]
+    pub fn newest_findings(&self) -> Vec<&Finding> {
+        newest(&self.findings, |finding| finding.finding_id.as_str(), |finding| finding.revision)
+    }
+
+    /// The newest revision of each alert.
+    #[must_use]
+    pub fn newest_alerts(&self) -> Vec<&Alert> {
+        let alerts: Vec<&Alert> = self.alerts.iter().map(|(alert, _)| alert).collect();
+        newest(&alerts, |alert| alert.alert_id.as_str(), |alert| alert.revision).into_iter().copied().collect()
+    }
+}
+
+fn newest<'a, T>(items: &'a [T], id: impl Fn(&T) -> &str, revision: impl Fn(&T) -> i32) -> Vec<&'a T> {
+    let mut order: Vec<&'a T> = Vec::new();
+    let mut place: BTreeMap<String, usize> = BTreeMap::new();
+    for item in items {
+        match place.get(id(item)).and_then(|at| order.get_mut(*at)) {
+            None => {
+                place.insert(id(item).to_owned(), order.len());
+                order.push(item);
+            }
+            Some(known) if revision(known) < revision(item) => *known = item,
+            Some(_) => {}
+        }
+    }
+    order
+}

@@ -1,0 +1,179 @@
+//! The oracle: what a workload must lead to, and every way in which it did not.
+//!
+//! It is made from what was done (which bytes were written where, which program was run), never from what was detected.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use driftline_schemas::{Alert, ContainerId, Finding, FindingState};
+
+use crate::collect::Collected;
+
+/// What one run must lead to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Expected {
+    /// The container.
+    pub container: ContainerId,
+    /// Its name.
+    pub container_name: String,
+    /// Reference of its image.
+    pub image: String,
+    /// Config digest of its image.
+    pub image_id: String,
+    /// Pod namespace and name.
+    pub pod: (String, String),
+    /// Path of the image program that was run many times, and how often in all.
+    pub silent_program: (String, usize),
+    /// Programs that must be found, in the order in which they ran.
+    pub drifts: Vec<Drift>,
+}
+
+/// A program run that must be found.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Drift {
+    /// What was done, for people.
+    pub what: String,
+    /// Path in the container.
+    pub path: String,
+    /// Argument vector.
+    pub args: Vec<String>,
+    /// Digest of the bytes that were put there.
+    pub sha256: String,
+    /// Origin that must be recognised.
+    pub origin: String,
+    /// Category that must be reported.
+    pub category: String,
+}
+
+impl Expected {
+    /// Whether everything expected has come; what must not come is looked for in [`Self::differences`].
+    #[must_use]
+    pub fn is_complete(&self, collected: &Collected) -> bool {
+        let finished = collected
+            .newest_alerts()
+            .iter()
+            .any(|alert| alert.r#final && alert.finding_count >= i64::try_from(self.drifts.len()).unwrap_or(i64::MAX));
+        finished && collected.newest_findings().len() >= self.drifts.len()
+    }
+
+    /// Every difference between what was done and what came of it; none when all is well.
+    #[must_use]
+    pub fn differences(&self, collected: &Collected) -> Vec<String> {
+        let mut differences = Vec::new();
+        self.compare_execs(collected, &mut differences);
+        self.compare_findings(collected, &mut differences);
+        self.compare_alerts(collected, &mut differences);
+        if !collected.dead_letters.is_empty() {
+            differences.push(format!("{} dead letters", collected.dead_letters.len()));
+        }
+        differences
+    }
+
+    /// The number of execs seen is held against the number of programs started, not against the collector's own count.
+    fn compare_execs(&self, collected: &Collected, differences: &mut Vec<String>) {
+        let (path, made) = &self.silent_program;
+        let ids: std::collections::BTreeSet<_> = collected
+            .execs
+            .iter()
+            .filter(|exec| exec.container_id == self.container && exec.path == path.as_bytes())
+            .map(|exec| &exec.event_id)
+            .collect();
+        if ids.len() != *made {
+            differences.push(format!("{path} was run {made} times and seen {} times", ids.len()));
+        }
+    }
+
+    fn compare_findings(&self, collected: &Collected, differences: &mut Vec<String>) {
+        let mut missing: Vec<&Drift> = self.drifts.iter().collect();
+        for finding in collected.newest_findings() {
+            if finding.state == FindingState::Retracted {
+                differences.push(format!("a retracted finding: {}", describe(finding)));
+                continue;
+            }
+            match missing.iter().position(|drift| self.matches(drift, finding)) {
+                Some(at) => drop(missing.remove(at)),
+                None => differences.push(format!("an unexpected finding: {}", describe(finding))),
+            }
+        }
+        for drift in missing {
+            differences.push(format!("no finding for: {} ({} {})", drift.what, drift.origin, drift.path));
+        }
+    }
+
+    fn matches(&self, drift: &Drift, finding: &Finding) -> bool {
+        let (Some(subject), Some(process)) = (&finding.subject, &finding.process) else { return false };
+        subject.path == drift.path
+            && process.args == drift.args
+            && subject.sha256.map(|digest| digest.to_string()).as_deref() == Some(&drift.sha256)
+            && finding.origin.as_str() == drift.origin
+            && finding.category == drift.category
+            && self.is_ours(finding)
+    }
+
+    fn is_ours(&self, finding: &Finding) -> bool {
+        finding.container.as_ref().is_some_and(|container| {
+            let pod = container.pod.as_ref().map(|pod| (pod.namespace.clone(), pod.name.clone()));
+            container.id == self.container
+                && container.image_id.as_str() == self.image_id
+                && pod.as_ref() == Some(&self.pod)
+        })
+    }
+
+    fn compare_alerts(&self, collected: &Collected, differences: &mut Vec<String>) {
+        let newest = collected.newest_alerts();
+        let [alert] = newest.as_slice() else {
+            differences.push(format!("{} alerts instead of one for the container", newest.len()));
+            return;
+        };
+        let found: Vec<_> = alert.findings.iter().filter_map(|f| f.subject.as_ref()).map(|s| &s.path).collect();
+        for drift in self.drifts.iter().filter(|drift| !found.contains(&&drift.path)) {
+            differences.push(format!("the alert does not name {}", drift.path));
+        }
+        if found.len() != self.drifts.len() {
+            differences.push(format!("the alert has {} findings instead of {}", found.len(), self.drifts.len()));
+        }
+        let parts: i32 = alert.contributions.iter().map(|part| part.points).sum();
+        if parts != alert.score {
+            differences.push(format!("the parts of the score sum up to {parts}, the score is {}", alert.score));
+        }
+        compare_revisions(collected, differences);
+        compare_ocsf(collected, alert, differences);
+    }
+}
+
+/// Revision numbers begin at 1 and have no gaps; a repeat of one is the same revision sent again.
+fn compare_revisions(collected: &Collected, differences: &mut Vec<String>) {
+    let mut revisions: BTreeMap<&str, i32> = BTreeMap::new();
+    for (alert, _) in &collected.alerts {
+        let last = revisions.entry(alert.alert_id.as_str()).or_default();
+        if alert.revision > *last + 1 {
+            differences.push(format!("revision {} follows {last}", alert.revision));
+        }
+        *last = alert.revision.max(*last);
+    }
+}
+
+fn compare_ocsf(collected: &Collected, newest: &Alert, differences: &mut Vec<String>) {
+    let uid = format!("{}:{}", newest.alert_id, newest.revision);
+    let found = collected.ocsf.iter().any(|message| {
+        serde_json::from_str::<serde_json::Value>(message)
+            .is_ok_and(|json| json.pointer("/metadata/uid").and_then(|value| value.as_str()) == Some(&uid))
+    });
+    if !found {
+        differences.push(format!("no OCSF message has the uid {uid}"));
+    }
+}
+
+fn describe(finding: &Finding) -> String {
+    let subject = finding.subject.as_ref();
+    format!(
+        "{} {} {} sha256 {} in {} args {:?} unresolved {:?}",
+        finding.origin.as_str(),
+        finding.category,
+        subject.map_or("-", |subject| &subject.path),
+        subject.and_then(|subject| subject.sha256).map_or_else(|| "-".to_owned(), |digest| digest.to_string()),
+        finding.container.as_ref().map_or("-", |container| container.id.as_str()),
+        finding.process.as_ref().map(|process| &process.args),
+        finding.unresolved,
+    )
+}

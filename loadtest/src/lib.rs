@@ -1,0 +1,16 @@
+//! Real workloads and what must come of them.
+//!
+//! * [`demo`]: builds a fresh image, runs programs in a container, and compares findings and alerts with what it did.
+//! * [`expected`]: the oracle: what a workload must lead to, and every way in which it did not.
+//! * [`collect`]: reads whole topics for comparison.
+//! * [`services`]: the service binaries as child processes, for tests.
+//! * [`workload`]: as many synthetic containers and execs as a test likes, with what must be found of them.
+//!
+//! What is deliberately absent: any decision that the services make. The oracle knows what was done, not how it is
+//! detected.
+
+pub mod collect;
+pub mod demo;
+pub mod expected;
+pub mod services;
+pub mod workload;

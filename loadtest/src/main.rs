@@ -1,0 +1,54 @@
+//! `driftline-loadtest`: the workload behind `make demo`. Kafka and the services run already; see `deploy/dev/demo.sh`.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+use driftline_kafka::ClientSettings;
+use driftline_loadtest::demo;
+use driftline_runtime::env::Settings;
+
+/// Workloads for driftline, and the comparison of what came of them with what was done.
+#[derive(Debug, Parser)]
+#[command(name = "driftline-loadtest", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run programs in a fresh container and wait for the alerts
+    Demo(Output),
+    /// Wait for the alerts of a replayed recording
+    DemoReplayed {
+        /// What the recorded run did, as JSON
+        expected: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Delete the topics of the prefix
+    DeleteTopics,
+}
+
+#[derive(Debug, Args)]
+struct Output {
+    /// Directory for findings.jsonl, alerts.jsonl, alerts.ocsf.jsonl and expected.json
+    #[arg(long)]
+    out: PathBuf,
+}
+
+fn kafka() -> anyhow::Result<ClientSettings> {
+    let mut settings = Settings::of_process();
+    let kafka = settings.kafka("loadtest");
+    settings.finish()?;
+    Ok(kafka)
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Demo(output) => demo::live(&kafka()?, &output.out).await,
+        Command::DemoReplayed { expected, output } => demo::replayed(&kafka()?, &expected, &output.out).await,
+        Command::DeleteTopics => Ok(driftline_kafka::admin::delete_all(&kafka()?).await?),
+    }
+}

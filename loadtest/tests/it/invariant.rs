@@ -1,0 +1,124 @@
+//! A core that contradicts itself stops the process; the record is neither a dead letter nor lost.
+
+use std::time::Duration;
+
+use driftline_kafka::Record;
+use driftline_runtime::service::{Backlog, Membership, Service, ServiceError, Shell};
+use driftline_runtime::telemetry::Telemetry;
+use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Outgoing, Stage};
+use driftline_schemas::topics::Topic;
+
+use crate::harness::{Bench, PATIENCE, with_topics};
+
+/// A core that passes values on, and breaks as planted.
+struct Planted {
+    breaks: Break,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Break {
+    /// `apply` fails at a bomb.
+    Apply,
+    /// A bomb is given no disposition.
+    Conservation,
+    Never,
+}
+
+enum Ask {}
+
+impl Stage for Planted {
+    type Input = Option<Vec<u8>>;
+    type Ask = Ask;
+
+    fn apply(&mut self, _: i64, input: Option<Vec<u8>>, effects: &mut Effects<Ask>) -> Result<(), BrokenInvariant> {
+        let Some(value) = input else { return Ok(()) };
+        let bomb = value == b"bomb";
+        if bomb && self.breaks == Break::Apply {
+            return Err(BrokenInvariant("planted".to_owned()));
+        }
+        if !(bomb && self.breaks == Break::Conservation) {
+            effects.settle(Disposition::Reported);
+        }
+        effects.emit_raw(Outgoing { topic: Topic::Findings, key: b"k".to_vec(), value, headers: vec![] });
+        Ok(())
+    }
+
+    fn oldest_needed(&self, _: i32) -> Option<i64> {
+        None
+    }
+
+    fn held(&self) -> u64 {
+        0
+    }
+
+    fn drop_partition(&mut self, _: i32) {}
+}
+
+struct PlantedShell;
+
+impl Shell for PlantedShell {
+    type Stage = Planted;
+
+    fn decode(&self, record: &Record) -> Result<Option<Vec<u8>>, String> {
+        Ok(record.value.clone())
+    }
+
+    fn tick(&self, _: Backlog) -> Option<Option<Vec<u8>>> {
+        Some(None)
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        match ask {}
+    }
+
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, ServiceError> {
+        std::future::pending().await
+    }
+}
+
+async fn run(bench: &Bench, breaks: Break, at_most: Duration) -> Result<(), ServiceError> {
+    let membership =
+        Membership { service: "planted", input: Topic::ExecEvents, group: bench.kafka.prefix.clone(), instance: None };
+    let telemetry = Telemetry::new("planted");
+    let stop = async move {
+        tokio::time::sleep(at_most).await;
+        "test"
+    };
+    Service::join(membership, PlantedShell, Planted { breaks }, bench.producer.clone(), &telemetry)?.run(stop).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_invariant_stops_the_process_and_the_record_is_read_again() {
+    with_topics("invariant", |bench| async move {
+        for value in ["before", "bomb", "after"] {
+            bench.producer.send(Topic::ExecEvents, b"k", value.as_bytes(), &[]).await.unwrap();
+        }
+        bench.producer.settled().await.unwrap();
+        for breaks in [Break::Apply, Break::Conservation] {
+            let ended = run(&bench, breaks, PATIENCE).await;
+            assert!(matches!(ended, Err(ServiceError::Broken(_))), "{ended:?}");
+        }
+        run(&bench, Break::Never, Duration::from_secs(5)).await.unwrap();
+
+        let values = read_values(&bench).await;
+        assert!(values.contains(&b"bomb".to_vec()) && values.contains(&b"after".to_vec()), "{values:?}");
+        let mut letters = driftline_kafka::TopicReader::start(
+            &bench.kafka,
+            &[Topic::DeadLetters],
+            driftline_kafka::ReadFrom::Beginning,
+        )
+        .unwrap();
+        assert!(matches!(letters.next().await, Some(driftline_kafka::ReaderEvent::CaughtUp)), "no dead letter");
+    })
+    .await;
+}
+
+async fn read_values(bench: &Bench) -> Vec<Vec<u8>> {
+    use driftline_kafka::{ReadFrom, ReaderEvent, TopicReader};
+    let mut reader = TopicReader::start(&bench.kafka, &[Topic::Findings], ReadFrom::Beginning).unwrap();
+    let mut values = Vec::new();
+    while let Some(ReaderEvent::Record(record)) = reader.next().await {
+        values.push(record.value.unwrap_or_default());
+    }
+    values
+}

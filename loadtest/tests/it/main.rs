@@ -1,0 +1,20 @@
+//! The services as separate processes on a real Kafka. `make test` gives them one; without `KAFKA_BOOTSTRAP` each test
+//! here says that it did not run.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod bad_input;
+mod command_line;
+mod delivery;
+mod harness;
+mod invariant;
+mod recording;
+mod start;
+mod telemetry;
+mod topics;
