@@ -4,6 +4,9 @@
 # and alerts with what was done. Stops what it started.
 #
 # OUT=DIR keeps findings.jsonl, alerts.jsonl and alerts.ocsf.jsonl there (otherwise target/demo/out).
+# VALIDATE=1 also has the OCSF messages validated by something that is not ours (needs Python and its registry).
+# RECORDING=DIR also keeps the run as a recording there, with what it did and where it was made; nothing else may run in
+# containers of this machine meanwhile.
 # Without root or BTF the collector cannot run; a committed recording of a real run then takes its place.
 set -euo pipefail
 # shellcheck source=deploy/dev/lib.sh
@@ -16,6 +19,7 @@ export STACK_DIR=$root/target/demo/stack
 # the final revision comes while somebody watches.
 DRIFTLINE_TOPIC_PREFIX=demo-$$-$(date +%s)
 export DRIFTLINE_TOPIC_PREFIX
+[[ -z ${RECORDING:-} ]] || export DRIFTLINE_NODE=node-1
 export DRIFTLINE_CLUSTER=demo DRIFTLINE_PARTITIONS=3 DRIFTLINE_REPLICATION=1 DRIFTLINE_SESSION_GAP_S=${DRIFTLINE_SESSION_GAP_S:-4}
 
 stop() {
@@ -26,6 +30,26 @@ stop() {
   deploy/dev/stack.sh down || code=1
   [[ ${started_kafka:-no} == no ]] || deploy/dev/kafka.sh down || code=1
   exit "$code"
+}
+
+# Keeps the topics that a replay needs, what was done, and where: DIR/{recording.avro,expected.json,PROVENANCE.md}.
+keep_recording() {
+  mkdir -p "$1"
+  "$bin_dir/driftline" record "$1/recording.avro"
+  cp "$out/expected.json" "$1/expected.json"
+  cat >"$1/PROVENANCE.md" <<END
+# Where this recording comes from
+
+A run of the demo on a real machine, kept for machines that cannot load eBPF.
+
+- made: $(date -u +%Y-%m-%d)
+- command: \`RECORDING=${1#"$root/"} make demo\`
+- commit: $(git describe --always --dirty)
+- kernel: $(uname -sr), $(uname -m)
+- runtime: $(podman --version 2>/dev/null || docker --version)
+- content: topics images, image-layers and exec-events, bytes verbatim; expected.json is what the run did
+- scrubbed: the node is called node-1; no other host name is in it
+END
 }
 
 deploy/dev/needs.sh demo
@@ -44,12 +68,18 @@ export KAFKA_BOOTSTRAP
 if can_load_ebpf; then
   deploy/dev/stack.sh up
   "$bin_dir/driftline-loadtest" demo --out "$out"
+  [[ -z ${RECORDING:-} ]] || keep_recording "$RECORDING"
 else
   say "==> not live: loading eBPF needs root and /sys/kernel/btf/vmlinux (user $(id -un), BTF" \
     "$([[ -r /sys/kernel/btf/vmlinux ]] && echo there || echo missing)); replaying the recording in $recording instead"
   STACK_PARTS="enricher correlator" deploy/dev/stack.sh up
   "$bin_dir/driftline" replay "$recording/recording.avro"
   "$bin_dir/driftline-loadtest" demo-replayed "$recording/expected.json" --out "$out"
+fi
+
+if [[ ${VALIDATE:-} == 1 ]]; then
+  say "==> the OCSF messages, read with another Kafka client, by an independent validator"
+  deploy/dev/validate-ocsf.sh "$KAFKA_BOOTSTRAP" "$DRIFTLINE_TOPIC_PREFIX"
 fi
 
 say "==> the alert, as \`driftline alerts show\` prints it"

@@ -8,6 +8,7 @@
 #             and a static busybox for the images that tests build
 #     lint    shellcheck, rustfmt, clippy
 #     demo    build, and live where the demo can load eBPF (root and BTF)
+#     validate  Python with venv, for the independent OCSF validator
 #
 # Installs with apt-get (Debian 12, Ubuntu 22.04 and 24.04) as root; otherwise prints the command and
 # exits 3. Rust is not installed: `cargo` has to be there.
@@ -100,6 +101,11 @@ check_demo() {
   ! can_load_ebpf || check_live
 }
 
+# --- validate ---------------------------------------------------------------------------------
+
+# Debian packs the part of venv that brings pip by itself.
+check_validate() { runs python3 -c 'import venv, ensurepip' || need python3-venv; }
+
 # --- installing --------------------------------------------------------------------------------
 
 check_all() {
@@ -107,8 +113,8 @@ check_all() {
   packages=() by_hand=()
   for what in "$@"; do
     case $what in
-      build | kafka | live | lint | demo) "check_$what" ;;
-      *) die "unknown need '$what'; known: build kafka live lint demo" ;;
+      build | kafka | live | lint | demo | validate) "check_$what" ;;
+      *) die "unknown need '$what'; known: build kafka live lint demo validate" ;;
     esac
   done
 }

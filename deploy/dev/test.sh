@@ -37,6 +37,9 @@ KAFKA_BOOTSTRAP=$(deploy/dev/kafka.sh bootstrap)
 export KAFKA_BOOTSTRAP
 say "test: Kafka at $KAFKA_BOOTSTRAP, log in target/test.log"
 
+# Tests start the services as processes, and a test run alone does not build every binary.
+cargo build --workspace --locked
+
 # Every test runs even when an early one fails: the last line counts them all.
 cargo_code=0
 cargo test "${selection[@]}" --locked --no-fail-fast 2>&1 | tee "$log" || cargo_code=$?

@@ -7,7 +7,7 @@ use std::time::Duration;
 use driftline_kafka::{ClientSettings, ReadFrom, ReaderEvent, Record as KafkaRecord, TopicReader};
 use driftline_runtime::clock;
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{Alert, Exec, ExecEvent, Finding, decode};
+use driftline_schemas::{Alert, Container, ContainerId, Exec, ExecEvent, Finding, decode};
 
 /// Everything that was read so far.
 #[derive(Debug, Default)]
@@ -89,6 +89,16 @@ impl Collected {
             _ => self.dead_letters.push(record),
         }
         Ok(())
+    }
+
+    /// Leaves out what is not about one container; returns how many findings and alerts were of others.
+    pub fn keep_only(&mut self, container: &ContainerId) -> usize {
+        let before = self.findings.len() + self.alerts.len();
+        let about = |of: Option<&Container>| of.is_some_and(|of| of.id == *container);
+        self.findings.retain(|finding| about(finding.container.as_ref()));
+        self.alerts.retain(|(alert, _)| about(alert.container.as_ref()));
+        self.ocsf.retain(|message| message.contains(container.as_str()));
+        before - self.findings.len() - self.alerts.len()
     }
 
     /// The newest revision of each finding, in the order in which the findings came first.

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use driftline_schemas::{Alert, ContainerId, Finding, FindingState};
+use driftline_schemas::{Alert, Container, ContainerId, Finding, FindingState};
 
 use crate::collect::Collected;
 
@@ -49,14 +49,18 @@ impl Expected {
     /// Whether everything expected has come; what must not come is looked for in [`Self::differences`].
     #[must_use]
     pub fn is_complete(&self, collected: &Collected) -> bool {
+        let ours = |found: Option<&Container>| found.is_some_and(|container| container.id == self.container);
+        let count = i64::try_from(self.drifts.len()).unwrap_or(i64::MAX);
         let finished = collected
             .newest_alerts()
             .iter()
-            .any(|alert| alert.r#final && alert.finding_count >= i64::try_from(self.drifts.len()).unwrap_or(i64::MAX));
-        finished && collected.newest_findings().len() >= self.drifts.len()
+            .any(|alert| ours(alert.container.as_ref()) && alert.r#final && alert.finding_count >= count);
+        let findings = collected.newest_findings();
+        finished && findings.iter().filter(|found| ours(found.container.as_ref())).count() >= self.drifts.len()
     }
 
-    /// Every difference between what was done and what came of it; none when all is well.
+    /// Every difference between what was done and what came of it; none when all is well. What is not about our
+    /// container must have been left out, see [`Collected::keep_only`].
     #[must_use]
     pub fn differences(&self, collected: &Collected) -> Vec<String> {
         let mut differences = Vec::new();

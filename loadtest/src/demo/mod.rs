@@ -64,6 +64,10 @@ async fn finish(
     if complete {
         collector.for_a_while(SILENCE).await?;
     }
+    let others = collector.collected.keep_only(&expected.container);
+    if others > 0 {
+        report::step(&format!("{others} records about other containers of this node are left out"));
+    }
     write_out(out, expected, &collector.collected)?;
     report::findings(&collector.collected, timing);
     let differences = expected.differences(&collector.collected);
