@@ -4,21 +4,23 @@
 //! other containers go on. When the deadline passes, the head goes out unresolved and the container flows; a finding
 //! that went out so is amended, with the same id, when the image comes.
 
+mod images;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Position, Stage};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{
-    CollectorLoss, ContainerEnded, ContainerId, ContainerSeen, Exec, ExecEvent, FindingState, ImageId, ImageRequest,
+    CollectorLoss, ContainerEnded, ContainerId, ContainerSeen, Exec, ExecEvent, FindingState, ImageId, Origin,
 };
 
 use crate::finding::{self, Revision};
 use crate::image::ImageIndex;
-use crate::limits::{AMEND_NS, CONTAINERS_MAX, PARKED_MAX, REQUEST_AGAIN_NS, SILENCE_NS};
+use crate::limits::{AMEND_NS, CONTAINERS_MAX, PARKED_MAX, SILENCE_NS};
 use crate::tracked::{Mismatch, Parked, Tracked};
 use crate::verdict::{Report, Verdict, judge};
-use driftline_schemas::Origin;
+use images::Image;
 
 /// What the enricher is told by its settings.
 #[derive(Debug, Clone)]
@@ -58,15 +60,6 @@ pub enum Ask {
     Image(ImageId),
     /// The image is not needed any more.
     Forget(ImageId),
-}
-
-/// An image that containers use.
-#[derive(Debug)]
-struct Image {
-    /// `None` until the shell has answered.
-    answer: Option<ImageAnswer>,
-    users: BTreeSet<ContainerId>,
-    request_again_ns: i64,
 }
 
 /// Whether the head of a container's queue can be judged.
@@ -208,25 +201,6 @@ impl Enricher {
         effects.settle(Disposition::Reported);
         let finding = finding::loss(loss, &self.settings.versions);
         effects.emit(Topic::Findings, &loss.node.name, &finding)
-    }
-
-    fn image(
-        &mut self,
-        now_ns: i64,
-        id: &ImageId,
-        answer: ImageAnswer,
-        effects: &mut Fx,
-    ) -> Result<(), BrokenInvariant> {
-        let Some(image) = self.images.get_mut(id) else { return Ok(()) };
-        image.answer = Some(answer);
-        let users: Vec<ContainerId> = image.users.iter().cloned().collect();
-        self.request_if_missing(now_ns, id, effects)?;
-        for container in &users {
-            self.advance(now_ns, container, effects)?;
-            self.amend(now_ns, container, effects)?;
-            self.forget_if_done(now_ns, container, effects);
-        }
-        Ok(())
     }
 
     fn tick(&mut self, now_ns: i64, effects: &mut Fx) -> Result<(), BrokenInvariant> {
@@ -460,43 +434,6 @@ impl Enricher {
             let image = seen.container.image_id.clone();
             self.release_image(&image, id, effects);
         }
-    }
-
-    fn use_image(&mut self, image: &ImageId, container: &ContainerId, effects: &mut Fx) {
-        let known = self.images.entry(image.clone()).or_insert_with(|| {
-            effects.ask(Ask::Image(image.clone()));
-            Image { answer: None, users: BTreeSet::new(), request_again_ns: 0 }
-        });
-        known.users.insert(container.clone());
-    }
-
-    fn release_image(&mut self, image: &ImageId, container: &ContainerId, effects: &mut Fx) {
-        let Some(known) = self.images.get_mut(image) else { return };
-        known.users.remove(container);
-        if known.users.is_empty() {
-            self.images.remove(image);
-            effects.ask(Ask::Forget(image.clone()));
-        }
-    }
-
-    /// Asks the indexers for an image that nobody has published.
-    fn request_if_missing(&mut self, now_ns: i64, id: &ImageId, effects: &mut Fx) -> Result<(), BrokenInvariant> {
-        let Some(image) = self.images.get_mut(id) else { return Ok(()) };
-        let missing = matches!(image.answer, Some(ImageAnswer::Missing)) && image.request_again_ns <= now_ns;
-        let user = image.users.first().and_then(|user| self.containers.get(user)).and_then(Tracked::metadata);
-        let (true, Some(seen)) = (missing, user) else { return Ok(()) };
-        let request = ImageRequest {
-            image_id: id.clone(),
-            reference: seen.container.image_ref.clone(),
-            runtime: seen.container.runtime.clone(),
-            cluster: seen.node.cluster.clone(),
-            node: seen.node.name.clone(),
-            why: if image.request_again_ns == 0 { "no_manifest" } else { "retry" }.to_owned(),
-            requested_ns: now_ns,
-        };
-        image.request_again_ns = now_ns.saturating_add(REQUEST_AGAIN_NS);
-        effects.count("image_requested");
-        effects.emit(Topic::ImageRequests, id.as_str(), &request)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::fixtures::{IMAGE, exec, image, mount, seen};
-use driftline_schemas::{FileClass, Finding, decode};
+use crate::limits::REQUEST_AGAIN_NS;
+use driftline_schemas::{FileClass, Finding, ImageRequest, decode};
 
 const SECOND: i64 = 1_000_000_000;
 
