@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Is a process in a container, and in which? Part of exec.bpf.c. */
+#ifndef DRIFTLINE_CONTAINER_H
+#define DRIFTLINE_CONTAINER_H
+
+#include "scratch.h"
+
+/* A container's processes sit in its cgroup or at most this far below it (systemd in a container makes such). */
+#define CGROUP_LEVELS_MAX 5
+/* The shortest cgroup name with a container id: 64 hex digits. */
+#define CONTAINER_ID_LENGTH 64
+
+static __always_inline bool is_hex(__u8 byte)
+{
+	return (byte >= '0' && byte <= '9') || (byte >= 'a' && byte <= 'f');
+}
+
+/*
+ * Whether a cgroup name can hold a container id: 64 hex digits at its end, or before ".scope". Eight digits are looked
+ * at, user space looks at all; what passes here by accident is counted there.
+ */
+static __always_inline bool may_be_container(const __u8 *name, long length)
+{
+	length -= 1; /* NUL */
+	if (length < CONTAINER_ID_LENGTH || length >= CGROUP_NAME_MAX)
+		return false;
+	__u32 end = length;
+	/* The last byte of ".scope" is a hex digit too, the one before is not. */
+	if (length >= CONTAINER_ID_LENGTH + 6 && name[(end - 2) & 0xff] == 'p')
+		end -= 6;
+#pragma unroll
+	for (int digit = 1; digit <= CONTAINER_ID_LENGTH; digit += 9)
+		if (!is_hex(name[(end - digit) & 0xff]))
+			return false;
+	return true;
+}
+
+static __always_inline struct kernfs_node *parent_of(struct kernfs_node *node)
+{
+	struct kernfs_node___private *newer = (void *)node;
+	if (bpf_core_field_exists(newer->__parent))
+		return BPF_CORE_READ(newer, __parent);
+	return BPF_CORE_READ(node, parent);
+}
+
+/* Puts the name of the innermost container cgroup at the start of the data. */
+static __always_inline bool find_container(struct scratch *scratch, struct kernfs_node *node)
+{
+	for (int level = 0; level < CGROUP_LEVELS_MAX && node; level++) {
+		long length = bpf_probe_read_kernel_str(scratch->data, CGROUP_NAME_MAX, BPF_CORE_READ(node, name));
+		if (may_be_container(scratch->data, length)) {
+			scratch->used = length - 1;
+			scratch->head.cgroup_bytes = length - 1;
+			return true;
+		}
+		node = parent_of(node);
+	}
+	return false;
+}
+
+/* By the unified hierarchy where the runtime uses it, else by the v1 hierarchy that every runtime sets. */
+static __always_inline bool in_container(struct scratch *scratch, struct task_struct *task)
+{
+	if (find_container(scratch, task->cgroups->dfl_cgrp->kn))
+		return true;
+	if (!bpf_core_enum_value_exists(enum cgroup_subsys_id, pids_cgrp_id))
+		return false;
+	struct css_set *set = BPF_CORE_READ(task, cgroups);
+	__u32 pids = bpf_core_enum_value(enum cgroup_subsys_id, pids_cgrp_id);
+	struct cgroup_subsys_state *state = NULL;
+	bpf_probe_read_kernel(&state, sizeof(state),
+			      (void *)set + OFFSET_OF(struct css_set, subsys) + pids * sizeof(state));
+	return find_container(scratch, BPF_CORE_READ(state, cgroup, kn));
+}
+
+#endif

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * Sees every exec of a container process and writes down what the kernel knows of it.
+ *
+ * Why this hook: `sched_process_exec` fires once for each successful exec, in the process itself, after credentials,
+ * memory and namespaces are the new program's. As `tp_btf` it needs neither kprobes nor fentry, which some kernels
+ * refuse. It decides nothing but which ring a record goes to; what a file *is* gets decided in user space
+ * (driftline-collector-core), from these facts.
+ *
+ * What is read of a structure depends on which fields the running kernel has, from 5.10 on; see kernel_types.h.
+ */
+#include "container.h"
+#include "file.h"
+#include "path.h"
+#include "process.h"
+#include "scratch.h"
+
+#include <bpf/bpf_tracing.h>
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* Sizes are set by the loader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} ordinary SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} suspicious SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNTER_COUNT);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+static __always_inline __u64 count(__u32 which)
+{
+	__u64 *value = bpf_map_lookup_elem(&counters, &which);
+	return value ? ++*value : 0;
+}
+
+/* --- variable parts -------------------------------------------------------------------------------------------- */
+
+static __always_inline void append_file_path(struct scratch *scratch, struct task_struct *task, struct file *file)
+{
+	struct exec_record *head = &scratch->head;
+	__u32 begin = scratch->used;
+	struct walk walk = {
+		.dentry = BPF_CORE_READ(file, f_path.dentry),
+		.mnt = BPF_CORE_READ(file, f_path.mnt),
+		.top = BPF_CORE_READ(task, nsproxy, mnt_ns, root),
+	};
+	head->mnt_id = mount_id(walk.mnt);
+	int end = append_path(scratch, &walk);
+	if (end == WALK_COMPLETE)
+		head->flags |= FLAG_PATH_COMPLETE;
+	else if (end == WALK_TRUNCATED)
+		head->flags |= FLAG_PATH_TRUNCATED;
+	else if (end == WALK_ANONYMOUS)
+		head->flags |= FLAG_PATH_ANONYMOUS;
+	head->path_bytes = scratch->used - begin;
+}
+
+static __always_inline void append_cwd(struct scratch *scratch, struct task_struct *task)
+{
+	__u32 begin = scratch->used;
+	struct walk walk = {
+		.dentry = BPF_CORE_READ(task, fs, pwd.dentry),
+		.mnt = BPF_CORE_READ(task, fs, pwd.mnt),
+		.top = BPF_CORE_READ(task, nsproxy, mnt_ns, root),
+	};
+	if (append_path(scratch, &walk) == WALK_COMPLETE)
+		scratch->head.flags |= FLAG_CWD_COMPLETE;
+	scratch->head.cwd_bytes = scratch->used - begin;
+}
+
+static __always_inline void append_args(struct scratch *scratch, struct task_struct *task)
+{
+	struct exec_record *head = &scratch->head;
+	unsigned long begin = task->mm->arg_start;
+	unsigned long length = task->mm->arg_end - begin;
+	if (length > ARGS_BYTES_MAX) {
+		length = ARGS_BYTES_MAX;
+		head->flags |= FLAG_ARGS_TRUNCATED;
+	}
+	void *to = space(scratch, ARGS_BYTES_MAX);
+	if (!to)
+		return;
+	/* Tells the verifier the bound, which the compiler has already proved away. */
+	asm volatile("if %[length] <= %[max] goto +1; %[length] = %[max]"
+		     : [length] "+r"(length)
+		     : [max] "i"(ARGS_BYTES_MAX));
+	if (bpf_probe_read_user(to, length, (void *)begin)) {
+		head->flags |= FLAG_ARGS_UNREADABLE;
+		return;
+	}
+	head->args_bytes = length;
+	scratch->used += length;
+}
+
+static __always_inline void append_tty(struct scratch *scratch, struct task_struct *task)
+{
+	struct tty_struct *tty = BPF_CORE_READ(task, signal, tty);
+	if (tty)
+		scratch->head.tty_bytes = append_string(scratch, &tty->name, TTY_NAME_MAX);
+}
+
+/* --- program --------------------------------------------------------------------------------------------------- */
+
+/*
+ * An untouched file of the overlay that is the process's root. A file of another overlay proves nothing (anybody may
+ * mount one in a user namespace), and of a script the file is only the interpreter.
+ */
+static __always_inline bool is_ordinary(const struct exec_record *head)
+{
+	return head->flags & FLAG_OVERLAY && !(head->flags & (FLAG_UPPER | FLAG_SCRIPT)) &&
+	       head->dev == head->root_dev && head->nlink > 0;
+}
+
+static __always_inline void submit(struct scratch *scratch, bool is_suspicious)
+{
+	__u64 size = sizeof(struct exec_record) + *(volatile __u32 *)&scratch->used;
+	if (size > sizeof(struct exec_record) + DATA_BYTES)
+		return;
+	/* A wake-up costs ten times the rest: only what may have to be hashed before it is gone gets one. */
+	long failed = is_suspicious ? bpf_ringbuf_output(&suspicious, scratch, size, BPF_RB_FORCE_WAKEUP)
+				    : bpf_ringbuf_output(&ordinary, scratch, size, BPF_RB_NO_WAKEUP);
+	if (is_suspicious)
+		count(failed ? COUNTER_SUSPICIOUS_LOST : COUNTER_SUSPICIOUS);
+	else
+		count(failed ? COUNTER_ORDINARY_LOST : COUNTER_ORDINARY);
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(driftline_exec, struct task_struct *task, __s32 old_pid, struct linux_binprm *bprm)
+{
+	__u32 zero = 0;
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
+	if (!scratch)
+		return 0;
+	if (!in_container(scratch, task)) {
+		count(COUNTER_HOST);
+		return 0;
+	}
+	struct exec_record *head = &scratch->head;
+	__u16 cgroup_bytes = head->cgroup_bytes;
+	__builtin_memset(head, 0, sizeof(*head));
+	head->cgroup_bytes = cgroup_bytes;
+	head->version = DRIFTLINE_RECORD_VERSION;
+	head->time_ns = bpf_ktime_get_boot_ns();
+	head->cpu = bpf_get_smp_processor_id();
+	head->seq = count(COUNTER_SEEN);
+
+	struct file *file = bprm->file;
+	const char *filename = bprm->filename;
+	if (bprm->interp != filename)
+		head->flags |= FLAG_SCRIPT;
+	read_file(head, file);
+	read_root(head, task);
+	read_process(head, task);
+	bool is_suspicious = !is_ordinary(head);
+
+	append_file_path(scratch, task, file);
+	head->filename_bytes = append_string(scratch, filename, PATH_BYTES_MAX);
+	append_args(scratch, task);
+	if (is_suspicious) {
+		head->flags |= FLAG_SUSPICIOUS;
+		append_cwd(scratch, task);
+	}
+	append_tty(scratch, task);
+	submit(scratch, is_suspicious);
+	return 0;
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* What the kernel knows of the executed file. Part of exec.bpf.c. */
+#ifndef DRIFTLINE_FILE_H
+#define DRIFTLINE_FILE_H
+
+#include "scratch.h"
+
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630
+
+/* Since 6.13 a ctime carries "somebody has read it" in this bit (I_CTIME_QUERIED). */
+#define CTIME_QUERIED (1u << 31)
+
+/* Set by the loader. Overlay keeps a file's layers in its inode (6.5 and later), not in its directory entry. */
+const volatile __u32 overlay_layers_in_inode = 1;
+
+static __always_inline void read_mtime(struct exec_record *head, struct inode *inode)
+{
+	struct inode___timespec *older = (void *)inode;
+	struct inode___private *middle = (void *)inode;
+	if (bpf_core_field_exists(inode->i_mtime_sec)) {
+		head->mtime_sec = BPF_CORE_READ(inode, i_mtime_sec);
+		head->mtime_nsec = BPF_CORE_READ(inode, i_mtime_nsec);
+	} else if (bpf_core_field_exists(middle->__i_mtime)) {
+		head->mtime_sec = BPF_CORE_READ(middle, __i_mtime.tv_sec);
+		head->mtime_nsec = BPF_CORE_READ(middle, __i_mtime.tv_nsec);
+	} else {
+		head->mtime_sec = BPF_CORE_READ(older, i_mtime.tv_sec);
+		head->mtime_nsec = BPF_CORE_READ(older, i_mtime.tv_nsec);
+	}
+}
+
+static __always_inline void read_ctime(struct exec_record *head, struct inode *inode)
+{
+	struct inode___timespec *older = (void *)inode;
+	struct inode___private *middle = (void *)inode;
+	if (bpf_core_field_exists(inode->i_ctime_sec)) {
+		head->ctime_sec = BPF_CORE_READ(inode, i_ctime_sec);
+		head->ctime_nsec = BPF_CORE_READ(inode, i_ctime_nsec) & ~CTIME_QUERIED;
+	} else if (bpf_core_field_exists(middle->__i_ctime)) {
+		head->ctime_sec = BPF_CORE_READ(middle, __i_ctime.tv_sec);
+		head->ctime_nsec = BPF_CORE_READ(middle, __i_ctime.tv_nsec);
+	} else {
+		head->ctime_sec = BPF_CORE_READ(older, i_ctime.tv_sec);
+		head->ctime_nsec = BPF_CORE_READ(older, i_ctime.tv_nsec);
+	}
+}
+
+/*
+ * Overlay's own inode is `struct ovl_inode`, whose members after the `struct inode` in it have been, since 4.13: the
+ * upper directory entry, and since 6.5 the layers. Its type is in no BTF that a loader sees when overlay is a module,
+ * so it is found by the size of `struct inode`. Returns the upper file's inode, which is the one that changes.
+ */
+static __always_inline struct inode *read_overlay(struct exec_record *head, struct inode *inode, struct dentry *dentry)
+{
+	void *after = (void *)inode + bpf_core_type_size(struct inode);
+	struct dentry *upper = NULL;
+	void *layers = NULL;
+
+	head->flags |= FLAG_OVERLAY;
+	bpf_probe_read_kernel(&upper, sizeof(upper), after);
+	if (overlay_layers_in_inode) {
+		/* struct ovl_entry { unsigned int __numlower; … } */
+		bpf_probe_read_kernel(&layers, sizeof(layers), after + sizeof(upper));
+	} else {
+		/* struct ovl_entry { struct rcu_head rcu; unsigned int numlower; … } */
+		layers = dentry->d_fsdata;
+		if (layers)
+			layers += 16;
+	}
+	if (layers)
+		bpf_probe_read_kernel(&head->lower_count, sizeof(head->lower_count), layers);
+	if (!upper)
+		return inode;
+	head->flags |= FLAG_UPPER;
+	struct inode *real = BPF_CORE_READ(upper, d_inode);
+	return real ? real : inode;
+}
+
+static __always_inline void read_file(struct exec_record *head, struct file *file)
+{
+	/* Not file->f_inode: what follows takes an inode of either origin. */
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct inode *real = inode;
+
+	head->dev = file->f_inode->i_sb->s_dev;
+	head->fs_magic = file->f_inode->i_sb->s_magic;
+	if (head->fs_magic == OVERLAYFS_SUPER_MAGIC)
+		real = read_overlay(head, inode, file->f_path.dentry);
+	head->ino = file->f_inode->i_ino;
+	head->mode = file->f_inode->i_mode;
+	head->real_ino = BPF_CORE_READ(real, i_ino);
+	head->size_bytes = BPF_CORE_READ(real, i_size);
+	head->nlink = BPF_CORE_READ(real, i_nlink);
+	read_mtime(head, real);
+	read_ctime(head, real);
+}
+
+#endif

@@ -1,0 +1,267 @@
+//! The eBPF program, and how it gets into the kernel and its records out.
+//!
+//! [`Probe::load`] puts `exec.bpf.c` into the kernel; [`Probe::read`] hands over the raw records of both rings, which
+//! `driftline-collector-core` decodes. The program stays attached as long as the [`Probe`] lives.
+//!
+//! What is deliberately absent: any reading of a record's content.
+
+use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::{BtfTracePoint, ProgramError};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+mod layout_check;
+
+/// The kernel's description of its own types; CO-RE is impossible without.
+const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+/// The same of the overlay module, where overlay is one and is loaded.
+const OVERLAY_BTF: &str = "/sys/kernel/btf/overlay";
+const PROGRAM: &str = "driftline_exec";
+const HOOK: &str = "sched_process_exec";
+
+/// Why the program could not be put into the kernel; each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The process lacks the rights.
+    #[error("not permitted to load eBPF: run as root, or with CAP_BPF and CAP_PERFMON")]
+    NotPermitted,
+    /// The kernel was built without type information.
+    #[error("no {KERNEL_BTF}: the kernel needs CONFIG_DEBUG_INFO_BTF, as distribution kernels since 5.10 have: {0}")]
+    NoBtf(String),
+    /// The kernel has no such hook, or its verifier refused the program.
+    #[error("the kernel refused the eBPF program ({why}); please report this text:\n{verifier}")]
+    Refused {
+        /// The system call's error.
+        why: io::Error,
+        /// The last lines of the verifier's log.
+        verifier: String,
+    },
+    /// Anything else that should not happen.
+    #[error("cannot load the eBPF program: {0}")]
+    Other(String),
+}
+
+/// How the program is loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct ProbeConfig {
+    /// Size of the ring for ordinary execs, a power of two.
+    pub ordinary_ring_bytes: u32,
+    /// Size of the ring for suspicious execs, a power of two.
+    pub suspicious_ring_bytes: u32,
+    /// The host's mount namespace; 0 when it cannot be seen.
+    pub host_mnt_ns: u32,
+}
+
+/// Which ring a record was in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ring {
+    /// Untouched files of the process's own overlay root.
+    Ordinary,
+    /// Everything else; its records wake the reader.
+    Suspicious,
+}
+
+/// What the program has counted since it was loaded, over all processors.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Execs of container processes.
+    pub seen: u64,
+    /// Execs of host processes, which went no further.
+    pub host: u64,
+    /// Records in the ordinary ring.
+    pub ordinary: u64,
+    /// Records in the suspicious ring.
+    pub suspicious: u64,
+    /// Records for which the ordinary ring had no room.
+    pub ordinary_lost: u64,
+    /// Records for which the suspicious ring had no room.
+    pub suspicious_lost: u64,
+}
+
+impl Counters {
+    /// Records for which a ring had no room.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.ordinary_lost.saturating_add(self.suspicious_lost)
+    }
+}
+
+/// How a reading ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadEnd {
+    /// Both rings were empty.
+    Drained,
+    /// The limit was reached.
+    More,
+}
+
+/// The program in the kernel.
+pub struct Probe {
+    // Dropping it detaches the program.
+    _program: Ebpf,
+    ordinary: RingBuf<MapData>,
+    suspicious: RingBuf<MapData>,
+    counters: PerCpuArray<MapData, u64>,
+}
+
+impl std::fmt::Debug for Probe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Probe").finish_non_exhaustive()
+    }
+}
+
+impl Probe {
+    /// Loads and attaches the program.
+    ///
+    /// # Errors
+    /// When the kernel or the rights of the process do not allow it.
+    pub fn load(config: &ProbeConfig) -> Result<Self, ProbeError> {
+        allow_locked_memory();
+        let kernel = std::fs::read(KERNEL_BTF).map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => ProbeError::NotPermitted,
+            _ => ProbeError::NoBtf(error.to_string()),
+        })?;
+        let btf = Btf::parse(&kernel, Endianness::default()).map_err(|error| ProbeError::NoBtf(error.to_string()))?;
+        let layers_in_inode = u32::from(overlay_layers_in_inode(&kernel));
+        let mut program = EbpfLoader::new()
+            .btf(Some(&btf))
+            .override_global("host_mnt_ns", &config.host_mnt_ns, true)
+            .override_global("overlay_layers_in_inode", &layers_in_inode, true)
+            .map_max_entries("ordinary", config.ordinary_ring_bytes)
+            .map_max_entries("suspicious", config.suspicious_ring_bytes)
+            .load(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/exec.bpf.o")))
+            .map_err(explain)?;
+        let hook: &mut BtfTracePoint =
+            program.program_mut(PROGRAM).ok_or_else(|| missing(PROGRAM))?.try_into().map_err(explain_program)?;
+        hook.load(HOOK, &btf).map_err(explain_program)?;
+        hook.attach().map_err(explain_program)?;
+        Ok(Self {
+            ordinary: take(&mut program, "ordinary")?,
+            suspicious: take(&mut program, "suspicious")?,
+            counters: take(&mut program, "counters")?,
+            _program: program,
+        })
+    }
+
+    /// Waits until a suspicious exec happens or the time is over.
+    ///
+    /// # Errors
+    /// When waiting fails; a signal is no failure.
+    pub fn wait(&self, timeout: Duration) -> io::Result<()> {
+        let mut fds = [PollFd::new(&self.suspicious, PollFlags::IN)];
+        let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Hands over what is in the rings, the suspicious one first, at most `limit` records from each.
+    pub fn read(&mut self, limit: usize, mut each: impl FnMut(Ring, &[u8])) -> ReadEnd {
+        let suspicious = drain(&mut self.suspicious, limit, |record| each(Ring::Suspicious, record));
+        let ordinary = drain(&mut self.ordinary, limit, |record| each(Ring::Ordinary, record));
+        if suspicious == ReadEnd::Drained && ordinary == ReadEnd::Drained { ReadEnd::Drained } else { ReadEnd::More }
+    }
+
+    /// What the program has counted.
+    ///
+    /// # Errors
+    /// When the kernel does not give the numbers.
+    pub fn counters(&self) -> io::Result<Counters> {
+        let sum = |index: u32| -> io::Result<u64> {
+            let values = self.counters.get(&index, 0).map_err(io::Error::other)?;
+            Ok(values.iter().fold(0, |sum: u64, value| sum.saturating_add(*value)))
+        };
+        // The order of `enum counter` in record.h.
+        Ok(Counters {
+            seen: sum(0)?,
+            host: sum(1)?,
+            ordinary: sum(2)?,
+            suspicious: sum(3)?,
+            ordinary_lost: sum(4)?,
+            suspicious_lost: sum(5)?,
+        })
+    }
+}
+
+fn drain(ring: &mut RingBuf<MapData>, limit: usize, mut each: impl FnMut(&[u8])) -> ReadEnd {
+    for _ in 0..limit {
+        match ring.next() {
+            Some(record) => each(&record),
+            None => return ReadEnd::Drained,
+        }
+    }
+    ReadEnd::More
+}
+
+fn take<M: TryFrom<aya::maps::Map, Error = MapError>>(program: &mut Ebpf, name: &str) -> Result<M, ProbeError> {
+    let map = program.take_map(name).ok_or_else(|| missing(name))?;
+    M::try_from(map).map_err(|error| ProbeError::Other(error.to_string()))
+}
+
+/// Kernels before 5.11 count maps against the limit of locked memory. Newer ones do not care, so neither do we when it
+/// fails: loading will say so.
+fn allow_locked_memory() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
+}
+
+/// Whether overlay keeps a file's layers in its inode: since 6.5, and where that was ported back. The name of the field
+/// changed with the place, so the name in the type information tells; without one for overlay the version must do.
+fn overlay_layers_in_inode(kernel_btf: &[u8]) -> bool {
+    let has = |btf: &[u8], name: &[u8]| btf.windows(name.len()).any(|window| window == name);
+    let module = std::fs::read(Path::new(OVERLAY_BTF)).unwrap_or_default();
+    for btf in [kernel_btf, &module] {
+        if has(btf, b"\0__numlower\0") {
+            return true;
+        }
+        if has(btf, b"\0numlower\0") {
+            return false;
+        }
+    }
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 5)
+}
+
+fn missing(name: &str) -> ProbeError {
+    ProbeError::Other(format!("the compiled program has no {name}"))
+}
+
+fn explain(error: EbpfError) -> ProbeError {
+    match error {
+        EbpfError::ProgramError(error) => explain_program(error),
+        EbpfError::MapError(MapError::CreateError { io_error, .. }) if is_denied(&io_error) => ProbeError::NotPermitted,
+        other => ProbeError::Other(with_sources(&other)),
+    }
+}
+
+fn explain_program(error: ProgramError) -> ProbeError {
+    match error {
+        ProgramError::LoadError { io_error, .. } if is_denied(&io_error) => ProbeError::NotPermitted,
+        ProgramError::LoadError { io_error, verifier_log } => {
+            ProbeError::Refused { why: io_error, verifier: last_lines(&verifier_log.to_string()) }
+        }
+        ProgramError::SyscallError(call) if is_denied(&call.io_error) => ProbeError::NotPermitted,
+        other => ProbeError::Other(with_sources(&other)),
+    }
+}
+
+fn is_denied(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
+/// The reason stands at the end of the verifier's log, which may be megabytes long.
+fn last_lines(log: &str) -> String {
+    const LINES: usize = 30;
+    let lines: Vec<&str> = log.lines().collect();
+    lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default().join("\n")
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |cause| cause.source());
+    sources.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

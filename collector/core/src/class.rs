@@ -1,0 +1,167 @@
+//! Where an executed file lives, judged against the root of its own container. See `docs/architecture.md`.
+
+use driftline_schemas::{FileClass, Mount, MountNamespace};
+
+use crate::mounts::Mounts;
+use crate::raw::{Dev, RawExec, magic};
+
+/// Root file system of a container: that of its first process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContainerRoot {
+    /// Its superblock. Each container's overlay is its own.
+    pub dev: Dev,
+    /// Its mount, when known.
+    pub mnt_id: Option<u32>,
+    /// Mount namespace.
+    pub mount_ns: u32,
+    /// Whether it is an overlay.
+    pub overlay: bool,
+}
+
+impl ContainerRoot {
+    /// The root of the process that executed; it is the container's when nothing better is known.
+    #[must_use]
+    pub fn of_process(exec: &RawExec) -> Self {
+        Self {
+            dev: exec.root_dev,
+            mnt_id: Some(exec.root_mnt_id),
+            mount_ns: exec.mnt_ns,
+            overlay: exec.has_overlay_root(),
+        }
+    }
+}
+
+/// What the shell found out about a script: it has no record of the kernel's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScriptFacts {
+    /// Absolute path in the container, symbolic links resolved.
+    pub path: Vec<u8>,
+    /// Superblock as `stat` shows it.
+    pub dev: Dev,
+    /// Inode number.
+    pub ino: u64,
+    /// Size.
+    pub size_bytes: i64,
+    /// Mode with type bits.
+    pub mode: u16,
+    /// Links.
+    pub nlink: u32,
+    /// Modification time since 1970.
+    pub mtime_ns: i64,
+    /// Change time since 1970.
+    pub ctime_ns: i64,
+    /// File system.
+    pub fs_magic: u64,
+    /// Mount, when the kernel says (5.8 and later).
+    pub mnt_id: Option<u32>,
+}
+
+/// Whose mount namespace a process runs in.
+#[must_use]
+pub fn mount_namespace(exec: &RawExec, root: &ContainerRoot, host_mnt_ns: u32) -> MountNamespace {
+    if host_mnt_ns != 0 && exec.mnt_ns == host_mnt_ns {
+        MountNamespace::Host
+    } else if exec.mnt_ns == root.mount_ns {
+        MountNamespace::Own
+    } else {
+        MountNamespace::Other
+    }
+}
+
+/// Whether an exec is the runtime's own, on its way into the container (runc, which joins the cgroup first): the process
+/// still sees the host, and neither it nor an ancestor was ever in the container's mount namespace. Such execs are
+/// ignored, and counted. `root` is `None` while the container's root is not known.
+#[must_use]
+pub fn is_runtime_helper(exec: &RawExec, root: Option<&ContainerRoot>, host_mnt_ns: u32) -> bool {
+    let in_host_mnt_ns = host_mnt_ns != 0 && exec.mnt_ns == host_mnt_ns;
+    match root {
+        None => in_host_mnt_ns && exec.outer_mnt_ns == 0,
+        Some(root) => {
+            (in_host_mnt_ns || exec.is_in_host_pid_ns())
+                && exec.mnt_ns != root.mount_ns
+                && exec.outer_mnt_ns != root.mount_ns
+        }
+    }
+}
+
+/// Class of the executed file, and the mount it is on when that is not the root.
+#[must_use]
+pub fn class<'a>(exec: &RawExec, root: &ContainerRoot, mounts: &'a Mounts) -> (FileClass, Option<&'a Mount>) {
+    if is_memfd(exec) {
+        return (FileClass::Memfd, None);
+    }
+    let on_root_superblock = exec.file.dev == root.dev;
+    if root.overlay && exec.is_overlay() && on_root_superblock {
+        return (overlay_class(exec), None);
+    }
+    // A plain root and a bind mount may share a superblock; the mount tells them apart.
+    let on_root_mount = root.mnt_id.is_none_or(|id| id == exec.file.mnt_id);
+    let mount = mounts.of_file(&exec.path, Some(exec.file.mnt_id), exec.file.dev);
+    if !root.overlay && on_root_superblock && (on_root_mount || mount.is_none()) {
+        return (FileClass::RootfsPlain, None);
+    }
+    let class = match mount {
+        Some(_) => FileClass::Volume,
+        None if exec.is_overlay() => FileClass::Foreign,
+        None => FileClass::OtherFs,
+    };
+    (class, mount)
+}
+
+/// With a tmpfs as the upper file system a copied-up file may count no lower part after a remount; it is then `New`
+/// like any other written file, and its digest decides.
+fn overlay_class(exec: &RawExec) -> FileClass {
+    match (exec.has_upper(), exec.file.lower_count) {
+        (false, _) => FileClass::Image,
+        (true, 0) => FileClass::New,
+        (true, _) => FileClass::CopiedUp,
+    }
+}
+
+/// A memfd lies in no directory; its name begins so, but so may any file's.
+fn is_memfd(exec: &RawExec) -> bool {
+    exec.is_anonymous()
+        && matches!(exec.file.fs_magic, magic::TMPFS | magic::HUGETLBFS)
+        && exec.path.starts_with(b"memfd:")
+}
+
+/// Class of a script. Which layer it lies in cannot be asked from user space, so one on the container's root is
+/// [`FileClass::RootfsPlain`]: judged by its digest.
+#[must_use]
+pub fn class_of_script<'a>(
+    script: &ScriptFacts,
+    root: &ContainerRoot,
+    mounts: &'a Mounts,
+) -> (FileClass, Option<&'a Mount>) {
+    let on_root = match (script.mnt_id, root.mnt_id) {
+        (Some(of_script), Some(of_root)) => of_script == of_root,
+        _ => script.dev == root.dev,
+    };
+    if on_root {
+        return (FileClass::RootfsPlain, None);
+    }
+    let mount = mounts.of_file(&script.path, script.mnt_id, script.dev);
+    let class = match mount {
+        Some(_) => FileClass::Volume,
+        None if script.dev == root.dev => FileClass::RootfsPlain,
+        None if script.fs_magic == magic::OVERLAY => FileClass::Foreign,
+        None => FileClass::OtherFs,
+    };
+    (class, mount)
+}
+
+/// Class of a script that could not be opened: only its path is known.
+#[must_use]
+pub fn class_by_path<'a>(path: &[u8], mounts: &'a Mounts) -> (FileClass, Option<&'a Mount>) {
+    let mount = mounts.above(path);
+    (if mount.is_some() { FileClass::Volume } else { FileClass::Unknown }, mount)
+}
+
+/// Whether the digest must be known: only an untouched image file speaks for itself.
+#[must_use]
+pub fn needs_digest(exec: &RawExec, class: FileClass) -> bool {
+    exec.is_script() || class != FileClass::Image
+}
+
+#[cfg(test)]
+mod tests;

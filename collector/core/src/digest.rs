@@ -1,0 +1,406 @@
+//! What has to be hashed, what it may cost, and which digests are known already.
+
+use driftline_schemas::{ContainerId, HashState, Sha256};
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::class::{ContainerRoot, ScriptFacts};
+use crate::limits::{
+    DIGESTS, HASH_BYTES_BURST, HASH_BYTES_PER_SECOND, HASH_FILES_BURST, HASH_FILES_PER_SECOND, SCRIPT_COST_BYTES,
+};
+use crate::mounts::{Mounts, is_refused};
+use crate::raw::{Dev, Moment, RawExec, RawFile};
+
+/// How the files of a container can be reached, as far as is known.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// First process of the container: its root directory outlives other processes.
+    pub init_pid: Option<i32>,
+    /// The container's root.
+    pub root: Option<ContainerRoot>,
+    /// Its mounts.
+    pub mounts: &'a Mounts,
+}
+
+/// A file to hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DigestJob {
+    /// Whose exec.
+    pub container: ContainerId,
+    /// Which exec.
+    pub moment: Moment,
+    /// The process that executed it, on the host.
+    pub pid: u32,
+    /// Processes in whose root directory `path` can be looked up, best first.
+    pub roots: Vec<u32>,
+    /// Absolute path of the subject; a memfd has none.
+    pub path: Vec<u8>,
+    /// Whether looking it up may leave the root's mount. If not, it cannot end up in a FUSE or network file system.
+    pub crossing: Crossing,
+    /// What to hash.
+    pub subject: DigestSubject,
+}
+
+/// Whether a lookup may go from one mount to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crossing {
+    /// It must stay on the root.
+    Stay,
+    /// The subject lies on another mount, which may be read.
+    Cross,
+}
+
+/// What to hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DigestSubject {
+    /// The executed file: counts only if it is still what the kernel saw.
+    File(RawFile),
+    /// A script, of which the kernel's record has only the name. Counts only if it has not changed since the exec.
+    Script {
+        /// Wall clock of the exec.
+        executed_ns: i64,
+    },
+}
+
+impl DigestJob {
+    /// The job for an exec.
+    ///
+    /// # Errors
+    /// [`Digest::RefusedFs`] when the subject must not be opened.
+    pub fn of(container: &ContainerId, exec: &RawExec, view: View<'_>, boot_offset_ns: i64) -> Result<Self, Digest> {
+        let (path, crosses, refused) = if exec.is_script() {
+            let path = script_path(exec);
+            let on_mount = view.mounts.above(&path).is_some();
+            let refused = view.mounts.refuses(&path) || (!on_mount && is_refused(exec.root_fs_magic));
+            (path, on_mount, refused)
+        } else {
+            (exec.path.clone(), exec.file.mnt_id != exec.root_mnt_id, is_refused(exec.file.fs_magic))
+        };
+        if refused {
+            return Err(Digest::RefusedFs);
+        }
+        let executed_ns = i64::try_from(exec.moment.time_ns).unwrap_or(i64::MAX).saturating_add(boot_offset_ns);
+        let subject =
+            if exec.is_script() { DigestSubject::Script { executed_ns } } else { DigestSubject::File(exec.file) };
+        Ok(Self {
+            container: container.clone(),
+            moment: exec.moment,
+            pid: exec.pid,
+            roots: roots(exec, view),
+            path,
+            crossing: if crosses { Crossing::Cross } else { Crossing::Stay },
+            subject,
+        })
+    }
+
+    fn cost_bytes(&self) -> u64 {
+        match &self.subject {
+            DigestSubject::File(file) => u64::try_from(file.size_bytes).unwrap_or(0),
+            DigestSubject::Script { .. } => SCRIPT_COST_BYTES,
+        }
+    }
+}
+
+/// Paths count from the root of the mount namespace, except an absolute one that a chrooted process typed.
+fn roots(exec: &RawExec, view: View<'_>) -> Vec<u32> {
+    let from_own_root = exec.is_script() && exec.typed_path.starts_with(b"/");
+    let by_process = from_own_root || !exec.is_chrooted();
+    let same_namespace = view.root.is_some_and(|root| root.mount_ns == exec.mnt_ns);
+    let by_first = same_namespace && !(from_own_root && exec.is_chrooted());
+    let process = Some(exec.pid).filter(|_| by_process);
+    let first = view.init_pid.and_then(|pid| u32::try_from(pid).ok()).filter(|_| by_first);
+    process.into_iter().chain(first.filter(|first| Some(*first) != process)).collect()
+}
+
+/// Absolute path of an exec's script as far as its name tells: what was typed, from the working directory.
+#[must_use]
+pub fn script_path(exec: &RawExec) -> Vec<u8> {
+    if exec.typed_path.starts_with(b"/") {
+        return exec.typed_path.clone();
+    }
+    let typed = exec.typed_path.strip_prefix(b"./").unwrap_or(&exec.typed_path);
+    let mut path = exec.cwd.clone();
+    if !path.ends_with(b"/") {
+        path.push(b'/');
+    }
+    path.extend_from_slice(typed);
+    path
+}
+
+/// How hashing ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Digest {
+    /// The digest of the very file that was executed.
+    Hashed(Sha256),
+    /// The file is another than at the exec.
+    Changed,
+    /// No file is there any more.
+    Gone,
+    /// It could not be read, or is no regular file.
+    Unreadable,
+    /// Larger than the limit.
+    TooLarge,
+    /// On a file system that must not be read.
+    RefusedFs,
+    /// No time or budget was left.
+    OverBudget,
+}
+
+impl Digest {
+    /// As the schema says it.
+    #[must_use]
+    pub fn state(self) -> HashState {
+        match self {
+            Self::Hashed(_) => HashState::Hashed,
+            Self::Changed => HashState::Changed,
+            Self::Gone => HashState::Gone,
+            Self::Unreadable => HashState::Unreadable,
+            Self::TooLarge => HashState::TooLarge,
+            Self::RefusedFs => HashState::RefusedFs,
+            Self::OverBudget => HashState::OverBudget,
+        }
+    }
+
+    /// The digest itself.
+    #[must_use]
+    pub fn sha256(self) -> Option<Sha256> {
+        match self {
+            Self::Hashed(sha256) => Some(sha256),
+            _ => None,
+        }
+    }
+}
+
+/// What the shell answers to a [`DigestJob`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DigestOutcome {
+    /// How it ended.
+    pub digest: Digest,
+    /// The file had not changed for a while when it was hashed, so equal facts mean equal content.
+    pub is_settled: bool,
+    /// Facts of the script, when one was opened.
+    pub script: Option<ScriptFacts>,
+}
+
+impl DigestOutcome {
+    /// An outcome without a script's facts.
+    #[must_use]
+    pub fn of(digest: Digest) -> Self {
+        Self { digest, is_settled: false, script: None }
+    }
+}
+
+/// How much more may be hashed for a container now. Refilled by time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budget {
+    bytes: u64,
+    files: u64,
+    at_ns: i64,
+}
+
+impl Budget {
+    /// A full one.
+    #[must_use]
+    pub fn new(now_ns: i64) -> Self {
+        Self { bytes: HASH_BYTES_BURST, files: HASH_FILES_BURST, at_ns: now_ns }
+    }
+
+    /// Takes the cost of a job; `false` when too little is left, and then takes nothing.
+    pub fn take(&mut self, now_ns: i64, job: &DigestJob) -> bool {
+        self.refill(now_ns);
+        let left = (self.bytes.checked_sub(job.cost_bytes()), self.files.checked_sub(1));
+        if let (Some(bytes), Some(files)) = left {
+            self.bytes = bytes;
+            self.files = files;
+            return true;
+        }
+        false
+    }
+
+    /// In steps of whole files, so that no fraction is lost.
+    fn refill(&mut self, now_ns: i64) {
+        const STEP_NS: u64 = 1_000_000_000 / HASH_FILES_PER_SECOND;
+        let steps = u64::try_from(now_ns.saturating_sub(self.at_ns)).unwrap_or(0) / STEP_NS;
+        if steps == 0 {
+            return;
+        }
+        self.at_ns = self.at_ns.saturating_add(i64::try_from(steps * STEP_NS).unwrap_or(0));
+        self.files = self.files.saturating_add(steps).min(HASH_FILES_BURST);
+        let bytes = steps.saturating_mul(HASH_BYTES_PER_SECOND / HASH_FILES_PER_SECOND);
+        self.bytes = self.bytes.saturating_add(bytes).min(HASH_BYTES_BURST);
+    }
+}
+
+/// Digests of files by what the kernel says of them. Oldest entries go first.
+#[derive(Debug, Default)]
+pub struct DigestCache {
+    known: BTreeMap<FileKey, Sha256>,
+    order: VecDeque<FileKey>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct FileKey {
+    dev: Dev,
+    ino: u64,
+    real_ino: u64,
+    ctime_ns: i64,
+    size_bytes: i64,
+}
+
+impl FileKey {
+    fn of(file: &RawFile) -> Self {
+        Self {
+            dev: file.dev,
+            ino: file.ino,
+            real_ino: file.real_ino,
+            ctime_ns: file.ctime_ns,
+            size_bytes: file.size_bytes,
+        }
+    }
+}
+
+impl DigestCache {
+    /// The digest of a file with these facts.
+    #[must_use]
+    pub fn get(&self, file: &RawFile) -> Option<Sha256> {
+        self.known.get(&FileKey::of(file)).copied()
+    }
+
+    /// Remembers the digest of a settled file.
+    pub fn put(&mut self, file: &RawFile, sha256: Sha256) {
+        let key = FileKey::of(file);
+        if self.known.insert(key, sha256).is_none() {
+            self.order.push_back(key);
+        }
+        if self.order.len() > DIGESTS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout;
+    use crate::mounts::KernelMount;
+    use crate::raw::tests::exec;
+    use driftline_schemas::Mount;
+
+    fn job(size_bytes: i64) -> DigestJob {
+        let mut raw = exec();
+        raw.file.size_bytes = size_bytes;
+        let mounts = Mounts::default();
+        DigestJob::of(&ContainerId::from("c"), &raw, View { init_pid: None, root: None, mounts: &mounts }, 0).unwrap()
+    }
+
+    #[test]
+    fn a_budget_ends_and_comes_back_with_time() {
+        const SECOND: i64 = 1_000_000_000;
+        let mut budget = Budget::new(0);
+        let half = job(i64::try_from(HASH_BYTES_BURST / 2).unwrap());
+        assert!(budget.take(0, &half) && budget.take(0, &half));
+        assert!(!budget.take(0, &job(1)));
+        assert!(!budget.take(SECOND, &half), "one second gives back less than half");
+        assert!(budget.take(SECOND, &job(1)));
+        assert!(budget.take(9 * SECOND, &half));
+    }
+
+    #[test]
+    fn files_are_counted_too() {
+        let mut budget = Budget::new(0);
+        for _ in 0..HASH_FILES_BURST {
+            assert!(budget.take(0, &job(0)));
+        }
+        assert!(!budget.take(0, &job(0)));
+        assert!(budget.take(5_000_000, &job(0)));
+    }
+
+    #[test]
+    fn a_changed_file_is_not_the_cached_one_and_the_cache_is_bounded() {
+        let mut cache = DigestCache::default();
+        let file = |ino| RawFile { ino, ..RawFile::default() };
+        cache.put(&file(0), Sha256([7; 32]));
+        assert_eq!(cache.get(&file(0)), Some(Sha256([7; 32])));
+        assert_eq!(cache.get(&RawFile { ctime_ns: 1, ..file(0) }), None);
+        for ino in 1..=DIGESTS as u64 {
+            cache.put(&file(ino), Sha256([0; 32]));
+        }
+        assert_eq!(cache.get(&file(0)), None);
+        assert_eq!(cache.known.len(), DIGESTS);
+    }
+
+    #[test]
+    fn a_file_is_looked_up_where_its_path_means_it() {
+        let root = ContainerRoot::of_process(&exec());
+        let check = |change: fn(&mut RawExec), expect: &[u32]| {
+            let mut raw = exec();
+            change(&mut raw);
+            assert_eq!(roots(&raw, View { init_pid: Some(1), root: Some(root), mounts: &Mounts::default() }), expect);
+        };
+        check(|_| (), &[4_711, 1]);
+        check(|raw| raw.pid = 1, &[1]);
+        check(|raw| raw.mnt_ns = 8, &[4_711]);
+        check(|raw| raw.flags |= layout::FLAG_CHROOTED, &[1]);
+        check(
+            |raw| {
+                raw.flags |= layout::FLAG_SCRIPT | layout::FLAG_CHROOTED;
+                raw.typed_path = b"/x".to_vec();
+            },
+            &[4_711],
+        );
+        check(
+            |raw| {
+                raw.flags |= layout::FLAG_SCRIPT | layout::FLAG_CHROOTED;
+                raw.typed_path = b"x".to_vec();
+            },
+            &[1],
+        );
+    }
+
+    #[test]
+    fn files_on_fuse_and_network_are_never_opened() {
+        let kernel = Mount { point: "/far".into(), fs_type: "nfs4".into(), source: String::new(), read_only: false };
+        let mounts =
+            Mounts::of_kernel(vec![KernelMount { mount: kernel, id: 7, dev: Dev::default(), is_refused: true }]);
+        let view = View { init_pid: None, root: None, mounts: &mounts };
+        let check = |change: fn(&mut RawExec), expect: Option<Crossing>| {
+            let mut raw = exec();
+            change(&mut raw);
+            let job = DigestJob::of(&ContainerId::from("c"), &raw, view, 0);
+            assert_eq!(job.map(|job| job.crossing), expect.ok_or(Digest::RefusedFs));
+        };
+        check(|_| (), Some(Crossing::Stay));
+        check(|raw| raw.file.mnt_id = 700, Some(Crossing::Cross));
+        check(|raw| raw.file.fs_magic = 0x6573_5546, None);
+        check(
+            |raw| {
+                raw.flags |= layout::FLAG_SCRIPT;
+                raw.typed_path = b"/far/x".to_vec();
+            },
+            None,
+        );
+        check(
+            |raw| {
+                raw.flags |= layout::FLAG_SCRIPT;
+                raw.root_fs_magic = 0x6573_5546;
+            },
+            None,
+        );
+        check(|raw| raw.flags |= layout::FLAG_SCRIPT, Some(Crossing::Stay));
+    }
+
+    #[test]
+    fn a_script_is_found_from_the_working_directory() {
+        let check = |cwd: &[u8], typed: &[u8], expect: &[u8]| {
+            let mut raw = exec();
+            raw.cwd = cwd.to_vec();
+            raw.typed_path = typed.to_vec();
+            assert_eq!(script_path(&raw), expect);
+        };
+        check(b"/srv", b"./x.sh", b"/srv/x.sh");
+        check(b"/", b"x.sh", b"/x.sh");
+        check(b"/work", b"/opt/x.sh", b"/opt/x.sh");
+        check(b"/srv", b"../x.sh", b"/srv/../x.sh");
+    }
+}

@@ -1,0 +1,210 @@
+//! A raw record, its class and its digest become the record that goes to Kafka.
+
+use driftline_schemas::{ContainerId, Exec, ExecIdentity, FileClass, FileFacts, HashState, Mount};
+
+use crate::class::{self, ContainerRoot, ScriptFacts};
+use crate::digest::{DigestOutcome, script_path};
+use crate::mounts::Mounts;
+use crate::node::NodeSettings;
+use crate::raw::{RawExec, RawFile};
+
+/// What is known of the container when one of its execs is written down.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// Node, boot and collector run.
+    pub settings: &'a NodeSettings,
+    /// The container.
+    pub container: &'a ContainerId,
+    /// Its root.
+    pub root: &'a ContainerRoot,
+    /// Its mounts.
+    pub mounts: &'a Mounts,
+}
+
+/// Puts an exec event together. `digest` is `None` when none is needed; `time_ns` is the wall clock.
+#[must_use]
+pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>, time_ns: i64) -> Exec {
+    let script = raw.is_script().then(|| digest.and_then(|outcome| outcome.script.as_ref()));
+    let (class, mount) = classify(raw, at, script);
+    Exec {
+        event_id: identity(raw, at.settings).event_id(),
+        cluster: at.settings.node.cluster.clone(),
+        node: at.settings.node.name.clone(),
+        container_id: at.container.clone(),
+        boot_id: at.settings.boot_id.clone(),
+        time_ns,
+        pid: to_i32(raw.pid),
+        container_pid: to_i32(raw.ns_pid),
+        start_ns: to_i64(raw.start_ns),
+        exec_count: to_i64(raw.exec_count),
+        parent_pid: to_i32(raw.parent_pid),
+        parent_start_ns: to_i64(raw.parent_start_ns),
+        parent_comm: raw.parent_comm.clone(),
+        path: raw.path.clone(),
+        path_truncated: raw.has_truncated_path(),
+        typed_path: raw.typed_path.clone(),
+        script: script.map(|facts| facts.map_or_else(|| script_path(raw), |facts| facts.path.clone())),
+        args: raw.args.clone(),
+        args_truncated: raw.has_truncated_args() || raw.has_unreadable_args(),
+        cwd: raw.cwd.clone(),
+        uid: raw.uid,
+        gid: raw.gid,
+        euid: raw.euid,
+        egid: raw.egid,
+        container_root_user: raw.euid == raw.ns_root_uid,
+        tty: (!raw.tty.is_empty()).then(|| String::from_utf8_lossy(&raw.tty).into_owned()),
+        entered_from_outside: raw.is_from_outside(),
+        chrooted: raw.is_chrooted(),
+        namespace: class::mount_namespace(raw, at.root, at.settings.host_mnt_ns),
+        class,
+        file: match script {
+            None => file_facts(raw),
+            Some(facts) => facts.map(script_facts).unwrap_or_default(),
+        },
+        mount: mount.cloned(),
+        hash_state: digest.map_or(HashState::NotNeeded, |outcome| outcome.digest.state()),
+        sha256: digest.and_then(|outcome| outcome.digest.sha256()),
+        collector_start: at.settings.collector_start.clone(),
+        cpu: to_i32(raw.moment.cpu),
+        seq: to_i64(raw.moment.seq),
+    }
+}
+
+/// Class of the subject. `script` is `None` for a binary, `Some(None)` for a script that could not be opened.
+fn classify<'a>(
+    raw: &RawExec,
+    at: Surroundings<'a>,
+    script: Option<Option<&ScriptFacts>>,
+) -> (FileClass, Option<&'a Mount>) {
+    match script {
+        None => class::class(raw, at.root, at.mounts),
+        Some(Some(facts)) => class::class_of_script(facts, at.root, at.mounts),
+        Some(None) => class::class_by_path(&script_path(raw), at.mounts),
+    }
+}
+
+fn identity<'a>(raw: &RawExec, settings: &'a NodeSettings) -> ExecIdentity<'a> {
+    ExecIdentity {
+        cluster: &settings.node.cluster,
+        boot_id: &settings.boot_id,
+        pid: raw.pid,
+        start_ns: raw.start_ns,
+        exec_count: raw.exec_count,
+    }
+}
+
+fn file_facts(raw: &RawExec) -> FileFacts {
+    let RawFile { dev, ino, size_bytes, mode, nlink, mtime_ns, ctime_ns, fs_magic, lower_count, .. } = raw.file;
+    FileFacts {
+        dev: dev.to_st_dev(),
+        ino: to_i64(ino),
+        size_bytes,
+        mode: i32::from(mode),
+        nlink: i64::from(nlink),
+        mtime_ns,
+        ctime_ns,
+        fs_magic: to_i64(fs_magic),
+        upper: raw.has_upper(),
+        lower_count: to_i32(lower_count),
+    }
+}
+
+fn script_facts(facts: &ScriptFacts) -> FileFacts {
+    FileFacts {
+        dev: facts.dev.to_st_dev(),
+        ino: to_i64(facts.ino),
+        size_bytes: facts.size_bytes,
+        mode: i32::from(facts.mode),
+        nlink: i64::from(facts.nlink),
+        mtime_ns: facts.mtime_ns,
+        ctime_ns: facts.ctime_ns,
+        fs_magic: to_i64(facts.fs_magic),
+        upper: false,
+        lower_count: 0,
+    }
+}
+
+/// Kernel numbers of this kind stay far below the limit.
+fn to_i32(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// Inode numbers may use all bits; they are compared, not counted.
+fn to_i64(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::layout;
+    use crate::raw::tests::exec as raw_exec;
+    use crate::raw::{Dev, magic};
+    use driftline_schemas::{MountNamespace, Node, Sha256};
+
+    fn settings() -> NodeSettings {
+        NodeSettings {
+            node: Node { cluster: "c1".into(), name: "n1".into(), ..Node::default() },
+            boot_id: "boot".into(),
+            collector_start: "run".into(),
+            host_mnt_ns: 99,
+        }
+    }
+
+    fn build(raw: &RawExec, digest: Option<&DigestOutcome>) -> Exec {
+        let settings = settings();
+        let container = ContainerId::from("id");
+        let root = ContainerRoot::of_process(&raw_exec());
+        let mounts = Mounts::default();
+        let at = Surroundings { settings: &settings, container: &container, root: &root, mounts: &mounts };
+        exec(raw, at, digest, 5)
+    }
+
+    #[test]
+    fn an_untouched_file_needs_no_digest_and_keeps_its_facts() {
+        let built = build(&raw_exec(), None);
+        assert_eq!((built.class, built.hash_state, built.sha256), (FileClass::Image, HashState::NotNeeded, None));
+        assert_eq!(built.namespace, MountNamespace::Own);
+        assert_eq!(built.file.fs_magic, i64::try_from(magic::OVERLAY).unwrap());
+        assert_eq!((built.time_ns, built.script, built.tty), (5, None, None));
+        assert!(built.container_root_user);
+    }
+
+    #[test]
+    fn of_a_script_the_script_is_described() {
+        let mut raw = raw_exec();
+        raw.flags |= layout::FLAG_SCRIPT;
+        raw.typed_path = b"/opt/x.sh".to_vec();
+        let facts = ScriptFacts {
+            path: b"/srv/x.sh".to_vec(),
+            dev: Dev { major: 0, minor: 41 },
+            ino: 12,
+            size_bytes: 9,
+            mode: 0o100_755,
+            nlink: 1,
+            mtime_ns: 1,
+            ctime_ns: 2,
+            fs_magic: magic::OVERLAY,
+            mnt_id: Some(raw.root_mnt_id),
+        };
+        let outcome = DigestOutcome { digest: Digest::Hashed(Sha256([1; 32])), is_settled: false, script: Some(facts) };
+        let built = build(&raw, Some(&outcome));
+        assert_eq!(built.script.as_deref(), Some(b"/srv/x.sh".as_slice()));
+        assert_eq!((built.class, built.file.ino, built.sha256), (FileClass::RootfsPlain, 12, Some(Sha256([1; 32]))));
+        let gone = build(&raw, Some(&DigestOutcome::of(Digest::Gone)));
+        assert_eq!(gone.script.as_deref(), Some(b"/opt/x.sh".as_slice()));
+        assert_eq!(
+            (gone.class, gone.file, gone.hash_state),
+            (FileClass::Unknown, FileFacts::default(), HashState::Gone)
+        );
+    }
+
+    #[test]
+    fn the_same_exec_has_the_same_id_whenever_it_is_read() {
+        let later = RawExec { moment: crate::Moment { time_ns: 1, cpu: 9, seq: 9 }, ..raw_exec() };
+        assert_eq!(build(&raw_exec(), None).event_id, build(&later, None).event_id);
+        let next = RawExec { exec_count: 77, ..raw_exec() };
+        assert_ne!(build(&raw_exec(), None).event_id, build(&next, None).event_id);
+    }
+}

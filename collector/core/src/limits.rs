@@ -1,0 +1,60 @@
+//! Every maximum of the collector, in one place, with where it comes from. Times are nanoseconds.
+
+const MS: i64 = 1_000_000;
+const SECOND: i64 = 1_000 * MS;
+
+/// How long the execs of a container wait for its description: a runtime's socket answers in 1–20 ms, podman's command
+/// in 100–200 ms; beyond that an analyst prefers the exec without its pod.
+pub const DESCRIPTION_WAIT: i64 = 300 * MS;
+
+/// How long an exec waits for its digest: 500 ms hash 500 MB at the 1 GB/s of one slow core.
+pub const DIGEST_WAIT: i64 = 500 * MS;
+
+/// How long an exec waits for others that happened before it and may still lie in the other ring: three poll intervals
+/// of 20 ms, and as much again for a busy machine.
+pub const ORDER_WAIT: i64 = 120 * MS;
+
+/// A record may lie in a ring this long after the moment written in it: the program runs 2 µs, an interrupt in it 1 ms.
+pub const RING_DELAY: u64 = 5_000_000;
+
+/// Most execs of one container that wait for anything. 4,096 of 1 KiB are 4 MiB; an exec loop makes 1,000 per second and
+/// waits at most half a second.
+pub const HELD_PER_CONTAINER: usize = 4_096;
+
+/// Most containers known at a time; a node runs at most 110 pods by default and some hundreds at the utmost. The one
+/// unheard of for the longest time is forgotten first, and asked for again when it is heard of.
+pub const CONTAINERS: usize = 4_096;
+
+/// First and longest pause before a runtime that does not know a container is asked again.
+pub const DESCRIBE_RETRY: i64 = 100 * MS;
+/// See [`DESCRIBE_RETRY`].
+pub const DESCRIBE_RETRY_MAX: i64 = 60 * SECOND;
+
+/// A container without an init process to watch is forgotten after this silence.
+pub const IDLE: i64 = 3_600 * SECOND;
+
+/// Losses are gathered for this long into one record.
+pub const LOSS_INTERVAL: i64 = 10 * SECOND;
+
+/// Bytes that may be hashed for one container at once, and how many come back per second: one core hashes 1.5 GB/s, so
+/// one container gets at most a 25th of a core for good.
+pub const HASH_BYTES_BURST: u64 = 1 << 30;
+/// See [`HASH_BYTES_BURST`].
+pub const HASH_BYTES_PER_SECOND: u64 = 64 << 20;
+
+/// Files that may be hashed for one container at once, and per second: an open, stat and close cost about 20 µs.
+pub const HASH_FILES_BURST: u64 = 1_000;
+/// See [`HASH_FILES_BURST`].
+pub const HASH_FILES_PER_SECOND: u64 = 200;
+
+/// What a script costs of the byte budget before its size is known.
+pub const SCRIPT_COST_BYTES: u64 = 64 << 10;
+
+/// Remembered digests; 8,192 of 100 bytes.
+pub const DIGESTS: usize = 8_192;
+
+/// A digest is remembered only when the file had not changed for this long when it was hashed: a change time has the
+/// granularity of a tick, so two changes within one look alike.
+pub const SETTLED: i64 = SECOND;
+
+const _: () = assert!(ORDER_WAIT < DESCRIPTION_WAIT && DESCRIPTION_WAIT < DIGEST_WAIT);

@@ -1,0 +1,300 @@
+//! What is mounted where in a container: `/proc/PID/mountinfo` of its first process, with what the runtime says of it.
+
+use driftline_schemas::Mount;
+use driftline_schemas::limits::MOUNTS_MAX;
+use std::collections::BTreeMap;
+
+use crate::class::ContainerRoot;
+use crate::raw::{Dev, magic};
+
+/// File systems from which nothing is executed; most of a container's mounts are of these.
+const NO_PROGRAMS: [&str; 10] =
+    ["proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue", "securityfs", "debugfs", "tracefs", "bpf"];
+
+/// File systems that ask somebody outside the kernel for each answer, or outside the node. Type names; with a dot what
+/// follows is free (`fuse.sshfs`).
+const REFUSED: [&str; 13] =
+    ["fuse", "fuseblk", "virtiofs", "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "coda", "gfs2", "ocfs2"];
+
+/// A mount as the kernel shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelMount {
+    /// Where, of which type, from what.
+    pub mount: Mount,
+    /// Number of the mount.
+    pub id: u32,
+    /// Its superblock.
+    pub dev: Dev,
+    /// Files on it must not be opened.
+    pub is_refused: bool,
+}
+
+/// Mount table of a container, longest mount point first; without the root.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mounts {
+    all: Vec<Mount>,
+    /// What the kernel says beside, by mount point.
+    kernel: BTreeMap<String, Known>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Known {
+    id: u32,
+    dev: Dev,
+    is_refused: bool,
+}
+
+impl Mounts {
+    /// What the kernel says.
+    #[must_use]
+    pub fn of_kernel(kernel: Vec<KernelMount>) -> Self {
+        let mut table = Self::default();
+        let mut by_point = BTreeMap::new();
+        for KernelMount { mount, id, dev, is_refused } in kernel {
+            table.kernel.insert(mount.point.clone(), Known { id, dev, is_refused });
+            by_point.insert(mount.point.clone(), mount);
+        }
+        table.all = sorted(by_point);
+        table
+    }
+
+    /// Adds what the runtime says. Where both name a mount point, the runtime knows better what it is (a volume's name,
+    /// a bind's source), the kernel whether it can be written.
+    pub fn name(&mut self, runtime: &[Mount]) {
+        let known = std::mem::take(&mut self.all).into_iter();
+        let mut by_point: BTreeMap<String, Mount> = known.map(|mount| (mount.point.clone(), mount)).collect();
+        for mount in runtime {
+            let point = mount.point.trim_end_matches('/').to_owned();
+            if point.is_empty() {
+                continue;
+            }
+            let read_only = by_point.get(&point).map_or(mount.read_only, |known| known.read_only);
+            by_point.insert(point.clone(), Mount { point, read_only, ..mount.clone() });
+        }
+        self.all = sorted(by_point);
+    }
+
+    /// Whether a path is on a mount whose files must not be opened.
+    #[must_use]
+    pub fn refuses(&self, path: &[u8]) -> bool {
+        self.kernel.iter().any(|(point, known)| known.is_refused && is_below(path, point))
+    }
+
+    /// The mounts, longest mount point first.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Mount] {
+        &self.all
+    }
+
+    /// The mount that a path leads to, as far as the path tells, unless that is the root.
+    #[must_use]
+    pub fn above(&self, path: &[u8]) -> Option<&Mount> {
+        self.all.iter().find(|mount| is_below(path, &mount.point))
+    }
+
+    /// The mount that a file is on, unless that is the root or one made inside the container: the one of its number, or
+    /// (a copy of the namespace has other numbers) one above its path with its superblock.
+    #[must_use]
+    pub fn of_file(&self, path: &[u8], mnt_id: Option<u32>, dev: Dev) -> Option<&Mount> {
+        let known = |mount: &Mount| self.kernel.get(&mount.point);
+        let by_number = |mount: &&Mount| mnt_id.is_some() && known(mount).map(|known| known.id) == mnt_id;
+        let by_path =
+            |mount: &&Mount| is_below(path, &mount.point) && known(mount).is_none_or(|known| known.dev == dev);
+        self.all.iter().find(by_number).or_else(|| self.all.iter().find(by_path))
+    }
+}
+
+fn is_below(path: &[u8], point: &str) -> bool {
+    path.strip_prefix(point.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+fn sorted(by_point: BTreeMap<String, Mount>) -> Vec<Mount> {
+    let mut all: Vec<Mount> = by_point.into_values().collect();
+    all.sort_by(|a, b| b.point.len().cmp(&a.point.len()).then_with(|| a.point.cmp(&b.point)));
+    all.truncate(MOUNTS_MAX);
+    all
+}
+
+/// Reads `/proc/PID/mountinfo` of a container's first process: its root, and its other mounts that programs can be on.
+/// `mount_ns` is its mount namespace. `None` when there is no root in it.
+#[must_use]
+pub fn parse_mountinfo(text: &str, mount_ns: u32) -> Option<(ContainerRoot, Vec<KernelMount>)> {
+    let lines: Vec<Line<'_>> = text.lines().filter_map(Line::parse).collect();
+    // The last one on a mount point is on top.
+    let root = lines.iter().rfind(|line| line.point == "/")?;
+    let root = ContainerRoot { dev: root.dev, mnt_id: Some(root.id), mount_ns, overlay: root.fs_type == "overlay" };
+    let mounts = lines
+        .iter()
+        .filter(|line| line.point != "/" && !NO_PROGRAMS.contains(&line.fs_type) && !is_masked(&line.point))
+        .map(|line| KernelMount {
+            mount: Mount {
+                point: line.point.clone(),
+                fs_type: line.fs_type.to_owned(),
+                source: line.source.clone(),
+                read_only: line.read_only,
+            },
+            id: line.id,
+            dev: line.dev,
+            is_refused: line.fs_type.split('.').next().is_some_and(|base| REFUSED.contains(&base)),
+        })
+        .collect();
+    Some((root, mounts))
+}
+
+/// Runtimes hide parts of these trees below empty mounts.
+fn is_masked(point: &str) -> bool {
+    ["/proc", "/sys"].iter().any(|tree| is_below(point.as_bytes(), tree))
+}
+
+struct Line<'a> {
+    id: u32,
+    dev: Dev,
+    point: String,
+    fs_type: &'a str,
+    source: String,
+    read_only: bool,
+}
+
+impl<'a> Line<'a> {
+    /// `id parent major:minor root point options [tags] - type source options`
+    fn parse(line: &'a str) -> Option<Self> {
+        let (before, after) = line.split_once(" - ")?;
+        let mut before = before.split(' ');
+        let id = before.next()?.parse().ok()?;
+        let (major, minor) = before.nth(1)?.split_once(':')?;
+        let point = unescape(before.nth(1)?);
+        let read_only = before.next()?.split(',').any(|option| option == "ro");
+        let mut after = after.split(' ');
+        let fs_type = after.next()?;
+        let source = unescape(after.next()?);
+        Some(Self {
+            id,
+            dev: Dev { major: major.parse().ok()?, minor: minor.parse().ok()? },
+            point,
+            fs_type,
+            source,
+            read_only,
+        })
+    }
+}
+
+/// Blank, tab, line feed and backslash stand as three octal digits.
+fn unescape(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\\') {
+        plain.push_str(before);
+        let code = after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match code {
+            Some(code) => {
+                plain.push(char::from(code));
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                plain.push('\\');
+                rest = after;
+            }
+        }
+    }
+    plain.push_str(rest);
+    plain
+}
+
+/// Whether a file system must not be read: FUSE can hang the reader, a network file system too.
+#[must_use]
+pub fn is_refused(fs_magic: u64) -> bool {
+    magic::REFUSED.contains(&fs_magic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+644 531 0:41 / / rw,relatime - overlay overlay rw,lowerdir=/l,upperdir=/u
+645 644 0:44 / /proc rw,nosuid - proc proc rw
+646 644 0:45 / /dev rw,nosuid - tmpfs tmpfs rw,size=65536k
+647 645 0:49 / /proc/acpi ro,relatime - tmpfs tmpfs ro
+650 646 0:42 / /dev/shm rw,nosuid,nodev,noexec shared:3 - tmpfs shm rw,size=64000k
+651 644 254:0 /srv/with\\040blank /data\\134x ro,relatime - ext4 /dev/vda rw
+652 644 0:60 / /far rw - fuse.sshfs host: rw
+";
+
+    fn mount(point: &str, fs_type: &str, source: &str, read_only: bool) -> Mount {
+        Mount { point: point.into(), fs_type: fs_type.into(), source: source.into(), read_only }
+    }
+
+    #[test]
+    fn the_root_and_the_mounts_with_programs_are_found() {
+        let (root, mounts) = parse_mountinfo(TABLE, 7).unwrap();
+        assert_eq!(
+            root,
+            ContainerRoot { dev: Dev { major: 0, minor: 41 }, mnt_id: Some(644), mount_ns: 7, overlay: true }
+        );
+        let plain: Vec<Mount> = mounts.iter().map(|it| it.mount.clone()).collect();
+        assert_eq!(
+            plain,
+            [
+                mount("/dev", "tmpfs", "tmpfs", false),
+                mount("/dev/shm", "tmpfs", "shm", false),
+                mount("/data\\x", "ext4", "/dev/vda", true),
+                mount("/far", "fuse.sshfs", "host:", false),
+            ]
+        );
+        let table = Mounts::of_kernel(mounts);
+        assert!(table.refuses(b"/far/x") && !table.refuses(b"/data\\x/y") && !table.refuses(b"/farther"));
+    }
+
+    #[test]
+    fn broken_lines_are_skipped_and_no_root_is_none() {
+        assert_eq!(parse_mountinfo("", 1), None);
+        assert_eq!(parse_mountinfo("x\n1 2 0:1\n1 2 a:b / / rw - t s o\n", 1), None);
+    }
+
+    #[test]
+    fn the_runtime_says_what_a_mount_is_and_the_kernel_whether_it_is_read_only() {
+        let kernel = [mount("/data", "ext4", "/dev/vda", true), mount("/dev/shm", "tmpfs", "shm", false)];
+        let dev = Dev { major: 0, minor: 1 };
+        let known = kernel.map(|mount| KernelMount { mount, id: 7, dev, is_refused: false });
+        let mut mounts = Mounts::of_kernel(known.into());
+        mounts.name(&[mount("/data/", "volume", "v1", false), mount("/", "bind", "x", false)]);
+        assert_eq!(mounts.as_slice(), [mount("/dev/shm", "tmpfs", "shm", false), mount("/data", "volume", "v1", true)]);
+    }
+
+    #[test]
+    fn a_path_is_on_the_longest_mount_point_above_it() {
+        let mut mounts = Mounts::default();
+        mounts.name(&[mount("/a", "bind", "", false), mount("/a/b", "tmpfs", "", false)]);
+        let check = |path: &str, expect: Option<&str>| {
+            assert_eq!(mounts.above(path.as_bytes()).map(|mount| mount.point.as_str()), expect, "{path}");
+        };
+        check("/a/b/c", Some("/a/b"));
+        check("/a/b", Some("/a/b"));
+        check("/a/bc", Some("/a"));
+        check("/ab", None);
+        check("memfd:x", None);
+    }
+
+    #[test]
+    fn a_file_is_on_the_mount_of_its_number_or_of_its_superblock() {
+        let dev = |minor| Dev { major: 0, minor };
+        let kernel = |point: &str, id, minor| KernelMount {
+            mount: mount(point, "tmpfs", "", false),
+            id,
+            dev: dev(minor),
+            is_refused: false,
+        };
+        let mut mounts = Mounts::of_kernel(vec![kernel("/a", 10, 1), kernel("/b", 20, 2)]);
+        mounts.name(&[mount("/c", "bind", "", false)]);
+        let check = |path: &str, id: u32, minor: u32, expect: Option<&str>| {
+            let found = mounts.of_file(path.as_bytes(), Some(id), dev(minor));
+            assert_eq!(found.map(|mount| mount.point.as_str()), expect, "{path} {id} {minor}");
+        };
+        check("/a/x", 10, 1, Some("/a"));
+        check("/elsewhere", 10, 1, Some("/a"));
+        check("/a/x", 99, 1, Some("/a"));
+        check("/a/x", 99, 9, None);
+        check("/c/x", 99, 9, Some("/c"));
+        check("/x", 99, 1, None);
+    }
+}

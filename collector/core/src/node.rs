@@ -1,0 +1,483 @@
+//! All state of one node's collector, and what each input does to it.
+//!
+//! An exec waits here until it can be told whole and in order: execs that happened before it in its container have gone
+//! out (there are two rings), its container is described, its digest is known. Each wait has a named end in
+//! [`limits`], after which the exec goes out with what is known. So every exec has exactly one outcome, counted as a
+//! [`Disposition`]: sent, or dropped for a reason.
+//!
+//! Order: the execs of a container leave in the order of their [`Moment`], unless one shows up after [`limits::ORDER_WAIT`].
+
+use driftline_runtime_core::{BrokenInvariant, Disposition, Effects};
+use driftline_schemas::topics::Topic;
+use driftline_schemas::{CollectorLoss, Container, ContainerEnded, ContainerId, ContainerSeen, FileClass, Mount};
+use std::collections::BTreeMap;
+
+use crate::class::{self, ContainerRoot};
+use crate::container::{Cgroup, cgroup};
+use crate::digest::{Digest, DigestCache, DigestJob, DigestOutcome, View};
+use crate::event::{self, Surroundings};
+use crate::limits;
+use crate::mounts::{KernelMount, Mounts};
+use crate::raw::{Moment, RawExec};
+
+mod tracked;
+use tracked::{Held, Metadata, RootSource, Tracked, Wait};
+
+/// What does not change while a collector runs.
+#[derive(Debug, Clone)]
+pub struct NodeSettings {
+    /// Node, cluster and cloud names.
+    pub node: driftline_schemas::Node,
+    /// Kernel boot id.
+    pub boot_id: String,
+    /// Id of this run.
+    pub collector_start: String,
+    /// The host's mount namespace; 0 when it cannot be seen.
+    pub host_mnt_ns: u32,
+}
+
+/// A container as its runtime describes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Description {
+    /// Names, image, pod.
+    pub container: Container,
+    /// Mounts as the runtime names them.
+    pub mounts: Vec<Mount>,
+    /// First process on the host.
+    pub init_pid: Option<i32>,
+    /// A pod's sandbox (pause), not a container.
+    pub is_sandbox: bool,
+}
+
+/// What the first process of a container shows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inspection {
+    /// Its root.
+    pub root: ContainerRoot,
+    /// Its mounts, as the kernel names them.
+    pub mounts: Vec<KernelMount>,
+}
+
+/// Everything that can happen to a node.
+#[derive(Debug)]
+pub enum Input {
+    /// What was in the rings.
+    Records(Records),
+    /// A runtime's answer; `None`: no runtime knows the container, or none answered.
+    Described(ContainerId, Option<Box<Description>>),
+    /// What the first process shows; `None`: it is gone, or belongs to something else by now.
+    Inspected(ContainerId, Option<Box<Inspection>>),
+    /// A digest is there, or why not.
+    Digested(ContainerId, Moment, DigestOutcome),
+    /// All running containers: at start, and hourly.
+    Running(Vec<Description>),
+    /// The first process of a container is gone.
+    Ended(ContainerId),
+    /// Execs were lost since the last time this was said.
+    Lost(Loss, u64),
+    /// Time has passed.
+    Tick,
+    /// The collector stops: nothing more will be read, nothing is waited for.
+    Stop,
+}
+
+/// One reading of both rings.
+#[derive(Debug, Default)]
+pub struct Records {
+    /// In any order.
+    pub execs: Vec<RawExec>,
+    /// Records that could not be decoded.
+    pub undecodable: u64,
+    /// Every exec before this boot time has been read.
+    pub complete_until_ns: u64,
+    /// Wall clock minus boot clock.
+    pub boot_offset_ns: i64,
+}
+
+/// Where execs were lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Loss {
+    /// A ring was full.
+    Ring,
+    /// Kafka did not take records in time.
+    Producer,
+}
+
+impl Loss {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Ring => "ring_full",
+            Self::Producer => "producer_full",
+        }
+    }
+}
+
+/// What the shell must do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// Ask the runtimes what this container is; answer with [`Input::Described`].
+    Describe(ContainerId),
+    /// Hash a file; answer with [`Input::Digested`].
+    Digest(Box<DigestJob>),
+    /// Look at the first process of this container; answer with [`Input::Inspected`], and say [`Input::Ended`] when it
+    /// is gone.
+    Inspect(ContainerId, i32),
+}
+
+type Fx = Effects<Ask>;
+
+/// State of a node.
+#[derive(Debug)]
+pub struct Node {
+    settings: NodeSettings,
+    containers: BTreeMap<ContainerId, Tracked>,
+    digests: DigestCache,
+    complete_until_ns: u64,
+    boot_offset_ns: i64,
+    lost: BTreeMap<Loss, u64>,
+    lost_since_ns: i64,
+    stopping: Wait,
+}
+
+impl Node {
+    /// A node of which nothing is known yet.
+    #[must_use]
+    pub fn new(settings: NodeSettings, now_ns: i64) -> Self {
+        Self {
+            settings,
+            containers: BTreeMap::new(),
+            digests: DigestCache::default(),
+            complete_until_ns: 0,
+            boot_offset_ns: 0,
+            lost: BTreeMap::new(),
+            lost_since_ns: now_ns,
+            stopping: Wait::Allowed,
+        }
+    }
+
+    /// How many execs are held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.containers.values().map(|tracked| tracked.held.len()).sum()
+    }
+
+    /// How many containers are known.
+    #[must_use]
+    pub fn container_count(&self) -> usize {
+        self.containers.len()
+    }
+
+    /// Takes one input. `now_ns` is the wall clock and never goes back.
+    ///
+    /// # Errors
+    /// Only when a record of our own cannot be encoded: a defect.
+    pub fn apply(&mut self, now_ns: i64, input: Input, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        match input {
+            Input::Records(records) => self.on_records(now_ns, records, effects)?,
+            Input::Described(id, answer) => self.on_described(now_ns, &id, answer.map(|it| *it), effects)?,
+            Input::Inspected(id, inspection) => self.on_inspected(now_ns, &id, inspection.map(|it| *it), effects)?,
+            Input::Digested(id, moment, outcome) => self.on_digested(now_ns, &id, moment, outcome, effects)?,
+            Input::Running(all) => {
+                for description in all {
+                    let id = description.container.id.clone();
+                    self.on_described(now_ns, &id, Some(description), effects)?;
+                }
+            }
+            Input::Ended(id) => {
+                if let Some(tracked) = self.containers.get_mut(&id) {
+                    tracked.has_ended = true;
+                }
+                self.release(now_ns, &id, effects)?;
+            }
+            Input::Lost(loss, count) => *self.lost.entry(loss).or_default() += count,
+            Input::Tick => self.on_tick(now_ns, effects)?,
+            Input::Stop => {
+                self.stopping = Wait::Over;
+                self.release_all(now_ns, effects)?;
+                self.report_losses(now_ns, effects)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_records(&mut self, now_ns: i64, records: Records, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        self.complete_until_ns = self.complete_until_ns.max(records.complete_until_ns);
+        self.boot_offset_ns = records.boot_offset_ns;
+        for _ in 0..records.undecodable {
+            effects.settle(Disposition::Dropped("undecodable"));
+        }
+        for exec in records.execs {
+            match cgroup(&exec.cgroup) {
+                Cgroup::Container(id) => self.on_exec(now_ns, &id, exec, effects)?,
+                Cgroup::Monitor => effects.settle(Disposition::Dropped("monitor")),
+                Cgroup::Other => effects.settle(Disposition::Dropped("not_a_container")),
+            }
+        }
+        self.release_all(now_ns, effects)
+    }
+
+    fn on_exec(
+        &mut self,
+        now_ns: i64,
+        id: &ContainerId,
+        exec: RawExec,
+        effects: &mut Fx,
+    ) -> Result<(), BrokenInvariant> {
+        if class::is_runtime_helper(&exec, None, self.settings.host_mnt_ns) {
+            effects.settle(Disposition::Dropped("runtime_helper"));
+            return Ok(());
+        }
+        let tracked = self.track(now_ns, id, effects)?;
+        tracked.heard_ns = now_ns;
+        if let Some(pid) = tracked.learn_root(&exec) {
+            effects.ask(Ask::Inspect(id.clone(), pid));
+        }
+        let moment = exec.moment;
+        tracked.held.insert(moment, Held::new(exec, now_ns));
+        self.want_digest(now_ns, id, moment, effects);
+        Ok(())
+    }
+
+    /// The container's state, made on first sight; the one unheard of for the longest time makes room.
+    fn track(&mut self, now_ns: i64, id: &ContainerId, effects: &mut Fx) -> Result<&mut Tracked, BrokenInvariant> {
+        if !self.containers.contains_key(id) {
+            if self.containers.len() >= limits::CONTAINERS {
+                self.forget_oldest(now_ns, effects)?;
+            }
+            effects.ask(Ask::Describe(id.clone()));
+        }
+        Ok(self.containers.entry(id.clone()).or_insert_with(|| Tracked::new(now_ns)))
+    }
+
+    fn forget_oldest(&mut self, now_ns: i64, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        let oldest = self.containers.iter().min_by_key(|(_, tracked)| tracked.heard_ns).map(|(id, _)| id.clone());
+        if let Some(id) = oldest {
+            self.release_with(now_ns, &id, Wait::Over, effects)?;
+            self.containers.remove(&id);
+            effects.count("container_forgotten");
+        }
+        Ok(())
+    }
+
+    /// Finds out whether an exec needs a digest, and gets it: remembered, hashed, or refused for lack of budget.
+    fn want_digest(&mut self, now_ns: i64, id: &ContainerId, moment: Moment, effects: &mut Fx) {
+        let Some(tracked) = self.containers.get_mut(id) else { return };
+        let Some(held) = tracked.held.get_mut(&moment) else { return };
+        if held.digest.is_some() || held.is_hashing {
+            return;
+        }
+        if !held.needs_digest(tracked.root, &tracked.mounts) {
+            return;
+        }
+        let view = View { init_pid: tracked.init_pid, root: tracked.root, mounts: &tracked.mounts };
+        let job = match DigestJob::of(id, &held.exec, view, self.boot_offset_ns) {
+            Ok(job) => job,
+            Err(refused) => {
+                held.digest = Some(DigestOutcome::of(refused));
+                return;
+            }
+        };
+        let remembered = if held.exec.is_script() { None } else { self.digests.get(&held.exec.file) };
+        if let Some(sha256) = remembered {
+            effects.count("digest_remembered");
+            held.digest = Some(DigestOutcome::of(Digest::Hashed(sha256)));
+            return;
+        }
+        if tracked.budget.take(now_ns, &job) {
+            held.is_hashing = true;
+            effects.ask(Ask::Digest(Box::new(job)));
+        } else {
+            held.digest = Some(DigestOutcome::of(Digest::OverBudget));
+        }
+    }
+
+    fn on_described(
+        &mut self,
+        now_ns: i64,
+        id: &ContainerId,
+        answer: Option<Description>,
+        effects: &mut Fx,
+    ) -> Result<(), BrokenInvariant> {
+        let Some(description) = answer else {
+            if let Some(tracked) = self.containers.get_mut(id) {
+                tracked.metadata.fail(now_ns);
+            }
+            return self.release(now_ns, id, effects);
+        };
+        // Not by `track`, which would ask for what is here already.
+        let tracked = self.containers.entry(id.clone()).or_insert_with(|| Tracked::new(now_ns));
+        tracked.heard_ns = now_ns;
+        tracked.is_sandbox = description.is_sandbox;
+        let first_process = description.init_pid.filter(|pid| tracked.init_pid != Some(*pid));
+        tracked.description = Some(Box::new(description));
+        if let Some(pid) = first_process {
+            tracked.init_pid = Some(pid);
+            effects.ask(Ask::Inspect(id.clone(), pid));
+            return Ok(());
+        }
+        self.announce(now_ns, id, effects)
+    }
+
+    fn on_inspected(
+        &mut self,
+        now_ns: i64,
+        id: &ContainerId,
+        inspection: Option<Inspection>,
+        effects: &mut Fx,
+    ) -> Result<(), BrokenInvariant> {
+        let Some(tracked) = self.containers.get_mut(id) else { return Ok(()) };
+        if let Some(inspection) = inspection {
+            tracked.root = Some(inspection.root);
+            tracked.root_source = RootSource::Inspected;
+            tracked.mounts = Mounts::of_kernel(inspection.mounts);
+        }
+        let moments: Vec<Moment> = tracked.held.keys().copied().collect();
+        for moment in moments {
+            self.want_digest(now_ns, id, moment, effects);
+        }
+        self.announce(now_ns, id, effects)
+    }
+
+    /// Sends the container's record once its description is there, and lets its execs go.
+    fn announce(&mut self, now_ns: i64, id: &ContainerId, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        let Some(tracked) = self.containers.get_mut(id) else { return Ok(()) };
+        if let Some(description) = tracked.description.take() {
+            tracked.mounts.name(&description.mounts);
+            tracked.metadata = Metadata::Known;
+            if !description.is_sandbox {
+                let seen = ContainerSeen {
+                    seen_ns: now_ns,
+                    node: self.settings.node.clone(),
+                    container: description.container,
+                    mounts: tracked.mounts.as_slice().to_vec(),
+                };
+                effects.emit(Topic::ExecEvents, id.as_str(), &seen)?;
+                effects.count("container_seen");
+            }
+        }
+        self.release(now_ns, id, effects)
+    }
+
+    fn on_digested(
+        &mut self,
+        now_ns: i64,
+        id: &ContainerId,
+        moment: Moment,
+        outcome: DigestOutcome,
+        effects: &mut Fx,
+    ) -> Result<(), BrokenInvariant> {
+        let held = self.containers.get_mut(id).and_then(|tracked| tracked.held.get_mut(&moment));
+        let Some(held) = held else {
+            effects.count("digest_too_late");
+            return Ok(());
+        };
+        if let (Digest::Hashed(sha256), true, false) = (outcome.digest, outcome.is_settled, held.exec.is_script()) {
+            self.digests.put(&held.exec.file, sha256);
+        }
+        held.digest = Some(outcome);
+        self.release(now_ns, id, effects)
+    }
+
+    fn on_tick(&mut self, now_ns: i64, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        self.release_all(now_ns, effects)?;
+        let mut idle = Vec::new();
+        for (id, tracked) in &mut self.containers {
+            if tracked.metadata.is_due(now_ns) {
+                tracked.metadata.ask_again();
+                effects.ask(Ask::Describe(id.clone()));
+            }
+            let silent_ns = now_ns.saturating_sub(tracked.heard_ns);
+            if tracked.init_pid.is_none() && tracked.held.is_empty() && silent_ns > limits::IDLE {
+                idle.push(id.clone());
+            }
+        }
+        for id in idle {
+            self.containers.remove(&id);
+            effects.count("container_forgotten");
+        }
+        if now_ns.saturating_sub(self.lost_since_ns) >= limits::LOSS_INTERVAL {
+            self.report_losses(now_ns, effects)?;
+        }
+        Ok(())
+    }
+
+    /// One record for each reason that has a count, over the time since the last.
+    fn report_losses(&mut self, now_ns: i64, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        for (loss, count) in std::mem::take(&mut self.lost) {
+            let record = CollectorLoss {
+                node: self.settings.node.clone(),
+                collector_start: self.settings.collector_start.clone(),
+                from_ns: self.lost_since_ns,
+                to_ns: now_ns,
+                lost: Some(i64::try_from(count).unwrap_or(i64::MAX)),
+                reason: loss.reason().to_owned(),
+            };
+            effects.emit(Topic::ExecEvents, &self.settings.node.name, &record)?;
+        }
+        self.lost_since_ns = now_ns;
+        Ok(())
+    }
+
+    fn release_all(&mut self, now_ns: i64, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        let waiting: Vec<ContainerId> = self
+            .containers
+            .iter()
+            .filter(|(_, tracked)| !tracked.held.is_empty() || tracked.has_ended)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in waiting {
+            self.release(now_ns, &id, effects)?;
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, now_ns: i64, id: &ContainerId, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        self.release_with(now_ns, id, self.stopping, effects)
+    }
+
+    /// Sends the execs of a container from the front while they need not wait.
+    fn release_with(
+        &mut self,
+        now_ns: i64,
+        id: &ContainerId,
+        wait: Wait,
+        effects: &mut Fx,
+    ) -> Result<(), BrokenInvariant> {
+        let Some(tracked) = self.containers.get_mut(id) else { return Ok(()) };
+        while let Some(held) = tracked.next_ready(now_ns, self.complete_until_ns, wait) {
+            if class::is_runtime_helper(&held.exec, tracked.root.as_ref(), self.settings.host_mnt_ns) {
+                effects.settle(Disposition::Dropped("runtime_helper"));
+                continue;
+            }
+            let root = tracked.root.unwrap_or_else(|| ContainerRoot::of_process(&held.exec));
+            let wall = i64::try_from(held.exec.moment.time_ns).unwrap_or(i64::MAX).saturating_add(self.boot_offset_ns);
+            tracked.last_time_ns = tracked.last_time_ns.max(wall);
+            let at = Surroundings { settings: &self.settings, container: id, root: &root, mounts: &tracked.mounts };
+            let event = event::exec(&held.exec, at, held.outcome().as_ref(), tracked.last_time_ns);
+            if tracked.is_sandbox && event.class == FileClass::Image && event.script.is_none() {
+                effects.settle(Disposition::Dropped("sandbox"));
+                continue;
+            }
+            effects.emit(Topic::ExecEvents, id.as_str(), &event)?;
+            effects.settle(Disposition::Reported);
+        }
+        if tracked.has_ended && tracked.held.is_empty() {
+            let was_container = !tracked.is_sandbox && matches!(tracked.metadata, Metadata::Known);
+            self.containers.remove(id);
+            if was_container {
+                let ended = ContainerEnded {
+                    container_id: id.clone(),
+                    cluster: self.settings.node.cluster.clone(),
+                    node: self.settings.node.name.clone(),
+                    ended_ns: now_ns,
+                };
+                effects.emit(Topic::ExecEvents, id.as_str(), &ended)?;
+                effects.count("container_ended");
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,294 @@
+use super::*;
+use crate::layout;
+use crate::raw::Dev;
+use crate::raw::tests::exec;
+use driftline_schemas::{Exec, ExecEvent, HashState, Sha256};
+
+const MS: i64 = 1_000_000;
+const HOST: u32 = 99;
+
+fn id() -> ContainerId {
+    ContainerId::from("0a".repeat(32).as_str())
+}
+
+/// A node driven by hand: time is a number, what comes out is a list.
+struct Drive {
+    node: Node,
+    now_ns: i64,
+    out: Vec<ExecEvent>,
+    asks: Vec<Ask>,
+    settled: BTreeMap<Disposition, u64>,
+}
+
+impl Drive {
+    fn new() -> Self {
+        let settings = NodeSettings {
+            node: driftline_schemas::Node { cluster: "c".into(), name: "n".into(), ..Default::default() },
+            boot_id: "boot".into(),
+            collector_start: "run".into(),
+            host_mnt_ns: HOST,
+        };
+        Self { node: Node::new(settings, 0), now_ns: 0, out: vec![], asks: vec![], settled: BTreeMap::new() }
+    }
+
+    fn give(&mut self, input: Input) -> &mut Self {
+        let mut effects = Effects::default();
+        self.node.apply(self.now_ns, input, &mut effects).unwrap();
+        self.out.extend(effects.take_outgoing().iter().map(|out| ExecEvent::decode(&out.value).unwrap()));
+        self.asks.extend(effects.take_asks());
+        for (disposition, count) in effects.take_settled() {
+            *self.settled.entry(disposition).or_default() += count;
+        }
+        self
+    }
+
+    fn records(&mut self, execs: Vec<RawExec>, complete_until_ns: u64) -> &mut Self {
+        self.give(Input::Records(Records { execs, undecodable: 0, complete_until_ns, boot_offset_ns: 5 }))
+    }
+
+    fn at(&mut self, now_ms: i64) -> &mut Self {
+        self.now_ns = now_ms * MS;
+        self.give(Input::Tick)
+    }
+
+    fn execs(&self) -> Vec<&Exec> {
+        self.out
+            .iter()
+            .filter_map(|event| match event {
+                ExecEvent::Exec(exec) => Some(exec.as_ref()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// What came out, in a word each.
+    fn kinds(&self) -> Vec<String> {
+        self.out
+            .iter()
+            .map(|event| match event {
+                ExecEvent::Exec(exec) => format!("exec {}", exec.seq),
+                ExecEvent::Seen(_) => "seen".into(),
+                ExecEvent::Ended(_) => "ended".into(),
+                ExecEvent::Loss(loss) => format!("{} {:?}", loss.reason, loss.lost),
+            })
+            .collect()
+    }
+}
+
+fn at_time(time_ns: u64) -> RawExec {
+    RawExec { moment: Moment { time_ns, cpu: 0, seq: time_ns }, ..exec() }
+}
+
+fn written(time_ns: u64) -> RawExec {
+    let mut raw = at_time(time_ns);
+    raw.flags |= layout::FLAG_UPPER;
+    raw.file.lower_count = 0;
+    raw
+}
+
+fn description() -> Description {
+    Description {
+        container: Container { id: id(), ..Container::default() },
+        mounts: vec![],
+        init_pid: None,
+        is_sandbox: false,
+    }
+}
+
+fn described() -> Input {
+    Input::Described(id(), Some(Box::new(description())))
+}
+
+fn digested(time_ns: u64, digest: Digest) -> Input {
+    let outcome = DigestOutcome { digest, is_settled: true, script: None };
+    Input::Digested(id(), Moment { time_ns, cpu: 0, seq: time_ns }, outcome)
+}
+
+#[test]
+fn a_container_is_described_before_its_first_exec() {
+    let mut drive = Drive::new();
+    drive.records(vec![at_time(1)], 10);
+    assert_eq!(drive.kinds(), [""; 0]);
+    assert_eq!(drive.asks, [Ask::Describe(id())]);
+    drive.at(20).give(described()).records(vec![at_time(11)], 20);
+    assert_eq!(drive.kinds(), ["seen", "exec 1", "exec 11"]);
+    assert_eq!(drive.execs()[0].time_ns, 6);
+    assert_eq!(drive.settled, BTreeMap::from([(Disposition::Reported, 2)]));
+}
+
+#[test]
+fn an_exec_goes_out_when_no_description_comes_and_it_is_asked_for_again() {
+    let mut drive = Drive::new();
+    drive.records(vec![at_time(1)], 10).give(Input::Described(id(), None));
+    drive.at(299);
+    assert_eq!(drive.kinds(), [""; 0]);
+    drive.at(300);
+    assert_eq!(drive.kinds(), ["exec 1"]);
+    assert_eq!(drive.asks, [Ask::Describe(id()), Ask::Describe(id())]);
+    drive.give(described());
+    assert_eq!(drive.kinds(), ["exec 1", "seen"]);
+}
+
+#[test]
+fn execs_leave_in_the_kernels_order_whichever_ring_they_came_by() {
+    let mut drive = Drive::new();
+    drive.give(described()).records(vec![at_time(30)], 20);
+    assert_eq!(drive.kinds(), ["seen"], "the other ring may still hold an earlier one");
+    drive.records(vec![at_time(10)], 40);
+    assert_eq!(drive.kinds(), ["seen", "exec 10", "exec 30"]);
+}
+
+#[test]
+fn an_exec_waits_for_the_digest_of_one_before_it_but_not_for_ever() {
+    let mut drive = Drive::new();
+    drive.give(described()).records(vec![written(1), at_time(2)], 10);
+    assert_eq!(drive.kinds(), ["seen"]);
+    drive.give(digested(1, Digest::Hashed(Sha256([3; 32]))));
+    assert_eq!(drive.kinds(), ["seen", "exec 1", "exec 2"]);
+    assert_eq!(drive.execs()[0].sha256, Some(Sha256([3; 32])));
+
+    let mut slow = written(11);
+    slow.file.ino = 500;
+    drive.records(vec![slow], 20).at(499);
+    assert_eq!(drive.execs().len(), 2);
+    drive.at(500);
+    assert_eq!(drive.execs()[2].hash_state, HashState::OverBudget);
+}
+
+#[test]
+fn a_known_file_is_not_hashed_again() {
+    let mut drive = Drive::new();
+    drive.give(described()).records(vec![written(1)], 10).give(digested(1, Digest::Hashed(Sha256([3; 32]))));
+    drive.asks.clear();
+    drive.records(vec![written(11)], 20);
+    assert_eq!(drive.asks, []);
+    assert_eq!(drive.execs()[1].sha256, Some(Sha256([3; 32])));
+}
+
+#[test]
+fn the_runtimes_own_execs_are_dropped_and_counted() {
+    let mut drive = Drive::new();
+    let helper = RawExec { mnt_ns: HOST, ..written(1) };
+    let from_inside = RawExec { mnt_ns: HOST, outer_mnt_ns: 7, ..at_time(2) };
+    drive.give(described()).records(vec![helper, from_inside], 10);
+    assert_eq!(drive.settled[&Disposition::Dropped("runtime_helper")], 1);
+    assert_eq!(drive.execs()[0].namespace, driftline_schemas::MountNamespace::Host);
+}
+
+#[test]
+fn cgroups_that_are_no_containers_are_counted() {
+    let mut drive = Drive::new();
+    let cgroup = |name: String| RawExec { cgroup: name.into_bytes(), ..at_time(1) };
+    let id = "0a".repeat(32);
+    drive.records(vec![cgroup(format!("libpod-conmon-{id}.scope")), cgroup(format!("x{id}"))], 10);
+    assert_eq!(
+        drive.settled,
+        BTreeMap::from([(Disposition::Dropped("monitor"), 1), (Disposition::Dropped("not_a_container"), 1)])
+    );
+    assert_eq!(drive.asks, []);
+}
+
+#[test]
+fn the_first_process_is_the_measure_until_the_runtime_answers() {
+    let mut drive = Drive::new();
+    let mut inner = at_time(1);
+    inner.file.dev = Dev { major: 0, minor: 50 };
+    inner.root_dev = inner.file.dev;
+    let mut first = at_time(2);
+    first.ns_pid = 1;
+    first.flags |= layout::FLAG_PARENT_OUTSIDE;
+    drive.records(vec![inner, first], 10).at(300);
+    let classes: Vec<FileClass> = drive.execs().iter().map(|exec| exec.class).collect();
+    assert_eq!(classes, [FileClass::Foreign, FileClass::Image]);
+    assert!(drive.asks.contains(&Ask::Inspect(id(), 4_711)));
+}
+
+#[test]
+fn a_better_known_root_asks_for_the_digest_it_shows_to_be_needed() {
+    let mut drive = Drive::new();
+    let mut inner = at_time(1);
+    inner.file.dev = Dev { major: 0, minor: 50 };
+    inner.root_dev = inner.file.dev;
+    drive.records(vec![inner], 10);
+    assert_eq!(drive.asks, [Ask::Describe(id())]);
+    let inspection = Inspection { root: ContainerRoot::of_process(&exec()), mounts: vec![] };
+    drive.give(Input::Inspected(id(), Some(Box::new(inspection))));
+    assert!(drive.asks.iter().any(|ask| matches!(ask, Ask::Digest(_))));
+}
+
+#[test]
+fn a_containers_record_has_the_mounts_of_its_first_process() {
+    let mut drive = Drive::new();
+    let with_process = Description { init_pid: Some(77), ..description() };
+    drive.records(vec![at_time(1)], 10).give(Input::Described(id(), Some(Box::new(with_process))));
+    assert_eq!(drive.asks[1..], [Ask::Inspect(id(), 77)]);
+    assert_eq!(drive.kinds(), [""; 0]);
+    let shm = Mount { point: "/dev/shm".into(), fs_type: "tmpfs".into(), source: "shm".into(), read_only: false };
+    let mounts = vec![KernelMount { mount: shm.clone(), id: 8, dev: Dev::default(), is_refused: false }];
+    let inspection = Inspection { root: ContainerRoot::of_process(&exec()), mounts };
+    drive.give(Input::Inspected(id(), Some(Box::new(inspection))));
+    assert_eq!(drive.kinds(), ["seen", "exec 1"]);
+    let ExecEvent::Seen(seen) = &drive.out[0] else { panic!("not the container's record") };
+    assert_eq!(seen.mounts, [shm]);
+}
+
+#[test]
+fn a_container_ends_after_its_last_exec() {
+    let mut drive = Drive::new();
+    drive.give(described()).records(vec![written(1)], 10).give(Input::Ended(id()));
+    assert_eq!(drive.kinds(), ["seen"]);
+    drive.give(digested(1, Digest::Gone));
+    assert_eq!(drive.kinds(), ["seen", "exec 1", "ended"]);
+    assert_eq!(drive.node.container_count(), 0);
+}
+
+#[test]
+fn losses_are_told_once_per_interval_with_their_count() {
+    let mut drive = Drive::new();
+    drive.give(Input::Lost(Loss::Ring, 3)).give(Input::Lost(Loss::Ring, 4)).give(Input::Lost(Loss::Producer, 1));
+    drive.at(9_999);
+    assert_eq!(drive.kinds(), [""; 0]);
+    drive.at(10_000);
+    assert_eq!(drive.kinds(), ["ring_full Some(7)", "producer_full Some(1)"]);
+    drive.at(20_000);
+    assert_eq!(drive.kinds().len(), 2);
+}
+
+#[test]
+fn what_waits_for_one_container_is_bounded() {
+    let mut drive = Drive::new();
+    let count = limits::HELD_PER_CONTAINER as u64 + 10;
+    drive.records((1..=count).map(at_time).collect(), 0);
+    assert_eq!(drive.node.held(), limits::HELD_PER_CONTAINER);
+    assert_eq!(drive.execs().len(), 10);
+}
+
+#[test]
+fn containers_are_bounded_and_the_silent_one_goes_first() {
+    let mut drive = Drive::new();
+    let numbered = |number: usize| RawExec { cgroup: format!("{number:064x}").into_bytes(), ..at_time(1) };
+    for number in 0..=limits::CONTAINERS {
+        drive.now_ns += 1;
+        drive.records(vec![numbered(number)], 0);
+    }
+    assert_eq!(drive.node.container_count(), limits::CONTAINERS);
+    assert_eq!(drive.execs().len(), 1, "what the forgotten one held went out");
+    assert_eq!(drive.execs()[0].container_id, ContainerId::from(format!("{:064x}", 0).as_str()));
+}
+
+#[test]
+fn at_the_end_nothing_is_kept_back() {
+    let mut drive = Drive::new();
+    drive.records(vec![written(1), at_time(2)], 0).give(Input::Lost(Loss::Ring, 1)).give(Input::Stop);
+    assert_eq!(drive.kinds(), ["exec 1", "exec 2", "ring_full Some(1)"]);
+}
+
+#[test]
+fn pause_is_no_container_but_a_program_dropped_into_it_is_told() {
+    let mut drive = Drive::new();
+    let sandbox = Description { is_sandbox: true, ..description() };
+    drive.give(Input::Described(id(), Some(Box::new(sandbox)))).records(vec![at_time(1), written(2)], 10);
+    drive.give(digested(2, Digest::Gone));
+    assert_eq!(drive.kinds(), ["exec 2"]);
+    assert_eq!(drive.settled[&Disposition::Dropped("sandbox")], 1);
+}

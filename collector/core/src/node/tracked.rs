@@ -1,0 +1,164 @@
+//! State of one container, and when its next exec may go out.
+
+use std::collections::BTreeMap;
+
+use crate::class::{self, ContainerRoot};
+use crate::digest::{Budget, Digest, DigestOutcome};
+use crate::limits;
+use crate::mounts::Mounts;
+use crate::node::Description;
+use crate::raw::{Moment, RawExec};
+
+/// Whether an exec may wait for anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    Allowed,
+    /// The collector stops, or the container is forgotten.
+    Over,
+}
+
+/// What is known of a container from its runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Metadata {
+    Known,
+    /// A question is under way; so many failed before.
+    Asked {
+        failures: u32,
+    },
+    /// Asked again at that time. Unknown containers stay so only for a while.
+    Unknown {
+        failures: u32,
+        retry_at_ns: i64,
+    },
+}
+
+impl Metadata {
+    pub(super) fn fail(&mut self, now_ns: i64) {
+        if let Self::Asked { failures } = *self {
+            let pause = limits::DESCRIBE_RETRY.saturating_mul(1_i64.checked_shl(failures).unwrap_or(i64::MAX));
+            let retry_at_ns = now_ns.saturating_add(pause.clamp(limits::DESCRIBE_RETRY, limits::DESCRIBE_RETRY_MAX));
+            *self = Self::Unknown { failures: failures.saturating_add(1).min(30), retry_at_ns };
+        }
+    }
+
+    pub(super) fn is_due(&self, now_ns: i64) -> bool {
+        matches!(self, Self::Unknown { retry_at_ns, .. } if *retry_at_ns <= now_ns)
+    }
+
+    pub(super) fn ask_again(&mut self) {
+        if let Self::Unknown { failures, .. } = *self {
+            *self = Self::Asked { failures };
+        }
+    }
+}
+
+/// Who said what the container's root is; a later one overrules an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum RootSource {
+    /// The first exec that was seen.
+    AnyProcess,
+    /// An exec of the first process of its pid namespace.
+    FirstProcess,
+    /// `/proc` of the container's first process.
+    Inspected,
+}
+
+/// An exec that waits.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) exec: RawExec,
+    pub(super) arrived_ns: i64,
+    pub(super) is_hashing: bool,
+    pub(super) digest: Option<DigestOutcome>,
+}
+
+impl Held {
+    pub(super) fn new(exec: RawExec, now_ns: i64) -> Self {
+        Self { exec, arrived_ns: now_ns, is_hashing: false, digest: None }
+    }
+
+    pub(super) fn needs_digest(&self, root: Option<ContainerRoot>, mounts: &Mounts) -> bool {
+        let root = root.unwrap_or_else(|| ContainerRoot::of_process(&self.exec));
+        let (class, _) = class::class(&self.exec, &root, mounts);
+        class::needs_digest(&self.exec, class)
+    }
+
+    /// How its hashing ended; a digest that did not come in time counts as over budget.
+    pub(super) fn outcome(&self) -> Option<DigestOutcome> {
+        let unfinished = self.is_hashing.then(|| DigestOutcome::of(Digest::OverBudget));
+        self.digest.clone().or(unfinished)
+    }
+}
+
+/// A container.
+#[derive(Debug)]
+pub(super) struct Tracked {
+    pub(super) metadata: Metadata,
+    /// Waits for the inspection that completes it.
+    pub(super) description: Option<Box<Description>>,
+    pub(super) first_heard_ns: i64,
+    pub(super) heard_ns: i64,
+    pub(super) root: Option<ContainerRoot>,
+    pub(super) root_source: RootSource,
+    pub(super) init_pid: Option<i32>,
+    pub(super) mounts: Mounts,
+    pub(super) held: BTreeMap<Moment, Held>,
+    pub(super) budget: Budget,
+    pub(super) last_time_ns: i64,
+    pub(super) is_sandbox: bool,
+    pub(super) has_ended: bool,
+}
+
+impl Tracked {
+    pub(super) fn new(now_ns: i64) -> Self {
+        Self {
+            metadata: Metadata::Asked { failures: 0 },
+            description: None,
+            first_heard_ns: now_ns,
+            heard_ns: now_ns,
+            root: None,
+            root_source: RootSource::AnyProcess,
+            init_pid: None,
+            mounts: Mounts::default(),
+            held: BTreeMap::new(),
+            budget: Budget::new(now_ns),
+            last_time_ns: 0,
+            is_sandbox: false,
+            has_ended: false,
+        }
+    }
+
+    /// Takes the root from an exec when nobody better has said it. Returns the container's first process when this is it,
+    /// so that it can be inspected. Processes in the host's pid namespace say nothing: they may be the runtime's.
+    pub(super) fn learn_root(&mut self, exec: &RawExec) -> Option<i32> {
+        if exec.is_in_host_pid_ns() {
+            return None;
+        }
+        // Only the container's own first process has its parent outside; one made inside has not.
+        let is_first = exec.ns_pid == 1 && exec.has_parent_outside() && !exec.is_chrooted();
+        let source = if is_first { RootSource::FirstProcess } else { RootSource::AnyProcess };
+        if self.root.is_some() && source <= self.root_source {
+            return None;
+        }
+        self.root = Some(ContainerRoot::of_process(exec));
+        self.root_source = source;
+        let first = i32::try_from(exec.pid).ok().filter(|_| is_first)?;
+        self.init_pid = Some(first);
+        Some(first)
+    }
+
+    /// Takes the first exec, if it need not wait.
+    pub(super) fn next_ready(&mut self, now_ns: i64, complete_until_ns: u64, wait: Wait) -> Option<Held> {
+        let (moment, held) = self.held.first_key_value()?;
+        let waited_ns = now_ns.saturating_sub(held.arrived_ns);
+        let in_order = moment.time_ns < complete_until_ns || waited_ns >= limits::ORDER_WAIT;
+        let described = matches!(self.metadata, Metadata::Known)
+            || now_ns.saturating_sub(self.first_heard_ns) >= limits::DESCRIPTION_WAIT;
+        let digested = !held.is_hashing || held.digest.is_some() || waited_ns >= limits::DIGEST_WAIT;
+        let must_go = wait == Wait::Over || self.held.len() > limits::HELD_PER_CONTAINER;
+        if must_go || (in_order && described && digested) {
+            return self.held.pop_first().map(|(_, held)| held);
+        }
+        None
+    }
+}

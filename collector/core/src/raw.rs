@@ -1,0 +1,365 @@
+//! The bytes of one record from the kernel as a typed value. Every length in them is checked: a record that contradicts
+//! itself is counted, never guessed at.
+
+use serde_bytes::ByteBuf;
+
+use crate::layout;
+
+/// Magic numbers of file systems, from the kernel's `magic.h`.
+pub mod magic {
+    /// overlay
+    pub const OVERLAY: u64 = 0x794c_7630;
+    /// tmpfs
+    pub const TMPFS: u64 = 0x0102_1994;
+    /// hugetlbfs
+    pub const HUGETLBFS: u64 = 0x9584_58f6;
+    /// Those whose reading may hang, or ask somebody outside the node: FUSE (virtiofs too), NFS, CIFS, SMB2, 9p, Ceph, AFS (two),
+    /// Coda, NCP, GFS2, OCFS2, old SMB.
+    pub const REFUSED: [u64; 13] = [
+        0x6573_5546,
+        0x6969,
+        0xff53_4d42,
+        0xfe53_4d42,
+        0x0102_1997,
+        0x00c3_6400,
+        0x5346_414f,
+        0x6b41_4653,
+        0x7375_7245,
+        0x564c,
+        0x0116_1970,
+        0x7461_636f,
+        0x517b,
+    ];
+}
+
+/// Why a record could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RawError {
+    /// Shorter than its fixed part.
+    #[error("record of {0} bytes is shorter than its fixed part")]
+    Short(usize),
+    /// Written by another version of the program.
+    #[error("record of version {0}, this collector reads version {version}", version = layout::VERSION_NOW)]
+    Version(u32),
+    /// The variable parts are not as long as the record says.
+    #[error("record of {length} bytes should have {expected}")]
+    Length {
+        /// Bytes in the record.
+        length: usize,
+        /// Fixed part and the lengths named in it.
+        expected: usize,
+    },
+}
+
+/// A device number, as everybody writes it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Dev {
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+}
+
+impl Dev {
+    /// From the kernel's inner encoding, 12 bits major and 20 bits minor.
+    #[must_use]
+    pub fn from_kernel(dev: u32) -> Self {
+        Self { major: dev >> 20, minor: dev & 0x000f_ffff }
+    }
+
+    /// As `stat` shows it (glibc's `makedev`).
+    #[must_use]
+    pub fn to_st_dev(self) -> i64 {
+        let (major, minor) = (i64::from(self.major), i64::from(self.minor));
+        (major & 0xfff) << 8 | (minor & 0xff) | (minor & !0xff) << 12 | (major & !0xfff) << 32
+    }
+}
+
+/// When an exec happened, unique on a node: boot clock, then processor and sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    /// Nanoseconds of the boot clock.
+    pub time_ns: u64,
+    /// Processor.
+    pub cpu: u32,
+    /// Sequence number on that processor.
+    pub seq: u64,
+}
+
+/// What the kernel knows of the executed file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RawFile {
+    /// Superblock.
+    pub dev: Dev,
+    /// Inode number.
+    pub ino: u64,
+    /// Inode number of the upper file on an overlay, else `ino`.
+    pub real_ino: u64,
+    /// Size.
+    pub size_bytes: i64,
+    /// Mode with type bits.
+    pub mode: u16,
+    /// Links.
+    pub nlink: u32,
+    /// Modification time since 1970.
+    pub mtime_ns: i64,
+    /// Change time since 1970.
+    pub ctime_ns: i64,
+    /// File system.
+    pub fs_magic: u64,
+    /// Overlay: lower parts.
+    pub lower_count: u32,
+    /// Mount it was reached by.
+    pub mnt_id: u32,
+}
+
+/// One exec as the kernel wrote it down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawExec {
+    /// When and where.
+    pub moment: Moment,
+    /// Name of the innermost cgroup that looks like a container.
+    pub cgroup: Vec<u8>,
+    /// Bits of `record.h`; read through the methods.
+    pub flags: u32,
+    /// Process start, boot clock.
+    pub start_ns: u64,
+    /// `self_exec_id`.
+    pub exec_count: u64,
+    /// Process id on the host.
+    pub pid: u32,
+    /// Process id in its own pid namespace.
+    pub ns_pid: u32,
+    /// Pid namespace.
+    pub pid_ns: u32,
+    /// Parent's process id on the host.
+    pub parent_pid: u32,
+    /// Parent's start, boot clock.
+    pub parent_start_ns: u64,
+    /// Parent's command name.
+    pub parent_comm: Vec<u8>,
+    /// Real user on the host.
+    pub uid: u32,
+    /// Real group on the host.
+    pub gid: u32,
+    /// Effective user on the host.
+    pub euid: u32,
+    /// Effective group on the host.
+    pub egid: u32,
+    /// Host user id of user 0 of its user namespace; `u32::MAX` when that has none.
+    pub ns_root_uid: u32,
+    /// The executed file; for a script the interpreter.
+    pub file: RawFile,
+    /// Superblock of the process's root directory.
+    pub root_dev: Dev,
+    /// File system of the process's root directory.
+    pub root_fs_magic: u64,
+    /// Mount of the process's root directory.
+    pub root_mnt_id: u32,
+    /// Mount namespace.
+    pub mnt_ns: u32,
+    /// Mount namespace of the nearest ancestor that is in another one; 0 when there is none, or when the process is in
+    /// neither the host's pid nor its mount namespace.
+    pub outer_mnt_ns: u32,
+    /// Path of the file in its mount namespace; without a leading slash when the walk did not reach the root.
+    pub path: Vec<u8>,
+    /// What the caller passed.
+    pub typed_path: Vec<u8>,
+    /// Arguments.
+    pub args: Vec<ByteBuf>,
+    /// Working directory; empty when it was not read.
+    pub cwd: Vec<u8>,
+    /// Controlling terminal; empty when there is none.
+    pub tty: Vec<u8>,
+}
+
+macro_rules! flags {
+    ($($(#[$doc:meta])* $method:ident = $flag:ident;)*) => {
+        impl RawExec {
+            $($(#[$doc])* #[must_use] pub fn $method(&self) -> bool { self.flags & layout::$flag != 0 })*
+        }
+    };
+}
+
+flags! {
+    /// A script or binfmt program was executed; the file is its interpreter.
+    is_script = FLAG_SCRIPT;
+    /// The file is on an overlay.
+    is_overlay = FLAG_OVERLAY;
+    /// Its overlay inode has an upper part.
+    has_upper = FLAG_UPPER;
+    /// The root directory is on an overlay.
+    has_overlay_root = FLAG_ROOT_OVERLAY;
+    /// The root directory is not the root of its mount.
+    is_chrooted = FLAG_CHROOTED;
+    /// Descends from a process that was put into the pid namespace.
+    is_from_outside = FLAG_OUTSIDE;
+    /// The parent is in another pid namespace.
+    has_parent_outside = FLAG_PARENT_OUTSIDE;
+    /// The path is whole.
+    has_whole_path = FLAG_PATH_COMPLETE;
+    /// The path lost its beginning.
+    has_truncated_path = FLAG_PATH_TRUNCATED;
+    /// The file is in no directory.
+    is_anonymous = FLAG_PATH_ANONYMOUS;
+    /// The arguments lost their end.
+    has_truncated_args = FLAG_ARGS_TRUNCATED;
+    /// The arguments could not be read.
+    has_unreadable_args = FLAG_ARGS_UNREADABLE;
+    /// It came by the ring that wakes the reader.
+    is_suspicious = FLAG_SUSPICIOUS;
+    /// Its pid namespace is the host's.
+    is_in_host_pid_ns = FLAG_HOST_PID;
+}
+
+impl RawExec {
+    /// Reads one record.
+    ///
+    /// # Errors
+    /// When the bytes are not one whole record of this version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RawError> {
+        let (head, rest) = bytes.split_at_checked(layout::SIZE).ok_or(RawError::Short(bytes.len()))?;
+        let version = u32_at(head, layout::VERSION);
+        if version != layout::VERSION_NOW {
+            return Err(RawError::Version(version));
+        }
+        let flags = u32_at(head, layout::FLAGS);
+        let mut parts = Parts { head, rest, expected: layout::SIZE };
+        let cgroup = parts.next(layout::CGROUP_BYTES);
+        let path = parts.next(layout::PATH_BYTES);
+        let typed_path = parts.next(layout::FILENAME_BYTES);
+        let args = parts.next(layout::ARGS_BYTES);
+        let cwd = parts.next(layout::CWD_BYTES);
+        let tty = parts.next(layout::TTY_BYTES);
+        if parts.expected != bytes.len() {
+            return Err(RawError::Length { length: bytes.len(), expected: parts.expected });
+        }
+        let comm = head.get(layout::PARENT_COMM..layout::PARENT_COMM + layout::PARENT_COMM_SIZE).unwrap_or_default();
+        Ok(Self {
+            moment: Moment {
+                time_ns: u64_at(head, layout::TIME_NS),
+                cpu: u32_at(head, layout::CPU),
+                seq: u64_at(head, layout::SEQ),
+            },
+            cgroup: cgroup.to_vec(),
+            flags,
+            start_ns: u64_at(head, layout::START_NS),
+            exec_count: u64_at(head, layout::EXEC_COUNT),
+            pid: u32_at(head, layout::TGID),
+            ns_pid: u32_at(head, layout::NS_PID),
+            pid_ns: u32_at(head, layout::PID_NS),
+            parent_pid: u32_at(head, layout::PARENT_TGID),
+            parent_start_ns: u64_at(head, layout::PARENT_START_NS),
+            parent_comm: comm.split(|byte| *byte == 0).next().unwrap_or_default().to_vec(),
+            uid: u32_at(head, layout::UID),
+            gid: u32_at(head, layout::GID),
+            euid: u32_at(head, layout::EUID),
+            egid: u32_at(head, layout::EGID),
+            ns_root_uid: u32_at(head, layout::NS_ROOT_UID),
+            file: RawFile::decode(head),
+            root_dev: Dev::from_kernel(u32_at(head, layout::ROOT_DEV)),
+            root_fs_magic: u64_at(head, layout::ROOT_FS_MAGIC),
+            root_mnt_id: u32_at(head, layout::ROOT_MNT_ID),
+            mnt_ns: u32_at(head, layout::MNT_NS),
+            outer_mnt_ns: u32_at(head, layout::OUTER_MNT_NS),
+            path: join(path, flags & layout::FLAG_PATH_COMPLETE != 0),
+            typed_path: typed_path.to_vec(),
+            args: split_args(args),
+            cwd: join(cwd, flags & layout::FLAG_CWD_COMPLETE != 0),
+            tty: tty.to_vec(),
+        })
+    }
+}
+
+impl RawFile {
+    fn decode(head: &[u8]) -> Self {
+        let ns = |seconds, nanos| {
+            i64_at(head, seconds).saturating_mul(1_000_000_000).saturating_add(i64::from(u32_at(head, nanos)))
+        };
+        Self {
+            dev: Dev::from_kernel(u32_at(head, layout::DEV)),
+            ino: u64_at(head, layout::INO),
+            real_ino: u64_at(head, layout::REAL_INO),
+            size_bytes: i64_at(head, layout::SIZE_BYTES),
+            mode: u16_at(head, layout::MODE),
+            nlink: u32_at(head, layout::NLINK),
+            mtime_ns: ns(layout::MTIME_SEC, layout::MTIME_NSEC),
+            ctime_ns: ns(layout::CTIME_SEC, layout::CTIME_NSEC),
+            fs_magic: u64_at(head, layout::FS_MAGIC),
+            lower_count: u32_at(head, layout::LOWER_COUNT),
+            mnt_id: u32_at(head, layout::MNT_ID),
+        }
+    }
+}
+
+/// The variable parts, in order.
+struct Parts<'a> {
+    head: &'a [u8],
+    rest: &'a [u8],
+    expected: usize,
+}
+
+impl<'a> Parts<'a> {
+    /// The next part, whose length stands at `length_at`; too short a record shows when `expected` is compared.
+    fn next(&mut self, length_at: usize) -> &'a [u8] {
+        let length = usize::from(u16_at(self.head, length_at));
+        self.expected += length;
+        let (part, rest) = self.rest.split_at_checked(length).unwrap_or((self.rest, &[]));
+        self.rest = rest;
+        part
+    }
+}
+
+fn array_at<const N: usize>(head: &[u8], at: usize) -> [u8; N] {
+    head.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or([0; N])
+}
+
+fn u16_at(head: &[u8], at: usize) -> u16 {
+    u16::from_ne_bytes(array_at(head, at))
+}
+
+fn u32_at(head: &[u8], at: usize) -> u32 {
+    u32::from_ne_bytes(array_at(head, at))
+}
+
+fn u64_at(head: &[u8], at: usize) -> u64 {
+    u64::from_ne_bytes(array_at(head, at))
+}
+
+fn i64_at(head: &[u8], at: usize) -> i64 {
+    i64::from_ne_bytes(array_at(head, at))
+}
+
+/// Components come last one first, each ended by NUL.
+fn join(components: &[u8], whole: bool) -> Vec<u8> {
+    let names = components.strip_suffix(&[0]).unwrap_or(components);
+    let mut path = Vec::with_capacity(components.len() + 1);
+    if whole {
+        path.push(b'/');
+    }
+    if names.is_empty() {
+        return path;
+    }
+    for (number, name) in names.rsplit(|byte| *byte == 0).enumerate() {
+        if number > 0 {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+    }
+    path
+}
+
+fn split_args(bytes: &[u8]) -> Vec<ByteBuf> {
+    if bytes.is_empty() {
+        return Vec::new();
+    }
+    bytes
+        .strip_suffix(&[0])
+        .unwrap_or(bytes)
+        .split(|byte| *byte == 0)
+        .map(|argument| ByteBuf::from(argument.to_vec()))
+        .collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

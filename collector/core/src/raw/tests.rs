@@ -1,0 +1,125 @@
+use super::*;
+
+/// An untouched image file executed in a container, as a starting point.
+pub(crate) fn exec() -> RawExec {
+    RawExec::decode(&record(&Parts::default())).unwrap()
+}
+
+/// Variable parts of a record, as the kernel program writes them.
+struct Parts {
+    flags: u32,
+    cgroup: Vec<u8>,
+    path: Vec<u8>,
+    typed_path: Vec<u8>,
+    args: Vec<u8>,
+    cwd: Vec<u8>,
+    tty: Vec<u8>,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self {
+            flags: layout::FLAG_OVERLAY | layout::FLAG_ROOT_OVERLAY | layout::FLAG_PATH_COMPLETE,
+            cgroup: format!("libpod-{}", "0a".repeat(32)).into_bytes(),
+            path: b"busybox\0bin\0".to_vec(),
+            typed_path: b"/bin/ls".to_vec(),
+            args: b"ls\0-l\0\0".to_vec(),
+            cwd: Vec::new(),
+            tty: Vec::new(),
+        }
+    }
+}
+
+fn record(parts: &Parts) -> Vec<u8> {
+    let mut bytes = vec![0; layout::SIZE];
+    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+    put(layout::VERSION, &layout::VERSION_NOW.to_ne_bytes());
+    put(layout::FLAGS, &parts.flags.to_ne_bytes());
+    put(layout::TIME_NS, &1_000_u64.to_ne_bytes());
+    put(layout::SEQ, &3_u64.to_ne_bytes());
+    put(layout::TGID, &4_711_u32.to_ne_bytes());
+    put(layout::NS_PID, &7_u32.to_ne_bytes());
+    put(layout::DEV, &41_u32.to_ne_bytes());
+    put(layout::ROOT_DEV, &41_u32.to_ne_bytes());
+    put(layout::MNT_ID, &644_u32.to_ne_bytes());
+    put(layout::ROOT_MNT_ID, &644_u32.to_ne_bytes());
+    put(layout::MNT_NS, &7_u32.to_ne_bytes());
+    put(layout::LOWER_COUNT, &1_u32.to_ne_bytes());
+    put(layout::NLINK, &1_u32.to_ne_bytes());
+    put(layout::MODE, &0o100_755_u16.to_ne_bytes());
+    put(layout::FS_MAGIC, &magic::OVERLAY.to_ne_bytes());
+    put(layout::CTIME_SEC, &2_i64.to_ne_bytes());
+    put(layout::CTIME_NSEC, &5_u32.to_ne_bytes());
+    put(layout::PARENT_COMM, b"sh\0garbage");
+    let variable = [
+        (layout::CGROUP_BYTES, &parts.cgroup),
+        (layout::PATH_BYTES, &parts.path),
+        (layout::FILENAME_BYTES, &parts.typed_path),
+        (layout::ARGS_BYTES, &parts.args),
+        (layout::CWD_BYTES, &parts.cwd),
+        (layout::TTY_BYTES, &parts.tty),
+    ];
+    for (at, part) in variable {
+        put(at, &u16::try_from(part.len()).unwrap().to_ne_bytes());
+    }
+    for (_, part) in variable {
+        bytes.extend_from_slice(part);
+    }
+    bytes
+}
+
+#[test]
+fn every_field_comes_out_where_it_went_in() {
+    let raw = exec();
+    assert_eq!(raw.moment, Moment { time_ns: 1_000, cpu: 0, seq: 3 });
+    assert_eq!((raw.pid, raw.ns_pid, raw.mnt_ns), (4_711, 7, 7));
+    assert_eq!(raw.path, b"/bin/busybox");
+    assert_eq!(raw.typed_path, b"/bin/ls");
+    assert_eq!(raw.args, [b"ls".as_slice(), b"-l", b""]);
+    assert_eq!(raw.parent_comm, b"sh");
+    assert_eq!(raw.file.dev, Dev { major: 0, minor: 41 });
+    assert_eq!(raw.file.ctime_ns, 2_000_000_005);
+    assert!(raw.is_overlay() && !raw.has_upper() && raw.has_whole_path() && !raw.is_script());
+}
+
+#[test]
+fn paths_are_turned_round() {
+    let check = |flags: u32, components: &[u8], expect: &[u8]| {
+        let parts = Parts { flags, path: components.to_vec(), ..Parts::default() };
+        assert_eq!(RawExec::decode(&record(&parts)).unwrap().path, expect);
+    };
+    check(layout::FLAG_PATH_COMPLETE, b"c\0b\0a\0", b"/a/b/c");
+    check(layout::FLAG_PATH_COMPLETE, b"", b"/");
+    check(layout::FLAG_PATH_TRUNCATED, b"c\0b\0", b"b/c");
+    check(layout::FLAG_PATH_ANONYMOUS, b"memfd:x y\0", b"memfd:x y");
+    check(layout::FLAG_PATH_COMPLETE, b"\xff\n\0a\0", b"/a/\xff\n");
+}
+
+#[test]
+fn no_arguments_and_empty_arguments_differ() {
+    let check = |bytes: &[u8], expect: &[&[u8]]| {
+        let parts = Parts { args: bytes.to_vec(), ..Parts::default() };
+        assert_eq!(RawExec::decode(&record(&parts)).unwrap().args, expect);
+    };
+    check(b"", &[]);
+    check(b"\0", &[b""]);
+    check(b"a\0b", &[b"a", b"b"]);
+}
+
+#[test]
+fn a_record_that_contradicts_itself_is_refused() {
+    let good = record(&Parts::default());
+    assert_eq!(RawExec::decode(&good[..layout::SIZE - 1]), Err(RawError::Short(layout::SIZE - 1)));
+    assert!(matches!(RawExec::decode(&good[..good.len() - 1]), Err(RawError::Length { .. })));
+    let longer = [good.as_slice(), b"x"].concat();
+    assert!(matches!(RawExec::decode(&longer), Err(RawError::Length { .. })));
+    let mut other = good;
+    other[layout::VERSION] = 9;
+    assert_eq!(RawExec::decode(&other), Err(RawError::Version(9)));
+}
+
+#[test]
+fn device_numbers_are_those_that_stat_shows() {
+    assert_eq!(Dev::from_kernel(254 << 20 | 1).to_st_dev(), 254 << 8 | 1);
+    assert_eq!(Dev { major: 0, minor: 0x1234 }.to_st_dev(), 0x0120_0034);
+}

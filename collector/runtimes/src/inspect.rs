@@ -1,0 +1,194 @@
+//! What `inspect` says of a container, the same JSON for Docker and podman but for a few fields, made into a record.
+
+use std::collections::BTreeMap;
+
+use driftline_schemas::{Container, ContainerId, ImageId, Pod, is_digest};
+use serde::Deserialize;
+
+use crate::limits::{LABEL_BYTES_MAX, LABELS_MAX, TEXT_BYTES_MAX};
+use crate::mounts::Declared;
+
+const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
+const POD_NAME: &str = "io.kubernetes.pod.name";
+const POD_UID: &str = "io.kubernetes.pod.uid";
+const CONTAINER_NAME: &str = "io.kubernetes.container.name";
+/// Labels under this prefix are the kubelet's own and no pod labels.
+const KUBELET_PREFIX: &str = "io.kubernetes.";
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Inspect {
+    id: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    image: String,
+    /// podman: the resolved reference.
+    #[serde(default)]
+    image_name: String,
+    /// podman: id of its pod.
+    #[serde(default)]
+    pub(crate) pod: String,
+    /// podman: this holds a pod's namespaces.
+    #[serde(default)]
+    is_infra: bool,
+    /// Docker with containerd's image store: what `Image` names is not the config.
+    #[serde(default)]
+    image_manifest_descriptor: Option<serde_json::Value>,
+    #[serde(default)]
+    driver: String,
+    #[serde(default)]
+    state: State,
+    #[serde(default)]
+    config: Config,
+    #[serde(default)]
+    host_config: HostConfig,
+    #[serde(default)]
+    mounts: Option<Vec<InspectMount>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct State {
+    pid: i32,
+    started_at: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Config {
+    image: String,
+    tty: bool,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct HostConfig {
+    privileged: bool,
+    pid_mode: String,
+    network_mode: String,
+    ipc_mode: String,
+    tmpfs: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectMount {
+    #[serde(default)]
+    r#type: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    source: String,
+    destination: String,
+    #[serde(default, rename = "RW")]
+    writable: bool,
+}
+
+/// What `inspect` says of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Inspected {
+    pub(crate) container: Container,
+    pub(crate) init_pid: Option<i32>,
+    pub(crate) sandbox: bool,
+    pub(crate) declared: Vec<Declared>,
+}
+
+impl Inspect {
+    /// Makes the record. `pod_name` is the name of the podman pod it is in.
+    pub(crate) fn into_inspected(self, runtime: &'static str, pod_name: Option<String>) -> Inspected {
+        let labels = self.config.labels.unwrap_or_default();
+        let label = |name: &str| labels.get(name).map(|text| shortened(text, TEXT_BYTES_MAX)).unwrap_or_default();
+        let sandbox = self.is_infra
+            || label(CONTAINER_NAME) == "POD"
+            || label("io.kubernetes.docker.type") == "podsandbox"
+            || label("io.cri-containerd.kind") == "sandbox";
+        let declared = declared(self.mounts.unwrap_or_default(), self.host_config.tmpfs.unwrap_or_default());
+        let reference = if self.image_name.is_empty() { &self.config.image } else { &self.image_name };
+        let (image_id, image_id_source) = image_id(runtime, &self.image, self.image_manifest_descriptor.is_some());
+        let own_name = self.name.trim_start_matches('/');
+        let name = labels.get(CONTAINER_NAME).map_or(own_name, String::as_str);
+        let host = [
+            ("pid", &self.host_config.pid_mode),
+            ("network", &self.host_config.network_mode),
+            ("ipc", &self.host_config.ipc_mode),
+        ];
+        let container = Container {
+            id: ContainerId::from(self.id.as_str()),
+            name: shortened(name, TEXT_BYTES_MAX),
+            runtime: runtime.to_owned(),
+            image_ref: shortened(reference, TEXT_BYTES_MAX),
+            image_id,
+            image_id_source,
+            pod: pod(&labels, pod_name),
+            owner: None,
+            service_account: String::new(),
+            rootfs: shortened(&self.driver, TEXT_BYTES_MAX),
+            privileged: self.host_config.privileged,
+            host_namespaces: host
+                .iter()
+                .filter(|(_, mode)| *mode == "host")
+                .map(|(name, _)| (*name).to_owned())
+                .collect(),
+            tty: self.config.tty,
+            started_ns: nanoseconds(&self.state.started_at),
+        };
+        let init_pid = Some(self.state.pid).filter(|pid| *pid > 0);
+        Inspected { container, init_pid, sandbox, declared }
+    }
+}
+
+/// The config digest. Docker says `sha256:<hex>`, podman `<hex>`.
+fn image_id(runtime: &str, image: &str, is_manifest: bool) -> (ImageId, String) {
+    let digest = if image.starts_with("sha256:") { image.to_owned() } else { format!("sha256:{image}") };
+    if is_manifest || !is_digest(&digest) {
+        let why = if is_manifest { "containerd-image-store" } else { "unknown" };
+        return (ImageId::default(), format!("{runtime}-{why}"));
+    }
+    (ImageId::from(digest.as_str()), format!("{runtime}-inspect"))
+}
+
+/// The Kubernetes pod that labels tell of, else the podman pod, which has no namespace.
+fn pod(labels: &BTreeMap<String, String>, podman_pod: Option<String>) -> Option<Pod> {
+    let text = |name: &str| labels.get(name).map(|text| shortened(text, TEXT_BYTES_MAX)).unwrap_or_default();
+    let name = Some(text(POD_NAME)).filter(|name| !name.is_empty()).or(podman_pod)?;
+    let pod_labels = labels
+        .iter()
+        .filter(|(key, _)| !key.starts_with(KUBELET_PREFIX))
+        .take(LABELS_MAX)
+        .map(|(key, value)| (shortened(key, LABEL_BYTES_MAX), shortened(value, LABEL_BYTES_MAX)))
+        .collect();
+    Some(Pod { namespace: text(POD_NAMESPACE), name, uid: text(POD_UID), labels: pod_labels })
+}
+
+fn declared(mounts: Vec<InspectMount>, tmpfs: BTreeMap<String, String>) -> Vec<Declared> {
+    let listed = mounts.into_iter().map(|mount| Declared {
+        source: if mount.r#type == "volume" && !mount.name.is_empty() { mount.name } else { mount.source },
+        point: mount.destination,
+        kind: mount.r#type,
+        read_only: !mount.writable,
+    });
+    let is_read_only = |options: &str| options.split(',').any(|option| option == "ro");
+    let tmpfs = tmpfs.into_iter().map(|(point, options)| Declared {
+        point,
+        kind: "tmpfs".to_owned(),
+        source: "tmpfs".to_owned(),
+        read_only: is_read_only(&options),
+    });
+    listed.chain(tmpfs).collect()
+}
+
+/// RFC 3339 to nanoseconds since 1970; 0 when it is no time, or none yet (year 1).
+fn nanoseconds(text: &str) -> i64 {
+    let time: Option<jiff::Timestamp> = text.parse().ok();
+    time.and_then(|time| i64::try_from(time.as_nanosecond()).ok()).filter(|ns| *ns > 0).unwrap_or(0)
+}
+
+/// At most `limit` bytes, cut at a character.
+pub(crate) fn shortened(text: &str, limit: usize) -> String {
+    text.get(..text.floor_char_boundary(limit)).unwrap_or(text).to_owned()
+}
+
+#[cfg(test)]
+mod tests;

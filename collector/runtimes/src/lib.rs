@@ -1,0 +1,350 @@
+//! Clients of the container runtimes of one node: what a container is, and what its image contains.
+//!
+//! Used by the collector, which describes containers, and by the indexer, which reads their images. Docker is asked over
+//! its socket, podman over its socket or by its command. All that they say of a container was chosen by somebody who may
+//! start containers: it is text, bounded, and never becomes an argument, a path or a query.
+//!
+//! What is deliberately absent: containerd and CRI-O, and any decision about what a container does.
+
+mod command;
+mod docker;
+mod http;
+mod inspect;
+pub mod limits;
+mod mounts;
+mod podman;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use driftline_schemas::{Container, ContainerId, ImageId, Mount, is_digest};
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use command::CommandReader;
+use docker::Docker;
+use http::BodyReader;
+use inspect::Inspected;
+use podman::Podman;
+
+/// Runtime name of Docker in container records.
+pub const DOCKER: &str = "docker";
+/// Runtime name of podman in container records.
+pub const PODMAN: &str = "podman";
+
+/// Where the runtimes of this node are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeSettings {
+    /// Docker's API socket.
+    pub docker_socket: PathBuf,
+    /// Socket of podman's API service, which is optional.
+    pub podman_socket: PathBuf,
+    /// podman's command, for when there is no service.
+    pub podman_command: String,
+    /// Where the node's process file system is mounted.
+    pub proc: PathBuf,
+}
+
+impl Default for RuntimeSettings {
+    fn default() -> Self {
+        Self::read(|_| None)
+    }
+}
+
+impl RuntimeSettings {
+    /// Reads settings by name; what is not given has the default of Linux distributions.
+    #[must_use]
+    pub fn read(setting: impl Fn(&str) -> Option<String>) -> Self {
+        let text = |name: &str, default: &str| setting(name).unwrap_or_else(|| default.to_owned());
+        Self {
+            docker_socket: text("DRIFTLINE_DOCKER_SOCKET", "/run/docker.sock").into(),
+            podman_socket: text("DRIFTLINE_PODMAN_SOCKET", "/run/podman/podman.sock").into(),
+            podman_command: text("DRIFTLINE_PODMAN_COMMAND", "podman"),
+            proc: text("DRIFTLINE_PROC", "/proc").into(),
+        }
+    }
+}
+
+/// Why a runtime did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuntimeError {
+    /// It took too long.
+    #[error("{0} did not answer in time")]
+    Slow(&'static str),
+    /// It cannot be reached, or answered with an error or with something else than expected.
+    #[error("{runtime}: {why}")]
+    Failed {
+        /// Which runtime.
+        runtime: &'static str,
+        /// What it said.
+        why: String,
+    },
+    /// No runtime of this name answers here.
+    #[error("no runtime {0:?} answers on this node")]
+    Unknown(String),
+    /// An id that is not of the form every runtime gives.
+    #[error("{0:?} is not an image id")]
+    BadImageId(String),
+}
+
+impl RuntimeError {
+    fn failed(runtime: &'static str, why: impl fmt::Display) -> Self {
+        Self::Failed { runtime, why: inspect::shortened(&why.to_string(), limits::ERROR_BYTES_MAX) }
+    }
+}
+
+/// A container as its runtime and the kernel describe it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Described {
+    /// The record.
+    pub container: Container,
+    /// Its mounts without its root, longest point first, at most [`driftline_schemas::limits::MOUNTS_MAX`].
+    pub mounts: Vec<Mount>,
+    /// Its first process on the host; nothing when it does not run.
+    pub init_pid: Option<i32>,
+    /// It only holds a pod's namespaces.
+    pub sandbox: bool,
+}
+
+/// Whether a runtime can be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeState {
+    /// Which.
+    pub runtime: &'static str,
+    /// How it is asked, or why it cannot be.
+    pub state: Result<String, RuntimeError>,
+}
+
+/// The runtimes of this node that answer.
+#[derive(Debug)]
+pub struct Runtimes {
+    settings: RuntimeSettings,
+    docker: Option<Docker>,
+    podman: Option<Podman>,
+    states: Vec<RuntimeState>,
+}
+
+impl Runtimes {
+    /// Finds out which runtimes answer; [`Self::states`] says why others do not.
+    pub async fn detect(settings: &RuntimeSettings) -> Self {
+        let (docker, podman) = tokio::join!(Docker::detect(settings), Podman::detect(settings));
+        let (docker, docker_state) = split(docker);
+        let (podman, podman_state) = split(podman);
+        let states = vec![
+            RuntimeState { runtime: DOCKER, state: docker_state },
+            RuntimeState { runtime: PODMAN, state: podman_state },
+        ];
+        Self { settings: settings.clone(), docker, podman, states }
+    }
+
+    /// What was found out about each runtime.
+    #[must_use]
+    pub fn states(&self) -> &[RuntimeState] {
+        &self.states
+    }
+
+    /// Names of the runtimes that answer.
+    pub fn answering(&self) -> impl Iterator<Item = &'static str> {
+        self.states.iter().filter(|state| state.state.is_ok()).map(|state| state.runtime)
+    }
+
+    /// Describes a container; nothing when no runtime knows it.
+    ///
+    /// # Errors
+    /// When no runtime knows it and one could not be asked.
+    pub async fn describe(&self, id: &ContainerId) -> Result<Option<Described>, RuntimeError> {
+        if !is_hex_id(id.as_str()) {
+            return Ok(None);
+        }
+        let podman = async {
+            match &self.podman {
+                Some(podman) => podman.inspect(id).await,
+                None => Ok(None),
+            }
+        };
+        let docker = async {
+            match &self.docker {
+                Some(docker) => docker.inspect(id).await,
+                None => Ok(None),
+            }
+        };
+        let (podman, docker) = tokio::join!(podman, docker);
+        match (podman, docker) {
+            (Ok(Some(found)), _) | (_, Ok(Some(found))) => Ok(Some(self.described(found).await)),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+            (Ok(None), Ok(None)) => Ok(None),
+        }
+    }
+
+    /// Describes all running containers. A runtime that fails is logged and left out.
+    pub async fn running(&self) -> Vec<Described> {
+        let mut found = Vec::new();
+        if let Some(docker) = &self.docker {
+            found.extend(or_logged(docker.running().await));
+        }
+        if let Some(podman) = &self.podman {
+            found.extend(or_logged(podman.running().await));
+        }
+        let mut described = Vec::with_capacity(found.len());
+        for inspected in found {
+            described.push(self.described(inspected).await);
+        }
+        described
+    }
+
+    /// Ids of all running containers, sandboxes included: cheaper than [`Self::running`], to see what is new. A runtime
+    /// that fails is logged and left out.
+    pub async fn running_ids(&self) -> Vec<ContainerId> {
+        let mut ids = Vec::new();
+        if let Some(docker) = &self.docker {
+            ids.extend(or_logged(docker.running_ids().await));
+        }
+        if let Some(podman) = &self.podman {
+            ids.extend(or_logged(podman.running_ids().await));
+        }
+        ids
+    }
+
+    /// Whether a runtime holds an image.
+    ///
+    /// # Errors
+    /// When the runtime cannot be asked.
+    pub async fn has_image(&self, runtime: &str, image_id: &ImageId) -> Result<bool, RuntimeError> {
+        self.image_references(runtime, image_id).await.map(|found| found.is_some())
+    }
+
+    /// References under which a runtime knows an image; nothing when it does not hold it.
+    ///
+    /// # Errors
+    /// When the runtime cannot be asked.
+    pub async fn image_references(
+        &self,
+        runtime: &str,
+        image_id: &ImageId,
+    ) -> Result<Option<Vec<String>>, RuntimeError> {
+        match self.holder(runtime, image_id)? {
+            Holder::Docker(docker) => docker.references(image_id).await,
+            Holder::Podman(podman) => podman.references(image_id).await,
+        }
+    }
+
+    /// The image as an archive, as it comes. The end of the stream is an error when the runtime could not finish it.
+    /// Docker knows one format of its own and ignores `format`.
+    ///
+    /// # Errors
+    /// When the runtime cannot be asked.
+    pub async fn export_image(
+        &self,
+        runtime: &str,
+        image_id: &ImageId,
+        format: ArchiveFormat,
+    ) -> Result<ImageExport, RuntimeError> {
+        match self.holder(runtime, image_id)? {
+            Holder::Docker(docker) => docker.export(image_id).await,
+            Holder::Podman(podman) => podman.export(image_id, format).await,
+        }
+    }
+
+    fn holder(&self, runtime: &str, image_id: &ImageId) -> Result<Holder<'_>, RuntimeError> {
+        if !is_digest(image_id.as_str()) {
+            return Err(RuntimeError::BadImageId(image_id.as_str().to_owned()));
+        }
+        let docker = self.docker.as_ref().filter(|_| runtime == DOCKER).map(Holder::Docker);
+        let podman = self.podman.as_ref().filter(|_| runtime == PODMAN).map(Holder::Podman);
+        docker.or(podman).ok_or_else(|| RuntimeError::Unknown(runtime.to_owned()))
+    }
+
+    async fn described(&self, inspected: Inspected) -> Described {
+        let Inspected { container, init_pid, sandbox, declared } = inspected;
+        let mountinfo = match init_pid {
+            Some(pid) => mounts::read_mountinfo(&self.settings.proc, pid).await,
+            None => None,
+        };
+        Described { container, mounts: mounts::table(declared, mountinfo.as_deref()), init_pid, sandbox }
+    }
+}
+
+/// The archives podman can write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArchiveFormat {
+    /// As `docker save` writes it: layers as they are in podman's store, so nothing is compressed on the way. podman
+    /// refuses images that came with zstd layers.
+    Docker,
+    /// An OCI layout in a tar stream: every image, but podman compresses the layers for it.
+    Oci,
+}
+
+impl ArchiveFormat {
+    /// podman's name of it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker-archive",
+            Self::Oci => "oci-archive",
+        }
+    }
+}
+
+enum Holder<'a> {
+    Docker(&'a Docker),
+    Podman(&'a Podman),
+}
+
+/// An image as its runtime writes it out.
+pub struct ImageExport(Source);
+
+enum Source {
+    Body(BodyReader),
+    Command(CommandReader),
+}
+
+impl ImageExport {
+    fn of_body(body: BodyReader) -> Self {
+        Self(Source::Body(body))
+    }
+
+    fn of_command(command: CommandReader) -> Self {
+        Self(Source::Command(command))
+    }
+}
+
+impl fmt::Debug for ImageExport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ImageExport").finish_non_exhaustive()
+    }
+}
+
+impl AsyncRead for ImageExport {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            Source::Body(body) => Pin::new(body).poll_read(context, out),
+            Source::Command(command) => Pin::new(command).poll_read(context, out),
+        }
+    }
+}
+
+fn split<T>(found: Result<(T, String), RuntimeError>) -> (Option<T>, Result<String, RuntimeError>) {
+    match found {
+        Ok((runtime, how)) => (Some(runtime), Ok(how)),
+        Err(error) => (None, Err(error)),
+    }
+}
+
+fn or_logged<T>(found: Result<Vec<T>, RuntimeError>) -> Vec<T> {
+    found.unwrap_or_else(|error| {
+        tracing::warn!(%error, "running containers cannot be listed");
+        Vec::new()
+    })
+}
+
+/// Whether an id is what every runtime gives, 64 lower-case hex digits: safe in a path and as an argument.
+fn is_hex_id(id: &str) -> bool {
+    id.len() == 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn parse<T: DeserializeOwned>(runtime: &'static str, bytes: &[u8]) -> Result<T, RuntimeError> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| RuntimeError::failed(runtime, format_args!("its answer cannot be read: {error}")))
+}

@@ -1,0 +1,30 @@
+//! What a runtime's answer may be at most. Names, labels and images are chosen by whoever starts a container.
+
+use std::time::Duration;
+
+/// How long a runtime may take to answer. podman needs 30 ms idle, seconds while it builds.
+pub const ANSWER_MAX: Duration = Duration::from_secs(15);
+
+/// Longest answer: [`INSPECT_AT_ONCE`] containers of 14 KiB each, with room for labels and environments.
+pub const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// Containers described by one call of podman; each call costs as much as ten more containers.
+pub const INSPECT_AT_ONCE: usize = 64;
+
+/// Most running containers listed of one runtime. Kubernetes allows 110 pods a node by default, large nodes 500.
+pub const CONTAINERS_MAX: usize = 4_096;
+
+/// Most labels of a container record, longest key and longest value. Kubernetes limits keys to 317 bytes and label
+/// values to 63.
+pub const LABELS_MAX: usize = 128;
+/// See [`LABELS_MAX`].
+pub const LABEL_BYTES_MAX: usize = 512;
+
+/// Longest name, reference or mount path kept; the kernel's `PATH_MAX`.
+pub const TEXT_BYTES_MAX: usize = 4_096;
+
+/// Longest mount table read: four times as many lines as are kept, each of twice the longest path.
+pub const MOUNTINFO_BYTES_MAX: u64 = 4 * 256 * 2 * 4_096;
+
+/// What is kept of an error text.
+pub const ERROR_BYTES_MAX: usize = 2_048;

@@ -1,0 +1,70 @@
+//! Threads that hash. Called by the collector's task, which never waits for a file.
+
+use driftline_collector_core::{Digest, DigestJob, DigestOutcome};
+use driftline_runtime::clock;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc;
+
+use crate::files::{self, Caught};
+use crate::proc::Proc;
+
+/// A digest, and what it belongs to.
+pub type Finished = (Box<DigestJob>, DigestOutcome);
+
+struct Task {
+    job: Box<DigestJob>,
+    caught: Option<Caught>,
+}
+
+/// The threads' queue. They end when it is dropped.
+#[derive(Debug)]
+pub struct Hasher {
+    queue: SyncSender<Task>,
+}
+
+impl Hasher {
+    /// Starts `threads` of them; results go to `finished`.
+    ///
+    /// # Errors
+    /// When the system gives no threads.
+    pub fn start(
+        proc: &Proc,
+        threads: usize,
+        queue: usize,
+        bytes_max: u64,
+        finished: &mpsc::Sender<Finished>,
+    ) -> std::io::Result<Self> {
+        let (sender, receiver) = sync_channel(queue);
+        let receiver = Arc::new(Mutex::new(receiver));
+        for number in 0..threads {
+            let (receiver, finished, proc) = (Arc::clone(&receiver), finished.clone(), proc.clone());
+            std::thread::Builder::new()
+                .name(format!("hash-{number}"))
+                .spawn(move || work(&proc, &receiver, bytes_max, &finished))?;
+        }
+        Ok(Self { queue: sender })
+    }
+
+    /// Queues a job; without room it comes back at once, over budget.
+    pub fn submit(&self, job: Box<DigestJob>, caught: Option<Caught>) -> Option<Finished> {
+        match self.queue.try_send(Task { job, caught }) {
+            Ok(()) => None,
+            Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) => {
+                Some((task.job, DigestOutcome::of(Digest::OverBudget)))
+            }
+        }
+    }
+}
+
+fn work(proc: &Proc, queue: &Mutex<Receiver<Task>>, bytes_max: u64, finished: &mpsc::Sender<Finished>) {
+    loop {
+        // The lock is held while waiting: one thread waits for a job, the others for the lock.
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Task { job, caught }) = next else { return };
+        let outcome = files::digest(proc, &job, caught, bytes_max, clock::now_ns());
+        if finished.blocking_send((job, outcome)).is_err() {
+            return;
+        }
+    }
+}

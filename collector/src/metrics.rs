@@ -1,0 +1,90 @@
+//! What the collector counts, for Prometheus. Every name is in `docs/telemetry.md`.
+//!
+//! Conservation: execs the kernel saw = records in the rings + records lost; records in the rings = outcomes + held.
+
+use driftline_collector_bpf::Counters;
+use driftline_runtime::telemetry::Telemetry;
+use driftline_runtime_core::Disposition;
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
+use std::time::Duration;
+
+/// All of them.
+#[derive(Debug)]
+pub struct Metrics {
+    kernel: IntCounterVec,
+    outcomes: IntCounterVec,
+    held: IntGauge,
+    containers: IntGauge,
+    digests: IntCounterVec,
+    events: IntCounterVec,
+    pub(crate) sent: IntCounter,
+    pub(crate) not_sent: IntCounter,
+    reading: Histogram,
+    last: Counters,
+}
+
+impl Metrics {
+    /// Registers them.
+    ///
+    /// # Errors
+    /// When a name is taken.
+    pub fn register(telemetry: &Telemetry) -> Result<Self, prometheus::Error> {
+        let outcome = "Execs of containers by what became of them: reported, or dropped for a reason";
+        Ok(Self {
+            kernel: telemetry.counters(
+                "collector_kernel_execs_total",
+                "Execs as the kernel program counted them",
+                &["what"],
+            )?,
+            outcomes: telemetry.counters("collector_execs_total", outcome, &["outcome"])?,
+            held: telemetry.gauge("collector_execs_held", "Execs that wait for order, description or digest")?,
+            containers: telemetry.gauge("collector_containers", "Containers that are known")?,
+            digests: telemetry.counters("collector_digests_total", "Digests asked for, by how it ended", &["state"])?,
+            events: telemetry.counters("collector_events_total", "Named events in the core", &["event"])?,
+            sent: telemetry.counter("collector_records_sent_total", "Records handed to the Kafka client")?,
+            not_sent: telemetry.counter("collector_records_lost_total", "Records that Kafka did not take")?,
+            reading: telemetry
+                .seconds("collector_reading_seconds", "From exec to its record in the collector's hands")?,
+            last: Counters::default(),
+        })
+    }
+
+    /// Takes the kernel's counters; returns how many records were lost since the last time.
+    pub fn kernel(&mut self, now: Counters) -> u64 {
+        let last = std::mem::replace(&mut self.last, now);
+        let steps = [
+            ("seen", last.seen, now.seen),
+            ("host", last.host, now.host),
+            ("ordinary", last.ordinary, now.ordinary),
+            ("suspicious", last.suspicious, now.suspicious),
+            ("ordinary_lost", last.ordinary_lost, now.ordinary_lost),
+            ("suspicious_lost", last.suspicious_lost, now.suspicious_lost),
+        ];
+        for (what, before, after) in steps {
+            self.kernel.with_label_values(&[what]).inc_by(after.saturating_sub(before));
+        }
+        now.lost().saturating_sub(last.lost())
+    }
+
+    /// Notes how old the oldest record of a reading was.
+    pub(crate) fn read(&self, age_ns: u64) {
+        self.reading.observe(Duration::from_nanos(age_ns).as_secs_f64());
+    }
+
+    pub(crate) fn outcome(&self, disposition: Disposition, count: u64) {
+        self.outcomes.with_label_values(&[disposition.label()]).inc_by(count);
+    }
+
+    pub(crate) fn digest(&self, state: &str) {
+        self.digests.with_label_values(&[state]).inc();
+    }
+
+    pub(crate) fn event(&self, event: &str, count: u64) {
+        self.events.with_label_values(&[event]).inc_by(count);
+    }
+
+    pub(crate) fn sizes(&self, held: usize, containers: usize) {
+        self.held.set(i64::try_from(held).unwrap_or(i64::MAX));
+        self.containers.set(i64::try_from(containers).unwrap_or(i64::MAX));
+    }
+}

@@ -1,0 +1,99 @@
+//! What the collector reads of processes under `/proc`.
+
+use driftline_collector_core::Inspection;
+use driftline_collector_core::mounts::parse_mountinfo;
+use driftline_schemas::ContainerId;
+use rustix::fs::{AtFlags, CWD, StatxFlags, readlinkat, statx};
+use std::path::{Path, PathBuf};
+
+/// A process file system: the node's, wherever it is mounted.
+#[derive(Debug, Clone)]
+pub struct Proc(PathBuf);
+
+impl Proc {
+    /// The one mounted at `root`.
+    #[must_use]
+    pub fn at(root: &Path) -> Self {
+        Self(root.to_owned())
+    }
+
+    /// A path in it.
+    #[must_use]
+    pub fn path(&self, below: impl AsRef<Path>) -> PathBuf {
+        self.0.join(below)
+    }
+
+    /// Number of the host's mount namespace: that of the first process; 0 when it cannot be seen.
+    #[must_use]
+    pub fn host_mount_namespace(&self) -> u32 {
+        self.mount_namespace(1).or_else(|| self.mount_namespace_of("self")).unwrap_or(0)
+    }
+
+    /// Id of this boot.
+    #[must_use]
+    pub fn boot_id(&self) -> String {
+        self.text("sys/kernel/random/boot_id").trim().to_owned()
+    }
+
+    /// An id nobody else has.
+    #[must_use]
+    pub fn unique_id(&self) -> String {
+        self.text("sys/kernel/random/uuid").trim().to_owned()
+    }
+
+    /// Root and mounts of a container's first process. Nothing when it is gone, is not the container's (process ids are
+    /// used again), or is still the runtime on its way into the container.
+    #[must_use]
+    pub fn inspect(&self, id: &ContainerId, pid: i32) -> Option<Inspection> {
+        if !self.belongs(id, pid) || self.root_of(&pid.to_string()) == self.root_of("1") {
+            return None;
+        }
+        let namespace = self.mount_namespace(pid)?;
+        let (root, mounts) = parse_mountinfo(&self.text(format!("{pid}/mountinfo")), namespace)?;
+        // Both were read of the same process, unless it is gone meanwhile.
+        self.belongs(id, pid).then_some(Inspection { root, mounts })
+    }
+
+    /// Whether a process is there and in the cgroup of this container.
+    #[must_use]
+    pub fn belongs(&self, id: &ContainerId, pid: i32) -> bool {
+        self.text(format!("{pid}/cgroup")).contains(id.as_str())
+    }
+
+    fn mount_namespace(&self, pid: i32) -> Option<u32> {
+        self.mount_namespace_of(&pid.to_string())
+    }
+
+    /// The link reads `mnt:[4026531841]`.
+    fn mount_namespace_of(&self, process: &str) -> Option<u32> {
+        let link = readlinkat(CWD, self.path(format!("{process}/ns/mnt")), Vec::new()).ok()?;
+        link.to_str().ok()?.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok()
+    }
+
+    fn root_of(&self, process: &str) -> Option<(u32, u32, u64)> {
+        let root = statx(CWD, self.path(format!("{process}/root")), AtFlags::empty(), StatxFlags::INO).ok()?;
+        Some((root.stx_dev_major, root.stx_dev_minor, root.stx_ino))
+    }
+
+    /// Process files may hold any bytes; those that are not UTF-8 are of no use here.
+    fn text(&self, below: impl AsRef<Path>) -> String {
+        let bytes = std::fs::read(self.path(below)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_in_no_container_of_that_name() {
+        let proc = Proc::at(Path::new("/proc"));
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(!proc.belongs(&ContainerId::from("0a0a"), own));
+        assert_eq!(proc.inspect(&ContainerId::from("0a0a"), own), None);
+        assert!(proc.mount_namespace(own).is_some());
+        assert_eq!(proc.boot_id().len(), 36);
+        assert_ne!(proc.unique_id(), proc.unique_id());
+    }
+}

@@ -1,0 +1,160 @@
+//! The thread that reads the rings. It decodes, opens at once what may be gone in a moment, and hands both on.
+
+use driftline_collector_bpf::{Counters, Probe, ReadEnd};
+use driftline_collector_core::{Moment, RawExec, RawFile, Records, limits, mounts};
+use driftline_runtime::clock;
+use rustix::time::{ClockId, clock_gettime};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+use crate::files::{self, Caught};
+use crate::proc::Proc;
+
+/// How often the ring of ordinary execs is looked at: a wake-up for each would cost ten times the exec's own record.
+pub const POLL: Duration = Duration::from_millis(20);
+
+/// Most records taken from each ring at once, about 4 MiB.
+const RECORDS_AT_ONCE: usize = 4_096;
+
+/// How often the kernel program's counters are read: six system calls.
+const COUNT_EVERY_NS: u64 = 100_000_000;
+
+/// Most executables that are caught and not yet hashed. Each takes one of the 128 inotify instances that a user may have.
+const CAUGHT_MAX: usize = 32;
+
+/// Files remembered as caught before, so that a loop of one program is not caught each time.
+const RECENT: usize = 256;
+
+/// Batches that wait for the collector's task. When it is slow the rings fill, and the kernel counts what is lost.
+pub const BATCHES: usize = 16;
+
+/// One reading of the rings.
+#[derive(Debug)]
+pub struct Batch {
+    /// What was in them.
+    pub records: Records,
+    /// Executables of suspicious execs whose process still ran.
+    pub caught: Vec<(Moment, Caught)>,
+    /// How long ago the oldest of these execs was.
+    pub age_ns: Option<u64>,
+    /// The kernel program's own count, when it was time to read it.
+    pub counters: Option<Counters>,
+}
+
+/// Reads the rings.
+#[derive(Debug)]
+pub struct Reader {
+    probe: Probe,
+    catcher: Catcher,
+    counted_ns: u64,
+}
+
+impl Reader {
+    /// A reader that catches executables of at most `bytes_max`.
+    #[must_use]
+    pub fn new(probe: Probe, proc: Proc, bytes_max: u64) -> Self {
+        Self { probe, catcher: Catcher::new(proc, bytes_max), counted_ns: 0 }
+    }
+
+    /// Starts the thread; it ends after a last reading when `stop` is set, or when nobody takes batches any more.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(mut self, stop: Arc<AtomicBool>, batches: mpsc::Sender<Batch>) -> std::io::Result<()> {
+        let read = move || {
+            loop {
+                let is_last = stop.load(Ordering::Acquire);
+                let (batch, end) = self.read(is_last);
+                if batches.blocking_send(batch).is_err() || (is_last && end == ReadEnd::Drained) {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new().name("rings".to_owned()).spawn(read).map(|_| ())
+    }
+
+    /// Waits for something to read, at most [`POLL`], and reads it. The last time it does not wait.
+    pub fn read(&mut self, is_last: bool) -> (Batch, ReadEnd) {
+        if !is_last && let Err(error) = self.probe.wait(POLL) {
+            tracing::error!(%error, "cannot wait for the kernel program");
+        }
+        let begun_ns = boot_ns();
+        let mut records = Records { boot_offset_ns: boot_offset_ns(), ..Records::default() };
+        let mut caught = Vec::new();
+        let end = self.probe.read(RECORDS_AT_ONCE, |_, bytes| match RawExec::decode(bytes) {
+            Ok(exec) => {
+                caught.extend(self.catcher.catch(&exec));
+                records.execs.push(exec);
+            }
+            Err(error) => {
+                tracing::error!(%error, "record of the kernel program cannot be read");
+                records.undecodable += 1;
+            }
+        });
+        records.complete_until_ns = match end {
+            ReadEnd::Drained if is_last => u64::MAX,
+            ReadEnd::Drained => begun_ns.saturating_sub(limits::RING_DELAY),
+            ReadEnd::More => 0,
+        };
+        let counters = if is_last || begun_ns.saturating_sub(self.counted_ns) >= COUNT_EVERY_NS {
+            self.counted_ns = begun_ns;
+            self.counters()
+        } else {
+            None
+        };
+        let age_ns = records.execs.iter().map(|exec| boot_ns().saturating_sub(exec.moment.time_ns)).max();
+        (Batch { records, caught, age_ns, counters }, end)
+    }
+
+    fn counters(&self) -> Option<Counters> {
+        self.probe.counters().map_err(|error| tracing::error!(%error, "kernel program has no counters")).ok()
+    }
+}
+
+/// Catches executables before their process ends.
+#[derive(Debug)]
+struct Catcher {
+    proc: Proc,
+    bytes_max: u64,
+    /// One clone for each that is caught and not yet hashed.
+    places: Arc<()>,
+    recent: Vec<Option<RawFile>>,
+}
+
+impl Catcher {
+    fn new(proc: Proc, bytes_max: u64) -> Self {
+        Self { proc, bytes_max, places: Arc::default(), recent: vec![None; RECENT] }
+    }
+
+    fn catch(&mut self, exec: &RawExec) -> Option<(Moment, Caught)> {
+        // Of a script the executable is only the interpreter.
+        let is_wanted = exec.is_suspicious() && !exec.is_script() && !mounts::is_refused(exec.file.fs_magic);
+        if !is_wanted || self.is_known(&exec.file) || Arc::strong_count(&self.places) > CAUGHT_MAX {
+            return None;
+        }
+        let caught = files::catch(&self.proc, exec, self.bytes_max, clock::now_ns(), &self.places)?;
+        Some((exec.moment, caught))
+    }
+
+    /// Whether this very file was caught before and has not changed for a while: then its digest is remembered.
+    fn is_known(&mut self, file: &RawFile) -> bool {
+        let is_settled = clock::now_ns().saturating_sub(file.ctime_ns) > 2 * limits::SETTLED;
+        let place = usize::try_from(file.ino).unwrap_or(0) % RECENT;
+        match self.recent.get_mut(place) {
+            Some(recent) => recent.replace(*file) == Some(*file) && is_settled,
+            None => false,
+        }
+    }
+}
+
+fn boot_ns() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+fn boot_offset_ns() -> i64 {
+    clock::now_ns().saturating_sub(i64::try_from(boot_ns()).unwrap_or(i64::MAX))
+}

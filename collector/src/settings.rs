@@ -1,0 +1,123 @@
+//! Settings of the collector. Called once, by `main`.
+
+use driftline_collector_runtimes::RuntimeSettings;
+use driftline_kafka::ClientSettings;
+use driftline_runtime::env::Settings;
+use driftline_schemas::Node;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Shown by `--help`.
+pub const HELP: &str = "\
+Environment:
+  KAFKA_BOOTSTRAP                     brokers, host:port[,host:port] (required)
+  DRIFTLINE_KAFKA_WAIT_S              seconds to wait for Kafka at the start [30]
+  DRIFTLINE_TOPIC_PREFIX              first part of topic names [driftline]
+  DRIFTLINE_PARTITIONS                partitions of the topics [12]
+  DRIFTLINE_CLUSTER                   name of the cluster [default]
+  DRIFTLINE_NODE                      name of this node [its host name]
+  DRIFTLINE_PROJECT, DRIFTLINE_LOCATION, DRIFTLINE_ZONE, DRIFTLINE_PROVIDER_ID
+                                      where the node is, outside a cloud empty
+  DRIFTLINE_TELEMETRY_ADDR            /metrics, /healthz, /readyz [127.0.0.1:9460]
+  DRIFTLINE_RING_KIB                  ring for ordinary execs, a power of two [4096]
+  DRIFTLINE_SUSPICIOUS_RING_KIB       ring for all others, a power of two [2048]
+  DRIFTLINE_HASH_FILE_MIB_MAX         largest file that is hashed [512]
+  DRIFTLINE_LOG, DRIFTLINE_LOG_FORMAT what is logged [info], text or json [text]
+  DRIFTLINE_DOCKER_SOCKET, DRIFTLINE_PODMAN_SOCKET, DRIFTLINE_PODMAN_COMMAND, DRIFTLINE_PROC
+                                      where the runtimes are";
+
+/// Threads that hash: two keep a core free on the smallest node, and one hanging file does not stop all.
+pub const HASH_THREADS: usize = 2;
+
+/// Files that wait for a thread, over all containers; each waits at most half a second, in which a thread opens 10,000
+/// small ones.
+pub const HASH_QUEUE: usize = 4_096;
+
+/// What the collector needs to know.
+#[derive(Debug, Clone)]
+pub struct CollectorSettings {
+    /// The cluster of brokers.
+    pub kafka: ClientSettings,
+    /// How long to wait for it at the start.
+    pub kafka_wait: Duration,
+    /// Where this runs.
+    pub node: Node,
+    /// Where metrics are served.
+    pub telemetry: SocketAddr,
+    /// Size of the ring for ordinary execs.
+    pub ring_bytes: u32,
+    /// Size of the ring for all others.
+    pub suspicious_ring_bytes: u32,
+    /// Largest file that is hashed.
+    pub hash_file_bytes_max: u64,
+    /// Where the runtimes are.
+    pub runtimes: RuntimeSettings,
+}
+
+impl CollectorSettings {
+    /// Reads them; what is wrong is noted in `settings`.
+    #[must_use]
+    pub fn read(settings: &mut Settings) -> Self {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Self {
+            kafka: settings.kafka("collector"),
+            kafka_wait: settings.kafka_wait(),
+            node: Node {
+                cluster: settings.cluster(),
+                name: settings.name("DRIFTLINE_NODE", &host),
+                provider_id: settings.text("DRIFTLINE_PROVIDER_ID", ""),
+                zone: settings.text("DRIFTLINE_ZONE", ""),
+                project: settings.text("DRIFTLINE_PROJECT", ""),
+                location: settings.text("DRIFTLINE_LOCATION", ""),
+            },
+            telemetry: settings.telemetry_address(),
+            ring_bytes: ring(settings, "DRIFTLINE_RING_KIB", 4_096),
+            suspicious_ring_bytes: ring(settings, "DRIFTLINE_SUSPICIOUS_RING_KIB", 2_048),
+            hash_file_bytes_max: megabytes(settings, "DRIFTLINE_HASH_FILE_MIB_MAX", 512),
+            runtimes: RuntimeSettings::read(|name| settings.optional(name)),
+        }
+    }
+}
+
+/// The kernel takes powers of two that are whole pages.
+fn ring(settings: &mut Settings, name: &str, default_kib: i64) -> u32 {
+    let kib = settings.number(name, default_kib, 64..=1 << 20);
+    let kib = u32::try_from(kib).unwrap_or(64);
+    if !kib.is_power_of_two() {
+        settings.refuse(name, format_args!("{kib} is not a power of two"));
+    }
+    kib.saturating_mul(1024)
+}
+
+fn megabytes(settings: &mut Settings, name: &str, default: i64) -> u64 {
+    let megabytes = settings.number(name, default, 1..=1 << 20);
+    u64::try_from(megabytes).unwrap_or(1) << 20
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &'static [(&'static str, &'static str)]) -> Result<CollectorSettings, String> {
+        let mut settings = Settings::from_source(move |name: &str| {
+            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        });
+        let read = CollectorSettings::read(&mut settings);
+        settings.finish().map(|()| read).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn only_the_brokers_must_be_named() {
+        let settings = read(&[("KAFKA_BOOTSTRAP", "127.0.0.1:9092"), ("DRIFTLINE_NODE", "n1")]).unwrap();
+        assert_eq!((settings.ring_bytes, settings.hash_file_bytes_max), (4 << 20, 512 << 20));
+        assert_eq!(settings.node.name, "n1");
+    }
+
+    #[test]
+    fn everything_wrong_is_said_at_once() {
+        let message = read(&[("DRIFTLINE_RING_KIB", "100"), ("DRIFTLINE_HASH_FILE_MIB_MAX", "x")]).unwrap_err();
+        for part in ["KAFKA_BOOTSTRAP", "100 is not a power of two", "\"x\" is not a whole number"] {
+            assert!(message.contains(part), "{part} in {message}");
+        }
+    }
+}

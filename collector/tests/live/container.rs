@@ -1,0 +1,147 @@
+//! A podman container of its own image, gone when dropped.
+
+use driftline_schemas::ContainerId;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// Content of every script.
+pub(crate) const SCRIPT: &[u8] = b"#!/bin/sh\nexit 0\n";
+const APPLETS: [&str; 15] = [
+    "cat", "chmod", "chroot", "cp", "ln", "mkdir", "mount", "mv", "printf", "rm", "sh", "sleep", "touch", "true",
+    "unshare",
+];
+/// Files of the image that cases change, each its own.
+const PROGRAMS: [&str; 10] = ["plain", "chmod", "touch", "mv", "ln", "over", "append", "rename", "args", "tty"];
+
+pub(crate) struct Container {
+    id: ContainerId,
+    name: String,
+    image: String,
+    data: TempDir,
+    busybox: Vec<u8>,
+    added: Vec<u8>,
+}
+
+impl Container {
+    /// Builds an image that nobody has seen before, and starts a container of it that does nothing.
+    pub(crate) fn start() -> Self {
+        let nonce = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap().trim().to_owned();
+        let busybox = [fs::read(busybox_path().unwrap()).unwrap(), nonce.clone().into_bytes()].concat();
+        let added = [busybox.clone(), b"added".to_vec()].concat();
+        let name = format!("driftline-live-{nonce}");
+        let image = format!("localhost/driftline-live:{nonce}");
+        build_image(&image, &busybox);
+        let data = tempfile::tempdir().unwrap();
+        write(&data.path().join("busybox-added"), &added);
+        write(&data.path().join("script"), SCRIPT);
+        let bind = format!("{}:/data", data.path().display());
+        let mut arguments = vec!["--runtime=runc", "--cgroup-manager=cgroupfs", "run", "-d", "--name", &name];
+        arguments.extend(["--network=none", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000"]);
+        // A tmpfs from which programs may run, and system calls as in clusters without a profile.
+        arguments.extend([
+            "--security-opt=seccomp=unconfined",
+            "--tmpfs=/dev/shm:rw,exec",
+            "-v",
+            &bind,
+            &image,
+            "/bin/sleep",
+            "600",
+        ]);
+        let id = podman(&arguments);
+        Self { id: ContainerId::from(id.trim()), name, image, data, busybox, added }
+    }
+
+    pub(crate) fn id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    /// Its first process on the host.
+    pub(crate) fn init_pid(&self) -> i32 {
+        podman(&["inspect", &self.name, "--format", "{{.State.Pid}}"]).trim().parse().unwrap()
+    }
+
+    /// Content of the image's programs.
+    pub(crate) fn busybox(&self) -> &[u8] {
+        &self.busybox
+    }
+
+    /// Content of the program that is no part of the image.
+    pub(crate) fn added(&self) -> &[u8] {
+        &self.added
+    }
+
+    /// Runs a command line in the container.
+    pub(crate) fn sh(&self, command: &str) {
+        podman(&["--cgroup-manager=cgroupfs", "exec", &self.name, "/bin/sh", "-c", command]);
+    }
+
+    /// The same with a terminal.
+    pub(crate) fn sh_with_terminal(&self, command: &str) {
+        podman(&["--cgroup-manager=cgroupfs", "exec", "-t", &self.name, "/bin/sh", "-c", command]);
+    }
+
+    /// Puts `/data/memfd` there: copies a file into a memfd of a given name and executes that.
+    pub(crate) fn add_memfd_runner(&self) -> Result<(), String> {
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/live/memfd.c");
+        let built =
+            Command::new("cc").args(["-static", "-O1", "-o"]).arg(self.data.path().join("memfd")).arg(source).output();
+        match built {
+            Ok(output) if output.status.success() => Ok(()),
+            Ok(output) => Err(format!("cc cannot link statically: {}", String::from_utf8_lossy(&output.stderr))),
+            Err(error) => Err(format!("no C compiler: {error}")),
+        }
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = run(&["--cgroup-manager=cgroupfs", "rm", "-f", "-t", "0", &self.name]);
+        let _ = run(&["rmi", "-f", &self.image]);
+    }
+}
+
+fn build_image(image: &str, busybox: &[u8]) {
+    let root = tempfile::tempdir().unwrap();
+    for directory in ["bin", "opt", "tmp", "dev", "proc", "sys", "etc"] {
+        fs::create_dir(root.path().join(directory)).unwrap();
+    }
+    write(&root.path().join("bin/busybox"), busybox);
+    for applet in APPLETS {
+        symlink("busybox", root.path().join("bin").join(applet)).unwrap();
+    }
+    for program in PROGRAMS {
+        write(&root.path().join(format!("opt/busybox-{program}")), busybox);
+    }
+    write(&root.path().join("opt/script.sh"), SCRIPT);
+    let archive = root.path().with_extension("tar");
+    let tar = Command::new("tar").arg("-C").arg(root.path()).arg("-cf").arg(&archive).arg(".").status().unwrap();
+    assert!(tar.success());
+    podman(&["import", &archive.to_string_lossy(), image]);
+    fs::remove_file(archive).unwrap();
+}
+
+fn write(path: &Path, content: &[u8]) {
+    fs::write(path, content).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A busybox that needs no libraries.
+pub(crate) fn busybox_path() -> Option<String> {
+    let found = Command::new("sh").args(["-c", "command -v busybox"]).output().ok()?;
+    let path = String::from_utf8(found.stdout).ok()?.trim().to_owned();
+    let libraries = Command::new("ldd").arg(&path).output().ok()?;
+    (!path.is_empty() && !String::from_utf8_lossy(&libraries.stdout).contains("=>")).then_some(path)
+}
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new("podman").args(arguments).output().unwrap()
+}
+
+fn podman(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(output.status.success(), "podman {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}

@@ -1,0 +1,189 @@
+//! The collector's parts put together without Kafka and without runtimes: probe, core, files.
+
+use driftline_collector::files::{self, Caught};
+use driftline_collector::proc::Proc;
+use driftline_collector::reader::{Batch, Reader};
+use driftline_collector_bpf::{Counters, Probe, ProbeConfig, ReadEnd};
+use driftline_collector_core::{Ask, Description, Input, Moment, Node, NodeSettings};
+use driftline_runtime::clock::{self, SteadyClock};
+use driftline_runtime_core::{Disposition, Effects};
+use driftline_schemas::{ContainerId, Exec, ExecEvent};
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+const HASH_MAX: u64 = 64 << 20;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why live tests cannot run here, if they cannot.
+pub(crate) fn missing() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("needs root".to_owned());
+    }
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Some("the kernel has no BTF".to_owned());
+    }
+    if !Command::new("podman").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        return Some("podman is not installed".to_owned());
+    }
+    super::container::busybox_path().is_none().then(|| "no static busybox is installed".to_owned())
+}
+
+/// Says that a test did not run: here, and where the whole test run gathers it.
+#[expect(clippy::disallowed_methods, reason = "a test's own setting")]
+pub(crate) fn skip(test: &str, reason: &str) {
+    eprintln!("SKIPPED {test}: {reason}");
+    let Ok(path) = std::env::var("DRIFTLINE_SKIPPED") else { return };
+    let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+    writeln!(file, "{test}\t{reason}").unwrap();
+}
+
+#[derive(Default)]
+struct Seen {
+    execs: Vec<Exec>,
+    settled: BTreeMap<Disposition, u64>,
+    counters: Counters,
+}
+
+type Shared = Arc<(Mutex<Seen>, Condvar)>;
+
+pub(crate) struct Harness {
+    seen: Shared,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Harness {
+    /// Attaches the probe; from here on every exec is seen. `running` are containers that a runtime would describe, with
+    /// their first processes.
+    pub(crate) fn start(running: &[(ContainerId, i32)]) -> Self {
+        let proc = Proc::at(Path::new("/proc"));
+        let host_mnt_ns = proc.host_mount_namespace();
+        let config = ProbeConfig { ordinary_ring_bytes: 1 << 20, suspicious_ring_bytes: 1 << 20, host_mnt_ns };
+        let probe = Probe::load(&config).unwrap();
+        let node = NodeSettings {
+            node: driftline_schemas::Node { cluster: "test".into(), name: "node".into(), ..Default::default() },
+            boot_id: proc.boot_id(),
+            collector_start: proc.unique_id(),
+            host_mnt_ns,
+        };
+        let seen = Shared::default();
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut driver = Driver {
+            reader: Reader::new(probe, proc.clone(), HASH_MAX),
+            proc,
+            node: Node::new(node, 0),
+            clock: SteadyClock::default(),
+            running: running.iter().cloned().collect(),
+            seen: seen.clone(),
+        };
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || driver.drive(&stopped));
+        Self { seen, stop, thread: Some(thread) }
+    }
+
+    /// The last exec of a file in a container, as soon as there is one.
+    pub(crate) fn exec_of(&self, container: &ContainerId, path: &str) -> Exec {
+        let is_it = |exec: &&Exec| exec.container_id == *container && exec.subject_path() == path.as_bytes();
+        let (seen, changed) = &*self.seen;
+        let nothing_yet = |seen: &mut Seen| !seen.execs.iter().any(|exec| is_it(&exec));
+        let (seen, waited) = changed.wait_timeout_while(seen.lock().unwrap(), PATIENCE, nothing_yet).unwrap();
+        assert!(!waited.timed_out(), "no exec of {path:?} in {:#?}", seen.execs);
+        seen.execs.iter().rev().find(is_it).unwrap().clone()
+    }
+
+    pub(crate) fn execs(&self, container: &ContainerId) -> Vec<Exec> {
+        let seen = self.seen.0.lock().unwrap();
+        seen.execs.iter().filter(|exec| exec.container_id == *container).cloned().collect()
+    }
+
+    /// Stops, and checks that nothing was lost: every exec the kernel counted has an outcome.
+    pub(crate) fn finish(mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.thread.take().unwrap().join().unwrap();
+        let seen = self.seen.0.lock().unwrap();
+        assert_eq!(seen.counters.lost(), 0);
+        assert_eq!(seen.counters.seen, seen.counters.ordinary + seen.counters.suspicious);
+        assert_eq!(seen.counters.seen, seen.settled.values().sum::<u64>(), "{:?}", seen.settled);
+    }
+}
+
+struct Driver {
+    reader: Reader,
+    proc: Proc,
+    node: Node,
+    clock: SteadyClock,
+    running: BTreeMap<ContainerId, i32>,
+    seen: Shared,
+}
+
+impl Driver {
+    fn drive(&mut self, stop: &AtomicBool) {
+        loop {
+            let is_last = stop.load(Ordering::Acquire);
+            let (batch, end) = self.reader.read(is_last);
+            self.batch(batch);
+            if is_last && end == ReadEnd::Drained {
+                return self.take(Input::Stop, &mut BTreeMap::new());
+            }
+        }
+    }
+
+    fn batch(&mut self, batch: Batch) {
+        if let Some(counters) = batch.counters {
+            self.seen.0.lock().unwrap().counters = counters;
+        }
+        let mut caught = batch.caught.into_iter().collect();
+        self.take(Input::Records(batch.records), &mut caught);
+    }
+
+    fn take(&mut self, input: Input, caught: &mut BTreeMap<Moment, Caught>) {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            let mut effects = Effects::default();
+            self.node.apply(self.clock.now_ns(), input, &mut effects).unwrap();
+            for ask in effects.take_asks() {
+                inputs.push(match ask {
+                    Ask::Describe(id) => {
+                        let description = self.running.get(&id).map(|pid| Box::new(description(&id, *pid)));
+                        Input::Described(id, description)
+                    }
+                    Ask::Inspect(id, pid) => {
+                        let inspection = self.proc.inspect(&id, pid);
+                        Input::Inspected(id, inspection.map(Box::new))
+                    }
+                    Ask::Digest(job) => {
+                        let caught = caught.remove(&job.moment);
+                        let outcome = files::digest(&self.proc, &job, caught, HASH_MAX, clock::now_ns());
+                        Input::Digested(job.container, job.moment, outcome)
+                    }
+                });
+            }
+            let mut seen = self.seen.0.lock().unwrap();
+            for (disposition, count) in effects.take_settled() {
+                *seen.settled.entry(disposition).or_default() += count;
+            }
+            for outgoing in effects.take_outgoing() {
+                if let ExecEvent::Exec(exec) = ExecEvent::decode(&outgoing.value).unwrap() {
+                    seen.execs.push(*exec);
+                }
+            }
+            self.seen.1.notify_all();
+        }
+    }
+}
+
+fn description(id: &ContainerId, init_pid: i32) -> Description {
+    Description {
+        container: driftline_schemas::Container { id: id.clone(), ..Default::default() },
+        mounts: Vec::new(),
+        init_pid: Some(init_pid),
+        is_sandbox: false,
+    }
+}
