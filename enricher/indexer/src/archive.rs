@@ -1,0 +1,144 @@
+//! Image archives: what `docker save`, `podman save`, skopeo and the engines' export write, as file or stream.
+//!
+//! One pass, forward. Layers usually come before the documents that name them, so every layer is read when it is met
+//! and matched by its diff_id at the end; member names are not relied on, except that what lies under `blobs/sha256/`
+//! must have the digest of its name.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::str::FromStr as _;
+
+use driftline_schemas::layer::{EntryKind, LayerManifest};
+use driftline_schemas::{DiffId, ImageId, Sha256};
+
+use crate::Indexed;
+use crate::decode::{Format, StoredDigest, decoded, peek};
+use crate::documents::{Candidate, Documents, choose};
+use crate::error::{IndexError, Limit};
+use crate::layer::read_layer;
+use crate::limits::{ARCHIVE_ENTRIES_MAX, BUFFER_BYTES, JSON_BYTES_MAX, JSON_TOTAL_BYTES_MAX, MEMBERS_MAX};
+use crate::tar_stream::{Data, Member, TarStream};
+
+/// Indexes an image of an archive: the one with config digest `want`, else the only one. The archive may be compressed
+/// as a whole. Source and time of the [`Image`](driftline_schemas::Image) are left for the caller.
+///
+/// # Errors
+/// When the archive cannot be read, exceeds a limit, does not hold the image, or anything is not what its digest says.
+pub fn index_archive(reader: impl Read, want: Option<&ImageId>) -> Result<Indexed, IndexError> {
+    let (contents, _) = decoded(peek(reader)?, StoredDigest::NotWanted, |plain| {
+        let mut tar = TarStream::new(std::io::BufReader::with_capacity(BUFFER_BYTES, plain));
+        let mut contents = Contents::default();
+        while let Some(member) = tar.next_member()? {
+            contents.members += 1;
+            if contents.members > MEMBERS_MAX {
+                return Err(Limit::Members.into());
+            }
+            if member.kind == EntryKind::File {
+                contents.take(&member, tar.data(&member))?;
+            }
+        }
+        Ok(contents)
+    })?;
+    contents.choose(want)
+}
+
+/// What was met in an archive.
+#[derive(Default)]
+struct Contents {
+    documents: BTreeMap<String, Vec<u8>>,
+    document_bytes: u64,
+    layers: BTreeMap<DiffId, LayerManifest>,
+    /// What became of each member that looked like a layer: layers of other images, and blobs that are no layers at
+    /// all, may be odd without harm.
+    read: BTreeMap<String, Result<DiffId, IndexError>>,
+    members: usize,
+    entries: usize,
+}
+
+impl Contents {
+    fn take<R: Read>(&mut self, member: &Member, data: Data<'_, R>) -> Result<(), IndexError> {
+        let path = String::from_utf8_lossy(&member.path);
+        let path = path.strip_prefix("./").unwrap_or(&path).to_owned();
+        let peeked = peek(data)?;
+        match peeked.format {
+            Format::Json => {
+                if member.size_bytes > JSON_BYTES_MAX {
+                    // Attestations may be large; whether this document is needed shows later.
+                    self.read.insert(path, Err(Limit::JsonBytes.into()));
+                    return Ok(());
+                }
+                self.document_bytes += member.size_bytes;
+                if self.document_bytes > JSON_TOTAL_BYTES_MAX {
+                    return Err(Limit::JsonTotalBytes.into());
+                }
+                let mut bytes = Vec::new();
+                peeked.reader.take(JSON_BYTES_MAX).read_to_end(&mut bytes)?;
+                check_name(&path, Sha256::of(&bytes))?;
+                self.documents.insert(path, bytes);
+            }
+            Format::Tar | Format::Gzip | Format::Zstd => {
+                let stored = if digest_in(&path).is_some() { StoredDigest::Wanted } else { StoredDigest::NotWanted };
+                let read = read_layer(peeked, stored, &path);
+                let checked = read.and_then(|layer| check_name(&path, layer.stored).map(|()| layer));
+                let diff_id = checked.map(|layer| {
+                    self.entries += layer.manifest.entries().len();
+                    self.layers.insert(layer.diff_id.clone(), layer.manifest);
+                    layer.diff_id
+                });
+                self.read.insert(path, diff_id);
+                if self.entries > ARCHIVE_ENTRIES_MAX {
+                    return Err(Limit::ArchiveEntries.into());
+                }
+            }
+            Format::Other => {
+                let unknown = IndexError::UnknownCompression(path.chars().take(200).collect());
+                self.read.insert(path, Err(unknown));
+            }
+        }
+        Ok(())
+    }
+
+    fn choose(mut self, want: Option<&ImageId>) -> Result<Indexed, IndexError> {
+        let Candidate { image, layer_paths } = choose(&mut self, want)?;
+        let mut layers = Vec::new();
+        for ((number, diff_id), path) in image.diff_ids.iter().enumerate().zip(&layer_paths) {
+            if layers.iter().any(|(known, _)| known == diff_id) {
+                continue;
+            }
+            match (self.layers.remove(diff_id), self.read.remove(path.as_str())) {
+                (Some(manifest), _) => layers.push((diff_id.clone(), manifest)),
+                (None, Some(Err(error))) => return Err(error),
+                (None, Some(Ok(actual))) => {
+                    let (expected, actual) = (diff_id.as_str().to_owned(), actual.as_str().to_owned());
+                    return Err(IndexError::DiffId { number, expected, actual });
+                }
+                (None, None) => return Err(IndexError::LayerMissing(diff_id.as_str().to_owned())),
+            }
+        }
+        Ok(Indexed { image, layers })
+    }
+}
+
+impl Documents for Contents {
+    fn document(&mut self, path: &str) -> Result<Option<Vec<u8>>, IndexError> {
+        match (self.documents.get(path), self.read.remove(path)) {
+            (Some(bytes), _) => Ok(Some(bytes.clone())),
+            (None, Some(Err(error))) => Err(error),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The digest that a member's name promises.
+pub(crate) fn digest_in(path: &str) -> Option<Sha256> {
+    path.strip_prefix("blobs/sha256/").and_then(|hex| Sha256::from_str(hex).ok())
+}
+
+pub(crate) fn check_name(path: &str, actual: Sha256) -> Result<(), IndexError> {
+    match digest_in(path) {
+        Some(expected) if expected != actual => {
+            Err(IndexError::Digest { what: "a blob", expected: expected.to_digest(), actual })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,153 @@
+//! Why an image cannot be indexed.
+
+use std::io;
+
+use driftline_schemas::Sha256;
+use driftline_schemas::layer::ManifestError;
+
+use crate::limits;
+
+/// Why an image, or one of its layers, is refused. Nothing of it is published then.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// The source could not be read, or ended early.
+    #[error("cannot read the image: {0}")]
+    Read(io::Error),
+    /// A tar stream is malformed.
+    #[error("malformed tar stream: {0}")]
+    Tar(&'static str),
+    /// A path that a runtime would not unpack either.
+    #[error("{why}: {path:?}")]
+    Path {
+        /// What is wrong with it.
+        why: &'static str,
+        /// The path, escaped.
+        path: String,
+    },
+    /// A limit of [`limits`] was exceeded.
+    #[error(transparent)]
+    Limit(#[from] Limit),
+    /// A document of the image cannot be used.
+    #[error("{document}: {why}")]
+    Document {
+        /// Its path.
+        document: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// There is nothing in it that names an image.
+    #[error("no image in it: neither manifest.json nor index.json")]
+    NoImage,
+    /// The image asked for is not there.
+    #[error("image {wanted} is not in it, but {}", list(.found))]
+    NotFound {
+        /// Config digest asked for.
+        wanted: String,
+        /// Config digests that are there.
+        found: Vec<String>,
+    },
+    /// No image was asked for, and there are several.
+    #[error("say which image is meant: {}", list(.0))]
+    Several(Vec<String>),
+    /// A blob or config is not what its name says.
+    #[error("{what} has digest {actual}, its name says {expected}")]
+    Digest {
+        /// Which.
+        what: &'static str,
+        /// Digest by name.
+        expected: String,
+        /// Digest of the content.
+        actual: Sha256,
+    },
+    /// A layer's content is not that of the config's diff_id.
+    #[error("layer {number} has diff_id {actual}, the config says {expected}")]
+    DiffId {
+        /// Number of the layer, 0 is the lowest.
+        number: usize,
+        /// From the config.
+        expected: String,
+        /// Of the content.
+        actual: String,
+    },
+    /// A layer of the image is not there.
+    #[error("layer {0} is not in it")]
+    LayerMissing(String),
+    /// A layer that is neither plain tar nor gzip nor zstd.
+    #[error("layer {0} is neither tar nor gzip nor zstd; encrypted layers and other compressions cannot be read")]
+    UnknownCompression(String),
+    /// A manifest does not fit its chunks.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+}
+
+/// Which limit was exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Limit {
+    /// See [`limits::ENTRIES_MAX`].
+    #[error("a layer has more than {} entries", limits::ENTRIES_MAX)]
+    Entries,
+    /// See [`limits::ARCHIVE_ENTRIES_MAX`].
+    #[error("the layers of an archive have more than {} entries together", limits::ARCHIVE_ENTRIES_MAX)]
+    ArchiveEntries,
+    /// See [`limits::MANIFEST_BYTES_MAX`].
+    #[error("the paths of a layer exceed {} bytes", limits::MANIFEST_BYTES_MAX)]
+    ManifestBytes,
+    /// See [`limits::LAYER_BYTES_MAX`].
+    #[error("a layer is longer than {} bytes", limits::LAYER_BYTES_MAX)]
+    LayerBytes,
+    /// See [`limits::RATIO_MAX`].
+    #[error("a layer grows more than {}-fold when decompressed", limits::RATIO_MAX)]
+    Ratio,
+    /// See [`limits::EXTENSION_BYTES_MAX`].
+    #[error("a PAX header or long name exceeds {} bytes", limits::EXTENSION_BYTES_MAX)]
+    ExtensionBytes,
+    /// See [`limits::SPARSE_PARTS_MAX`].
+    #[error("a sparse file has more than {} parts", limits::SPARSE_PARTS_MAX)]
+    SparseParts,
+    /// See [`limits::JSON_BYTES_MAX`].
+    #[error("a document is longer than {} bytes", limits::JSON_BYTES_MAX)]
+    JsonBytes,
+    /// See [`limits::JSON_TOTAL_BYTES_MAX`].
+    #[error("the documents together are longer than {} bytes", limits::JSON_TOTAL_BYTES_MAX)]
+    JsonTotalBytes,
+    /// See [`limits::MEMBERS_MAX`].
+    #[error("the archive has more than {} members", limits::MEMBERS_MAX)]
+    Members,
+    /// See [`driftline_schemas::limits::LAYERS_MAX`].
+    #[error("the image has more than {} layers", driftline_schemas::limits::LAYERS_MAX)]
+    Layers,
+    /// See [`driftline_schemas::limits::PATH_BYTES_MAX`].
+    #[error("a path is longer than {} bytes", driftline_schemas::limits::PATH_BYTES_MAX)]
+    PathBytes,
+}
+
+impl IndexError {
+    /// Whether the same source may do better later: it could not be read. What is malformed stays so.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Read(_) | Self::LayerMissing(_) | Self::NotFound { .. })
+    }
+
+    pub(crate) fn path(why: &'static str, path: &[u8]) -> Self {
+        Self::Path { why, path: path.escape_ascii().take(200).map(char::from).collect() }
+    }
+
+    pub(crate) fn document(document: &str, why: impl std::fmt::Display) -> Self {
+        let short = |text: &str| text.chars().take(300).collect();
+        Self::Document { document: short(document), why: short(&why.to_string()) }
+    }
+}
+
+/// Readers below the tar stream report limits as I/O errors; this unwraps them.
+impl From<io::Error> for IndexError {
+    fn from(error: io::Error) -> Self {
+        match error.downcast::<Limit>() {
+            Ok(limit) => Self::Limit(limit),
+            Err(error) => Self::Read(error),
+        }
+    }
+}
+
+fn list(ids: &[String]) -> String {
+    if ids.is_empty() { "nothing".to_owned() } else { ids.join(", ") }
+}

@@ -1,0 +1,58 @@
+//! What an image may ask of the indexer at most. Images are input: anybody who can start a container chooses them.
+
+use driftline_schemas::limits::{CHUNK_BYTES, CHUNKS_MAX};
+
+/// Most entries of one layer. The largest base images have some 300,000; at 120 bytes each a million fills the chunks
+/// that a manifest may have.
+pub const ENTRIES_MAX: usize = 1_000_000;
+
+/// Most entries of all layers of one archive, which are in memory until its documents say which are meant.
+pub const ARCHIVE_ENTRIES_MAX: usize = 3 * ENTRIES_MAX;
+
+/// Most bytes of paths and link targets in one layer, with [`ENTRY_BYTES`] for each entry: what its chunks can hold.
+pub const MANIFEST_BYTES_MAX: usize = CHUNK_BYTES * CHUNKS_MAX as usize;
+
+/// What an entry takes in a manifest beside path and target: digest 32, size up to 10, and six bytes of mode, kind and
+/// lengths.
+pub const ENTRY_BYTES: usize = 48;
+
+/// Most bytes of one layer, uncompressed, holes of sparse files included: two minutes of hashing. Images of machine
+/// learning models reach 40 GiB.
+pub const LAYER_BYTES_MAX: u64 = 64 << 30;
+
+/// How many times larger than its compressed form a layer may become, beyond [`RATIO_FREE_BYTES`]. Deflate cannot
+/// exceed 1,032; zstd can, for long runs of zeros only.
+pub const RATIO_MAX: u64 = 1_100;
+
+/// Uncompressed bytes of a layer that are read whatever the ratio: two seconds of work.
+pub const RATIO_FREE_BYTES: u64 = 1 << 30;
+
+/// Longest PAX header or GNU long name; the limit of Go's `archive/tar`, which unpacks nearly all images.
+pub const EXTENSION_BYTES_MAX: u64 = 1 << 20;
+
+/// Most parts of one sparse file.
+pub const SPARSE_PARTS_MAX: usize = 65_536;
+
+/// Longest manifest, config or index; registries refuse manifests over 4 MiB.
+pub const JSON_BYTES_MAX: u64 = 4 << 20;
+
+/// Most bytes of JSON kept of one archive.
+pub const JSON_TOTAL_BYTES_MAX: u64 = 64 << 20;
+
+/// Most members of an image archive: a hundred images of a hundred layers with their legacy metadata.
+pub const MEMBERS_MAX: usize = 50_000;
+
+/// Deepest nesting of OCI indexes; builders write one or two levels.
+pub const INDEX_DEPTH_MAX: usize = 4;
+
+/// Most references kept of an image, and of its declared volumes.
+pub const NAMES_MAX: usize = 64;
+
+/// Longest reference or volume path kept.
+pub const NAME_BYTES_MAX: usize = 4_096;
+
+/// Largest window of a zstd layer, as a power of two: 128 MiB, the decoder's own default.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+
+/// Bytes read at once.
+pub const BUFFER_BYTES: usize = 128 * 1024;

@@ -1,0 +1,98 @@
+//! The plan, driven by hand.
+
+use driftline_schemas::{Image, ImageId, Platform};
+
+use super::{Answer, Job, Outcome, Plan, REPUBLISH_NS, RETRY_FIRST_NS, RETRY_MALFORMED_NS, RETRY_MAX_NS, Wanted};
+
+fn job(name: &str) -> Job {
+    Job { image_id: ImageId::from(name), runtime: "podman".to_owned(), reference: "r".to_owned() }
+}
+
+fn image(name: &str, failed: Option<&str>) -> Image {
+    Image {
+        image_id: ImageId::from(name),
+        diff_ids: Vec::new(),
+        platform: Platform::default(),
+        references: Vec::new(),
+        volumes: Vec::new(),
+        source: "node:other".to_owned(),
+        indexed_ns: 100,
+        failed: failed.map(str::to_owned),
+        retry_ns: 0,
+    }
+}
+
+#[test]
+fn an_image_is_indexed_once_however_many_want_it() {
+    let mut plan = Plan::default();
+    assert_eq!(plan.want(job("a"), Wanted::ByContainer, 0), Answer::Accepted);
+    assert_eq!(plan.want(job("a"), Wanted::ByRequest { requested_ns: 0 }, 0), Answer::Pending);
+    assert_eq!(plan.next(), Some(job("a")));
+    assert_eq!(plan.want(job("a"), Wanted::ByContainer, 0), Answer::Pending);
+    assert_eq!(plan.done(job("a"), Outcome::Published, 7), None);
+    assert_eq!(plan.want(job("a"), Wanted::ByContainer, 8), Answer::Known);
+    assert_eq!(plan.next(), None);
+}
+
+#[test]
+fn what_another_published_is_not_indexed_again_unless_somebody_misses_it() {
+    let mut plan = Plan::default();
+    plan.note(&image("a", None));
+    assert_eq!(plan.want(job("a"), Wanted::ByContainer, 0), Answer::Known);
+    let soon = Wanted::ByRequest { requested_ns: 100 + REPUBLISH_NS };
+    assert_eq!(plan.want(job("a"), soon, 0), Answer::Known);
+    let late = Wanted::ByRequest { requested_ns: 101 + REPUBLISH_NS };
+    assert_eq!(plan.want(job("a"), late, 0), Answer::Accepted);
+}
+
+#[test]
+fn a_failure_of_another_node_is_no_reason_not_to_try() {
+    let mut plan = Plan::default();
+    plan.note(&image("a", Some("gone")));
+    assert_eq!(plan.want(job("a"), Wanted::ByContainer, 0), Answer::Accepted);
+}
+
+#[test]
+fn failures_are_tried_again_on_a_fixed_schedule() {
+    let mut plan = Plan::default();
+    let mut now = 0;
+    assert_eq!(plan.want(job("a"), Wanted::ByContainer, now), Answer::Accepted);
+    let mut pauses = Vec::new();
+    for _ in 0..10 {
+        let attempt = plan.next().unwrap();
+        let retry = plan.done(attempt, Outcome::FailedForNow, now).unwrap();
+        pauses.push((retry - now) / 1_000_000_000);
+        plan.wake(retry - 1);
+        assert_eq!(plan.next(), None);
+        assert_eq!(plan.want(job("a"), Wanted::ByRequest { requested_ns: now }, retry - 1), Answer::BackingOff);
+        now = retry;
+        plan.wake(now);
+    }
+    assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 600, 600, 600]);
+    assert_eq!((pauses[0], pauses[9]), (RETRY_FIRST_NS / 1_000_000_000, RETRY_MAX_NS / 1_000_000_000));
+}
+
+#[test]
+fn what_is_malformed_waits_long_and_what_another_publishes_ends_the_retries() {
+    let mut plan = Plan::default();
+    plan.want(job("a"), Wanted::ByContainer, 0);
+    let attempt = plan.next().unwrap();
+    assert_eq!(plan.done(attempt, Outcome::Malformed, 0), Some(RETRY_MALFORMED_NS));
+    plan.note(&image("a", None));
+    plan.wake(RETRY_MALFORMED_NS);
+    assert_eq!(plan.next(), None);
+}
+
+#[test]
+fn a_failure_does_not_replace_what_another_published_meanwhile() {
+    let mut plan = Plan::default();
+    plan.want(job("a"), Wanted::ByContainer, 0);
+    let attempt = plan.next().unwrap();
+    plan.note(&image("a", None));
+    assert_eq!(plan.done(attempt, Outcome::FailedForNow, 5), None);
+    assert_eq!(plan.want(job("a"), Wanted::ByContainer, 6), Answer::Known);
+    let missed = Wanted::ByRequest { requested_ns: 101 + REPUBLISH_NS };
+    assert_eq!(plan.want(job("a"), missed, 7), Answer::Accepted);
+    let attempt = plan.next().unwrap();
+    assert_eq!(plan.done(attempt, Outcome::Malformed, 8), None);
+}

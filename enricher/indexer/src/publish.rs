@@ -1,0 +1,116 @@
+//! Writes an indexed image to the topics: chunks, then their head, then, when all of that is acknowledged, the image. A
+//! reader that finds an image or a head finds what it names before it.
+//!
+//! All records of a layer stand in the partition of its diff_id, so that one reader has all of it, in order.
+
+use std::collections::BTreeSet;
+
+use driftline_kafka::{KafkaError, Producer};
+use driftline_schemas::layer::{LayerManifest, ManifestError, PublishedLayer};
+use driftline_schemas::topics::{Topic, partition_of};
+use driftline_schemas::{DiffId, EncodeError, Image, ImageId, Platform, encode};
+
+use crate::Indexed;
+
+/// Most layers remembered as published; beyond it they are published again, which is harmless.
+const REMEMBERED_MAX: usize = 100_000;
+
+/// Why an image could not be published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// A layer's manifest is too long.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A record cannot be encoded, which is a defect.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// Kafka did not take it.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+}
+
+/// Publishes for one source.
+#[derive(Debug)]
+pub struct Publisher {
+    producer: Producer,
+    source: String,
+    /// Layers published in this run: images share their lower layers.
+    done: BTreeSet<DiffId>,
+}
+
+impl Publisher {
+    /// `source` says who publishes, for example `node:worker-1`.
+    #[must_use]
+    pub fn new(producer: Producer, source: &str) -> Self {
+        Self { producer, source: source.to_owned(), done: BTreeSet::new() }
+    }
+
+    /// Publishes an image with its layers; returns when Kafka has acknowledged all of it, with the number of layers that
+    /// were not published before.
+    ///
+    /// # Errors
+    /// When a manifest does not fit, before anything of that layer is sent; or when Kafka does not take a record, in
+    /// which case the image itself has not been sent.
+    pub async fn publish(&mut self, indexed: &Indexed, now_ns: i64) -> Result<usize, PublishError> {
+        let fresh: Vec<_> = indexed.layers.iter().filter(|(diff_id, _)| !self.done.contains(diff_id)).collect();
+        for (diff_id, manifest) in &fresh {
+            self.send_layer(diff_id, manifest, now_ns).await?;
+        }
+        self.producer.settled().await?;
+        let image = Image { source: self.source.clone(), indexed_ns: now_ns, ..indexed.image.clone() };
+        self.send_image(&image).await?;
+        if self.done.len() + fresh.len() > REMEMBERED_MAX {
+            self.done.clear();
+        }
+        let count = fresh.len();
+        self.done.extend(fresh.into_iter().map(|(diff_id, _)| diff_id.clone()));
+        Ok(count)
+    }
+
+    /// Publishes that an image could not be indexed, and when the next attempt is made.
+    ///
+    /// # Errors
+    /// When Kafka does not take the record.
+    pub async fn publish_failure(
+        &mut self,
+        image_id: &ImageId,
+        reason: &str,
+        retry_ns: i64,
+        now_ns: i64,
+    ) -> Result<(), PublishError> {
+        let image = Image {
+            image_id: image_id.clone(),
+            diff_ids: Vec::new(),
+            platform: Platform::default(),
+            references: Vec::new(),
+            volumes: Vec::new(),
+            source: self.source.clone(),
+            indexed_ns: now_ns,
+            failed: Some(reason.to_owned()),
+            retry_ns,
+        };
+        self.send_image(&image).await
+    }
+
+    async fn send_layer(&self, diff_id: &DiffId, manifest: &LayerManifest, now_ns: i64) -> Result<(), PublishError> {
+        let PublishedLayer { head, chunks } = manifest.publish(diff_id, &self.source, now_ns)?;
+        let count = self.producer.settings().partition_count(Topic::ImageLayers);
+        let partition = partition_of(diff_id.as_str().as_bytes(), count);
+        for chunk in &chunks {
+            let key = format!("{}/{}", chunk.manifest_sha256, chunk.index);
+            let value = encode(chunk)?;
+            self.producer.send_to(Topic::ImageLayers, partition, key.as_bytes(), Some(&value), &[]).await?;
+        }
+        let key = format!("{diff_id}/{}", self.source);
+        let value = encode(&head)?;
+        self.producer.send_to(Topic::ImageLayers, partition, key.as_bytes(), Some(&value), &[]).await?;
+        Ok(())
+    }
+
+    async fn send_image(&self, image: &Image) -> Result<(), PublishError> {
+        let value = encode(image)?;
+        self.producer.send(Topic::Images, image.image_id.as_str().as_bytes(), &value, &[]).await?;
+        self.producer.settled().await?;
+        Ok(())
+    }
+}

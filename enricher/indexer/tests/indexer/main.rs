@@ -1,0 +1,8 @@
+//! The indexer against images as tools write them, against images as nobody should write them, and as a service.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod hostile;
+mod node;
+mod oci;
+mod sources;
+mod tools;

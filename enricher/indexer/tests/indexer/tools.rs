@@ -1,0 +1,74 @@
+//! Independent tools that some tests compare with. A test whose tools are missing says so.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Command;
+
+use sha2::{Digest as _, Sha256};
+
+/// Options that make podman work without systemd and in containers.
+pub(crate) const PODMAN: [&str; 2] = ["--runtime=runc", "--cgroup-manager=cgroupfs"];
+
+/// A regular file: path, mode, digest.
+pub(crate) type File = (Vec<u8>, u16, String);
+
+/// Runs a tool; its standard output, or what it complains of.
+pub(crate) fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> Result<Vec<u8>, String> {
+    let output = Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    }
+}
+
+/// As [`run`], for podman; its standard output as text.
+pub(crate) fn podman(arguments: &[&str]) -> Result<String, String> {
+    let output = run("podman", &[&PODMAN, arguments].concat())?;
+    Ok(String::from_utf8_lossy(&output).trim().to_owned())
+}
+
+/// Whether a tool can be started at all.
+pub(crate) fn find(program: &str) -> Result<(), String> {
+    run(program, &["--version"]).map(drop)
+}
+
+/// Names a test that could not run in the file that collects them.
+pub(crate) fn skip(name: &str, reason: &str) {
+    println!("skipped {name}: {reason}");
+    let Some(list) = setting("DRIFTLINE_SKIPPED") else { return };
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(list).unwrap();
+    let line = format!("{name}\t{}\n", reason.replace(['\n', '\t'], " "));
+    std::io::Write::write_all(&mut file, line.as_bytes()).unwrap();
+}
+
+/// A variable of the test's environment.
+#[expect(clippy::disallowed_methods, reason = "tests are told by make where things are")]
+pub(crate) fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
+}
+
+/// Every regular file below a directory, by path.
+pub(crate) fn files_below(root: &Path) -> Vec<File> {
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut files = Vec::new();
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let entry = entry.unwrap();
+            let metadata = std::fs::symlink_metadata(entry.path()).unwrap();
+            if metadata.is_dir() {
+                directories.push(entry.path());
+            } else if metadata.is_file() {
+                let path = entry.path();
+                let inside = [b"/", path.strip_prefix(root).unwrap().as_os_str().as_bytes()].concat();
+                let mode = u16::try_from(metadata.permissions().mode() & 0o7777).unwrap();
+                let digest = Sha256::digest(std::fs::read(&path).unwrap());
+                files.push((inside, mode, driftline_schemas::Sha256(digest.into()).to_string()));
+            }
+        }
+    }
+    files.sort();
+    files
+}
