@@ -18,7 +18,13 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run programs in a fresh container and wait for the alerts
-    Demo(Output),
+    Demo {
+        #[command(flatten)]
+        output: Output,
+        /// Container engine to use instead of the first that works: podman or docker
+        #[arg(long, env = "ENGINE", value_parser = ["podman", "docker", ""], default_value = "")]
+        engine: String,
+    },
     /// Wait for the alerts of a replayed recording
     DemoReplayed {
         /// What the recorded run did, as JSON
@@ -47,7 +53,7 @@ fn kafka() -> anyhow::Result<ClientSettings> {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
-        Command::Demo(output) => demo::live(&kafka()?, &output.out).await,
+        Command::Demo { output, engine } => demo::live(&kafka()?, &engine, &output.out).await,
         Command::DemoReplayed { expected, output } => demo::replayed(&kafka()?, &expected, &output.out).await,
         Command::DeleteTopics => Ok(driftline_kafka::admin::delete_all(&kafka()?).await?),
     }

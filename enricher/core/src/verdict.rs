@@ -154,9 +154,9 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The kernel says that nobody wrote to the file. A chrooted process's path is not the image's.
+    /// The kernel says that nobody wrote to the file. A path that is not whole cannot be missing from the manifest.
     fn untouched(&self) -> Verdict {
-        if self.at_path.is_some() || self.exec.chrooted || self.exec.path_truncated {
+        if self.at_path.is_some() || self.exec.path_truncated || !self.exec.subject_path().starts_with(b"/") {
             return Verdict::new(Origin::Image, None, "an untouched file of the image");
         }
         Verdict::new(

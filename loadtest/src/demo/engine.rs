@@ -32,10 +32,10 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Builds the image with the first engine that can, and runs its `/bin/true` to see that containers start.
-    pub(super) fn find(context: &Path, image: &str) -> anyhow::Result<Self> {
+    /// Builds the image with the first engine that can (`only`, when it is named), and runs its `/bin/true` to see that containers start.
+    pub(super) fn find(only: &str, context: &Path, image: &str) -> anyhow::Result<Self> {
         let mut tried = Vec::new();
-        for candidate in &CANDIDATES {
+        for candidate in CANDIDATES.iter().filter(|candidate| only.is_empty() || candidate.program == only) {
             let engine = Self { candidate };
             let attempt = engine.build(context, image).and_then(|()| engine.run(&["--rm", image, "/bin/true"]));
             match attempt {

@@ -24,13 +24,15 @@ const WORKLOAD_MAX: Duration = Duration::from_secs(300);
 /// After everything expected has come, how long to look for what must not come.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Runs the workload in a container of this machine and waits for the alerts.
+/// Runs the workload in a container of this machine, of the named engine or the first that works, and waits for the
+/// alerts.
 ///
 /// # Errors
 /// When it cannot be run, or when what came of it differs from what was done.
-pub async fn live(kafka: &ClientSettings, out: &Path) -> anyhow::Result<()> {
+pub async fn live(kafka: &ClientSettings, engine: &str, out: &Path) -> anyhow::Result<()> {
     let mut collector = Collector::start(kafka)?;
-    let running = tokio::task::spawn_blocking(scenario::run);
+    let engine = engine.to_owned();
+    let running = tokio::task::spawn_blocking(move || scenario::run(&engine));
     // Read meanwhile: an alert's latency ends when it can be read, not when the workload ends.
     let expected = tokio::select! {
         expected = running => expected??,

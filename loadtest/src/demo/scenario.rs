@@ -83,11 +83,11 @@ impl Drop for Running {
 }
 
 /// Builds the image, starts the container, runs everything, removes the container.
-pub(super) fn run() -> anyhow::Result<Expected> {
+pub(super) fn run(engine: &str) -> anyhow::Result<Expected> {
     let content = Content::make()?;
     let image = format!("localhost/driftline-demo-{}:1", content.nonce);
     step("building a fresh image and looking for a container engine");
-    let engine = Engine::find(content.directory.path(), &image)?;
+    let engine = Engine::find(engine, content.directory.path(), &image)?;
     let image_id = engine.image_id(&image)?;
     step(&format!("starting a container of {image} with {}", engine.name()));
     let (running, id) = start(engine, &image, &content.nonce)?;

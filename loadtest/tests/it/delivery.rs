@@ -49,6 +49,13 @@ async fn expect_everything(bench: &Bench, workload: &Workload) {
     assert!(reader.collected.findings.iter().all(|finding| finding.unresolved.is_none()));
 }
 
+/// Waits until this many different findings stand on the topic.
+async fn wait_for_findings(bench: &Bench, count: usize) {
+    let mut reader = bench.collector();
+    let enough = |seen: &Collected| found(seen).values().map(Vec::len).sum::<usize>() >= count;
+    assert!(reader.until(PATIENCE, enough).await.unwrap(), "fewer than {count} findings");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_by_sigterm_and_kill() {
     with_topics("delivery_restart", |bench| async move {
@@ -60,16 +67,19 @@ async fn nothing_is_lost_by_sigterm_and_kill() {
         let correlator = start(&bench, "correlator").await;
         let enricher = start(&bench, "enricher").await;
         workload.produce_execs(&bench.producer, parts[0]).await.unwrap();
+        wait_for_findings(&bench, 20).await;
         assert!(enricher.terminate().await.unwrap().success(), "SIGTERM ends well");
         workload.produce_execs(&bench.producer, parts[1]).await.unwrap();
         let enricher = start(&bench, "enricher").await;
+        wait_for_findings(&bench, 80).await;
         enricher.kill().await.unwrap();
-        let _enricher = start(&bench, "enricher").await;
         assert!(correlator.terminate().await.unwrap().success(), "SIGTERM ends well");
+        let _enricher = start(&bench, "enricher").await;
         for part in &parts[2..] {
             workload.produce_execs(&bench.producer, part).await.unwrap();
         }
         let correlator = start(&bench, "correlator").await;
+        wait_for_findings(&bench, 120).await;
         correlator.kill().await.unwrap();
         let _correlator = start(&bench, "correlator").await;
         expect_everything(&bench, &workload).await;

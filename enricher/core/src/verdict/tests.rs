@@ -32,8 +32,9 @@ use FileClass as C;
 fn an_untouched_image_file_is_silent_and_one_the_manifest_lacks_is_a_mismatch() {
     check(&exec(1, C::Image, "/bin/ls", "/bin/ls"), &expect(Origin::Image, None, High));
     check(&exec(1, C::Image, "/bin/other", ""), &expect(Origin::Inconsistent, Some(MISMATCH), High));
-    let chrooted = Exec { chrooted: true, ..exec(1, C::Image, "/ls", "") };
-    check(&chrooted, &expect(Origin::Image, None, High));
+    let cut = Exec { path_truncated: true, ..exec(1, C::Image, "/long/ls", "") };
+    check(&cut, &expect(Origin::Image, None, High));
+    check(&exec(1, C::Image, "detached", ""), &expect(Origin::Image, None, High));
 }
 
 #[test]
