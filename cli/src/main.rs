@@ -3,6 +3,7 @@
 //! This file has the commands and their options; each group of commands has a module of its own.
 
 mod dead_letters;
+mod images;
 mod recording;
 mod render;
 mod tail;
@@ -49,6 +50,9 @@ enum Command {
     /// Read alerts
     #[command(subcommand)]
     Alerts(AlertsCommand),
+    /// Publish what images contain
+    #[command(subcommand)]
+    Images(ImagesCommand),
     /// Read records that could not be used, with the reason
     DeadLetters(TailArguments),
     /// Keep topics in a file, bytes verbatim
@@ -117,6 +121,21 @@ enum AlertsCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum ImagesCommand {
+    /// Publish an image's content, so that it is known before it runs: for CI systems
+    Add {
+        /// An OCI layout directory, or an archive made by `docker save`, `podman save` or skopeo
+        path: PathBuf,
+        /// Config digest of the image to take, when there are several
+        #[arg(long, value_name = "SHA256")]
+        image_id: Option<String>,
+        /// Who publishes
+        #[arg(long, default_value = "ci:local")]
+        source: String,
+    },
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum AlertFormat {
     Avro,
@@ -157,6 +176,9 @@ async fn main() -> anyhow::Result<()> {
         }
         Command::Alerts(AlertsCommand::Tail { tail, format: AlertFormat::Ocsf }) => tail::ocsf(&settings, &tail).await,
         Command::Alerts(AlertsCommand::Show { id, json }) => tail::show_alert(&settings, &id, json).await,
+        Command::Images(ImagesCommand::Add { path, image_id, source }) => {
+            images::add(&settings, &path, image_id.as_deref(), &source).await
+        }
         Command::DeadLetters(arguments) => dead_letters::tail(&settings, &arguments).await,
         Command::Record { file, topics } => {
             recording::record(&settings, &file, &topics).await.with_context(|| format!("recording {}", file.display()))

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::Parser;
 use driftline_indexer::node::{self, NodeSettings};
 use driftline_runtime::env::Settings;
 use driftline_runtime::shutdown;
@@ -12,7 +13,18 @@ use driftline_runtime::telemetry::{self, Telemetry};
 /// How long an indexing thread may take to notice the stop.
 const STOP_MAX: Duration = Duration::from_secs(2);
 
+/// Indexes the images of the node it runs on: what its containers use, and what the enricher asks for.
+///
+/// Settings come from the environment: KAFKA_BOOTSTRAP (required), DRIFTLINE_TOPIC_PREFIX, DRIFTLINE_PARTITIONS,
+/// DRIFTLINE_CLUSTER, DRIFTLINE_NODE, DRIFTLINE_INDEXER_PARALLEL, DRIFTLINE_SCAN_MS, DRIFTLINE_KAFKA_WAIT_S,
+/// DRIFTLINE_TELEMETRY_ADDR, DRIFTLINE_LOG, DRIFTLINE_LOG_FORMAT, and where the runtimes are: DRIFTLINE_DOCKER_SOCKET,
+/// DRIFTLINE_PODMAN_SOCKET, DRIFTLINE_PODMAN_COMMAND.
+#[derive(Debug, Parser)]
+#[command(name = "driftline-indexer", version)]
+struct Arguments {}
+
 fn main() -> ExitCode {
+    Arguments::parse();
     match start() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

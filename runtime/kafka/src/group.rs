@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use driftline_schemas::topics::Topic;
 
+use crate::outage::Outage;
 use crate::reader::is_passing;
 use crate::{ClientSettings, KafkaError, Record};
 
@@ -113,7 +114,13 @@ impl GroupReader {
         let consumer: Arc<BaseConsumer<Context>> = Arc::new(config.create_with_context(context)?);
         consumer.subscribe(&[&name])?;
         let stop = Arc::new(AtomicBool::new(false));
-        let polling = Polling { consumer: Arc::clone(&consumer), topic, sender, stop: Arc::clone(&stop) };
+        let polling = Polling {
+            consumer: Arc::clone(&consumer),
+            topic,
+            sender,
+            stop: Arc::clone(&stop),
+            outage: Outage::new(&settings.bootstrap),
+        };
         let thread = std::thread::Builder::new()
             .name("kafka-group".into())
             .spawn(move || polling.run())
@@ -174,11 +181,16 @@ struct Polling {
     topic: Topic,
     sender: mpsc::Sender<GroupEvent>,
     stop: Arc<AtomicBool>,
+    outage: Outage,
 }
 
 impl Polling {
-    fn run(self) {
+    fn run(mut self) {
         while !self.stop.load(Ordering::Acquire) {
+            if let Err(error) = self.outage.check(&self.consumer) {
+                let _ = self.sender.blocking_send(GroupEvent::Failed(error));
+                return;
+            }
             match self.consumer.poll(POLL) {
                 None => {}
                 Some(Ok(first)) => {
@@ -212,10 +224,11 @@ impl Polling {
     }
 
     /// Whether an error ends the reading; a passing one is logged.
-    fn fails(&self, error: Option<rdkafka::error::KafkaError>) -> bool {
+    fn fails(&mut self, error: Option<rdkafka::error::KafkaError>) -> bool {
         let Some(error) = error else { return false };
         if is_passing(&error) {
             tracing::warn!(%error, "kafka consumer goes on after an error");
+            self.outage.suspect();
             return false;
         }
         let _ = self.sender.blocking_send(GroupEvent::Failed(error.into()));

@@ -10,6 +10,7 @@
 pub mod admin;
 mod error;
 mod group;
+mod outage;
 mod producer;
 mod reader;
 mod record;

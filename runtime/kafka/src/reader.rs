@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use driftline_schemas::topics::Topic;
 
+use crate::outage::Outage;
 use crate::{ClientSettings, KafkaError, Record};
 
 /// Records waiting in the channel: enough to keep the receiver busy, little enough to bound memory.
@@ -73,7 +74,14 @@ impl TopicReader {
         let names = topics.iter().map(|topic| (settings.topic(*topic), *topic)).collect();
         let (sender, events) = mpsc::channel(CHANNEL_RECORDS);
         let stop = Arc::new(AtomicBool::new(false));
-        let thread = Polling { consumer, names, ends, sender, stop: Arc::clone(&stop) };
+        let thread = Polling {
+            consumer,
+            names,
+            ends,
+            sender,
+            stop: Arc::clone(&stop),
+            outage: Outage::new(&settings.bootstrap),
+        };
         std::thread::Builder::new()
             .name("kafka-reader".into())
             .spawn(move || thread.run())
@@ -100,6 +108,7 @@ struct Polling {
     ends: BTreeMap<(String, i32), i64>,
     sender: mpsc::Sender<ReaderEvent>,
     stop: Arc<AtomicBool>,
+    outage: Outage,
 }
 
 impl Polling {
@@ -111,6 +120,10 @@ impl Polling {
                 if self.sender.blocking_send(ReaderEvent::CaughtUp).is_err() {
                     return;
                 }
+            }
+            if let Err(error) = self.outage.check(&self.consumer) {
+                let _ = self.sender.blocking_send(ReaderEvent::Failed(error));
+                return;
             }
             if self.poll_once().is_err() {
                 return;
@@ -135,6 +148,7 @@ impl Polling {
             }
             Some(Err(error)) if is_passing(&error) => {
                 tracing::warn!(%error, "kafka reader goes on after an error");
+                self.outage.suspect();
                 Ok(())
             }
             Some(Err(error)) => {

@@ -1,0 +1,41 @@
+//! `driftline images`: publishes an image's content before it ever runs.
+
+use anyhow::Context as _;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use driftline_indexer::publish::Publisher;
+use driftline_indexer::{Indexed, index_archive, index_layout};
+use driftline_kafka::{ClientSettings, Producer, admin};
+use driftline_runtime::clock;
+use driftline_schemas::ImageId;
+use driftline_schemas::topics::Topic;
+
+pub(crate) async fn add(
+    settings: &ClientSettings,
+    path: &Path,
+    image_id: Option<&str>,
+    source: &str,
+) -> anyhow::Result<()> {
+    admin::check(settings, &[Topic::Images, Topic::ImageLayers]).await?;
+    let (owned, want) = (path.to_owned(), image_id.map(ImageId::from));
+    let indexed = tokio::task::spawn_blocking(move || index(&owned, want.as_ref())).await??;
+    let mut publisher = Publisher::new(Producer::new(settings)?, source);
+    publisher.publish(&indexed, clock::now_ns()).await?;
+    let entries: usize = indexed.layers.iter().map(|(_, manifest)| manifest.entries().len()).sum();
+    let (id, layers) = (&indexed.image.image_id, indexed.image.diff_ids.len());
+    anstream::println!("{id}  {layers} layers  {entries} entries  {}", indexed.image.references.join(" "));
+    Ok(())
+}
+
+/// A directory is an OCI layout; anything else an archive of `docker save`, `podman save` or in OCI form.
+fn index(path: &Path, want: Option<&ImageId>) -> anyhow::Result<Indexed> {
+    let indexed = if path.is_dir() {
+        index_layout(path, want)
+    } else {
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        index_archive(BufReader::new(file), want)
+    };
+    indexed.with_context(|| format!("{} cannot be indexed", path.display()))
+}
