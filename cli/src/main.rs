@@ -12,6 +12,7 @@ mod topics;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use driftline_kafka::ClientSettings;
 use driftline_schemas::{Alert, Finding};
@@ -156,8 +157,11 @@ struct TailArguments {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+async fn main() -> ExitCode {
+    driftline_runtime::shutdown::exit_code("driftline", run(Cli::parse()).await)
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
     let settings = ClientSettings {
         bootstrap: cli.kafka.bootstrap,
         prefix: cli.kafka.prefix,

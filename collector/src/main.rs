@@ -4,7 +4,7 @@ use clap::Parser;
 use driftline_collector::collector;
 use driftline_collector::settings::CollectorSettings;
 use driftline_runtime::env::Settings;
-use driftline_runtime::telemetry;
+use driftline_runtime::{shutdown, telemetry};
 use std::process::ExitCode;
 
 /// Reports every exec in every container of this node to Kafka. Needs root (or `CAP_BPF`, `CAP_PERFMON`, `CAP_SYS_PTRACE`
@@ -16,14 +16,7 @@ struct Arguments {}
 #[tokio::main]
 async fn main() -> ExitCode {
     Arguments::parse();
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        // For a person: causes in one line, no backtrace.
-        Err(error) => {
-            eprintln!("driftline-collector: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    shutdown::exit_code("driftline-collector", run().await)
 }
 
 async fn run() -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ mod configuration;
 
 use anyhow::Context as _;
 use clap::Parser;
+use std::process::ExitCode;
 
 use driftline_correlator_core::{Ask, Correlator, Input};
 use driftline_kafka::{Producer, Record, admin};
@@ -28,8 +29,12 @@ use driftline_schemas::{Finding, decode};
 struct Arguments {}
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     Arguments::parse();
+    shutdown::exit_code("driftline-correlator", run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
     let configuration = configuration::read()?;
     let stop = shutdown::signalled().context("cannot handle signals")?;
     let telemetry = Telemetry::new("correlator");

@@ -9,6 +9,7 @@ mod shell;
 use anyhow::Context as _;
 use clap::Parser;
 use std::collections::BTreeMap;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use driftline_enricher_core::{Enricher, Settings as CoreSettings};
@@ -56,8 +57,12 @@ fn configuration() -> anyhow::Result<Configuration> {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     Arguments::parse();
+    shutdown::exit_code("driftline-enricher", run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
     let configuration = configuration()?;
     let stop = shutdown::signalled().context("cannot handle signals")?;
     let telemetry = Telemetry::new("enricher");

@@ -2,10 +2,12 @@
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use driftline_kafka::ClientSettings;
 use driftline_loadtest::demo;
 use driftline_runtime::env::Settings;
+use driftline_runtime::shutdown::exit_code;
 
 /// Workloads for driftline, and the comparison of what came of them with what was done.
 #[derive(Debug, Parser)]
@@ -51,8 +53,12 @@ fn kafka() -> anyhow::Result<ClientSettings> {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+async fn main() -> ExitCode {
+    exit_code("driftline-loadtest", run(Cli::parse()).await)
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
         Command::Demo { output, engine } => demo::live(&kafka()?, &engine, &output.out).await,
         Command::DemoReplayed { expected, output } => demo::replayed(&kafka()?, &expected, &output.out).await,
         Command::DeleteTopics => Ok(driftline_kafka::admin::delete_all(&kafka()?).await?),

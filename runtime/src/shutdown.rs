@@ -1,5 +1,7 @@
-//! SIGTERM and SIGINT mean: finish what was begun, then leave.
+//! How a program ends: on SIGTERM and SIGINT it finishes what it began; an error is one line on standard error.
 
+use std::fmt::Display;
+use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Resolves at the first SIGTERM or SIGINT.
@@ -15,4 +17,17 @@ pub fn signalled() -> std::io::Result<impl Future<Output = &'static str>> {
             _ = interrupt.recv() => "SIGINT",
         }
     })
+}
+
+/// What `main` returns: success, or a message with its causes and a code other than 0.
+#[must_use]
+pub fn exit_code(program: &str, ended: Result<(), impl Display>) -> ExitCode {
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Causes follow in the alternate form.
+            eprintln!("{program}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

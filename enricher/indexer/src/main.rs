@@ -25,13 +25,7 @@ struct Arguments {}
 
 fn main() -> ExitCode {
     Arguments::parse();
-    match start() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("driftline-indexer: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    shutdown::exit_code("driftline-indexer", start())
 }
 
 fn start() -> anyhow::Result<()> {
