@@ -6,12 +6,12 @@ use driftline_kafka::{ClientSettings, Record};
 use driftline_schemas::text::{base64, printable};
 use driftline_schemas::topics::Topic;
 
+use crate::output::out;
 use crate::{TailArguments, render, tail};
 
 pub(crate) async fn tail(settings: &ClientSettings, arguments: &TailArguments) -> anyhow::Result<()> {
     tail::each(settings, Topic::DeadLetters, arguments, |record| {
-        anstream::println!("{}", if arguments.json { as_json(record) } else { as_line(record) });
-        Ok(())
+        Ok(out(if arguments.json { as_json(record) } else { as_line(record) })?)
     })
     .await
 }

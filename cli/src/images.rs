@@ -12,6 +12,8 @@ use driftline_runtime::clock;
 use driftline_schemas::ImageId;
 use driftline_schemas::topics::Topic;
 
+use crate::output::out;
+
 pub(crate) async fn add(
     settings: &ClientSettings,
     path: &Path,
@@ -25,8 +27,8 @@ pub(crate) async fn add(
     publisher.publish(&indexed, clock::now_ns()).await?;
     let entries: usize = indexed.layers.iter().map(|(_, manifest)| manifest.entries().len()).sum();
     let (id, layers) = (&indexed.image.image_id, indexed.image.diff_ids.len());
-    anstream::println!("{id}  {layers} layers  {entries} entries  {}", indexed.image.references.join(" "));
-    Ok(())
+    let names = indexed.image.references.join(" ");
+    Ok(out(format!("{id}  {layers} layers  {entries} entries  {names}"))?)
 }
 
 /// A directory is an OCI layout; anything else an archive of `docker save`, `podman save` or in OCI form.

@@ -4,6 +4,7 @@
 
 mod dead_letters;
 mod images;
+mod output;
 mod recording;
 mod render;
 mod tail;
@@ -158,7 +159,9 @@ struct TailArguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    driftline_runtime::shutdown::exit_code("driftline", run(Cli::parse()).await)
+    let ended = run(Cli::parse()).await;
+    let ended = ended.or_else(|error| if output::is_closed_pipe(&error) { Ok(()) } else { Err(error) });
+    driftline_runtime::shutdown::exit_code("driftline", ended)
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {

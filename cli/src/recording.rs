@@ -1,6 +1,7 @@
 //! `driftline record` and `driftline replay`: topics to a file and back, bytes verbatim.
 
 use anyhow::{Context as _, bail};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write as _};
 use std::path::Path;
@@ -27,8 +28,7 @@ pub(crate) async fn record(settings: &ClientSettings, file: &Path, stems: &[Stri
     let mut out = BufWriter::new(File::create(file)?);
     write(&mut out, records.iter())?;
     out.flush()?;
-    anstream::println!("{} records in {}", records.len(), file.display());
-    Ok(())
+    Ok(crate::output::out(format!("{} records in {}", records.len(), file.display()))?)
 }
 
 async fn read_topic(settings: &ClientSettings, topic: Topic, records: &mut Vec<Recorded>) -> anyhow::Result<()> {
@@ -58,6 +58,8 @@ async fn read_topic(settings: &ClientSettings, topic: Topic, records: &mut Vec<R
 
 pub(crate) async fn replay(settings: &ClientSettings, file: &Path) -> anyhow::Result<()> {
     let records = read(BufReader::new(File::open(file)?))?;
+    let topics: BTreeSet<Topic> = records.iter().filter_map(|record| Topic::from_stem(&record.topic)).collect();
+    admin::check(settings, &topics.into_iter().collect::<Vec<_>>()).await?;
     let producer = Producer::new(settings)?;
     for (count, record) in records.iter().enumerate() {
         let Some(topic) = Topic::from_stem(&record.topic) else {
@@ -73,8 +75,7 @@ pub(crate) async fn replay(settings: &ClientSettings, file: &Path) -> anyhow::Re
         }
     }
     producer.settled().await?;
-    anstream::println!("{} records replayed into {}.*", records.len(), settings.prefix);
-    Ok(())
+    Ok(crate::output::out(format!("{} records replayed into {}.*", records.len(), settings.prefix))?)
 }
 
 /// Partitions follow the keys, so a recording fits any partition count. Layer records are placed by their diff_id,

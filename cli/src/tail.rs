@@ -4,11 +4,12 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 
 use driftline_kafka::{ClientSettings, ReadFrom, ReaderEvent, Record as KafkaRecord, TopicReader, admin};
-use driftline_schemas::text::printable;
+use driftline_schemas::text::terminal_json;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, Finding, Record, decode};
 
 use crate::TailArguments;
+use crate::output::out;
 use crate::render;
 
 /// A record type with a topic of its own and a line for people.
@@ -40,12 +41,12 @@ impl Tailed for Alert {
 
 pub(crate) async fn records<R: Tailed>(settings: &ClientSettings, arguments: &TailArguments) -> anyhow::Result<()> {
     if !arguments.json {
-        anstream::println!("{}", R::header());
+        out(R::header())?;
     }
     each(settings, R::TOPIC, arguments, |record| {
         match decode::<R>(record.value.as_deref().unwrap_or_default()) {
-            Ok(value) if arguments.json => anstream::println!("{}", serde_json::to_string(&value)?),
-            Ok(value) => anstream::println!("{}", value.line()),
+            Ok(value) if arguments.json => out(terminal_json(&serde_json::to_string(&value)?))?,
+            Ok(value) => out(value.line())?,
             Err(error) => anstream::eprintln!("{}", at(record, &error.to_string())),
         }
         Ok(())
@@ -55,10 +56,8 @@ pub(crate) async fn records<R: Tailed>(settings: &ClientSettings, arguments: &Ta
 
 pub(crate) async fn ocsf(settings: &ClientSettings, arguments: &TailArguments) -> anyhow::Result<()> {
     each(settings, Topic::AlertsOcsf, arguments, |record| {
-        // JSON escapes control characters; bidi controls in values are escaped for terminals.
-        let text = printable(record.value.as_deref().unwrap_or_default()).text;
-        anstream::println!("{text}");
-        Ok(())
+        let text = String::from_utf8_lossy(record.value.as_deref().unwrap_or_default());
+        Ok(out(terminal_json(&text))?)
     })
     .await
 }
@@ -84,9 +83,9 @@ pub(crate) async fn show_alert(settings: &ClientSettings, id: &str, json: bool) 
         format!("no alert begins with {id}; `driftline alerts tail --from-beginning --no-follow` lists them")
     })?;
     if json {
-        anstream::println!("{}", serde_json::to_string_pretty(&alert)?);
+        out(terminal_json(&serde_json::to_string_pretty(&alert)?))?;
     } else {
-        anstream::println!("{}", render::alert(&alert));
+        out(render::alert(&alert))?;
     }
     Ok(())
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use driftline_kafka::{ClientSettings, admin};
 use driftline_schemas::topics::{Cleanup, TOPICS};
 
+use crate::output::out;
+
 #[derive(Debug, Serialize)]
 struct Row {
     name: String,
@@ -66,8 +68,7 @@ fn cleanup(cleanup: Cleanup) -> &'static str {
 
 fn print(rows: Vec<Row>, json: bool) -> anyhow::Result<()> {
     if json {
-        anstream::println!("{}", serde_json::to_string_pretty(&rows)?);
-        return Ok(());
+        return Ok(out(serde_json::to_string_pretty(&rows)?)?);
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["TOPIC", "PARTITIONS", "STATE", "CLEANUP", "KEY", "VALUE"]);
@@ -75,6 +76,5 @@ fn print(rows: Vec<Row>, json: bool) -> anyhow::Result<()> {
         let partitions = row.partitions.to_string();
         table.add_row([row.name.as_str(), &partitions, row.state, row.cleanup, row.key, row.value]);
     }
-    anstream::println!("{}", table.trim_fmt());
-    Ok(())
+    Ok(out(table.trim_fmt())?)
 }

@@ -44,9 +44,11 @@ pub async fn run(settings: CollectorSettings) -> anyhow::Result<()> {
     let telemetry = Telemetry::new("collector");
     let metrics = Metrics::register(&telemetry)?;
     let address = telemetry.serve(settings.telemetry).await?;
-    let stopped = shutdown::signalled()?;
-    admin::wait(&settings.kafka, settings.kafka_wait).await?;
-    admin::check(&settings.kafka, &[Topic::ExecEvents]).await?;
+    let mut stopped = std::pin::pin!(shutdown::signalled()?);
+    tokio::select! {
+        ready = kafka_is_ready(&settings) => ready?,
+        _ = &mut stopped => return Ok(()),
+    }
     let proc = Proc::at(&settings.runtimes.proc);
     let node = NodeSettings {
         node: settings.node.clone(),
@@ -66,6 +68,11 @@ pub async fn run(settings: CollectorSettings) -> anyhow::Result<()> {
     telemetry.set_ready();
     collector.work(&mut edges, stopped).await?;
     collector.finish(&mut edges).await
+}
+
+async fn kafka_is_ready(settings: &CollectorSettings) -> anyhow::Result<()> {
+    admin::wait(&settings.kafka, settings.kafka_wait).await?;
+    Ok(admin::check(&settings.kafka, &[Topic::ExecEvents]).await?)
 }
 
 /// Where inputs come from.
@@ -109,6 +116,8 @@ struct Collector {
     caught: BTreeMap<Moment, Caught>,
     sent: u64,
     not_delivered: u64,
+    /// Acknowledged records when deliveries were last looked at.
+    acknowledged: u64,
 }
 
 impl Collector {
@@ -133,6 +142,7 @@ impl Collector {
             caught: BTreeMap::new(),
             sent: 0,
             not_delivered: 0,
+            acknowledged: 0,
         }
     }
 
@@ -151,12 +161,13 @@ impl Collector {
                     tracing::info!(signal, "stopping");
                     return Ok(());
                 }
-                Some((job, outcome)) = edges.finished.recv() => self.digested(*job, outcome).await?,
-                batch = edges.batches.recv() => self.batch(batch.context("the ring reader has stopped")?).await?,
-                Some(answer) = edges.answers.recv() => self.take(answered(answer)).await?,
+                // What comes seldom first: under load there is always a batch.
                 _ = tick.tick() => self.take(Input::Tick).await?,
                 _ = watch.tick() => self.watch().await?,
                 _ = deliveries.tick() => self.deliveries().await?,
+                Some(answer) = edges.answers.recv() => self.take(answered(answer)).await?,
+                Some((job, outcome)) = edges.finished.recv() => self.digested(*job, outcome).await?,
+                batch = edges.batches.recv() => self.batch(batch.context("the ring reader has stopped")?).await?,
             }
         }
     }
@@ -276,7 +287,10 @@ impl Collector {
             self.metrics.not_sent.inc_by(newly);
             tracing::error!(lost = newly, "kafka did not take records in time");
             self.take(Input::Lost(Loss::Producer, newly)).await?;
+        } else if acknowledged > self.acknowledged {
+            self.take(Input::Delivered).await?;
         }
+        self.acknowledged = acknowledged;
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use driftline_collector_core::Description;
 use driftline_collector_runtimes::{Described, RuntimeSettings, Runtimes};
 use driftline_schemas::ContainerId;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -35,7 +36,9 @@ pub fn start(settings: RuntimeSettings, questions: mpsc::Receiver<ContainerId>, 
 }
 
 async fn serve(settings: RuntimeSettings, mut questions: mpsc::Receiver<ContainerId>, answers: mpsc::Sender<Answer>) {
-    let mut runtimes = detect(&settings).await;
+    let mut runtimes = detect(&settings, None).await;
+    // A container that no runtime knew.
+    let unknown = Arc::new(AtomicBool::new(false));
     let mut looked_at = Instant::now();
     let places = Arc::new(Semaphore::new(QUESTIONS));
     let mut all_again = interval(ALL_AGAIN);
@@ -44,14 +47,18 @@ async fn serve(settings: RuntimeSettings, mut questions: mpsc::Receiver<Containe
         tokio::select! {
             question = questions.recv() => {
                 let Some(id) = question else { return };
-                if runtimes.answering().next().is_none() && looked_at.elapsed() >= LOOK_AGAIN {
-                    runtimes = detect(&settings).await;
+                // One that started after us may know what the others did not.
+                let silent = runtimes.states().iter().any(|found| found.state.is_err());
+                if silent && unknown.load(Ordering::Acquire) && looked_at.elapsed() >= LOOK_AGAIN {
+                    runtimes = detect(&settings, Some(&runtimes)).await;
                     looked_at = Instant::now();
+                    unknown.store(false, Ordering::Release);
                 }
                 let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-                let (runtimes, answers) = (Arc::clone(&runtimes), answers.clone());
+                let (runtimes, answers, unknown) = (Arc::clone(&runtimes), answers.clone(), Arc::clone(&unknown));
                 tokio::spawn(async move {
                     let description = describe(&runtimes, &id).await;
+                    unknown.fetch_or(description.is_none(), Ordering::AcqRel);
                     drop(place);
                     // Fails only when the collector stops.
                     let _ = answers.send(Answer::One(id, description)).await;
@@ -65,10 +72,13 @@ async fn serve(settings: RuntimeSettings, mut questions: mpsc::Receiver<Containe
     }
 }
 
-async fn detect(settings: &RuntimeSettings) -> Arc<Runtimes> {
+/// Looks which runtimes answer; says what changed.
+async fn detect(settings: &RuntimeSettings, before: Option<&Runtimes>) -> Arc<Runtimes> {
     let runtimes = Runtimes::detect(settings).await;
     for found in runtimes.states() {
+        let answered = before.map(|before| before.answering().any(|name| name == found.runtime));
         match &found.state {
+            state if answered == Some(state.is_ok()) => {}
             Ok(how) => tracing::info!(runtime = found.runtime, %how, "container runtime answers"),
             Err(error) => tracing::info!(runtime = found.runtime, %error, "container runtime does not answer"),
         }

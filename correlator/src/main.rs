@@ -36,11 +36,22 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let configuration = configuration::read()?;
-    let stop = shutdown::signalled().context("cannot handle signals")?;
+    let mut stop = std::pin::pin!(shutdown::signalled().context("cannot handle signals")?);
     let telemetry = Telemetry::new("correlator");
     let address = telemetry.serve(configuration.telemetry).await?;
     tracing::info!(%address, "telemetry");
+    let service = tokio::select! {
+        service = join(configuration, &telemetry) => service?,
+        _ = &mut stop => return Ok(()),
+    };
+    Ok(service.run(stop).await?)
+}
 
+/// Waits for Kafka and joins the group.
+async fn join(
+    configuration: configuration::Configuration,
+    telemetry: &Telemetry,
+) -> anyhow::Result<Service<CorrelatorShell>> {
     let kafka = &configuration.kafka;
     admin::wait(kafka, configuration.kafka_wait).await?;
     admin::check(kafka, &configuration.topics()).await?;
@@ -52,12 +63,15 @@ async fn run() -> anyhow::Result<()> {
     };
     let producer = Producer::new(kafka)?;
     let core = Correlator::new(configuration.core);
-    Service::join(membership, CorrelatorShell, core, producer, &telemetry)?.run(stop).await?;
-    Ok(())
+    let shell = CorrelatorShell { partitions: kafka.partition_count(Topic::Findings) };
+    Ok(Service::join(membership, shell, core, producer, telemetry)?)
 }
 
 /// The correlator needs nothing beside its input.
-struct CorrelatorShell;
+struct CorrelatorShell {
+    /// Partitions of findings.
+    partitions: i32,
+}
 
 impl Shell for CorrelatorShell {
     type Stage = Correlator;
@@ -65,6 +79,8 @@ impl Shell for CorrelatorShell {
     fn decode(&self, record: &Record) -> Result<Input, String> {
         let finding: Finding =
             decode(record.value.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
+        let subject = finding.container.as_ref().map_or(finding.node.name.as_str(), |container| container.id.as_str());
+        record.check_place(subject, self.partitions)?;
         let at = Position { partition: record.partition, offset: record.offset };
         Ok(Input::Finding { at, finding: Box::new(finding) })
     }

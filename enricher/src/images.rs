@@ -30,8 +30,8 @@ pub(crate) enum Change {
     Image(ImageId),
     /// A layer has news; any image may use it.
     Layer,
-    /// Two publishers disagree about a layer: one of them lies.
-    Conflict(DiffId),
+    /// Two publications of this image or layer contradict each other: one of the publishers lies.
+    Conflict(String),
 }
 
 /// An image as the tables know it.
@@ -78,10 +78,14 @@ impl ImageTables {
             return Err(format!("{} layers, allowed are {LAYERS_MAX}", image.diff_ids.len()));
         }
         let id = image.image_id.clone();
-        // A failed attempt of one node does not hide what another published.
-        let hides = image.failed.is_some() && self.images.get(&id).is_some_and(|known| known.failed.is_none());
-        if !hides {
-            self.images.insert(id.clone(), image);
+        match self.images.get(&id) {
+            // A failed attempt of one node does not hide what another published.
+            Some(known) if known.failed.is_none() && image.failed.is_some() => {}
+            // A config digest decides the list of layers; the first list is kept.
+            Some(known) if known.failed.is_none() && known.diff_ids != image.diff_ids => {
+                return Ok(Change::Conflict(id.to_string()));
+            }
+            _ => drop(self.images.insert(id.clone(), image)),
         }
         Ok(Change::Image(id))
     }
@@ -107,7 +111,7 @@ impl ImageTables {
         } else if heads.len() < SOURCES_MAX {
             heads.push(head);
         }
-        Ok(if conflict { Change::Conflict(diff_id) } else { Change::Layer })
+        Ok(if conflict { Change::Conflict(diff_id.to_string()) } else { Change::Layer })
     }
 
     fn chunk(&mut self, chunk: LayerChunk) -> Result<Change, String> {
@@ -221,7 +225,7 @@ mod tests {
         assert_eq!(put(&mut tables, layer("sha256:a", "/true", "node:a")), Change::Layer);
         assert_eq!(put(&mut tables, layer("sha256:a", "/true", "node:b")), Change::Layer);
         let conflict = put(&mut tables, layer("sha256:a", "/lie", "node:c"));
-        assert_eq!(conflict, Change::Conflict(DiffId::from("sha256:a")));
+        assert_eq!(conflict, Change::Conflict("sha256:a".to_owned()));
         let Lookup::Complete(stored) = tables.lookup(&ImageId::from("sha256:i")) else { panic!("complete") };
         assert!(stored.load().unwrap().file(b"/true").is_some());
     }
@@ -235,6 +239,16 @@ mod tests {
         put(&mut tables, forged);
         let Lookup::Complete(stored) = tables.lookup(&ImageId::from("sha256:i")) else { panic!("complete") };
         assert!(matches!(stored.load(), Err(LoadError::Layer(_, ManifestError::Digest { .. }))));
+    }
+
+    #[test]
+    fn a_second_list_of_layers_for_one_image_is_a_conflict_and_not_taken() {
+        let mut tables = ImageTables::default();
+        tables.image(image(&["sha256:a"], None)).unwrap();
+        let conflict = tables.image(image(&["sha256:a", "sha256:evil"], None)).unwrap();
+        assert_eq!(conflict, Change::Conflict("sha256:i".to_owned()));
+        put(&mut tables, layer("sha256:a", "/true", "node:a"));
+        assert!(matches!(tables.lookup(&ImageId::from("sha256:i")), Lookup::Complete(_)));
     }
 
     #[test]

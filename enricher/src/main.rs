@@ -64,24 +64,33 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let configuration = configuration()?;
-    let stop = shutdown::signalled().context("cannot handle signals")?;
+    let mut stop = std::pin::pin!(shutdown::signalled().context("cannot handle signals")?);
     let telemetry = Telemetry::new("enricher");
     let address = telemetry.serve(configuration.telemetry).await?;
     tracing::info!(%address, "telemetry");
+    let service = tokio::select! {
+        service = join(&configuration, &telemetry) => service?,
+        _ = &mut stop => return Ok(()),
+    };
+    Ok(service.run(stop).await?)
+}
 
+/// Waits for Kafka, reads the tables, joins the group.
+async fn join(configuration: &Configuration, telemetry: &Telemetry) -> anyhow::Result<Service<EnricherShell>> {
     let kafka = &configuration.kafka;
     admin::wait(kafka, configuration.kafka_wait).await?;
     admin::check(kafka, &[Topic::ExecEvents, Topic::Images, Topic::ImageLayers, Topic::ImageRequests, Topic::Findings])
         .await?;
     let began = clock::monotonic();
     let tables = TopicReader::start(kafka, &[Topic::Images, Topic::ImageLayers], ReadFrom::Beginning)?;
-    let mut shell = EnricherShell::new(tables, configuration.cache_mib, &telemetry)?;
+    let mut shell =
+        EnricherShell::new(tables, configuration.cache_mib, kafka.partition_count(Topic::ExecEvents), telemetry)?;
     shell.catch_up().await?;
     tracing::info!(seconds = began.elapsed().as_secs_f64(), images = shell.image_count(), "image tables caught up");
 
     let core = Enricher::new(CoreSettings {
         park_ns: configuration.park_ms.saturating_mul(1_000_000),
-        versions: versions(&configuration),
+        versions: versions(configuration),
     });
     let membership = Membership {
         service: "enricher",
@@ -90,8 +99,7 @@ async fn run() -> anyhow::Result<()> {
         instance: configuration.instance.clone(),
     };
     let producer = Producer::new(kafka)?;
-    Service::join(membership, shell, core, producer, &telemetry)?.run(stop).await?;
-    Ok(())
+    Ok(Service::join(membership, shell, core, producer, telemetry)?)
 }
 
 /// What a finding must name so that somebody can repeat the judgement.

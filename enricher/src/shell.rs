@@ -30,13 +30,20 @@ pub(crate) struct EnricherShell {
     /// Merged images, weighed in KiB; concurrent misses of one image do the work once.
     merged: Cache<ImageId, Arc<ImageIndex>>,
     answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
+    /// Partitions of exec-events.
+    partitions: i32,
     rejected: IntCounter,
     conflicts: IntCounter,
     known: IntGauge,
 }
 
 impl EnricherShell {
-    pub(crate) fn new(tables: TopicReader, cache_mib: i64, telemetry: &Telemetry) -> Result<Self, prometheus::Error> {
+    pub(crate) fn new(
+        tables: TopicReader,
+        cache_mib: i64,
+        partitions: i32,
+        telemetry: &Telemetry,
+    ) -> Result<Self, prometheus::Error> {
         let merged = Cache::builder()
             .weigher(|_, index: &Arc<ImageIndex>| u32::try_from(index.memory_bytes() / 1024 + 1).unwrap_or(u32::MAX))
             .max_capacity(u64::try_from(cache_mib).unwrap_or(1) * 1024)
@@ -47,6 +54,7 @@ impl EnricherShell {
             wanted: BTreeSet::new(),
             merged,
             answers: mpsc::channel(ANSWERS),
+            partitions,
             rejected: telemetry
                 .counter("table_records_rejected_total", "Records of the image tables that cannot be used")?,
             conflicts: telemetry
@@ -94,9 +102,9 @@ impl EnricherShell {
                 self.answer_if_wanted(&id);
             }
             Ok(Change::Layer) => self.answer_complete(),
-            Ok(Change::Conflict(diff_id)) => {
+            Ok(Change::Conflict(what)) => {
                 self.conflicts.inc();
-                tracing::error!(%diff_id, "two publishers disagree about a layer; the first one is used");
+                tracing::error!(what, "two publications contradict each other: one of the publishers lies");
                 self.answer_complete();
             }
             Err(reason) => {
@@ -155,6 +163,7 @@ impl Shell for EnricherShell {
     fn decode(&self, record: &Record) -> Result<Input, String> {
         let event =
             ExecEvent::decode(record.value.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
+        record.check_place(event.key(), self.partitions)?;
         Ok(Input::Event(Position { partition: record.partition, offset: record.offset }, event))
     }
 

@@ -17,16 +17,41 @@ pub fn monotonic() -> Instant {
     Instant::now()
 }
 
-/// A wall clock that never goes back, for cores: a step back of the system clock makes it stand still.
+/// A wall clock that never goes back and never stands still, for cores: after a step back of the system clock it goes on
+/// from where it was, at the speed of the monotonic clock, until the wall clock has caught up.
 #[derive(Debug, Default)]
 pub struct SteadyClock {
-    last_ns: i64,
+    last: Option<(i64, Instant)>,
 }
 
 impl SteadyClock {
-    /// Now, or the largest value given before.
+    /// Now.
     pub fn now_ns(&mut self) -> i64 {
-        self.last_ns = self.last_ns.max(now_ns());
-        self.last_ns
+        self.read(now_ns(), monotonic())
+    }
+
+    fn read(&mut self, wall_ns: i64, at: Instant) -> i64 {
+        let now_ns = self.last.map_or(wall_ns, |(last_ns, last_at)| {
+            let passed = i64::try_from(at.saturating_duration_since(last_at).as_nanos()).unwrap_or(i64::MAX);
+            wall_ns.max(last_ns.saturating_add(passed))
+        });
+        self.last = Some((now_ns, at));
+        now_ns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_step_back_of_the_wall_clock_does_not_stop_time() {
+        let start = monotonic();
+        let mut clock = SteadyClock::default();
+        assert_eq!(clock.read(1_000, start), 1_000);
+        assert_eq!(clock.read(400, start + Duration::from_nanos(50)), 1_050);
+        assert_eq!(clock.read(450, start + Duration::from_nanos(100)), 1_100);
+        assert_eq!(clock.read(2_000, start + Duration::from_nanos(150)), 2_000);
     }
 }

@@ -43,6 +43,16 @@ pub enum DecodeError {
         /// Name of the record's schema.
         record: &'static str,
     },
+    /// A field is longer than anything a collector writes.
+    #[error("{field} of the {record} is over its limit of {limit}")]
+    OverLimit {
+        /// Name of the record's schema.
+        record: &'static str,
+        /// Name of the field.
+        field: &'static str,
+        /// Bytes or items, see [`limits`].
+        limit: usize,
+    },
     /// Longer than any record this topic may carry.
     #[error("{size_bytes} bytes, more than the {limit_bytes} allowed")]
     TooLarge {

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use crate::codec::{DecodeError, decode_datum, record, split, unknown};
 use crate::ids::{ContainerId, EventId, ImageId, Sha256};
 
+mod bounds;
+
 /// One exec. See `exec.avsc`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Exec {
@@ -206,17 +208,31 @@ pub enum ExecEvent {
 }
 
 impl ExecEvent {
-    /// Decodes a value of the exec-events topic.
+    /// Decodes a value of the exec-events topic. A record that keeps the schema but not the limits of a collector is
+    /// refused here, so that nothing made of it later can be too long for a topic.
     ///
     /// # Errors
-    /// When it is none of the four records, whole and alone.
+    /// When it is none of the four records, whole and alone and within its limits.
     pub fn decode(value: &[u8]) -> Result<Self, DecodeError> {
         let (fingerprint, datum) = split(value)?;
-        decode_datum(fingerprint, datum)
+        let event = decode_datum(fingerprint, datum)
             .map(|exec| exec.map(|exec| Self::Exec(Box::new(exec))))
             .or_else(|| decode_datum(fingerprint, datum).map(|seen| seen.map(|seen| Self::Seen(Box::new(seen)))))
             .or_else(|| decode_datum(fingerprint, datum).map(|ended| ended.map(Self::Ended)))
             .or_else(|| decode_datum(fingerprint, datum).map(|loss| loss.map(Self::Loss)))
-            .unwrap_or_else(|| Err(unknown(fingerprint)))
+            .unwrap_or_else(|| Err(unknown(fingerprint)))?;
+        bounds::check(&event)?;
+        Ok(event)
+    }
+
+    /// The key under which it must stand: the container id, for a loss the node's name.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Exec(exec) => exec.container_id.as_str(),
+            Self::Seen(seen) => seen.container.id.as_str(),
+            Self::Ended(ended) => ended.container_id.as_str(),
+            Self::Loss(loss) => &loss.node.name,
+        }
     }
 }

@@ -188,10 +188,11 @@ impl ExecIdentity<'_> {
 }
 
 impl EventId {
-    /// Id of an interval in which a collector lost events.
+    /// Id of an interval in which a collector lost events for one reason.
     #[must_use]
-    pub fn of_loss(cluster: &str, node: &str, collector_start: &str, from_ns: i64) -> Self {
-        let parts = [cluster.as_bytes(), node.as_bytes(), collector_start.as_bytes(), &from_ns.to_be_bytes()];
+    pub fn of_loss(cluster: &str, node: &str, collector_start: &str, reason: &str, from_ns: i64) -> Self {
+        let start = collector_start.as_bytes();
+        let parts = [cluster.as_bytes(), node.as_bytes(), start, reason.as_bytes(), &from_ns.to_be_bytes()];
         Self(derive("loss", &parts))
     }
 }

@@ -14,6 +14,15 @@ pub const PATH_BYTES_MAX: usize = 4_096;
 /// pages hold what a person reads, and keep a record far below [`RECORD_BYTES_MAX`].
 pub const ARGS_BYTES_MAX: usize = 4_096;
 
+/// Longest identifier: a container id has 64 digits, a digest 71 characters, a UUID 36.
+pub const ID_BYTES_MAX: usize = 128;
+
+/// Longest name, reference or other short text of a container or node record: as much as a collector keeps of one.
+pub const TEXT_BYTES_MAX: usize = 4_096;
+
+/// Longest text of all labels of a pod together: a collector keeps 128 of 512 bytes each for name and value.
+pub const LABELS_BYTES_MAX: usize = 128 * 1024;
+
 /// Most mounts in a container record; kubelet pods have 10 to 30, and a longer table would not fit a Kafka record.
 pub const MOUNTS_MAX: usize = 256;
 

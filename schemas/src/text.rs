@@ -34,6 +34,24 @@ pub fn printable(bytes: &[u8]) -> Printable {
     Printable { text, base64: escaped.then(|| base64(bytes)) }
 }
 
+/// JSON that may go to a terminal: what [`is_harmful`] names is written as `\\uNNNN`, which every JSON reader takes for
+/// the same character. Between strings JSON has no such character, so the whole text can be treated alike; line breaks
+/// that lay it out stay.
+#[must_use]
+pub fn terminal_json(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character != '\n' && is_harmful(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                let _ = write!(text, "\\u{unit:04x}");
+            }
+        } else {
+            text.push(character);
+        }
+    }
+    text
+}
+
 /// Standard base64 with padding.
 #[must_use]
 pub fn base64(bytes: &[u8]) -> String {
@@ -99,6 +117,14 @@ mod tests {
         assert_eq!(shown.text, "/tmp/\\x1b[31m\\xff");
         assert_eq!(unbase64(&shown.base64.unwrap()).unwrap(), b"/tmp/\x1b[31m\xff");
         assert_eq!(printable("a\u{202e}b".as_bytes()).text, "a\\u{202e}b");
+    }
+
+    #[test]
+    fn json_for_a_terminal_says_the_same_without_harm() {
+        let value = serde_json::json!({"a": "x\u{7f}\u{9b}\u{202e}\u{e0041}y", "b": [1]});
+        let shown = terminal_json(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(shown.chars().all(|c| c == '\n' || !is_harmful(c)), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
     }
 
     #[test]

@@ -36,6 +36,10 @@ pub const IDLE: i64 = 3_600 * SECOND;
 /// Losses are gathered for this long into one record.
 pub const LOSS_INTERVAL: i64 = 10 * SECOND;
 
+/// While Kafka takes nothing, losses are not said, or the record that says them would be lost too; after this long they
+/// are, for a quiet node would otherwise never try.
+pub const REFUSED_MAX: i64 = 60 * SECOND;
+
 /// Bytes that may be hashed for one container at once, and how many come back per second: one core hashes 1.5 GB/s, so
 /// one container gets at most a 25th of a core for good.
 pub const HASH_BYTES_BURST: u64 = 1 << 30;

@@ -20,7 +20,10 @@ use crate::limits;
 use crate::mounts::{KernelMount, Mounts};
 use crate::raw::{Moment, RawExec};
 
+mod losses;
 mod tracked;
+pub use losses::Loss;
+use losses::Losses;
 use tracked::{Held, Metadata, RootSource, Tracked, Wait};
 
 /// What does not change while a collector runs.
@@ -75,6 +78,8 @@ pub enum Input {
     Ended(ContainerId),
     /// Execs were lost since the last time this was said.
     Lost(Loss, u64),
+    /// Records were acknowledged, and none was lost.
+    Delivered,
     /// Time has passed.
     Tick,
     /// The collector stops: nothing more will be read, nothing is waited for.
@@ -92,24 +97,6 @@ pub struct Records {
     pub complete_until_ns: u64,
     /// Wall clock minus boot clock.
     pub boot_offset_ns: i64,
-}
-
-/// Where execs were lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Loss {
-    /// A ring was full.
-    Ring,
-    /// Kafka did not take records in time.
-    Producer,
-}
-
-impl Loss {
-    fn reason(self) -> &'static str {
-        match self {
-            Self::Ring => "ring_full",
-            Self::Producer => "producer_full",
-        }
-    }
 }
 
 /// What the shell must do.
@@ -134,8 +121,7 @@ pub struct Node {
     digests: DigestCache,
     complete_until_ns: u64,
     boot_offset_ns: i64,
-    lost: BTreeMap<Loss, u64>,
-    lost_since_ns: i64,
+    losses: Losses,
     stopping: Wait,
 }
 
@@ -149,8 +135,7 @@ impl Node {
             digests: DigestCache::default(),
             complete_until_ns: 0,
             boot_offset_ns: 0,
-            lost: BTreeMap::new(),
-            lost_since_ns: now_ns,
+            losses: Losses::new(now_ns),
             stopping: Wait::Allowed,
         }
     }
@@ -189,7 +174,8 @@ impl Node {
                 }
                 self.release(now_ns, &id, effects)?;
             }
-            Input::Lost(loss, count) => *self.lost.entry(loss).or_default() += count,
+            Input::Lost(loss, count) => self.losses.add(now_ns, loss, count),
+            Input::Delivered => self.losses.delivered(),
             Input::Tick => self.on_tick(now_ns, effects)?,
             Input::Stop => {
                 self.stopping = Wait::Over;
@@ -205,6 +191,7 @@ impl Node {
         self.boot_offset_ns = records.boot_offset_ns;
         for _ in 0..records.undecodable {
             effects.settle(Disposition::Dropped("undecodable"));
+            self.losses.add(now_ns, Loss::Undecodable, 1);
         }
         for exec in records.execs {
             match cgroup(&exec.cgroup) {
@@ -395,7 +382,11 @@ impl Node {
             self.containers.remove(&id);
             effects.count("container_forgotten");
         }
-        if now_ns.saturating_sub(self.lost_since_ns) >= limits::LOSS_INTERVAL {
+        if self.losses.announce_is_due(now_ns) {
+            let known = self.containers.iter().filter(|(_, tracked)| matches!(tracked.metadata, Metadata::Known));
+            known.for_each(|(id, _)| effects.ask(Ask::Describe(id.clone())));
+        }
+        if self.losses.are_due(now_ns) {
             self.report_losses(now_ns, effects)?;
         }
         Ok(())
@@ -403,18 +394,18 @@ impl Node {
 
     /// One record for each reason that has a count, over the time since the last.
     fn report_losses(&mut self, now_ns: i64, effects: &mut Fx) -> Result<(), BrokenInvariant> {
-        for (loss, count) in std::mem::take(&mut self.lost) {
+        let (from_ns, losses) = self.losses.take(now_ns);
+        for (loss, count) in losses {
             let record = CollectorLoss {
                 node: self.settings.node.clone(),
                 collector_start: self.settings.collector_start.clone(),
-                from_ns: self.lost_since_ns,
+                from_ns,
                 to_ns: now_ns,
                 lost: Some(i64::try_from(count).unwrap_or(i64::MAX)),
                 reason: loss.reason().to_owned(),
             };
             effects.emit(Topic::ExecEvents, &self.settings.node.name, &record)?;
         }
-        self.lost_since_ns = now_ns;
         Ok(())
     }
 

@@ -82,6 +82,8 @@ pub struct Enricher {
     /// Offsets that must be read again after a restart: parked execs and the newest container records.
     needed: BTreeMap<i32, BTreeSet<i64>>,
     held: u64,
+    /// Images whose last container went with its partition; the shell is told with the next input.
+    unused: Vec<ImageId>,
 }
 
 type Fx = Effects<Ask>;
@@ -91,6 +93,9 @@ impl Stage for Enricher {
     type Ask = Ask;
 
     fn apply(&mut self, now_ns: i64, input: Input, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        for image in self.unused.drain(..) {
+            effects.ask(Ask::Forget(image));
+        }
         match input {
             Input::Event(at, ExecEvent::Exec(exec)) => self.exec(now_ns, at, exec, effects),
             Input::Event(at, ExecEvent::Seen(seen)) => self.seen(now_ns, at, *seen, effects),
@@ -121,7 +126,8 @@ impl Stage for Enricher {
         for image in self.images.values_mut() {
             image.users.retain(|id| containers.contains_key(id));
         }
-        self.images.retain(|_, image| !image.users.is_empty());
+        let unused = self.images.extract_if(.., |_, image| image.users.is_empty());
+        self.unused.extend(unused.map(|(id, _)| id));
     }
 }
 
@@ -137,6 +143,7 @@ impl Enricher {
             timers: BTreeSet::new(),
             needed: BTreeMap::new(),
             held: 0,
+            unused: Vec::new(),
         }
     }
 

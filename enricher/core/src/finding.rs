@@ -59,7 +59,8 @@ pub(crate) fn drift(
 
 /// The finding that says what a node could not see.
 pub(crate) fn loss(loss: &CollectorLoss, versions: &BTreeMap<String, String>) -> Finding {
-    let event_id = EventId::of_loss(&loss.node.cluster, &loss.node.name, &loss.collector_start, loss.from_ns);
+    let event_id =
+        EventId::of_loss(&loss.node.cluster, &loss.node.name, &loss.collector_start, &loss.reason, loss.from_ns);
     let count = loss.lost.map_or_else(|| "an unknown number of execs".to_owned(), |lost| format!("{lost} execs"));
     Finding {
         finding_id: FindingId::of(&event_id, LOSS),

@@ -4,9 +4,9 @@ use driftline_kafka::Producer;
 use driftline_loadtest::services;
 use driftline_loadtest::workload::Workload;
 use driftline_runtime::clock;
-use driftline_schemas::encode;
 use driftline_schemas::limits::DEAD_LETTER_HEAD_BYTES;
 use driftline_schemas::topics::Topic;
+use driftline_schemas::{Exec, encode};
 
 use crate::harness::{PATIENCE, with_topics};
 
@@ -19,7 +19,11 @@ async fn each_kind_of_bad_record_becomes_a_dead_letter_and_good_ones_are_still_j
         let good = encode(&workload.execs[0]).unwrap();
         let mut unknown_schema = good.clone();
         unknown_schema[4] ^= 1;
-        let cases: [(&str, Vec<u8>); 5] = [
+        let endless = vec![serde_bytes::ByteBuf::from(vec![1; 400_000])];
+        let endless = encode(&Exec { args: endless, ..workload.execs[0].clone() }).unwrap();
+        let cases: [(&str, Vec<u8>); 7] = [
+            ("args of the Exec is over its limit of 4097", endless),
+            ("the record's key is not its subject's id", good.clone()),
             ("no avro single-object header", b"garbage, by no means a record".to_vec()),
             ("unknown schema fingerprint", unknown_schema),
             ("malformed Exec datum", good[..good.len() - 5].to_vec()),

@@ -7,7 +7,7 @@ use driftline_loadtest::collect::Collected;
 use driftline_loadtest::services::{self, Running};
 use driftline_loadtest::workload::Workload;
 use driftline_runtime::clock;
-use driftline_schemas::{ContainerId, FindingId};
+use driftline_schemas::{ContainerId, Finding, FindingId};
 
 use crate::harness::{Bench, PATIENCE, with_topics};
 
@@ -47,6 +47,10 @@ async fn expect_everything(bench: &Bench, workload: &Workload) {
     assert_eq!(alerted(&reader.collected), alerts);
     assert_eq!(reader.collected.dead_letters.len(), 0);
     assert!(reader.collected.findings.iter().all(|finding| finding.unresolved.is_none()));
+    let mut first: BTreeMap<&FindingId, &Finding> = BTreeMap::new();
+    for finding in &reader.collected.findings {
+        assert_eq!(*first.entry(&finding.finding_id).or_insert(finding), finding, "a repeat says the same");
+    }
 }
 
 /// Waits until this many different findings stand on the topic.
@@ -98,12 +102,20 @@ async fn instances_share_the_partitions_and_nothing_is_lost_when_one_joins_or_le
         let _correlator = start(&bench, "correlator").await;
         let first = start(&bench, "enricher").await;
         workload.produce_execs(&bench.producer, parts[0]).await.unwrap();
-        let second = start(&bench, "enricher").await;
-        let third = start(&bench, "enricher").await;
-        wait_for_share(&[&first, &second, &third], bench.kafka.partitions).await;
-        for part in &parts[1..] {
-            workload.produce_execs(&bench.producer, part).await.unwrap();
-        }
+        wait_for_findings(&bench, 20).await;
+        // Records come while the partitions move.
+        let joining = async {
+            let second = start(&bench, "enricher").await;
+            let third = start(&bench, "enricher").await;
+            wait_for_share(&[&first, &second, &third], bench.kafka.partitions).await;
+            (second, third)
+        };
+        let load = async {
+            for exec in parts[1..].iter().copied().flatten() {
+                workload.produce_execs(&bench.producer, std::slice::from_ref(exec)).await.unwrap();
+            }
+        };
+        let ((second, third), ()) = tokio::join!(joining, load);
         assert!(first.terminate().await.unwrap().success());
         wait_for_share(&[&second, &third], bench.kafka.partitions).await;
         expect_everything(&bench, &workload).await;

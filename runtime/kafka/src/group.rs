@@ -8,8 +8,8 @@ use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::topic_partition_list::Offset;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -45,6 +45,11 @@ pub enum GroupEvent {
 struct Context {
     topic: String,
     events: mpsc::Sender<GroupEvent>,
+    /// Records read but not yet handed over. A poll may serve a rebalance instead of a record; what was read before it
+    /// must be handed over before it.
+    batch: Mutex<Vec<Record>>,
+    /// Nobody takes events any more.
+    stop: Arc<AtomicBool>,
 }
 
 impl ClientContext for Context {}
@@ -53,17 +58,40 @@ impl Context {
     fn partitions(&self, list: &TopicPartitionList) -> Vec<i32> {
         list.elements_for_topic(&self.topic).iter().map(|element| element.partition()).collect()
     }
+
+    fn batch(&self) -> MutexGuard<'_, Vec<Record>> {
+        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands over what was read.
+    fn hand_over(&self) -> Result<(), ReceiverGone> {
+        let batch = std::mem::take(&mut *self.batch());
+        if batch.is_empty() { Ok(()) } else { self.send(GroupEvent::Batch(batch)) }
+    }
+
+    /// Blocks while the channel is full, on the polling thread only: once reading has stopped nothing is sent, because
+    /// the client may then be dropped, and call back, on a thread of the async runtime.
+    fn send(&self, event: GroupEvent) -> Result<(), ReceiverGone> {
+        if self.stop.load(Ordering::Acquire) {
+            return Err(ReceiverGone);
+        }
+        self.events.blocking_send(event).map_err(|_| ReceiverGone)
+    }
 }
+
+/// The service takes no more events.
+struct ReceiverGone;
 
 impl ConsumerContext for Context {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let _ = self.hand_over();
         match rebalance {
             Rebalance::Assign(list) => {
-                let _ = self.events.blocking_send(GroupEvent::Assigned(self.partitions(list)));
+                let _ = self.send(GroupEvent::Assigned(self.partitions(list)));
             }
             Rebalance::Revoke(list) => {
                 let (done, wait) = std::sync::mpsc::sync_channel(1);
-                if self.events.blocking_send(GroupEvent::Revoked(self.partitions(list), done)).is_ok() {
+                if self.send(GroupEvent::Revoked(self.partitions(list), done)).is_ok() {
                     // Either the service says so, or it dropped the sender: both mean it is finished.
                     let _ = wait.recv_timeout(REVOKE_WAIT);
                 }
@@ -110,14 +138,13 @@ impl GroupReader {
         if let Some(instance) = instance {
             config.set("group.instance.id", instance);
         }
-        let context = Context { topic: name.clone(), events: sender.clone() };
+        let stop = Arc::new(AtomicBool::new(false));
+        let context = Context { topic: name.clone(), events: sender, batch: Mutex::default(), stop: Arc::clone(&stop) };
         let consumer: Arc<BaseConsumer<Context>> = Arc::new(config.create_with_context(context)?);
         consumer.subscribe(&[&name])?;
-        let stop = Arc::new(AtomicBool::new(false));
         let polling = Polling {
             consumer: Arc::clone(&consumer),
             topic,
-            sender,
             stop: Arc::clone(&stop),
             outage: Outage::new(&settings.bootstrap),
         };
@@ -179,7 +206,6 @@ impl Drop for GroupReader {
 struct Polling {
     consumer: Arc<BaseConsumer<Context>>,
     topic: Topic,
-    sender: mpsc::Sender<GroupEvent>,
     stop: Arc<AtomicBool>,
     outage: Outage,
 }
@@ -187,51 +213,36 @@ struct Polling {
 impl Polling {
     fn run(mut self) {
         while !self.stop.load(Ordering::Acquire) {
-            if let Err(error) = self.outage.check(&self.consumer) {
-                let _ = self.sender.blocking_send(GroupEvent::Failed(error));
-                return;
-            }
-            match self.consumer.poll(POLL) {
-                None => {}
-                Some(Ok(first)) => {
-                    let mut batch = vec![Record::new(self.topic, &first)];
-                    drop(first);
-                    let failed = self.fill(&mut batch);
-                    if self.sender.blocking_send(GroupEvent::Batch(batch)).is_err() || self.fails(failed) {
-                        return;
-                    }
+            let ended = self.outage.check(&self.consumer).map_err(Some).and_then(|()| self.read());
+            if let Err(error) = ended {
+                if let Some(error) = error {
+                    let _ = self.consumer.context().send(GroupEvent::Failed(error));
                 }
-                Some(Err(error)) => {
-                    let ended = self.fails(Some(error));
-                    if ended {
-                        return;
-                    }
-                }
+                // From here on the client may be dropped elsewhere.
+                self.stop.store(true, Ordering::Release);
             }
         }
     }
 
-    /// Takes what is there without waiting.
-    fn fill(&self, batch: &mut Vec<Record>) -> Option<rdkafka::error::KafkaError> {
-        while batch.len() < BATCH_RECORDS {
-            match self.consumer.poll(Duration::ZERO) {
-                Some(Ok(message)) => batch.push(Record::new(self.topic, &message)),
-                Some(Err(error)) => return Some(error),
-                None => return None,
+    /// Waits for a record, takes what else is there, hands it over. An error ends the reading; without a reason when
+    /// nobody takes events any more.
+    fn read(&mut self) -> Result<(), Option<KafkaError>> {
+        let mut patience = POLL;
+        while self.consumer.context().batch().len() < BATCH_RECORDS {
+            match self.consumer.poll(patience) {
+                Some(Ok(message)) => {
+                    let record = Record::new(self.topic, &message);
+                    self.consumer.context().batch().push(record);
+                }
+                Some(Err(error)) if is_passing(&error) => {
+                    tracing::warn!(%error, "kafka consumer goes on after an error");
+                    self.outage.suspect();
+                }
+                Some(Err(error)) => return Err(Some(error.into())),
+                None => break,
             }
+            patience = Duration::ZERO;
         }
-        None
-    }
-
-    /// Whether an error ends the reading; a passing one is logged.
-    fn fails(&mut self, error: Option<rdkafka::error::KafkaError>) -> bool {
-        let Some(error) = error else { return false };
-        if is_passing(&error) {
-            tracing::warn!(%error, "kafka consumer goes on after an error");
-            self.outage.suspect();
-            return false;
-        }
-        let _ = self.sender.blocking_send(GroupEvent::Failed(error.into()));
-        true
+        self.consumer.context().hand_over().map_err(|ReceiverGone| None)
     }
 }

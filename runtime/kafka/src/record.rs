@@ -1,6 +1,6 @@
 //! A record as it was read, owned, bytes untouched.
 
-use driftline_schemas::topics::Topic;
+use driftline_schemas::topics::{Topic, partition_of};
 use rdkafka::message::{Headers as _, Message};
 
 /// One record of a topic.
@@ -23,6 +23,22 @@ pub struct Record {
 }
 
 impl Record {
+    /// Checks that the record stands under `key` and in the partition of that key. State is kept by partition, so a record
+    /// that a careless producer put elsewhere must not be taken.
+    ///
+    /// # Errors
+    /// In words, for a dead letter.
+    pub fn check_place(&self, key: &str, partition_count: i32) -> Result<(), String> {
+        if self.key.as_deref() != Some(key.as_bytes()) {
+            return Err("the record's key is not its subject's id".to_owned());
+        }
+        let partition = partition_of(key.as_bytes(), partition_count);
+        if self.partition != partition {
+            return Err(format!("the record is in partition {}, its key belongs in {partition}", self.partition));
+        }
+        Ok(())
+    }
+
     pub(crate) fn new(topic: Topic, message: &impl Message) -> Self {
         let headers = message.headers().map_or_else(Vec::new, |headers| {
             headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()

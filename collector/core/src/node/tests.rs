@@ -204,6 +204,26 @@ fn the_first_process_is_the_measure_until_the_runtime_answers() {
 }
 
 #[test]
+fn a_restarted_container_is_judged_by_its_new_root_and_described_anew() {
+    let mut drive = Drive::new();
+    let before = Description { init_pid: Some(77), ..description() };
+    let inspection = Inspection { root: ContainerRoot::of_process(&exec()), mounts: vec![] };
+    drive.give(Input::Described(id(), Some(Box::new(before))));
+    drive.give(Input::Inspected(id(), Some(Box::new(inspection))));
+    drive.asks.clear();
+    let mut first = at_time(1);
+    first.ns_pid = 1;
+    first.flags |= layout::FLAG_PARENT_OUTSIDE;
+    first.file.dev = Dev { major: 0, minor: 50 };
+    first.root_dev = first.file.dev;
+    drive.records(vec![first], 10).at(20);
+    assert!(drive.asks.contains(&Ask::Inspect(id(), 4_711)), "{:?}", drive.asks);
+    assert!(drive.asks.contains(&Ask::Describe(id())), "{:?}", drive.asks);
+    drive.at(400);
+    assert_eq!(drive.execs()[0].class, FileClass::Image);
+}
+
+#[test]
 fn a_better_known_root_asks_for_the_digest_it_shows_to_be_needed() {
     let mut drive = Drive::new();
     let mut inner = at_time(1);
@@ -249,6 +269,8 @@ fn losses_are_told_once_per_interval_with_their_count() {
     drive.at(9_999);
     assert_eq!(drive.kinds(), [""; 0]);
     drive.at(10_000);
+    assert_eq!(drive.kinds(), [""; 0], "Kafka refuses records still");
+    drive.give(Input::Delivered).at(10_020);
     assert_eq!(drive.kinds(), ["ring_full Some(7)", "producer_full Some(1)"]);
     drive.at(20_000);
     assert_eq!(drive.kinds().len(), 2);

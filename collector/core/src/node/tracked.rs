@@ -136,15 +136,29 @@ impl Tracked {
         }
         // Only the container's own first process has its parent outside; one made inside has not.
         let is_first = exec.ns_pid == 1 && exec.has_parent_outside() && !exec.is_chrooted();
+        let pid = i32::try_from(exec.pid).ok();
+        if is_first && self.init_pid.is_some() && self.init_pid != pid {
+            self.begin_anew();
+        }
         let source = if is_first { RootSource::FirstProcess } else { RootSource::AnyProcess };
         if self.root.is_some() && source <= self.root_source {
             return None;
         }
         self.root = Some(ContainerRoot::of_process(exec));
         self.root_source = source;
-        let first = i32::try_from(exec.pid).ok().filter(|_| is_first)?;
+        let first = pid.filter(|_| is_first)?;
         self.init_pid = Some(first);
         Some(first)
+    }
+
+    /// The container was restarted: another first process, root and mounts. Its runtime is asked again.
+    fn begin_anew(&mut self) {
+        self.root = None;
+        self.root_source = RootSource::AnyProcess;
+        self.mounts = Mounts::default();
+        self.metadata = Metadata::Unknown { failures: 0, retry_at_ns: 0 };
+        self.first_heard_ns = self.heard_ns;
+        self.has_ended = false;
     }
 
     /// Takes the first exec, if it need not wait.

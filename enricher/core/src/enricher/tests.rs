@@ -213,9 +213,12 @@ fn what_state_depends_on_is_read_again_after_a_restart() {
 fn a_revoked_partition_takes_everything_with_it() {
     let mut bench = Bench::new();
     bench.exec(1, FileClass::New, "/tmp/x", "evil");
+    bench.seen();
+    bench.effects.take_asks();
     bench.enricher.drop_partition(0);
     assert_eq!((bench.enricher.held(), bench.enricher.oldest_needed(0)), (0, None));
     bench.after(6 * SECOND);
+    assert_eq!(bench.effects.take_asks(), [Ask::Forget(ImageId::from(IMAGE))]);
     assert_eq!(bench.findings(), []);
 }
 
