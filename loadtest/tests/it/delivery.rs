@@ -94,7 +94,7 @@ async fn nothing_is_lost_by_sigterm_and_kill() {
 #[tokio::test(flavor = "multi_thread")]
 async fn instances_share_the_partitions_and_nothing_is_lost_when_one_joins_or_leaves() {
     with_topics("delivery_scale", |bench| async move {
-        let workload = Workload::new(30, 40, clock::now_ns());
+        let workload = Workload::new(30, 120, clock::now_ns());
         workload.publish_image(&bench.producer).await.unwrap();
         workload.produce_containers(&bench.producer).await.unwrap();
         let parts: Vec<_> = workload.execs.chunks(workload.execs.len() / 2).collect();
@@ -111,8 +111,8 @@ async fn instances_share_the_partitions_and_nothing_is_lost_when_one_joins_or_le
             (second, third)
         };
         let load = async {
-            for exec in parts[1..].iter().copied().flatten() {
-                workload.produce_execs(&bench.producer, std::slice::from_ref(exec)).await.unwrap();
+            for few in parts[1..].iter().flat_map(|part| part.chunks(20)) {
+                workload.produce_execs(&bench.producer, few).await.unwrap();
             }
         };
         let ((second, third), ()) = tokio::join!(joining, load);
