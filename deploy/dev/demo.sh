@@ -13,6 +13,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 out=${OUT:-$root/target/demo/out}
+commit=$(git describe --always --dirty 2>/dev/null || echo unknown)
 recording=loadtest/testdata/first-alert
 export STACK_DIR=$root/target/demo/stack
 # A prefix of its own, so that a stack that already runs on this Kafka does not mix in; a short session gap, so that
@@ -44,7 +45,7 @@ A run of the demo on a real machine, kept for machines that cannot load eBPF.
 
 - made: $(date -u +%Y-%m-%d)
 - command: \`RECORDING=${1#"$root/"} make demo\`
-- commit: $(git describe --always --dirty)
+- commit: $commit
 - kernel: $(uname -sr), $(uname -m)
 - runtime: $(podman --version 2>/dev/null || docker --version)
 - content: topics images, image-layers and exec-events, bytes verbatim; expected.json is what the run did
