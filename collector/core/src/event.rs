@@ -1,5 +1,6 @@
 //! A raw record, its class and its digest become the record that goes to Kafka.
 
+use driftline_schemas::limits::PATH_BYTES_MAX;
 use driftline_schemas::{ContainerId, Exec, ExecIdentity, FileClass, FileFacts, HashState, Mount};
 
 use crate::class::{self, ContainerRoot, ScriptFacts};
@@ -26,6 +27,9 @@ pub struct Surroundings<'a> {
 pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>, time_ns: i64) -> Exec {
     let script = raw.is_script().then(|| digest.and_then(|outcome| outcome.script.as_ref()));
     let (class, mount) = classify(raw, at, script);
+    let script_path = script.map(|facts| facts.map_or_else(|| script_path(raw), |facts| facts.path.clone()));
+    let is_long = |path: &[u8]| path.len() > PATH_BYTES_MAX;
+    let is_cut = is_long(&raw.path) || script_path.as_deref().is_some_and(is_long);
     Exec {
         event_id: identity(raw, at.settings).event_id(),
         cluster: at.settings.node.cluster.clone(),
@@ -40,13 +44,13 @@ pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>,
         parent_pid: to_i32(raw.parent_pid),
         parent_start_ns: to_i64(raw.parent_start_ns),
         parent_comm: raw.parent_comm.clone(),
-        path: raw.path.clone(),
-        path_truncated: raw.has_truncated_path(),
-        typed_path: raw.typed_path.clone(),
-        script: script.map(|facts| facts.map_or_else(|| script_path(raw), |facts| facts.path.clone())),
+        path: end_of(&raw.path),
+        path_truncated: raw.has_truncated_path() || is_cut,
+        typed_path: end_of(&raw.typed_path),
+        script: script_path.as_deref().map(end_of),
         args: raw.args.clone(),
         args_truncated: raw.has_truncated_args() || raw.has_unreadable_args(),
-        cwd: raw.cwd.clone(),
+        cwd: end_of(&raw.cwd),
         uid: raw.uid,
         gid: raw.gid,
         euid: raw.euid,
@@ -68,6 +72,13 @@ pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>,
         cpu: to_i32(raw.moment.cpu),
         seq: to_i64(raw.moment.seq),
     }
+}
+
+/// What a record may hold of a path. The kernel program stops after the component that goes over the limit, and a
+/// script's path may be put together of two; whatever is longer loses its beginning and is flagged, for a record over
+/// its limits would be a dead letter, and the exec unseen.
+fn end_of(path: &[u8]) -> Vec<u8> {
+    path.get(path.len().saturating_sub(PATH_BYTES_MAX)..).unwrap_or_default().to_vec()
 }
 
 /// Class of the subject. `script` is `None` for a binary, `Some(None)` for a script that could not be opened.
@@ -159,6 +170,22 @@ mod tests {
         let mounts = Mounts::default();
         let at = Surroundings { settings: &settings, container: &container, root: &root, mounts: &mounts };
         exec(raw, at, digest, 5)
+    }
+
+    #[test]
+    fn a_longer_path_than_a_record_may_hold_loses_its_beginning_and_the_exec_is_still_told() {
+        let long = [b"/".as_slice(), &[b'x'; PATH_BYTES_MAX], b"/end"].concat();
+        let scripted = RawExec { typed_path: b"s.sh".to_vec(), cwd: long.clone(), ..raw_exec() };
+        let scripted = RawExec { flags: scripted.flags | layout::FLAG_SCRIPT, ..scripted };
+        for raw in [RawExec { path: long.clone(), ..raw_exec() }, scripted] {
+            let built = build(&raw, None);
+            assert!(built.path_truncated);
+            let bytes = driftline_schemas::encode(&built).unwrap();
+            let read = driftline_schemas::ExecEvent::decode(&bytes);
+            assert_eq!(read, Ok(driftline_schemas::ExecEvent::Exec(Box::new(built))));
+        }
+        assert_eq!(end_of(&long).len(), PATH_BYTES_MAX);
+        assert!(end_of(&long).ends_with(b"/end"));
     }
 
     #[test]
