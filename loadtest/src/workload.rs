@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use driftline_indexer::Indexed;
+use driftline_indexer::publish::{PublishError, Publisher};
 use driftline_kafka::{KafkaError, Producer};
 use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
-use driftline_schemas::topics::{Topic, partition_of};
+use driftline_schemas::topics::Topic;
 use driftline_schemas::{
     Container, ContainerId, ContainerSeen, DiffId, EventId, Exec, ExecIdentity, FileClass, FileFacts, FindingId,
     HashState, Image, ImageId, MountNamespace, Node, Platform, Record, Sha256, encode,
@@ -85,22 +87,14 @@ impl Workload {
         self.expected.values().map(Vec::len).sum()
     }
 
-    /// Publishes the image.
+    /// Publishes the image, as an indexer does.
     ///
     /// # Errors
     /// When Kafka does not take it.
-    pub async fn publish_image(&self, producer: &Producer) -> Result<(), KafkaError> {
-        let [diff_id] = self.image.diff_ids.as_slice() else { return Ok(()) };
-        let layer = self.layer.publish(diff_id, "test", 0).map_err(|error| KafkaError::Client(error.to_string()))?;
-        let partition =
-            partition_of(diff_id.as_str().as_bytes(), producer.settings().partition_count(Topic::ImageLayers));
-        for chunk in &layer.chunks {
-            let key = format!("{}/{}", chunk.manifest_sha256, chunk.index);
-            producer.send_to(Topic::ImageLayers, partition, key.as_bytes(), Some(&bytes(chunk)?), &[]).await?;
-        }
-        let key = format!("{diff_id}/test");
-        producer.send_to(Topic::ImageLayers, partition, key.as_bytes(), Some(&bytes(&layer.head)?), &[]).await?;
-        producer.send(Topic::Images, self.image.image_id.as_str().as_bytes(), &bytes(&self.image)?, &[]).await
+    pub async fn publish_image(&self, producer: &Producer) -> Result<(), PublishError> {
+        let layers = self.image.diff_ids.iter().map(|diff_id| (diff_id.clone(), self.layer.clone())).collect();
+        let indexed = Indexed { image: self.image.clone(), layers };
+        Publisher::new(producer.clone(), &self.image.source).publish(&indexed, 0).await.map(drop)
     }
 
     /// Produces the container records.

@@ -20,11 +20,15 @@ pub const LABELS_MAX: usize = 128;
 /// See [`LABELS_MAX`].
 pub const LABEL_BYTES_MAX: usize = 512;
 
-/// Longest name, reference or mount path kept; the kernel's `PATH_MAX`.
-pub const TEXT_BYTES_MAX: usize = 4_096;
+// Longest name, reference or mount path kept: what a container record may hold.
+pub use driftline_schemas::limits::TEXT_BYTES_MAX;
 
 /// Longest mount table read: four times as many lines as are kept, each of twice the longest path.
 pub const MOUNTINFO_BYTES_MAX: u64 = 4 * 256 * 2 * 4_096;
 
 /// What is kept of an error text.
 pub const ERROR_BYTES_MAX: usize = 2_048;
+
+// A record over its limits would be a dead letter, and its container would stay unknown.
+const _: () = assert!(2 * LABELS_MAX * LABEL_BYTES_MAX <= driftline_schemas::limits::LABELS_BYTES_MAX);
+const _: () = assert!(TEXT_BYTES_MAX <= driftline_schemas::limits::PATH_BYTES_MAX);

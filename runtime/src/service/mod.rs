@@ -196,6 +196,9 @@ impl<S: Shell> Service<S> {
     async fn take(&mut self, event: Option<GroupEvent>) -> Result<(), ServiceError> {
         match event {
             Some(GroupEvent::Batch(records)) => {
+                if let Some(last) = records.last() {
+                    self.note_age(last);
+                }
                 for record in &records {
                     self.take_record(record)?;
                     self.perform().await?;
@@ -218,12 +221,13 @@ impl<S: Shell> Service<S> {
     }
 
     /// Looks at the last record's age; a reader that has been idle for a moment has no backlog.
-    fn backlog(&mut self) -> Backlog {
+    fn backlog(&self) -> Backlog {
         let idle = self.last_record.is_none_or(|(at, _)| at.elapsed() > BACKLOG_IDLE);
         let old = self.last_record.is_some_and(|(_, age)| age > BACKLOG_AGE);
         if old && !idle { Backlog::Reading } else { Backlog::None }
     }
 
+    /// Once a batch: its records were read together.
     fn note_age(&mut self, record: &Record) {
         let produced_ns = record.timestamp_ms.saturating_mul(1_000_000);
         let age_ns = u64::try_from(self.clock.now_ns().saturating_sub(produced_ns)).unwrap_or(0);
@@ -232,7 +236,6 @@ impl<S: Shell> Service<S> {
 
     fn take_record(&mut self, record: &Record) -> Result<(), ServiceError> {
         self.metrics.received();
-        self.note_age(record);
         self.open += 1;
         match self.shell.decode(record) {
             Ok(input) => self.apply(input)?,
