@@ -12,6 +12,8 @@ use driftline_schemas::topics::{TOPICS, Topic};
 use crate::{ClientSettings, KafkaError};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The topic setting behind [`Retention`].
+const RETENTION: &str = "retention.ms";
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// Tries, [`RETRY_PAUSE`] apart, for leaders of new partitions: they are elected within a second on a healthy cluster.
 const LEADER_TRIES: usize = 20;
@@ -25,6 +27,15 @@ pub struct TopicState {
     pub partitions: i32,
     /// Whether this call made it.
     pub created: bool,
+}
+
+/// How long the streams that [`create_with`] makes are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// As the one table says.
+    AsInTable,
+    /// Until somebody deletes the topic: what was replayed is to be looked at for as long as one likes.
+    Forever,
 }
 
 /// A topic on the cluster.
@@ -59,6 +70,18 @@ pub async fn wait(settings: &ClientSettings, patience: Duration) -> Result<(), K
 /// # Errors
 /// [`KafkaError::PartitionCount`] before anything is created; [`KafkaError::Create`] when the cluster refuses.
 pub async fn create(settings: &ClientSettings, replication: i32) -> Result<Vec<TopicState>, KafkaError> {
+    create_with(settings, replication, Retention::AsInTable).await
+}
+
+/// As [`create`]; topics that are there already keep the retention they have.
+///
+/// # Errors
+/// As [`create`].
+pub async fn create_with(
+    settings: &ClientSettings,
+    replication: i32,
+    retention: Retention,
+) -> Result<Vec<TopicState>, KafkaError> {
     let existing = metadata(settings.clone(), REQUEST_TIMEOUT).await?;
     let mut states = Vec::new();
     for spec in &TOPICS {
@@ -73,7 +96,10 @@ pub async fn create(settings: &ClientSettings, replication: i32) -> Result<Vec<T
     let client: AdminClient<DefaultClientContext> = settings.config().create()?;
     for (spec, state) in TOPICS.iter().zip(&mut states) {
         if state.created {
-            let topic_settings = spec.settings(replication);
+            let mut topic_settings = spec.settings(replication);
+            if retention == Retention::Forever {
+                topic_settings.iter_mut().filter(|(name, _)| *name == RETENTION).for_each(|(_, ms)| *ms = "-1".into());
+            }
             let topic = topic_settings.iter().fold(
                 NewTopic::new(&state.name, state.partitions, TopicReplication::Fixed(replication)),
                 |topic, (key, value)| topic.set(key, value),
@@ -110,6 +136,20 @@ pub async fn list(settings: &ClientSettings) -> Result<Vec<ExistingTopic>, Kafka
     topics.retain(|topic| topic.name.starts_with(&prefix));
     topics.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(topics)
+}
+
+/// The id that the cluster gave itself, the same for every client and broker.
+///
+/// # Errors
+/// When the cluster does not answer.
+pub async fn cluster_id(settings: &ClientSettings) -> Result<String, KafkaError> {
+    let settings = settings.clone();
+    let fetch = move || -> Result<String, KafkaError> {
+        let consumer: BaseConsumer = settings.config().create()?;
+        let id = consumer.client().fetch_cluster_id(REQUEST_TIMEOUT);
+        id.ok_or_else(|| KafkaError::Client("the cluster does not say its id".to_owned()))
+    };
+    tokio::task::spawn_blocking(fetch).await.map_err(|error| KafkaError::Client(error.to_string()))?
 }
 
 /// Deletes every topic of the settings' prefix: for tests and demos that made them.

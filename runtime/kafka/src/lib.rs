@@ -2,7 +2,8 @@
 //!
 //! * [`Producer`]: sends to the partition the key demands, and can say when everything sent is acknowledged.
 //! * [`GroupReader`]: one input topic shared by a consumer group; hands over batches and rebalances, commits by hand.
-//! * [`TopicReader`]: whole topics assigned by hand from their beginning; says when it has caught up.
+//! * [`TopicReader`]: topics or ranges of offsets, assigned by hand; says when it has caught up.
+//! * [`offset_ranges`]: which offsets a topic has, or had in a time.
 //! * [`admin`]: creates and checks the topics of the one table.
 //!
 //! What is deliberately absent: decoding of values, and any decision about them.
@@ -12,6 +13,7 @@ mod error;
 mod group;
 mod outage;
 mod producer;
+mod ranges;
 mod reader;
 mod record;
 mod settings;
@@ -19,6 +21,7 @@ mod settings;
 pub use error::KafkaError;
 pub use group::{GroupEvent, GroupReader, Offsets};
 pub use producer::Producer;
+pub use ranges::{OffsetRange, TimeRange, low_watermark, offset_ranges};
 pub use reader::{ReadFrom, ReaderEvent, TopicReader};
 pub use record::Record;
 pub use settings::ClientSettings;

@@ -1,4 +1,4 @@
-//! Whole topics, assigned by hand from their beginning or end: tables, and everything that reads without a group.
+//! Topics, or parts of them, assigned by hand: tables, recordings, and everything that reads without a group.
 //!
 //! An OS thread polls and hands records over a bounded channel, so a slow receiver slows the fetching.
 
@@ -15,12 +15,15 @@ use tokio::sync::mpsc;
 use driftline_schemas::topics::Topic;
 
 use crate::outage::Outage;
-use crate::{ClientSettings, KafkaError, Record};
+use crate::{ClientSettings, KafkaError, OffsetRange, Record};
 
 /// Records waiting in the channel: enough to keep the receiver busy, little enough to bound memory.
 const CHANNEL_RECORDS: usize = 256;
 const POLL: Duration = Duration::from_millis(100);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Offsets by topic name and partition.
+type Marks = BTreeMap<(String, i32), i64>;
 
 /// Where reading begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,29 +58,54 @@ impl TopicReader {
     /// # Errors
     /// When the client refuses its settings, or the cluster does not say how long the topics are.
     pub fn start(settings: &ClientSettings, topics: &[Topic], from: ReadFrom) -> Result<Self, KafkaError> {
-        let consumer: BaseConsumer =
-            settings.reader_config().set("group.id", format!("{}-reader", settings.client_id)).create()?;
-        let mut assignment = TopicPartitionList::new();
-        let mut ends = BTreeMap::new();
+        let consumer = settings.reader()?;
+        let mut ranges = Vec::new();
         for topic in topics {
             let name = settings.topic(*topic);
             for partition in 0..settings.partition_count(*topic) {
                 let (low, high) = consumer.fetch_watermarks(&name, partition, METADATA_TIMEOUT)?;
                 let begin = if from == ReadFrom::Beginning { low } else { high };
-                assignment.add_partition_offset(&name, partition, Offset::Offset(begin))?;
-                if begin < high {
-                    ends.insert((name.clone(), partition), high);
-                }
+                ranges.push(OffsetRange { topic: *topic, partition, begin, end: high });
+            }
+        }
+        Self::assign(settings, consumer, &ranges, Marks::new())
+    }
+
+    /// Reads exactly these parts of partitions: [`ReaderEvent::CaughtUp`] says that all of it was handed over, and
+    /// nothing but [`ReaderEvent::Failed`] comes after it. Begins where the oldest record is, if that is after the
+    /// beginning of a range.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn ranges(settings: &ClientSettings, ranges: &[OffsetRange]) -> Result<Self, KafkaError> {
+        let stops = ranges.iter().map(|range| ((settings.topic(range.topic), range.partition), range.end)).collect();
+        Self::assign(settings, settings.reader()?, ranges, stops)
+    }
+
+    fn assign(
+        settings: &ClientSettings,
+        consumer: BaseConsumer,
+        ranges: &[OffsetRange],
+        stops: Marks,
+    ) -> Result<Self, KafkaError> {
+        let mut assignment = TopicPartitionList::new();
+        let mut ends = Marks::new();
+        for range in ranges {
+            let name = settings.topic(range.topic);
+            assignment.add_partition_offset(&name, range.partition, Offset::Offset(range.begin))?;
+            if range.begin < range.end {
+                ends.insert((name, range.partition), range.end);
             }
         }
         consumer.assign(&assignment)?;
-        let names = topics.iter().map(|topic| (settings.topic(*topic), *topic)).collect();
+        let names = ranges.iter().map(|range| (settings.topic(range.topic), range.topic)).collect();
         let (sender, events) = mpsc::channel(CHANNEL_RECORDS);
         let stop = Arc::new(AtomicBool::new(false));
         let thread = Polling {
             consumer,
             names,
             ends,
+            stops,
             sender,
             stop: Arc::clone(&stop),
             outage: Outage::new(&settings.bootstrap),
@@ -105,7 +133,9 @@ struct Polling {
     consumer: BaseConsumer,
     names: BTreeMap<String, Topic>,
     /// High watermark at the start of every partition that has not reached it.
-    ends: BTreeMap<(String, i32), i64>,
+    ends: Marks,
+    /// Records from here on are not wanted.
+    stops: Marks,
     sender: mpsc::Sender<ReaderEvent>,
     stop: Arc<AtomicBool>,
     outage: Outage,
@@ -136,11 +166,13 @@ impl Polling {
         match self.consumer.poll(POLL) {
             Some(Ok(message)) => {
                 let Some(topic) = self.names.get(message.topic()) else { return Ok(()) };
-                let record = Record::new(*topic, &message);
+                let key = (message.topic().to_owned(), message.partition());
+                let wanted = self.stops.get(&key).is_none_or(|stop| message.offset() < *stop);
+                let record = wanted.then(|| Record::new(*topic, &message));
                 drop(message);
-                let sent = self.sender.blocking_send(ReaderEvent::Record(record)).map_err(drop);
+                let sent = record.map_or(Ok(()), |record| self.sender.blocking_send(ReaderEvent::Record(record)));
                 self.note_positions();
-                sent
+                sent.map_err(drop)
             }
             None => {
                 self.note_positions();

@@ -2,8 +2,11 @@
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::BaseConsumer;
 
 use driftline_schemas::topics::Topic;
+
+use crate::KafkaError;
 
 /// Cluster, topic prefix and partition count: the same for every part of one driftline.
 #[derive(Debug, Clone)]
@@ -41,6 +44,11 @@ impl ClientSettings {
             .set("topic.metadata.refresh.interval.ms", "60000")
             .set_log_level(RDKafkaLogLevel::Warning);
         config
+    }
+
+    /// A client that reads without a group.
+    pub(crate) fn reader(&self) -> Result<BaseConsumer, KafkaError> {
+        Ok(self.reader_config().set("group.id", format!("{}-reader", self.client_id)).create()?)
     }
 
     /// Settings of everything that reads.
