@@ -5,13 +5,17 @@
 mod dead_letters;
 mod images;
 mod output;
-mod recording;
+mod progress;
+mod record;
 mod render;
+mod replay;
 mod tail;
+mod times;
 mod topics;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -57,19 +61,10 @@ enum Command {
     Images(ImagesCommand),
     /// Read records that could not be used, with the reason
     DeadLetters(TailArguments),
-    /// Keep topics in a file, bytes verbatim
-    Record {
-        /// File to write, an Avro object container
-        file: PathBuf,
-        /// Topics to record, by the middle part of their names
-        #[arg(long, value_delimiter = ',', default_value = "images,image-layers,exec-events")]
-        topics: Vec<String>,
-    },
-    /// Produce the records of a recording again, in the order in which they were recorded
-    Replay {
-        /// File made by `driftline record`
-        file: PathBuf,
-    },
+    /// Keep a time of the topics in a file, bytes verbatim
+    Record(record::Arguments),
+    /// Produce the records of a recording again, into topics of their own unless --prefix says which
+    Replay(replay::Arguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -159,12 +154,17 @@ struct TailArguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let ended = run(Cli::parse()).await;
+    let matches = Cli::command().get_matches();
+    let typed_prefix = matches.value_source("prefix") == Some(ValueSource::CommandLine);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let named_prefix = typed_prefix.then(|| cli.kafka.prefix.clone());
+    let ended = run(cli, named_prefix).await;
     let ended = ended.or_else(|error| if output::is_closed_pipe(&error) { Ok(()) } else { Err(error) });
     driftline_runtime::shutdown::exit_code("driftline", ended)
 }
 
-async fn run(cli: Cli) -> anyhow::Result<()> {
+/// `named_prefix` is the prefix when it was typed, not taken from the environment.
+async fn run(cli: Cli, named_prefix: Option<String>) -> anyhow::Result<()> {
     let settings = ClientSettings {
         bootstrap: cli.kafka.bootstrap,
         prefix: cli.kafka.prefix,
@@ -187,11 +187,11 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             images::add(&settings, &path, image_id.as_deref(), &source).await
         }
         Command::DeadLetters(arguments) => dead_letters::tail(&settings, &arguments).await,
-        Command::Record { file, topics } => {
-            recording::record(&settings, &file, &topics).await.with_context(|| format!("recording {}", file.display()))
-        }
-        Command::Replay { file } => {
-            recording::replay(&settings, &file).await.with_context(|| format!("replaying {}", file.display()))
-        }
+        Command::Record(arguments) => record::record(&settings, &arguments)
+            .await
+            .with_context(|| format!("recording {}", arguments.file.display())),
+        Command::Replay(arguments) => replay::replay(settings, named_prefix, &arguments)
+            .await
+            .with_context(|| format!("replaying {}", arguments.file.display())),
     }
 }

@@ -74,7 +74,7 @@ else
   say "==> not live: loading eBPF needs root and /sys/kernel/btf/vmlinux (user $(id -un), BTF" \
     "$([[ -r /sys/kernel/btf/vmlinux ]] && echo there || echo missing)); replaying the recording in $recording instead"
   STACK_PARTS="enricher correlator" deploy/dev/stack.sh up
-  "$bin_dir/driftline" replay "$recording/recording.avro"
+  "$bin_dir/driftline" --prefix "$DRIFTLINE_TOPIC_PREFIX" replay "$recording/recording.avro"
   "$bin_dir/driftline-loadtest" demo-replayed "$recording/expected.json" --out "$out"
 fi
 

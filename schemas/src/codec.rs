@@ -71,6 +71,12 @@ pub struct EncodeError {
     why: String,
 }
 
+impl EncodeError {
+    pub(crate) fn new(record: &'static str, why: &impl ToString) -> Self {
+        Self { record, why: why.to_string() }
+    }
+}
+
 /// A type that has schemas: the current one to write with, and all known ones to read with.
 pub trait Record: Serialize + DeserializeOwned {
     /// Name of the record in its schema.
@@ -121,8 +127,7 @@ pub(crate) use record;
 /// When a value cannot be said in the schema.
 pub fn encode<R: Record>(record: &R) -> Result<Vec<u8>, EncodeError> {
     let mut config = SerializerConfig::new(&R::codec().current);
-    serde_avro_fast::to_single_object_vec(record, &mut config)
-        .map_err(|error| EncodeError { record: R::NAME, why: error.to_string() })
+    serde_avro_fast::to_single_object_vec(record, &mut config).map_err(|error| EncodeError::new(R::NAME, &error))
 }
 
 /// Decodes a value that must be an `R`.
@@ -175,7 +180,12 @@ pub(crate) fn write_current<R: Record>(record: &R, out: &mut Vec<u8>) -> Result<
     let mut config = SerializerConfig::new(&R::codec().current);
     serde_avro_fast::to_datum(record, &mut *out, &mut config)
         .map(|_| ())
-        .map_err(|error| EncodeError { record: R::NAME, why: error.to_string() })
+        .map_err(|error| EncodeError::new(R::NAME, &error))
+}
+
+/// Reads one datum with the schema that a container file names; returns it and what follows it.
+pub(crate) fn read_with<'a, R: Record>(schema: &Schema, bytes: &'a [u8]) -> Result<(R, &'a [u8]), DecodeError> {
+    read_one(schema, bytes)
 }
 
 /// The current schema of `R`, for container files.

@@ -11,7 +11,7 @@ use driftline_schemas::{Image, Sha256, decode};
 
 use crate::harness::{Bench, PATIENCE, with_topics};
 
-fn driftline(bench: &Bench, arguments: &[&str]) -> Output {
+pub(crate) fn driftline(bench: &Bench, arguments: &[&str]) -> Output {
     Command::new(binary("driftline").unwrap())
         .args(["--bootstrap", &bench.kafka.bootstrap, "--prefix", &bench.kafka.prefix, "--partitions", "3"])
         .args(arguments)
@@ -19,7 +19,7 @@ fn driftline(bench: &Bench, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).unwrap()
 }

@@ -14,6 +14,7 @@ mod command_line;
 mod delivery;
 mod harness;
 mod invariant;
+mod record;
 mod recording;
 mod start;
 mod telemetry;

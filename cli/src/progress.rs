@@ -1,0 +1,117 @@
+//! How far a long command came, on standard error: a bar where somebody looks, a line every few seconds in a log.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
+
+use driftline_runtime::clock;
+
+/// Redraws of the bar: as often as an eye follows.
+const BAR_EVERY: Duration = Duration::from_millis(100);
+/// Lines in a log.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+const BAR_WIDTH: u64 = 30;
+/// Back to the first column, and clear the line.
+const CLEAR: &str = "\r\x1b[K";
+
+/// Shows progress until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    what: &'static str,
+    unit: &'static str,
+    total: u64,
+    began: Instant,
+    shown: Instant,
+    form: Form,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Bar,
+    Lines,
+}
+
+impl Progress {
+    /// `what` is done to `total` of `unit`.
+    pub(crate) fn new(what: &'static str, unit: &'static str, total: u64) -> Self {
+        let form = if std::io::stderr().is_terminal() { Form::Bar } else { Form::Lines };
+        let began = clock::monotonic();
+        Self { what, unit, total, began, shown: began, form }
+    }
+
+    /// `done` of the total are done; shows it if it is time to.
+    pub(crate) fn at(&mut self, done: u64) {
+        let now = clock::monotonic();
+        let every = if self.form == Form::Bar { BAR_EVERY } else { LINE_EVERY };
+        if now.duration_since(self.shown) < every {
+            return;
+        }
+        self.shown = now;
+        let text = text(self.what, self.unit, done, self.total, now.duration_since(self.began));
+        // Whoever closed standard error does not want to know.
+        let _ = match self.form {
+            Form::Bar => write!(std::io::stderr(), "{CLEAR}{} {text}", bar(done, self.total))
+                .and_then(|()| std::io::stderr().flush()),
+            Form::Lines => writeln!(std::io::stderr(), "{text}"),
+        };
+    }
+
+    /// How long it took.
+    pub(crate) fn elapsed(&self) -> Duration {
+        clock::monotonic().duration_since(self.began)
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.form == Form::Bar {
+            let _ = write!(std::io::stderr(), "{CLEAR}");
+        }
+    }
+}
+
+fn text(what: &str, unit: &str, done: u64, total: u64, elapsed: Duration) -> String {
+    let percent = done.min(total).saturating_mul(100).checked_div(total).unwrap_or(100);
+    let per_second = done.saturating_mul(1000).checked_div(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
+    format!("{what}: {percent} %, {done} of {total} {unit}, {} a second", per_second.unwrap_or(0))
+}
+
+fn bar(done: u64, total: u64) -> String {
+    let full = done.min(total).saturating_mul(BAR_WIDTH).checked_div(total).unwrap_or(BAR_WIDTH);
+    (0..BAR_WIDTH).map(|at| if at < full { '█' } else { '░' }).collect()
+}
+
+/// Bytes as a person reads them.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let mut tenths = count.saturating_mul(10) / 1024;
+    let mut units = UNITS.iter();
+    let mut unit = units.next();
+    while tenths >= 10_240
+        && let Some(larger) = units.next()
+    {
+        tenths /= 1024;
+        unit = Some(larger);
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, unit.unwrap_or(&""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_shown_as_number_and_bar() {
+        let half = text("recording", "offsets", 50, 100, Duration::from_secs(2));
+        assert_eq!(half, "recording: 50 %, 50 of 100 offsets, 25 a second");
+        assert_eq!(bar(1, 2).matches('█').count(), 15);
+        assert_eq!(text("recording", "offsets", 0, 0, Duration::ZERO), "recording: 100 %, 0 of 0 offsets, 0 a second");
+    }
+
+    #[test]
+    fn bytes_are_said_in_the_unit_that_fits() {
+        assert_eq!([bytes(1023), bytes(1536), bytes(5 << 30)], ["1023 B", "1.5 KiB", "5.0 GiB"]);
+    }
+}

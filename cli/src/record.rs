@@ -1,0 +1,121 @@
+//! `driftline record`: a range of topics into one file, bytes verbatim, ended by where the topics ended when it began.
+//!
+//! [`plan`] decides the offsets, [`partial`] keeps the file that is not whole yet, [`copy`] reads and writes.
+
+mod copy;
+mod partial;
+mod plan;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use driftline_kafka::{ClientSettings, admin};
+use driftline_runtime::{clock, shutdown};
+use driftline_schemas::recording;
+
+use crate::output::out;
+use crate::progress::bytes;
+use crate::times::{Span, When};
+use copy::{Copied, Copier};
+use partial::Partial;
+
+/// How long Kafka may take to answer at the start.
+const KAFKA_WAIT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// File to write, an Avro object container; `FILE.partial` until it is whole. After an interruption the same command
+    /// goes on where it was
+    pub(crate) file: PathBuf,
+    /// Topics to record, by the middle part of their names. Of tables (images, image-layers) the newest record of each key
+    #[arg(long, value_delimiter = ',', default_value = "exec-events,images,image-layers")]
+    topics: Vec<String>,
+    /// Begin with records of this time: RFC 3339, or counted back from now like 2h, 90m, 1d12h [default: the oldest]
+    #[arg(long, value_name = "TIME")]
+    since: Option<When>,
+    /// Leave out records of this time and later; tables are recorded as they were then [default: now]
+    #[arg(long, value_name = "TIME")]
+    until: Option<When>,
+    /// Also record this much before --since, so that containers and sessions of the range are not cut open
+    #[arg(long, value_name = "DURATION", default_value = "1h")]
+    pre_roll: Span,
+    /// Print what was recorded as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn record(settings: &ClientSettings, arguments: &Arguments) -> anyhow::Result<()> {
+    let stop = shutdown::signalled().context("cannot handle signals")?;
+    let topics = plan::topics(&arguments.topics)?;
+    let file = &arguments.file;
+    ensure!(!file.exists() || file.is_file(), "{} is no file, and would be replaced by one", file.display());
+    admin::wait(settings, KAFKA_WAIT).await?;
+    admin::check(settings, &topics).await?;
+    let asked = recording::Arguments {
+        cluster: admin::cluster_id(settings).await?,
+        prefix: settings.prefix.clone(),
+        topics: topics.iter().map(|topic| topic.spec().stem.to_owned()).collect(),
+        since: arguments.since.as_ref().map_or_else(String::new, |when| when.text.clone()),
+        until: arguments.until.as_ref().map_or_else(String::new, |when| when.text.clone()),
+        pre_roll: arguments.pre_roll.text.clone(),
+    };
+    let path = partial_path(&arguments.file);
+    let partial = match Partial::resume(&path, &asked)? {
+        Some(partial) => partial,
+        None => {
+            let times = plan::times(arguments, clock::now_ns() / 1_000_000)?;
+            Partial::begin(&path, plan::make(settings, &topics, asked, &times).await?)?
+        }
+    };
+    let resumed_bytes = partial.kept.as_ref().map_or(0, |scan| scan.end);
+    let info = partial.info.clone();
+    let copied = tokio::select! {
+        copied = Copier::new(settings, partial).run() => copied,
+        signal = stop => bail!("stopped by {signal}; {} keeps what was read, run the same command again to go on", path.display()),
+    };
+    let copied = copied
+        .with_context(|| format!("{} keeps what was read, run the same command again to go on", path.display()))?;
+    let size_bytes = partial::publish(&copied.file, &path, &arguments.file)?;
+    say(arguments, &info, &copied, size_bytes, resumed_bytes)
+}
+
+fn say(
+    arguments: &Arguments,
+    info: &recording::Info,
+    copied: &Copied,
+    size_bytes: u64,
+    resumed_bytes: u64,
+) -> anyhow::Result<()> {
+    let records: u64 = copied.counts.values().sum();
+    let seconds = copied.elapsed.as_secs_f64();
+    let file = arguments.file.display();
+    if arguments.json {
+        let topics: BTreeMap<&str, u64> =
+            copied.counts.iter().map(|(topic, count)| (topic.spec().stem, *count)).collect();
+        let summary = json!({
+            "file": file.to_string(), "bytes": size_bytes, "records": records, "topics": topics,
+            "since_ms": info.since_ms, "until_ms": info.until_ms, "pre_roll_ms": info.pre_roll_ms,
+            "seconds": seconds, "resumed_at_bytes": resumed_bytes, "gone_before_read": copied.gone,
+        });
+        return Ok(out(summary)?);
+    }
+    let counts: Vec<String> =
+        copied.counts.iter().map(|(topic, count)| format!("{} {count}", topic.spec().stem)).collect();
+    let resumed = if resumed_bytes == 0 { String::new() } else { format!(", resumed at {}", bytes(resumed_bytes)) };
+    Ok(out(format!(
+        "{records} records in {file}: {}; {}, {seconds:.1} s{resumed}",
+        counts.join(", "),
+        bytes(size_bytes)
+    ))?)
+}
+
+/// The file's name while it is not whole.
+fn partial_path(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".partial");
+    PathBuf::from(name)
+}

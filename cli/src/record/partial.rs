@@ -1,0 +1,201 @@
+//! The file that is not whole yet: what of it counts after an interruption, and how it becomes the recording.
+
+use anyhow::{Context as _, bail, ensure};
+use std::fs::{self, File, TryLockError};
+use std::io::{BufReader, ErrorKind, Seek as _, SeekFrom};
+use std::path::Path;
+
+use driftline_schemas::recording::{Arguments, Damage, Info, Recording, RecordingError, RecordingWriter, Scan};
+
+/// A recording that is being written.
+#[derive(Debug)]
+pub(super) struct Partial {
+    pub(super) info: Info,
+    pub(super) writer: RecordingWriter<File>,
+    /// What an interrupted run left.
+    pub(super) kept: Option<Scan>,
+}
+
+impl Partial {
+    /// Goes on with what an interrupted run left, `None` if there is nothing of use. What comes after the last whole
+    /// block is dropped.
+    ///
+    /// # Errors
+    /// When the file is something else, was begun with other arguments, or is being written by somebody.
+    pub(super) fn resume(path: &Path, asked: &Arguments) -> anyhow::Result<Option<Self>> {
+        let mut file = match File::options().read(true).write(true).open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
+        };
+        lock(&file, path)?;
+        // A run that was killed before its head was written left nothing.
+        if file.metadata()?.len() == 0 {
+            return Ok(None);
+        }
+        let unusable = || format!("cannot go on with {}; delete it to begin anew", path.display());
+        let mut recording = match Recording::open(BufReader::new(&file)) {
+            Ok(recording) => recording,
+            Err(RecordingError::Damaged { .. }) => return Ok(None),
+            Err(error) => return Err(error).with_context(unusable),
+        };
+        let info = recording.info().cloned().context("it does not say what it is of").with_context(unusable)?;
+        same(&info.arguments, asked).with_context(unusable)?;
+        let scan = recording.scan(Damage::CutOff).with_context(unusable)?;
+        drop(recording);
+        file.set_len(scan.end)?;
+        file.seek(SeekFrom::Start(scan.end))?;
+        anstream::eprintln!("going on with {}: {} records are there", path.display(), scan.records());
+        Ok(Some(Self { writer: RecordingWriter::resume(file, &info)?, info, kept: Some(scan) }))
+    }
+
+    /// Begins a file.
+    ///
+    /// # Errors
+    /// When it cannot be written, or is being written by somebody.
+    pub(super) fn begin(path: &Path, info: Info) -> anyhow::Result<Self> {
+        let failed = || format!("cannot write {}", path.display());
+        let open = File::options().write(true).create(true).truncate(false).open(path);
+        let file = open.with_context(failed)?;
+        lock(&file, path)?;
+        file.set_len(0).with_context(failed)?;
+        Ok(Self { writer: RecordingWriter::begin(file, &info).with_context(failed)?, info, kept: None })
+    }
+}
+
+/// Makes a whole file the recording, durably; returns its length.
+///
+/// # Errors
+/// When the file system refuses; the file stays what it is.
+pub(super) fn publish(file: &File, partial: &Path, path: &Path) -> anyhow::Result<u64> {
+    let size_bytes = (|| {
+        file.sync_all()?;
+        fs::rename(partial, path)?;
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+        Ok(file.metadata()?.len())
+    })();
+    size_bytes.map_err(|error: std::io::Error| {
+        anyhow::Error::new(error).context(format!("{} is whole, but cannot be renamed", partial.display()))
+    })
+}
+
+/// Two writers would destroy each other's file. The lock goes with the process.
+fn lock(file: &File, path: &Path) -> anyhow::Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => bail!("another `driftline record` is writing {}", path.display()),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+/// Half a recording of one thing and half of another would be neither.
+fn same(begun: &Arguments, asked: &Arguments) -> anyhow::Result<()> {
+    let or_nothing = |text: &str| if text.is_empty() { "nothing".to_owned() } else { text.to_owned() };
+    let pairs = [
+        ("Kafka cluster", begun.cluster.clone(), asked.cluster.clone()),
+        ("--prefix", begun.prefix.clone(), asked.prefix.clone()),
+        ("--topics", begun.topics.join(","), asked.topics.join(",")),
+        ("--since", or_nothing(&begun.since), or_nothing(&asked.since)),
+        ("--until", or_nothing(&begun.until), or_nothing(&asked.until)),
+        ("--pre-roll", begun.pre_roll.clone(), asked.pre_roll.clone()),
+    ];
+    let different: Vec<String> = pairs
+        .into_iter()
+        .filter(|(_, begun, asked)| begun != asked)
+        .map(|(name, begun, asked)| format!("{name} was {begun} and is now {asked}"))
+        .collect();
+    ensure!(different.is_empty(), "it was begun with other arguments: {}", different.join(", "));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use driftline_schemas::recording::{FORMAT, Recorded};
+
+    fn asked() -> Arguments {
+        Arguments {
+            cluster: "c".into(),
+            prefix: "p".into(),
+            topics: vec!["exec-events".into()],
+            since: "2h".into(),
+            until: String::new(),
+            pre_roll: "1h".into(),
+        }
+    }
+
+    fn info() -> Info {
+        Info {
+            format: FORMAT,
+            driftline: "0.1.0".into(),
+            recorded: "now".into(),
+            arguments: asked(),
+            since_ms: Some(1),
+            until_ms: None,
+            pre_roll_ms: 1,
+            sections: vec![],
+        }
+    }
+
+    fn record(offset: i64) -> Recorded {
+        Recorded {
+            topic: "exec-events".into(),
+            partition: 0,
+            offset,
+            timestamp_ms: 1,
+            key: None,
+            headers: vec![],
+            value: Some(vec![7; 70_000]),
+        }
+    }
+
+    #[test]
+    fn what_is_whole_is_kept_and_the_torn_block_is_dropped() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f.partial");
+        assert!(Partial::resume(&path, &asked()).unwrap().is_none());
+        let mut partial = Partial::begin(&path, info()).unwrap();
+        partial.writer.append(&record(1)).unwrap();
+        partial.writer.append(&record(2)).unwrap();
+        let busy = Partial::resume(&path, &asked()).unwrap_err().to_string();
+        assert!(busy.contains("another `driftline record` is writing"), "{busy}");
+        drop(partial);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();
+
+        let mut resumed = Partial::resume(&path, &asked()).unwrap().unwrap();
+        assert_eq!(resumed.kept.unwrap().lanes[0].last_offset, 1);
+        resumed.writer.append(&record(2)).unwrap();
+        drop(resumed.writer.finish().unwrap());
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+    }
+
+    #[test]
+    fn other_arguments_and_other_files_are_refused_with_what_to_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f.partial");
+        drop(Partial::begin(&path, info()).unwrap());
+        let other = Arguments { since: "3h".into(), until: "1h".into(), ..asked() };
+        let error = format!("{:#}", Partial::resume(&path, &other).unwrap_err());
+        for part in ["delete it to begin anew", "--since was 2h and is now 3h", "--until was nothing and is now 1h"] {
+            assert!(error.contains(part), "{part} in {error}");
+        }
+        fs::write(&path, "something else").unwrap();
+        let error = format!("{:#}", Partial::resume(&path, &asked()).unwrap_err());
+        assert!(error.contains("delete it to begin anew") && error.contains("not a recording"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"something else", "it is left as it is");
+    }
+
+    #[test]
+    fn a_run_that_was_killed_within_the_head_begins_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f.partial");
+        drop(Partial::begin(&path, info()).unwrap());
+        let head = fs::read(&path).unwrap();
+        for cut in [0, head.len() / 2, head.len() - 1] {
+            fs::write(&path, &head[..cut]).unwrap();
+            assert!(Partial::resume(&path, &asked()).unwrap().is_none(), "{cut}");
+        }
+    }
+}
