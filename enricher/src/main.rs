@@ -1,9 +1,8 @@
 //! `driftline-enricher`: reads exec-events, joins them with image manifests, writes findings.
 //!
 //! This file wires: settings → tables caught up → the loop. Decisions are in `driftline-enricher-core`; what is done
-//! for it (load an image, keep the image tables) is in [`shell`] and [`images`].
+//! for it (load an image, feed the image tables) is in [`shell`].
 
-mod images;
 mod shell;
 
 use anyhow::Context as _;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use driftline_enricher_core::image::ImageIndex;
+use driftline_enricher_core::tables::{Change, ImageTables, Lookup, Stored};
 use driftline_enricher_core::{Ask, Enricher, ImageAnswer, Input};
 use driftline_kafka::{ReaderEvent, Record, TopicReader};
 use driftline_runtime::service::{Backlog, ServiceError, Shell};
@@ -14,8 +15,6 @@ use driftline_runtime::telemetry::Telemetry;
 use driftline_runtime_core::Position;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{ExecEvent, Image, ImageId, LayerEvent, decode};
-
-use crate::images::{Change, ImageTables, Lookup, Stored};
 
 /// Answers on their way to the core; loading waits when the core is that far behind.
 const ANSWERS: usize = 64;

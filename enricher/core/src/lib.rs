@@ -1,4 +1,4 @@
-//! Pure part of the enricher: the merged image index, the verdict of one exec, and parking.
+//! Pure part of the enricher: the image tables and the merged image index, the verdict of one exec, and parking.
 //!
 //! [`Enricher`] is the stage; it takes exec events, container records and image answers, and gives findings.
 //! [`verdict::judge`] decides one exec; read it first, it is the reason driftline exists.
@@ -14,6 +14,7 @@ mod finding;
 mod fixtures;
 pub mod image;
 pub mod limits;
+pub mod tables;
 mod tracked;
 pub mod verdict;
 

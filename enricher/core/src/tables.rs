@@ -1,22 +1,23 @@
 //! The image tables in memory: records as they stand on the topics, decoded into an index only on demand.
 //!
-//! Owned by [`crate::shell`]. A layer counts only when every chunk of a head is there and their digest is the head's;
+//! Fed by the enricher's shell from the topics, and by `driftline analyze` from a recording. A layer counts only when every chunk of a head is there and their digest is the head's;
 //! so half a layer is never used.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use driftline_enricher_core::image::{ImageIndex, MergeError, merge};
 use driftline_schemas::layer::{LayerManifest, ManifestError, check_chunk_count};
 use driftline_schemas::limits::{CHUNK_BYTES, CHUNKS_MAX, LAYERS_MAX};
 use driftline_schemas::{DiffId, Image, ImageId, LayerChunk, LayerEvent, LayerHead, Sha256};
+
+use crate::image::{ImageIndex, MergeError, merge};
 
 /// Most publishers of one layer that are remembered; the first few agree, or somebody lies.
 const SOURCES_MAX: usize = 16;
 
 /// Content of the images and image-layers topics.
 #[derive(Debug, Default)]
-pub(crate) struct ImageTables {
+pub struct ImageTables {
     images: BTreeMap<ImageId, Image>,
     /// Heads of a layer in the order in which they were published.
     heads: BTreeMap<DiffId, Vec<LayerHead>>,
@@ -25,7 +26,7 @@ pub(crate) struct ImageTables {
 
 /// What a new record means for the images that use it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Change {
+pub enum Change {
     /// This image may look different now.
     Image(ImageId),
     /// A layer has news; any image may use it.
@@ -36,7 +37,7 @@ pub(crate) enum Change {
 
 /// An image as the tables know it.
 #[derive(Debug)]
-pub(crate) enum Lookup {
+pub enum Lookup {
     /// Not published, or not all of its layers.
     Missing,
     /// The publisher gave up.
@@ -47,7 +48,7 @@ pub(crate) enum Lookup {
 
 /// The encoded layers of an image, lowest first.
 #[derive(Debug)]
-pub(crate) struct Stored(Vec<StoredLayer>);
+pub struct Stored(Vec<StoredLayer>);
 
 #[derive(Debug)]
 struct StoredLayer {
@@ -57,15 +58,19 @@ struct StoredLayer {
 
 /// A published image that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LoadError {
+pub enum LoadError {
+    /// A layer's chunks are not what its head says.
     #[error("layer {0}: {1}")]
     Layer(DiffId, ManifestError),
+    /// The layers contradict each other, or are too much together.
     #[error("layers do not merge: {0}")]
     Merge(#[from] MergeError),
 }
 
 impl ImageTables {
-    pub(crate) fn image_count(&self) -> usize {
+    /// How many images are known.
+    #[must_use]
+    pub fn image_count(&self) -> usize {
         self.images.len()
     }
 
@@ -73,7 +78,7 @@ impl ImageTables {
     ///
     /// # Errors
     /// Why it is refused.
-    pub(crate) fn image(&mut self, image: Image) -> Result<Change, String> {
+    pub fn image(&mut self, image: Image) -> Result<Change, String> {
         if image.diff_ids.len() > LAYERS_MAX {
             return Err(format!("{} layers, allowed are {LAYERS_MAX}", image.diff_ids.len()));
         }
@@ -94,7 +99,7 @@ impl ImageTables {
     ///
     /// # Errors
     /// Why it is refused.
-    pub(crate) fn layer(&mut self, event: LayerEvent) -> Result<Change, String> {
+    pub fn layer(&mut self, event: LayerEvent) -> Result<Change, String> {
         match event {
             LayerEvent::Head(head) => self.head(head),
             LayerEvent::Chunk(chunk) => self.chunk(chunk),
@@ -125,7 +130,8 @@ impl ImageTables {
     }
 
     /// What is known of an image.
-    pub(crate) fn lookup(&self, id: &ImageId) -> Lookup {
+    #[must_use]
+    pub fn lookup(&self, id: &ImageId) -> Lookup {
         let Some(image) = self.images.get(id) else { return Lookup::Missing };
         if let Some(reason) = &image.failed {
             return Lookup::Failed(reason.clone());
@@ -150,7 +156,7 @@ impl Stored {
     ///
     /// # Errors
     /// When a manifest is not what its head says, or the layers cannot be merged.
-    pub(crate) fn load(&self) -> Result<ImageIndex, LoadError> {
+    pub fn load(&self) -> Result<ImageIndex, LoadError> {
         let layers: Vec<Arc<LayerManifest>> = self
             .0
             .iter()
