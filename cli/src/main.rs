@@ -2,6 +2,7 @@
 //!
 //! This file has the commands and their options; each group of commands has a module of its own.
 
+mod analyze;
 mod dead_letters;
 mod images;
 mod output;
@@ -65,6 +66,8 @@ enum Command {
     Record(record::Arguments),
     /// Produce the records of a recording again, into topics of their own unless --prefix says which
     Replay(replay::Arguments),
+    /// Say what the services would say about a recording, without Kafka, and how that differs from something else
+    Analyze(analyze::Arguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -193,5 +196,8 @@ async fn run(cli: Cli, named_prefix: Option<String>) -> anyhow::Result<()> {
         Command::Replay(arguments) => replay::replay(settings, named_prefix, &arguments)
             .await
             .with_context(|| format!("replaying {}", arguments.file.display())),
+        Command::Analyze(arguments) => {
+            analyze::analyze(&arguments).with_context(|| format!("analysing {}", arguments.recording.display()))
+        }
     }
 }

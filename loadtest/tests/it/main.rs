@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod analyze;
 mod bad_input;
 mod command_line;
 mod delivery;

@@ -1,0 +1,131 @@
+//! What the services' shells do around the cores, in one place: settings, and records into inputs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use driftline_correlator_core as correlator;
+use driftline_enricher_core as enricher;
+use driftline_kafka::Record;
+use driftline_runtime_core::Position;
+use driftline_schemas::recording::{Info, Recorded};
+use driftline_schemas::topics::{Topic, partition_of};
+use driftline_schemas::{ExecEvent, Finding, Severity, Sha256, decode};
+
+/// Partitions that records are put into when the recording does not say how many there were.
+const PARTITIONS: i32 = 12;
+
+/// What decides the outcome; the same that the services read from the environment.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) park: Duration,
+    pub(super) session_gap: Duration,
+    pub(super) session_cap: Duration,
+    pub(super) retention: Duration,
+    pub(super) threshold: Severity,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let correlator::Options { session_gap, session_cap, retention, threshold, .. } = correlator::Options::default();
+        Self { park: Duration::from_secs(5), session_gap, session_cap, retention, threshold }
+    }
+}
+
+impl Settings {
+    /// The versions name the configuration in the same words as the enricher's own, so that equal ones have equal digests.
+    pub(super) fn enricher(&self) -> enricher::Settings {
+        let config = format!("park_ms={}", self.park.as_millis());
+        enricher::Settings { park_ns: nanoseconds(self.park), versions: versions("enricher", &config) }
+    }
+
+    /// As [`Self::enricher`].
+    pub(super) fn correlator(&self) -> Result<correlator::Settings, correlator::SettingsErrors> {
+        let Self { session_gap, session_cap, retention, threshold, .. } = *self;
+        let config = format!("{session_gap:?} {session_cap:?} {retention:?} {threshold:?}");
+        let versions = versions("correlator", &config);
+        let defaults = correlator::Options::default();
+        correlator::Settings::new(correlator::Options {
+            session_gap,
+            session_cap,
+            retention,
+            threshold,
+            versions,
+            ..defaults
+        })
+    }
+}
+
+fn versions(service: &str, config: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (service.to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        (format!("{service}_config"), Sha256::of(config.as_bytes()).to_string()),
+    ])
+}
+
+pub(super) fn nanoseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// How many partitions the streams had, and what to do when that is not known.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Placing {
+    /// Records have to stand in the partition of their key.
+    Known(i32),
+    /// A recording of old does not say it: records are put where their keys belong.
+    Unknown,
+}
+
+impl Placing {
+    pub(super) fn of(info: Option<&Info>, topic: Topic) -> Self {
+        let sections = info.into_iter().flat_map(|info| &info.sections);
+        let partitions = sections.filter(|section| section.topic == topic.spec().stem).map(|section| section.partition);
+        partitions.max().map_or(Self::Unknown, |last| Self::Known(last.saturating_add(1)))
+    }
+
+    fn count(self) -> i32 {
+        match self {
+            Self::Known(count) => count,
+            Self::Unknown => PARTITIONS,
+        }
+    }
+
+    /// The partition that findings of a key come from.
+    pub(super) fn partition(self, key: &[u8]) -> i32 {
+        partition_of(key, self.count())
+    }
+
+    /// The record as a service reads it.
+    pub(super) fn record(self, topic: Topic, recorded: Recorded) -> Record {
+        let partition = match self {
+            Self::Known(_) => recorded.partition,
+            Self::Unknown => self.partition(recorded.key.as_deref().unwrap_or_default()),
+        };
+        Record {
+            topic,
+            partition,
+            offset: recorded.offset,
+            timestamp_ms: recorded.timestamp_ms,
+            key: recorded.key,
+            value: recorded.value,
+            headers: recorded.headers.into_iter().map(|header| (header.name, header.value)).collect(),
+        }
+    }
+
+    /// An input of the enricher, or why it is a dead letter.
+    pub(super) fn exec_event(self, record: &Record) -> Result<enricher::Input, String> {
+        let event =
+            ExecEvent::decode(record.value.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
+        record.check_place(event.key(), self.count())?;
+        Ok(enricher::Input::Event(Position { partition: record.partition, offset: record.offset }, event))
+    }
+
+    /// An input of the correlator, or why it is a dead letter.
+    pub(super) fn finding(self, record: &Record) -> Result<correlator::Input, String> {
+        let finding: Finding =
+            decode(record.value.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
+        let subject = finding.container.as_ref().map_or(finding.node.name.as_str(), |container| container.id.as_str());
+        record.check_place(subject, self.count())?;
+        let at = Position { partition: record.partition, offset: record.offset };
+        Ok(correlator::Input::Finding { at, finding: Box::new(finding) })
+    }
+}

@@ -1,0 +1,90 @@
+//! The image tables beside the enricher's core: what its shell does with a cache and background tasks, at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use driftline_enricher_core::image::ImageIndex;
+use driftline_enricher_core::tables::{Change, ImageTables, Lookup};
+use driftline_enricher_core::{Ask, ImageAnswer};
+use driftline_kafka::Record;
+use driftline_schemas::topics::Topic;
+use driftline_schemas::{Image, ImageId, LayerEvent, decode};
+
+/// Memory for merged images that were used before; the enricher's own default.
+const CACHE_BYTES: usize = 256 * 1024 * 1024;
+
+/// An answer for the core.
+pub(super) type Answer = (ImageId, ImageAnswer);
+
+#[derive(Debug, Default)]
+pub(super) struct Images {
+    tables: ImageTables,
+    /// Images the core uses; it is told when their answer changes.
+    wanted: BTreeSet<ImageId>,
+    merged: BTreeMap<ImageId, Arc<ImageIndex>>,
+    merged_bytes: usize,
+}
+
+impl Images {
+    /// Takes a table record; gives what it changes for the core.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub(super) fn record(&mut self, record: &Record) -> Result<Vec<Answer>, String> {
+        // A tombstone says that a key is gone; what was read of it stays good for running containers.
+        let Some(value) = &record.value else { return Ok(Vec::new()) };
+        let change = match record.topic {
+            Topic::Images => decode::<Image>(value).map_err(|e| e.to_string()).and_then(|it| self.tables.image(it))?,
+            _ => LayerEvent::decode(value).map_err(|e| e.to_string()).and_then(|it| self.tables.layer(it))?,
+        };
+        let changed: Vec<ImageId> = match change {
+            Change::Image(id) => self.wanted.get(&id).cloned().into_iter().collect(),
+            Change::Layer | Change::Conflict(_) => {
+                let complete = |id: &&ImageId| matches!(self.tables.lookup(id), Lookup::Complete(_));
+                self.wanted.iter().filter(complete).cloned().collect()
+            }
+        };
+        Ok(changed.into_iter().map(|id| self.answer(id)).collect())
+    }
+
+    /// What the core asked.
+    pub(super) fn ask(&mut self, ask: Ask) -> Option<Answer> {
+        match ask {
+            Ask::Image(id) => {
+                self.wanted.insert(id.clone());
+                Some(self.answer(id))
+            }
+            Ask::Forget(id) => {
+                self.wanted.remove(&id);
+                None
+            }
+        }
+    }
+
+    fn answer(&mut self, id: ImageId) -> Answer {
+        let answer = match (self.merged.get(&id), self.tables.lookup(&id)) {
+            (Some(known), _) => ImageAnswer::Ready(Arc::clone(known)),
+            (None, Lookup::Missing) => ImageAnswer::Missing,
+            (None, Lookup::Failed(reason)) => ImageAnswer::Failed(reason),
+            (None, Lookup::Complete(stored)) => stored
+                .load()
+                .map_or_else(|error| ImageAnswer::Failed(error.to_string()), |index| self.keep(&id, Arc::new(index))),
+        };
+        if let ImageAnswer::Ready(_) = answer {
+            // Content does not change under a digest: nothing more to tell.
+            self.wanted.remove(&id);
+        }
+        (id, answer)
+    }
+
+    /// When the cache is full it begins anew: what is in use, the core holds itself.
+    fn keep(&mut self, id: &ImageId, index: Arc<ImageIndex>) -> ImageAnswer {
+        self.merged_bytes = self.merged_bytes.saturating_add(index.memory_bytes());
+        if self.merged_bytes > CACHE_BYTES {
+            self.merged.clear();
+            self.merged_bytes = index.memory_bytes();
+        }
+        self.merged.insert(id.clone(), Arc::clone(&index));
+        ImageAnswer::Ready(index)
+    }
+}

@@ -1,0 +1,102 @@
+//! What was said, by id: the newest revision of each, in the order in which they were said first.
+
+use std::collections::BTreeMap;
+
+use driftline_schemas::topics::Topic;
+use driftline_schemas::{Alert, DecodeError, Finding, decode};
+
+use super::pipeline::Said;
+
+/// One revision of an alert or finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Revision {
+    pub(super) id: String,
+    pub(super) number: i32,
+    /// When it was said, nanoseconds since 1970.
+    pub(super) said_ns: i64,
+    /// When something new was said last: a final revision only says that nothing more came.
+    pub(super) changed_ns: i64,
+    pub(super) value: Vec<u8>,
+}
+
+/// Keeps the highest revision of each id, of equal ones the later: what every reader of the topics has to do.
+#[derive(Debug, Default)]
+pub(super) struct Newest {
+    revisions: Vec<Revision>,
+    places: BTreeMap<String, usize>,
+}
+
+impl Revision {
+    /// Of a record of alerts or findings; `None` of another.
+    pub(super) fn of(said: &Said) -> Result<Option<Self>, DecodeError> {
+        let Said { at_ns, what } = said;
+        let (id, number, is_final) = match what.topic {
+            Topic::Findings => {
+                let finding: Finding = decode(&what.value)?;
+                (finding.finding_id.to_string(), finding.revision, false)
+            }
+            Topic::Alerts => {
+                let alert: Alert = decode(&what.value)?;
+                (alert.alert_id.to_string(), alert.revision, alert.r#final)
+            }
+            _ => return Ok(None),
+        };
+        let changed_ns = if is_final { i64::MIN } else { *at_ns };
+        Ok(Some(Self { id, number, said_ns: *at_ns, changed_ns, value: what.value.clone() }))
+    }
+}
+
+impl Newest {
+    pub(super) fn take(&mut self, mut revision: Revision) {
+        let fresh = self.revisions.len();
+        let place = *self.places.entry(revision.id.clone()).or_insert(fresh);
+        match self.revisions.get_mut(place) {
+            None => self.revisions.push(revision),
+            Some(known) if revision.number >= known.number => {
+                revision.changed_ns = revision.changed_ns.max(known.changed_ns);
+                *known = revision;
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// What was changed at or after a time.
+    pub(super) fn since(self, since_ns: i64) -> Vec<Revision> {
+        self.revisions.into_iter().filter(|revision| revision.changed_ns >= since_ns).collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.revisions.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn revision(id: &str, number: i32, changed_ns: i64, value: u8) -> Revision {
+        Revision { id: id.into(), number, said_ns: 9, changed_ns, value: vec![value] }
+    }
+
+    #[test]
+    fn the_highest_revision_stays_and_of_equal_ones_the_later() {
+        let mut newest = Newest::default();
+        for (id, number, value) in [("a", 1, 1), ("b", 1, 2), ("a", 3, 3), ("a", 2, 4), ("a", 3, 5)] {
+            newest.take(revision(id, number, 0, value));
+        }
+        let kept: Vec<_> = newest.since(0).into_iter().map(|kept| (kept.id, kept.number, kept.value[0])).collect();
+        assert_eq!(kept, [("a".to_owned(), 3, 5), ("b".to_owned(), 1, 2)]);
+    }
+
+    #[test]
+    fn a_final_revision_does_not_count_as_a_change() {
+        let mut newest = Newest::default();
+        newest.take(revision("pre-roll", 1, 5, 1));
+        newest.take(revision("pre-roll", 2, i64::MIN, 1));
+        newest.take(revision("range", 1, 5, 1));
+        newest.take(revision("range", 2, 12, 1));
+        newest.take(revision("range", 3, i64::MIN, 1));
+        let kept: Vec<_> = newest.since(10).into_iter().map(|kept| (kept.id, kept.number)).collect();
+        assert_eq!(kept, [("range".to_owned(), 3)]);
+    }
+}

@@ -1,0 +1,223 @@
+//! Both cores in one process, driven by records and their timestamps alone: no Kafka, no clock, no thread. The same
+//! records give the same output, byte for byte.
+//!
+//! The clock is the largest timestamp so far. Answers that take a service some milliseconds (an image to load, a finding
+//! to come through its topic) come at once.
+
+use std::collections::BTreeMap;
+
+use driftline_correlator_core::{Ask as Never, Correlator, Input as CorrelatorInput};
+use driftline_enricher_core::{Ask, Enricher, Input as EnricherInput};
+use driftline_kafka::Record;
+use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Outgoing, Position, Stage};
+use driftline_schemas::topics::Topic;
+use driftline_schemas::{Finding, decode};
+
+use super::adapters::{Placing, Settings, nanoseconds};
+use super::images::{Answer, Images};
+
+const SECOND_NS: i64 = 1_000_000_000;
+/// How often a service tells its core the time.
+const TICK_NS: i64 = SECOND_NS / 10;
+/// Without records for this long, which is the longest that a container may be parked, ticks become rare: what is still
+/// due then (a session is quiet, a container silent) is a matter of minutes.
+const DENSE_NS: i64 = 60 * SECOND_NS;
+const RARE_TICK_NS: i64 = 10 * SECOND_NS;
+/// Without records for this long, which is the longest that anything is kept, time jumps to the next.
+const RARE_NS: i64 = 24 * 3_600 * SECOND_NS;
+
+pub(super) const ENRICHER: &str = "enricher";
+pub(super) const CORRELATOR: &str = "correlator";
+
+/// What came of the records, counted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) records: BTreeMap<Topic, u64>,
+    /// By service and disposition.
+    pub(super) settled: BTreeMap<(&'static str, Disposition), u64>,
+    /// By service and name, as in `docs/telemetry.md`.
+    pub(super) events: BTreeMap<(&'static str, &'static str), u64>,
+    /// Records that cannot be used, with the reason: of tables, and dead letters.
+    pub(super) refused: Vec<String>,
+}
+
+/// Something that would stand on a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Said {
+    /// When, nanoseconds since 1970.
+    pub(super) at_ns: i64,
+    pub(super) what: Outgoing,
+}
+
+pub(super) struct Pipeline {
+    placing: Placing,
+    park_ns: i64,
+    gap_ns: i64,
+    images: Images,
+    enricher: Enricher,
+    correlator: Correlator,
+    now_ns: Option<i64>,
+    next_tick_ns: i64,
+    /// Next offset of each partition of findings.
+    finding_offsets: BTreeMap<i32, i64>,
+    said: Vec<Said>,
+    tally: Tally,
+}
+
+impl Pipeline {
+    /// # Errors
+    /// Everything that is wrong with the settings.
+    pub(super) fn new(settings: &Settings, placing: Placing) -> anyhow::Result<Self> {
+        Ok(Self {
+            placing,
+            park_ns: nanoseconds(settings.park),
+            gap_ns: nanoseconds(settings.session_gap),
+            images: Images::default(),
+            enricher: Enricher::new(settings.enricher()),
+            correlator: Correlator::new(settings.correlator()?),
+            now_ns: None,
+            next_tick_ns: 0,
+            finding_offsets: BTreeMap::new(),
+            said: Vec::new(),
+            tally: Tally::default(),
+        })
+    }
+
+    /// Takes the next record; others than of tables, exec-events and findings are none of ours.
+    pub(super) fn record(&mut self, record: &Record) -> Result<(), BrokenInvariant> {
+        self.advance(record.timestamp_ms.saturating_mul(1_000_000))?;
+        *self.tally.records.entry(record.topic).or_default() += 1;
+        match record.topic {
+            Topic::ExecEvents => match self.placing.exec_event(record) {
+                Ok(input) => self.enrich(input)?,
+                Err(reason) => self.dead_letter(ENRICHER, record, &reason),
+            },
+            Topic::Findings => match self.placing.finding(record) {
+                Ok(input) => self.correlate(input)?,
+                Err(reason) => self.dead_letter(CORRELATOR, record, &reason),
+            },
+            _ => match self.images.record(record) {
+                Ok(answers) => answers.into_iter().try_for_each(|answer| self.answer(answer))?,
+                Err(reason) => self.refuse(record, &reason),
+            },
+        }
+        Ok(())
+    }
+
+    /// Nothing more comes: time passes until everything has been said. First the deadlines of what is parked, then the
+    /// quiet that ends sessions, also those that a fired deadline opened or opened again.
+    pub(super) fn finish(&mut self) -> Result<(), BrokenInvariant> {
+        let now_ns = self.now_ns.unwrap_or(0);
+        let deadlines_ns = now_ns.saturating_add(self.park_ns).saturating_add(TICK_NS);
+        let quiet_ns = deadlines_ns.saturating_add(self.gap_ns).saturating_add(TICK_NS);
+        for at_ns in [deadlines_ns, quiet_ns] {
+            self.now_ns = Some(at_ns);
+            self.tick()?;
+        }
+        self.check_conservation()
+    }
+
+    /// What was said since the last call.
+    pub(super) fn take_said(&mut self) -> Vec<Said> {
+        std::mem::take(&mut self.said)
+    }
+
+    pub(super) fn into_tally(self) -> Tally {
+        self.tally
+    }
+
+    /// Lets time pass up to `to_ns`; it never goes back.
+    fn advance(&mut self, to_ns: i64) -> Result<(), BrokenInvariant> {
+        let Some(from_ns) = self.now_ns else {
+            (self.now_ns, self.next_tick_ns) = (Some(to_ns), to_ns.saturating_add(TICK_NS));
+            return Ok(());
+        };
+        while self.next_tick_ns <= to_ns {
+            self.now_ns = Some(self.next_tick_ns);
+            self.tick()?;
+            let idle_ns = self.next_tick_ns.saturating_sub(from_ns);
+            let pause_ns = match idle_ns {
+                ..DENSE_NS => TICK_NS,
+                DENSE_NS..RARE_NS => RARE_TICK_NS,
+                _ => to_ns.saturating_sub(self.next_tick_ns).max(TICK_NS),
+            };
+            self.next_tick_ns = self.next_tick_ns.saturating_add(pause_ns);
+        }
+        self.now_ns = self.now_ns.max(Some(to_ns));
+        Ok(())
+    }
+
+    fn tick(&mut self) -> Result<(), BrokenInvariant> {
+        self.enrich(EnricherInput::Tick)?;
+        self.correlate(CorrelatorInput::Tick)
+    }
+
+    fn answer(&mut self, (id, answer): Answer) -> Result<(), BrokenInvariant> {
+        self.enrich(EnricherInput::Image(id, answer))
+    }
+
+    fn enrich(&mut self, input: EnricherInput) -> Result<(), BrokenInvariant> {
+        let mut effects = Effects::<Ask>::default();
+        self.enricher.apply(self.now_ns.unwrap_or(0), input, &mut effects)?;
+        self.count(ENRICHER, &mut effects);
+        for outgoing in effects.take_outgoing() {
+            let finding = (outgoing.topic == Topic::Findings).then(|| self.as_input(&outgoing)).transpose()?;
+            self.say(outgoing);
+            finding.map_or(Ok(()), |input| self.correlate(input))?;
+        }
+        effects.take_asks().into_iter().try_for_each(|ask| self.images.ask(ask).map_or(Ok(()), |it| self.answer(it)))
+    }
+
+    fn correlate(&mut self, input: CorrelatorInput) -> Result<(), BrokenInvariant> {
+        let mut effects = Effects::<Never>::default();
+        self.correlator.apply(self.now_ns.unwrap_or(0), input, &mut effects)?;
+        self.count(CORRELATOR, &mut effects);
+        effects.take_outgoing().into_iter().for_each(|outgoing| self.say(outgoing));
+        Ok(())
+    }
+
+    /// A finding as the correlator reads it: from its bytes.
+    fn as_input(&mut self, outgoing: &Outgoing) -> Result<CorrelatorInput, BrokenInvariant> {
+        let finding: Finding = decode(&outgoing.value).map_err(|error| BrokenInvariant(error.to_string()))?;
+        let partition = self.placing.partition(&outgoing.key);
+        let next = self.finding_offsets.entry(partition).or_default();
+        let at = Position { partition, offset: *next };
+        *next += 1;
+        Ok(CorrelatorInput::Finding { at, finding: Box::new(finding) })
+    }
+
+    fn say(&mut self, what: Outgoing) {
+        self.said.push(Said { at_ns: self.now_ns.unwrap_or(0), what });
+    }
+
+    fn count<A>(&mut self, service: &'static str, effects: &mut Effects<A>) {
+        for (disposition, count) in effects.take_settled() {
+            *self.tally.settled.entry((service, disposition)).or_default() += count;
+        }
+        for (event, count) in effects.take_counts() {
+            *self.tally.events.entry((service, event)).or_default() += count;
+        }
+    }
+
+    fn dead_letter(&mut self, service: &'static str, record: &Record, reason: &str) {
+        *self.tally.settled.entry((service, Disposition::DeadLettered)).or_default() += 1;
+        self.refuse(record, reason);
+    }
+
+    fn refuse(&mut self, record: &Record, reason: &str) {
+        let (stem, partition, offset) = (record.topic.spec().stem, record.partition, record.offset);
+        self.tally.refused.push(format!("{stem} partition {partition} offset {offset}: {reason}"));
+    }
+
+    /// As in the services' loop: every record has exactly one disposition, or is held; at the end nothing is.
+    fn check_conservation(&self) -> Result<(), BrokenInvariant> {
+        let received = self.tally.records.get(&Topic::ExecEvents).copied().unwrap_or(0);
+        let of_enricher = self.tally.settled.iter().filter(|((service, _), _)| *service == ENRICHER);
+        let settled: u64 = of_enricher.map(|(_, count)| count).sum();
+        let held = self.enricher.held();
+        if held == 0 && received == settled {
+            return Ok(());
+        }
+        Err(BrokenInvariant(format!("{received} records received, {settled} settled, {held} held at the end")))
+    }
+}

@@ -1,0 +1,141 @@
+//! A recording as the source of an analysis: where to begin with what it has, and every revision that comes of it.
+
+use anyhow::{Context as _, bail};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek};
+use std::path::Path;
+
+use driftline_runtime_core::Outgoing;
+use driftline_schemas::recording::{Damage, Merged, Order, Recorded, Recording};
+use driftline_schemas::topics::Topic;
+
+use super::adapters::{Placing, Settings};
+use super::newest::Revision;
+use super::pipeline::{Pipeline, Said, Tally};
+use crate::progress::Progress;
+
+/// Where the analysis begins: as early as the recording allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begin {
+    Execs,
+    Findings,
+    /// Nothing to analyse: its alerts are taken as they are.
+    Alerts,
+}
+
+/// What was found out about a recording.
+#[derive(Debug)]
+pub(super) struct Analysis {
+    pub(super) begin: Begin,
+    pub(super) tally: Tally,
+    /// Records of topics that are of no use where the analysis begins.
+    pub(super) unused: BTreeMap<Topic, u64>,
+    /// Nanoseconds since 1970 at which the range begins that was asked for; what is older is pre-roll.
+    pub(super) since_ns: i64,
+    /// Revisions of findings and of alerts that were said.
+    pub(super) revisions: BTreeMap<Topic, u64>,
+}
+
+impl Begin {
+    fn with(counts: &BTreeMap<Topic, u64>) -> Option<Self> {
+        [(Topic::ExecEvents, Self::Execs), (Topic::Findings, Self::Findings), (Topic::Alerts, Self::Alerts)]
+            .into_iter()
+            .find_map(|(topic, begin)| counts.contains_key(&topic).then_some(begin))
+    }
+
+    fn uses(self, topic: Topic) -> bool {
+        match self {
+            Self::Execs => matches!(topic, Topic::ExecEvents | Topic::Images | Topic::ImageLayers),
+            Self::Findings => topic == Topic::Findings,
+            Self::Alerts => topic == Topic::Alerts,
+        }
+    }
+
+    fn topic(self) -> Topic {
+        match self {
+            Self::Execs => Topic::ExecEvents,
+            Self::Findings => Topic::Findings,
+            Self::Alerts => Topic::Alerts,
+        }
+    }
+}
+
+/// Analyses a recording; gives every revision of findings and alerts to `take`, in order.
+pub(super) fn analyse(
+    path: &Path,
+    settings: &Settings,
+    mut take: impl FnMut(Topic, Revision) -> anyhow::Result<()>,
+) -> anyhow::Result<Analysis> {
+    let mut recording = Recording::open(BufReader::new(File::open(path).context("cannot open it")?))?;
+    let scan = recording.scan(Damage::Refuse)?;
+    let Some(begin) = Begin::with(&scan.by_topic()) else {
+        bail!("it has neither exec-events nor findings nor alerts, so there is nothing to analyse");
+    };
+    let info = recording.info().cloned();
+    let placing = Placing::of(info.as_ref(), begin.topic());
+    let mut progress = Progress::new("analysing", "records", scan.records());
+    let merged = Merged::new(recording, scan, Order::Time)?;
+    let mut run = Run {
+        begin,
+        placing,
+        pipeline: Pipeline::new(settings, placing)?,
+        unused: BTreeMap::new(),
+        revisions: BTreeMap::new(),
+        take: &mut take,
+    };
+    run.all(merged, &mut progress)?;
+    let since_ms = info.and_then(|info| info.since_ms);
+    Ok(Analysis {
+        begin,
+        tally: run.pipeline.into_tally(),
+        unused: run.unused,
+        since_ns: since_ms.map_or(i64::MIN, |ms| ms.saturating_mul(1_000_000)),
+        revisions: run.revisions,
+    })
+}
+
+struct Run<'a, F> {
+    begin: Begin,
+    placing: Placing,
+    pipeline: Pipeline,
+    unused: BTreeMap<Topic, u64>,
+    revisions: BTreeMap<Topic, u64>,
+    take: &'a mut F,
+}
+
+impl<F: FnMut(Topic, Revision) -> anyhow::Result<()>> Run<'_, F> {
+    fn all(&mut self, mut merged: Merged<impl Read + Seek>, progress: &mut Progress) -> anyhow::Result<()> {
+        let mut done = 0;
+        while let Some((topic, recorded)) = merged.next_record()? {
+            progress.at(done);
+            done += 1;
+            if !self.begin.uses(topic) {
+                *self.unused.entry(topic).or_default() += 1;
+            } else if self.begin == Begin::Alerts {
+                self.pass(said_as_it_is(topic, recorded))?;
+            } else {
+                self.pipeline.record(&self.placing.record(topic, recorded))?;
+                self.drain()?;
+            }
+        }
+        self.pipeline.finish()?;
+        self.drain()
+    }
+
+    fn drain(&mut self) -> anyhow::Result<()> {
+        self.pipeline.take_said().into_iter().try_for_each(|said| self.pass(said))
+    }
+
+    fn pass(&mut self, said: Said) -> anyhow::Result<()> {
+        let Some(revision) = Revision::of(&said)? else { return Ok(()) };
+        *self.revisions.entry(said.what.topic).or_default() += 1;
+        (self.take)(said.what.topic, revision)
+    }
+}
+
+fn said_as_it_is(topic: Topic, recorded: Recorded) -> Said {
+    let (key, value) = (recorded.key.unwrap_or_default(), recorded.value.unwrap_or_default());
+    let at_ns = recorded.timestamp_ms.saturating_mul(1_000_000);
+    Said { at_ns, what: Outgoing { topic, key, value, headers: Vec::new() } }
+}
