@@ -61,7 +61,8 @@ pub(crate) async fn record(settings: &ClientSettings, arguments: &Arguments) -> 
         topics: topics.iter().map(|topic| topic.spec().stem.to_owned()).collect(),
         since: arguments.since.as_ref().map_or_else(String::new, |when| when.text.clone()),
         until: arguments.until.as_ref().map_or_else(String::new, |when| when.text.clone()),
-        pre_roll: arguments.pre_roll.text.clone(),
+        // Without a beginning there is nothing before it.
+        pre_roll: arguments.since.as_ref().map_or_else(String::new, |_| arguments.pre_roll.text.clone()),
     };
     let path = partial_path(&arguments.file);
     let partial = match Partial::resume(&path, &asked)? {

@@ -98,7 +98,7 @@ fn same(begun: &Arguments, asked: &Arguments) -> anyhow::Result<()> {
         ("--topics", begun.topics.join(","), asked.topics.join(",")),
         ("--since", or_nothing(&begun.since), or_nothing(&asked.since)),
         ("--until", or_nothing(&begun.until), or_nothing(&asked.until)),
-        ("--pre-roll", begun.pre_roll.clone(), asked.pre_roll.clone()),
+        ("--pre-roll", or_nothing(&begun.pre_roll), or_nothing(&asked.pre_roll)),
     ];
     let different: Vec<String> = pairs
         .into_iter()

@@ -53,7 +53,7 @@ pub struct Arguments {
     pub since: String,
     /// `--until`, empty if not given.
     pub until: String,
-    /// `--pre-roll`.
+    /// `--pre-roll`, empty without `--since`.
     pub pre_roll: String,
 }
 
