@@ -6,6 +6,7 @@
 #     kafka   Java 17 or newer, Maven
 #     live    a container runtime (podman with runc or crun, or a Docker that answers)
 #             and a static busybox for the images that tests build
+#     images  skopeo and umoci, with which tests compare the indexer
 #     lint    shellcheck, rustfmt, clippy
 #     demo    build, and live where the demo can load eBPF (root and BTF)
 #     validate  Python with venv, for the independent OCSF validator
@@ -87,6 +88,14 @@ check_live() {
   { runs busybox true && ! ldd "$(command -v busybox)" 2>/dev/null | grep -q '=>'; } || need busybox-static
 }
 
+# --- images ------------------------------------------------------------------------------------
+
+# Independent tools that tests compare the indexer with.
+check_images() {
+  runs skopeo --version || need skopeo
+  runs umoci --version || need umoci
+}
+
 # --- lint --------------------------------------------------------------------------------------
 
 check_lint() {
@@ -113,8 +122,8 @@ check_all() {
   packages=() by_hand=()
   for what in "$@"; do
     case $what in
-      build | kafka | live | lint | demo | validate) "check_$what" ;;
-      *) die "unknown need '$what'; known: build kafka live lint demo validate" ;;
+      build | kafka | live | images | lint | demo | validate) "check_$what" ;;
+      *) die "unknown need '$what'; known: build kafka live images lint demo validate" ;;
     esac
   done
 }

@@ -25,6 +25,8 @@ rm -f "$summary"
 
 needs=(build)
 ! can_load_ebpf || needs+=(live)
+# Installing takes root; without it the tests that need them say so.
+[[ $(id -u) != 0 ]] || needs+=(images)
 deploy/dev/needs.sh "${needs[@]}"
 
 started_kafka=no
