@@ -63,6 +63,7 @@ fn cleanup(cleanup: Cleanup) -> &'static str {
     match cleanup {
         Cleanup::Delete => "delete",
         Cleanup::Compact => "compact",
+        Cleanup::State => "compact, state",
     }
 }
 

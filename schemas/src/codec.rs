@@ -9,6 +9,7 @@ use serde_avro_fast::Schema;
 use serde_avro_fast::de::read::SliceRead;
 use serde_avro_fast::de::{DeserializerConfig, DeserializerState};
 use serde_avro_fast::ser::SerializerConfig;
+use std::collections::BTreeMap;
 use std::io::BufRead as _;
 use std::sync::OnceLock;
 
@@ -145,6 +146,57 @@ pub fn fingerprint_of<R: Record>() -> [u8; 8] {
     *R::codec().current.rabin_fingerprint()
 }
 
+/// A schema as it stands beside state that was written with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WriterSchema {
+    /// CRC-64-AVRO, as in the header of a value.
+    pub fingerprint: [u8; 8],
+    /// The schema's text.
+    pub json: &'static str,
+}
+
+/// The schema with which `R` is written now.
+#[must_use]
+pub fn writer_schema<R: Record>() -> WriterSchema {
+    let schema = &R::codec().current;
+    WriterSchema { fingerprint: *schema.rabin_fingerprint(), json: schema.json() }
+}
+
+/// Schemas found beside the state that was written with them: what lets a version of driftline read the state of a newer
+/// one, whose schemas it cannot know.
+#[derive(Debug, Default)]
+pub struct WriterSchemas(BTreeMap<[u8; 8], Schema>);
+
+impl WriterSchemas {
+    /// Takes a schema's text; returns its fingerprint.
+    ///
+    /// # Errors
+    /// When it is no schema, or longer than [`limits::SCHEMA_BYTES_MAX`].
+    pub fn add(&mut self, json: &str) -> Result<[u8; 8], DecodeError> {
+        let malformed = |why: String| DecodeError::Malformed { record: "schema", why };
+        if json.len() > limits::SCHEMA_BYTES_MAX {
+            return Err(malformed(format!("more than {} bytes", limits::SCHEMA_BYTES_MAX)));
+        }
+        let schema: Schema = json.parse().map_err(|error| malformed(format!("{error}")))?;
+        let fingerprint = *schema.rabin_fingerprint();
+        self.0.insert(fingerprint, schema);
+        Ok(fingerprint)
+    }
+
+    /// Decodes a value that must be an `R`, written by any version whose schema is known here or in the program.
+    ///
+    /// # Errors
+    /// As [`decode`].
+    pub fn decode<R: Record>(&self, value: &[u8]) -> Result<R, DecodeError> {
+        let (fingerprint, datum) = split(value)?;
+        let found = self.0.iter().find(|(known, _)| known.as_slice() == fingerprint);
+        match (R::codec().find(fingerprint), found) {
+            (Some(schema), _) | (None, Some((_, schema))) => read_whole(schema, datum),
+            (None, None) => Err(unknown(fingerprint)),
+        }
+    }
+}
+
 /// Checks length and marker; returns fingerprint and datum.
 pub(crate) fn split(value: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
     if value.is_empty() {
@@ -158,16 +210,23 @@ pub(crate) fn split(value: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
     Ok((fingerprint, datum))
 }
 
+/// The header of a value that is written with this schema.
+pub(crate) fn header(schema: &Schema) -> Vec<u8> {
+    [MARKER.as_slice(), schema.rabin_fingerprint()].concat()
+}
+
 pub(crate) fn unknown(fingerprint: &[u8]) -> DecodeError {
     DecodeError::UnknownSchema(crate::text::hex(fingerprint))
 }
 
 /// `None` when the fingerprint belongs to no version of `R`.
 pub(crate) fn decode_datum<R: Record>(fingerprint: &[u8], datum: &[u8]) -> Option<Result<R, DecodeError>> {
-    let schema = R::codec().find(fingerprint)?;
-    Some(read_one(schema, datum).and_then(|(record, rest)| {
-        if rest.is_empty() { Ok(record) } else { Err(DecodeError::TrailingBytes { record: R::NAME }) }
-    }))
+    Some(read_whole(R::codec().find(fingerprint)?, datum))
+}
+
+fn read_whole<R: Record>(schema: &Schema, datum: &[u8]) -> Result<R, DecodeError> {
+    let (record, rest) = read_one(schema, datum)?;
+    if rest.is_empty() { Ok(record) } else { Err(DecodeError::TrailingBytes { record: R::NAME }) }
 }
 
 /// Reads one datum with the current schema; returns it and what follows it.

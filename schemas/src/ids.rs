@@ -195,6 +195,13 @@ impl EventId {
         let parts = [cluster.as_bytes(), node.as_bytes(), start, reason.as_bytes(), &from_ns.to_be_bytes()];
         Self(derive("loss", &parts))
     }
+
+    /// Id of a range of offsets that a service could not read because its input topic no longer had them.
+    #[must_use]
+    pub fn of_gap(cluster: &str, service: &str, partition: i32, from: i64, to: i64) -> Self {
+        let (from, to) = (from.to_be_bytes(), to.to_be_bytes());
+        Self(derive("gap", &[cluster.as_bytes(), service.as_bytes(), &partition.to_be_bytes(), &from, &to]))
+    }
 }
 
 impl FindingId {

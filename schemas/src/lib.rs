@@ -6,6 +6,8 @@
 
 mod alert;
 mod codec;
+pub mod correlator_state;
+pub mod enricher_state;
 mod exec_events;
 mod finding;
 mod ids;
@@ -13,11 +15,15 @@ mod images;
 pub mod layer;
 pub mod limits;
 pub mod recording;
+#[doc(hidden)]
+pub mod testing;
 pub mod text;
 pub mod topics;
 
 pub use alert::{Activity, Alert, AlertFinding, Contribution, Step};
-pub use codec::{DecodeError, EncodeError, Record, decode, encode, fingerprint_of};
+pub use codec::{
+    DecodeError, EncodeError, Record, WriterSchema, WriterSchemas, decode, encode, fingerprint_of, writer_schema,
+};
 pub use exec_events::{
     CollectorLoss, Container, ContainerEnded, ContainerSeen, Exec, ExecEvent, FileClass, FileFacts, HashState, Mount,
     MountNamespace, Node, Owner, Pod,

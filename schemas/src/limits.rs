@@ -26,6 +26,9 @@ pub const LABELS_BYTES_MAX: usize = 128 * 1024;
 /// Most mounts in a container record; kubelet pods have 10 to 30, and a longer table would not fit a Kafka record.
 pub const MOUNTS_MAX: usize = 256;
 
+/// Longest text of a schema that stands beside state; ours are below 16 KiB.
+pub const SCHEMA_BYTES_MAX: usize = 256 * 1024;
+
 /// Bytes of a layer manifest in one chunk: with the Avro header and key below the 512 KiB that design allows a value.
 pub const CHUNK_BYTES: usize = 480 * 1024;
 

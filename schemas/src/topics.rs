@@ -21,6 +21,10 @@ pub enum Topic {
     AlertsOcsf,
     /// Records that could not be used, with origin and reason.
     DeadLetters,
+    /// The enricher's changelog.
+    EnricherState,
+    /// The correlator's changelog.
+    CorrelatorState,
 }
 
 /// What happens to old records.
@@ -30,6 +34,8 @@ pub enum Cleanup {
     Delete,
     /// The newest of each key stays.
     Compact,
+    /// The newest of each key stays, and old ones go soon: what is left is read at every start.
+    State,
 }
 
 /// How many partitions a topic has.
@@ -62,8 +68,12 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// How long streams are kept; tables keep at least as much history before they compact.
 pub const RETENTION_MS: u64 = 7 * DAY_MS;
 
+/// A changelog's segments become compactable after this time or size: what was overwritten since is read at a restore.
+const STATE_SEGMENT_MS: u64 = 10 * 60 * 1000;
+const STATE_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+
 /// Every topic.
-pub const TOPICS: [TopicSpec; 8] = [
+pub const TOPICS: [TopicSpec; 10] = [
     spec(
         Topic::ExecEvents,
         "exec-events",
@@ -121,6 +131,22 @@ pub const TOPICS: [TopicSpec; 8] = [
         Cleanup::Delete,
         Partitions::One,
     ),
+    spec(
+        Topic::EnricherState,
+        "enricher-state",
+        "state key; partition n belongs to partition n of exec-events",
+        "state of containers, parked execs, unresolved findings (Avro), and its schemas",
+        Cleanup::State,
+        Partitions::AsConfigured,
+    ),
+    spec(
+        Topic::CorrelatorState,
+        "correlator-state",
+        "state key; partition n belongs to partition n of findings",
+        "state of sessions (Avro), and its schemas",
+        Cleanup::State,
+        Partitions::AsConfigured,
+    ),
 ];
 
 const fn spec(
@@ -147,6 +173,8 @@ impl Topic {
             Self::Alerts => &TOPICS[5],
             Self::AlertsOcsf => &TOPICS[6],
             Self::DeadLetters => &TOPICS[7],
+            Self::EnricherState => &TOPICS[8],
+            Self::CorrelatorState => &TOPICS[9],
         }
     }
 
@@ -188,6 +216,12 @@ impl TopicSpec {
             Cleanup::Compact => {
                 settings.push(("cleanup.policy", "compact".to_owned()));
                 settings.push(("min.compaction.lag.ms", RETENTION_MS.to_string()));
+            }
+            Cleanup::State => {
+                settings.push(("cleanup.policy", "compact".to_owned()));
+                settings.push(("segment.ms", STATE_SEGMENT_MS.to_string()));
+                settings.push(("segment.bytes", STATE_SEGMENT_BYTES.to_string()));
+                settings.push(("min.cleanable.dirty.ratio", "0.1".to_owned()));
             }
         }
         settings

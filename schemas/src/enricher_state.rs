@@ -1,0 +1,49 @@
+//! What the enricher keeps in its changelog. Fields are documented in the `.avsc` files of the same names. A parked exec
+//! needs no record of its own: its value is the Exec, its key says the rest.
+#![expect(missing_docs, reason = "every field is documented in the schema, which a test checks")]
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::record;
+use crate::ids::EventId;
+
+/// One container. See `container_state.avsc`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerState {
+    pub heard_ns: i64,
+    #[serde(default, with = "serde_bytes")]
+    pub seen: Option<Vec<u8>>,
+    #[serde(default)]
+    pub ended: bool,
+    #[serde(default)]
+    pub deadline_ns: Option<i64>,
+    #[serde(default)]
+    pub given_up: Option<String>,
+    #[serde(default)]
+    pub mismatched_paths: Vec<serde_bytes::ByteBuf>,
+}
+
+/// An exec of which a finding went out. See `reported_exec.avsc`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportedExec {
+    pub event_id: EventId,
+}
+
+/// A finding that may be amended. See `unresolved_finding.avsc`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnresolvedFinding {
+    #[serde(with = "serde_bytes")]
+    pub exec: Vec<u8>,
+    pub amend_until_ns: i64,
+    #[serde(default = "first")]
+    pub revision: i32,
+}
+
+/// The revision with which every finding begins.
+fn first() -> i32 {
+    1
+}
+
+record!(ContainerState, "ContainerState", "container_state.avsc");
+record!(ReportedExec, "ReportedExec", "reported_exec.avsc");
+record!(UnresolvedFinding, "UnresolvedFinding", "unresolved_finding.avsc");
