@@ -7,7 +7,7 @@ use std::time::Duration;
 use driftline_correlator_core::{Options, Settings as CoreSettings};
 use driftline_formats::SiemFormat;
 use driftline_kafka::ClientSettings;
-use driftline_runtime::env::Settings;
+use driftline_runtime::env::{Identity, Settings};
 use driftline_runtime::telemetry::start_logs;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Severity, Sha256};
@@ -18,7 +18,7 @@ const DAY_S: i64 = 24 * 60 * 60;
 pub(crate) struct Configuration {
     pub(crate) kafka: ClientSettings,
     pub(crate) kafka_wait: Duration,
-    pub(crate) instance: Option<String>,
+    pub(crate) identity: Identity,
     pub(crate) telemetry: SocketAddr,
     pub(crate) core: CoreSettings,
     formats: BTreeSet<SiemFormat>,
@@ -27,7 +27,7 @@ pub(crate) struct Configuration {
 impl Configuration {
     /// Topics that must be there.
     pub(crate) fn topics(&self) -> Vec<Topic> {
-        let own = [Topic::Findings, Topic::Alerts, Topic::DeadLetters];
+        let own = [Topic::Findings, Topic::Alerts, Topic::DeadLetters, Topic::CorrelatorState];
         own.into_iter().chain(self.formats.iter().map(|format| format.topic())).collect()
     }
 }
@@ -46,10 +46,10 @@ pub(crate) fn read() -> anyhow::Result<Configuration> {
     }
     let kafka = settings.kafka("correlator");
     let kafka_wait = settings.kafka_wait();
-    let instance = settings.optional("DRIFTLINE_INSTANCE");
+    let identity = settings.identity();
     let telemetry = settings.telemetry_address();
     settings.finish()?;
-    Ok(Configuration { kafka, kafka_wait, instance, telemetry, core: core?, formats })
+    Ok(Configuration { kafka, kafka_wait, identity, telemetry, core: core?, formats })
 }
 
 fn options(settings: &mut Settings, formats: BTreeSet<SiemFormat>) -> Options {

@@ -10,19 +10,17 @@ use clap::Parser;
 use std::process::ExitCode;
 
 use driftline_correlator_core::{Ask, Correlator, Input};
-use driftline_kafka::{Producer, Record, admin};
+use driftline_kafka::admin;
 use driftline_runtime::service::{Backlog, Membership, Service, ServiceError, Shell};
 use driftline_runtime::shutdown;
 use driftline_runtime::telemetry::Telemetry;
-use driftline_runtime_core::Position;
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{Finding, decode};
 
 /// Groups the findings of each container over time into severity-scored alerts.
 ///
 /// Settings come from the environment: KAFKA_BOOTSTRAP (required), DRIFTLINE_TOPIC_PREFIX, DRIFTLINE_PARTITIONS,
-/// DRIFTLINE_INSTANCE, DRIFTLINE_SESSION_GAP_S, DRIFTLINE_SESSION_CAP_S, DRIFTLINE_SESSION_RETENTION_S,
-/// DRIFTLINE_ALERT_THRESHOLD, DRIFTLINE_ALERT_FORMATS, DRIFTLINE_KAFKA_WAIT_S, DRIFTLINE_TELEMETRY_ADDR, DRIFTLINE_LOG,
+/// DRIFTLINE_INSTANCE, DRIFTLINE_DELIVERY, DRIFTLINE_SESSION_GAP_S, DRIFTLINE_SESSION_CAP_S,
+/// DRIFTLINE_SESSION_RETENTION_S, DRIFTLINE_ALERT_THRESHOLD, DRIFTLINE_ALERT_FORMATS, DRIFTLINE_KAFKA_WAIT_S, DRIFTLINE_TELEMETRY_ADDR, DRIFTLINE_LOG,
 /// DRIFTLINE_LOG_FORMAT.
 #[derive(Debug, Parser)]
 #[command(name = "driftline-correlator", version)]
@@ -58,35 +56,21 @@ async fn join(
     let membership = Membership {
         service: "correlator",
         input: Topic::Findings,
-        group: format!("{}.correlator", kafka.prefix),
-        instance: configuration.instance,
+        state: Topic::CorrelatorState,
+        identity: configuration.identity.clone(),
     };
-    let producer = Producer::new(kafka)?;
-    let core = Correlator::new(configuration.core);
-    let shell = CorrelatorShell { partitions: kafka.partition_count(Topic::Findings) };
-    Ok(Service::join(membership, shell, core, producer, telemetry)?)
+    let core = Correlator::new(configuration.core, kafka.partition_count(Topic::Findings));
+    Ok(Service::join(membership, CorrelatorShell, core, kafka, telemetry).await?)
 }
 
 /// The correlator needs nothing beside its input.
-struct CorrelatorShell {
-    /// Partitions of findings.
-    partitions: i32,
-}
+struct CorrelatorShell;
 
 impl Shell for CorrelatorShell {
     type Stage = Correlator;
 
-    fn decode(&self, record: &Record) -> Result<Input, String> {
-        let finding: Finding =
-            decode(record.value.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
-        let subject = finding.container.as_ref().map_or(finding.node.name.as_str(), |container| container.id.as_str());
-        record.check_place(subject, self.partitions)?;
-        let at = Position { partition: record.partition, offset: record.offset };
-        Ok(Input::Finding { at, finding: Box::new(finding) })
-    }
-
     /// A session must not be called quiet while findings that belong to it are still being read.
-    fn tick(&self, backlog: Backlog) -> Option<Input> {
+    fn tick(&mut self, backlog: Backlog) -> Option<Input> {
         (backlog == Backlog::None).then_some(Input::Tick)
     }
 

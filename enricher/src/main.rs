@@ -1,7 +1,7 @@
 //! `driftline-enricher`: reads exec-events, joins them with image manifests, writes findings.
 //!
 //! This file wires: settings → tables caught up → the loop. Decisions are in `driftline-enricher-core`; what is done
-//! for it (load an image, feed the image tables) is in [`shell`].
+//! for it (load an image, read the image tables) is in [`shell`].
 
 mod shell;
 
@@ -12,8 +12,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use driftline_enricher_core::{Enricher, Settings as CoreSettings};
-use driftline_kafka::{ClientSettings, Producer, ReadFrom, TopicReader, admin};
-use driftline_runtime::env::Settings;
+use driftline_kafka::{ClientSettings, ReadFrom, TopicReader, admin};
+use driftline_runtime::env::{Identity, Settings};
 use driftline_runtime::service::{Membership, Service};
 use driftline_runtime::telemetry::{Telemetry, start_logs};
 use driftline_runtime::{clock, shutdown};
@@ -24,17 +24,29 @@ use shell::EnricherShell;
 /// Decides of every exec in a container whether its program belongs to the image.
 ///
 /// Settings come from the environment: KAFKA_BOOTSTRAP (required), DRIFTLINE_TOPIC_PREFIX, DRIFTLINE_PARTITIONS,
-/// DRIFTLINE_INSTANCE, DRIFTLINE_PARK_MS, DRIFTLINE_IMAGE_CACHE_MIB, DRIFTLINE_KAFKA_WAIT_S, DRIFTLINE_TELEMETRY_ADDR,
-/// DRIFTLINE_LOG, DRIFTLINE_LOG_FORMAT.
+/// DRIFTLINE_INSTANCE, DRIFTLINE_DELIVERY, DRIFTLINE_CLUSTER, DRIFTLINE_PARK_MS, DRIFTLINE_IMAGE_CACHE_MIB,
+/// DRIFTLINE_KAFKA_WAIT_S, DRIFTLINE_TELEMETRY_ADDR, DRIFTLINE_LOG, DRIFTLINE_LOG_FORMAT.
 #[derive(Debug, Parser)]
 #[command(name = "driftline-enricher", version)]
 struct Arguments {}
+
+/// Topics that must be there.
+const TOPICS: [Topic; 7] = [
+    Topic::ExecEvents,
+    Topic::Images,
+    Topic::ImageLayers,
+    Topic::ImageRequests,
+    Topic::Findings,
+    Topic::DeadLetters,
+    Topic::EnricherState,
+];
 
 /// Everything configurable, validated.
 struct Configuration {
     kafka: ClientSettings,
     kafka_wait: Duration,
-    instance: Option<String>,
+    identity: Identity,
+    cluster: String,
     park_ms: i64,
     cache_mib: i64,
     telemetry: std::net::SocketAddr,
@@ -46,7 +58,8 @@ fn configuration() -> anyhow::Result<Configuration> {
     let configuration = Configuration {
         kafka: settings.kafka("enricher"),
         kafka_wait: settings.kafka_wait(),
-        instance: settings.optional("DRIFTLINE_INSTANCE"),
+        identity: settings.identity(),
+        cluster: settings.cluster(),
         park_ms: settings.number("DRIFTLINE_PARK_MS", 5_000, 0..=60_000),
         cache_mib: settings.number("DRIFTLINE_IMAGE_CACHE_MIB", 256, 16..=65_536),
         telemetry: settings.telemetry_address(),
@@ -78,27 +91,26 @@ async fn run() -> anyhow::Result<()> {
 async fn join(configuration: &Configuration, telemetry: &Telemetry) -> anyhow::Result<Service<EnricherShell>> {
     let kafka = &configuration.kafka;
     admin::wait(kafka, configuration.kafka_wait).await?;
-    admin::check(kafka, &[Topic::ExecEvents, Topic::Images, Topic::ImageLayers, Topic::ImageRequests, Topic::Findings])
-        .await?;
+    admin::check(kafka, &TOPICS).await?;
     let began = clock::monotonic();
     let tables = TopicReader::start(kafka, &[Topic::Images, Topic::ImageLayers], ReadFrom::Beginning)?;
-    let mut shell =
-        EnricherShell::new(tables, configuration.cache_mib, kafka.partition_count(Topic::ExecEvents), telemetry)?;
+    let mut shell = EnricherShell::new(tables, configuration.cache_mib, telemetry)?;
     shell.catch_up().await?;
     tracing::info!(seconds = began.elapsed().as_secs_f64(), images = shell.image_count(), "image tables caught up");
 
     let core = Enricher::new(CoreSettings {
+        cluster: configuration.cluster.clone(),
+        partitions: kafka.partition_count(Topic::ExecEvents),
         park_ns: configuration.park_ms.saturating_mul(1_000_000),
         versions: versions(configuration),
     });
     let membership = Membership {
         service: "enricher",
         input: Topic::ExecEvents,
-        group: format!("{}.enricher", kafka.prefix),
-        instance: configuration.instance.clone(),
+        state: Topic::EnricherState,
+        identity: configuration.identity.clone(),
     };
-    let producer = Producer::new(kafka)?;
-    Ok(Service::join(membership, shell, core, producer, telemetry)?)
+    Ok(Service::join(membership, shell, core, kafka, telemetry).await?)
 }
 
 /// What a finding must name so that somebody can repeat the judgement.

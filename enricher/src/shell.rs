@@ -1,10 +1,12 @@
-//! What the enricher's core cannot do itself: decode input, keep the image tables, load an image off the loop's task.
+//! What the enricher's core cannot do itself: read the image tables, load an image off the loop's task.
 
 use moka::future::Cache;
 use prometheus::{IntCounter, IntGauge};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use driftline_enricher_core::image::ImageIndex;
 use driftline_enricher_core::tables::{Change, ImageTables, Lookup, Stored};
@@ -12,12 +14,14 @@ use driftline_enricher_core::{Ask, Enricher, ImageAnswer, Input};
 use driftline_kafka::{ReaderEvent, Record, TopicReader};
 use driftline_runtime::service::{Backlog, ServiceError, Shell};
 use driftline_runtime::telemetry::Telemetry;
-use driftline_runtime_core::Position;
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{ExecEvent, Image, ImageId, LayerEvent, decode};
+use driftline_schemas::{Image, ImageId, LayerEvent, decode};
 
 /// Answers on their way to the core; loading waits when the core is that far behind.
 const ANSWERS: usize = 64;
+
+/// Longest time that a tick waits for answers; loading an image takes milliseconds to a second.
+const TICK_HELD_MAX: Duration = Duration::from_secs(1);
 
 type Answer = (ImageId, ImageAnswer);
 
@@ -26,23 +30,20 @@ pub(crate) struct EnricherShell {
     images: ImageTables,
     /// Images the core uses; it is told when their answer changes.
     wanted: BTreeSet<ImageId>,
+    /// Those of them for which it has not been told anything yet.
+    unanswered: BTreeSet<ImageId>,
+    /// When the core was told the time last.
+    last_tick: Instant,
     /// Merged images, weighed in KiB; concurrent misses of one image do the work once.
     merged: Cache<ImageId, Arc<ImageIndex>>,
     answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
-    /// Partitions of exec-events.
-    partitions: i32,
     rejected: IntCounter,
     conflicts: IntCounter,
     known: IntGauge,
 }
 
 impl EnricherShell {
-    pub(crate) fn new(
-        tables: TopicReader,
-        cache_mib: i64,
-        partitions: i32,
-        telemetry: &Telemetry,
-    ) -> Result<Self, prometheus::Error> {
+    pub(crate) fn new(tables: TopicReader, cache_mib: i64, telemetry: &Telemetry) -> Result<Self, prometheus::Error> {
         let merged = Cache::builder()
             .weigher(|_, index: &Arc<ImageIndex>| u32::try_from(index.memory_bytes() / 1024 + 1).unwrap_or(u32::MAX))
             .max_capacity(u64::try_from(cache_mib).unwrap_or(1) * 1024)
@@ -51,9 +52,10 @@ impl EnricherShell {
             tables,
             images: ImageTables::default(),
             wanted: BTreeSet::new(),
+            unanswered: BTreeSet::new(),
+            last_tick: Instant::now(),
             merged,
             answers: mpsc::channel(ANSWERS),
-            partitions,
             rejected: telemetry
                 .counter("table_records_rejected_total", "Records of the image tables that cannot be used")?,
             conflicts: telemetry
@@ -159,14 +161,13 @@ async fn load(stored: Stored) -> Result<Arc<ImageIndex>, String> {
 impl Shell for EnricherShell {
     type Stage = Enricher;
 
-    fn decode(&self, record: &Record) -> Result<Input, String> {
-        let event =
-            ExecEvent::decode(record.value.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
-        record.check_place(event.key(), self.partitions)?;
-        Ok(Input::Event(Position { partition: record.partition, offset: record.offset }, event))
-    }
-
-    fn tick(&self, _: Backlog) -> Option<Input> {
+    /// A deadline must not fire because an answer that is known here is still on its way, as for all that a restart finds
+    /// parked.
+    fn tick(&mut self, _: Backlog) -> Option<Input> {
+        if !self.unanswered.is_empty() && self.last_tick.elapsed() < TICK_HELD_MAX {
+            return None;
+        }
+        self.last_tick = Instant::now();
         Some(Input::Tick)
     }
 
@@ -174,9 +175,11 @@ impl Shell for EnricherShell {
         match ask {
             Ask::Image(id) => {
                 self.answer(&id);
+                self.unanswered.insert(id.clone());
                 self.wanted.insert(id);
             }
             Ask::Forget(id) => {
+                self.unanswered.remove(&id);
                 self.wanted.remove(&id);
             }
         }
@@ -186,6 +189,7 @@ impl Shell for EnricherShell {
         loop {
             tokio::select! {
                 Some((id, answer)) = self.answers.1.recv() => {
+                    self.unanswered.remove(&id);
                     if let ImageAnswer::Ready(_) = answer {
                         // Content does not change under a digest: nothing more to tell.
                         self.wanted.remove(&id);

@@ -12,6 +12,8 @@ use driftline_kafka::ClientSettings;
 
 /// How long a service may take to become ready or to stop.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// Name of an instance when nothing else is said: a restarted one takes its predecessor's place.
+const INSTANCE: &str = "0";
 const POLL: Duration = Duration::from_millis(20);
 
 /// A running service; killed when dropped.
@@ -46,6 +48,7 @@ pub async fn start(name: &str, kafka: &ClientSettings, extra: &[(&str, &str)], l
         .env("DRIFTLINE_TOPIC_PREFIX", &kafka.prefix)
         .env("DRIFTLINE_PARTITIONS", kafka.partitions.to_string())
         .env("DRIFTLINE_TELEMETRY_ADDR", telemetry.to_string())
+        .env("DRIFTLINE_INSTANCE", INSTANCE)
         .envs(extra.iter().copied())
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
@@ -73,6 +76,12 @@ impl Running {
             tokio::time::sleep(POLL).await;
         }
         bail!("{} is not ready after {} s:\n{}", self.name, PATIENCE.as_secs(), self.log_end())
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// What the service serves at a path, status line and headers included.
@@ -104,6 +113,30 @@ impl Running {
     pub async fn kill(mut self) -> anyhow::Result<ExitStatus> {
         self.signal(Signal::KILL)?;
         self.wait().await
+    }
+
+    /// Sends SIGSTOP: the process keeps what it holds, and does nothing.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Sends SIGCONT.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    /// How it ended, if it did, and the end of its log.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn ended(&mut self) -> anyhow::Result<Option<(ExitStatus, String)>> {
+        Ok(self.child.try_wait()?.map(|status| (status, self.log_end())))
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {

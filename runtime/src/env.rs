@@ -47,6 +47,24 @@ impl std::fmt::Debug for Settings {
     }
 }
 
+/// Which instance of a service this is, and how it delivers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Stable name: the same after a restart, different from every other instance's.
+    pub instance: String,
+    /// Delivery.
+    pub mode: Mode,
+}
+
+/// Whether a crash can make outputs stand twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Never, for readers of committed records; costs a transaction per commit.
+    ExactlyOnce,
+    /// Yes, with the same ids.
+    AtLeastOnce,
+}
+
 impl Settings {
     /// Reads the environment of this process.
     #[must_use]
@@ -156,6 +174,17 @@ impl Settings {
             prefix,
             partitions: i32::try_from(partitions).unwrap_or(1),
             client_id: format!("driftline-{client}"),
+        }
+    }
+
+    /// Which instance of a service this is. Its name is the host's unless it is set; two instances of a service with the
+    /// same name take each other's place.
+    pub fn identity(&mut self) -> Identity {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let modes = [("exactly-once", Mode::ExactlyOnce), ("at-least-once", Mode::AtLeastOnce)];
+        Identity {
+            instance: self.name("DRIFTLINE_INSTANCE", &host),
+            mode: self.choice("DRIFTLINE_DELIVERY", &modes, Mode::ExactlyOnce),
         }
     }
 

@@ -3,14 +3,12 @@
 //! * [`env`]: settings from the environment; every problem is reported, not only the first.
 //! * [`clock`]: the only place that asks what time it is.
 //! * [`telemetry`]: logs, Prometheus metrics, `/healthz`, `/readyz`.
-//! * [`service`]: the loop around a pure core: input, `apply`, effects, acknowledge, commit.
-//! * [`dead_letters`]: where records go that cannot be used.
+//! * [`service`]: the loop around an executor: what comes in, when to commit, what is counted.
 //! * [`shutdown`]: SIGTERM and SIGINT.
 //!
 //! What is deliberately absent: anything that knows what a record means.
 
 pub mod clock;
-pub mod dead_letters;
 pub mod env;
 pub mod service;
 pub mod shutdown;

@@ -6,10 +6,9 @@ use std::time::Duration;
 use driftline_correlator_core as correlator;
 use driftline_enricher_core as enricher;
 use driftline_kafka::Record;
-use driftline_runtime_core::Position;
 use driftline_schemas::recording::{Info, Recorded};
 use driftline_schemas::topics::{Topic, partition_of};
-use driftline_schemas::{ExecEvent, Finding, Severity, Sha256, decode};
+use driftline_schemas::{Severity, Sha256};
 
 /// Partitions that records are put into when the recording does not say how many there were.
 const PARTITIONS: i32 = 12;
@@ -33,9 +32,15 @@ impl Default for Settings {
 
 impl Settings {
     /// The versions name the configuration in the same words as the enricher's own, so that equal ones have equal digests.
-    pub(super) fn enricher(&self) -> enricher::Settings {
+    pub(super) fn enricher(&self, placing: Placing) -> enricher::Settings {
         let config = format!("park_ms={}", self.park.as_millis());
-        enricher::Settings { park_ns: nanoseconds(self.park), versions: versions("enricher", &config) }
+        enricher::Settings {
+            // Named in what says that input is gone, which in a recording is not.
+            cluster: String::new(),
+            partitions: placing.count(),
+            park_ns: nanoseconds(self.park),
+            versions: versions("enricher", &config),
+        }
     }
 
     /// As [`Self::enricher`].
@@ -82,7 +87,7 @@ impl Placing {
         partitions.max().map_or(Self::Unknown, |last| Self::Known(last.saturating_add(1)))
     }
 
-    fn count(self) -> i32 {
+    pub(super) fn count(self) -> i32 {
         match self {
             Self::Known(count) => count,
             Self::Unknown => PARTITIONS,
@@ -109,23 +114,5 @@ impl Placing {
             value: recorded.value,
             headers: recorded.headers.into_iter().map(|header| (header.name, header.value)).collect(),
         }
-    }
-
-    /// An input of the enricher, or why it is a dead letter.
-    pub(super) fn exec_event(self, record: &Record) -> Result<enricher::Input, String> {
-        let event =
-            ExecEvent::decode(record.value.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
-        record.check_place(event.key(), self.count())?;
-        Ok(enricher::Input::Event(Position { partition: record.partition, offset: record.offset }, event))
-    }
-
-    /// An input of the correlator, or why it is a dead letter.
-    pub(super) fn finding(self, record: &Record) -> Result<correlator::Input, String> {
-        let finding: Finding =
-            decode(record.value.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
-        let subject = finding.container.as_ref().map_or(finding.node.name.as_str(), |container| container.id.as_str());
-        record.check_place(subject, self.count())?;
-        let at = Position { partition: record.partition, offset: record.offset };
-        Ok(correlator::Input::Finding { at, finding: Box::new(finding) })
     }
 }

@@ -9,9 +9,8 @@ use std::collections::BTreeMap;
 use driftline_correlator_core::{Ask as Never, Correlator, Input as CorrelatorInput};
 use driftline_enricher_core::{Ask, Enricher, Input as EnricherInput};
 use driftline_kafka::Record;
-use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Outgoing, Position, Stage};
+use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Outgoing, Stage};
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{Finding, decode};
 
 use super::adapters::{Placing, Settings, nanoseconds};
 use super::images::{Answer, Images};
@@ -73,8 +72,8 @@ impl Pipeline {
             park_ns: nanoseconds(settings.park),
             gap_ns: nanoseconds(settings.session_gap),
             images: Images::default(),
-            enricher: Enricher::new(settings.enricher()),
-            correlator: Correlator::new(settings.correlator()?),
+            enricher: Enricher::new(settings.enricher(placing)),
+            correlator: Correlator::new(settings.correlator()?, placing.count()),
             now_ns: None,
             next_tick_ns: 0,
             finding_offsets: BTreeMap::new(),
@@ -88,11 +87,11 @@ impl Pipeline {
         self.advance(record.timestamp_ms.saturating_mul(1_000_000))?;
         *self.tally.records.entry(record.topic).or_default() += 1;
         match record.topic {
-            Topic::ExecEvents => match self.placing.exec_event(record) {
+            Topic::ExecEvents => match self.enricher.decode(record) {
                 Ok(input) => self.enrich(input)?,
                 Err(reason) => self.dead_letter(ENRICHER, record, &reason),
             },
-            Topic::Findings => match self.placing.finding(record) {
+            Topic::Findings => match self.correlator.decode(record) {
                 Ok(input) => self.correlate(input)?,
                 Err(reason) => self.dead_letter(CORRELATOR, record, &reason),
             },
@@ -112,7 +111,12 @@ impl Pipeline {
         let quiet_ns = deadlines_ns.saturating_add(self.gap_ns).saturating_add(TICK_NS);
         for at_ns in [deadlines_ns, quiet_ns] {
             self.now_ns = Some(at_ns);
-            self.tick()?;
+            // A core does a bounded part of what is due in one tick.
+            let mut before = None;
+            while before != Some((self.said.len(), self.enricher.held())) {
+                before = Some((self.said.len(), self.enricher.held()));
+                self.tick()?;
+            }
         }
         self.check_conservation()
     }
@@ -178,12 +182,20 @@ impl Pipeline {
 
     /// A finding as the correlator reads it: from its bytes.
     fn as_input(&mut self, outgoing: &Outgoing) -> Result<CorrelatorInput, BrokenInvariant> {
-        let finding: Finding = decode(&outgoing.value).map_err(|error| BrokenInvariant(error.to_string()))?;
         let partition = self.placing.partition(&outgoing.key);
         let next = self.finding_offsets.entry(partition).or_default();
-        let at = Position { partition, offset: *next };
+        let offset = *next;
         *next += 1;
-        Ok(CorrelatorInput::Finding { at, finding: Box::new(finding) })
+        let record = Record {
+            topic: outgoing.topic,
+            partition,
+            offset,
+            timestamp_ms: self.now_ns.unwrap_or(0) / 1_000_000,
+            key: Some(outgoing.key.clone()),
+            value: Some(outgoing.value.clone()),
+            headers: Vec::new(),
+        };
+        self.correlator.decode(&record).map_err(BrokenInvariant)
     }
 
     fn say(&mut self, what: Outgoing) {

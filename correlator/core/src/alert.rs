@@ -12,7 +12,7 @@ use crate::{message, resource, response, score};
 /// Writes the revision `revision` of a session's alert.
 pub(crate) fn write(session: &Session, due: Due, revision: i32, now_ns: i64, settings: &Settings) -> Alert {
     let content = session.content();
-    let mut flags = session.flags.clone();
+    let mut flags = session.flags().clone();
     let findings = findings(&content, settings.findings_kept, &mut flags);
     let mut alert = Alert {
         alert_id: session.alert_id.clone(),
@@ -37,7 +37,7 @@ pub(crate) fn write(session: &Session, due: Due, revision: i32, now_ns: i64, set
         fingerprint: Fingerprint::of("", "", "", ""),
         response: Vec::new(),
         virustotal: String::new(),
-        flags: flags.into_iter().map(str::to_owned).collect(),
+        flags: flags.into_iter().collect(),
         versions: versions(&content, settings),
     };
     tell(&mut alert, content.scope);
@@ -73,11 +73,11 @@ fn tell(alert: &mut Alert, scope: Scope) {
 }
 
 /// The findings shown: the strongest, in order of time.
-fn findings(content: &Content<'_>, kept: usize, flags: &mut BTreeSet<&'static str>) -> Vec<AlertFinding> {
+fn findings(content: &Content<'_>, kept: usize, flags: &mut BTreeSet<String>) -> Vec<AlertFinding> {
     if content.folds.len() > kept {
-        flags.insert(flag::FINDINGS_CAPPED);
+        flags.insert(flag::FINDINGS_CAPPED.to_owned());
     }
-    let mut shown: Vec<(i64, u64, AlertFinding)> = content
+    let mut shown: Vec<(i64, i64, AlertFinding)> = content
         .folds
         .iter()
         .take(kept)
@@ -88,11 +88,11 @@ fn findings(content: &Content<'_>, kept: usize, flags: &mut BTreeSet<&'static st
 }
 
 /// A finding and its repeats as one: judged as the strongest of them, with the process of the first.
-fn shown(fold: &Fold<'_>, flags: &mut BTreeSet<&'static str>) -> AlertFinding {
+fn shown(fold: &Fold<'_>, flags: &mut BTreeSet<String>) -> AlertFinding {
     let first = fold.first.shown();
     let strongest = fold.strongest.shown();
     if fold.first.detail.is_none() && fold.strongest.detail.is_none() {
-        flags.insert(flag::DETAILS_DROPPED);
+        flags.insert(flag::DETAILS_DROPPED.to_owned());
     }
     AlertFinding {
         finding_id: first.finding_id,
@@ -106,9 +106,9 @@ fn shown(fold: &Fold<'_>, flags: &mut BTreeSet<&'static str>) -> AlertFinding {
     }
 }
 
-fn list(values: &BTreeSet<&str>, max: usize, flags: &mut BTreeSet<&'static str>) -> Vec<String> {
+fn list(values: &BTreeSet<&str>, max: usize, flags: &mut BTreeSet<String>) -> Vec<String> {
     if values.len() > max {
-        flags.insert(flag::LISTS_CAPPED);
+        flags.insert(flag::LISTS_CAPPED.to_owned());
     }
     values.iter().take(max).map(|value| (*value).to_owned()).collect()
 }

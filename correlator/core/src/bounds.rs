@@ -5,11 +5,11 @@
 
 use driftline_formats::{SiemFormat, strongest};
 use driftline_runtime_core::BrokenInvariant;
-use driftline_schemas::limits::{ALERT_BYTES_MAX, ARGS_BYTES_MAX, PATH_BYTES_MAX};
-use driftline_schemas::{Alert, Container, Finding, Node, Process, Subject, encode};
+use driftline_schemas::limits::{ALERT_BYTES_MAX, ARGS_BYTES_MAX, ID_BYTES_MAX, PATH_BYTES_MAX};
+use driftline_schemas::{Alert, Container, Finding, ImageId, Node, Process, Subject, encode};
 use std::collections::BTreeMap;
 
-use crate::limits::{ALERT_TECHNIQUES_MAX, FACT_BYTES_MAX};
+use crate::limits::{FACT_BYTES_MAX, FINDING_TECHNIQUES_MAX, HOST_NAMESPACES_MAX, POD_LABELS_MAX, TECHNIQUE_BYTES_MAX};
 use crate::session::flag;
 
 /// Longest printable form of a path: each of its bytes may become `\xNN`.
@@ -17,9 +17,6 @@ const PRINTABLE_PATH_BYTES_MAX: usize = 4 * PATH_BYTES_MAX;
 
 /// Longest printable form of all arguments together.
 const PRINTABLE_ARGS_BYTES_MAX: usize = 4 * ARGS_BYTES_MAX;
-
-/// Most labels of a pod that are kept; deployments have 5 to 15.
-const LABELS_MAX: usize = 64;
 
 /// What stands where something was cut.
 const MARK: &str = "…";
@@ -71,12 +68,18 @@ pub(crate) fn limit_finding(finding: &mut Finding) -> Cut {
     if let Some(subject) = &mut finding.subject {
         cut = cut.and(limit_subject(subject, PRINTABLE_PATH_BYTES_MAX));
     }
-    if finding.techniques.len() > ALERT_TECHNIQUES_MAX {
-        finding.techniques.truncate(ALERT_TECHNIQUES_MAX);
+    if finding.techniques.len() > FINDING_TECHNIQUES_MAX {
+        finding.techniques.truncate(FINDING_TECHNIQUES_MAX);
+        cut = Cut::Some;
+    }
+    cut = cut.and(clip_all(finding.techniques.iter_mut().map(|text| (text, TECHNIQUE_BYTES_MAX))));
+    let kinds = finding.versions.len();
+    finding.versions.retain(|kind, _| kind.len() <= FACT_BYTES_MAX);
+    if finding.versions.len() < kinds {
         cut = Cut::Some;
     }
     let facts = [&mut finding.detector, &mut finding.category, &mut finding.note];
-    let facts = facts.into_iter().chain(&mut finding.unresolved).chain(&mut finding.techniques);
+    let facts = facts.into_iter().chain(&mut finding.unresolved);
     cut.and(clip_all(facts.chain(finding.versions.values_mut()).map(|text| (text, FACT_BYTES_MAX))))
 }
 
@@ -94,7 +97,7 @@ fn limit_node(node: &mut Node) -> Cut {
 
 fn limit_container(container: &mut Container) -> Cut {
     let namespaces = container.host_namespaces.len();
-    container.host_namespaces.truncate(8);
+    container.host_namespaces.truncate(HOST_NAMESPACES_MAX);
     let mut cut = if container.host_namespaces.len() < namespaces { Cut::Some } else { Cut::Nothing };
     let facts = [
         &mut container.name,
@@ -104,6 +107,11 @@ fn limit_container(container: &mut Container) -> Cut {
         &mut container.service_account,
         &mut container.rootfs,
     ];
+    // A digest that is cut is none.
+    if container.image_id.as_str().len() > ID_BYTES_MAX {
+        container.image_id = ImageId::default();
+        cut = Cut::Some;
+    }
     let facts = facts.into_iter().chain(&mut container.host_namespaces);
     cut = cut.and(clip_all(facts.map(|text| (text, FACT_BYTES_MAX))));
     if let Some(owner) = &mut container.owner {
@@ -112,7 +120,7 @@ fn limit_container(container: &mut Container) -> Cut {
     if let Some(pod) = &mut container.pod {
         let facts = [&mut pod.namespace, &mut pod.name, &mut pod.uid];
         cut = cut.and(clip_all(facts.map(|text| (text, FACT_BYTES_MAX))));
-        cut = cut.and(limit_labels(&mut pod.labels, LABELS_MAX));
+        cut = cut.and(limit_labels(&mut pod.labels, POD_LABELS_MAX));
     }
     cut
 }

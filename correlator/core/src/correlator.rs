@@ -1,19 +1,23 @@
 //! The stage that the correlator's shell drives.
 
-use driftline_runtime_core::{BrokenInvariant, Effects, Position, Stage};
-use driftline_schemas::Finding;
+use driftline_runtime_core::{BrokenInvariant, Effects, Gap, Record, Stage};
+use driftline_schemas::{Finding, WriterSchema, WriterSchemas, decode};
 use std::collections::BTreeMap;
 
-use crate::partition::{Partition, Speaker};
+use crate::lost::lost;
+use crate::partition::{self, Partition};
 use crate::settings::Settings;
+use crate::speaker::Speaker;
+use crate::state_key::StateKey;
+use crate::subject::Subject;
 
 /// What can happen to the correlator.
 #[derive(Debug, Clone)]
 pub enum Input {
     /// A record of the findings topic.
     Finding {
-        /// Where it stood.
-        at: Position,
+        /// Partition it stood in.
+        partition: i32,
         /// What it says.
         finding: Box<Finding>,
     },
@@ -30,14 +34,23 @@ pub enum Ask {}
 #[derive(Debug)]
 pub struct Correlator {
     settings: Settings,
+    /// Of the findings topic.
+    partition_count: i32,
     partitions: BTreeMap<i32, Partition>,
 }
 
 impl Correlator {
-    /// A correlator without sessions.
+    /// A correlator without sessions, for a findings topic with this many partitions.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
-        Self { settings, partitions: BTreeMap::new() }
+    pub fn new(settings: Settings, partition_count: i32) -> Self {
+        Self { settings, partition_count, partitions: BTreeMap::new() }
+    }
+
+    /// Every key of a partition under which [`Stage::state`] has a value, for checks that compare whole states.
+    #[must_use]
+    pub fn state_keys(&self, partition: i32) -> Vec<String> {
+        let keys = self.partitions.get(&partition).into_iter().flat_map(Partition::state_keys);
+        keys.map(|key| key.to_string()).collect()
     }
 }
 
@@ -45,28 +58,59 @@ impl Stage for Correlator {
     type Input = Input;
     type Ask = Ask;
 
+    fn decode(&self, record: &Record) -> Result<Input, String> {
+        let value = record.value.as_deref().unwrap_or_default();
+        let finding: Finding = decode(value).map_err(|error| error.to_string())?;
+        record.check_place(&Subject::of(&finding).id, self.partition_count)?;
+        Ok(Input::Finding { partition: record.partition, finding: Box::new(finding) })
+    }
+
     fn apply(&mut self, now_ns: i64, input: Input, effects: &mut Effects<Ask>) -> Result<(), BrokenInvariant> {
-        let mut speaker = Speaker { settings: &self.settings, now_ns, effects, said: 0 };
         match input {
-            Input::Finding { at, finding } => {
-                let partition = self.partitions.entry(at.partition).or_default();
-                let disposition = partition.take(at.offset, *finding, &mut speaker)?;
+            Input::Finding { partition, finding } => {
+                let mut speaker = Speaker::new(&self.settings, now_ns, partition, effects);
+                let disposition = self.partitions.entry(partition).or_default().take(*finding, &mut speaker)?;
                 effects.settle(disposition);
             }
             Input::Tick => {
-                for partition in self.partitions.values_mut() {
-                    partition.tick(&mut speaker)?;
+                for (partition, sessions) in &mut self.partitions {
+                    sessions.tick(&mut Speaker::new(&self.settings, now_ns, *partition, effects))?;
                 }
             }
         }
         Ok(())
     }
 
-    fn oldest_needed(&self, partition: i32) -> Option<i64> {
-        self.partitions.get(&partition).and_then(Partition::oldest_needed)
+    /// Findings that are gone are an alert about this service.
+    fn gap(&mut self, now_ns: i64, gap: Gap, effects: &mut Effects<Ask>) -> Result<(), BrokenInvariant> {
+        let mut speaker = Speaker::new(&self.settings, now_ns, gap.partition, effects);
+        self.partitions.entry(gap.partition).or_default().take(lost(gap, now_ns), &mut speaker)?;
+        Ok(())
     }
 
-    /// Findings are settled on arrival; what is kept of them is read again after a restart.
+    fn state_schemas() -> Vec<WriterSchema> {
+        partition::schemas()
+    }
+
+    fn state(&self, partition: i32, key: &str) -> Result<Option<Vec<u8>>, BrokenInvariant> {
+        let key = StateKey::parse(key)?;
+        self.partitions.get(&partition).map_or(Ok(None), |partition| partition.state(&key))
+    }
+
+    fn restore(
+        &mut self,
+        _now_ns: i64,
+        partition: i32,
+        state: BTreeMap<String, Vec<u8>>,
+        schemas: &WriterSchemas,
+        _effects: &mut Effects<Ask>,
+    ) -> Result<(), BrokenInvariant> {
+        let restored = Partition::restored(state, schemas, &self.settings)?;
+        self.partitions.insert(partition, restored);
+        Ok(())
+    }
+
+    /// Findings are settled on arrival.
     fn held(&self) -> u64 {
         0
     }

@@ -4,9 +4,9 @@
 //! whatever order amendments come in, and however often, the same one wins.
 
 use driftline_runtime_core::BrokenInvariant;
+use driftline_schemas::correlator_state::{ExecFacts, FindingDetail, TrackedFinding};
 use driftline_schemas::{
-    AlertFinding, Confidence, FileClass, Finding, FindingId, FindingState, Origin, Process, Severity, Sha256, Subject,
-    encode,
+    AlertFinding, Confidence, FileClass, Finding, FindingId, FindingState, Origin, Severity, Sha256, Subject, encode,
 };
 use std::sync::Arc;
 
@@ -16,6 +16,10 @@ const MALICIOUS: [&str; 3] = [
     "Execution: Built in Malicious Binary Executed",
     "Execution: Modified Malicious Binary Executed",
 ];
+
+fn is_malicious(category: &str) -> bool {
+    MALICIOUS.contains(&category)
+}
 
 /// Which of two revisions of a finding holds: malicious over not, so that nothing hides a match; then resolved over
 /// unresolved; then the higher revision. Equal ones differ only when two instances wrote the same revision; then the
@@ -38,13 +42,13 @@ pub(crate) struct Label {
 
 /// Findings with equal keys are repeats: same detector, path and digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct FoldKey(Sha256);
+pub(crate) struct FoldKey(pub Sha256);
 
 /// One finding of a session, in the revision that holds.
 #[derive(Debug, Clone)]
 pub(crate) struct Tracked {
     /// Place in the session's order of first arrival.
-    pub order: u64,
+    pub order: i64,
     pub id: FindingId,
     rank: Rank,
     pub state: FindingState,
@@ -56,29 +60,7 @@ pub(crate) struct Tracked {
     pub event_time_ns: i64,
     pub facts: ExecFacts,
     /// What is shown of it; dropped when the session has stronger findings to show.
-    pub detail: Option<Box<Detail>>,
-}
-
-/// What the score asks of an execution.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct ExecFacts {
-    /// The file had no link left when it ran.
-    pub deleted: bool,
-    /// Came into the container from outside.
-    pub entered: bool,
-    /// Came in from outside, with a terminal.
-    pub interactive: bool,
-    /// Ran as root of the container.
-    pub container_root: bool,
-}
-
-/// The large part of a finding.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Detail {
-    pub unresolved: Option<String>,
-    pub process: Option<Process>,
-    pub subject: Option<Subject>,
-    pub note: String,
+    pub detail: Option<Box<FindingDetail>>,
 }
 
 /// Whether a revision of a known finding said anything new.
@@ -89,9 +71,9 @@ pub(crate) enum Joined {
 }
 
 impl Tracked {
-    pub(crate) fn new(finding: &Finding, order: u64) -> Result<Self, BrokenInvariant> {
+    pub(crate) fn new(finding: &Finding, order: i64) -> Result<Self, BrokenInvariant> {
         let rank = Rank {
-            malicious: MALICIOUS.contains(&finding.category.as_str()),
+            malicious: is_malicious(&finding.category),
             resolved: finding.unresolved.is_none() || finding.state == FindingState::Retracted,
             revision: finding.revision,
             digest: Sha256::of(&encode(finding)?),
@@ -101,7 +83,7 @@ impl Tracked {
             rank,
             state: finding.state,
             fold: FoldKey::of(finding),
-            facts: ExecFacts::of(finding),
+            facts: exec_facts(finding),
             id: finding.finding_id.clone(),
             label: Arc::new(Label {
                 severity: finding.severity,
@@ -112,13 +94,59 @@ impl Tracked {
             confidence: finding.confidence,
             origin: finding.origin,
             event_time_ns: finding.event_time_ns,
-            detail: Some(Box::new(Detail {
+            detail: Some(Box::new(FindingDetail {
                 unresolved: finding.unresolved.clone(),
                 process: finding.process.clone(),
                 subject: finding.subject.clone(),
                 note: finding.note.clone(),
             })),
         })
+    }
+
+    /// The finding as it stands in the changelog.
+    pub(crate) fn state(&self) -> TrackedFinding {
+        TrackedFinding {
+            order: self.order,
+            digest: self.rank.digest,
+            resolved: self.rank.resolved,
+            revision: self.rank.revision,
+            state: self.state,
+            category: self.label.category.clone(),
+            severity: self.label.severity,
+            techniques: self.label.techniques.clone(),
+            detector: self.detector.clone(),
+            fold: self.fold.0,
+            confidence: self.confidence,
+            origin: self.origin,
+            event_time_ns: self.event_time_ns,
+            facts: self.facts,
+            detail: self.detail.as_deref().cloned(),
+        }
+    }
+
+    /// The finding that [`Self::state`] said.
+    pub(crate) fn restored(id: FindingId, state: TrackedFinding) -> Self {
+        let rank = Rank {
+            malicious: is_malicious(&state.category),
+            resolved: state.resolved,
+            revision: state.revision,
+            digest: state.digest,
+        };
+        let label = Label { severity: state.severity, category: state.category, techniques: state.techniques };
+        Self {
+            order: state.order,
+            id,
+            rank,
+            state: state.state,
+            label: Arc::new(label),
+            detector: state.detector,
+            fold: FoldKey(state.fold),
+            confidence: state.confidence,
+            origin: state.origin,
+            event_time_ns: state.event_time_ns,
+            facts: state.facts,
+            detail: state.detail.map(Box::new),
+        }
     }
 
     /// Whether its image and container were known when it was made.
@@ -170,18 +198,17 @@ impl Tracked {
     }
 }
 
-impl ExecFacts {
-    fn of(finding: &Finding) -> Self {
-        let process = finding.process.as_ref();
-        // A memory file never had a name, so none was taken away.
-        let deleted = |subject: &Subject| subject.deleted && subject.class != FileClass::Memfd;
-        let entered = process.is_some_and(|process| process.entered_from_outside);
-        Self {
-            deleted: finding.subject.as_ref().is_some_and(deleted),
-            entered,
-            interactive: entered && process.is_some_and(|process| process.tty.is_some()),
-            container_root: process.is_some_and(|process| process.container_root_user),
-        }
+/// What the score asks of an execution.
+fn exec_facts(finding: &Finding) -> ExecFacts {
+    let process = finding.process.as_ref();
+    // A memory file never had a name, so none was taken away.
+    let deleted = |subject: &Subject| subject.deleted && subject.class != FileClass::Memfd;
+    let entered = process.is_some_and(|process| process.entered_from_outside);
+    ExecFacts {
+        deleted: finding.subject.as_ref().is_some_and(deleted),
+        entered,
+        interactive: entered && process.is_some_and(|process| process.tty.is_some()),
+        container_root: process.is_some_and(|process| process.container_root_user),
     }
 }
 

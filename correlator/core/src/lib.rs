@@ -14,15 +14,17 @@
 //! - Revision numbers have no gaps. The points shown in an alert add up to its score.
 //! - No map or list grows beyond a maximum named in [`limits`] or [`Settings`].
 //!
-//! What is deliberately absent: policies, and state that outlives the process. A restart replays the findings of open
-//! sessions, see [`Stage::oldest_needed`](driftline_runtime_core::Stage::oldest_needed); a session that is final is
-//! forgotten with the process. The shell must hold back [`Input::Tick`] until it has read to the end that the topic had
-//! when it got the partition, or sessions are called final in mid-replay.
+//! - Sessions outlive the process: every change of one is said to the changelog, and what is restored from it goes on
+//!   as if nothing had happened.
+//!
+//! What is deliberately absent: policies. The shell must hold back [`Input::Tick`] until it has read to the end that the
+//! topic had when it got the partition, or sessions are called final while findings that belong to them still wait.
 
 mod alert;
 mod bounds;
 mod correlator;
 mod finding;
+mod lost;
 mod message;
 mod partition;
 mod resource;
@@ -30,6 +32,9 @@ mod response;
 mod score;
 mod session;
 mod settings;
+mod speaker;
+mod state_key;
+mod subject;
 mod window;
 
 pub mod limits;

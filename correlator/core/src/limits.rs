@@ -1,6 +1,8 @@
 //! Maxima of the correlator that are not settings, with where they come from. Those of records stand in
 //! [`driftline_schemas::limits`].
 
+use driftline_schemas::limits::RECORD_BYTES_MAX;
+
 /// Findings of one session that are tracked one by one, so that they can be amended and repeats recognised. Beyond
 /// that the weakest are only counted, and the alert says `findings_capped`. A session of 1,024 distinct executions is a
 /// build or a loop; nobody reads them singly. 1,024 × about 400 bytes keeps a session below half a megabyte.
@@ -8,6 +10,19 @@ pub const SESSION_FINDINGS_MAX: usize = 1_024;
 
 /// Distinct labels (category, severity, techniques) of findings that are only counted: more than there are detectors.
 pub const LABELS_MAX: usize = 256;
+
+/// Distinct (detector, path, digest) whose repeats are counted singly among findings that are only counted: as many as
+/// are tracked; repeats beyond count in the total only.
+pub const REPEATS_MAX: usize = SESSION_FINDINGS_MAX;
+
+/// Longest finding id; ours have 32 characters.
+pub const FINDING_ID_BYTES_MAX: usize = 64;
+
+/// Techniques kept of one finding; the detectors name one to three.
+pub const FINDING_TECHNIQUES_MAX: usize = 16;
+
+/// Longest name of a technique; `T1059.004` has nine characters, other catalogues' ids are not much longer.
+pub const TECHNIQUE_BYTES_MAX: usize = 64;
 
 /// Categories listed in an alert: all of driftline's own, and as many again from a user's rules.
 pub const ALERT_CATEGORIES_MAX: usize = 64;
@@ -25,15 +40,22 @@ pub const VERSION_KINDS_MAX: usize = 32;
 /// allows 253 for a name; image references are at most 255 for the repository, 128 for the tag, 71 for the digest.
 pub const FACT_BYTES_MAX: usize = 512;
 
+/// Labels of a pod that are kept; deployments have 5 to 15.
+pub const POD_LABELS_MAX: usize = 64;
+
+/// Host namespaces that are kept of a container; the kernel has eight kinds.
+pub const HOST_NAMESPACES_MAX: usize = 8;
+
 /// Program and arguments as shown in an alert's message: one line of a terminal.
 pub const MESSAGE_COMMAND_BYTES_MAX: usize = 120;
-
-/// Ranges of offsets remembered of sessions that are gone, per partition. They matter only while a session that is
-/// older than them is open, at most its length cap; ranges that overlap count as one, so more than a handful takes
-/// thousands of short-lived containers beside a long session. 4,096 × 16 bytes; beyond, neighbours are joined, which
-/// only makes a restart read more.
-pub const OFFSET_RANGES_MAX: usize = 4_096;
 
 /// How long after a container's start an execution counts as part of starting up: image entry points that unpack or
 /// generate a program do so at once.
 pub const STARTUP_NS: i64 = 30 * 1_000_000_000;
+
+// The largest record of a session's state, that of findings which are only counted, fits a record: labels at their
+// longest, repeats as two digests and numbers. A test writes the largest record of each kind.
+const _: () = assert!(
+    LABELS_MAX * (FACT_BYTES_MAX + FINDING_TECHNIQUES_MAX * (TECHNIQUE_BYTES_MAX + 8) + 64) + REPEATS_MAX * 128
+        < RECORD_BYTES_MAX
+);

@@ -1,103 +1,55 @@
 //! The sessions of one input partition: which one a finding joins, and how long each is kept.
 
-use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Outgoing};
-use driftline_schemas::topics::Topic;
-use driftline_schemas::{Activity, AlertId, Finding};
-use std::collections::BTreeMap;
+mod state;
+
+use driftline_runtime_core::{BrokenInvariant, Disposition};
+use driftline_schemas::{AlertId, Finding};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bounds::{self, Cut};
-use crate::correlator::Ask;
-use crate::limits::FACT_BYTES_MAX;
-use crate::session::{Arrival, Due, Finality, Session, Taken, flag};
+use crate::limits::{FACT_BYTES_MAX, FINDING_ID_BYTES_MAX};
+use crate::session::{Session, Taken, flag};
 use crate::settings::Settings;
-use crate::window::{Belongs, OffsetRanges};
-use crate::{alert, telemetry};
+use crate::speaker::Speaker;
+use crate::state_key::StateKey;
+use crate::subject::Subject;
+use crate::telemetry;
+use crate::window::Belongs;
 
-/// Longest finding id; ours have 32 characters.
-const FINDING_ID_BYTES_MAX: usize = 64;
+pub(crate) use state::schemas;
 
-/// What a session is about.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Subject {
-    cluster: String,
-    kind: Kind,
-    /// Container id or node name: the key of its records.
-    id: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Container,
-    /// Of a loss, which no container can be blamed for.
-    Node,
-}
-
-/// See the module. Sessions of a subject stand in the order in which they opened.
+/// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Partition {
-    subjects: BTreeMap<Subject, Vec<Session>>,
-    gone: OffsetRanges,
+    sessions: BTreeMap<AlertId, Session>,
+    subjects: BTreeMap<Subject, Known>,
+    /// Subjects in the order in which they go when there is no room for another.
+    ages: BTreeSet<(Age, Subject)>,
+    /// When the clock makes something happen to which session, so that a tick looks at those only.
+    deadlines: BTreeSet<(i64, AlertId)>,
     /// No forgotten session could have taken a finding with a later event time.
     forgotten_until_ns: Option<i64>,
 }
 
-/// Says revisions.
-pub(crate) struct Speaker<'a> {
-    pub settings: &'a Settings,
-    pub now_ns: i64,
-    pub effects: &'a mut Effects<Ask>,
-    /// How many were said.
-    pub said: u64,
+/// What is known of a subject.
+#[derive(Debug, Default)]
+struct Known {
+    /// Its sessions, in the order in which they opened.
+    sessions: Vec<AlertId>,
+    age: Age,
 }
 
-impl Speaker<'_> {
-    fn say(&mut self, id: &str, session: &mut Session, due: Due) -> Result<(), BrokenInvariant> {
-        let revision = session.say(due)?;
-        let mut alert = alert::write(session, due, revision, self.now_ns, self.settings);
-        let encoded = bounds::fit(&mut alert)?;
-        if alert.flags.iter().any(|flag| flag == flag::SHORTENED) {
-            self.effects.count(telemetry::ALERT_SHORTENED);
-        }
-        self.effects.count(count_of(due));
-        self.emit(id, Topic::Alerts, encoded.avro, driftline_formats::headers(&alert, None));
-        for (format, value) in encoded.siem {
-            if self.settings.formats.contains(&format) {
-                self.emit(id, format.topic(), value, driftline_formats::headers(&alert, Some(format)));
-            }
-        }
-        self.said += 1;
-        Ok(())
-    }
-
-    fn emit(&mut self, id: &str, topic: Topic, value: Vec<u8>, headers: Vec<(&'static str, Vec<u8>)>) {
-        self.effects.emit_raw(Outgoing { topic, key: id.as_bytes().to_vec(), value, headers });
-    }
-}
-
-fn count_of(due: Due) -> &'static str {
-    match (due.activity, due.finality) {
-        (Activity::Create, _) => telemetry::ALERT_CREATED,
-        (Activity::Close, _) => telemetry::ALERT_CLOSED,
-        (Activity::Update, Finality::Final) => telemetry::ALERT_FINAL,
-        (Activity::Update, Finality::MoreMayCome) => telemetry::ALERT_UPDATED,
-    }
-}
-
-impl Subject {
-    fn of(finding: &Finding) -> Self {
-        let cluster = finding.node.cluster.clone();
-        match &finding.container {
-            Some(container) => Self { cluster, kind: Kind::Container, id: container.id.to_string() },
-            None => Self { cluster, kind: Kind::Node, id: finding.node.name.clone() },
-        }
-    }
+/// Which subject goes first: one whose sessions are all final, then one that is quiet the longest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Age {
+    any_open: bool,
+    last_event_ns: Option<i64>,
 }
 
 impl Partition {
-    /// Takes one finding record.
+    /// Takes one finding.
     pub(crate) fn take(
         &mut self,
-        offset: i64,
         mut finding: Finding,
         speaker: &mut Speaker<'_>,
     ) -> Result<Disposition, BrokenInvariant> {
@@ -108,156 +60,223 @@ impl Partition {
         let cut = bounds::limit_finding(&mut finding);
         let said_before = speaker.said;
         self.make_room(&subject, speaker)?;
-        let arrival = Arrival { offset, now_ns: speaker.now_ns };
-        let (at, taken) = self.place(&subject, &finding, arrival, speaker)?;
-        count_taken(speaker.effects, taken);
-        let session = self.subjects.get_mut(&subject).and_then(|sessions| sessions.get_mut(at));
-        let session =
-            session.ok_or_else(|| BrokenInvariant("a session vanished while it took a finding".to_owned()))?;
+        let (id, taken) = self.place(subject, &finding, speaker)?;
+        count_taken(speaker, taken);
         if taken == Taken::NothingNew {
             return Ok(Disposition::Duplicate);
         }
-        if cut == Cut::Some {
-            session.flags.insert(flag::SHORTENED);
-        }
-        if let Some(due) = session.after_change(speaker.now_ns, speaker.settings) {
-            speaker.say(&subject.id, session, due)?;
-        }
+        self.change(&id, speaker, |session, speaker| {
+            if cut == Cut::Some {
+                speaker.effects.count(telemetry::FINDING_SHORTENED);
+                session.set_flag(flag::SHORTENED);
+            }
+            match session.after_change(speaker.now_ns, speaker.settings) {
+                Some(due) => speaker.say(session, due),
+                None => Ok(()),
+            }
+        })?;
         Ok(if speaker.said > said_before { Disposition::Reported } else { Disposition::Clean })
     }
 
-    /// Finds the session that has the finding, or else the first opened that it belongs to, or opens one. Returns its
-    /// place among the subject's sessions.
+    /// Changes a session, and keeps in step what depends on it.
+    fn change<T>(
+        &mut self,
+        id: &AlertId,
+        speaker: &mut Speaker<'_>,
+        change: impl FnOnce(&mut Session, &mut Speaker<'_>) -> Result<T, BrokenInvariant>,
+    ) -> Result<T, BrokenInvariant> {
+        let vanished = || BrokenInvariant(format!("session {id} vanished"));
+        let session = self.sessions.get_mut(id).ok_or_else(vanished)?;
+        let before_ns = session.deadline_ns(speaker.settings);
+        let result = change(session, speaker)?;
+        let after_ns = session.deadline_ns(speaker.settings);
+        if after_ns != before_ns {
+            self.deadlines.remove(&(before_ns, id.clone()));
+            self.deadlines.insert((after_ns, id.clone()));
+        }
+        speaker.touch(session.take_changes());
+        let subject = session.subject.clone();
+        self.keep_age(subject);
+        Ok(result)
+    }
+
+    /// Brings a subject's age in step with its sessions.
+    fn keep_age(&mut self, subject: Subject) {
+        let age = self.of(&subject).fold(Age::default(), |age, session| Age {
+            any_open: age.any_open || session.is_open(),
+            last_event_ns: age.last_event_ns.max(Some(session.last_event_ns())),
+        });
+        let Some(known) = self.subjects.get_mut(&subject).filter(|known| known.age != age) else { return };
+        let before = std::mem::replace(&mut known.age, age);
+        let entry = (before, subject);
+        self.ages.remove(&entry);
+        self.ages.insert((age, entry.1));
+    }
+
+    /// Finds the session of a finding, or opens one. Returns which.
     fn place(
         &mut self,
-        subject: &Subject,
+        subject: Subject,
         finding: &Finding,
-        arrival: Arrival,
         speaker: &mut Speaker<'_>,
-    ) -> Result<(usize, Taken), BrokenInvariant> {
-        let settings = speaker.settings;
-        let sessions = self.subjects.entry(subject.clone()).or_default();
-        let belongs = |session: &Session| session.belongs(finding.event_time_ns, settings);
-        let at = sessions
-            .iter()
-            .position(|session| session.holds(&finding.finding_id))
-            .or_else(|| sessions.iter().position(|session| belongs(session) == Belongs::Yes));
-        if let Some((at, session)) = at.and_then(|at| Some((at, sessions.get_mut(at)?))) {
-            return Ok((at, session.take(finding, arrival, settings)?));
+    ) -> Result<(AlertId, Taken), BrokenInvariant> {
+        let own_id = AlertId::of(&subject.cluster, &subject.id, &finding.finding_id);
+        if let Some(id) = self.find(&subject, finding, &own_id, speaker.settings) {
+            let taken =
+                self.change(&id, speaker, |session, speaker| session.take(finding, speaker.now_ns, speaker.settings))?;
+            return Ok((id, taken));
         }
-        let alert_id = AlertId::of(&subject.cluster, &subject.id, &finding.finding_id);
-        let mut session = Session::open(alert_id, finding, arrival, settings)?;
+        let mut session = Session::open(own_id.clone(), subject, finding, speaker.now_ns, speaker.settings)?;
         speaker.effects.count(telemetry::SESSION_OPENED);
-        for capped in sessions.iter_mut().filter(|session| belongs(session) == Belongs::CapReached) {
-            capped.flags.insert(flag::LENGTH_CAPPED);
-            session.flags.insert(flag::LENGTH_CAPPED);
-            speaker.effects.count(telemetry::SESSION_LENGTH_CAPPED);
-        }
-        if is_late(finding.event_time_ns, self.forgotten_until_ns, arrival.now_ns, settings) {
-            session.flags.insert(flag::LATE);
+        self.flag_capped(&mut session, finding.event_time_ns, speaker)?;
+        if self.is_late(finding.event_time_ns, speaker) {
+            session.set_flag(flag::LATE);
             speaker.effects.count(telemetry::FINDING_LATE);
         }
-        if sessions.len() >= settings.sessions_per_container {
-            let oldest = sessions.iter().position(|session| !session.is_open()).unwrap_or(0);
-            let evicted = sessions.remove(oldest);
-            self.evict(&subject.id, evicted, telemetry::SESSION_EVICTED_CONTAINER, speaker)?;
-        }
-        let sessions = self.subjects.entry(subject.clone()).or_default();
-        sessions.push(session);
-        Ok((sessions.len() - 1, Taken::New))
+        self.make_room_for_session(&session.subject, speaker)?;
+        speaker.touch(session.take_changes());
+        let last = self.of(&session.subject).last().map(|session| session.opened);
+        session.opened = last.map_or(0, |last| last.saturating_add(1));
+        self.add(session, speaker.settings);
+        Ok((own_id, Taken::New))
     }
 
-    /// Makes room for a subject that is not known: the one that is final, or else quiet the longest, goes.
-    fn make_room(&mut self, subject: &Subject, speaker: &mut Speaker<'_>) -> Result<(), BrokenInvariant> {
-        if self.subjects.contains_key(subject) || self.subjects.len() < speaker.settings.containers_per_partition {
-            return Ok(());
-        }
-        let age = |sessions: &[Session]| {
-            let last_event_ns = sessions.iter().map(Session::last_event_ns).max();
-            (sessions.iter().any(Session::is_open), last_event_ns)
-        };
-        let oldest = self.subjects.iter().min_by_key(|(subject, sessions)| (age(sessions), *subject));
-        let Some(oldest) = oldest.map(|(subject, _)| subject.clone()) else { return Ok(()) };
-        for session in self.subjects.remove(&oldest).unwrap_or_default() {
-            self.evict(&oldest.id, session, telemetry::SESSION_EVICTED_PARTITION, speaker)?;
-        }
-        Ok(())
+    /// The session that has the finding, or that it opened; else the first opened that it belongs to.
+    fn find(&self, subject: &Subject, finding: &Finding, own_id: &AlertId, settings: &Settings) -> Option<AlertId> {
+        let holding = self.of(subject).find(|session| session.holds(&finding.finding_id));
+        let own = || self.sessions.get(own_id);
+        let fits = |session: &&Session| session.belongs(finding.event_time_ns, settings) == Belongs::Yes;
+        let found = holding.or_else(own).or_else(|| self.of(subject).find(fits));
+        found.map(|session| session.alert_id.clone())
     }
 
-    fn evict(
+    /// Sessions of a subject, in the order in which they opened.
+    fn of(&self, subject: &Subject) -> impl Iterator<Item = &Session> {
+        let ids = self.subjects.get(subject).into_iter().flat_map(|known| &known.sessions);
+        ids.filter_map(|id| self.sessions.get(id))
+    }
+
+    fn add(&mut self, session: Session, settings: &Settings) {
+        let (id, subject) = (session.alert_id.clone(), session.subject.clone());
+        self.subjects.entry(subject.clone()).or_default().sessions.push(id.clone());
+        self.deadlines.insert((session.deadline_ns(settings), id.clone()));
+        self.sessions.insert(id, session);
+        self.keep_age(subject);
+    }
+
+    /// Flags the sessions that a finding would have joined but for the cap on their length, and the one it opens.
+    fn flag_capped(
         &mut self,
-        id: &str,
-        mut session: Session,
-        count: &'static str,
+        opening: &mut Session,
+        time_ns: i64,
         speaker: &mut Speaker<'_>,
     ) -> Result<(), BrokenInvariant> {
-        speaker.effects.count(count);
-        session.flags.insert(flag::EVICTED);
-        if let Some(due) = session.end(speaker.now_ns) {
-            speaker.say(id, &mut session, due)?;
+        let capped = |session: &&Session| session.belongs(time_ns, speaker.settings) == Belongs::CapReached;
+        let capped: Vec<_> = self.of(&opening.subject).filter(capped).map(|session| session.alert_id.clone()).collect();
+        for id in capped {
+            opening.set_flag(flag::LENGTH_CAPPED);
+            speaker.effects.count(telemetry::SESSION_LENGTH_CAPPED);
+            self.change(&id, speaker, |session, _| {
+                session.set_flag(flag::LENGTH_CAPPED);
+                Ok(())
+            })?;
         }
-        self.forget(&session, speaker.settings);
         Ok(())
     }
 
-    fn forget(&mut self, session: &Session, settings: &Settings) {
-        self.gone.insert(session.offsets);
-        let until_ns = session.last_event_ns().saturating_add(settings.gap_ns);
-        self.forgotten_until_ns = self.forgotten_until_ns.max(Some(until_ns));
+    /// Whether the session of a finding that opens one may have been forgotten. A session is kept for the retention after
+    /// it was quiet, so only findings that come that late can miss theirs.
+    fn is_late(&self, event_time_ns: i64, speaker: &Speaker<'_>) -> bool {
+        speaker.now_ns.saturating_sub(event_time_ns) >= speaker.settings.retention_ns
+            && self.forgotten_until_ns.is_some_and(|until_ns| event_time_ns <= until_ns)
+    }
+
+    /// Makes room for a session of a subject: the first that is final, or else the first opened, goes. More than one goes
+    /// only when the setting was lowered.
+    fn make_room_for_session(&mut self, subject: &Subject, speaker: &mut Speaker<'_>) -> Result<(), BrokenInvariant> {
+        let max = speaker.settings.sessions_per_container;
+        while self.subjects.get(subject).is_some_and(|known| known.sessions.len() >= max) {
+            let oldest = self.of(subject).find(|session| !session.is_open()).or_else(|| self.of(subject).next());
+            let Some(oldest) = oldest.map(|session| session.alert_id.clone()) else { return Ok(()) };
+            self.evict(&oldest, telemetry::SESSION_EVICTED_CONTAINER, speaker)?;
+        }
+        Ok(())
+    }
+
+    /// Makes room for a subject that is not known. More than one goes only when the setting was lowered.
+    fn make_room(&mut self, subject: &Subject, speaker: &mut Speaker<'_>) -> Result<(), BrokenInvariant> {
+        if self.subjects.contains_key(subject) {
+            return Ok(());
+        }
+        while self.subjects.len() >= speaker.settings.containers_per_partition {
+            // A subject of which one session went is not younger than before, so it stays the first.
+            let oldest = self.ages.first().and_then(|(_, oldest)| self.of(oldest).next());
+            let none = || BrokenInvariant("a full partition has no session".to_owned());
+            let id = oldest.map(|session| session.alert_id.clone()).ok_or_else(none)?;
+            self.evict(&id, telemetry::SESSION_EVICTED_PARTITION, speaker)?;
+        }
+        Ok(())
+    }
+
+    fn evict(&mut self, id: &AlertId, count: &'static str, speaker: &mut Speaker<'_>) -> Result<(), BrokenInvariant> {
+        speaker.effects.count(count);
+        self.change(id, speaker, |session, speaker| {
+            session.set_flag(flag::EVICTED);
+            match session.end(speaker.now_ns) {
+                Some(due) => speaker.say(session, due),
+                None => Ok(()),
+            }
+        })?;
+        self.forget(id, speaker);
+        Ok(())
+    }
+
+    fn forget(&mut self, id: &AlertId, speaker: &mut Speaker<'_>) {
+        let Some(session) = self.sessions.remove(id) else { return };
+        speaker.touch(session.state_keys());
+        self.deadlines.remove(&(session.deadline_ns(speaker.settings), id.clone()));
+        if let Some(known) = self.subjects.get_mut(&session.subject) {
+            known.sessions.retain(|other| other != id);
+            if known.sessions.is_empty() {
+                self.ages.remove(&(known.age, session.subject.clone()));
+                self.subjects.remove(&session.subject);
+            }
+        }
+        let until_ns = Some(session.last_event_ns().saturating_add(speaker.settings.gap_ns));
+        if until_ns > self.forgotten_until_ns {
+            self.forgotten_until_ns = until_ns;
+            speaker.touch([StateKey::Partition]);
+        }
+        self.keep_age(session.subject);
     }
 
     /// Says what became quiet, and forgets what was quiet long enough.
     pub(crate) fn tick(&mut self, speaker: &mut Speaker<'_>) -> Result<(), BrokenInvariant> {
-        let mut expired = Vec::new();
-        for (subject, sessions) in &mut self.subjects {
-            for session in sessions.iter_mut() {
-                if let Some(due) = session.when_quiet(speaker.now_ns, speaker.settings) {
-                    speaker.say(&subject.id, session, due)?;
-                }
+        while let Some((deadline_ns, id)) = self.deadlines.first().cloned() {
+            if deadline_ns > speaker.now_ns {
+                break;
             }
-            expired.extend(sessions.extract_if(.., |session| session.is_expired(speaker.now_ns, speaker.settings)));
+            let is_expired = self.change(&id, speaker, |session, speaker| {
+                match session.when_quiet(speaker.now_ns, speaker.settings) {
+                    Some(due) => speaker.say(session, due)?,
+                    None if session.is_expired(speaker.now_ns, speaker.settings) => return Ok(true),
+                    None => {}
+                }
+                Ok(false)
+            })?;
+            if is_expired {
+                speaker.effects.count(telemetry::SESSION_FORGOTTEN);
+                self.forget(&id, speaker);
+            }
         }
-        self.subjects.retain(|_, sessions| !sessions.is_empty());
-        for session in expired {
-            speaker.effects.count(telemetry::SESSION_FORGOTTEN);
-            self.forget(&session, speaker.settings);
-        }
-        self.gone.forget_before(self.sessions().map(|session| session.offsets.first).min().unwrap_or(i64::MAX));
         Ok(())
     }
-
-    /// Where a restart must begin: at the first finding of the oldest open session, or before it, so that no session
-    /// that is final or gone is read from its middle.
-    pub(crate) fn oldest_needed(&self) -> Option<i64> {
-        let open = self.sessions().filter(|session| session.is_open());
-        let mut begin = open.map(|session| session.offsets.first).min()?;
-        loop {
-            let cut_open =
-                self.sessions().map(|session| session.offsets).filter(|at| at.first < begin && begin <= at.last);
-            let earlier = self.gone.begin(cut_open.map(|at| at.first).min().unwrap_or(begin));
-            if earlier == begin {
-                return Some(begin);
-            }
-            begin = earlier;
-        }
-    }
-
-    fn sessions(&self) -> impl Iterator<Item = &Session> {
-        self.subjects.values().flatten()
-    }
 }
 
-/// Whether the session of a finding that opens one may have been forgotten. A session is kept for the retention after
-/// it was quiet, so only findings that come that late can miss theirs.
-fn is_late(event_time_ns: i64, forgotten_until_ns: Option<i64>, now_ns: i64, settings: &Settings) -> bool {
-    now_ns.saturating_sub(event_time_ns) >= settings.retention_ns
-        && forgotten_until_ns.is_some_and(|until_ns| event_time_ns <= until_ns)
-}
-
-fn count_taken(effects: &mut Effects<Ask>, taken: Taken) {
+fn count_taken(speaker: &mut Speaker<'_>, taken: Taken) {
     match taken {
-        Taken::Counted => effects.count(telemetry::FINDING_UNTRACKED),
-        Taken::Amended => effects.count(telemetry::FINDING_AMENDED),
+        Taken::Counted => speaker.effects.count(telemetry::FINDING_UNTRACKED),
+        Taken::Amended => speaker.effects.count(telemetry::FINDING_AMENDED),
         Taken::New | Taken::NothingNew => {}
     }
 }

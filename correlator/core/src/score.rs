@@ -1,10 +1,11 @@
 //! The score of a session: one table, each row documented, each row that applied shown in the alert.
 
+use driftline_schemas::correlator_state::ExecFacts;
 use driftline_schemas::{Container, Contribution, Severity, Sha256};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::finding::{ExecFacts, Label, Tracked};
+use crate::finding::{Label, Tracked};
 use crate::limits::STARTUP_NS;
 use crate::window::Span;
 
@@ -35,6 +36,11 @@ impl Facts {
     /// Adds one finding.
     pub(crate) fn take(&mut self, finding: &Tracked) {
         self.labels.insert(finding.label.clone());
+        self.take_without_label(finding);
+    }
+
+    /// Adds what one finding did, where there is no room for its label.
+    pub(crate) fn take_without_label(&mut self, finding: &Tracked) {
         self.exec = ExecFacts {
             deleted: self.exec.deleted || finding.facts.deleted,
             entered: self.exec.entered || finding.facts.entered,

@@ -89,10 +89,7 @@ impl Settings {
         };
         require(options.session_gap >= Duration::from_secs(1), "the session gap must be at least one second");
         require(options.session_cap >= options.session_gap, "the session cap must not be shorter than the session gap");
-        require(
-            options.session_cap <= 1_440 * MINUTE,
-            "the session cap must be at most a day, which is what a restart replays",
-        );
+        require(options.session_cap <= 1_440 * MINUTE, "the session cap must be at most a day");
         require(options.retention <= 1_440 * MINUTE, "the retention of sessions must be at most a day");
         require(
             (1..=ALERT_FINDINGS_MAX).contains(&options.findings_kept),

@@ -10,6 +10,12 @@ pub const ALERT_FINAL: &str = "alert_final";
 pub const ALERT_CLOSED: &str = "alert_closed";
 /// An alert was cut to the size limit of a record.
 pub const ALERT_SHORTENED: &str = "alert_shortened";
+/// An alert shows or tracks fewer findings than it counts.
+pub const ALERT_FINDINGS_CAPPED: &str = "alert_findings_capped";
+/// An alert lists fewer categories, techniques or versions than its findings have.
+pub const ALERT_LISTS_CAPPED: &str = "alert_lists_capped";
+/// An alert shows a finding whose process and file were not kept.
+pub const ALERT_DETAILS_DROPPED: &str = "alert_details_dropped";
 /// A session began.
 pub const SESSION_OPENED: &str = "session_opened";
 /// A quiet session was dropped after its retention.
@@ -27,13 +33,19 @@ pub const FINDING_AMENDED: &str = "finding_amended";
 /// A finding is only counted: its session tracks the maximum.
 pub const FINDING_UNTRACKED: &str = "finding_untracked";
 
+/// A text or list of a finding was longer than any that driftline writes, and was cut.
+pub const FINDING_SHORTENED: &str = "finding_shortened";
+
 /// Every name above.
-pub const COUNTS: [&str; 13] = [
+pub const COUNTS: [&str; 17] = [
     ALERT_CREATED,
     ALERT_UPDATED,
     ALERT_FINAL,
     ALERT_CLOSED,
     ALERT_SHORTENED,
+    ALERT_FINDINGS_CAPPED,
+    ALERT_LISTS_CAPPED,
+    ALERT_DETAILS_DROPPED,
     SESSION_OPENED,
     SESSION_FORGOTTEN,
     SESSION_EVICTED_CONTAINER,
@@ -42,4 +54,5 @@ pub const COUNTS: [&str; 13] = [
     FINDING_LATE,
     FINDING_AMENDED,
     FINDING_UNTRACKED,
+    FINDING_SHORTENED,
 ];

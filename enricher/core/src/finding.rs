@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use driftline_runtime_core::Gap;
 use driftline_schemas::text::{base64, printable};
 use driftline_schemas::{
     CollectorLoss, Confidence, ContainerSeen, EventId, Exec, Finding, FindingId, FindingState, Node, Origin, Process,
@@ -12,10 +13,14 @@ use crate::verdict::{Report, Verdict};
 
 /// Name of the detector that judges files against images.
 pub(crate) const DRIFT: &str = "drift";
-/// Name of the detector that reports what collectors could not see.
+/// Name of the detector that reports what was not seen, or not judged.
 const LOSS: &str = "loss";
 /// Category of a loss.
 const LOSS_CATEGORY: &str = "Collector Lost Events";
+/// Category of execs that reached the topic and were gone before they were judged.
+const GAP_CATEGORY: &str = "Topic Lost Events";
+/// Where a gap is: it has no node of its own, and no collector is to blame.
+pub(crate) const GAP_NODE: &str = "driftline-enricher";
 
 /// Which revision of a finding to write, and whether it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,25 +67,53 @@ pub(crate) fn loss(loss: &CollectorLoss, versions: &BTreeMap<String, String>) ->
     let event_id =
         EventId::of_loss(&loss.node.cluster, &loss.node.name, &loss.collector_start, &loss.reason, loss.from_ns);
     let count = loss.lost.map_or_else(|| "an unknown number of execs".to_owned(), |lost| format!("{lost} execs"));
+    let note = format!("the collector could not report {count} ({})", printable(loss.reason.as_bytes()).text);
+    Finding {
+        event_time_ns: loss.to_ns,
+        node: loss.node.clone(),
+        note,
+        versions: versions.clone(),
+        ..unseen(event_id, LOSS_CATEGORY)
+    }
+}
+
+/// The finding that says which records of exec-events nobody judged: the topic no longer has them.
+pub(crate) fn gap(now_ns: i64, gap: Gap, cluster: &str, versions: &BTreeMap<String, String>) -> Finding {
+    let Gap { partition, from, to } = gap;
+    let event_id = EventId::of_gap(cluster, GAP_NODE, partition, from, to);
+    let note = format!(
+        "the topic exec-events no longer had the records of partition {partition} from offset {from} to before {to}"
+    );
+    Finding {
+        event_time_ns: now_ns,
+        node: Node { cluster: cluster.to_owned(), name: GAP_NODE.to_owned(), ..Node::default() },
+        note,
+        versions: versions.clone(),
+        ..unseen(event_id, GAP_CATEGORY)
+    }
+}
+
+/// What all findings about missing execs have in common.
+fn unseen(event_id: EventId, category: &str) -> Finding {
     Finding {
         finding_id: FindingId::of(&event_id, LOSS),
         event_id,
         detector: LOSS.to_owned(),
         revision: 1,
         state: FindingState::Active,
-        category: LOSS_CATEGORY.to_owned(),
+        category: category.to_owned(),
         severity: Severity::Low,
         confidence: Confidence::High,
         origin: Origin::None,
         unresolved: None,
         techniques: Vec::new(),
-        event_time_ns: loss.to_ns,
-        node: loss.node.clone(),
+        event_time_ns: 0,
+        node: Node::default(),
         container: None,
         process: None,
         subject: None,
-        note: format!("the collector could not report {count} ({})", printable(loss.reason.as_bytes()).text),
-        versions: versions.clone(),
+        note: String::new(),
+        versions: BTreeMap::new(),
     }
 }
 

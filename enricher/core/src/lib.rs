@@ -4,7 +4,10 @@
 //! [`verdict::judge`] decides one exec; read it first, it is the reason driftline exists.
 //!
 //! Invariants: events of a container leave in the order in which they came; an event is held only while its container's
-//! metadata or image is awaited, and never past the container's deadline; one finding per exec and detector.
+//! metadata or image is awaited, and never past the container's deadline; one finding per exec and detector; what goes
+//! out depends on nothing but the input, the images and what stands in the changelog.
+//!
+//! [`tables::ImageTables`] answers what the stage asks about images; whoever drives it fills them from the image topics.
 //!
 //! What is deliberately absent: I/O, clocks, caches; the shell in `enricher/` has them.
 

@@ -1,7 +1,7 @@
 //! The image tables in memory: records as they stand on the topics, decoded into an index only on demand.
 //!
-//! Fed by the enricher's shell from the topics, and by `driftline analyze` from a recording. A layer counts only when every chunk of a head is there and their digest is the head's;
-//! so half a layer is never used.
+//! Owned by whoever answers [`crate::Ask::Image`]: the enricher's shell, `driftline analyze`, the simulation. A layer
+//! counts only when every chunk of a head is there and their digest is the head's; so half a layer is never used.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,16 +59,16 @@ struct StoredLayer {
 /// A published image that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// A layer's chunks are not what its head says.
+    /// A layer's manifest is not what its head says.
     #[error("layer {0}: {1}")]
     Layer(DiffId, ManifestError),
-    /// The layers contradict each other, or are too much together.
+    /// The layers contradict each other.
     #[error("layers do not merge: {0}")]
     Merge(#[from] MergeError),
 }
 
 impl ImageTables {
-    /// How many images are known.
+    /// How many images there are.
     #[must_use]
     pub fn image_count(&self) -> usize {
         self.images.len()

@@ -1,18 +1,17 @@
-//! What the enricher remembers of one container.
+//! What the enricher remembers of one container. All of it is in the changelog, but for [`Tracked::indexed`].
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
-use driftline_runtime_core::Position;
 use driftline_schemas::{ContainerSeen, EventId, Exec, ImageId};
 
-use crate::limits::{MISMATCHED_PATHS_MAX, RECENT_EVENTS_MAX, SILENCE_NS, UNRESOLVED_MAX};
+use crate::limits::{HEARD_STEP_NS, MISMATCHED_PATHS_MAX, REPORTED_MAX, SILENCE_NS, UNRESOLVED_MAX};
 
 /// An exec that waits for its container's metadata or image.
 #[derive(Debug)]
 pub(crate) struct Parked {
-    pub(crate) at: Position,
     pub(crate) exec: Box<Exec>,
+    /// Whether the changelog was told: an exec that is judged in the call that brought it never is.
+    pub(crate) told: bool,
 }
 
 /// A finding that went out before the image was known.
@@ -21,25 +20,42 @@ pub(crate) struct Unresolved {
     pub(crate) exec: Box<Exec>,
     /// Revision that is out.
     pub(crate) revision: i32,
+    pub(crate) amend_until_ns: i64,
+}
+
+/// Where a container stands when its partition needs room: the first goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    /// Nothing of it is parked; when it was heard of.
+    Idle(i64),
+    /// Offset of its first parked exec.
+    Waiting(i64),
 }
 
 /// One container.
 #[derive(Debug)]
 pub(crate) struct Tracked {
     pub(crate) partition: i32,
-    pub(crate) seen: Option<(Position, Arc<ContainerSeen>)>,
-    pub(crate) parked: VecDeque<Parked>,
-    /// When waiting ends; set while something is parked.
+    /// Newest container record, without the mount table, which no verdict asks for.
+    pub(crate) seen: Option<Box<ContainerSeen>>,
+    /// Parked execs by offset.
+    pub(crate) parked: BTreeMap<i64, Parked>,
+    /// When waiting ends; set while something waits.
     pub(crate) deadline_ns: Option<i64>,
     /// Why the container flows without its image; cleared when the image comes.
     pub(crate) given_up: Option<String>,
     pub(crate) ended: bool,
-    pub(crate) unresolved: VecDeque<Unresolved>,
+    /// Findings to amend, by the exec's offset: the order in which they went out.
+    pub(crate) unresolved: BTreeMap<i64, Unresolved>,
+    /// In steps, see [`HEARD_STEP_NS`].
     pub(crate) heard_ns: i64,
-    /// When to look whether the container fell silent.
-    pub(crate) silence_check_ns: i64,
-    recent: Recent,
-    mismatched: BTreeSet<Vec<u8>>,
+    pub(crate) mismatched: BTreeSet<Vec<u8>>,
+    /// Execs with a finding, by offset.
+    reported: BTreeMap<i64, EventId>,
+    /// Ids of all that is parked or reported.
+    known: BTreeSet<EventId>,
+    /// Place and timer under which the enricher has it.
+    pub(crate) indexed: Option<(Place, i64)>,
 }
 
 /// Whether an unlisted image path is reported or only counted.
@@ -50,34 +66,94 @@ pub(crate) enum Mismatch {
     TooMany,
 }
 
+/// Whether something durable changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Nothing,
+    Changed,
+}
+
 impl Tracked {
-    pub(crate) fn new(partition: i32, now_ns: i64) -> Self {
+    pub(crate) fn new(partition: i32, heard_ns: i64) -> Self {
         Self {
             partition,
             seen: None,
-            parked: VecDeque::new(),
+            parked: BTreeMap::new(),
             deadline_ns: None,
             given_up: None,
             ended: false,
-            unresolved: VecDeque::new(),
-            heard_ns: now_ns,
-            silence_check_ns: now_ns.saturating_add(SILENCE_NS),
-            recent: Recent::default(),
+            unresolved: BTreeMap::new(),
+            heard_ns,
             mismatched: BTreeSet::new(),
+            reported: BTreeMap::new(),
+            known: BTreeSet::new(),
+            indexed: None,
         }
     }
 
-    pub(crate) fn metadata(&self) -> Option<&ContainerSeen> {
-        self.seen.as_ref().map(|(_, seen)| seen.as_ref())
-    }
-
     pub(crate) fn image_id(&self) -> Option<&ImageId> {
-        self.metadata().map(|seen| &seen.container.image_id).filter(|id| id.is_known())
+        self.seen.as_ref().map(|seen| &seen.container.image_id).filter(|id| id.is_known())
     }
 
-    /// Whether this event came before; remembers it.
-    pub(crate) fn is_repeat(&mut self, event: &EventId) -> bool {
-        !self.recent.insert(event)
+    /// Something came of the container.
+    pub(crate) fn hear(&mut self, now_ns: i64) -> Change {
+        if now_ns.saturating_sub(self.heard_ns) <= HEARD_STEP_NS {
+            return Change::Nothing;
+        }
+        self.heard_ns = now_ns;
+        Change::Changed
+    }
+
+    /// Takes a container record; most repeat what is known.
+    pub(crate) fn describe(&mut self, seen: ContainerSeen) -> Change {
+        let same = |old: &ContainerSeen| old.node == seen.node && old.container == seen.container;
+        if !self.ended && self.seen.as_deref().is_some_and(same) {
+            return Change::Nothing;
+        }
+        self.ended = false;
+        self.seen = Some(Box::new(ContainerSeen { mounts: Vec::new(), ..seen }));
+        Change::Changed
+    }
+
+    /// Whether this event waits already, or led to a finding.
+    pub(crate) fn knows(&self, event: &EventId) -> bool {
+        self.known.contains(event)
+    }
+
+    /// Parks an exec for longer than the call that brought it.
+    pub(crate) fn keep_parked(&mut self, offset: i64) -> Change {
+        let Some(parked) = self.parked.get_mut(&offset) else { return Change::Nothing };
+        parked.told = true;
+        self.known.insert(parked.exec.event_id.clone());
+        Change::Changed
+    }
+
+    /// Takes the head of what is parked.
+    pub(crate) fn unpark(&mut self) -> Option<(i64, Parked)> {
+        let (offset, parked) = self.parked.pop_first()?;
+        self.known.remove(&parked.exec.event_id);
+        Some((offset, parked))
+    }
+
+    /// Remembers that an exec led to a finding; returns the offset of the one that is forgotten for it.
+    pub(crate) fn remember_reported(&mut self, offset: i64, event: EventId) -> Option<i64> {
+        self.known.insert(event.clone());
+        self.reported.insert(offset, event);
+        if self.reported.len() <= REPORTED_MAX {
+            return None;
+        }
+        let (oldest, event) = self.reported.pop_first()?;
+        self.known.remove(&event);
+        Some(oldest)
+    }
+
+    /// Remembers an unresolved finding; returns the offset of the one that is forgotten for it.
+    pub(crate) fn remember_unresolved(&mut self, offset: i64, unresolved: Unresolved) -> Option<i64> {
+        self.unresolved.insert(offset, unresolved);
+        if self.unresolved.len() <= UNRESOLVED_MAX {
+            return None;
+        }
+        self.unresolved.pop_first().map(|(oldest, _)| oldest)
     }
 
     pub(crate) fn note_mismatch(&mut self, path: &[u8]) -> Mismatch {
@@ -91,32 +167,32 @@ impl Tracked {
         Mismatch::First
     }
 
-    /// Remembers an unresolved finding; returns whether an older one had to be forgotten.
-    pub(crate) fn remember_unresolved(&mut self, exec: Box<Exec>) -> bool {
-        self.unresolved.push_back(Unresolved { exec, revision: 1 });
-        self.unresolved.len() > UNRESOLVED_MAX && self.unresolved.pop_front().is_some()
+    pub(crate) fn reported(&self) -> &BTreeMap<i64, EventId> {
+        &self.reported
     }
-}
 
-/// The last event ids, in order of arrival and by value.
-#[derive(Debug, Default)]
-struct Recent {
-    order: VecDeque<EventId>,
-    known: BTreeSet<EventId>,
-}
+    /// Whether news of its image would change anything.
+    pub(crate) fn awaits_image(&self) -> bool {
+        !self.parked.is_empty() || !self.unresolved.is_empty() || self.given_up.is_some()
+    }
 
-impl Recent {
-    /// `false` when it is known already.
-    fn insert(&mut self, event: &EventId) -> bool {
-        if !self.known.insert(event.clone()) {
-            return false;
-        }
-        self.order.push_back(event.clone());
-        if self.order.len() > RECENT_EVENTS_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-        true
+    /// Whether it ended, and nothing of it is left to be said.
+    pub(crate) fn is_over(&self) -> bool {
+        self.ended && self.parked.is_empty() && self.unresolved.is_empty()
+    }
+
+    pub(crate) fn is_silent(&self, now_ns: i64) -> bool {
+        self.parked.is_empty() && now_ns.saturating_sub(self.heard_ns) >= SILENCE_NS
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        self.parked.first_key_value().map_or(Place::Idle(self.heard_ns), |(offset, _)| Place::Waiting(*offset))
+    }
+
+    /// When time alone changes something next.
+    pub(crate) fn due_ns(&self) -> i64 {
+        let silence = self.parked.is_empty().then(|| self.heard_ns.saturating_add(SILENCE_NS));
+        let amendment = self.unresolved.first_key_value().map(|(_, oldest)| oldest.amend_until_ns);
+        [self.deadline_ns, silence, amendment].into_iter().flatten().min().unwrap_or(i64::MAX)
     }
 }

@@ -12,8 +12,9 @@ use driftline_schemas::{Image, Sha256, decode};
 use crate::harness::{Bench, PATIENCE, with_topics};
 
 pub(crate) fn driftline(bench: &Bench, arguments: &[&str]) -> Output {
+    let partitions = bench.kafka.partitions.to_string();
     Command::new(binary("driftline").unwrap())
-        .args(["--bootstrap", &bench.kafka.bootstrap, "--prefix", &bench.kafka.prefix, "--partitions", "3"])
+        .args(["--bootstrap", &bench.kafka.bootstrap, "--prefix", &bench.kafka.prefix, "--partitions", &partitions])
         .args(arguments)
         .output()
         .unwrap()

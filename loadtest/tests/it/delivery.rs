@@ -2,20 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use driftline_loadtest::collect::Collected;
 use driftline_loadtest::services::{self, Running};
 use driftline_loadtest::workload::Workload;
 use driftline_runtime::clock;
-use driftline_schemas::{ContainerId, Finding, FindingId};
+use driftline_schemas::{ContainerId, Exec, FindingId};
 
 use crate::harness::{Bench, PATIENCE, with_topics};
 
 async fn start(bench: &Bench, name: &str) -> Running {
-    services::start(name, &bench.kafka, &[("DRIFTLINE_SESSION_GAP_S", "5")], bench.logs.path()).await.unwrap()
+    start_as(bench, name, "0").await
 }
 
-/// Findings of each container in the order in which they stand on the topic, repeats left out.
+async fn start_as(bench: &Bench, name: &str, instance: &str) -> Running {
+    let settings = [("DRIFTLINE_SESSION_GAP_S", "5"), ("DRIFTLINE_INSTANCE", instance)];
+    services::start(name, &bench.kafka, &settings, bench.logs.path()).await.unwrap()
+}
+
+/// Findings of each container in the order in which they stand on the topic, later revisions left out.
 fn found(collected: &Collected) -> BTreeMap<ContainerId, Vec<FindingId>> {
     let mut known = BTreeSet::new();
     let mut found: BTreeMap<ContainerId, Vec<FindingId>> = BTreeMap::new();
@@ -47,9 +53,17 @@ async fn expect_everything(bench: &Bench, workload: &Workload) {
     assert_eq!(alerted(&reader.collected), alerts);
     assert_eq!(reader.collected.dead_letters.len(), 0);
     assert!(reader.collected.findings.iter().all(|finding| finding.unresolved.is_none()));
-    let mut first: BTreeMap<&FindingId, &Finding> = BTreeMap::new();
-    for finding in &reader.collected.findings {
-        assert_eq!(*first.entry(&finding.finding_id).or_insert(finding), finding, "a repeat says the same");
+    expect_nothing_twice(&reader.collected);
+}
+
+/// What a reader of committed records sees of each revision, it sees once, and no number is left out.
+fn expect_nothing_twice(collected: &Collected) {
+    let findings = collected.findings.iter().map(|finding| (finding.finding_id.to_string(), finding.revision));
+    let alerts = collected.alerts.iter().map(|(alert, _)| (alert.alert_id.to_string(), alert.revision));
+    let mut last: BTreeMap<String, i32> = BTreeMap::new();
+    for (id, revision) in findings.chain(alerts) {
+        let before = last.insert(id.clone(), revision).unwrap_or(0);
+        assert_eq!(revision, before + 1, "revisions of {id} come once and in order");
     }
 }
 
@@ -61,7 +75,7 @@ async fn wait_for_findings(bench: &Bench, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_by_sigterm_and_kill() {
+async fn nothing_is_lost_or_said_twice_by_sigterm_and_kill() {
     with_topics("delivery_restart", |bench| async move {
         let workload = Workload::new(20, 40, clock::now_ns());
         workload.publish_image(&bench.producer).await.unwrap();
@@ -92,6 +106,34 @@ async fn nothing_is_lost_by_sigterm_and_kill() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_without_transactions_and_what_stands_twice_has_the_same_id() {
+    with_topics("delivery_at_least_once", |bench| async move {
+        let workload = Workload::new(20, 40, clock::now_ns());
+        workload.publish_image(&bench.producer).await.unwrap();
+        workload.produce_containers(&bench.producer).await.unwrap();
+        let settings = [("DRIFTLINE_DELIVERY", "at-least-once")];
+        for part in workload.execs.chunks(workload.execs.len() / 4) {
+            let enricher = services::start("enricher", &bench.kafka, &settings, bench.logs.path()).await.unwrap();
+            workload.produce_execs(&bench.producer, part).await.unwrap();
+            let before = part.first().map_or(0, |exec| place(&workload, exec)) / 4;
+            wait_for_findings(&bench, before + 1).await;
+            enricher.kill().await.unwrap();
+        }
+        let _enricher = services::start("enricher", &bench.kafka, &settings, bench.logs.path()).await.unwrap();
+        wait_for_findings(&bench, workload.expected_count()).await;
+        let mut reader = bench.collector();
+        reader.for_a_while(Duration::from_secs(2)).await.unwrap();
+        assert_eq!(found(&reader.collected), workload.expected);
+    })
+    .await;
+}
+
+/// How many execs come before this one.
+fn place(workload: &Workload, exec: &Exec) -> usize {
+    workload.execs.iter().position(|other| other.event_id == exec.event_id).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn instances_share_the_partitions_and_nothing_is_lost_when_one_joins_or_leaves() {
     with_topics("delivery_scale", |bench| async move {
         let workload = Workload::new(30, 120, clock::now_ns());
@@ -105,8 +147,8 @@ async fn instances_share_the_partitions_and_nothing_is_lost_when_one_joins_or_le
         wait_for_findings(&bench, 20).await;
         // Records come while the partitions move.
         let joining = async {
-            let second = start(&bench, "enricher").await;
-            let third = start(&bench, "enricher").await;
+            let second = start_as(&bench, "enricher", "1").await;
+            let third = start_as(&bench, "enricher", "2").await;
             wait_for_share(&[&first, &second, &third], bench.kafka.partitions).await;
             (second, third)
         };
@@ -136,7 +178,7 @@ async fn wait_for_share(instances: &[&Running], partitions: i32) {
             return;
         }
         assert!(tokio::time::Instant::now() < deadline, "shares {shares:?} of {partitions}");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -144,4 +186,93 @@ async fn gauge(instance: &Running, name: &str) -> i32 {
     let text = instance.get("/metrics").await.unwrap();
     let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in:\n{text}"));
     line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// What an instance is doing when it is frozen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Frozen {
+    /// Likely with an open transaction.
+    UnderLoad,
+    /// With everything committed.
+    Idle,
+}
+
+/// Freezes an enricher until its transactions and its membership have timed out, lets `successor` take over, thaws it, and
+/// says how it ended.
+async fn freeze_and_replace(bench: &Bench, frozen: Frozen, successor: &str) -> Result<(), String> {
+    let workload = Workload::new(20, 400, clock::now_ns());
+    workload.publish_image(&bench.producer).await.unwrap();
+    workload.produce_containers(&bench.producer).await.unwrap();
+    let parts: Vec<_> = workload.execs.chunks(workload.execs.len() / 2).collect();
+    let _correlator = start(bench, "correlator").await;
+    let mut first = start_as(bench, "enricher", "0").await;
+    let load = async {
+        for few in parts[0].chunks(40) {
+            workload.produce_execs(&bench.producer, few).await.unwrap();
+        }
+    };
+    let enough = if frozen == Frozen::UnderLoad { 100 } else { parts[0].len() / 4 };
+    let freezing = async {
+        wait_for_findings(bench, enough).await;
+        first.freeze().unwrap();
+    };
+    tokio::join!(load, freezing);
+    tokio::time::sleep(TRANSACTION_TIMEOUT + Duration::from_secs(2)).await;
+
+    let second = start_as(bench, "enricher", successor).await;
+    for part in &parts[1..] {
+        workload.produce_execs(&bench.producer, part).await.unwrap();
+    }
+    wait_for_findings(bench, workload.expected_count() - 10).await;
+    first.thaw().unwrap();
+    let end = end_of(&mut first).await;
+    if !end.contains("fenced") {
+        return Err(format!("not fenced: {end}"));
+    }
+    expect_everything(bench, &workload).await;
+    drop(second);
+    Ok(())
+}
+
+/// As the services have it.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The last words of a process that should end by itself, or that it did not.
+pub(crate) async fn end_of(process: &mut Running) -> String {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while tokio::time::Instant::now() < deadline {
+        if let Some((status, log)) = process.ended().unwrap() {
+            assert!(!status.success(), "{log}");
+            return log;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    "it goes on".to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_frozen_under_load_is_fenced_and_nothing_is_lost_or_said_twice() {
+    with_topics("delivery_fenced", |bench| async move {
+        freeze_and_replace(&bench, Frozen::UnderLoad, "0").await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_frozen_while_idle_is_fenced_by_its_successor() {
+    with_topics("delivery_fenced_idle", |bench| async move {
+        freeze_and_replace(&bench, Frozen::Idle, "0").await.unwrap();
+    })
+    .await;
+}
+
+/// The test above must be able to fail: a successor with another name, so another transactional id, fences nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_another_transactional_id_the_frozen_instance_is_not_fenced() {
+    with_topics("delivery_not_fenced", |bench| async move {
+        let other = format!("other-{}", std::process::id());
+        let error = freeze_and_replace(&bench, Frozen::Idle, &other).await.unwrap_err();
+        assert!(error.contains("it goes on"), "{error}");
+    })
+    .await;
 }

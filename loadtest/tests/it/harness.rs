@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use driftline_kafka::{ClientSettings, Producer, admin};
 use driftline_loadtest::collect::Collector;
+use driftline_loadtest::services::Running;
 use driftline_runtime::env::Settings;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,6 +54,13 @@ pub(crate) fn skip(name: &str, reason: &str) {
         let mut file = std::fs::File::options().create(true).append(true).open(list).unwrap();
         writeln!(file, "{name}\t{reason}").unwrap();
     }
+}
+
+/// Sum of the samples of a service whose line begins with `name`; 0 when there is none.
+pub(crate) async fn metric(service: &Running, name: &str) -> f64 {
+    let text = service.get("/metrics").await.unwrap();
+    let values = text.lines().filter(|line| line.starts_with(name));
+    values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
 }
 
 /// Whether this machine lets us load eBPF.

@@ -1,12 +1,14 @@
 //! A core that contradicts itself stops the process; the record is neither a dead letter nor lost.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use driftline_kafka::Record;
+use driftline_runtime::env::{Identity, Mode};
 use driftline_runtime::service::{Backlog, Membership, Service, ServiceError, Shell};
 use driftline_runtime::telemetry::Telemetry;
-use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Outgoing, Stage};
+use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Gap, Outgoing, Record, Stage};
 use driftline_schemas::topics::Topic;
+use driftline_schemas::{WriterSchema, WriterSchemas};
 
 use crate::harness::{Bench, PATIENCE, with_topics};
 
@@ -43,8 +45,31 @@ impl Stage for Planted {
         Ok(())
     }
 
-    fn oldest_needed(&self, _: i32) -> Option<i64> {
-        None
+    fn decode(&self, record: &Record) -> Result<Option<Vec<u8>>, String> {
+        Ok(record.value.clone())
+    }
+
+    fn gap(&mut self, _: i64, _: Gap, _: &mut Effects<Ask>) -> Result<(), BrokenInvariant> {
+        Ok(())
+    }
+
+    fn state_schemas() -> Vec<WriterSchema> {
+        Vec::new()
+    }
+
+    fn state(&self, _: i32, _: &str) -> Result<Option<Vec<u8>>, BrokenInvariant> {
+        Ok(None)
+    }
+
+    fn restore(
+        &mut self,
+        _: i64,
+        _: i32,
+        _: BTreeMap<String, Vec<u8>>,
+        _: &WriterSchemas,
+        _: &mut Effects<Ask>,
+    ) -> Result<(), BrokenInvariant> {
+        Ok(())
     }
 
     fn held(&self) -> u64 {
@@ -59,11 +84,7 @@ struct PlantedShell;
 impl Shell for PlantedShell {
     type Stage = Planted;
 
-    fn decode(&self, record: &Record) -> Result<Option<Vec<u8>>, String> {
-        Ok(record.value.clone())
-    }
-
-    fn tick(&self, _: Backlog) -> Option<Option<Vec<u8>>> {
+    fn tick(&mut self, _: Backlog) -> Option<Option<Vec<u8>>> {
         Some(None)
     }
 
@@ -77,14 +98,18 @@ impl Shell for PlantedShell {
 }
 
 async fn run(bench: &Bench, breaks: Break, at_most: Duration) -> Result<(), ServiceError> {
-    let membership =
-        Membership { service: "planted", input: Topic::ExecEvents, group: bench.kafka.prefix.clone(), instance: None };
+    let membership = Membership {
+        service: "planted",
+        input: Topic::ExecEvents,
+        state: Topic::EnricherState,
+        identity: Identity { instance: "0".to_owned(), mode: Mode::ExactlyOnce },
+    };
     let telemetry = Telemetry::new("planted");
     let stop = async move {
         tokio::time::sleep(at_most).await;
         "test"
     };
-    Service::join(membership, PlantedShell, Planted { breaks }, bench.producer.clone(), &telemetry)?.run(stop).await
+    Service::join(membership, PlantedShell, Planted { breaks }, &bench.kafka, &telemetry).await?.run(stop).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

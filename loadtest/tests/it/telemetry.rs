@@ -83,7 +83,7 @@ async fn received_records_are_settled_or_held_at_every_scrape() {
                     .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
                     .sum()
             };
-            let received = sum("driftline_records_received_total");
+            let received = sum("driftline_records_received_total") + sum("driftline_records_taken_over_total");
             let accounted = sum("driftline_records_settled_total")
                 + sum("driftline_records_held")
                 + sum("driftline_records_handed_over_total");

@@ -49,6 +49,36 @@ pub enum KafkaError {
     /// The local queue of the producer stayed full.
     #[error("the producer queue was full for {0} s; Kafka takes records more slowly than they are made")]
     QueueFull(u64),
+    /// Another instance with the same name has taken over.
+    #[error(
+        "fenced: another instance with transactional id {0} has taken over; every instance needs a DRIFTLINE_INSTANCE of its own"
+    )]
+    Fenced(String),
+    /// Another instance with the same name is in the group.
+    #[error(
+        "fenced: another instance named {0} has joined the group in this one's place; every instance needs a DRIFTLINE_INSTANCE of its own"
+    )]
+    Replaced(String),
+    /// State partitions could not be read to their end.
+    #[error(
+        "{topic}, partitions {partitions:?}: no committed record for {seconds} s although more stand there; a transaction of another instance may be stuck"
+    )]
+    StateUnread {
+        /// Name of the state topic.
+        topic: String,
+        /// Which partitions.
+        partitions: Vec<i32>,
+        /// How long nothing came.
+        seconds: u64,
+    },
+    /// A call to Kafka does not come back.
+    #[error("kafka did not answer to {call} within {seconds} s; what it did of it, the next instance finds out")]
+    Stuck {
+        /// What was asked.
+        call: &'static str,
+        /// How long.
+        seconds: u64,
+    },
     /// Anything else the client reports.
     #[error("kafka: {0}")]
     Client(String),

@@ -1,11 +1,13 @@
 //! One input topic, shared out among the instances of a service by a consumer group.
 //!
-//! An OS thread polls; batches and rebalances go over one bounded channel in order. Revoked partitions are handed back
-//! only after the service has finished with them: the rebalance waits, bounded, until it says so.
+//! An OS thread polls; batches and rebalances go over one bounded channel in order. Partitions that come are paused until
+//! their state is restored ([`Group::resume`]); partitions that go are handed back only after the service has finished
+//! with them: the rebalance waits, bounded, until it says so.
 
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, ConsumerGroupMetadata, Rebalance};
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::Offset;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,33 +15,51 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
+use driftline_runtime_core::{Committed, Record};
 use driftline_schemas::topics::Topic;
 
 use crate::outage::Outage;
 use crate::reader::is_passing;
-use crate::{ClientSettings, KafkaError, Record};
-
-/// Next offset to read, by partition.
-pub type Offsets = BTreeMap<i32, i64>;
+use crate::record::record;
+use crate::{ClientSettings, KafkaError};
 
 /// Batches waiting in the channel; with [`BATCH_RECORDS`] this bounds what a stopped service holds.
 const CHANNEL_BATCHES: usize = 8;
 const BATCH_RECORDS: usize = 256;
-const POLL: Duration = Duration::from_millis(100);
+/// Longest sleep of the polling thread, so also how long a resume may wait.
+const POLL: Duration = Duration::from_millis(20);
 /// How long a rebalance waits for the service to finish with revoked partitions; far below the session timeout.
 const REVOKE_WAIT: Duration = Duration::from_secs(10);
+/// How long a committed offset may take, transactions of others that may change it included.
+const COMMITTED_MAX: Duration = Duration::from_secs(30);
 
 /// What a [`GroupReader`] hands over.
 #[derive(Debug)]
 pub enum GroupEvent {
     /// Records in offset order within each partition.
     Batch(Vec<Record>),
-    /// These partitions are ours now.
+    /// These partitions are ours now, and paused.
     Assigned(Vec<i32>),
+    /// Records from here on are from where [`Group::resume`] was told.
+    Resumed(Vec<i32>),
     /// These partitions go to another instance. Finish, commit, then drop the sender.
-    Revoked(Vec<i32>, std::sync::mpsc::SyncSender<()>),
+    Revoked(Vec<i32>, Done),
+    /// These partitions belong to another instance already. Nothing of them can be committed any more. Membership is taken
+    /// up again when the sender is dropped.
+    Lost(Vec<i32>, Done),
     /// The client failed for good.
     Failed(KafkaError),
+}
+
+/// Dropped when the service has finished with partitions; until then, bounded, the rebalance waits.
+#[derive(Debug)]
+pub struct Done(std::sync::mpsc::SyncSender<()>);
+
+impl Done {
+    /// The service ends, and must not take part in the group any more: the rebalance is not to go on.
+    pub fn never(self) {
+        std::mem::forget(self.0);
+    }
 }
 
 struct Context {
@@ -83,15 +103,14 @@ impl Context {
 struct ReceiverGone;
 
 impl ConsumerContext for Context {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         let _ = self.hand_over();
         match rebalance {
-            Rebalance::Assign(list) => {
-                let _ = self.send(GroupEvent::Assigned(self.partitions(list)));
-            }
+            Rebalance::Assign(_) => {}
             Rebalance::Revoke(list) => {
                 let (done, wait) = std::sync::mpsc::sync_channel(1);
-                if self.send(GroupEvent::Revoked(self.partitions(list), done)).is_ok() {
+                let event = if consumer.assignment_lost() { GroupEvent::Lost } else { GroupEvent::Revoked };
+                if self.send(event(self.partitions(list), Done(done))).is_ok() {
                     // Either the service says so, or it dropped the sender: both mean it is finished.
                     let _ = wait.recv_timeout(REVOKE_WAIT);
                 }
@@ -99,20 +118,29 @@ impl ConsumerContext for Context {
             Rebalance::Error(error) => tracing::warn!(%error, "rebalance failed"),
         }
     }
+
+    /// What was just assigned is paused before anything of it can be fetched.
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(list) = rebalance {
+            if let Err(error) = consumer.pause(list) {
+                tracing::warn!(%error, "cannot pause what was assigned");
+            }
+            let _ = self.send(GroupEvent::Assigned(self.partitions(list)));
+        }
+    }
 }
 
 /// A member of a consumer group on one topic.
 pub struct GroupReader {
-    consumer: Arc<BaseConsumer<Context>>,
+    group: Group,
     events: mpsc::Receiver<GroupEvent>,
-    topic: String,
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl std::fmt::Debug for GroupReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GroupReader").field("topic", &self.topic).finish_non_exhaustive()
+        f.debug_struct("GroupReader").field("topic", &self.group.topic).finish_non_exhaustive()
     }
 }
 
@@ -142,17 +170,20 @@ impl GroupReader {
         let context = Context { topic: name.clone(), events: sender, batch: Mutex::default(), stop: Arc::clone(&stop) };
         let consumer: Arc<BaseConsumer<Context>> = Arc::new(config.create_with_context(context)?);
         consumer.subscribe(&[&name])?;
+        let (resumes, resuming) = std::sync::mpsc::channel();
         let polling = Polling {
             consumer: Arc::clone(&consumer),
             topic,
             stop: Arc::clone(&stop),
+            resuming,
+            instance: instance.unwrap_or_default().to_owned(),
             outage: Outage::new(&settings.bootstrap),
         };
         let thread = std::thread::Builder::new()
             .name("kafka-group".into())
             .spawn(move || polling.run())
             .map_err(|error| KafkaError::Client(error.to_string()))?;
-        Ok(Self { consumer, events, topic: name, stop, thread: Some(thread) })
+        Ok(Self { group: Group { consumer, topic: name, resumes }, events, stop, thread: Some(thread) })
     }
 
     /// The next event; `None` after [`GroupEvent::Failed`]. Safe to drop and call again.
@@ -160,26 +191,13 @@ impl GroupReader {
         self.events.recv().await
     }
 
-    /// Commits the next offset to read of each partition and waits for the broker.
-    ///
-    /// # Errors
-    /// When the group moved on without us or the coordinator does not answer.
-    pub async fn commit(&self, offsets: Offsets) -> Result<(), KafkaError> {
-        if offsets.is_empty() {
-            return Ok(());
-        }
-        let mut list = TopicPartitionList::new();
-        for (partition, offset) in offsets {
-            list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
-        }
-        let consumer = Arc::clone(&self.consumer);
-        tokio::task::spawn_blocking(move || consumer.commit(&list, CommitMode::Sync))
-            .await
-            .map_err(|error| KafkaError::Client(error.to_string()))?
-            .map_err(KafkaError::from)
+    /// What else can be done with the membership.
+    pub(crate) fn group(&self) -> Group {
+        self.group.clone()
     }
 
-    /// Leaves the group and waits for the polling thread, off the async runtime because closing blocks.
+    /// Leaves the group and waits for the polling thread, off the async runtime because closing blocks. Whatever else
+    /// holds the membership has to be dropped before.
     pub async fn close(mut self) {
         self.stop.store(true, Ordering::Release);
         self.events.close();
@@ -203,17 +221,86 @@ impl Drop for GroupReader {
     }
 }
 
+/// What a member can ask and tell, apart from reading. All of it blocks.
+#[derive(Clone)]
+pub(crate) struct Group {
+    consumer: Arc<BaseConsumer<Context>>,
+    topic: String,
+    resumes: std::sync::mpsc::Sender<BTreeMap<i32, i64>>,
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+impl Group {
+    /// What the group committed. The broker answers only when no open transaction may change it.
+    pub(crate) fn committed(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Committed>, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.topic, *partition);
+        }
+        let list = self.consumer.committed_offsets(list, COMMITTED_MAX)?;
+        let found = list.elements().into_iter().filter_map(|element| match element.offset() {
+            Offset::Offset(offset) => {
+                Some((element.partition(), Committed { offset, state_next: state_next(element.metadata()) }))
+            }
+            _ => None,
+        });
+        Ok(found.collect())
+    }
+
+    /// Has partitions read from these offsets on; [`GroupEvent::Resumed`] stands before their first record.
+    pub(crate) fn resume(&self, from: BTreeMap<i32, i64>) {
+        let _ = self.resumes.send(from);
+    }
+
+    /// Offsets as a transaction or a commit wants them.
+    pub(crate) fn offsets(&self, offsets: &BTreeMap<i32, Committed>) -> Result<TopicPartitionList, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        for (partition, committed) in offsets {
+            let mut element = list.add_partition(&self.topic, *partition);
+            element.set_offset(Offset::Offset(committed.offset))?;
+            if let Some(next) = committed.state_next {
+                element.set_metadata(format!("{STATE_NEXT}{next}"));
+            }
+        }
+        Ok(list)
+    }
+
+    /// Who we are in the group now; a transaction of somebody who is no longer is refused.
+    pub(crate) fn metadata(&self) -> Result<ConsumerGroupMetadata, KafkaError> {
+        self.consumer.group_metadata().ok_or_else(|| KafkaError::Client("not in a group".to_owned()))
+    }
+
+    /// Commits without a transaction.
+    pub(crate) fn commit(&self, offsets: &TopicPartitionList) -> Result<(), KafkaError> {
+        Ok(self.consumer.commit(offsets, CommitMode::Sync)?)
+    }
+}
+
+/// In a commit's metadata: the next offset of the state partition.
+const STATE_NEXT: &str = "state=";
+
+fn state_next(metadata: &str) -> Option<i64> {
+    metadata.strip_prefix(STATE_NEXT)?.parse().ok()
+}
+
 struct Polling {
     consumer: Arc<BaseConsumer<Context>>,
     topic: Topic,
     stop: Arc<AtomicBool>,
+    resuming: std::sync::mpsc::Receiver<BTreeMap<i32, i64>>,
+    instance: String,
     outage: Outage,
 }
 
 impl Polling {
     fn run(mut self) {
         while !self.stop.load(Ordering::Acquire) {
-            let ended = self.outage.check(&self.consumer).map_err(Some).and_then(|()| self.read());
+            let ended = self.outage.check(&self.consumer).map_err(Some).and_then(|()| self.step());
             if let Err(error) = ended {
                 if let Some(error) = error {
                     let _ = self.consumer.context().send(GroupEvent::Failed(error));
@@ -224,6 +311,33 @@ impl Polling {
         }
     }
 
+    fn step(&mut self) -> Result<(), Option<KafkaError>> {
+        while let Ok(from) = self.resuming.try_recv() {
+            self.resume(&from)?;
+        }
+        self.read()
+    }
+
+    /// Assigning anew with an offset drops whatever was fetched from elsewhere, and ends the pause. A partition that went
+    /// in the meantime is not taken back.
+    fn resume(&self, from: &BTreeMap<i32, i64>) -> Result<(), Option<KafkaError>> {
+        let client = |error: ClientError| Some(KafkaError::from(error));
+        let context = self.consumer.context();
+        context.hand_over().map_err(|ReceiverGone| None)?;
+        let assigned = context.partitions(&self.consumer.assignment().map_err(client)?);
+        let (mut old, mut new) = (TopicPartitionList::new(), TopicPartitionList::new());
+        for (partition, offset) in from.iter().filter(|(partition, _)| assigned.contains(partition)) {
+            old.add_partition(&context.topic, *partition);
+            new.add_partition_offset(&context.topic, *partition, Offset::Offset(*offset)).map_err(client)?;
+        }
+        if new.count() > 0 {
+            self.consumer.incremental_unassign(&old).map_err(client)?;
+            self.consumer.incremental_assign(&new).map_err(client)?;
+            self.consumer.resume(&new).map_err(client)?;
+        }
+        context.send(GroupEvent::Resumed(context.partitions(&new))).map_err(|ReceiverGone| None)
+    }
+
     /// Waits for a record, takes what else is there, hands it over. An error ends the reading; without a reason when
     /// nobody takes events any more.
     fn read(&mut self) -> Result<(), Option<KafkaError>> {
@@ -231,12 +345,15 @@ impl Polling {
         while self.consumer.context().batch().len() < BATCH_RECORDS {
             match self.consumer.poll(patience) {
                 Some(Ok(message)) => {
-                    let record = Record::new(self.topic, &message);
+                    let record = record(self.topic, &message);
                     self.consumer.context().batch().push(record);
                 }
                 Some(Err(error)) if is_passing(&error) => {
                     tracing::warn!(%error, "kafka consumer goes on after an error");
                     self.outage.suspect();
+                }
+                Some(Err(error)) if error.rdkafka_error_code() == Some(Code::FencedInstanceId) => {
+                    return Err(Some(KafkaError::Replaced(self.instance.clone())));
                 }
                 Some(Err(error)) => return Err(Some(error.into())),
                 None => break,
@@ -244,5 +361,17 @@ impl Polling {
             patience = Duration::ZERO;
         }
         self.consumer.context().hand_over().map_err(|ReceiverGone| None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_the_state_is_read_from_a_commit_s_metadata() {
+        for (metadata, expected) in [("state=12", Some(12)), ("", None), ("state=", None), ("by hand", None)] {
+            assert_eq!(state_next(metadata), expected, "{metadata}");
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The only package that names the Kafka client, so that its habits are written down once.
 //!
 //! * [`Producer`]: sends to the partition the key demands, and can say when everything sent is acknowledged.
-//! * [`GroupReader`]: one input topic shared by a consumer group; hands over batches and rebalances, commits by hand.
+//! * [`GroupReader`]: one input topic shared by a consumer group; hands over batches and rebalances.
+//! * [`KafkaLog`]: what the executor needs of a group, its changelog and a producer, with transactions or without.
 //! * [`TopicReader`]: topics or ranges of offsets, assigned by hand; says when it has caught up.
 //! * [`offset_ranges`]: which offsets a topic has, or had in a time.
 //! * [`admin`]: creates and checks the topics of the one table.
@@ -11,17 +12,21 @@
 pub mod admin;
 mod error;
 mod group;
+mod log;
 mod outage;
 mod producer;
 mod ranges;
 mod reader;
 mod record;
 mod settings;
+mod state;
+mod transaction;
 
+pub use driftline_runtime_core::Record;
 pub use error::KafkaError;
-pub use group::{GroupEvent, GroupReader, Offsets};
+pub use group::{Done, GroupEvent, GroupReader};
+pub use log::{Delivery, KafkaLog, Sender};
 pub use producer::Producer;
 pub use ranges::{OffsetRange, TimeRange, low_watermark, offset_ranges};
 pub use reader::{ReadFrom, ReaderEvent, TopicReader};
-pub use record::Record;
 pub use settings::ClientSettings;

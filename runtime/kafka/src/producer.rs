@@ -3,10 +3,11 @@
 //! Called by the service loop, the collector, the indexer and the command line. Delivery reports are counted, not
 //! kept: what matters to callers is "everything up to now is safe" ([`Producer::settled`]) and "something failed".
 
-use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientConfig, ClientContext, Message};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,6 +25,11 @@ const QUEUE_RETRY: Duration = Duration::from_millis(5);
 /// Longest wait for acknowledgements; above `delivery.timeout.ms`, so that the client's own verdict comes first.
 const SETTLE_MAX: Duration = Duration::from_secs(35);
 
+/// Records that wait to be sent take no more memory than this: a second of what a broker takes from one client.
+const QUEUE_KBYTES: &str = "65536";
+/// A transaction that is open longer is aborted by the broker, so that a dead instance does not hold up readers.
+pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Key, headers and framing that Kafka counts beside the value.
 const PROTOCOL_BYTES: usize = 16 * 1024;
 
@@ -33,9 +39,23 @@ struct Reports {
     failed: AtomicU64,
     last_failure: Mutex<String>,
     changed: Notify,
+    /// Next offset after the last acknowledged record of each partition of the watched topic.
+    ends: Mutex<BTreeMap<i32, i64>>,
+    watched: Option<String>,
 }
 
-struct Context(Arc<Reports>);
+impl Reports {
+    /// Takes note of where a record of the watched topic went.
+    fn note_end(&self, message: &impl Message) {
+        if self.watched.as_deref() == Some(message.topic()) {
+            let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+            let end = ends.entry(message.partition()).or_default();
+            *end = (*end).max(message.offset().saturating_add(1));
+        }
+    }
+}
+
+pub(crate) struct Context(Arc<Reports>);
 
 impl ClientContext for Context {}
 
@@ -44,7 +64,10 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         match result {
-            Ok(_) => self.0.acknowledged.fetch_add(1, Ordering::AcqRel),
+            Ok(message) => {
+                self.0.note_end(message);
+                self.0.acknowledged.fetch_add(1, Ordering::AcqRel)
+            }
             Err((error, _)) => {
                 *self.0.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
                 self.0.failed.fetch_add(1, Ordering::AcqRel)
@@ -69,6 +92,19 @@ impl std::fmt::Debug for Producer {
     }
 }
 
+fn config(settings: &ClientSettings, limit_bytes: usize) -> ClientConfig {
+    let mut config = settings.config();
+    config
+        .set("acks", "all")
+        .set("enable.idempotence", "true")
+        .set("compression.type", "lz4")
+        .set("linger.ms", "5")
+        .set("batch.size", "1000000")
+        .set("message.max.bytes", (limit_bytes + PROTOCOL_BYTES).to_string())
+        .set("queue.buffering.max.kbytes", QUEUE_KBYTES);
+    config
+}
+
 impl Producer {
     /// Makes a producer; does not yet connect.
     ///
@@ -83,17 +119,31 @@ impl Producer {
     /// # Errors
     /// As [`Self::new`].
     pub fn with_record_limit(settings: &ClientSettings, limit_bytes: usize) -> Result<Self, KafkaError> {
-        let reports = Arc::new(Reports::default());
-        let mut config = settings.config();
-        config
-            .set("acks", "all")
-            .set("enable.idempotence", "true")
-            .set("compression.type", "lz4")
-            .set("linger.ms", "5")
-            .set("batch.size", "1000000")
-            .set("message.timeout.ms", "30000")
-            .set("message.max.bytes", (limit_bytes + PROTOCOL_BYTES).to_string())
-            .set("queue.buffering.max.kbytes", "65536");
+        let mut config = config(settings, limit_bytes);
+        config.set("message.timeout.ms", "30000");
+        Self::start(settings, &config, Reports::default())
+    }
+
+    /// A producer of a service, which remembers how far the partitions of its changelog are acknowledged. With a
+    /// `transactional_id` it sends in transactions only, see [`crate::KafkaLog`].
+    pub(crate) fn of_service(
+        settings: &ClientSettings,
+        state: Topic,
+        transactional_id: Option<&str>,
+    ) -> Result<Self, KafkaError> {
+        let mut config = config(settings, RECORD_BYTES_MAX);
+        match transactional_id {
+            // The client bounds a record's life by that of its transaction.
+            Some(id) => config
+                .set("transactional.id", id)
+                .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string()),
+            None => config.set("message.timeout.ms", "30000"),
+        };
+        Self::start(settings, &config, Reports { watched: Some(settings.topic(state)), ..Reports::default() })
+    }
+
+    fn start(settings: &ClientSettings, config: &ClientConfig, reports: Reports) -> Result<Self, KafkaError> {
+        let reports = Arc::new(reports);
         let inner = config.create_with_context(Context(Arc::clone(&reports)))?;
         Ok(Self { inner: Arc::new(inner), reports, queued: Arc::default(), settings: settings.clone() })
     }
@@ -196,6 +246,23 @@ impl Producer {
         Err(KafkaError::NotDelivered { failed: failed + open, why })
     }
 
+    /// Waits until every record queued so far is acknowledged, or one of them cannot be: the others of its transaction are
+    /// then not reported until it is aborted.
+    pub(crate) async fn flushed(&self) -> Result<(), KafkaError> {
+        loop {
+            let changed = self.reports.changed.notified();
+            let failed = self.reports.failed.load(Ordering::Acquire);
+            if failed > 0 {
+                let why = self.reports.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                return Err(KafkaError::NotDelivered { failed, why });
+            }
+            if self.in_flight() == 0 {
+                return Ok(());
+            }
+            changed.await;
+        }
+    }
+
     async fn all_reported(&self) {
         loop {
             let changed = self.reports.changed.notified();
@@ -204,6 +271,16 @@ impl Producer {
             }
             changed.await;
         }
+    }
+
+    /// The client, for transactions.
+    pub(crate) fn client(&self) -> &ThreadedProducer<Context> {
+        &self.inner
+    }
+
+    /// Next offset after the last acknowledged record, by partition of the changelog.
+    pub(crate) fn state_ends(&self) -> BTreeMap<i32, i64> {
+        self.reports.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Records queued but not yet reported on.

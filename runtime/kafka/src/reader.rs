@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use driftline_schemas::topics::Topic;
 
 use crate::outage::Outage;
+use crate::record::record;
 use crate::{ClientSettings, KafkaError, OffsetRange, Record};
 
 /// Records waiting in the channel: enough to keep the receiver busy, little enough to bound memory.
@@ -168,7 +169,7 @@ impl Polling {
                 let Some(topic) = self.names.get(message.topic()) else { return Ok(()) };
                 let key = (message.topic().to_owned(), message.partition());
                 let wanted = self.stops.get(&key).is_none_or(|stop| message.offset() < *stop);
-                let record = wanted.then(|| Record::new(*topic, &message));
+                let record = wanted.then(|| record(*topic, &message));
                 drop(message);
                 let sent = record.map_or(Ok(()), |record| self.sender.blocking_send(ReaderEvent::Record(record)));
                 self.note_positions();

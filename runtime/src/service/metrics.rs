@@ -1,106 +1,93 @@
-//! The conservation counters of a service. They advance when offsets are committed, so that
-//! `received = settled + held` holds at every scrape.
+//! The counters of a service. They advance when a commit has made true what they count, so that `received + taken over =
+//! settled + held + handed over` holds at every scrape, and an aborted transaction counts nothing.
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use driftline_runtime_core::Disposition;
-use driftline_schemas::topics::Topic;
+use driftline_runtime_core::Counts;
 
 use crate::telemetry::Telemetry;
 
 #[derive(Debug)]
 pub(super) struct LoopMetrics {
     received: IntCounter,
+    taken_over: IntCounter,
     settled: IntCounterVec,
     handed_over: IntCounter,
     held: IntGauge,
     events: IntCounterVec,
     produced: IntCounterVec,
     commits: Histogram,
-    commit_failures: IntCounter,
-    pub(super) partitions: IntGauge,
-    pending: Pending,
+    aborts: IntCounter,
+    gaps: IntCounter,
+    state_written: IntCounter,
+    state_restored: IntCounter,
+    restores: Histogram,
+    partitions: IntGauge,
     telemetry: Telemetry,
-}
-
-/// What happened since the last commit.
-#[derive(Debug, Default)]
-struct Pending {
-    received: u64,
-    settled: BTreeMap<Disposition, u64>,
-    handed_over: u64,
-    held: u64,
 }
 
 impl LoopMetrics {
     pub(super) fn register(telemetry: &Telemetry) -> Result<Self, prometheus::Error> {
         Ok(Self {
             received: telemetry.counter("records_received_total", "Input records read")?,
+            taken_over: telemetry
+                .counter("records_taken_over_total", "Held input records that came with a partition's state")?,
             settled: telemetry.counters(
                 "records_settled_total",
                 "Input records by what finally became of them",
                 &["disposition"],
             )?,
-            handed_over: telemetry
-                .counter("records_handed_over_total", "Held input records whose partition went to another instance")?,
+            handed_over: telemetry.counter(
+                "records_handed_over_total",
+                "Held input records whose state was dropped, with a partition that went or to be restored",
+            )?,
             held: telemetry.gauge("records_held", "Input records that wait for something")?,
             events: telemetry.counters("events_total", "Named events in the core", &["event"])?,
             produced: telemetry.counters("records_produced_total", "Records produced", &["topic"])?,
-            commits: telemetry.seconds("commit_seconds", "Time to acknowledge output and commit offsets")?,
-            commit_failures: telemetry.counter("commit_failures_total", "Commits that have to be tried again")?,
+            commits: telemetry.seconds("commit_seconds", "Time to write the changelog, acknowledge and commit")?,
+            aborts: telemetry
+                .counter("transactions_aborted_total", "Transactions undone; their input is read again")?,
+            gaps: telemetry.counter("input_gaps_total", "Ranges of input that were gone before they were read")?,
+            state_written: telemetry.counter("state_keys_written_total", "Changelog records written")?,
+            state_restored: telemetry.counter("state_keys_restored_total", "State keys read back")?,
+            restores: telemetry.seconds("restore_seconds", "Time to take over partitions with their state")?,
             partitions: telemetry.gauge("partitions_assigned", "Input partitions this instance works on")?,
-            pending: Pending::default(),
             telemetry: telemetry.clone(),
         })
     }
 
-    pub(super) fn received(&mut self) {
-        self.pending.received += 1;
+    pub(super) fn restored(&self, took: Duration, partitions: usize) {
+        self.restores.observe(took.as_secs_f64());
+        self.assigned(partitions);
     }
 
-    pub(super) fn settled(&mut self, settled: BTreeMap<Disposition, u64>, held: u64) {
-        for (disposition, count) in settled {
-            *self.pending.settled.entry(disposition).or_default() += count;
-        }
-        self.pending.held = held;
+    pub(super) fn assigned(&self, partitions: usize) {
+        self.partitions.set(i64::try_from(partitions).unwrap_or(i64::MAX));
     }
 
-    pub(super) fn handed_over(&mut self, count: u64, held: u64) {
-        self.pending.handed_over += count;
-        self.pending.held = held;
-        self.publish();
-    }
-
-    pub(super) fn produced(&self, topic: Topic) {
-        self.produced.with_label_values(&[topic.spec().stem]).inc();
-    }
-
-    pub(super) fn counted(&self, counts: BTreeMap<&'static str, u64>) {
-        for (event, count) in counts {
-            self.events.with_label_values(&[event]).inc_by(count);
-        }
-    }
-
-    pub(super) fn committed(&self, took: Duration) {
-        self.commits.observe(took.as_secs_f64());
-    }
-
-    pub(super) fn commit_failed(&self) {
-        self.commit_failures.inc();
-    }
-
-    /// Shows what was counted since the last commit.
-    pub(super) fn publish(&mut self) {
-        let pending = std::mem::take(&mut self.pending);
+    /// Shows what a commit made true.
+    pub(super) fn publish(&self, took: Duration, counts: Counts) {
         let _together = self.telemetry.together();
-        self.handed_over.inc_by(pending.handed_over);
-        self.received.inc_by(pending.received);
-        for (disposition, count) in pending.settled {
+        if counts.commits > 0 {
+            self.commits.observe(took.as_secs_f64());
+        }
+        self.received.inc_by(counts.received);
+        self.taken_over.inc_by(counts.taken_over);
+        self.handed_over.inc_by(counts.handed_over);
+        for (disposition, count) in counts.settled {
             self.settled.with_label_values(&[disposition.label()]).inc_by(count);
         }
-        self.held.set(i64::try_from(pending.held).unwrap_or(i64::MAX));
-        self.pending.held = pending.held;
+        self.held.set(i64::try_from(counts.held).unwrap_or(i64::MAX));
+        for (event, count) in counts.events {
+            self.events.with_label_values(&[event]).inc_by(count);
+        }
+        for (topic, count) in counts.produced {
+            self.produced.with_label_values(&[topic.spec().stem]).inc_by(count);
+        }
+        self.aborts.inc_by(counts.aborts.len() as u64);
+        self.gaps.inc_by(counts.gaps);
+        self.state_written.inc_by(counts.state_keys);
+        self.state_restored.inc_by(counts.restored_keys);
     }
 }

@@ -1,21 +1,20 @@
-//! The loop around a pure core: input, `apply`, effects, acknowledgement, commit.
+//! The loop around an [`Executor`]: what comes in, when to commit, what is counted.
 //!
-//! One task owns the core and everything here; channels exist only at the edges (the Kafka threads and the shell's own
-//! tasks). Delivery is at least once: offsets are committed after every effect of the records before them is
-//! acknowledged, and never past the oldest record that the core still holds ([`Stage::oldest_needed`]), so a restarted
-//! instance reads again what its lost state was made of. Ids are deterministic, so a repeat is recognisable.
+//! One task owns the executor, its core and everything here; channels exist only at the edges (the Kafka threads and the
+//! shell's own tasks). What the executor does with input, commits, aborts and partitions is its own matter, and the same
+//! in the simulation; here are the clock, the waiting and the metrics.
 
 mod metrics;
 
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use driftline_kafka::{GroupEvent, GroupReader, KafkaError, Offsets, Producer, Record};
-use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Stage};
+use driftline_kafka::{ClientSettings, Delivery, Done, GroupEvent, GroupReader, KafkaError, KafkaLog, Record, Sender};
+use driftline_runtime_core::{BrokenInvariant, Counts, Executor, Pending, Roles, Stage, Stop};
 use driftline_schemas::topics::Topic;
 
 use crate::clock::SteadyClock;
-use crate::dead_letters::dead_letter;
+use crate::env::{Identity, Mode};
 use crate::telemetry::Telemetry;
 use metrics::LoopMetrics;
 
@@ -23,10 +22,11 @@ use metrics::LoopMetrics;
 const COMMIT_WITH_OUTPUT: Duration = Duration::from_millis(20);
 /// Without output, commit this seldom.
 const COMMIT_IDLE: Duration = Duration::from_millis(100);
+/// A transaction with this much output is committed at once: a broker that takes 1 MiB a second still acknowledges it
+/// within the time that a transaction has.
+const TRANSACTION_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How often a core is told the time.
 const TICK: Duration = Duration::from_millis(100);
-/// Failing commits for this long end the process: the group has moved on, or the coordinator is gone.
-const COMMIT_PATIENCE: Duration = Duration::from_secs(30);
 /// Records older than this when they are read belong to a backlog.
 const BACKLOG_AGE: Duration = Duration::from_secs(2);
 /// Without a record for this long there is no backlog; the broker answers a fetch within 50 ms.
@@ -41,6 +41,9 @@ pub enum ServiceError {
     /// The core contradicts itself; a defect.
     #[error(transparent)]
     Broken(#[from] BrokenInvariant),
+    /// State was lost, or transactions fail again and again.
+    #[error("{0}")]
+    State(String),
     /// The shell's own part failed.
     #[error("{0}")]
     Shell(String),
@@ -49,19 +52,23 @@ pub enum ServiceError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// What a service adds to the loop: how to read its input, and what only it can do.
+impl From<Stop<KafkaError>> for ServiceError {
+    fn from(stop: Stop<KafkaError>) -> Self {
+        match stop {
+            Stop::Broken(error) => Self::Broken(error),
+            Stop::Log(error) => Self::Kafka(error),
+            other => Self::State(other.to_string()),
+        }
+    }
+}
+
+/// What a service adds to the loop: what only it can do.
 pub trait Shell: Send {
     /// The pure core.
     type Stage: Stage;
 
-    /// Turns a record into an input.
-    ///
-    /// # Errors
-    /// The reason for the dead letter when it cannot be used.
-    fn decode(&self, record: &Record) -> Result<<Self::Stage as Stage>::Input, String>;
-
     /// The input that tells the core the time, or nothing if it should not be told while a backlog is read.
-    fn tick(&self, backlog: Backlog) -> Option<<Self::Stage as Stage>::Input>;
+    fn tick(&mut self, backlog: Backlog) -> Option<<Self::Stage as Stage>::Input>;
 
     /// Begins to answer what the core asked; the answer comes from [`Shell::next`].
     fn ask(&mut self, ask: <Self::Stage as Stage>::Ask);
@@ -80,79 +87,63 @@ pub enum Backlog {
     Reading,
 }
 
-/// Which topic a service reads, and as whom.
+/// Which topics a service works on, and as whom.
 #[derive(Debug, Clone)]
 pub struct Membership {
-    /// Name of the service, in dead letters and metrics.
+    /// Name of the service, in dead letters, metrics and the names of its group and transactions.
     pub service: &'static str,
     /// Input topic.
     pub input: Topic,
-    /// Consumer group.
-    pub group: String,
-    /// Stable instance name for static membership, if there is one.
-    pub instance: Option<String>,
+    /// Changelog; its partitions belong to the input's.
+    pub state: Topic,
+    /// Which instance this is, and how it delivers.
+    pub identity: Identity,
 }
 
 /// A running service.
 pub struct Service<S: Shell> {
-    membership: Membership,
     shell: S,
-    stage: S::Stage,
+    executor: Executor<S::Stage, KafkaLog>,
     reader: GroupReader,
-    producer: Producer,
     metrics: LoopMetrics,
     telemetry: Telemetry,
     clock: SteadyClock,
-    effects: Effects<<S::Stage as Stage>::Ask>,
-    /// Next offset to read, of the partitions that are ours.
-    positions: Offsets,
-    committed: Offsets,
-    /// Records received that are neither settled nor handed over with their partition.
-    open: u64,
-    produced: bool,
     last_commit: Instant,
     /// When the last record was read, and how old it was then.
     last_record: Option<(Instant, Duration)>,
-    commits_fail_since: Option<Instant>,
 }
 
 impl<S: Shell> Service<S> {
-    /// Joins the group. Everything the shell needs before the first record must be ready; the service itself is ready
-    /// when the group has given it its share, which may be empty.
+    /// Takes over from a predecessor of the same name and joins the group. Everything the shell needs before the first
+    /// record must be ready; the service itself is ready when its share, which may be empty, is restored.
     ///
     /// # Errors
-    /// When the client refuses its settings or a metric cannot be registered.
-    pub fn join(
+    /// When the client refuses its settings, the cluster does not answer or a metric cannot be registered.
+    pub async fn join(
         membership: Membership,
         shell: S,
         stage: S::Stage,
-        producer: Producer,
+        kafka: &ClientSettings,
         telemetry: &Telemetry,
     ) -> Result<Self, ServiceError> {
-        let reader = GroupReader::start(
-            producer.settings(),
-            membership.input,
-            &membership.group,
-            membership.instance.as_deref(),
-        )?;
-        let metrics = LoopMetrics::register(telemetry)?;
+        let Membership { service, input, state, identity } = membership;
+        let group = format!("{}.{service}", kafka.prefix);
+        let delivery = match identity.mode {
+            Mode::ExactlyOnce => Delivery::ExactlyOnce(format!("{group}.{}", identity.instance)),
+            Mode::AtLeastOnce => Delivery::AtLeastOnce,
+        };
+        let sender = Sender::start(kafka, state, &delivery).await?;
+        let reader = GroupReader::start(kafka, input, &group, Some(&identity.instance))?;
+        let log = KafkaLog::new(kafka, input, state, &reader, sender)?;
         Ok(Self {
-            membership,
             shell,
-            stage,
+            executor: Executor::new(Roles { service, state }, stage, log),
             reader,
-            producer,
-            metrics,
+            metrics: LoopMetrics::register(telemetry)?,
             telemetry: telemetry.clone(),
             clock: SteadyClock::default(),
-            effects: Effects::default(),
-            positions: Offsets::new(),
-            committed: Offsets::new(),
-            open: 0,
-            produced: false,
             last_commit: Instant::now(),
             last_record: None,
-            commits_fail_since: None,
         })
     }
 
@@ -177,47 +168,92 @@ impl<S: Shell> Service<S> {
                 _ = tick.tick() => {
                     let backlog = self.backlog();
                     if let Some(input) = self.shell.tick(backlog) {
-                        self.apply(input)?;
+                        self.apply(input).await?;
                     }
                 }
                 input = self.shell.next() => {
                     let input = input?;
-                    self.apply(input)?;
+                    self.apply(input).await?;
                 }
                 event = self.reader.next() => self.take(event).await?,
             }
-            self.perform().await?;
+            self.answer_asks();
         }
         self.commit().await?;
+        // The log holds the membership too; closing it waits for everybody who does.
+        drop(self.executor);
         self.reader.close().await;
         Ok(())
     }
 
     async fn take(&mut self, event: Option<GroupEvent>) -> Result<(), ServiceError> {
         match event {
-            Some(GroupEvent::Batch(records)) => {
-                if let Some(last) = records.last() {
-                    self.note_age(last);
-                }
-                for record in &records {
-                    self.take_record(record)?;
-                    self.perform().await?;
-                }
-            }
-            Some(GroupEvent::Assigned(partitions)) => {
-                tracing::info!(?partitions, "assigned");
-                self.metrics.partitions.add(i64::try_from(partitions.len()).unwrap_or(0));
+            Some(GroupEvent::Batch(records)) => self.take_batch(&records).await?,
+            Some(GroupEvent::Assigned(partitions)) => self.assign(&partitions).await?,
+            Some(GroupEvent::Resumed(partitions)) => {
+                self.executor.resumed(&partitions);
                 self.telemetry.set_ready();
             }
             Some(GroupEvent::Revoked(partitions, done)) => {
-                self.hand_over(&partitions).await?;
-                // The rebalance goes on when this is dropped.
-                drop(done);
+                tracing::info!(?partitions, "revoked");
+                finish(self.revoke(&partitions).await, done)?;
+            }
+            Some(GroupEvent::Lost(partitions, done)) => {
+                tracing::warn!(?partitions, "lost to another instance");
+                finish(self.lose(&partitions).await, done)?;
             }
             Some(GroupEvent::Failed(error)) => return Err(error.into()),
             None => return Err(ServiceError::Shell("the kafka reader ended".to_owned())),
         }
         Ok(())
+    }
+
+    async fn assign(&mut self, partitions: &[i32]) -> Result<(), ServiceError> {
+        tracing::info!(?partitions, "assigned");
+        let began = Instant::now();
+        self.executor.assign(self.clock.now_ns(), partitions).await?;
+        tracing::info!(?partitions, seconds = began.elapsed().as_secs_f64(), "state restored");
+        self.metrics.restored(began.elapsed(), self.executor.partitions().count());
+        Ok(())
+    }
+
+    async fn revoke(&mut self, partitions: &[i32]) -> Result<(), ServiceError> {
+        let began = Instant::now();
+        let counts = self.executor.revoke(self.clock.now_ns(), partitions).await?;
+        self.publish(began.elapsed(), counts);
+        Ok(())
+    }
+
+    async fn lose(&mut self, partitions: &[i32]) -> Result<(), ServiceError> {
+        self.executor.lose(self.clock.now_ns(), partitions).await?;
+        self.metrics.assigned(self.executor.partitions().count());
+        Ok(())
+    }
+
+    async fn take_batch(&mut self, records: &[Record]) -> Result<(), ServiceError> {
+        if let Some(last) = records.last() {
+            self.note_age(last);
+        }
+        for record in records {
+            if let Some(reason) = self.executor.record(self.clock.now_ns(), record).await? {
+                tracing::warn!(partition = record.partition, offset = record.offset, reason, "dead letter");
+            }
+            self.answer_asks();
+            if self.executor.sent_bytes() > TRANSACTION_BYTES_MAX {
+                self.commit().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, input: <S::Stage as Stage>::Input) -> Result<(), ServiceError> {
+        Ok(self.executor.input(self.clock.now_ns(), input).await?)
+    }
+
+    fn answer_asks(&mut self) {
+        for ask in self.executor.take_asks() {
+            self.shell.ask(ask);
+        }
     }
 
     /// Looks at the last record's age; a reader that has been idle for a moment has no backlog.
@@ -234,117 +270,37 @@ impl<S: Shell> Service<S> {
         self.last_record = Some((Instant::now(), Duration::from_nanos(age_ns)));
     }
 
-    fn take_record(&mut self, record: &Record) -> Result<(), ServiceError> {
-        self.metrics.received();
-        self.open += 1;
-        match self.shell.decode(record) {
-            Ok(input) => self.apply(input)?,
-            Err(reason) => {
-                tracing::warn!(partition = record.partition, offset = record.offset, reason, "dead letter");
-                self.effects.emit_raw(dead_letter(record, self.membership.service, &reason));
-                self.effects.settle(Disposition::DeadLettered);
-                self.check_conservation()?;
-            }
-        }
-        self.positions.insert(record.partition, record.offset + 1);
-        Ok(())
-    }
-
-    fn apply(&mut self, input: <S::Stage as Stage>::Input) -> Result<(), ServiceError> {
-        self.stage.apply(self.clock.now_ns(), input, &mut self.effects)?;
-        self.check_conservation()
-    }
-
-    /// Conservation: every record received is settled once, or held.
-    fn check_conservation(&mut self) -> Result<(), ServiceError> {
-        let settled = self.effects.take_settled();
-        let count: u64 = settled.values().sum();
-        let held = self.stage.held();
-        if self.open < count || self.open - count != held {
-            let text = format!("{} records open, {count} settled now, {held} held", self.open);
-            return Err(BrokenInvariant(text).into());
-        }
-        self.open = held;
-        self.metrics.settled(settled, held);
-        Ok(())
-    }
-
-    async fn perform(&mut self) -> Result<(), ServiceError> {
-        for ask in self.effects.take_asks() {
-            self.shell.ask(ask);
-        }
-        for outgoing in self.effects.take_outgoing() {
-            let headers: Vec<(&str, &[u8])> =
-                outgoing.headers.iter().map(|(key, value)| (*key, value.as_slice())).collect();
-            self.producer.send(outgoing.topic, &outgoing.key, &outgoing.value, &headers).await?;
-            self.metrics.produced(outgoing.topic);
-            self.produced = true;
-        }
-        self.metrics.counted(self.effects.take_counts());
-        Ok(())
-    }
-
     async fn commit_when_due(&mut self) -> Result<(), ServiceError> {
-        let due = if self.produced { COMMIT_WITH_OUTPUT } else { COMMIT_IDLE };
+        let due = match self.executor.pending() {
+            Pending::Output => COMMIT_WITH_OUTPUT,
+            Pending::Progress | Pending::Nothing => COMMIT_IDLE,
+        };
         if self.last_commit.elapsed() >= due { self.commit().await } else { Ok(()) }
     }
 
-    /// Waits until all output is acknowledged, then commits how far input need not be read again.
     async fn commit(&mut self) -> Result<(), ServiceError> {
         let began = Instant::now();
-        if self.produced {
-            self.producer.settled().await?;
-            self.produced = false;
-        }
+        let counts = self.executor.commit(self.clock.now_ns()).await?;
+        self.publish(began.elapsed(), counts);
         self.last_commit = Instant::now();
-        let safe: Offsets = self
-            .positions
-            .iter()
-            .map(|(partition, next)| {
-                let held = self.stage.oldest_needed(*partition).unwrap_or(*next);
-                (*partition, held.min(*next))
-            })
-            .filter(|(partition, offset)| self.committed.get(partition) != Some(offset))
-            .collect();
-        if !safe.is_empty() {
-            match self.reader.commit(safe.clone()).await {
-                Ok(()) => {
-                    self.commits_fail_since = None;
-                    self.committed.extend(safe);
-                    self.metrics.committed(began.elapsed());
-                }
-                Err(error) => self.note_failed_commit(error)?,
-            }
-        }
-        self.metrics.publish();
         Ok(())
     }
 
-    /// A commit may fail while the group rebalances; the next one tries again. Failing on and on is fatal.
-    fn note_failed_commit(&mut self, error: KafkaError) -> Result<(), ServiceError> {
-        let since = *self.commits_fail_since.get_or_insert_with(Instant::now);
-        if since.elapsed() > COMMIT_PATIENCE {
-            return Err(error.into());
+    fn publish(&self, took: Duration, counts: Counts) {
+        for why in &counts.aborts {
+            tracing::warn!(why, "transaction aborted, state restored");
         }
-        tracing::warn!(%error, "commit failed, will be tried again");
-        self.metrics.commit_failed();
-        Ok(())
+        self.metrics.publish(took, counts);
+        self.metrics.assigned(self.executor.partitions().count());
     }
+}
 
-    /// Finishes with partitions that another instance takes over.
-    async fn hand_over(&mut self, partitions: &[i32]) -> Result<(), ServiceError> {
-        tracing::info!(?partitions, "revoked");
-        self.commit().await?;
-        let before = self.stage.held();
-        for partition in partitions {
-            self.stage.drop_partition(*partition);
-            self.positions.remove(partition);
-            self.committed.remove(partition);
-        }
-        let given_up = before.saturating_sub(self.stage.held());
-        self.open = self.open.saturating_sub(given_up);
-        self.metrics.handed_over(given_up, self.stage.held());
-        self.metrics.partitions.sub(i64::try_from(partitions.len()).unwrap_or(0));
-        Ok(())
+/// Lets the group go on, unless this process ends: one that was fenced must not join again in its successor's place.
+fn finish(result: Result<(), ServiceError>, done: Done) -> Result<(), ServiceError> {
+    if result.is_ok() {
+        drop(done)
+    } else {
+        done.never()
     }
+    result
 }

@@ -4,9 +4,12 @@ use driftline_schemas::{Container, Contribution, Node, Severity};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use driftline_schemas::correlator_state::{CountedFindings, CountedLabel, CountedRepeats};
+use std::sync::Arc;
+
 use super::{Session, flag};
-use crate::finding::{FoldKey, Tracked};
-use crate::limits::{LABELS_MAX, SESSION_FINDINGS_MAX};
+use crate::finding::{FoldKey, Label, Tracked};
+use crate::limits::{LABELS_MAX, REPEATS_MAX};
 use crate::score::{Facts, Score, score};
 use crate::window::Span;
 
@@ -51,7 +54,6 @@ pub(crate) struct Fold<'a> {
 pub(super) struct Beyond {
     pub(super) count: i64,
     pub(super) facts: Facts,
-    span: Option<Span>,
     repeats: BTreeMap<FoldKey, Repeats>,
 }
 
@@ -66,18 +68,61 @@ impl Beyond {
     pub(super) fn take(&mut self, finding: &Tracked) -> Option<&'static str> {
         let at = Span::at(finding.event_time_ns);
         self.count += 1;
-        self.span = Some(self.span.unwrap_or(at).with(finding.event_time_ns));
-        let room = self.repeats.len() < SESSION_FINDINGS_MAX;
+        let room = self.repeats.len() < REPEATS_MAX;
         if let Some(repeats) = self.repeats.get_mut(&finding.fold) {
             *repeats = Repeats { count: repeats.count + 1, span: repeats.span.with(finding.event_time_ns) };
         } else if room {
             self.repeats.insert(finding.fold, Repeats { count: 1, span: at });
         }
         if self.facts.labels.len() >= LABELS_MAX && !self.facts.labels.contains(&finding.label) {
+            self.facts.take_without_label(finding);
             return Some(flag::LISTS_CAPPED);
         }
         self.facts.take(finding);
         None
+    }
+
+    /// As it stands in the changelog; `None` when nothing was counted.
+    pub(super) fn state(&self) -> Option<CountedFindings> {
+        let span = self.facts.events?;
+        let label = |label: &Arc<Label>| CountedLabel {
+            severity: label.severity,
+            category: label.category.clone(),
+            techniques: label.techniques.clone(),
+        };
+        let repeats = |(fold, repeats): (&FoldKey, &Repeats)| CountedRepeats {
+            fold: fold.0,
+            count: repeats.count,
+            first_event_ns: repeats.span.first_ns,
+            last_event_ns: repeats.span.last_ns,
+        };
+        Some(CountedFindings {
+            count: self.count,
+            first_event_ns: span.first_ns,
+            last_event_ns: span.last_ns,
+            facts: self.facts.exec,
+            labels: self.facts.labels.iter().map(label).collect(),
+            repeats: self.repeats.iter().map(repeats).collect(),
+        })
+    }
+
+    /// What [`Self::state`] said.
+    pub(super) fn restored(state: CountedFindings) -> Self {
+        let label = |label: CountedLabel| {
+            let CountedLabel { severity, category, techniques } = label;
+            Arc::new(Label { severity, category, techniques })
+        };
+        let repeats = |repeats: CountedRepeats| {
+            let span = Span { first_ns: repeats.first_event_ns, last_ns: repeats.last_event_ns };
+            (FoldKey(repeats.fold), Repeats { count: repeats.count, span })
+        };
+        let facts = Facts {
+            labels: state.labels.into_iter().map(label).collect(),
+            exec: state.facts,
+            events: Some(Span { first_ns: state.first_event_ns, last_ns: state.last_event_ns }),
+            ..Facts::default()
+        };
+        Self { count: state.count, facts, repeats: state.repeats.into_iter().map(repeats).collect() }
     }
 }
 
@@ -101,7 +146,7 @@ impl Session {
         let scope = if self.is_withdrawn() { Scope::Withdrawn } else { Scope::Active };
         let in_scope = |finding: &&Tracked| scope == Scope::Withdrawn || finding.is_active();
         let findings: Vec<&Tracked> = self.tracked.values().filter(in_scope).collect();
-        let spans = findings.iter().map(|finding| Span::at(finding.event_time_ns)).chain(self.beyond.span);
+        let spans = findings.iter().map(|finding| Span::at(finding.event_time_ns)).chain(self.beyond.facts.events);
         let labels: BTreeSet<_> =
             findings.iter().map(|finding| &finding.label).chain(&self.beyond.facts.labels).collect();
         Content {
@@ -142,7 +187,7 @@ impl Session {
     }
 }
 
-fn strength(finding: &Tracked) -> (Severity, Reverse<u64>) {
+fn strength(finding: &Tracked) -> (Severity, Reverse<i64>) {
     (finding.severity(), Reverse(finding.order))
 }
 

@@ -7,8 +7,10 @@
 mod content;
 mod place;
 mod revision;
+mod state;
 
 use driftline_runtime_core::BrokenInvariant;
+use driftline_schemas::correlator_state::Said;
 use driftline_schemas::{AlertId, Finding, FindingId, FindingState};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,13 +19,15 @@ use crate::finding::{Joined, Tracked};
 use crate::limits::{SESSION_FINDINGS_MAX, VERSION_KINDS_MAX, VERSION_VALUES_MAX};
 use crate::score::{ContainerFacts, Facts};
 use crate::settings::Settings;
-use crate::window::{Belongs, Offsets, Span};
+use crate::subject::Subject;
+use crate::window::{Belongs, Span};
 use content::Beyond;
-use revision::{Phase, Said};
+use revision::Phase;
 
 pub(crate) use content::{Content, Fold, Scope};
 pub(crate) use place::Place;
 pub(crate) use revision::{Due, Finality};
+pub(crate) use state::Stored;
 
 /// What bounded or disturbed an alert, as it stands in the alert's flags.
 pub(crate) mod flag {
@@ -50,21 +54,33 @@ pub(crate) mod flag {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub alert_id: AlertId,
+    pub subject: Subject,
+    /// Place among the sessions of the subject, in the order in which they opened.
+    pub opened: i64,
     /// Of every finding that joined, retracted ones too: membership must not depend on amendments.
     span: Span,
-    pub offsets: Offsets,
     /// Wall clock when the last finding joined.
     heard_ns: i64,
-    next_order: u64,
+    next_order: i64,
     tracked: BTreeMap<FindingId, Tracked>,
     beyond: Beyond,
     /// Of all active findings; kept in step, so that a finding costs little whatever the session's size.
     facts: Facts,
     place: Place,
     versions: BTreeMap<String, BTreeSet<String>>,
-    pub flags: BTreeSet<&'static str>,
+    flags: BTreeSet<String>,
+    /// The last revision, to know whether another is due.
     said: Option<Said>,
     phase: Phase,
+    changes: Changes,
+}
+
+/// Which records of a session's state changed since they were last written.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    pub head: bool,
+    pub beyond: bool,
+    pub findings: BTreeSet<FindingId>,
 }
 
 /// What a finding meant to its session.
@@ -77,27 +93,22 @@ pub(crate) enum Taken {
     NothingNew,
 }
 
-/// When and where a finding arrived.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Arrival {
-    pub offset: i64,
-    pub now_ns: i64,
-}
-
 impl Session {
     /// A session with its first finding.
     pub(crate) fn open(
         alert_id: AlertId,
+        subject: Subject,
         first: &Finding,
-        arrival: Arrival,
+        now_ns: i64,
         settings: &Settings,
     ) -> Result<Self, BrokenInvariant> {
         let tracked = Tracked::new(first, 0)?;
         let mut session = Self {
             alert_id,
+            subject,
+            opened: 0,
             span: Span::at(first.event_time_ns),
-            offsets: Offsets::at(arrival.offset),
-            heard_ns: arrival.now_ns,
+            heard_ns: now_ns,
             next_order: 0,
             tracked: BTreeMap::new(),
             beyond: Beyond::default(),
@@ -107,8 +118,9 @@ impl Session {
             flags: BTreeSet::new(),
             said: None,
             phase: Phase::Open,
+            changes: Changes::default(),
         };
-        session.take(first, arrival, settings)?;
+        session.take(first, now_ns, settings)?;
         Ok(session)
     }
 
@@ -118,8 +130,19 @@ impl Session {
     }
 
     /// Active findings that were made without their image or container.
-    fn unresolved_count(&self) -> usize {
-        self.tracked.values().filter(|tracked| !tracked.is_resolved()).count()
+    fn unresolved_count(&self) -> i64 {
+        self.tracked.values().filter(|tracked| !tracked.is_resolved()).fold(0, |count, _| count + 1)
+    }
+
+    pub(crate) fn flags(&self) -> &BTreeSet<String> {
+        &self.flags
+    }
+
+    /// Sets a flag; whether it was not set before.
+    pub(crate) fn set_flag(&mut self, flag: &str) -> bool {
+        let news = !self.flags.contains(flag) && self.flags.insert(flag.to_owned());
+        self.changes.head |= news;
+        news
     }
 
     /// Whether a finding with this event time would be.
@@ -131,20 +154,20 @@ impl Session {
     pub(crate) fn take(
         &mut self,
         finding: &Finding,
-        arrival: Arrival,
+        now_ns: i64,
         settings: &Settings,
     ) -> Result<Taken, BrokenInvariant> {
-        self.offsets = self.offsets.with(arrival.offset);
         let known = self.tracked.get(&finding.finding_id).map(|known| known.order);
         let order = known.unwrap_or(self.next_order);
         let tracked = Tracked::new(finding, order)?;
         let mut news = self.place.join(Place::of(finding, order, tracked.digest()));
         news |= self.take_versions(&finding.versions);
         if finding.unresolved.is_some() {
-            news |= self.flags.insert(flag::DEADLINE);
+            news |= self.set_flag(flag::DEADLINE);
         }
+        self.changes.head |= news;
         let taken = match known {
-            None => self.take_new(tracked, arrival, settings),
+            None => self.take_new(tracked, now_ns, settings),
             Some(_) => self.take_revision(tracked, news),
         };
         if taken != Taken::NothingNew {
@@ -154,10 +177,13 @@ impl Session {
         Ok(taken)
     }
 
-    fn take_new(&mut self, mut finding: Tracked, arrival: Arrival, settings: &Settings) -> Taken {
-        self.next_order += 1;
+    fn take_new(&mut self, mut finding: Tracked, now_ns: i64, settings: &Settings) -> Taken {
+        self.changes.head = true;
+        let id = finding.id.clone();
+        self.changes.findings.insert(id.clone());
+        self.next_order = self.next_order.saturating_add(1);
         self.span = self.span.with(finding.event_time_ns);
-        self.heard_ns = self.heard_ns.max(arrival.now_ns);
+        self.heard_ns = self.heard_ns.max(now_ns);
         if finding.state == FindingState::Active {
             self.facts.take(&finding);
         }
@@ -168,9 +194,19 @@ impl Session {
         if self.tracked.len() <= SESSION_FINDINGS_MAX {
             return Taken::New;
         }
-        self.flags.insert(flag::FINDINGS_CAPPED);
+        self.set_flag(flag::FINDINGS_CAPPED);
         self.untrack_weakest();
+        if !self.tracked.contains_key(&id) {
+            self.changes.findings.remove(&id); // it was never written
+        }
         Taken::Counted
+    }
+
+    /// Computes the facts anew.
+    fn count_facts(&mut self) {
+        self.facts = self.beyond.facts.clone();
+        self.tracked.values().filter(|finding| finding.is_active()).for_each(|finding| self.facts.take(finding));
+        self.facts.container = ContainerFacts::of(self.place.container.as_ref());
     }
 
     /// Retracted ones go first, then the weakest, of these the newest.
@@ -180,16 +216,24 @@ impl Session {
             .values()
             .min_by_key(|finding| (finding.is_active(), finding.severity(), Reverse(finding.order)))
             .map(|finding| finding.id.clone());
-        if let Some(finding) = weakest.and_then(|id| self.tracked.remove(&id)).filter(Tracked::is_active) {
-            self.flags.extend(self.beyond.take(&finding));
+        let Some(finding) = weakest.and_then(|id| self.tracked.remove(&id)) else { return };
+        self.changes.findings.insert(finding.id.clone());
+        if finding.is_active() {
+            self.changes.beyond = true;
+            if let Some(flag) = self.beyond.take(&finding) {
+                self.set_flag(flag);
+                // Its label is in the facts, and nowhere else any more.
+                self.count_facts();
+            }
         }
     }
 
     fn take_revision(&mut self, revision: Tracked, news: bool) -> Taken {
-        let joined = self.tracked.get_mut(&revision.id).map(|known| known.join(revision));
+        let id = revision.id.clone();
+        let joined = self.tracked.get_mut(&id).map(|known| known.join(revision));
         if joined == Some(Joined::Changed) {
-            self.facts = self.beyond.facts.clone();
-            self.tracked.values().filter(|finding| finding.is_active()).for_each(|finding| self.facts.take(finding));
+            self.changes.findings.insert(id);
+            self.count_facts();
         }
         if joined == Some(Joined::Changed) || news { Taken::Amended } else { Taken::NothingNew }
     }
@@ -219,7 +263,7 @@ impl Session {
             }
         }
         for finding in self.tracked.values_mut().filter(|finding| !room.contains(&finding.id)) {
-            finding.detail = None;
+            self.changes.findings.extend(finding.detail.take().map(|_| finding.id.clone()));
         }
     }
 
@@ -234,7 +278,7 @@ impl Session {
                     self.versions.insert(kind.clone(), BTreeSet::from([value.clone()]));
                     news = true;
                 }
-                _ => news |= self.flags.insert(flag::LISTS_CAPPED),
+                _ => news |= self.flags.insert(flag::LISTS_CAPPED.to_owned()),
             }
         }
         news

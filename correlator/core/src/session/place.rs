@@ -17,15 +17,25 @@ pub(crate) struct Place {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Weight {
     facts: usize,
-    order: Reverse<u64>,
+    order: Reverse<i64>,
     digest: Sha256,
 }
 
 impl Place {
     /// The place of a finding that is the `order`th of its session and whose record has this digest.
-    pub(crate) fn of(finding: &Finding, order: u64, digest: Sha256) -> Self {
-        let weight = Weight { facts: facts(finding), order: Reverse(order), digest };
-        Self { weight, node: finding.node.clone(), container: finding.container.clone() }
+    pub(crate) fn of(finding: &Finding, order: i64, digest: Sha256) -> Self {
+        Self::new(finding.node.clone(), finding.container.clone(), order, digest)
+    }
+
+    /// Node and container as the finding with this order and digest names them.
+    pub(super) fn new(node: Node, container: Option<Container>, order: i64, digest: Sha256) -> Self {
+        let weight = Weight { facts: facts(&node, container.as_ref()), order: Reverse(order), digest };
+        Self { weight, node, container }
+    }
+
+    /// Order of the finding that the place is from, and digest of its record.
+    pub(super) fn source(&self) -> (i64, Sha256) {
+        (self.weight.order.0, self.weight.digest)
     }
 
     /// Takes the better of both.
@@ -38,10 +48,9 @@ impl Place {
     }
 }
 
-fn facts(finding: &Finding) -> usize {
-    let node = &finding.node;
+fn facts(node: &Node, container: Option<&Container>) -> usize {
     let of_node = [&node.name, &node.provider_id, &node.zone, &node.project, &node.location];
-    let of_container = finding.container.as_ref().map_or(0, |container| {
+    let of_container = container.map_or(0, |container| {
         let texts = [&container.name, &container.runtime, &container.image_ref, &container.service_account];
         let others = [
             container.image_id.is_known(),

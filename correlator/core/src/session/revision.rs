@@ -1,22 +1,11 @@
 //! When something is to be said about a session. The wall clock has its only say here.
 
 use driftline_runtime_core::BrokenInvariant;
-use driftline_schemas::{Activity, Severity};
-use std::collections::BTreeSet;
+use driftline_schemas::correlator_state::Said;
+use driftline_schemas::{Activity, Sha256};
 
 use super::Session;
 use crate::settings::Settings;
-
-/// What the last revision said, to know whether another is due.
-#[derive(Debug)]
-pub(super) struct Said {
-    revision: i32,
-    activity: Activity,
-    severity: Severity,
-    categories: BTreeSet<String>,
-    count: i64,
-    unresolved: usize,
-}
 
 /// Whether the session was found quiet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +30,7 @@ pub(crate) struct Due {
 }
 
 impl Session {
-    /// Whether findings may still be missing, so that a restart must read the session again.
+    /// Whether findings are still expected.
     pub(crate) fn is_open(&self) -> bool {
         self.phase == Phase::Open
     }
@@ -52,8 +41,12 @@ impl Session {
 
     /// Nothing happened for the gap. An event time in the future, from a node whose clock is wrong, counts as the time
     /// it arrived, or the session would stay open until then.
+    fn quiet_from_ns(&self, settings: &Settings) -> i64 {
+        self.span.last_ns.min(self.heard_ns).saturating_add(settings.gap_ns)
+    }
+
     fn is_quiet(&self, now_ns: i64, settings: &Settings) -> bool {
-        now_ns >= self.span.last_ns.min(self.heard_ns).saturating_add(settings.gap_ns)
+        now_ns >= self.quiet_from_ns(settings)
     }
 
     /// What a change makes due at once. A session that was final is open again after it, unless it is still quiet and
@@ -70,7 +63,7 @@ impl Session {
             (Some(said), false) => self.differs(said).then_some(Due { activity: Activity::Update, finality: update }),
         };
         if due.is_none_or(|due| due.finality == Finality::MoreMayCome) {
-            self.phase = Phase::Open;
+            self.enter(Phase::Open);
         }
         due
     }
@@ -83,14 +76,34 @@ impl Session {
     /// Ends the session whatever the clock says; the revision to say, when there is an alert that stands.
     pub(crate) fn end(&mut self, now_ns: i64) -> Option<Due> {
         let was_open = self.is_open();
-        self.phase = Phase::Final(now_ns);
+        self.enter(Phase::Final(now_ns));
         let stands = self.said.as_ref().is_some_and(|said| said.activity != Activity::Close);
         (was_open && stands).then_some(Due { activity: Activity::Update, finality: Finality::Final })
     }
 
+    /// When the clock makes something happen to the session: it is found quiet, or expires.
+    pub(crate) fn deadline_ns(&self, settings: &Settings) -> i64 {
+        match self.phase {
+            Phase::Open => self.quiet_from_ns(settings),
+            Phase::Final(since_ns) => since_ns.saturating_add(settings.retention_ns),
+        }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.changes.head |= phase != self.phase;
+        self.phase = phase;
+    }
+
+    /// Only whether the categories changed matters, and there may be many.
+    fn categories_digest(&self) -> Sha256 {
+        let categories = self.facts.categories();
+        let parts = categories.iter().map(|category| format!("{}:{category}", category.len()));
+        Sha256::of(parts.collect::<String>().as_bytes())
+    }
+
     /// Whether a final session need not be kept for late findings any longer.
     pub(crate) fn is_expired(&self, now_ns: i64, settings: &Settings) -> bool {
-        matches!(self.phase, Phase::Final(since_ns) if now_ns >= since_ns.saturating_add(settings.retention_ns))
+        !self.is_open() && now_ns >= self.deadline_ns(settings)
     }
 
     /// Records that `due` is being said, and returns its revision number.
@@ -101,10 +114,11 @@ impl Session {
             revision,
             activity: due.activity,
             severity: self.severity(),
-            categories: self.facts.categories().into_iter().map(str::to_owned).collect(),
+            categories_digest: self.categories_digest(),
             count: self.active_count(),
             unresolved: self.unresolved_count(),
         });
+        self.changes.head = true;
         Ok(revision)
     }
 
@@ -114,7 +128,7 @@ impl Session {
         said.activity == Activity::Close
             || (said.unresolved > 0 && self.unresolved_count().saturating_mul(2) <= said.unresolved)
             || self.severity() != said.severity
-            || !self.facts.categories().into_iter().eq(said.categories.iter().map(String::as_str))
+            || self.categories_digest() != said.categories_digest
             || self.active_count() >= said.count.saturating_mul(2)
     }
 }

@@ -1,24 +1,36 @@
 //! The whole stage, driven by hand.
 
 mod amendments;
+mod bounded;
+mod input;
 mod limits;
 mod revisions;
 mod sessions;
+mod state;
 
-use driftline_runtime_core::{Disposition, Effects, Position, Stage as _};
+use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Gap, Outgoing, Stage as _};
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{Activity, Alert, Finding, decode};
+use driftline_schemas::{Activity, Alert, Finding, Sha256, WriterSchemas, decode};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::fixtures::T0;
 use crate::{Ask, Correlator, Input, Options, Settings};
 
-/// A correlator whose input is numbered by itself.
+/// A correlator that is driven twice: once as it is, and once thrown away after every step and restored from what the
+/// changelog holds. Both must do the same.
 pub(crate) struct Rig {
+    options: Options,
     correlator: Correlator,
-    effects: Effects<Ask>,
-    next_offset: i64,
+    restarted: Correlator,
+    changelog: BTreeMap<String, Vec<u8>>,
+    counts: BTreeMap<&'static str, u64>,
+    steps: usize,
 }
+
+/// Of larger states only every so many steps are compared whole, for the time it takes.
+const COMPARED_KEYS: usize = 40;
+const COMPARED_STEPS: usize = 101;
 
 impl Rig {
     pub(crate) fn new() -> Self {
@@ -26,19 +38,16 @@ impl Rig {
     }
 
     pub(crate) fn with(options: Options) -> Self {
-        let correlator = Correlator::new(Settings::new(options).unwrap());
-        Self { correlator, effects: Effects::default(), next_offset: 0 }
+        let correlator = || correlator(options.clone());
+        let (correlator, restarted) = (correlator(), correlator());
+        Self { options, correlator, restarted, changelog: BTreeMap::new(), counts: BTreeMap::new(), steps: 0 }
     }
 
     /// A finding on partition 0; its disposition and the alerts said.
     pub(crate) fn finding(&mut self, now_ns: i64, finding: Finding) -> (Disposition, Vec<Alert>) {
-        let at = Position { partition: 0, offset: self.next_offset };
-        self.next_offset += 1;
-        let input = Input::Finding { at, finding: Box::new(finding) };
-        self.correlator.apply(now_ns, input, &mut self.effects).unwrap();
-        let settled = self.effects.take_settled();
+        let (settled, alerts) = self.step(|correlator, effects| correlator.apply(now_ns, found(&finding), effects));
         assert_eq!(settled.values().sum::<u64>(), 1, "one disposition for one input");
-        (*settled.keys().next().unwrap(), self.said())
+        (*settled.keys().next().unwrap(), alerts)
     }
 
     /// A finding that arrives when it happens.
@@ -47,27 +56,107 @@ impl Rig {
     }
 
     pub(crate) fn tick(&mut self, now_ns: i64) -> Vec<Alert> {
-        self.correlator.apply(now_ns, Input::Tick, &mut self.effects).unwrap();
-        assert_eq!(self.effects.take_settled(), BTreeMap::new());
-        self.said()
+        self.unsettled(|correlator, effects| correlator.apply(now_ns, Input::Tick, effects))
     }
 
-    fn said(&mut self) -> Vec<Alert> {
-        let outgoing = self.effects.take_outgoing();
-        let (avro, ocsf): (Vec<_>, Vec<_>) = outgoing.iter().partition(|record| record.topic == Topic::Alerts);
-        assert_eq!(avro.len(), ocsf.len());
-        let alerts: Vec<Alert> = avro.iter().map(|record| decode(&record.value).unwrap()).collect();
-        alerts.iter().for_each(check);
+    pub(crate) fn gap(&mut self, now_ns: i64, from: i64, to: i64) -> Vec<Alert> {
+        self.unsettled(|correlator, effects| correlator.gap(now_ns, Gap { partition: 0, from, to }, effects))
+    }
+
+    fn unsettled(&mut self, input: impl Fn(&mut Correlator, &mut Effects<Ask>) -> Applied) -> Vec<Alert> {
+        let (settled, alerts) = self.step(input);
+        assert_eq!(settled, BTreeMap::new());
         alerts
     }
 
-    pub(crate) fn count(&mut self, name: &str) -> u64 {
-        self.effects.take_counts().get(name).copied().unwrap_or_default()
+    fn step(
+        &mut self,
+        input: impl Fn(&mut Correlator, &mut Effects<Ask>) -> Applied,
+    ) -> (BTreeMap<Disposition, u64>, Vec<Alert>) {
+        let (mut effects, mut restarted) = (Effects::default(), Effects::default());
+        input(&mut self.correlator, &mut effects).unwrap();
+        input(&mut self.restarted, &mut restarted).unwrap();
+        let outgoing = effects.take_outgoing();
+        assert_eq!(summary(&restarted.take_outgoing()), summary(&outgoing));
+        let settled = effects.take_settled();
+        assert_eq!(restarted.take_settled(), settled);
+        let counts = effects.take_counts();
+        assert_eq!(restarted.take_counts(), counts);
+        counts.into_iter().for_each(|(name, count)| *self.counts.entry(name).or_default() += count);
+        let touched = effects.take_touched();
+        assert_eq!(restarted.take_touched(), touched);
+        touched.into_iter().for_each(|key| self.write(&key.key));
+        self.steps += 1;
+        if self.changelog.len() <= COMPARED_KEYS || self.steps.is_multiple_of(COMPARED_STEPS) {
+            self.restart();
+        }
+        (settled, said(&outgoing))
     }
 
-    pub(crate) fn oldest_needed(&self) -> Option<i64> {
-        self.correlator.oldest_needed(0)
+    /// Writes a key that was touched: its value must be another than before.
+    fn write(&mut self, key: &str) {
+        let value = self.correlator.state(0, key).unwrap();
+        assert_ne!(value.as_ref(), self.changelog.get(key), "{key} was touched for nothing");
+        match value {
+            Some(value) => drop(self.changelog.insert(key.to_owned(), value)),
+            None => drop(self.changelog.remove(key)),
+        }
     }
+
+    /// Restores one of the two from the changelog. The changelog must hold the state of the other.
+    fn restart(&mut self) {
+        assert_eq!(image(&self.correlator), self.changelog, "a change was not touched");
+        self.restarted = correlator(self.options.clone());
+        restore(&mut self.restarted, self.changelog.clone());
+        assert_eq!(image(&self.restarted), self.changelog);
+    }
+
+    /// How often this was counted since the beginning.
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        self.counts.get(name).copied().unwrap_or_default()
+    }
+
+    /// Number of state keys that begin so, and bytes under them.
+    pub(crate) fn state_size(&self, prefix: &str) -> (usize, usize) {
+        let values = self.changelog.iter().filter(|(key, _)| key.starts_with(prefix));
+        values.fold((0, 0), |(keys, bytes), (_, value)| (keys + 1, bytes + value.len()))
+    }
+}
+
+pub(crate) fn found(finding: &Finding) -> Input {
+    Input::Finding { partition: 0, finding: Box::new(finding.clone()) }
+}
+
+type Applied = Result<(), BrokenInvariant>;
+
+fn correlator(options: Options) -> Correlator {
+    Correlator::new(Settings::new(options).unwrap(), 1)
+}
+
+/// Everything that stands in partition 0.
+pub(crate) fn image(correlator: &Correlator) -> BTreeMap<String, Vec<u8>> {
+    let value = |key: &String| correlator.state(0, key).unwrap().expect("something stands under a live key");
+    correlator.state_keys(0).into_iter().map(|key| (key.clone(), value(&key))).collect()
+}
+
+pub(crate) fn restore(correlator: &mut Correlator, image: BTreeMap<String, Vec<u8>>) {
+    let mut effects = Effects::default();
+    correlator.restore(T0, 0, image, &WriterSchemas::default(), &mut effects).unwrap();
+    assert_eq!((effects.take_outgoing(), effects.take_touched().len()), (vec![], 0), "a restore says nothing");
+}
+
+/// Short enough to be shown when two are not the same.
+fn summary(outgoing: &[Outgoing]) -> Vec<(Topic, String, Sha256)> {
+    let key = |record: &Outgoing| String::from_utf8_lossy(&record.key).into_owned();
+    outgoing.iter().map(|record| (record.topic, key(record), Sha256::of(&record.value))).collect()
+}
+
+fn said(outgoing: &[Outgoing]) -> Vec<Alert> {
+    let (avro, ocsf): (Vec<_>, Vec<_>) = outgoing.iter().partition(|record| record.topic == Topic::Alerts);
+    assert_eq!(avro.len(), ocsf.len());
+    let alerts: Vec<Alert> = avro.iter().map(|record| decode(&record.value).unwrap()).collect();
+    alerts.iter().for_each(check);
+    alerts
 }
 
 /// What holds of every alert.

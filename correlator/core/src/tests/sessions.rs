@@ -1,13 +1,12 @@
 //! Which session a finding joins.
 
-use driftline_runtime_core::Disposition;
+use driftline_runtime_core::{Disposition, Effects, Stage as _};
 use driftline_schemas::{Alert, AlertId, Container, ContainerId, Finding, FindingId, Node};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::{Rig, canonical, short, told};
 use crate::fixtures::{S, T0, added, added_at, container, loss, node};
-use crate::{Options, telemetry};
+use crate::{Input, telemetry};
 
 /// Alert ids of findings with these event times, in log order, all arriving at once.
 fn ids(times_s: &[i64]) -> Vec<AlertId> {
@@ -104,61 +103,13 @@ fn time_passing_changes_what_is_said_when_and_nothing_else() {
 }
 
 #[test]
-fn a_restart_reads_open_sessions_and_never_half_of_another() {
-    let container = |name: &str| Some(Container { id: ContainerId::from(name), ..container() });
-    let of = |name: &str, id: &str, time_s| Finding { container: container(name), ..added_at(id, T0 + time_s * S, id) };
-    let mut rig = Rig::with(short());
-    assert_eq!(rig.oldest_needed(), None);
-    rig.live(of("a", "a0", 0)); // offset 0
-    rig.live(of("b", "b0", 1));
-    rig.live(of("a", "a1", 2));
-    assert_eq!(rig.oldest_needed(), Some(0));
-    rig.live(of("c", "c0", 5));
-    rig.live(of("b", "b1", 10)); // offset 4
-    rig.tick(T0 + 12 * S); // a is final; c and b are open, and b begins inside a
-    assert_eq!(rig.oldest_needed(), Some(0));
-    rig.live(of("b", "b2", 15)); // offset 5
-    rig.tick(T0 + 19 * S);
-    assert_eq!(rig.oldest_needed(), Some(0), "c is final, b is open");
-    rig.live(of("d", "d0", 24)); // offset 6
-    rig.tick(T0 + 26 * S);
-    assert_eq!(rig.oldest_needed(), Some(6), "b is final");
-    rig.live(of("b", "b3", 25));
-    rig.live(of("d", "d1", 25)); // offset 8
-    rig.tick(T0 + 36 * S);
-    assert_eq!(rig.oldest_needed(), None);
-    // Forgotten sessions are not begun in the middle either.
-    rig.live(of("d", "d2", 35));
-    assert_eq!(rig.oldest_needed(), Some(0), "d is open again; it overlaps b, and b overlaps a");
-}
-
-#[test]
-fn a_restart_never_begins_in_the_middle_of_a_forgotten_session() {
-    let container = |name: &str| Some(Container { id: ContainerId::from(name), ..container() });
-    let of = |name: &str, id: &str, time_s| Finding { container: container(name), ..added_at(id, T0 + time_s * S, id) };
-    let mut rig = Rig::with(Options { session_cap: Duration::from_mins(10), ..short() });
-    rig.live(of("a", "a0", 0)); // offset 0
-    rig.live(of("b", "b0", 1));
-    rig.live(of("a", "a1", 2));
-    rig.tick(T0 + 12 * S);
-    for step in 1..20 {
-        rig.live(of("b", &format!("b{step}"), 1 + step * 9));
-    }
-    rig.tick(T0 + 172 * S);
-    assert_eq!(rig.count(telemetry::SESSION_FORGOTTEN), 1, "a is gone, b is open");
-    assert_eq!(rig.oldest_needed(), Some(0));
-    rig.tick(T0 + 300 * S);
-    rig.live(of("c", "c0", 300)); // offset 22
-    assert_eq!(rig.oldest_needed(), Some(22));
-}
-
-#[test]
 fn a_partition_that_goes_takes_its_sessions_with_it() {
-    use driftline_runtime_core::Stage as _;
     let mut rig = Rig::new();
     rig.live(added("f0", T0));
-    rig.correlator.drop_partition(0);
-    assert_eq!(rig.oldest_needed(), None);
-    assert_eq!(told(&rig.tick(T0 + 3_600 * S)), [""; 0]);
-    assert_eq!(told(&rig.live(added("f0", T0))), ["create 1"]);
+    let mut correlator = rig.correlator;
+    correlator.drop_partition(0);
+    assert_eq!(correlator.state_keys(0), [""; 0]);
+    let mut effects = Effects::default();
+    correlator.apply(T0 + 3_600 * S, Input::Tick, &mut effects).unwrap();
+    assert_eq!(effects.take_outgoing(), []);
 }

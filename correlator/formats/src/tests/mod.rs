@@ -6,7 +6,7 @@ mod fixtures;
 mod schema;
 
 use driftline_correlator_core::{Correlator, Input, Options, Settings};
-use driftline_runtime_core::{Effects, Position, Stage as _};
+use driftline_runtime_core::{Effects, Stage as _};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{
     Alert, Container, Finding, FindingState, HashState, ImageId, Origin, Process, Severity, Subject, decode, text,
@@ -19,12 +19,11 @@ use fixtures::{S, T0, added, added_at, container, fileless, in_google_pod, loss,
 
 /// Every alert said about these findings, live, and the final one.
 fn alerts(findings: Vec<Finding>) -> Vec<Alert> {
-    let mut correlator = Correlator::new(Settings::new(Options::default()).unwrap());
+    let mut correlator = Correlator::new(Settings::new(Options::default()).unwrap(), 1);
     let mut effects = Effects::default();
-    for (offset, finding) in (0..).zip(findings) {
-        let at = Position { partition: 0, offset };
+    for finding in findings {
         let now_ns = finding.event_time_ns + 40_000_000;
-        correlator.apply(now_ns, Input::Finding { at, finding: Box::new(finding) }, &mut effects).unwrap();
+        correlator.apply(now_ns, Input::Finding { partition: 0, finding: Box::new(finding) }, &mut effects).unwrap();
     }
     correlator.apply(T0 + 3_600 * S, Input::Tick, &mut effects).unwrap();
     let records = effects.take_outgoing().into_iter().filter(|record| record.topic == Topic::Alerts);

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use driftline_runtime_core::BrokenInvariant;
+use driftline_schemas::text::printable;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{ContainerId, ImageId, ImageRequest};
 
 use super::{Ask, Enricher, Fx, ImageAnswer};
-use crate::limits::REQUEST_AGAIN_NS;
+use crate::limits::{REASON_BYTES_MAX, REQUEST_AGAIN_NS};
 use crate::tracked::Tracked;
 
 /// An image that containers use.
@@ -29,15 +30,25 @@ impl Enricher {
         effects: &mut Fx,
     ) -> Result<(), BrokenInvariant> {
         let Some(image) = self.images.get_mut(id) else { return Ok(()) };
-        image.answer = Some(answer);
-        let users: Vec<ContainerId> = image.users.iter().cloned().collect();
-        self.request_if_missing(now_ns, id, effects)?;
-        for container in &users {
-            self.advance(now_ns, container, effects)?;
-            self.amend(now_ns, container, effects)?;
-            self.forget_if_done(now_ns, container, effects);
+        if let Some(ImageAnswer::Ready(_)) = image.answer {
+            // Content does not change under a digest; an older answer may come in late.
+            return Ok(());
         }
+        image.answer = Some(match answer {
+            ImageAnswer::Failed(reason) => ImageAnswer::Failed(short(&reason)),
+            other => other,
+        });
+        if let Some(ImageAnswer::Missing) = image.answer {
+            return self.request_if_missing(now_ns, id, effects);
+        }
+        let waits = |id: &&ContainerId| self.containers.get(*id).is_some_and(Tracked::awaits_image);
+        self.backlog.extend(image.users.iter().filter(waits).cloned());
         Ok(())
+    }
+
+    /// Tells the shell of images that went with a partition.
+    pub(super) fn forget_unused_images(&mut self, effects: &mut Fx) {
+        self.unused.drain(..).for_each(|image| effects.ask(Ask::Forget(image)));
     }
 
     pub(super) fn use_image(&mut self, image: &ImageId, container: &ContainerId, effects: &mut Fx) {
@@ -66,7 +77,7 @@ impl Enricher {
     ) -> Result<(), BrokenInvariant> {
         let Some(image) = self.images.get_mut(id) else { return Ok(()) };
         let missing = matches!(image.answer, Some(ImageAnswer::Missing)) && image.request_again_ns <= now_ns;
-        let user = image.users.first().and_then(|user| self.containers.get(user)).and_then(Tracked::metadata);
+        let user = image.users.first().and_then(|user| self.containers.get(user)).and_then(|user| user.seen.as_deref());
         let (true, Some(seen)) = (missing, user) else { return Ok(()) };
         let request = ImageRequest {
             image_id: id.clone(),
@@ -81,4 +92,11 @@ impl Enricher {
         effects.count("image_requested");
         effects.emit(Topic::ImageRequests, id.as_str(), &request)
     }
+}
+
+/// A reason that a finding can carry.
+fn short(reason: &str) -> String {
+    let mut text = printable(reason.as_bytes()).text;
+    text.truncate(text.floor_char_boundary(REASON_BYTES_MAX));
+    text
 }

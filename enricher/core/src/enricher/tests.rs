@@ -1,11 +1,19 @@
-//! Parking, order, deadlines, amendments and limits of the stage.
+//! Parking, order, deadlines and amendments of the stage. Limits and the changelog have files of their own.
+
+mod limits;
+mod restore;
+mod upgrade;
 
 use super::*;
 use crate::fixtures::{IMAGE, exec, image, mount, seen};
-use crate::limits::REQUEST_AGAIN_NS;
-use driftline_schemas::{FileClass, Finding, ImageRequest, decode};
+use crate::limits::{AMEND_NS, REQUEST_AGAIN_NS, SILENCE_NS};
+use driftline_schemas::{FileClass, Finding, FindingState, ImageRequest, Origin, decode};
 
 const SECOND: i64 = 1_000_000_000;
+
+fn settings() -> Settings {
+    Settings { park_ns: 5 * SECOND, partitions: 1, cluster: "c".into(), versions: BTreeMap::new() }
+}
 
 struct Bench {
     enricher: Enricher,
@@ -16,8 +24,23 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let settings = Settings { park_ns: 5 * SECOND, versions: BTreeMap::new() };
-        Self { enricher: Enricher::new(settings), effects: Fx::default(), now_ns: 1, offset: 0 }
+        Self { enricher: Enricher::new(settings()), effects: Fx::default(), now_ns: 1, offset: 0 }
+    }
+
+    /// What the changelog would hold now.
+    fn state(&self) -> BTreeMap<String, Vec<u8>> {
+        let keys = self.enricher.state_keys(0).into_iter();
+        keys.map(|key| (key.clone(), self.enricher.state(0, &key).unwrap().unwrap())).collect()
+    }
+
+    fn ended(&mut self, container: &str) -> &mut Self {
+        let container_id = ContainerId::from(container);
+        self.event(ExecEvent::Ended(ContainerEnded {
+            container_id,
+            cluster: "c".into(),
+            node: "n".into(),
+            ended_ns: 0,
+        }))
     }
 
     fn input(&mut self, input: Input) -> &mut Self {
@@ -180,33 +203,56 @@ fn a_mismatch_is_reported_once_per_path() {
 }
 
 #[test]
-fn one_event_more_than_may_be_parked_lets_the_head_go() {
+fn an_ended_container_is_forgotten_when_nothing_of_it_is_left_to_say() {
     let mut bench = Bench::new();
-    let parked_max = i64::try_from(PARKED_MAX).unwrap();
-    for number in 0..parked_max {
-        bench.exec(number, FileClass::New, "/tmp/x", "evil");
-    }
-    assert_eq!((bench.findings().len(), bench.enricher.held()), (0, PARKED_MAX as u64));
-    bench.exec(parked_max, FileClass::New, "/tmp/x", "evil");
-    assert_eq!((bench.findings().len(), bench.enricher.held()), (1, PARKED_MAX as u64));
+    bench.seen().answer(ImageAnswer::Missing).exec(1, FileClass::New, "/tmp/x", "evil").ended("box");
+    bench.after(5 * SECOND);
+    assert_eq!(bench.findings(), [active(1, 1, Origin::Unresolved)], "what is parked goes out first");
+    bench.effects.take_asks();
+    bench.image();
+    assert_eq!(bench.findings(), [active(1, 2, Origin::Added)], "and what is out is amended");
+    assert_eq!(bench.effects.take_asks(), [Ask::Forget(ImageId::from(IMAGE))]);
+    assert_eq!(bench.state(), BTreeMap::new());
 }
 
 #[test]
-fn what_state_depends_on_is_read_again_after_a_restart() {
+fn an_answer_that_comes_late_does_not_take_an_image_away() {
     let mut bench = Bench::new();
-    assert_eq!(bench.enricher.oldest_needed(0), None);
-    bench.exec(1, FileClass::New, "/tmp/x", "evil");
-    assert_eq!(bench.enricher.oldest_needed(0), Some(0));
-    bench.seen().image();
-    assert_eq!(bench.enricher.oldest_needed(0), Some(1), "the container record");
-    bench.seen();
-    assert_eq!(bench.enricher.oldest_needed(0), Some(2), "the newest one is enough");
-    let ended =
-        ContainerEnded { container_id: ContainerId::from("box"), cluster: "c".into(), node: "n".into(), ended_ns: 0 };
+    bench.seen().image().answer(ImageAnswer::Missing).exec(1, FileClass::New, "/tmp/x", "evil");
+    assert_eq!(bench.findings(), [active(1, 1, Origin::Added)]);
+}
+
+#[test]
+fn a_partition_that_comes_finds_the_image_that_another_has_already() {
+    let mut elsewhere = Bench::new();
+    elsewhere.seen().answer(ImageAnswer::Missing).exec(1, FileClass::New, "/tmp/x", "evil").after(5 * SECOND);
+    elsewhere.exec(2, FileClass::New, "/tmp/y", "evil");
+    assert_eq!(elsewhere.findings().len(), 2);
+    let mut bench = Bench::new();
+    bench.offset = 100;
+    let other = Position { partition: 1, offset: 0 };
+    bench.input(Input::Event(other, ExecEvent::Seen(Box::new(seen("fox"))))).image();
     bench.effects.take_asks();
-    bench.event(ExecEvent::Ended(ended));
-    assert_eq!(bench.enricher.oldest_needed(0), None);
-    assert_eq!(bench.effects.take_asks(), [Ask::Forget(ImageId::from(IMAGE))]);
+    bench.enricher.restore(1, 0, elsewhere.state(), &WriterSchemas::default(), &mut bench.effects).unwrap();
+    assert_eq!((bench.findings(), bench.effects.take_asks()), (vec![], vec![]));
+    bench.after(1);
+    assert_eq!(bench.findings(), [active(1, 2, Origin::Added), active(2, 2, Origin::Added)]);
+    bench.enricher.drop_partition(0);
+    let stranger = Exec { container_id: ContainerId::from("fox"), ..exec(3, FileClass::New, "/tmp/z", "evil") };
+    bench.input(Input::Event(Position { partition: 1, offset: 1 }, ExecEvent::Exec(Box::new(stranger))));
+    assert_eq!(bench.findings(), [active(3, 1, Origin::Added)], "the other partition is as it was");
+}
+
+#[test]
+fn an_image_whose_partition_went_and_came_back_is_asked_for_last() {
+    let mut bench = Bench::new();
+    bench.seen().image();
+    bench.effects.take_asks();
+    let state = bench.state();
+    bench.enricher.drop_partition(0);
+    bench.enricher.restore(1, 0, state, &WriterSchemas::default(), &mut bench.effects).unwrap();
+    let id = ImageId::from(IMAGE);
+    assert_eq!(bench.effects.take_asks(), [Ask::Forget(id.clone()), Ask::Image(id)]);
 }
 
 #[test]
@@ -216,7 +262,7 @@ fn a_revoked_partition_takes_everything_with_it() {
     bench.seen();
     bench.effects.take_asks();
     bench.enricher.drop_partition(0);
-    assert_eq!((bench.enricher.held(), bench.enricher.oldest_needed(0)), (0, None));
+    assert_eq!((bench.enricher.held(), bench.state()), (0, BTreeMap::new()));
     bench.after(6 * SECOND);
     assert_eq!(bench.effects.take_asks(), [Ask::Forget(ImageId::from(IMAGE))]);
     assert_eq!(bench.findings(), []);
@@ -247,6 +293,44 @@ fn a_loss_becomes_a_finding_of_the_node() {
     let out = bench.effects.take_outgoing();
     let finding: Finding = decode(&out[0].value).unwrap();
     assert_eq!((out[0].key.as_slice(), finding.container, finding.detector.as_str()), (b"n".as_slice(), None, "loss"));
+}
+
+#[test]
+fn records_that_are_gone_become_a_finding_that_names_them() {
+    let mut bench = Bench::new();
+    bench.enricher.gap(7, Gap { partition: 2, from: 10, to: 25 }, &mut bench.effects).unwrap();
+    bench.enricher.gap(8, Gap { partition: 2, from: 10, to: 25 }, &mut bench.effects).unwrap();
+    let out = bench.effects.take_outgoing();
+    let finding: Finding = decode(&out[0].value).unwrap();
+    assert_eq!((out[0].key.as_slice(), finding.detector.as_str()), (b"driftline-enricher".as_slice(), "loss"));
+    assert_eq!((finding.node.name.as_str(), finding.node.cluster.as_str()), ("driftline-enricher", "c"));
+    assert_eq!(
+        finding.note,
+        "the topic exec-events no longer had the records of partition 2 from offset 10 to before 25"
+    );
+    assert_eq!(finding.finding_id, decode::<Finding>(&out[1].value).unwrap().finding_id, "the same gap, the same id");
+    assert_eq!(bench.effects.take_counts()["input_gap"], 2);
+}
+
+#[test]
+fn a_record_is_decoded_where_it_belongs_and_nowhere_else() {
+    let enricher = Enricher::new(Settings { partitions: 12, ..settings() });
+    let partition = driftline_schemas::topics::partition_of(b"box", 12);
+    let record = |partition, key: &str, value: Option<Vec<u8>>| Record {
+        topic: Topic::ExecEvents,
+        partition,
+        offset: 4,
+        timestamp_ms: 0,
+        key: Some(key.into()),
+        value,
+        headers: vec![],
+    };
+    let value = || Some(driftline_schemas::encode(&seen("box")).unwrap());
+    let input = enricher.decode(&record(partition, "box", value())).unwrap();
+    assert!(matches!(input, Input::Event(Position { offset: 4, .. }, ExecEvent::Seen(_))));
+    assert!(enricher.decode(&record(partition, "fox", value())).unwrap_err().contains("key"));
+    assert!(enricher.decode(&record((partition + 1) % 12, "box", value())).unwrap_err().contains("partition"));
+    assert_eq!(enricher.decode(&record(partition, "box", None)).unwrap_err(), "empty value");
 }
 
 #[test]

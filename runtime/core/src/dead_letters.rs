@@ -1,15 +1,14 @@
 //! Records that cannot be used: kept with their origin and the reason, so that nothing disappears.
 
-use driftline_kafka::Record;
-use driftline_runtime_core::Outgoing;
 use driftline_schemas::Sha256;
 use driftline_schemas::limits::{DEAD_LETTER_BYTES_MAX, DEAD_LETTER_HEAD_BYTES};
 use driftline_schemas::topics::Topic;
 
+use crate::{Outgoing, Record};
+
 /// Makes the dead letter of a record. The value is the original one; longer than
 /// [`DEAD_LETTER_BYTES_MAX`] it is its beginning, with length and SHA-256 of the whole in headers.
-#[must_use]
-pub fn dead_letter(record: &Record, service: &str, reason: &str) -> Outgoing {
+pub(crate) fn dead_letter(record: &Record, service: &str, reason: &str) -> Outgoing {
     let original = record.value.as_deref().unwrap_or_default();
     let mut headers = vec![
         ("driftline-service", service.as_bytes().to_vec()),

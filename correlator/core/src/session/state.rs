@@ -1,0 +1,108 @@
+//! A session as it stands in the changelog: written in parts, restored from them.
+
+use driftline_runtime_core::BrokenInvariant;
+use driftline_schemas::correlator_state::{CountedFindings, SessionState, TrackedFinding};
+use driftline_schemas::{AlertId, FindingId};
+use std::collections::BTreeMap;
+
+use super::content::Beyond;
+use super::revision::Phase;
+use super::{Changes, Place, Session};
+use crate::finding::Tracked;
+use crate::score::Facts;
+use crate::state_key::StateKey;
+use crate::subject::Subject;
+use crate::window::Span;
+
+/// All parts of a session's state.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub head: SessionState,
+    pub findings: BTreeMap<FindingId, TrackedFinding>,
+    pub beyond: Option<CountedFindings>,
+}
+
+impl Session {
+    /// Everything but the findings.
+    pub(crate) fn head_state(&self) -> SessionState {
+        let (place_order, place_digest) = self.place.source();
+        SessionState {
+            cluster: self.subject.cluster.clone(),
+            kind: self.subject.kind,
+            subject_id: self.subject.id.clone(),
+            opened: self.opened,
+            first_event_ns: self.span.first_ns,
+            last_event_ns: self.span.last_ns,
+            heard_ns: self.heard_ns,
+            next_order: self.next_order,
+            node: self.place.node.clone(),
+            container: self.place.container.clone(),
+            place_order,
+            place_digest,
+            versions: self.versions.clone(),
+            flags: self.flags.clone(),
+            said: self.said,
+            final_since_ns: match self.phase {
+                Phase::Open => None,
+                Phase::Final(since_ns) => Some(since_ns),
+            },
+        }
+    }
+
+    /// One finding.
+    pub(crate) fn finding_state(&self, id: &FindingId) -> Option<TrackedFinding> {
+        self.tracked.get(id).map(Tracked::state)
+    }
+
+    /// Findings that are only counted.
+    pub(crate) fn beyond_state(&self) -> Option<CountedFindings> {
+        self.beyond.state()
+    }
+
+    /// Rebuilds a session. What can be computed from its findings is.
+    ///
+    /// # Errors
+    /// When it has no finding.
+    pub(crate) fn restored(alert_id: AlertId, stored: Stored) -> Result<Self, BrokenInvariant> {
+        let Stored { head, findings, beyond } = stored;
+        if findings.is_empty() {
+            return Err(BrokenInvariant(format!("state has no finding of session {alert_id}")));
+        }
+        let tracked = findings.into_iter().map(|(id, finding)| (id.clone(), Tracked::restored(id, finding)));
+        let mut session = Self {
+            alert_id,
+            subject: Subject { cluster: head.cluster, kind: head.kind, id: head.subject_id },
+            opened: head.opened,
+            span: Span { first_ns: head.first_event_ns, last_ns: head.last_event_ns },
+            heard_ns: head.heard_ns,
+            next_order: head.next_order,
+            tracked: tracked.collect(),
+            beyond: beyond.map(Beyond::restored).unwrap_or_default(),
+            facts: Facts::default(),
+            place: Place::new(head.node, head.container, head.place_order, head.place_digest),
+            versions: head.versions,
+            flags: head.flags,
+            said: head.said,
+            phase: head.final_since_ns.map_or(Phase::Open, Phase::Final),
+            changes: Changes::default(),
+        };
+        session.count_facts();
+        Ok(session)
+    }
+
+    /// Keys whose values changed since the last call.
+    pub(crate) fn take_changes(&mut self) -> Vec<StateKey> {
+        let Changes { head, beyond, findings } = std::mem::take(&mut self.changes);
+        let findings = findings.into_iter().map(|id| StateKey::Finding(self.alert_id.clone(), id));
+        let head = head.then(|| StateKey::Session(self.alert_id.clone()));
+        let beyond = beyond.then(|| StateKey::Beyond(self.alert_id.clone()));
+        findings.chain(head).chain(beyond).collect()
+    }
+
+    /// Keys under which something stands.
+    pub(crate) fn state_keys(&self) -> impl Iterator<Item = StateKey> {
+        let findings = self.tracked.keys().map(|id| StateKey::Finding(self.alert_id.clone(), id.clone()));
+        let beyond = (self.beyond.count > 0).then(|| StateKey::Beyond(self.alert_id.clone()));
+        findings.chain([StateKey::Session(self.alert_id.clone())]).chain(beyond)
+    }
+}

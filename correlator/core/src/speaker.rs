@@ -1,0 +1,79 @@
+//! How a partition says things: revisions of alerts, keys of its state that changed, counts.
+
+use driftline_runtime_core::{BrokenInvariant, Effects, Outgoing};
+use driftline_schemas::Activity;
+use driftline_schemas::topics::Topic;
+
+use crate::bounds;
+use crate::correlator::Ask;
+use crate::session::{Due, Finality, Session, flag};
+use crate::settings::Settings;
+use crate::state_key::StateKey;
+use crate::{alert, telemetry};
+
+/// Flags of an alert and under which name alerts with them are counted.
+const COUNTED_FLAGS: [(&str, &str); 4] = [
+    (flag::SHORTENED, telemetry::ALERT_SHORTENED),
+    (flag::FINDINGS_CAPPED, telemetry::ALERT_FINDINGS_CAPPED),
+    (flag::LISTS_CAPPED, telemetry::ALERT_LISTS_CAPPED),
+    (flag::DETAILS_DROPPED, telemetry::ALERT_DETAILS_DROPPED),
+];
+
+/// See the module.
+pub(crate) struct Speaker<'a> {
+    pub settings: &'a Settings,
+    pub now_ns: i64,
+    /// Partition that speaks.
+    pub partition: i32,
+    pub effects: &'a mut Effects<Ask>,
+    /// How many revisions were said.
+    pub said: u64,
+}
+
+impl<'a> Speaker<'a> {
+    pub(crate) fn new(settings: &'a Settings, now_ns: i64, partition: i32, effects: &'a mut Effects<Ask>) -> Self {
+        Self { settings, now_ns, partition, effects, said: 0 }
+    }
+
+    /// Says a revision of the session's alert.
+    pub(crate) fn say(&mut self, session: &mut Session, due: Due) -> Result<(), BrokenInvariant> {
+        let revision = session.say(due)?;
+        let mut alert = alert::write(session, due, revision, self.now_ns, self.settings);
+        let encoded = bounds::fit(&mut alert)?;
+        for (flag, count) in COUNTED_FLAGS {
+            if alert.flags.iter().any(|set| set == flag) {
+                self.effects.count(count);
+            }
+        }
+        self.effects.count(count_of(due));
+        let id = &session.subject.id;
+        self.emit(id, Topic::Alerts, encoded.avro, driftline_formats::headers(&alert, None));
+        for (format, value) in encoded.siem {
+            if self.settings.formats.contains(&format) {
+                self.emit(id, format.topic(), value, driftline_formats::headers(&alert, Some(format)));
+            }
+        }
+        self.said += 1;
+        Ok(())
+    }
+
+    fn emit(&mut self, id: &str, topic: Topic, value: Vec<u8>, headers: Vec<(&'static str, Vec<u8>)>) {
+        self.effects.emit_raw(Outgoing { topic, key: id.as_bytes().to_vec(), value, headers });
+    }
+
+    /// Says that the state under these keys changed.
+    pub(crate) fn touch(&mut self, keys: impl IntoIterator<Item = StateKey>) {
+        for key in keys {
+            self.effects.touch(self.partition, key.to_string());
+        }
+    }
+}
+
+fn count_of(due: Due) -> &'static str {
+    match (due.activity, due.finality) {
+        (Activity::Create, _) => telemetry::ALERT_CREATED,
+        (Activity::Close, _) => telemetry::ALERT_CLOSED,
+        (Activity::Update, Finality::Final) => telemetry::ALERT_FINAL,
+        (Activity::Update, Finality::MoreMayCome) => telemetry::ALERT_UPDATED,
+    }
+}

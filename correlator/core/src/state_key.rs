@@ -1,0 +1,68 @@
+//! Under which keys the state of a partition stands in the changelog. A commit writes what changed, so what changes
+//! rarely stands apart from what changes with every finding.
+
+use driftline_runtime_core::BrokenInvariant;
+use driftline_schemas::{AlertId, FindingId};
+use std::fmt;
+
+/// A key of the changelog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StateKey {
+    /// What belongs to no session.
+    Partition,
+    /// A session without its findings.
+    Session(AlertId),
+    /// A finding that a session tracks.
+    Finding(AlertId, FindingId),
+    /// Findings that a session only counts.
+    Beyond(AlertId),
+}
+
+impl fmt::Display for StateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Partition => f.write_str("partition"),
+            Self::Session(session) => write!(f, "session/{session}"),
+            Self::Finding(session, finding) => write!(f, "finding/{session}/{finding}"),
+            Self::Beyond(session) => write!(f, "beyond/{session}"),
+        }
+    }
+}
+
+impl StateKey {
+    /// Reads a key. An alert id has no slash, a finding id may have any character.
+    ///
+    /// # Errors
+    /// When it is none of ours: a later version that keeps more cannot be gone back from without losing that.
+    pub(crate) fn parse(key: &str) -> Result<Self, BrokenInvariant> {
+        let (kind, rest) = key.split_once('/').unwrap_or((key, ""));
+        match (kind, rest.split_once('/')) {
+            ("partition", None) => Ok(Self::Partition),
+            ("session", None) => Ok(Self::Session(rest.into())),
+            ("beyond", None) => Ok(Self::Beyond(rest.into())),
+            ("finding", Some((session, finding))) => Ok(Self::Finding(session.into(), finding.into())),
+            _ => Err(BrokenInvariant(format!("state key {key:?} is not known to this version"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_as_they_are_written() {
+        let session = AlertId::from("a1");
+        for key in [
+            StateKey::Partition,
+            StateKey::Session(session.clone()),
+            StateKey::Finding(session.clone(), FindingId::from("f/1/x")),
+            StateKey::Beyond(session),
+        ] {
+            assert_eq!(StateKey::parse(&key.to_string()), Ok(key));
+        }
+        for key in ["", "session/a/b", "finding/a", "more/a"] {
+            assert!(StateKey::parse(key).is_err(), "{key}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! How one container goes on: its parked execs are judged from the head, its unresolved findings amended, for as long as
+//! metadata, image and budget allow.
+
+use std::sync::Arc;
+
+use driftline_runtime_core::{BrokenInvariant, Disposition};
+use driftline_schemas::topics::Topic;
+use driftline_schemas::{ContainerId, Exec, FindingState, Origin};
+
+use super::{Enricher, Fx, ImageAnswer, Kind, container_key};
+use crate::finding::{self, Revision};
+use crate::image::ImageIndex;
+use crate::limits::{AMEND_NS, PARKED_MAX};
+use crate::tracked::{Mismatch, Tracked, Unresolved};
+use crate::verdict::{self, Report, Verdict, judge};
+
+/// Whether the head of a container's queue can be judged.
+pub(super) enum Readiness {
+    Ready(Arc<ImageIndex>),
+    Flow(String),
+    Wait(&'static str),
+}
+
+impl Enricher {
+    /// Everything that can be done for a container now; called after whatever may have changed that.
+    pub(super) fn proceed(&mut self, now_ns: i64, id: &ContainerId, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        self.advance(now_ns, id, effects)?;
+        self.amend(now_ns, id, effects)?;
+        if self.containers.get(id).is_some_and(Tracked::is_over) {
+            return self.forget(id, effects);
+        }
+        self.index(id);
+        Ok(())
+    }
+
+    /// Goes on with what was left when the budget was used up.
+    pub(super) fn work_off(&mut self, now_ns: i64, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        while self.budget > 0
+            && let Some(id) = self.backlog.pop_first()
+        {
+            self.proceed(now_ns, &id, effects)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn readiness(&self, id: &ContainerId) -> Readiness {
+        let Some(tracked) = self.containers.get(id) else { return Readiness::Wait("no_metadata") };
+        let waiting = |reason| match &tracked.given_up {
+            Some(given_up) => Readiness::Flow(given_up.clone()),
+            None => Readiness::Wait(reason),
+        };
+        if tracked.seen.is_none() {
+            return waiting("no_metadata");
+        }
+        let Some(image) = tracked.image_id() else { return Readiness::Flow("image_id_unknown".to_owned()) };
+        match self.images.get(image).and_then(|image| image.answer.as_ref()) {
+            Some(ImageAnswer::Ready(index)) => Readiness::Ready(Arc::clone(index)),
+            Some(ImageAnswer::Failed(reason)) => Readiness::Flow(format!("image_failed: {reason}")),
+            Some(ImageAnswer::Missing) | None => waiting("no_manifest"),
+        }
+    }
+
+    /// From now on the container's execs go out without the image.
+    pub(super) fn give_up(&mut self, id: &ContainerId, reason: &'static str, effects: &mut Fx) {
+        let Some(tracked) = self.containers.get_mut(id) else { return };
+        tracked.given_up = Some(reason.to_owned());
+        tracked.deadline_ns = None;
+        effects.touch(tracked.partition, container_key(id));
+    }
+
+    /// Judges parked execs from the head for as long as that is possible.
+    fn advance(&mut self, now_ns: i64, id: &ContainerId, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        let readiness = self.readiness(id);
+        if matches!(readiness, Readiness::Ready(_)) {
+            self.stop_flowing(id, effects);
+        }
+        loop {
+            let Some(tracked) = self.containers.get(id) else { return Ok(()) };
+            if tracked.parked.is_empty() {
+                self.stop_waiting(id, effects);
+                return Ok(());
+            }
+            let image = match &readiness {
+                Readiness::Ready(index) => Ok(index.as_ref()),
+                Readiness::Flow(reason) => Err(reason.as_str()),
+                Readiness::Wait(_) if tracked.parked.len() > PARKED_MAX => {
+                    effects.count("parking_full");
+                    Err("parking_full")
+                }
+                Readiness::Wait(_) => {
+                    self.wait(now_ns, id, effects);
+                    return Ok(());
+                }
+            };
+            if self.budget == 0 {
+                self.backlog.insert(id.clone());
+                return Ok(());
+            }
+            self.budget -= 1;
+            if let Some((offset, exec)) = self.unpark(id, effects) {
+                let verdict = judge(&exec, image);
+                self.report(now_ns, offset, exec, &verdict, effects)?;
+            }
+        }
+    }
+
+    fn unpark(&mut self, id: &ContainerId, effects: &mut Fx) -> Option<(i64, Box<Exec>)> {
+        let tracked = self.containers.get_mut(id)?;
+        let (offset, parked) = tracked.unpark()?;
+        if parked.told {
+            effects.touch(tracked.partition, Kind::Parked.key(id, offset));
+        }
+        if let Some(partition) = self.partitions.get_mut(&tracked.partition) {
+            partition.parked -= 1;
+        }
+        Some((offset, parked.exec))
+    }
+
+    /// Sets the deadline of a container that must wait.
+    fn wait(&mut self, now_ns: i64, id: &ContainerId, effects: &mut Fx) {
+        if let Some(tracked) = self.containers.get_mut(id)
+            && tracked.deadline_ns.is_none()
+        {
+            tracked.deadline_ns = Some(now_ns.saturating_add(self.settings.park_ns));
+            effects.touch(tracked.partition, container_key(id));
+        }
+    }
+
+    pub(super) fn stop_waiting(&mut self, id: &ContainerId, effects: &mut Fx) {
+        if let Some(tracked) = self.containers.get_mut(id)
+            && tracked.deadline_ns.take().is_some()
+        {
+            effects.touch(tracked.partition, container_key(id));
+        }
+    }
+
+    /// The image is there: nothing goes out without it any more.
+    fn stop_flowing(&mut self, id: &ContainerId, effects: &mut Fx) {
+        if let Some(tracked) = self.containers.get_mut(id)
+            && tracked.given_up.take().is_some()
+        {
+            effects.touch(tracked.partition, container_key(id));
+        }
+    }
+
+    /// Settles one exec: a finding, or nothing to report.
+    fn report(
+        &mut self,
+        now_ns: i64,
+        offset: i64,
+        exec: Box<Exec>,
+        verdict: &Verdict,
+        effects: &mut Fx,
+    ) -> Result<(), BrokenInvariant> {
+        let Some(report) = self.wanted(&exec, verdict, effects) else {
+            effects.settle(match verdict.origin {
+                Origin::HostNamespace => Disposition::Dropped("host_namespace"),
+                Origin::Unresolved => Disposition::Dropped("unresolved_unsuspicious"),
+                _ => Disposition::Clean,
+            });
+            return Ok(());
+        };
+        effects.settle(Disposition::Reported);
+        let id = exec.container_id.clone();
+        let Some(tracked) = self.containers.get_mut(&id) else { return Ok(()) };
+        let partition = tracked.partition;
+        let first = Revision { number: 1, state: FindingState::Active };
+        let finding = finding::drift(&exec, tracked.seen.as_deref(), verdict, report, first, &self.settings.versions);
+        effects.emit(Topic::Findings, id.as_str(), &finding)?;
+        effects.touch(partition, Kind::Reported.key(&id, offset));
+        if let Some(oldest) = tracked.remember_reported(offset, exec.event_id.clone()) {
+            effects.touch(partition, Kind::Reported.key(&id, oldest));
+        }
+        if verdict.unresolved.is_none() {
+            return Ok(());
+        }
+        effects.touch(partition, Kind::Unresolved.key(&id, offset));
+        let unresolved = Unresolved { exec, revision: 1, amend_until_ns: now_ns.saturating_add(AMEND_NS) };
+        if let Some(oldest) = tracked.remember_unresolved(offset, unresolved) {
+            effects.count("unresolved_forgotten");
+            effects.touch(partition, Kind::Unresolved.key(&id, oldest));
+        }
+        Ok(())
+    }
+
+    /// The report of a verdict, unless it was made for this container and path before.
+    fn wanted(&mut self, exec: &Exec, verdict: &Verdict, effects: &mut Fx) -> Option<Report> {
+        let report = verdict.report?;
+        if verdict.origin != Origin::Inconsistent {
+            return Some(report);
+        }
+        let tracked = self.containers.get_mut(&exec.container_id)?;
+        match tracked.note_mismatch(exec.subject_path()) {
+            Mismatch::First => {
+                effects.touch(tracked.partition, container_key(&exec.container_id));
+                Some(report)
+            }
+            Mismatch::Known => None,
+            Mismatch::TooMany => {
+                effects.count("mismatched_paths_capped");
+                None
+            }
+        }
+    }
+
+    /// Findings that went out unresolved are judged again when the image is known.
+    fn amend(&mut self, now_ns: i64, id: &ContainerId, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        if self.containers.get(id).is_none_or(|tracked| tracked.unresolved.is_empty()) {
+            return Ok(());
+        }
+        let Readiness::Ready(index) = self.readiness(id) else { return Ok(()) };
+        self.expire_unresolved(now_ns, id, effects);
+        let Some(tracked) = self.containers.get_mut(id) else { return Ok(()) };
+        while !tracked.unresolved.is_empty() {
+            if self.budget == 0 {
+                self.backlog.insert(id.clone());
+                return Ok(());
+            }
+            self.budget -= 1;
+            let Some((offset, old)) = tracked.unresolved.pop_first() else { return Ok(()) };
+            effects.touch(tracked.partition, Kind::Unresolved.key(id, offset));
+            let verdict = judge(&old.exec, Ok(&index));
+            let (report, state) = verdict
+                .report
+                .map_or((verdict::ADDED, FindingState::Retracted), |report| (report, FindingState::Active));
+            effects.count(if state == FindingState::Active { "finding_amended" } else { "finding_retracted" });
+            let revision = Revision { number: old.revision.saturating_add(1), state };
+            let seen = tracked.seen.as_deref();
+            let finding = finding::drift(&old.exec, seen, &verdict, report, revision, &self.settings.versions);
+            effects.emit(Topic::Findings, id.as_str(), &finding)?;
+        }
+        Ok(())
+    }
+
+    /// Findings stay unresolved when their hour is over.
+    pub(super) fn expire_unresolved(&mut self, now_ns: i64, id: &ContainerId, effects: &mut Fx) {
+        let Some(tracked) = self.containers.get_mut(id) else { return };
+        while let Some(oldest) = tracked.unresolved.first_entry()
+            && oldest.get().amend_until_ns <= now_ns
+        {
+            effects.count("amendment_too_late");
+            effects.touch(tracked.partition, Kind::Unresolved.key(id, *oldest.key()));
+            oldest.remove();
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Which containers are remembered: where each stands, when time changes something of it, and who makes room.
+
+use driftline_runtime_core::BrokenInvariant;
+use driftline_schemas::ContainerId;
+
+use super::flow::Readiness;
+use super::{Enricher, Fx, Kind, Partition, container_key};
+use crate::limits::{CONTAINERS_MAX, PARKED_PARTITION_MAX};
+use crate::tracked::{Change, Place, Tracked};
+
+impl Partition {
+    /// The container that waits longest.
+    fn first_waiting(&self) -> Option<&ContainerId> {
+        self.places.range((Place::Waiting(i64::MIN), ContainerId::default())..).next().map(|(_, id)| id)
+    }
+}
+
+impl Enricher {
+    /// The container's entry, made if there is none. Whoever asks for it ends with [`Self::index`].
+    pub(super) fn track(
+        &mut self,
+        now_ns: i64,
+        id: &ContainerId,
+        partition: i32,
+        effects: &mut Fx,
+    ) -> Result<&mut Tracked, BrokenInvariant> {
+        if !self.containers.contains_key(id) {
+            self.make_room(now_ns, partition, effects)?;
+            effects.touch(partition, container_key(id));
+        }
+        let tracked = self.containers.entry(id.clone()).or_insert_with(|| Tracked::new(partition, now_ns));
+        if tracked.hear(now_ns) == Change::Changed {
+            effects.touch(partition, container_key(id));
+        }
+        Ok(tracked)
+    }
+
+    /// Brings place and timer of a container up to date. Most inputs change neither.
+    pub(super) fn index(&mut self, id: &ContainerId) {
+        let Some(tracked) = self.containers.get_mut(id) else { return };
+        let now = (tracked.place(), tracked.due_ns());
+        if tracked.indexed == Some(now) {
+            return;
+        }
+        let before = tracked.indexed.replace(now);
+        let partition = tracked.partition;
+        self.unindex(id, partition, before);
+        self.partitions.entry(partition).or_default().places.insert((now.0, id.clone()));
+        self.timers.insert((now.1, id.clone()));
+    }
+
+    fn unindex(&mut self, id: &ContainerId, partition: i32, indexed: Option<(Place, i64)>) {
+        let Some((place, due_ns)) = indexed else { return };
+        if let Some(partition) = self.partitions.get_mut(&partition) {
+            partition.places.remove(&(place, id.clone()));
+        }
+        self.timers.remove(&(due_ns, id.clone()));
+    }
+
+    /// A container's timer: its parking deadline, the end of an amendment's hour, or a long silence.
+    pub(super) fn time_is_up(
+        &mut self,
+        now_ns: i64,
+        id: &ContainerId,
+        effects: &mut Fx,
+    ) -> Result<(), BrokenInvariant> {
+        self.expire_unresolved(now_ns, id, effects);
+        let Some(tracked) = self.containers.get(id) else {
+            return Err(BrokenInvariant(format!("a timer of the unknown container {id} fired")));
+        };
+        if tracked.is_silent(now_ns) {
+            return self.forget(id, effects);
+        }
+        if tracked.deadline_ns.is_some_and(|deadline| deadline <= now_ns) {
+            if let Readiness::Wait(reason) = self.readiness(id) {
+                effects.count("deadline_fired");
+                self.give_up(id, reason, effects);
+            }
+            self.stop_waiting(id, effects);
+        }
+        self.proceed(now_ns, id, effects)
+    }
+
+    /// When a partition has as many containers as it may, the one that was silent longest is forgotten. When something of
+    /// every one is parked, the one that waits longest: first everything of it goes out.
+    fn make_room(&mut self, now_ns: i64, partition: i32, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        while let Some(places) = self.partitions.get(&partition).map(|partition| &partition.places)
+            && places.len() >= CONTAINERS_MAX
+            && let Some((place, id)) = places.first().cloned()
+        {
+            effects.count("container_evicted");
+            if let Place::Waiting(_) = place {
+                self.let_flow(&id, "containers_full", effects);
+                let budget = std::mem::replace(&mut self.budget, usize::MAX);
+                self.proceed(now_ns, &id, effects)?;
+                self.budget = budget;
+            }
+            self.forget(&id, effects)?;
+        }
+        Ok(())
+    }
+
+    /// When more is parked in a partition than may be, the container that waits longest flows.
+    pub(super) fn relieve(&mut self, now_ns: i64, partition: i32, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        let full = self.partitions.get(&partition).filter(|partition| partition.parked > PARKED_PARTITION_MAX);
+        let Some(id) = full.and_then(Partition::first_waiting).cloned() else { return Ok(()) };
+        self.let_flow(&id, "partition_parking_full", effects);
+        self.proceed(now_ns, &id, effects)
+    }
+
+    /// A container that waits does so no longer, for a reason that has nothing to do with it.
+    fn let_flow(&mut self, id: &ContainerId, reason: &'static str, effects: &mut Fx) {
+        if let Readiness::Wait(_) = self.readiness(id) {
+            effects.count(reason);
+            self.give_up(id, reason, effects);
+        }
+    }
+
+    /// Forgets a container of which nothing is parked. Findings of it that are still unresolved stay so.
+    pub(super) fn forget(&mut self, id: &ContainerId, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        let Some(tracked) = self.containers.remove(id) else { return Ok(()) };
+        if !tracked.parked.is_empty() {
+            return Err(BrokenInvariant(format!("container {id} is forgotten, and something of it is parked")));
+        }
+        let partition = tracked.partition;
+        effects.touch(partition, container_key(id));
+        for offset in tracked.reported().keys() {
+            effects.touch(partition, Kind::Reported.key(id, *offset));
+        }
+        for offset in tracked.unresolved.keys() {
+            effects.count("unresolved_forgotten");
+            effects.touch(partition, Kind::Unresolved.key(id, *offset));
+        }
+        self.backlog.remove(id);
+        self.unindex(id, partition, tracked.indexed);
+        if let Some(image) = tracked.image_id() {
+            self.release_image(image, id, effects);
+        }
+        Ok(())
+    }
+}

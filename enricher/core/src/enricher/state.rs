@@ -1,0 +1,216 @@
+//! The changelog of the enricher: what stands under which key, and how a partition is rebuilt from it.
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `container/<id>` | [`ContainerState`]; there is one for every container, and nothing below without it |
+//! | `parked/<id>/<offset>` | the parked [`Exec`] |
+//! | `reported/<id>/<offset>` | [`ReportedExec`] |
+//! | `unresolved/<id>/<offset>` | [`UnresolvedFinding`] |
+//!
+//! The offset, in 20 digits, is that of the exec: it is unique in a partition and gives the order, and an id may contain
+//! any character without one key being taken for another.
+
+use std::collections::BTreeMap;
+
+use driftline_runtime_core::BrokenInvariant;
+use driftline_schemas::enricher_state::{ContainerState, ReportedExec, UnresolvedFinding};
+use driftline_schemas::{ContainerId, ContainerSeen, Exec, WriterSchema, WriterSchemas, encode, writer_schema};
+
+use super::{Enricher, Fx};
+use crate::tracked::{Parked, Tracked, Unresolved};
+
+const CONTAINER: &str = "container";
+const PARKED: &str = "parked";
+const REPORTED: &str = "reported";
+const UNRESOLVED: &str = "unresolved";
+
+/// What is kept per exec of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Parked,
+    Reported,
+    Unresolved,
+}
+
+/// A key taken apart.
+enum Key {
+    Container(ContainerId),
+    Exec(Kind, ContainerId, i64),
+}
+
+pub(super) fn container_key(id: &ContainerId) -> String {
+    format!("{CONTAINER}/{id}")
+}
+
+impl Kind {
+    pub(super) fn key(self, id: &ContainerId, offset: i64) -> String {
+        let name = match self {
+            Self::Parked => PARKED,
+            Self::Reported => REPORTED,
+            Self::Unresolved => UNRESOLVED,
+        };
+        format!("{name}/{id}/{offset:020}")
+    }
+}
+
+impl Key {
+    fn parse(text: &str) -> Option<Self> {
+        let (name, rest) = text.split_once('/')?;
+        let kind = match name {
+            CONTAINER => return Some(Self::Container(ContainerId::from(rest))),
+            PARKED => Kind::Parked,
+            REPORTED => Kind::Reported,
+            UNRESOLVED => Kind::Unresolved,
+            _ => return None,
+        };
+        let (id, offset) = rest.rsplit_once('/')?;
+        Some(Self::Exec(kind, ContainerId::from(id), offset.parse().ok()?))
+    }
+}
+
+pub(super) fn schemas() -> Vec<WriterSchema> {
+    vec![
+        writer_schema::<ContainerState>(),
+        writer_schema::<ContainerSeen>(),
+        writer_schema::<Exec>(),
+        writer_schema::<ReportedExec>(),
+        writer_schema::<UnresolvedFinding>(),
+    ]
+}
+
+impl Tracked {
+    fn to_state(&self) -> Result<Vec<u8>, BrokenInvariant> {
+        let state = ContainerState {
+            heard_ns: self.heard_ns,
+            seen: self.seen.as_deref().map(encode).transpose()?,
+            ended: self.ended,
+            deadline_ns: self.deadline_ns,
+            given_up: self.given_up.clone(),
+            mismatched_paths: self.mismatched.iter().cloned().map(Into::into).collect(),
+        };
+        Ok(encode(&state)?)
+    }
+
+    fn of_state(partition: i32, value: &[u8], schemas: &WriterSchemas) -> Result<Self, BrokenInvariant> {
+        let state: ContainerState = schemas.decode(value)?;
+        let seen = state.seen.map(|seen| schemas.decode::<ContainerSeen>(&seen)).transpose()?;
+        let mut tracked = Self::new(partition, state.heard_ns);
+        tracked.seen = seen.map(Box::new);
+        tracked.ended = state.ended;
+        tracked.deadline_ns = state.deadline_ns;
+        tracked.given_up = state.given_up;
+        tracked.mismatched = state.mismatched_paths.into_iter().map(serde_bytes::ByteBuf::into_vec).collect();
+        Ok(tracked)
+    }
+
+    fn exec_to_state(&self, kind: Kind, offset: i64) -> Result<Option<Vec<u8>>, BrokenInvariant> {
+        let value = match kind {
+            Kind::Parked => self.parked.get(&offset).map(|parked| encode(&*parked.exec)),
+            Kind::Reported => {
+                self.reported().get(&offset).map(|event| encode(&ReportedExec { event_id: event.clone() }))
+            }
+            Kind::Unresolved => self.unresolved.get(&offset).map(|unresolved| {
+                encode(&UnresolvedFinding {
+                    exec: encode(&*unresolved.exec)?,
+                    amend_until_ns: unresolved.amend_until_ns,
+                    revision: unresolved.revision,
+                })
+            }),
+        };
+        Ok(value.transpose()?)
+    }
+
+    fn take_exec_state(
+        &mut self,
+        kind: Kind,
+        offset: i64,
+        value: &[u8],
+        schemas: &WriterSchemas,
+    ) -> Result<(), BrokenInvariant> {
+        match kind {
+            Kind::Parked => {
+                self.parked.insert(offset, Parked { exec: Box::new(schemas.decode(value)?), told: true });
+                self.keep_parked(offset);
+            }
+            Kind::Reported => {
+                let reported: ReportedExec = schemas.decode(value)?;
+                self.remember_reported(offset, reported.event_id);
+            }
+            Kind::Unresolved => {
+                let UnresolvedFinding { exec, amend_until_ns, revision } = schemas.decode(value)?;
+                let exec = Box::new(schemas.decode(&exec)?);
+                self.unresolved.insert(offset, Unresolved { exec, revision, amend_until_ns });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Enricher {
+    pub(super) fn keys_of(&self, partition: i32) -> Vec<String> {
+        let own = self.containers.iter().filter(|(_, tracked)| tracked.partition == partition);
+        own.flat_map(|(id, tracked)| {
+            let parked = tracked.parked.keys().map(|offset| Kind::Parked.key(id, *offset));
+            let reported = tracked.reported().keys().map(|offset| Kind::Reported.key(id, *offset));
+            let unresolved = tracked.unresolved.keys().map(|offset| Kind::Unresolved.key(id, *offset));
+            std::iter::once(container_key(id)).chain(parked).chain(reported).chain(unresolved)
+        })
+        .collect()
+    }
+
+    pub(super) fn state_of(&self, partition: i32, key: &str) -> Result<Option<Vec<u8>>, BrokenInvariant> {
+        let tracked = |id: &ContainerId| self.containers.get(id).filter(|tracked| tracked.partition == partition);
+        match Key::parse(key) {
+            Some(Key::Container(id)) => tracked(&id).map(Tracked::to_state).transpose(),
+            Some(Key::Exec(kind, id, offset)) => {
+                tracked(&id).map_or(Ok(None), |tracked| tracked.exec_to_state(kind, offset))
+            }
+            None => Err(BrokenInvariant(format!("{key} is no key of the enricher's state"))),
+        }
+    }
+
+    pub(super) fn restore_partition(
+        &mut self,
+        partition: i32,
+        state: &BTreeMap<String, Vec<u8>>,
+        schemas: &WriterSchemas,
+        effects: &mut Fx,
+    ) -> Result<(), BrokenInvariant> {
+        // Two passes: an exec's state needs its container's.
+        let mut restored: BTreeMap<ContainerId, Tracked> = BTreeMap::new();
+        for (key, value) in state {
+            if let Some(Key::Container(id)) = Key::parse(key) {
+                restored.insert(id, Tracked::of_state(partition, value, schemas)?);
+            }
+        }
+        for (key, value) in state {
+            match Key::parse(key) {
+                Some(Key::Container(_)) => {}
+                Some(Key::Exec(kind, id, offset)) => {
+                    let tracked = restored.get_mut(&id);
+                    let tracked = tracked.ok_or_else(|| BrokenInvariant(format!("{key} without its container")))?;
+                    tracked.take_exec_state(kind, offset, value, schemas)?;
+                }
+                // A newer version's, which was rolled back.
+                None => effects.count("state_key_unknown"),
+            }
+        }
+        for (id, tracked) in restored {
+            self.take_over(partition, id, tracked, effects);
+        }
+        Ok(())
+    }
+
+    fn take_over(&mut self, partition: i32, id: ContainerId, tracked: Tracked, effects: &mut Fx) {
+        self.partitions.entry(partition).or_default().parked += tracked.parked.len();
+        if tracked.awaits_image() {
+            // It may have been in the backlog, or another partition's container has the image it waits for already.
+            self.backlog.insert(id.clone());
+        }
+        if let Some(image) = tracked.image_id().cloned() {
+            self.use_image(&image, &id, effects);
+        }
+        self.containers.insert(id.clone(), tracked);
+        self.index(&id);
+    }
+}

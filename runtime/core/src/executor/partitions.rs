@@ -1,0 +1,150 @@
+//! Partitions that come and go: the assignment path, and giving up.
+
+use std::collections::BTreeMap;
+
+use driftline_schemas::WriterSchemas;
+
+use super::{Executor, Failed, Owned, Reading, SCHEMA_PREFIX, Step, Stop};
+use crate::{BrokenInvariant, Committed, Counts, Gap, Log, PartitionImage, Stage};
+
+impl<S: Stage, L: Log> Executor<S, L> {
+    /// Takes over partitions: what was begun is committed first, then their state is restored, then input comes.
+    ///
+    /// # Errors
+    /// When the process has to end.
+    pub async fn assign(&mut self, now_ns: i64, partitions: &[i32]) -> Result<(), Stop<L::Error>> {
+        let result = match self.try_commit().await {
+            Ok(()) => self.take_over(now_ns, partitions).await,
+            Err(failed) => Err(failed),
+        };
+        if let Err(Failed::Aborted(_)) = &result {
+            // They are ours, and are restored with the others.
+            for partition in partitions {
+                self.owned.entry(*partition).or_insert_with(Owned::unknown);
+            }
+        }
+        self.recovered(now_ns, result).await.map(drop)
+    }
+
+    pub(super) async fn take_over(&mut self, now_ns: i64, partitions: &[i32]) -> Step<(), L::Error> {
+        if partitions.is_empty() {
+            return Ok(self.log.resume(&BTreeMap::new()).await?);
+        }
+        let committed = self.log.committed(partitions).await?;
+        let begin = self.log.input_begin(partitions).await?;
+        // Only now: a transaction that was committed since is below this mark.
+        let marks = self.log.state_marks(partitions).await?;
+        let mut images = self.log.read_state(&marks).await?;
+        let mut from = BTreeMap::new();
+        for partition in partitions {
+            let image = images.remove(*partition);
+            let committed = committed.get(partition).copied();
+            self.check_complete(*partition, &image, marks.get(partition).copied(), committed)?;
+            let begin = begin.get(partition).copied().unwrap_or(0);
+            let next = committed.map_or(begin, |committed| committed.offset.max(begin));
+            self.restore(now_ns, *partition, image, committed, next)?;
+            from.insert(*partition, next);
+            if let Some(gap) = gap(*partition, committed, begin) {
+                self.ledger.open.gaps += 1;
+                self.stage.gap(now_ns, gap, &mut self.effects)?;
+            }
+        }
+        self.perform().await?;
+        Ok(self.log.resume(&from).await?)
+    }
+
+    fn check_complete(
+        &self,
+        partition: i32,
+        image: &PartitionImage,
+        mark: Option<i64>,
+        committed: Option<Committed>,
+    ) -> Result<(), Failed<L::Error>> {
+        let relied_on = committed.and_then(|committed| committed.state_next);
+        let wanted = mark.unwrap_or(0).max(relied_on.unwrap_or(0));
+        if image.next >= wanted {
+            return Ok(());
+        }
+        let topic = self.roles.state.spec().stem;
+        Err(Failed::Stop(Stop::StateLost { topic, partition, found: image.next, wanted }))
+    }
+
+    fn restore(
+        &mut self,
+        now_ns: i64,
+        partition: i32,
+        image: PartitionImage,
+        committed: Option<Committed>,
+        next: i64,
+    ) -> Result<(), BrokenInvariant> {
+        let mut schemas = WriterSchemas::default();
+        let (own, state): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            image.values.into_iter().partition(|(key, _)| key.starts_with(SCHEMA_PREFIX));
+        for json in own.values() {
+            schemas.add(&String::from_utf8_lossy(json))?;
+        }
+        self.ledger.open.restored_keys += state.len() as u64;
+        let held = self.stage.held();
+        self.stage.restore(now_ns, partition, state, &schemas, &mut self.effects)?;
+        let taken_over = self.stage.held().saturating_sub(held);
+        self.open += taken_over;
+        self.ledger.open.taken_over += taken_over;
+        self.ledger.open.held = self.stage.held();
+        let schemas = own.into_keys().collect();
+        let owned = Owned { next, committed, state_next: image.next, schemas, reading: Reading::Awaited };
+        self.owned.insert(partition, owned);
+        Ok(())
+    }
+
+    /// Input of these partitions now comes from where [`Log::resume`] was told.
+    pub fn resumed(&mut self, partitions: &[i32]) {
+        for partition in partitions {
+            if let Some(owned) = self.owned.get_mut(partition) {
+                owned.reading = Reading::Yes;
+            }
+        }
+    }
+
+    /// Finishes with partitions that another instance takes over, as soon as this returns.
+    ///
+    /// # Errors
+    /// When the process has to end.
+    pub async fn revoke(&mut self, now_ns: i64, partitions: &[i32]) -> Result<Counts, Stop<L::Error>> {
+        let result = self.try_commit().await;
+        self.give_up(partitions);
+        if result.is_ok() {
+            self.ledger.commit();
+        }
+        self.recovered(now_ns, result).await?;
+        Ok(self.ledger.take())
+    }
+
+    /// Partitions belong to another instance already: what was begun cannot be committed.
+    ///
+    /// # Errors
+    /// When the process has to end.
+    pub async fn lose(&mut self, now_ns: i64, partitions: &[i32]) -> Result<(), Stop<L::Error>> {
+        self.give_up(partitions);
+        let lost = Err::<(), _>(Failed::Aborted("the group gave the partitions to another instance".to_owned()));
+        self.recovered(now_ns, lost).await.map(drop)
+    }
+
+    fn give_up(&mut self, partitions: &[i32]) {
+        let held = self.stage.held();
+        for partition in partitions {
+            self.stage.drop_partition(*partition);
+            self.owned.remove(partition);
+            self.dirty.retain(|changed| changed.partition != *partition);
+        }
+        let given_up = held.saturating_sub(self.stage.held());
+        self.open = self.open.saturating_sub(given_up);
+        self.ledger.open.handed_over += given_up;
+        self.ledger.open.held = self.stage.held();
+    }
+}
+
+/// Input between the commit and where the topic begins now is gone.
+fn gap(partition: i32, committed: Option<Committed>, begin: i64) -> Option<Gap> {
+    let from = committed?.offset;
+    (from < begin).then_some(Gap { partition, from, to: begin })
+}

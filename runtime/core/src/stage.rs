@@ -1,0 +1,109 @@
+//! The pure part of a service.
+
+use driftline_schemas::{DecodeError, EncodeError, WriterSchema, WriterSchemas};
+use std::collections::BTreeMap;
+
+use crate::{Effects, Record};
+
+/// Where a record stood in its input topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Partition of the input topic.
+    pub partition: i32,
+    /// Offset in that partition.
+    pub offset: i64,
+}
+
+/// Input records that the topic no longer has: retention took them, or somebody moved the group's offsets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// Partition of the input topic.
+    pub partition: i32,
+    /// First offset that was not read.
+    pub from: i64,
+    /// First offset that is there again.
+    pub to: i64,
+}
+
+/// A contradiction in a core's own state: a defect of ours. The process stops rather than going on with wrong state;
+/// bad *input* is never this, it becomes a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("broken invariant: {0}")]
+pub struct BrokenInvariant(pub String);
+
+impl From<EncodeError> for BrokenInvariant {
+    fn from(error: EncodeError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// State is written by us alone, so state that cannot be read is a contradiction.
+impl From<DecodeError> for BrokenInvariant {
+    fn from(error: DecodeError) -> Self {
+        Self(format!("state cannot be read: {error}"))
+    }
+}
+
+/// The pure part of a service: one task owns it and calls it with one input at a time.
+///
+/// Its state belongs to input partitions. Whatever must outlive the process is said to the changelog: `apply` names the
+/// keys it changed ([`Effects::touch`]), the executor asks for their values once per commit ([`Stage::state`]) and gives
+/// them back after a restart or rebalance ([`Stage::restore`]).
+pub trait Stage {
+    /// Closed enum of everything that can happen to this core.
+    type Input;
+    /// What this core asks of its shell beside output, for example an image to load.
+    type Ask;
+
+    /// Turns a record of the input topic into an input.
+    ///
+    /// # Errors
+    /// The reason for the dead letter when it cannot be used.
+    fn decode(&self, record: &Record) -> Result<Self::Input, String>;
+
+    /// Takes one input. `now_ns` is the wall clock, nanoseconds since 1970; it never goes back between calls.
+    ///
+    /// # Errors
+    /// Only when the core's own state contradicts itself.
+    fn apply(
+        &mut self,
+        now_ns: i64,
+        input: Self::Input,
+        effects: &mut Effects<Self::Ask>,
+    ) -> Result<(), BrokenInvariant>;
+
+    /// Input that is gone for good; it has to be reported.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    fn gap(&mut self, now_ns: i64, gap: Gap, effects: &mut Effects<Self::Ask>) -> Result<(), BrokenInvariant>;
+
+    /// The schemas with which [`Self::state`] writes; they are kept beside the state.
+    fn state_schemas() -> Vec<WriterSchema>;
+
+    /// What stands under a state key now; `None` when there is nothing any more.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    fn state(&self, partition: i32, key: &str) -> Result<Option<Vec<u8>>, BrokenInvariant>;
+
+    /// Takes over a partition with all that stands under its state keys. Nothing of the partition is known before. May
+    /// ask the shell for what it needs, but reports nothing: what was reported is part of the state.
+    ///
+    /// # Errors
+    /// When state cannot be read.
+    fn restore(
+        &mut self,
+        now_ns: i64,
+        partition: i32,
+        state: BTreeMap<String, Vec<u8>>,
+        schemas: &WriterSchemas,
+        effects: &mut Effects<Self::Ask>,
+    ) -> Result<(), BrokenInvariant>;
+
+    /// How many inputs are held without a final [`crate::Disposition`].
+    fn held(&self) -> u64;
+
+    /// Drops all state of a partition that another instance takes over, or that will be restored.
+    fn drop_partition(&mut self, partition: i32);
+}

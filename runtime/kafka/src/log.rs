@@ -1,0 +1,226 @@
+//! [`Log`] on Kafka: one member of a consumer group, its changelog, and a producer with or without transactions.
+//!
+//! What is deliberately absent: any decision when to do what; that is the executor's in `driftline-runtime-core`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use driftline_runtime_core::{Committed, Log, LogError, Outgoing, StateChange, StateImages};
+use driftline_schemas::topics::Topic;
+
+use crate::group::Group;
+use crate::state::{Edge, Edges, read};
+use crate::transaction::Transactions;
+use crate::{ClientSettings, GroupReader, KafkaError, Producer};
+
+/// Records that were sent have to be acknowledged within this, or the transaction times out anyway.
+const FLUSH_MAX: Duration = Duration::from_secs(8);
+
+/// How outputs, state and offsets become visible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// Together or not at all, for readers that read committed records only. The name is the transactional id: stable over
+    /// restarts, and no two instances at a time have the same.
+    ExactlyOnce(String),
+    /// Outputs first, then offsets: after a crash some outputs stand twice, with the same ids.
+    AtLeastOnce,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct KafkaLog {
+    edges: Arc<Edges>,
+    input: Topic,
+    state: Topic,
+    group: Group,
+    producer: Producer,
+    transactions: Option<Transactions>,
+    in_transaction: bool,
+    /// Offsets as they were sent last.
+    offsets: BTreeMap<i32, Committed>,
+}
+
+type Done<T = ()> = Result<T, LogError<KafkaError>>;
+
+/// A producer, and its transactions where there are any.
+#[derive(Debug)]
+pub struct Sender {
+    producer: Producer,
+    transactions: Option<Transactions>,
+}
+
+impl Sender {
+    /// Makes the producer. With exactly-once delivery a predecessor of the same name is fenced from here on, so this comes
+    /// before joining the group.
+    ///
+    /// # Errors
+    /// When the client refuses its settings or the cluster does not answer.
+    pub async fn start(settings: &ClientSettings, state: Topic, delivery: &Delivery) -> Result<Self, KafkaError> {
+        let id = match delivery {
+            Delivery::ExactlyOnce(id) => Some(id.as_str()),
+            Delivery::AtLeastOnce => None,
+        };
+        let producer = Producer::of_service(settings, state, id)?;
+        let transactions = match id {
+            Some(id) => Some(Transactions::start(id, producer.clone()).await.map_err(fatal)?),
+            None => None,
+        };
+        Ok(Self { producer, transactions })
+    }
+}
+
+fn fatal(error: LogError<KafkaError>) -> KafkaError {
+    match error {
+        LogError::Aborted(why) => KafkaError::Client(why),
+        LogError::Fatal(error) => error,
+    }
+}
+
+impl KafkaLog {
+    /// A log whose input comes from `reader`.
+    ///
+    /// # Errors
+    /// When the client refuses its settings.
+    pub fn new(
+        settings: &ClientSettings,
+        input: Topic,
+        state: Topic,
+        reader: &GroupReader,
+        sender: Sender,
+    ) -> Result<Self, KafkaError> {
+        let Sender { producer, transactions } = sender;
+        let edges = Arc::new(Edges::new(settings)?);
+        let (group, offsets) = (reader.group(), BTreeMap::new());
+        Ok(Self { edges, input, state, group, producer, transactions, in_transaction: false, offsets })
+    }
+
+    async fn begin(&mut self) -> Done {
+        if let Some(transactions) = self.transactions.as_ref().filter(|_| !self.in_transaction) {
+            use rdkafka::producer::Producer as _;
+            self.producer.client().begin_transaction().map_err(|error| transactions.classify(error))?;
+            self.in_transaction = true;
+        }
+        Ok(())
+    }
+
+    /// Somebody who lost its partitions may have a successor of the same name. Only the transaction coordinator knows, and
+    /// it is only asked in a transaction; going on without asking would drive the successor out of the group.
+    async fn check_fenced(&mut self) -> Done {
+        if self.in_transaction || self.offsets.is_empty() {
+            return Ok(());
+        }
+        let offsets = self.offsets.clone();
+        match self.send_offsets(&offsets).await {
+            Err(LogError::Fatal(error)) => Err(LogError::Fatal(error)),
+            Ok(()) | Err(LogError::Aborted(_)) => Ok(()),
+        }
+    }
+
+    /// What it means that records could not be queued or were not acknowledged.
+    fn undelivered(&self, error: KafkaError) -> LogError<KafkaError> {
+        match &self.transactions {
+            Some(transactions) => transactions.undelivered(&self.producer, error.to_string()),
+            None => LogError::Fatal(error),
+        }
+    }
+}
+
+/// Runs something that blocks, off the loop's task.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, KafkaError> + Send + 'static) -> Done<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(KafkaError::Client(error.to_string()))).map_err(LogError::Fatal)
+}
+
+impl Log for KafkaLog {
+    type Error = KafkaError;
+
+    async fn committed(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, Committed>> {
+        let (group, partitions) = (self.group.clone(), partitions.to_vec());
+        blocking(move || group.committed(&partitions)).await
+    }
+
+    async fn input_begin(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, i64>> {
+        let (edges, topic, partitions) = (Arc::clone(&self.edges), self.input, partitions.to_vec());
+        blocking(move || edges.of(topic, &partitions, Edge::Begin)).await
+    }
+
+    async fn state_marks(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, i64>> {
+        let (edges, topic, partitions) = (Arc::clone(&self.edges), self.state, partitions.to_vec());
+        blocking(move || edges.of(topic, &partitions, Edge::End)).await
+    }
+
+    async fn read_state(&mut self, marks: &BTreeMap<i32, i64>) -> Done<StateImages> {
+        let (edges, topic, marks) = (Arc::clone(&self.edges), self.state, marks.clone());
+        blocking(move || read(&edges, topic, &marks)).await
+    }
+
+    async fn resume(&mut self, from: &BTreeMap<i32, i64>) -> Done {
+        self.group.resume(from.clone());
+        Ok(())
+    }
+
+    async fn send(&mut self, outgoing: Outgoing) -> Done {
+        self.begin().await?;
+        let headers: Vec<(&str, &[u8])> =
+            outgoing.headers.iter().map(|(key, value)| (*key, value.as_slice())).collect();
+        let sent = self.producer.send(outgoing.topic, &outgoing.key, &outgoing.value, &headers).await;
+        sent.map_err(|error| self.undelivered(error))
+    }
+
+    async fn send_state(&mut self, change: StateChange) -> Done {
+        self.begin().await?;
+        let StateChange { partition, key, value } = change;
+        let sent = self.producer.send_to(self.state, partition, key.as_bytes(), value.as_deref(), &[]).await;
+        sent.map_err(|error| self.undelivered(error))
+    }
+
+    async fn flush(&mut self) -> Done<BTreeMap<i32, i64>> {
+        let stuck = KafkaError::Stuck { call: "flush", seconds: FLUSH_MAX.as_secs() };
+        let done = match &self.transactions {
+            Some(_) => tokio::time::timeout(FLUSH_MAX, self.producer.flushed()).await,
+            // The producer's own, longer patience.
+            None => Ok(self.producer.settled().await),
+        };
+        done.map_err(|_| LogError::Fatal(stuck))?.map_err(|error| self.undelivered(error))?;
+        Ok(self.producer.state_ends())
+    }
+
+    async fn send_offsets(&mut self, offsets: &BTreeMap<i32, Committed>) -> Done {
+        self.begin().await?;
+        self.offsets.clone_from(offsets);
+        let list = self.group.offsets(offsets).map_err(LogError::Fatal)?;
+        match &self.transactions {
+            Some(transactions) => {
+                let group = self.group.metadata().map_err(LogError::Fatal)?;
+                transactions.send_offsets(list, group).await
+            }
+            None => {
+                let group = self.group.clone();
+                let done = tokio::task::spawn_blocking(move || group.commit(&list)).await;
+                let done = done.unwrap_or_else(|error| Err(KafkaError::Client(error.to_string())));
+                // The group moved on without us: what is ours now is restored.
+                done.map_err(|error| LogError::Aborted(error.to_string()))
+            }
+        }
+    }
+
+    async fn commit(&mut self) -> Done {
+        if let Some(transactions) = &self.transactions {
+            transactions.commit().await?;
+            self.in_transaction = false;
+        }
+        Ok(())
+    }
+
+    async fn abort(&mut self) -> Done {
+        self.check_fenced().await?;
+        if let Some(transactions) = self.transactions.as_ref().filter(|_| self.in_transaction) {
+            transactions.abort().await?;
+        }
+        self.in_transaction = false;
+        // Records that were taken back are reported as failed; they are not this transaction's any more.
+        let _ = tokio::time::timeout(FLUSH_MAX, self.producer.settled()).await;
+        Ok(())
+    }
+}
