@@ -11,14 +11,15 @@
 #   docker    the service of docker-compose.yml, when a Docker engine with compose answers and the
 #             image is there or arrives within a minute
 #   java      a single node run by this machine's Java, its jars resolved from Maven Central
-# State, data and logs are under target/kafka, so each checkout has its own Kafka.
+# State, data and logs are under target/kafka, so each checkout has its own Kafka; KAFKA_STATE names another
+# place, for one more (java mode only).
 # KAFKA_PORT moves the first port tried (19092), KAFKA_HEAP_OPTS the JVM's heap.
 set -euo pipefail
 # shellcheck source=deploy/dev/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-state=$root/target/kafka
-jars=$state/jars
+state=${KAFKA_STATE:-$root/target/kafka}
+jars=$root/target/kafka/jars
 pom=$root/deploy/dev/kafka-pom.xml
 compose_file=$root/docker-compose.yml
 first_port=${KAFKA_PORT:-19092}

@@ -3,6 +3,7 @@
 //! * [`demo`]: builds a fresh image, runs programs in a container, and compares findings and alerts with what it did.
 //! * [`expected`]: the oracle: what a workload must lead to, and every way in which it did not.
 //! * [`collect`]: reads whole topics for comparison.
+//! * [`own_kafka`]: a broker of its own, for tests that ill-treat it.
 //! * [`services`]: the service binaries as child processes, for tests.
 //! * [`workload`]: as many synthetic containers and execs as a test likes, with what must be found of them.
 //!
@@ -12,5 +13,6 @@
 pub mod collect;
 pub mod demo;
 pub mod expected;
+pub mod own_kafka;
 pub mod services;
 pub mod workload;

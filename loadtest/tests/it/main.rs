@@ -10,13 +10,17 @@
 )]
 
 mod analyze;
+mod backpressure;
 mod bad_input;
 mod command_line;
+mod confluence;
 mod delivery;
 mod harness;
 mod invariant;
+mod latency;
 mod record;
 mod recording;
+mod restore;
 mod start;
 mod telemetry;
 mod topics;
