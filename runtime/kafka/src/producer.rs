@@ -132,6 +132,9 @@ impl Producer {
         transactional_id: Option<&str>,
     ) -> Result<Self, KafkaError> {
         let mut config = config(settings, RECORD_BYTES_MAX);
+        // A commit waits for the acknowledgement of its last record, so each of these milliseconds counts; under load,
+        // batches fill while others are on their way.
+        config.set("linger.ms", "1");
         match transactional_id {
             // The client bounds a record's life by that of its transaction.
             Some(id) => config

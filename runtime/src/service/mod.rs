@@ -164,7 +164,7 @@ impl<S: Shell> Service<S> {
                     tracing::info!(signal, "stopping");
                     break;
                 }
-                _ = commit.tick() => self.commit_when_due().await?,
+                _ = commit.tick() => {}
                 _ = tick.tick() => {
                     let backlog = self.backlog();
                     if let Some(input) = self.shell.tick(backlog) {
@@ -178,6 +178,7 @@ impl<S: Shell> Service<S> {
                 event = self.reader.next() => self.take(event).await?,
             }
             self.answer_asks();
+            self.commit_when_due().await?;
         }
         self.commit().await?;
         // The log holds the membership too; closing it waits for everybody who does.
