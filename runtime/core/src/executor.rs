@@ -377,3 +377,6 @@ impl Owned {
         self.committed.is_none_or(|committed| committed.offset != self.next)
     }
 }
+
+#[cfg(test)]
+mod tests;

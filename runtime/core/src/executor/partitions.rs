@@ -125,6 +125,8 @@ impl<S: Stage, L: Log> Executor<S, L> {
     /// When the process has to end.
     pub async fn lose(&mut self, now_ns: i64, partitions: &[i32]) -> Result<(), Stop<L::Error>> {
         self.give_up(partitions);
+        // No transaction failed of itself: a member may lose its partitions as often as the group says.
+        self.aborts_in_a_row = 0;
         let lost = Err::<(), _>(Failed::Aborted("the group gave the partitions to another instance".to_owned()));
         self.recovered(now_ns, lost).await.map(drop)
     }
