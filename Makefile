@@ -52,6 +52,14 @@ lint: ## no | 2 | yes | format, clippy, shellcheck, licences and the rules of th
 test: ## better | 3 | yes | every test, on a real Kafka and live containers
 	@deploy/dev/test.sh
 
+# Simulated seeds; one of them alone with its last steps: make sim SEED=7
+SEEDS ?= 2000
+
+.PHONY: sim
+sim: ## no | 1 | no | crashes, hangs, aborts and more against the cores and their executor, in virtual time
+	cargo build -q --locked -p driftline-sim
+	@target/debug/driftline-sim $(if $(SEED),--seed $(SEED) --verbose,--seeds $(SEEDS))
+
 .PHONY: golden
 golden: ## no | 1 | no | writes the expected files of the formats anew; look at the diff
 	UPDATE_GOLDEN=1 cargo test -q --locked -p driftline-formats

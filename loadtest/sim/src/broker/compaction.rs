@@ -1,0 +1,49 @@
+//! Compaction of a changelog: of each key the newest committed record stays, in its order, and what transactions aborted
+//! goes. Nothing at or above the last stable offset is touched.
+
+use std::collections::BTreeMap;
+
+use super::transactions::Fate;
+use super::{Broker, Place, Stored};
+
+/// What becomes of tombstones that nothing older stands before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tombstones {
+    Kept,
+    Dropped,
+}
+
+impl Broker {
+    /// Compacts what stands before `until`; how many records went.
+    pub(crate) fn compact(&mut self, place: Place, until: i64, tombstones: Tombstones) -> usize {
+        let until = until.min(self.last_stable(place));
+        let Some(partition) = self.partitions.get(&place) else { return 0 };
+        let cleanable = || partition.records.iter().filter(|stored| stored.offset < until);
+        let mut newest: BTreeMap<&[u8], i64> = BTreeMap::new();
+        for stored in cleanable().filter(|stored| self.is_committed(stored)) {
+            if let Some(key) = stored.data.as_ref().and_then(|data| data.key.as_deref()) {
+                newest.insert(key, stored.offset);
+            }
+        }
+        let stays = |stored: &Stored| {
+            let Some(data) = &stored.data else { return tombstones == Tombstones::Kept };
+            let is_newest = data.key.as_deref().is_some_and(|key| newest.get(key) == Some(&stored.offset));
+            is_newest && (data.value.is_some() || tombstones == Tombstones::Kept)
+        };
+        let aborted = |stored: &Stored| {
+            let fate = stored.transaction.and_then(|number| self.transactions.get(number)).map(|found| found.fate);
+            fate == Some(Fate::Aborted)
+        };
+        let kept: Vec<Stored> = partition
+            .records
+            .iter()
+            .filter(|stored| stored.offset >= until || (stays(stored) && !aborted(stored)))
+            .cloned()
+            .collect();
+        let gone = partition.records.len().saturating_sub(kept.len());
+        if let Some(partition) = self.partitions.get_mut(&place) {
+            partition.records = kept;
+        }
+        gone
+    }
+}

@@ -1,0 +1,188 @@
+//! Topics in memory as Kafka keeps them: offsets, transactions whose markers take offsets, last stable offset, high
+//! watermark. Driven by virtual time.
+
+mod compaction;
+#[cfg(test)]
+mod tests;
+mod transactions;
+
+use driftline_runtime_core::Committed;
+use driftline_schemas::topics::{Topic, partition_of};
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::violation::Violation;
+pub(crate) use compaction::Tombstones;
+use transactions::{Fate, Producer, Transaction};
+pub(crate) use transactions::{Fenced, Markers};
+
+/// A partition of a topic.
+pub(crate) type Place = (Topic, i32);
+
+/// What is appended.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Data {
+    pub timestamp_ms: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(&'static str, Vec<u8>)>,
+}
+
+/// A record or a transaction's marker.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    pub offset: i64,
+    /// `None` is a marker.
+    pub data: Option<Data>,
+    transaction: Option<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Partition {
+    /// Records before it are gone for readers; the oracle still sees them.
+    begin: i64,
+    next: i64,
+    records: Vec<Stored>,
+}
+
+/// What a committed reader was given, and where it goes on.
+#[derive(Debug, Default)]
+pub(crate) struct Fetched<'a> {
+    pub records: Vec<(i64, &'a Data)>,
+    pub next: i64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    partition_count: i32,
+    partitions: BTreeMap<Place, Partition>,
+    transactions: Vec<Transaction>,
+    /// Transactions that are not over, markers included.
+    active: BTreeSet<usize>,
+    producers: BTreeMap<String, Producer>,
+    /// What each group committed, by its input.
+    offsets: BTreeMap<Place, Committed>,
+    pub(crate) violations: Vec<Violation>,
+    /// Whether a producer's epoch is looked at; a planted bug turns it off.
+    pub(crate) fencing: bool,
+}
+
+impl Broker {
+    pub(crate) fn new(partition_count: i32) -> Self {
+        Self {
+            partition_count,
+            partitions: BTreeMap::new(),
+            transactions: Vec::new(),
+            active: BTreeSet::new(),
+            producers: BTreeMap::new(),
+            offsets: BTreeMap::new(),
+            violations: Vec::new(),
+            fencing: true,
+        }
+    }
+
+    pub(crate) fn partition_count(&self) -> i32 {
+        self.partition_count
+    }
+
+    /// The partition of a key in a topic.
+    pub(crate) fn place_of(&self, topic: Topic, key: &[u8]) -> Place {
+        (topic, partition_of(key, topic.spec().partition_count(self.partition_count)))
+    }
+
+    /// Appends outside of any transaction; the record's offset.
+    pub(crate) fn append(&mut self, place: Place, data: Data) -> i64 {
+        self.push(place, Some(data), None)
+    }
+
+    fn push(&mut self, place: Place, data: Option<Data>, transaction: Option<usize>) -> i64 {
+        let partition = self.partitions.entry(place).or_default();
+        let offset = partition.next;
+        partition.next += 1;
+        partition.records.push(Stored { offset, data, transaction });
+        offset
+    }
+
+    /// Next offset, records of open transactions included.
+    pub(crate) fn high_watermark(&self, place: Place) -> i64 {
+        self.partitions.get(&place).map_or(0, |partition| partition.next)
+    }
+
+    /// No record from here on may be read by readers of committed records.
+    pub(crate) fn last_stable(&self, place: Place) -> i64 {
+        let open = self.active.iter().filter_map(|number| self.transactions.get(*number)?.unmarked.get(&place));
+        open.copied().min().unwrap_or_else(|| self.high_watermark(place))
+    }
+
+    pub(crate) fn begin(&self, place: Place) -> i64 {
+        self.partitions.get(&place).map_or(0, |partition| partition.begin)
+    }
+
+    /// Retention: everything before `begin` is gone.
+    pub(crate) fn truncate(&mut self, place: Place, begin: i64) {
+        let partition = self.partitions.entry(place).or_default();
+        partition.begin = partition.begin.max(begin.min(partition.next));
+    }
+
+    /// What a reader of committed records gets from `from` on.
+    pub(crate) fn fetch(&self, place: Place, from: i64, max: usize) -> Fetched<'_> {
+        let stable = self.last_stable(place);
+        let Some(partition) = self.partitions.get(&place) else { return Fetched { records: Vec::new(), next: from } };
+        let from = from.max(partition.begin);
+        let first = partition.records.partition_point(|stored| stored.offset < from);
+        let mut fetched = Fetched { records: Vec::new(), next: from };
+        for stored in partition.records.iter().skip(first) {
+            if stored.offset >= stable {
+                break;
+            }
+            if fetched.records.len() >= max {
+                return fetched;
+            }
+            fetched.next = stored.offset + 1;
+            if let Some(data) = stored.data.as_ref().filter(|_| self.is_committed(stored)) {
+                fetched.records.push((stored.offset, data));
+            }
+        }
+        // Whatever stood last may have been compacted away.
+        fetched.next = fetched.next.max(stable.min(partition.next));
+        fetched
+    }
+
+    fn is_committed(&self, stored: &Stored) -> bool {
+        let fate =
+            stored.transaction.and_then(|number| self.transactions.get(number)).map(|transaction| transaction.fate);
+        fate.is_none_or(|fate| fate == Fate::Committed)
+    }
+
+    /// Every record that is committed, whether or not readers may have it yet or any more; for oracle and checks.
+    pub(crate) fn committed_records(&self, place: Place) -> impl Iterator<Item = (i64, &Data)> {
+        let records = self.partitions.get(&place).map(|partition| partition.records.as_slice()).unwrap_or_default();
+        let committed = records.iter().filter(|stored| self.is_committed(stored));
+        committed.filter_map(|stored| Some((stored.offset, stored.data.as_ref()?)))
+    }
+
+    /// The partitions of a topic that hold anything.
+    pub(crate) fn places(&self, topic: Topic) -> Vec<Place> {
+        self.partitions.keys().filter(|(of, _)| *of == topic).copied().collect()
+    }
+
+    /// What the group of this input committed.
+    pub(crate) fn offset(&self, place: Place) -> Option<Committed> {
+        self.offsets.get(&place).copied()
+    }
+
+    /// Whether an open transaction may still change what is committed there.
+    pub(crate) fn is_offset_pending(&self, place: Place) -> bool {
+        let mut active = self.active.iter().filter_map(|number| self.transactions.get(*number));
+        active.any(|transaction| transaction.offsets.contains_key(&place))
+    }
+
+    pub(crate) fn set_offset(&mut self, place: Place, committed: Committed) {
+        if let Some(before) = self.offsets.insert(place, committed)
+            && before.offset > committed.offset
+        {
+            let what = format!("{place:?} went back from {} to {}", before.offset, committed.offset);
+            self.violations.push(Violation::new("committed offset is monotone", what));
+        }
+    }
+}

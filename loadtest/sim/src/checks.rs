@@ -1,0 +1,125 @@
+//! Invariants that hold after every step, and at the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use driftline_runtime_core::Counts;
+use driftline_schemas::topics::Topic;
+use driftline_schemas::{Alert, Finding, decode};
+
+use crate::broker::{Broker, Place};
+use crate::violation::{Checked, Violation};
+use crate::watch::Core;
+use crate::world::LifeId;
+
+/// Invariant 1, of one life: what came in is settled, held or given away.
+pub(crate) fn conservation(life: LifeId, counts: &Counts) -> Checked {
+    let came = counts.received + counts.taken_over;
+    let settled: u64 = counts.settled.values().sum();
+    let went = settled + counts.held + counts.handed_over;
+    if came == went {
+        return Ok(());
+    }
+    let what = format!(
+        "life {life}: received {} + taken over {} is not settled {settled} + held {} + handed over {}",
+        counts.received, counts.taken_over, counts.held, counts.handed_over
+    );
+    Err(Violation::new("conservation of a life", what))
+}
+
+/// What stands in a state partition for readers of committed records.
+pub(crate) fn changelog(broker: &Broker, place: Place) -> BTreeMap<String, Vec<u8>> {
+    let mut image = BTreeMap::new();
+    for (_, data) in broker.committed_records(place) {
+        let key = String::from_utf8_lossy(data.key.as_deref().unwrap_or_default()).into_owned();
+        match &data.value {
+            Some(value) => drop(image.insert(key, value.clone())),
+            None => drop(image.remove(&key)),
+        }
+    }
+    image.retain(|key, _| !key.starts_with("schema/"));
+    image
+}
+
+/// What a restore of the committed changelog gives is what the core has.
+pub(crate) fn changelog_is_state<S: Core>(core: &S, broker: &Broker, place: Place) -> Checked {
+    let check = "changelog is state";
+    let written = changelog(broker, place);
+    let mut live = BTreeMap::new();
+    for key in core.keys(place.1) {
+        let value = core.state(place.1, &key).map_err(|error| Violation::new(check, error.to_string()))?;
+        let value = value.ok_or_else(|| Violation::new(check, format!("{place:?}: nothing stands under {key}")))?;
+        live.insert(key, value);
+    }
+    if written == live {
+        return Ok(());
+    }
+    let keys: BTreeSet<&String> = written.keys().chain(live.keys()).collect();
+    let differ = keys.into_iter().find(|key| written.get(*key) != live.get(*key)).cloned().unwrap_or_default();
+    let side = match (written.contains_key(&differ), live.contains_key(&differ)) {
+        (true, false) => "only in the changelog",
+        (false, true) => "only in the core",
+        _ => "different in both",
+    };
+    Err(Violation::new(check, format!("{place:?}: {differ} is {side}")))
+}
+
+/// Every revision that is committed, in log order per partition.
+#[derive(Debug, Default)]
+pub(crate) struct Outputs {
+    pub findings: Vec<Finding>,
+    pub alerts: Vec<Alert>,
+    pub dead_letters: Vec<String>,
+}
+
+impl Outputs {
+    /// Reads what is committed.
+    pub(crate) fn read(broker: &Broker) -> Checked<Self> {
+        let mut outputs = Self::default();
+        for place in broker.places(Topic::Findings) {
+            for (_, data) in broker.committed_records(place) {
+                // Poison is put on this topic too.
+                outputs.findings.extend(decode::<Finding>(data.value.as_deref().unwrap_or_default()));
+            }
+        }
+        for place in broker.places(Topic::Alerts) {
+            for (_, data) in broker.committed_records(place) {
+                let alert = decode::<Alert>(data.value.as_deref().unwrap_or_default());
+                outputs.alerts.push(alert.map_err(|error| Violation::new("alerts can be read", error.to_string()))?);
+            }
+        }
+        for place in broker.places(Topic::DeadLetters) {
+            let letters = broker.committed_records(place).map(|(_, data)| {
+                let origin = data.headers.iter().filter(|(name, _)| {
+                    ["driftline-service", "driftline-topic", "driftline-partition", "driftline-offset"].contains(name)
+                });
+                origin.map(|(_, value)| String::from_utf8_lossy(value)).collect::<Vec<_>>().join("/")
+            });
+            outputs.dead_letters.extend(letters);
+        }
+        Ok(outputs)
+    }
+
+    /// Each revision once, numbered from 1 without gaps; no dead letter twice.
+    pub(crate) fn check(&self) -> Checked {
+        let findings = self.findings.iter().map(|finding| (finding.finding_id.as_str(), finding.revision));
+        revisions("revisions of findings", findings)?;
+        let alerts = self.alerts.iter().map(|alert| (alert.alert_id.as_str(), alert.revision));
+        revisions("revisions of alerts", alerts)?;
+        let mut letters = BTreeSet::new();
+        match self.dead_letters.iter().find(|letter| !letters.insert(letter.as_str())) {
+            Some(twice) => Err(Violation::new("dead letters once", format!("{twice} came twice"))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn revisions<'a>(check: &'static str, all: impl Iterator<Item = (&'a str, i32)>) -> Checked {
+    let mut last: BTreeMap<&str, i32> = BTreeMap::new();
+    for (id, revision) in all {
+        let before = last.insert(id, revision).unwrap_or(0);
+        if revision != before + 1 {
+            return Err(Violation::new(check, format!("{id}: revision {revision} after {before}")));
+        }
+    }
+    Ok(())
+}

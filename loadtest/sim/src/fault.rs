@@ -1,0 +1,128 @@
+//! The kinds of faults, and how often each was hit.
+
+use std::collections::BTreeMap;
+
+/// A kind of fault or disorder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// The process ends before an effect.
+    CrashBefore,
+    /// The process ends after an effect, before it knows of it.
+    CrashAfter,
+    /// The process ends in the middle of taking a partition over.
+    CrashInRestore,
+    /// The process ends between two inputs.
+    CrashIdle,
+    /// An effect finds its transaction aborted.
+    Abort,
+    /// A process hangs for a moment, nobody notices.
+    Freeze,
+    /// A process hangs, the group gives its partitions to another, it comes back.
+    FreezeMoved,
+    /// A process hangs, its successor starts with the same transactional id, it comes back.
+    FreezeReplaced,
+    /// A transaction was open for so long that the broker aborted it.
+    TransactionTimeout,
+    /// A restore reads less than the state.
+    TornRestore,
+    /// A partition goes to another instance.
+    Rebalance,
+    /// A collector sends a record again.
+    DuplicateDelivery,
+    /// A record of the past arrives late.
+    LateDelivery,
+    /// An image or one of its layers comes after the execs.
+    TableLate,
+    /// A layer stands half on the topic while execs come.
+    HalfLayer,
+    /// An image cannot be had.
+    ImageFailed,
+    /// An image is never published.
+    ImageMissing,
+    /// A container's record comes after its execs.
+    MetadataLate,
+    /// A container's record never comes.
+    MetadataMissing,
+    /// A container's image becomes known later.
+    ImageIdLate,
+    /// A container ends.
+    ContainerEnd,
+    /// The wall clock of an instance jumps forward.
+    ClockForward,
+    /// The wall clock of an instance jumps back.
+    ClockBack,
+    /// A record that cannot be used.
+    Poison,
+    /// A state partition is compacted.
+    Compaction,
+    /// Retention takes input that nobody has read.
+    RetentionGap,
+}
+
+impl Fault {
+    /// Every kind.
+    pub const ALL: [Self; 26] = [
+        Self::CrashBefore,
+        Self::CrashAfter,
+        Self::CrashInRestore,
+        Self::CrashIdle,
+        Self::Abort,
+        Self::Freeze,
+        Self::FreezeMoved,
+        Self::FreezeReplaced,
+        Self::TransactionTimeout,
+        Self::TornRestore,
+        Self::Rebalance,
+        Self::DuplicateDelivery,
+        Self::LateDelivery,
+        Self::TableLate,
+        Self::HalfLayer,
+        Self::ImageFailed,
+        Self::ImageMissing,
+        Self::MetadataLate,
+        Self::MetadataMissing,
+        Self::ImageIdLate,
+        Self::ContainerEnd,
+        Self::ClockForward,
+        Self::ClockBack,
+        Self::Poison,
+        Self::Compaction,
+        Self::RetentionGap,
+    ];
+
+    /// As shown.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CrashBefore => "crash before an effect",
+            Self::CrashAfter => "crash after an effect",
+            Self::CrashInRestore => "crash in a restore",
+            Self::CrashIdle => "crash between inputs",
+            Self::Abort => "abort",
+            Self::Freeze => "freeze",
+            Self::FreezeMoved => "freeze, partitions moved",
+            Self::FreezeReplaced => "freeze, successor started",
+            Self::TransactionTimeout => "transaction timeout",
+            Self::TornRestore => "torn restore",
+            Self::Rebalance => "rebalance",
+            Self::DuplicateDelivery => "duplicate delivery",
+            Self::LateDelivery => "late delivery",
+            Self::TableLate => "image late",
+            Self::HalfLayer => "half a layer",
+            Self::ImageFailed => "image failed",
+            Self::ImageMissing => "image never published",
+            Self::MetadataLate => "metadata late",
+            Self::MetadataMissing => "metadata missing",
+            Self::ImageIdLate => "image id late",
+            Self::ContainerEnd => "container end",
+            Self::ClockForward => "clock forward",
+            Self::ClockBack => "clock back",
+            Self::Poison => "poison",
+            Self::Compaction => "compaction",
+            Self::RetentionGap => "retention gap",
+        }
+    }
+}
+
+/// How often each kind was hit.
+pub type Hits = BTreeMap<Fault, u64>;

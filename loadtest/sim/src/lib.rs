@@ -1,0 +1,32 @@
+//! Deterministic simulation: the production cores and the production effect executor over topics in memory, in virtual
+//! time, with faults. A seed decides everything, so a seed that fails can be run again.
+//!
+//! - [`run()`] draws a workload and its expectation, lets instances of both services work on it while they crash, hang,
+//!   lose partitions and find their transactions aborted, and then lets everything come to rest.
+//! - Checked throughout are the invariants of `docs/invariants.md`; in the end, what came out is compared with an oracle
+//!   that computes it naively, and with the same run alone and in peace.
+//! - [`Plant`]s are bugs put around the production code on purpose: each must be caught.
+//!
+//! What is deliberately absent: real time, threads, sockets, and any decision of the services themselves.
+
+mod broker;
+mod checks;
+mod clock;
+mod fault;
+mod fleet;
+mod life;
+mod log;
+mod oracle;
+mod plant;
+mod rng;
+mod run;
+mod service;
+mod violation;
+mod watch;
+mod workload;
+mod world;
+
+pub use fault::{Fault, Hits};
+pub use plant::Plant;
+pub use run::{Options, Report, Trace, run};
+pub use violation::Violation;

@@ -1,0 +1,223 @@
+//! `driftline-sim`: runs seeds, says which fails and how to run it again, and how often each fault was hit.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+
+use clap::Parser;
+use driftline_sim::{Fault, Hits, Options, Plant, Report, Trace, run};
+
+/// A run of this many seeds must hit every fault [`HITS_MIN`] times.
+const SEEDS_FOR_HITS: u64 = 2_000;
+const HITS_MIN: u64 = 100;
+
+/// Runs the production cores and their executor in virtual time over topics in memory, with seeded faults.
+///
+/// Exits 1 when a rule is broken or, after 2,000 seeds or more, when a kind of fault was hit fewer than 100 times; with a
+/// planted bug it exits 1 when nothing noticed it.
+#[derive(Debug, Parser)]
+#[command(name = "driftline-sim", version)]
+struct Arguments {
+    /// How many seeds to run
+    #[arg(long, default_value_t = 2_000)]
+    seeds: u64,
+    /// The first of them
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Run this one only
+    #[arg(long, conflicts_with_all = ["seeds", "from"])]
+    seed: Option<u64>,
+    /// Show the last steps before what went wrong
+    #[arg(long)]
+    verbose: bool,
+    /// Plant a bug, and expect it to be noticed; `all` plants one after the other
+    #[arg(long, value_name = "BUG")]
+    plant: Option<String>,
+    /// Which bugs can be planted
+    #[arg(long)]
+    list_plants: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Threads
+    #[arg(long, default_value_t = 2)]
+    threads: u64,
+}
+
+/// What all seeds together came to.
+#[derive(Debug, Default)]
+struct Total {
+    seeds: u64,
+    hits: Hits,
+    effects: u64,
+    execs: u64,
+    exact: u64,
+    findings: u64,
+    alerts: u64,
+    /// The lowest seed that failed.
+    failed: Option<(u64, Report)>,
+}
+
+impl Total {
+    fn add(&mut self, seed: u64, mut report: Report) {
+        self.seeds += 1;
+        for (fault, count) in std::mem::take(&mut report.hits) {
+            *self.hits.entry(fault).or_default() += count;
+        }
+        self.effects += report.effects;
+        self.execs += report.execs.0;
+        self.exact += report.execs.1;
+        self.findings += report.outputs.0;
+        self.alerts += report.outputs.1;
+        if report.violation.is_some() && self.failed.as_ref().is_none_or(|(lowest, _)| seed < *lowest) {
+            self.failed = Some((seed, report));
+        }
+    }
+
+    fn hits_of(&self, fault: Fault) -> u64 {
+        self.hits.get(&fault).copied().unwrap_or(0)
+    }
+
+    /// Kinds of faults that a run of this length should have hit more often.
+    fn too_seldom(&self) -> Vec<Fault> {
+        let seldom = |fault: &Fault| self.seeds >= SEEDS_FOR_HITS && self.hits_of(*fault) < HITS_MIN;
+        Fault::ALL.into_iter().filter(seldom).collect()
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.list_plants {
+        Plant::ALL.iter().for_each(|plant| anstream::println!("{}", plant.name()));
+        return ExitCode::SUCCESS;
+    }
+    let succeeded = match arguments.plant.as_deref() {
+        None => simulate(&arguments),
+        Some("all") => Plant::ALL.map(|plant| catch(&arguments, plant)).into_iter().all(|caught| caught),
+        Some(name) => match Plant::from_name(name) {
+            Some(plant) => catch(&arguments, plant),
+            None => {
+                anstream::eprintln!("no bug is called {name:?}; --list-plants shows them");
+                return ExitCode::from(2);
+            }
+        },
+    };
+    if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs the seeds; stops at the first that fails.
+fn all(arguments: &Arguments, plant: Option<Plant>) -> Total {
+    let (from, count) = arguments.seed.map_or((arguments.from, arguments.seeds), |seed| (seed, 1));
+    let trace = if arguments.verbose && plant.is_none() { Trace::On } else { Trace::Off };
+    let next = AtomicU64::new(from);
+    let end = AtomicU64::new(from.saturating_add(count));
+    let (sender, reports) = mpsc::channel();
+    let mut total = Total::default();
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.threads.clamp(1, count.max(1)) {
+            let (sender, next, end) = (sender.clone(), &next, &end);
+            scope.spawn(move || {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::AcqRel);
+                    if seed >= end.load(Ordering::Acquire) {
+                        break;
+                    }
+                    let report = run(Options { seed, plant, trace });
+                    if report.violation.is_some() {
+                        // Lower seeds that are under way still come in, so that the outcome does not depend on threads.
+                        end.fetch_min(seed, Ordering::AcqRel);
+                    }
+                    if sender.send((seed, report)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for (seed, report) in reports {
+            total.add(seed, report);
+            progress(arguments, total.seeds, count);
+        }
+    });
+    total
+}
+
+/// On a terminal, how far it is.
+fn progress(arguments: &Arguments, done: u64, of: u64) {
+    let mut out = std::io::stderr();
+    if !arguments.json && out.is_terminal() && (done.is_multiple_of(50) || done == of) {
+        let _ = write!(out, "\r{done} of {of} seeds");
+        let _ = if done == of { writeln!(out) } else { out.flush() };
+    }
+}
+
+/// Whether everything held.
+fn simulate(arguments: &Arguments) -> bool {
+    let total = all(arguments, None);
+    let seldom = total.too_seldom();
+    if arguments.json {
+        print_json(&total);
+    } else {
+        print_table(&total);
+    }
+    for fault in &seldom {
+        anstream::eprintln!(
+            "{} was hit {} times only; a run this long must hit it {HITS_MIN} times",
+            fault.name(),
+            total.hits_of(*fault)
+        );
+    }
+    if let Some((seed, report)) = &total.failed {
+        report.trace.iter().for_each(|step| anstream::eprintln!("{step}"));
+        if let Some(violation) = &report.violation {
+            anstream::eprintln!("seed {seed}: {violation}\nmake sim SEED={seed}");
+        }
+    }
+    total.failed.is_none() && seldom.is_empty()
+}
+
+fn print_table(total: &Total) {
+    let width = Fault::ALL.iter().map(|fault| fault.name().len()).max().unwrap_or(0);
+    anstream::println!("{:width$}  {:>9}", "FAULT", "HITS");
+    for fault in Fault::ALL {
+        anstream::println!("{:width$}  {:>9}", fault.name(), total.hits_of(fault));
+    }
+    let Total { seeds, effects, execs, exact, findings, alerts, .. } = total;
+    anstream::println!(
+        "\n{seeds} seeds: {execs} execs ({exact} compared exactly), {findings} findings, {alerts} alert revisions, {effects} moments at which a fault could come"
+    );
+}
+
+fn print_json(total: &Total) {
+    let hits: BTreeMap<&str, u64> = Fault::ALL.into_iter().map(|fault| (fault.name(), total.hits_of(fault))).collect();
+    let failed = total.failed.as_ref().map(|(seed, report)| {
+        let violation = report.violation.as_ref().map(ToString::to_string);
+        serde_json::json!({ "seed": seed, "violation": violation, "trace": report.trace })
+    });
+    let json = serde_json::json!({
+        "seeds": total.seeds, "execs": total.execs, "execs_compared_exactly": total.exact, "findings": total.findings,
+        "alert_revisions": total.alerts, "effects": total.effects, "hits": hits, "failed": failed,
+    });
+    anstream::println!("{json:#}");
+}
+
+/// Whether a planted bug was noticed.
+fn catch(arguments: &Arguments, plant: Plant) -> bool {
+    let total = all(arguments, Some(plant));
+    match total.failed.as_ref().and_then(|(seed, report)| Some((seed, report.violation.as_ref()?))) {
+        Some((seed, violation)) => {
+            let after = seed.saturating_sub(arguments.from).saturating_add(1);
+            anstream::println!("{:31} caught after {after:>4} seeds by {}", plant.name(), violation.check);
+            if arguments.verbose {
+                anstream::println!("    {}", violation.what);
+            }
+            true
+        }
+        None => {
+            anstream::println!("{:31} NOT caught in {} seeds", plant.name(), total.seeds);
+            false
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! What must come out, computed naively from what went in: no code of the cores, no state, no order of arrival but that of
+//! the topic.
+
+mod sessions;
+
+use driftline_schemas::topics::{Topic, partition_of};
+use driftline_schemas::{ExecEvent, Finding, FindingId, FindingState};
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::broker::Broker;
+use crate::checks::Outputs;
+use crate::violation::{Checked, Violation};
+use crate::workload::{Clarity, Label, Plan};
+pub(crate) use sessions::{Limits, check_alerts, clouded};
+
+const FINDINGS: &str = "oracle: findings";
+
+/// What is known of a run beside its topics.
+pub(crate) struct Known<'a> {
+    pub plan: &'a Plan,
+    /// Containers of which a deadline fired.
+    pub gave_up: &'a BTreeSet<String>,
+    /// Input that was gone before it was read, per partition of exec-events.
+    pub gone: Vec<driftline_runtime_core::Gap>,
+}
+
+impl Known<'_> {
+    /// How much can be said of a container after this run.
+    pub(crate) fn clarity(&self, container: &str) -> Clarity {
+        let planned = self.plan.clarity.get(container).copied().unwrap_or(Clarity::Vague);
+        if self.gave_up.contains(container) { planned.max(Clarity::InTheEnd) } else { planned }
+    }
+
+    fn is_gone(&self, partition: i32, offset: i64) -> bool {
+        self.gone.iter().any(|gap| gap.partition == partition && (gap.from..gap.to).contains(&offset))
+    }
+}
+
+/// An exec as it stands first in the topic.
+struct First<'a> {
+    id: FindingId,
+    label: &'a Label,
+}
+
+/// What the input amounts to.
+struct Inputs<'a> {
+    /// First deliveries, in order, by container.
+    execs: BTreeMap<&'a str, Vec<First<'a>>>,
+    /// Containers some records of which were gone.
+    holes: BTreeSet<String>,
+    /// Loss findings.
+    losses: BTreeSet<FindingId>,
+    poison: u64,
+}
+
+fn read<'a>(broker: &Broker, known: &Known<'a>) -> Inputs<'a> {
+    let mut inputs = Inputs { execs: BTreeMap::new(), holes: BTreeSet::new(), losses: BTreeSet::new(), poison: 0 };
+    let mut seen: BTreeSet<String> = BTreeSet::new();
+    for place in broker.places(Topic::ExecEvents) {
+        for (offset, data) in broker.committed_records(place) {
+            let gone = known.is_gone(place.1, offset);
+            let event = ExecEvent::decode(data.value.as_deref().unwrap_or_default()).ok();
+            let right_key = |event: &ExecEvent| data.key.as_deref() == Some(event.key().as_bytes());
+            let right_place =
+                |event: &ExecEvent| partition_of(event.key().as_bytes(), broker.partition_count()) == place.1;
+            match event.filter(|event| right_key(event) && right_place(event)) {
+                Some(event) if gone => drop(inputs.holes.insert(event.key().to_owned())),
+                None if gone => {}
+                None => inputs.poison += 1,
+                Some(ExecEvent::Exec(exec)) if seen.insert(exec.event_id.to_string()) => {
+                    if let Some(label) = known.plan.labels.get(exec.event_id.as_str()) {
+                        let id = FindingId::of(&exec.event_id, "drift");
+                        inputs.execs.entry(label.container.as_str()).or_default().push(First { id, label });
+                    }
+                }
+                Some(ExecEvent::Loss(loss)) => {
+                    let node = &loss.node;
+                    let event = driftline_schemas::EventId::of_loss(
+                        &node.cluster,
+                        &node.name,
+                        &loss.collector_start,
+                        &loss.reason,
+                        loss.from_ns,
+                    );
+                    inputs.losses.insert(FindingId::of(&event, "loss"));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    inputs
+}
+
+/// Whether the findings are those that the input must lead to.
+pub(crate) fn check_findings(broker: &Broker, outputs: &Outputs, known: &Known<'_>) -> Checked {
+    let inputs = read(broker, known);
+    let mut last: BTreeMap<&FindingId, &Finding> = BTreeMap::new();
+    let mut firsts: BTreeMap<&str, Vec<&Finding>> = BTreeMap::new();
+    for finding in &outputs.findings {
+        last.insert(&finding.finding_id, finding);
+        if finding.revision == 1 {
+            let container = finding.container.as_ref().map_or("", |container| container.id.as_str());
+            firsts.entry(container).or_default().push(finding);
+        }
+    }
+    check_losses(&inputs, &last, known)?;
+    let letters = outputs.dead_letters.iter().filter(|letter| letter.starts_with("enricher/")).count() as u64;
+    if letters != inputs.poison {
+        let what = format!("{letters} dead letters for {} records that cannot be used", inputs.poison);
+        return Err(Violation::new("oracle: dead letters", what));
+    }
+    if known.gone.is_empty() && outputs.dead_letters.len() as u64 != known.plan.poison {
+        let what = format!("{} dead letters, {} bad records were sent", outputs.dead_letters.len(), known.plan.poison);
+        return Err(Violation::new("oracle: dead letters", what));
+    }
+    for (container, execs) in &inputs.execs {
+        let container_firsts = firsts.remove(container).unwrap_or_default();
+        check_order(container, execs, &container_firsts, known)?;
+        if inputs.holes.contains(*container) {
+            continue;
+        }
+        match known.clarity(container) {
+            Clarity::Exact => check_exact(container, execs, &container_firsts, &last)?,
+            Clarity::InTheEnd => check_in_the_end(container, execs, &last)?,
+            Clarity::Vague => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_losses(inputs: &Inputs<'_>, last: &BTreeMap<&FindingId, &Finding>, known: &Known<'_>) -> Checked {
+    let said: BTreeSet<FindingId> = last
+        .values()
+        .filter(|finding| finding.detector == "loss" && finding.category == "Collector Lost Events")
+        .map(|finding| finding.finding_id.clone())
+        .collect();
+    if said != inputs.losses {
+        return Err(Violation::new(FINDINGS, format!("losses {said:?}, expected {:?}", inputs.losses)));
+    }
+    let gaps = last.values().filter(|finding| finding.category == "Topic Lost Events").count();
+    if gaps != known.gone.len() {
+        return Err(Violation::new(FINDINGS, format!("{gaps} gaps are said, there were {}", known.gone.len())));
+    }
+    Ok(())
+}
+
+/// First revisions stand in the order of the execs. An exec that led to nothing because the image could not be asked is
+/// judged again when it is delivered again, and may then be found inconsistent: later than its place.
+fn check_order(container: &str, execs: &[First<'_>], firsts: &[&Finding], known: &Known<'_>) -> Checked {
+    let exact = known.clarity(container) == Clarity::Exact;
+    let places: BTreeMap<&FindingId, usize> = execs.iter().map(|exec| &exec.id).zip(0..).collect();
+    let mut before = None;
+    for finding in firsts {
+        let place = places.get(&finding.finding_id).copied();
+        let Some(place) = place else {
+            let what = format!("{container}: {} is about no exec of it", finding.finding_id);
+            return Err(Violation::new(FINDINGS, what));
+        };
+        if !exact && finding.origin == driftline_schemas::Origin::Inconsistent {
+            continue;
+        }
+        if before.is_some_and(|before| before >= place) {
+            let what = format!("{container}: {} stands behind a later exec's", finding.finding_id);
+            return Err(Violation::new("order of first revisions", what));
+        }
+        before = Some(place);
+    }
+    Ok(())
+}
+
+fn check_exact(
+    container: &str,
+    execs: &[First<'_>],
+    firsts: &[&Finding],
+    last: &BTreeMap<&FindingId, &Finding>,
+) -> Checked {
+    let mut paths = BTreeSet::new();
+    let mut expected = 0;
+    for exec in execs {
+        let wanted = exec.label.finding.filter(|wanted| !wanted.once_per_path || paths.insert(&exec.label.path));
+        let found = last.get(&exec.id);
+        let same = match (&wanted, found) {
+            (None, None) => true,
+            (Some(wanted), Some(found)) => {
+                expected += 1;
+                let said = (found.category.as_str(), found.severity, found.origin, &found.unresolved, found.revision);
+                said == (wanted.category, wanted.severity, wanted.origin, &None, 1)
+            }
+            _ => false,
+        };
+        if !same {
+            let found = found.map(|found| (&found.category, found.origin, &found.unresolved, found.revision));
+            let what = format!("{container}, exec of {}: expected {wanted:?}, found {found:?}", exec.label.path);
+            return Err(Violation::new(FINDINGS, what));
+        }
+    }
+    if firsts.len() == expected {
+        return Ok(());
+    }
+    Err(Violation::new(FINDINGS, format!("{container}: {} findings, expected {expected}", firsts.len())))
+}
+
+/// Whatever went out unresolved is amended, and nothing suspicious is missing.
+fn check_in_the_end(container: &str, execs: &[First<'_>], last: &BTreeMap<&FindingId, &Finding>) -> Checked {
+    for exec in execs {
+        let found = last.get(&exec.id);
+        let fail = |why: &str| {
+            let found =
+                found.map(|found| (&found.category, found.origin, &found.unresolved, found.state, found.revision));
+            Err(Violation::new(
+                "oracle: amendments",
+                format!("{container}, exec of {}: {why}: {found:?}", exec.label.path),
+            ))
+        };
+        match (exec.label.finding, found) {
+            (None, None) => {}
+            (None, Some(found)) if found.state == FindingState::Retracted => {}
+            (None, Some(_)) => return fail("stands, expected none"),
+            (Some(wanted), None) if exec.label.suspicious && !wanted.once_per_path => return fail("is missing"),
+            (Some(_), None) => {}
+            (Some(wanted), Some(found)) => {
+                let said = (found.category.as_str(), found.severity, found.origin, found.state);
+                if said != (wanted.category, wanted.severity, wanted.origin, FindingState::Active) {
+                    return fail("is not what stands in the end");
+                }
+            }
+        }
+    }
+    Ok(())
+}

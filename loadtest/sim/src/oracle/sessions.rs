@@ -1,0 +1,210 @@
+//! Sessions by their definition: a finding joins the first session of its subject that it is near enough to and does not
+//! make too long, or opens one. What a session amounts to is counted from the last revision of each finding.
+
+use driftline_schemas::topics::Topic;
+use driftline_schemas::{Activity, Alert, AlertId, FileClass, Finding, FindingId, FindingState, Severity, decode};
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::broker::Broker;
+use crate::checks::Outputs;
+use crate::violation::{Checked, Violation};
+use crate::world::SECOND_NS;
+
+const ALERTS: &str = "oracle: alerts";
+
+/// How sessions are set.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub gap_ns: i64,
+    pub cap_ns: i64,
+}
+
+/// Flags that say that an alert is not what its findings alone would make it.
+const CLOUDED: [&str; 3] = ["late", "length_capped", "session_evicted"];
+
+#[derive(Debug)]
+struct Session {
+    id: AlertId,
+    first_ns: i64,
+    last_ns: i64,
+    /// In order of first arrival, each in the revision that came last.
+    findings: Vec<Finding>,
+}
+
+/// Everything that an alert says about its session and that is compared.
+#[derive(Debug, PartialEq, Eq)]
+struct Said {
+    severity: Severity,
+    score: i32,
+    count: i64,
+    categories: BTreeSet<String>,
+    span_ns: (i64, i64),
+    shown: BTreeSet<FindingId>,
+}
+
+fn subject(finding: &Finding) -> (String, String) {
+    let id = finding.container.as_ref().map_or(finding.node.name.clone(), |container| container.id.to_string());
+    (finding.node.cluster.clone(), id)
+}
+
+fn subject_of(alert: &Alert) -> String {
+    alert.container.as_ref().map_or(alert.node.name.clone(), |container| container.id.to_string())
+}
+
+fn sessions(broker: &Broker, limits: Limits) -> BTreeMap<(String, String), Vec<Session>> {
+    let mut all: BTreeMap<(String, String), Vec<Session>> = BTreeMap::new();
+    for place in broker.places(Topic::Findings) {
+        for (_, data) in broker.committed_records(place) {
+            let Ok(finding) = decode::<Finding>(data.value.as_deref().unwrap_or_default()) else { continue };
+            let subject = subject(&finding);
+            let sessions = all.entry(subject.clone()).or_default();
+            let of_same =
+                |session: &Session| session.findings.iter().position(|old| old.finding_id == finding.finding_id);
+            if let Some((session, at)) =
+                sessions.iter_mut().find_map(|session| of_same(session).map(|at| (session, at)))
+            {
+                if let Some(old) = session.findings.get_mut(at) {
+                    *old = finding;
+                }
+                continue;
+            }
+            let time_ns = finding.event_time_ns;
+            let near = |session: &Session| {
+                let near = time_ns >= session.first_ns - limits.gap_ns && time_ns <= session.last_ns + limits.gap_ns;
+                near && session.last_ns.max(time_ns) - session.first_ns.min(time_ns) <= limits.cap_ns
+            };
+            if let Some(session) = sessions.iter_mut().find(|session| near(session)) {
+                session.first_ns = session.first_ns.min(time_ns);
+                session.last_ns = session.last_ns.max(time_ns);
+                session.findings.push(finding);
+            } else {
+                let id = AlertId::of(&subject.0, &subject.1, &finding.finding_id);
+                sessions.push(Session { id, first_ns: time_ns, last_ns: time_ns, findings: vec![finding] });
+            }
+        }
+    }
+    all
+}
+
+/// Subjects of alerts that say themselves that something was left out or cut short.
+pub(crate) fn clouded(alerts: &[Alert]) -> BTreeSet<String> {
+    let clouded = alerts.iter().filter(|alert| alert.flags.iter().any(|flag| CLOUDED.contains(&flag.as_str())));
+    clouded.map(subject_of).collect()
+}
+
+/// Whether the last revision of each alert says what its session amounts to, and no alert is missing or too many.
+pub(crate) fn check_alerts(broker: &Broker, outputs: &Outputs, limits: Limits) -> Checked {
+    let mut last: BTreeMap<&AlertId, &Alert> = BTreeMap::new();
+    last.extend(outputs.alerts.iter().map(|alert| (&alert.alert_id, alert)));
+    let clouded = clouded(&outputs.alerts);
+    let mut known = BTreeSet::new();
+    for ((_, id), sessions) in sessions(broker, limits) {
+        for session in &sessions {
+            known.insert(session.id.clone());
+            if !clouded.contains(&id) {
+                check_alert(&id, session, last.get(&session.id).copied())?;
+            }
+        }
+    }
+    // The correlator's own findings about itself stand on no topic.
+    let of_itself = |alert: &Alert| alert.node.name == "driftline-correlator";
+    let stranger = last
+        .values()
+        .find(|alert| !known.contains(&alert.alert_id) && !clouded.contains(&subject_of(alert)) && !of_itself(alert));
+    match stranger {
+        Some(alert) => Err(Violation::new(ALERTS, format!("alert {} is about no session", alert.alert_id))),
+        None => Ok(()),
+    }
+}
+
+fn check_alert(subject: &str, session: &Session, alert: Option<&Alert>) -> Checked {
+    let fail = |what: String| Err(Violation::new(ALERTS, format!("{subject}, session {}: {what}", session.id)));
+    let active: Vec<&Finding> = session.findings.iter().filter(|found| found.state == FindingState::Active).collect();
+    let Some(alert) = alert else {
+        // It may have been retracted before it was ever enough, and retracted again.
+        let enough = said(&active).severity >= Severity::Low;
+        return if enough { fail("no alert".to_owned()) } else { Ok(()) };
+    };
+    if active.is_empty() {
+        let closed = alert.activity == Activity::Close && alert.score == 0;
+        return if closed { Ok(()) } else { fail("everything was retracted, and it is not closed".to_owned()) };
+    }
+    if !alert.r#final || alert.activity == Activity::Close {
+        return fail(format!("revision {} is the last, and not a final update", alert.revision));
+    }
+    let expected = said(&active);
+    let found = Said {
+        severity: alert.severity,
+        score: alert.score,
+        count: alert.finding_count,
+        categories: alert.categories.iter().cloned().collect(),
+        span_ns: (alert.first_seen_ns, alert.last_seen_ns),
+        shown: alert.findings.iter().map(|finding| finding.finding_id.clone()).collect(),
+    };
+    if expected == found {
+        return Ok(());
+    }
+    fail(format!("expected {expected:?}, found {found:?}"))
+}
+
+/// What these findings amount to.
+fn said(active: &[&Finding]) -> Said {
+    let times = || active.iter().map(|finding| finding.event_time_ns);
+    let mut folds = BTreeSet::new();
+    let shown = active.iter().filter(|finding| {
+        let file = finding.subject.as_ref().map(|subject| (subject.path.clone(), subject.sha256));
+        folds.insert((finding.detector.clone(), file))
+    });
+    let score = score(active);
+    Said {
+        severity: match score {
+            85.. => Severity::Critical,
+            65.. => Severity::High,
+            40.. => Severity::Medium,
+            15.. => Severity::Low,
+            _ => Severity::Informational,
+        },
+        score,
+        count: i64::try_from(active.len()).unwrap_or(i64::MAX),
+        categories: active.iter().map(|finding| finding.category.clone()).collect(),
+        span_ns: (times().min().unwrap_or(0), times().max().unwrap_or(0)),
+        shown: shown.map(|finding| finding.finding_id.clone()).collect(),
+    }
+}
+
+/// The score table, for the facts that occur here.
+fn score(active: &[&Finding]) -> i32 {
+    let strongest = active.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Informational);
+    let base = match strongest {
+        Severity::Informational => 0,
+        Severity::Low => 20,
+        Severity::Medium => 45,
+        Severity::High => 70,
+        Severity::Critical => 90,
+    };
+    let categories: BTreeSet<&str> = active.iter().map(|finding| finding.category.as_str()).collect();
+    let any = |fact: &dyn Fn(&Finding) -> bool| active.iter().any(|finding| fact(finding));
+    let process = |fact: fn(&driftline_schemas::Process) -> bool| {
+        active.iter().any(|finding| finding.process.as_ref().is_some_and(fact))
+    };
+    let described =
+        active.iter().filter_map(|finding| finding.container.as_ref()).find(|container| !container.name.is_empty());
+    let mut points = base;
+    let mut raise = |applies: bool, by: i32| points += if applies { by } else { 0 };
+    raise(categories.len() > 1, 15);
+    raise(categories.len() > 2, 15);
+    let deleted = |finding: &Finding| {
+        finding.subject.as_ref().is_some_and(|subject| subject.deleted && subject.class != FileClass::Memfd)
+    };
+    raise(any(&deleted), 15);
+    raise(process(|process| process.entered_from_outside && process.tty.is_some()), 10);
+    raise(described.is_some_and(|container| container.privileged || !container.host_namespaces.is_empty()), 10);
+    raise(process(|process| process.container_root_user), 5);
+    let times = || active.iter().map(|finding| finding.event_time_ns);
+    let at_start = described.filter(|container| container.started_ns != 0).is_some_and(|container| {
+        let near = |time_ns: i64| (time_ns - container.started_ns).abs() <= 30 * SECOND_NS;
+        times().all(near)
+    });
+    raise(base < 70 && at_start && !process(|process| process.entered_from_outside), -10);
+    points.clamp(0, 100)
+}

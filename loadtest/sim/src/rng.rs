@@ -1,0 +1,69 @@
+//! The only source of chance: splitmix64, so that a seed is all that a run depends on.
+
+/// A stream of random numbers.
+#[derive(Debug, Clone)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A stream of its own, so that what one part draws does not shift what another draws.
+    pub(crate) fn fork(&mut self, label: u64) -> Self {
+        Self(self.next() ^ label.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// From 0 to `count - 1`; 0 when there is nothing to choose from.
+    pub(crate) fn below(&mut self, count: u64) -> u64 {
+        self.next().checked_rem(count).unwrap_or(0)
+    }
+
+    /// From `low` to `high`, both included.
+    pub(crate) fn between(&mut self, low: i64, high: i64) -> i64 {
+        let width = high.saturating_sub(low).saturating_add(1);
+        let drawn = self.below(u64::try_from(width).unwrap_or(0));
+        low.saturating_add(i64::try_from(drawn).unwrap_or(0))
+    }
+
+    /// Once in `count` times; never when it is 0.
+    pub(crate) fn one_in(&mut self, count: u64) -> bool {
+        count > 0 && self.below(count) == 0
+    }
+
+    /// One of these.
+    pub(crate) fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
+        let at = usize::try_from(self.below(from.len() as u64)).unwrap_or(0);
+        from.get(at).cloned()
+    }
+
+    /// One of these, which are never none.
+    pub(crate) fn one_of<T: Copy + Default, const N: usize>(&mut self, from: [T; N]) -> T {
+        self.pick(&from).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_numbers_within_their_bounds() {
+        let draw = |seed| {
+            let mut rng = Rng::new(seed);
+            (0..100).map(|_| rng.between(-3, 5)).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(7), draw(7));
+        assert_ne!(draw(7), draw(8));
+        assert!(draw(7).iter().all(|drawn| (-3..=5).contains(drawn)));
+        assert!((-3..=5).all(|wanted| draw(7).contains(&wanted)));
+    }
+}

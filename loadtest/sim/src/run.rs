@@ -1,0 +1,412 @@
+//! One seed: the plan, the services, the faults, the end, and what is checked when.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use driftline_correlator_core as correlator;
+use driftline_enricher_core as enricher;
+use driftline_runtime_core::Committed;
+use driftline_schemas::topics::Topic;
+use driftline_schemas::{Alert, AlertId};
+
+use crate::broker::{Broker, Data, Tombstones};
+use crate::checks::Outputs;
+use crate::fault::{Fault, Hits};
+use crate::fleet::Fleet;
+use crate::oracle::{self, Known, Limits};
+use crate::plant::Plant;
+use crate::rng::Rng;
+use crate::service::{Correlating, Enriching, Setup};
+use crate::violation::{Checked, Violation};
+use crate::workload::{Action, CLUSTER, Clarity, Plan, START_NS};
+use crate::world::{MILLISECOND_NS, Rates, SECOND_NS, Shared, World};
+
+const SESSION_GAP_S: i64 = 30;
+const SESSION_CAP_S: i64 = 300;
+/// An amendment may come an hour after its finding.
+const RETENTION_S: i64 = 3_700;
+const TICK_NS: i64 = 100 * MILLISECOND_NS;
+/// In quiet times; no core decides anything by how often it is told the time.
+const QUIET_TICK_NS: i64 = 5 * SECOND_NS;
+/// How long everything that is left may take when nothing fails any more.
+const DRAIN_NS: i64 = 120 * SECOND_NS;
+/// After this all sessions are final.
+const FINAL_NS: i64 = (SESSION_GAP_S + RETENTION_S + 700) * SECOND_NS;
+/// After this nothing is remembered of any container.
+const SILENCE_NS: i64 = 3 * 3_600 * SECOND_NS;
+
+/// What is run.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// The seed; it decides everything.
+    pub seed: u64,
+    /// A bug to plant.
+    pub plant: Option<Plant>,
+    /// Whether the last steps are kept.
+    pub trace: Trace,
+}
+
+/// Whether the steps of a run are written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trace {
+    /// No.
+    Off,
+    /// The last of them.
+    On,
+}
+
+/// What a run found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// How often each fault was hit.
+    pub hits: Hits,
+    /// Calls of logs.
+    pub effects: u64,
+    /// Execs, and those in containers that are compared exactly.
+    pub execs: (u64, u64),
+    /// Findings and alert revisions that were committed.
+    pub outputs: (u64, u64),
+    /// The first broken rule.
+    pub violation: Option<Violation>,
+    /// The last steps, when wanted.
+    pub trace: Vec<String>,
+}
+
+/// Whether anything fails in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weather {
+    Rough,
+    /// One instance, one partition, no faults: what every run is compared with.
+    Calm,
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    shared: Shared,
+    chance: Rng,
+    enrichers: Fleet<Enriching>,
+    correlators: Fleet<Correlating>,
+    next_action: usize,
+    /// Of faults that no effect triggers.
+    next_fault_ns: i64,
+    weather: Weather,
+}
+
+/// Runs a seed and checks it.
+#[must_use]
+pub fn run(options: Options) -> Report {
+    let plan = Plan::draw(options.seed);
+    let mut rough = match Run::new(&plan, options, Weather::Rough) {
+        Ok(rough) => rough,
+        Err(violation) => return Report { violation: Some(violation), ..Report::default() },
+    };
+    let result = rough.go().and_then(|()| rough.judge(options));
+    let mut world = rough.shared.lock();
+    let mut hits = plan.hits.clone();
+    for (fault, count) in std::mem::take(&mut world.hits) {
+        *hits.entry(fault).or_default() += count;
+    }
+    let exact = plan.labels.values().filter(|label| {
+        plan.clarity.get(&label.container) == Some(&Clarity::Exact) && !world.gave_up.contains(&label.container)
+    });
+    let outputs = Outputs::read(&world.broker).unwrap_or_default();
+    Report {
+        hits,
+        effects: world.effects,
+        execs: (plan.labels.len() as u64, exact.count() as u64),
+        outputs: (outputs.findings.len() as u64, outputs.alerts.len() as u64),
+        violation: result.err(),
+        trace: world.trace.take().unwrap_or_default().into(),
+    }
+}
+
+fn setup(partitions: i32) -> Checked<Setup> {
+    let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    let options = correlator::Options {
+        session_gap: seconds(SESSION_GAP_S),
+        session_cap: seconds(SESSION_CAP_S),
+        retention: seconds(RETENTION_S),
+        formats: BTreeSet::new(),
+        ..correlator::Options::default()
+    };
+    Ok(Setup {
+        enricher: enricher::Settings {
+            park_ns: 5 * SECOND_NS,
+            partitions,
+            cluster: CLUSTER.to_owned(),
+            versions: BTreeMap::from([("rules".to_owned(), "1".to_owned())]),
+        },
+        correlator: correlator::Settings::new(options)
+            .map_err(|errors| Violation::new("settings", errors.to_string()))?,
+    })
+}
+
+impl<'a> Run<'a> {
+    fn new(plan: &'a Plan, options: Options, weather: Weather) -> Checked<Self> {
+        let mut chance = Rng::new(options.seed ^ 0xdead_beef);
+        let (partitions, enrichers, correlators) = match weather {
+            Weather::Rough => (plan.partitions, plan.enrichers, plan.correlators),
+            Weather::Calm => (1, 1, 1),
+        };
+        let mut world = World::new(Broker::new(partitions), chance.fork(1), options.plant);
+        world.now_ns = START_NS;
+        world.broker.fencing = options.plant != Some(Plant::NoFencing);
+        world.trace = (options.trace == Trace::On).then(VecDeque::new);
+        world.rates = if weather == Weather::Rough { rates(&mut chance) } else { Rates::default() };
+        for number in 0..partitions {
+            // Groups begin at the beginning.
+            let start = Committed { offset: 0, state_next: None };
+            world.broker.set_offset((Topic::ExecEvents, number), start);
+            world.broker.set_offset((Topic::Findings, number), start);
+        }
+        let shared = Shared::new(world);
+        let setup = setup(partitions)?;
+        Ok(Self {
+            plan,
+            enrichers: Fleet::new(&shared, &setup, enrichers, chance.fork(2), 0),
+            correlators: Fleet::new(&shared, &setup, correlators, chance.fork(3), 1_000),
+            shared,
+            chance,
+            next_action: 0,
+            next_fault_ns: START_NS + SECOND_NS,
+            weather,
+        })
+    }
+
+    /// Until nothing is left to happen.
+    fn go(&mut self) -> Checked {
+        self.until(self.plan.end_ns, TICK_NS)?;
+        self.weather = Weather::Calm;
+        {
+            let mut world = self.shared.lock();
+            world.rates = Rates::default();
+            world.note(|| "faults end".to_owned());
+        }
+        let deadline_ns = self.plan.end_ns + DRAIN_NS;
+        while !self.is_settled() {
+            let now_ns = self.shared.lock().now_ns;
+            if now_ns > deadline_ns {
+                return Err(Violation::new("everything comes to an end", "input is left that nobody takes"));
+            }
+            self.until(now_ns + SECOND_NS, TICK_NS)?;
+        }
+        self.until(deadline_ns + FINAL_NS, 6 * QUIET_TICK_NS)
+    }
+
+    fn is_settled(&self) -> bool {
+        self.enrichers.is_settled() && self.correlators.is_settled()
+    }
+
+    fn until(&mut self, end_ns: i64, tick_ns: i64) -> Checked {
+        loop {
+            let (now_ns, broker_ns) = {
+                let world = self.shared.lock();
+                (world.now_ns, world.broker.due_ns())
+            };
+            let action_ns = self.plan.actions.get(self.next_action).map_or(i64::MAX, |(at_ns, _)| *at_ns);
+            let fault_ns = if self.weather == Weather::Rough { self.next_fault_ns } else { i64::MAX };
+            let due_ns = [self.enrichers.due_ns(), self.correlators.due_ns(), broker_ns, action_ns, fault_ns];
+            let next_ns = due_ns.into_iter().min().unwrap_or(i64::MAX).max(now_ns);
+            if next_ns > end_ns {
+                self.shared.lock().now_ns = end_ns;
+                return Ok(());
+            }
+            self.advance(next_ns);
+            self.act(next_ns);
+            if fault_ns <= next_ns {
+                self.fail(next_ns);
+            }
+            // Ticks are seldom while nothing is near.
+            let near = action_ns < next_ns + 2 * SECOND_NS || !self.is_settled();
+            let tick_ns = if near { tick_ns } else { tick_ns.max(QUIET_TICK_NS) };
+            if self.chance.one_in(2) {
+                self.enrichers.turn(tick_ns)?;
+                self.correlators.turn(tick_ns)?;
+            } else {
+                self.correlators.turn(tick_ns)?;
+                self.enrichers.turn(tick_ns)?;
+            }
+            let mut world = self.shared.lock();
+            if let Some(violation) = world.broker.violations.pop().or_else(|| world.violations.pop()) {
+                return Err(violation);
+            }
+        }
+    }
+
+    fn advance(&mut self, now_ns: i64) {
+        let mut world = self.shared.lock();
+        world.now_ns = now_ns;
+        for _ in 0..world.broker.advance(now_ns) {
+            world.hit(Fault::TransactionTimeout);
+        }
+    }
+
+    /// What the plan says is due.
+    fn act(&mut self, now_ns: i64) {
+        let mut world = self.shared.lock();
+        while let Some((_, action)) = self.plan.actions.get(self.next_action).filter(|(at_ns, _)| *at_ns <= now_ns) {
+            self.next_action += 1;
+            let timestamp_ms = now_ns / MILLISECOND_NS;
+            let (place, key, value) = match action.clone() {
+                Action::Event { key, value } => (world.broker.place_of(Topic::ExecEvents, &key), key, value),
+                Action::Table { topic, by, key, value } => (world.broker.place_of(topic, &by), key, Some(value)),
+                Action::BadFinding { key, value } => (world.broker.place_of(Topic::Findings, &key), key, value),
+            };
+            let offset = world.broker.append(place, Data { timestamp_ms, key: Some(key), value, headers: Vec::new() });
+            world.note(|| format!("{:?}/{} gets record {offset}", place.0, place.1));
+        }
+    }
+
+    /// A fault that no effect triggers.
+    fn fail(&mut self, now_ns: i64) {
+        self.next_fault_ns = now_ns + self.chance.between(200, 4_000) * MILLISECOND_NS;
+        let quiet_ns = self.plan.actions.get(self.next_action).map_or(0, |(at_ns, _)| at_ns.saturating_sub(now_ns));
+        if quiet_ns > 60 * SECOND_NS {
+            self.next_fault_ns += quiet_ns / 4;
+        }
+        match self.chance.below(20) {
+            0..=3 => self.enrichers.rebalance(),
+            4..=7 => self.correlators.rebalance(),
+            8 => self.enrichers.crash(),
+            9 => self.correlators.crash(),
+            10 => self.enrichers.jump_clock(20 * SECOND_NS),
+            11 => self.correlators.jump_clock(60 * SECOND_NS),
+            12 => self.retention(),
+            _ => self.compact(),
+        }
+    }
+
+    fn compact(&mut self) {
+        let mut world = self.shared.lock();
+        let mut places = world.broker.places(Topic::EnricherState);
+        places.extend(world.broker.places(Topic::CorrelatorState));
+        let Some(place) = self.chance.pick(&places) else { return };
+        let until = self.chance.between(0, world.broker.high_watermark(place));
+        let tombstones = if self.chance.one_in(2) { Tombstones::Kept } else { Tombstones::Dropped };
+        if world.broker.compact(place, until, tombstones) > 0 {
+            world.hit(Fault::Compaction);
+            world.note(|| format!("{place:?} is compacted before {until}"));
+        }
+    }
+
+    fn retention(&mut self) {
+        let mut world = self.shared.lock();
+        let places = world.broker.places(Topic::ExecEvents);
+        let Some(place) = self.chance.pick(&places) else { return };
+        let committed = world.broker.offset(place).map_or(0, |committed| committed.offset);
+        let end = world.broker.high_watermark(place);
+        if committed >= end {
+            return;
+        }
+        let begin = self.chance.between(committed + 1, end);
+        world.broker.truncate(place, begin);
+        world.hit(Fault::RetentionGap);
+        world.note(|| format!("{place:?} begins at {begin}, committed is {committed}"));
+    }
+
+    /// Everything that is checked in the end.
+    fn judge(&mut self, options: Options) -> Checked {
+        self.enrichers.check_state()?;
+        self.correlators.check_state()?;
+        let outputs = {
+            let world = self.shared.lock();
+            let outputs = Outputs::read(&world.broker)?;
+            outputs.check()?;
+            every_input_once(&world, Topic::ExecEvents)?;
+            every_input_once(&world, Topic::Findings)?;
+            let gone = world.accounts.get(&Topic::ExecEvents).map(|account| account.gaps.clone()).unwrap_or_default();
+            let known = Known { plan: self.plan, gave_up: &world.gave_up, gone };
+            oracle::check_findings(&world.broker, &outputs, &known)?;
+            oracle::check_alerts(&world.broker, &outputs, limits())?;
+            outputs
+        };
+        self.confluence(options, &outputs)?;
+        self.forgotten()
+    }
+
+    /// The same input in calm weather leads to the same alerts.
+    fn confluence(&self, options: Options, outputs: &Outputs) -> Checked {
+        let mut calm = Run::new(self.plan, Options { plant: None, trace: Trace::Off, ..options }, Weather::Calm)?;
+        calm.go()?;
+        let calm_world = calm.shared.lock();
+        let calm_outputs = Outputs::read(&calm_world.broker)?;
+        let world = self.shared.lock();
+        let gone = !world.accounts.get(&Topic::ExecEvents).is_none_or(|account| account.gaps.is_empty());
+        let comparable = |container: &str| {
+            let exact = self.plan.clarity.get(container) == Some(&Clarity::Exact);
+            exact && !gone && !world.gave_up.contains(container) && !calm_world.gave_up.contains(container)
+        };
+        let clouded: BTreeSet<String> =
+            [outputs, &calm_outputs].into_iter().flat_map(|outputs| oracle::clouded(&outputs.alerts)).collect();
+        let comparable = |container: &str| comparable(container) && !clouded.contains(container);
+        let ours = canonical(&outputs.alerts, &comparable);
+        let theirs = canonical(&calm_outputs.alerts, &comparable);
+        let ids: BTreeSet<&AlertId> = ours.keys().chain(theirs.keys()).collect();
+        match ids.into_iter().find(|id| ours.get(*id) != theirs.get(*id)) {
+            None => Ok(()),
+            Some(id) => {
+                let what = format!("alert {id}: {:?}, alone and in peace {:?}", ours.get(id), theirs.get(id));
+                Err(Violation::new("confluence", what))
+            }
+        }
+    }
+
+    /// After a long silence nothing is remembered.
+    fn forgotten(&mut self) -> Checked {
+        let now_ns = self.shared.lock().now_ns;
+        self.until(now_ns + SILENCE_NS, 1_200 * SECOND_NS)?;
+        let world = self.shared.lock();
+        for topic in [Topic::EnricherState, Topic::CorrelatorState] {
+            for place in world.broker.places(topic) {
+                let left = crate::checks::changelog(&world.broker, place);
+                if let Some(key) = left.keys().find(|key| !key.starts_with("partition")) {
+                    return Err(Violation::new("bounded state", format!("{place:?} keeps {key} for ever")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn limits() -> Limits {
+    Limits { gap_ns: SESSION_GAP_S * SECOND_NS, cap_ns: SESSION_CAP_S * SECOND_NS }
+}
+
+/// How rough it is.
+fn rates(chance: &mut Rng) -> Rates {
+    Rates {
+        crash: chance.one_of([0, 60, 200, 1_000]),
+        crash_in_restore: chance.one_of([0, 25, 100]),
+        abort: chance.one_of([0, 100, 300, 1_000]),
+        freeze: chance.one_of([0, 150, 400, 1_000]),
+        torn: chance.one_of([0, 0, 4, 12]),
+        delay: chance.one_of([0, 4, 12]),
+        delay_max_ns: chance.one_of([5, 40, 400]) * MILLISECOND_NS,
+        markers_max_ns: chance.one_of([0, 5, 60]) * MILLISECOND_NS,
+    }
+}
+
+/// Invariant 1, of all lives together: what came in is settled once, or was gone.
+fn every_input_once(world: &World, input: Topic) -> Checked {
+    let mut expected = 0;
+    let account = world.accounts.get(&input).cloned().unwrap_or_default();
+    for place in world.broker.places(input) {
+        let gone = |offset: i64| {
+            account.gaps.iter().any(|gap| gap.partition == place.1 && (gap.from..gap.to).contains(&offset))
+        };
+        expected += world.broker.committed_records(place).filter(|(offset, _)| !gone(*offset)).count() as u64;
+    }
+    if account.settled == expected {
+        return Ok(());
+    }
+    let what = format!("{input:?}: {} settled of {expected} records", account.settled);
+    Err(Violation::new("conservation of all", what))
+}
+
+/// What of each alert must not depend on who says it and when.
+fn canonical(alerts: &[Alert], comparable: &impl Fn(&str) -> bool) -> BTreeMap<AlertId, Alert> {
+    let of_comparable =
+        |alert: &&Alert| alert.container.as_ref().is_some_and(|container| comparable(container.id.as_str()));
+    let canonical = |alert: &Alert| Alert { revision: 0, emitted_ns: 0, ..alert.clone() };
+    alerts.iter().filter(of_comparable).map(|alert| (alert.alert_id.clone(), canonical(alert))).collect()
+}

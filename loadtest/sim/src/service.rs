@@ -1,0 +1,264 @@
+//! The two services as the simulation runs them: the core, and a small shell that answers what it asks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use driftline_correlator_core::{self as correlator, Correlator};
+use driftline_enricher_core::image::ImageIndex;
+use driftline_enricher_core::tables::{ImageTables, Lookup};
+use driftline_enricher_core::{Ask, Enricher, ImageAnswer, Input, Settings};
+use driftline_runtime_core::{Roles, Stage};
+use driftline_schemas::topics::Topic;
+use driftline_schemas::{Image, ImageEvent, ImageId, LayerEvent, decode};
+
+use crate::broker::{Data, Place};
+use crate::plant::{self, Plant};
+use crate::rng::Rng;
+use crate::watch::Core;
+use crate::world::{MILLISECOND_NS, SECOND_NS, World};
+
+/// How the cores are set.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub enricher: Settings,
+    pub correlator: correlator::Settings,
+}
+
+/// A service.
+pub(crate) trait Service {
+    type Core: Core;
+    type Shell: Shell<<Self::Core as Stage>::Input, <Self::Core as Stage>::Ask>;
+
+    const ROLES: Roles;
+    const INPUT: Topic;
+
+    fn core(setup: &Setup) -> Self::Core;
+    fn tick() -> <Self::Core as Stage>::Input;
+}
+
+/// What only one service can do.
+pub(crate) trait Shell<I, A> {
+    /// A shell that has read its tables up to where they end now.
+    fn start(world: &World, chance: Rng) -> Self;
+
+    fn ask(&mut self, ask: A, world: &World);
+
+    /// Takes in what the tables have; the next input for the core that is due.
+    fn next(&mut self, world: &World) -> Option<I>;
+
+    /// When there is something to do next.
+    fn due_ns(&self, world: &World) -> i64;
+}
+
+/// The enricher.
+#[derive(Debug)]
+pub(crate) struct Enriching;
+
+impl Core for Enricher {
+    fn keys(&self, partition: i32) -> Vec<String> {
+        self.state_keys(partition)
+    }
+}
+
+impl Service for Enriching {
+    type Core = Enricher;
+    type Shell = EnricherShell;
+
+    const ROLES: Roles = Roles { service: "enricher", state: Topic::EnricherState };
+    const INPUT: Topic = Topic::ExecEvents;
+
+    fn core(setup: &Setup) -> Enricher {
+        Enricher::new(setup.enricher.clone())
+    }
+
+    fn tick() -> Input {
+        Input::Tick
+    }
+}
+
+/// The correlator.
+#[derive(Debug)]
+pub(crate) struct Correlating;
+
+impl Core for Correlator {
+    fn keys(&self, partition: i32) -> Vec<String> {
+        self.state_keys(partition)
+    }
+
+    fn spoil(input: &mut correlator::Input, now_ns: i64) {
+        if let correlator::Input::Finding { finding, .. } = input {
+            finding.event_time_ns = now_ns;
+        }
+    }
+}
+
+impl Service for Correlating {
+    type Core = Correlator;
+    type Shell = NoShell;
+
+    const ROLES: Roles = Roles { service: "correlator", state: Topic::CorrelatorState };
+    const INPUT: Topic = Topic::Findings;
+
+    fn core(setup: &Setup) -> Correlator {
+        Correlator::new(setup.correlator.clone(), setup.enricher.partitions)
+    }
+
+    fn tick() -> correlator::Input {
+        correlator::Input::Tick
+    }
+}
+
+/// The correlator asks nothing.
+#[derive(Debug)]
+pub(crate) struct NoShell;
+
+impl Shell<correlator::Input, correlator::Ask> for NoShell {
+    fn start(_: &World, _: Rng) -> Self {
+        Self
+    }
+
+    fn ask(&mut self, ask: correlator::Ask, _: &World) {
+        match ask {}
+    }
+
+    fn next(&mut self, _: &World) -> Option<correlator::Input> {
+        None
+    }
+
+    fn due_ns(&self, _: &World) -> i64 {
+        i64::MAX
+    }
+}
+
+/// Image tables, each partition read as it comes, and answers on their way.
+#[derive(Debug)]
+pub(crate) struct EnricherShell {
+    tables: ImageTables,
+    positions: BTreeMap<Place, i64>,
+    wanted: BTreeSet<ImageId>,
+    /// Answers by when they are there.
+    answers: BTreeMap<(i64, u64), (ImageId, ImageAnswer)>,
+    sent: u64,
+    chance: Rng,
+    /// Images that the tables have, whole or not; for a planted bug.
+    named: BTreeSet<ImageId>,
+}
+
+impl EnricherShell {
+    fn read(&mut self, world: &World) {
+        for place in [Topic::Images, Topic::ImageLayers].into_iter().flat_map(|topic| world.broker.places(topic)) {
+            let from = self.positions.get(&place).copied().unwrap_or(0);
+            if from >= world.broker.high_watermark(place) {
+                continue;
+            }
+            let fetched = world.broker.fetch(place, from, usize::MAX);
+            self.positions.insert(place, fetched.next);
+            for (_, data) in fetched.records {
+                self.take(place.0, data, world);
+            }
+        }
+    }
+
+    fn take(&mut self, topic: Topic, data: &Data, world: &World) {
+        let Some(value) = &data.value else { return };
+        let event = match topic {
+            Topic::Images => decode::<Image>(value).map(ImageEvent::Image),
+            _ => LayerEvent::decode(value).map(ImageEvent::Layer),
+        };
+        match event {
+            Ok(ImageEvent::Image(image)) => {
+                let id = image.image_id.clone();
+                self.named.insert(id.clone());
+                if self.tables.image(image).is_ok() && self.wanted.contains(&id) {
+                    self.answer(&id, world);
+                }
+            }
+            Ok(ImageEvent::Layer(layer)) => {
+                if self.tables.layer(layer).is_ok() {
+                    self.answer_complete(world);
+                }
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn answer_complete(&mut self, world: &World) {
+        let complete = |id: &&ImageId| matches!(self.tables.lookup(id), Lookup::Complete(_));
+        let complete: Vec<ImageId> = self.wanted.iter().filter(complete).cloned().collect();
+        complete.iter().for_each(|id| self.answer(id, world));
+    }
+
+    fn answer(&mut self, id: &ImageId, world: &World) {
+        let answer = match self.tables.lookup(id) {
+            Lookup::Missing => self.half(id, world).map_or(ImageAnswer::Missing, ImageAnswer::Ready),
+            Lookup::Failed(reason) => ImageAnswer::Failed(reason),
+            Lookup::Complete(stored) => match stored.load() {
+                Ok(index) => ImageAnswer::Ready(Arc::new(index)),
+                Err(error) => ImageAnswer::Failed(error.to_string()),
+            },
+        };
+        let late_ns = match self.chance.below(8) {
+            0 => self.chance.between(0, 2 * SECOND_NS),
+            1..4 => self.chance.between(0, 100 * MILLISECOND_NS),
+            _ => 0,
+        };
+        self.sent += 1;
+        self.answers.insert((world.now_ns.saturating_add(late_ns), self.sent), (id.clone(), answer));
+    }
+
+    /// The planted bug: what is missing counts as empty.
+    fn half(&self, id: &ImageId, world: &World) -> Option<Arc<ImageIndex>> {
+        if !plant::is(world, Plant::HalfLayerUsed) || !self.named.contains(id) {
+            return None;
+        }
+        driftline_enricher_core::image::merge(&[Arc::default()]).ok().map(Arc::new)
+    }
+}
+
+impl Shell<Input, Ask> for EnricherShell {
+    fn start(world: &World, chance: Rng) -> Self {
+        let mut shell = Self {
+            tables: ImageTables::default(),
+            positions: BTreeMap::new(),
+            wanted: BTreeSet::new(),
+            answers: BTreeMap::new(),
+            sent: 0,
+            chance,
+            named: BTreeSet::new(),
+        };
+        shell.read(world);
+        shell
+    }
+
+    fn ask(&mut self, ask: Ask, world: &World) {
+        match ask {
+            Ask::Image(id) => {
+                self.answer(&id, world);
+                self.wanted.insert(id);
+            }
+            Ask::Forget(id) => {
+                self.wanted.remove(&id);
+            }
+        }
+    }
+
+    fn next(&mut self, world: &World) -> Option<Input> {
+        self.read(world);
+        let entry = self.answers.first_entry().filter(|entry| entry.key().0 <= world.now_ns)?;
+        let (id, answer) = entry.remove();
+        if let ImageAnswer::Ready(_) = answer {
+            self.wanted.remove(&id);
+        }
+        Some(Input::Image(id, answer))
+    }
+
+    fn due_ns(&self, world: &World) -> i64 {
+        let behind =
+            |place: &Place| self.positions.get(place).copied().unwrap_or(0) < world.broker.high_watermark(*place);
+        let mut places = [Topic::Images, Topic::ImageLayers].into_iter().flat_map(|topic| world.broker.places(topic));
+        if places.any(|place| behind(&place)) {
+            return world.now_ns;
+        }
+        self.answers.first_key_value().map_or(i64::MAX, |((due_ns, _), _)| *due_ns)
+    }
+}

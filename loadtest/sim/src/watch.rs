@@ -1,0 +1,143 @@
+//! A stage around the production core that keeps books of its own, and where bugs around the core are planted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Gap, Record, Stage};
+use driftline_schemas::{WriterSchema, WriterSchemas};
+
+use crate::plant::Plant;
+use crate::world::{LifeId, Shared};
+
+/// What the simulation asks of a core beside being a stage.
+pub(crate) trait Core: Stage<Input: 'static, Ask: 'static> + 'static {
+    /// Every key under which something stands.
+    fn keys(&self, partition: i32) -> Vec<String>;
+
+    /// What a planted bug makes of an input.
+    fn spoil(_: &mut Self::Input, _: i64) {}
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Watched<S> {
+    core: S,
+    world: Shared,
+    life: LifeId,
+    plant: Option<Plant>,
+    /// Partitions whose state a planted bug kept over an abort.
+    kept: BTreeSet<i32>,
+    owned: BTreeSet<i32>,
+}
+
+impl<S: Core> Watched<S> {
+    pub(crate) fn new(core: S, world: Shared, life: LifeId) -> Self {
+        let plant = world.lock().plant;
+        Self { core, world, life, plant, kept: BTreeSet::new(), owned: BTreeSet::new() }
+    }
+
+    pub(crate) fn core(&self) -> &S {
+        &self.core
+    }
+
+    /// Lets the core work on effects of its own, writes down what concerns the books, and passes everything on.
+    fn watch<T>(
+        &mut self,
+        effects: &mut Effects<S::Ask>,
+        work: impl FnOnce(&mut S, &mut Effects<S::Ask>) -> Result<T, BrokenInvariant>,
+    ) -> Result<T, BrokenInvariant> {
+        let mut own = Effects::default();
+        let done = work(&mut self.core, &mut own);
+        let settled = own.take_settled();
+        let counts = own.take_counts();
+        let touched = own.take_touched();
+        let mut world = self.world.lock();
+        if counts.contains_key("deadline_fired") {
+            world
+                .gave_up
+                .extend(touched.iter().filter_map(|key| key.key.strip_prefix("container/")).map(str::to_owned));
+        }
+        let open = &mut world.wire(self.life).open;
+        open.settled += settled.values().sum::<u64>();
+        drop(world);
+        for (disposition, count) in settled {
+            settle(effects, disposition, count);
+        }
+        for (event, count) in counts {
+            (0..count).for_each(|_| effects.count(event));
+        }
+        touched.into_iter().for_each(|key| effects.touch(key.partition, key.key));
+        own.take_outgoing().into_iter().for_each(|outgoing| effects.emit_raw(outgoing));
+        own.take_asks().into_iter().for_each(|ask| effects.ask(ask));
+        done
+    }
+}
+
+fn settle<A>(effects: &mut Effects<A>, disposition: Disposition, count: u64) {
+    (0..count).for_each(|_| effects.settle(disposition));
+}
+
+impl<S: Core> Stage for Watched<S> {
+    type Input = S::Input;
+    type Ask = S::Ask;
+
+    /// A record that cannot be used is settled by the executor, without the core.
+    fn decode(&self, record: &Record) -> Result<S::Input, String> {
+        let decoded = self.core.decode(record);
+        if decoded.is_err() {
+            self.world.lock().wire(self.life).open.settled += 1;
+        }
+        decoded
+    }
+
+    fn apply(
+        &mut self,
+        now_ns: i64,
+        mut input: S::Input,
+        effects: &mut Effects<S::Ask>,
+    ) -> Result<(), BrokenInvariant> {
+        if self.plant == Some(Plant::WallClockDecidesMembership) {
+            S::spoil(&mut input, now_ns);
+        }
+        self.watch(effects, |core, own| core.apply(now_ns, input, own))
+    }
+
+    fn gap(&mut self, now_ns: i64, gap: Gap, effects: &mut Effects<S::Ask>) -> Result<(), BrokenInvariant> {
+        self.world.lock().wire(self.life).open.gaps.push(gap);
+        self.watch(effects, |core, own| core.gap(now_ns, gap, own))
+    }
+
+    fn state_schemas() -> Vec<WriterSchema> {
+        S::state_schemas()
+    }
+
+    fn state(&self, partition: i32, key: &str) -> Result<Option<Vec<u8>>, BrokenInvariant> {
+        self.core.state(partition, key)
+    }
+
+    fn restore(
+        &mut self,
+        now_ns: i64,
+        partition: i32,
+        state: BTreeMap<String, Vec<u8>>,
+        schemas: &WriterSchemas,
+        effects: &mut Effects<S::Ask>,
+    ) -> Result<(), BrokenInvariant> {
+        self.owned.insert(partition);
+        if self.kept.remove(&partition) {
+            return Ok(());
+        }
+        self.watch(effects, |core, own| core.restore(now_ns, partition, state, schemas, own))
+    }
+
+    fn held(&self) -> u64 {
+        self.core.held()
+    }
+
+    fn drop_partition(&mut self, partition: i32) {
+        if self.plant == Some(Plant::StateKeptAfterAbort) && self.owned.contains(&partition) {
+            self.kept.insert(partition);
+            return;
+        }
+        self.core.drop_partition(partition);
+    }
+}

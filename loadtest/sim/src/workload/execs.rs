@@ -1,0 +1,139 @@
+//! Execs of every class and origin, each made so that its verdict is known without judging it.
+
+use driftline_schemas::{
+    ContainerId, Exec, ExecIdentity, FileClass, FileFacts, HashState, Mount, MountNamespace, Origin, Severity, Sha256,
+};
+
+use super::images::{FILE_BYTES, ImagePlan};
+use super::{CLUSTER, Expected, Label};
+use crate::rng::Rng;
+
+/// An exec and what it must lead to.
+pub(super) struct Draft {
+    pub(super) exec: Exec,
+    pub(super) label: Label,
+}
+
+/// Which file ran, as the collector saw it.
+struct File {
+    class: FileClass,
+    path: String,
+    sha256: Option<Sha256>,
+    size_bytes: i64,
+    mount: Option<&'static str>,
+    namespace: MountNamespace,
+    finding: Option<Expected>,
+}
+
+const ADDED: &str = "Added Binary Executed";
+const FILELESS: &str = "Execution: Fileless Execution in /memfd:";
+const FILELESS_SHM: &str = "Privilege Escalation: Fileless Execution in /dev/shm";
+const MISMATCH: &str = "Image Manifest Mismatch";
+
+fn low(category: &'static str, origin: Origin) -> Option<Expected> {
+    Some(Expected { category, severity: Severity::Low, origin, once_per_path: origin == Origin::Inconsistent })
+}
+
+fn high(category: &'static str, origin: Origin) -> Option<Expected> {
+    Some(Expected { category, severity: Severity::High, origin, once_per_path: false })
+}
+
+pub(super) fn draw(
+    rng: &mut Rng,
+    seed: u64,
+    number: u64,
+    image: &ImagePlan,
+    (container, node): (&str, &str),
+    time_ns: i64,
+) -> Draft {
+    let file = file(rng, number, image);
+    let start_ns = 1_000 + number;
+    let identity = ExecIdentity { cluster: CLUSTER, boot_id: "boot", pid: 100, start_ns, exec_count: seed };
+    // Without the image nothing can be said of what looks like one of its files.
+    let suspicious = file.namespace == MountNamespace::Own && file.class != FileClass::Image;
+    let label = Label { container: container.to_owned(), finding: file.finding, suspicious, path: file.path.clone() };
+    let exec = Exec {
+        event_id: identity.event_id(),
+        cluster: CLUSTER.to_owned(),
+        node: node.to_owned(),
+        container_id: ContainerId::from(container),
+        boot_id: "boot".to_owned(),
+        time_ns,
+        pid: 100,
+        container_pid: 7,
+        start_ns: i64::try_from(start_ns).unwrap_or(0),
+        exec_count: 1,
+        parent_pid: 99,
+        parent_start_ns: 1,
+        parent_comm: b"sh".to_vec(),
+        path: file.path.clone().into_bytes(),
+        path_truncated: false,
+        typed_path: file.path.clone().into_bytes(),
+        script: None,
+        args: vec![serde_bytes::ByteBuf::from(file.path.into_bytes())],
+        args_truncated: false,
+        cwd: b"/".to_vec(),
+        uid: 0,
+        gid: 0,
+        euid: 0,
+        egid: 0,
+        container_root_user: rng.one_in(2),
+        tty: rng.one_in(6).then(|| "pts/0".to_owned()),
+        entered_from_outside: rng.one_in(6),
+        chrooted: false,
+        namespace: file.namespace,
+        class: file.class,
+        file: FileFacts { size_bytes: file.size_bytes, nlink: i64::from(!rng.one_in(8)), ..FileFacts::default() },
+        mount: file.mount.map(mount),
+        hash_state: if file.sha256.is_some() { HashState::Hashed } else { HashState::OverBudget },
+        sha256: file.sha256,
+        collector_start: "start".to_owned(),
+        cpu: 0,
+        seq: i64::try_from(number).unwrap_or(0),
+    };
+    Draft { exec, label }
+}
+
+fn mount(point: &'static str) -> Mount {
+    Mount { point: point.to_owned(), fs_type: "tmpfs".to_owned(), source: String::new(), read_only: false }
+}
+
+fn file(rng: &mut Rng, number: u64, image: &ImagePlan) -> File {
+    let (known, digest) = rng.pick(&image.files).unwrap_or_else(|| ("/bin/sh".to_owned(), Sha256::of(b"")));
+    // Few enough that some repeat.
+    let strange = format!("/tmp/x{}", rng.below(4));
+    let other = Sha256::of(strange.as_bytes());
+    let size_bytes = i64::try_from(FILE_BYTES).unwrap_or(0);
+    let plain = |class, path: &str, sha256, finding| File {
+        class,
+        path: path.to_owned(),
+        sha256,
+        size_bytes,
+        mount: None,
+        namespace: MountNamespace::Own,
+        finding,
+    };
+    match rng.below(17) {
+        0..=1 => plain(FileClass::Image, &known, None, None),
+        2 => plain(FileClass::Image, "/bin/gone", None, low(MISMATCH, Origin::Inconsistent)),
+        3..=4 => plain(FileClass::New, &strange, Some(other), low(ADDED, Origin::Added)),
+        5 => plain(FileClass::New, &strange, Some(digest), low(ADDED, Origin::Relocated)),
+        6 => plain(FileClass::New, &known, Some(digest), None),
+        7 => plain(FileClass::CopiedUp, &known, Some(other), low(ADDED, Origin::Modified)),
+        8 => plain(FileClass::CopiedUp, &known, Some(digest), None),
+        9 => plain(FileClass::New, &strange, None, low(ADDED, Origin::Added)),
+        10 => File { size_bytes: 7, ..plain(FileClass::CopiedUp, &known, None, low(ADDED, Origin::Modified)) },
+        11 => File {
+            mount: Some("/data"),
+            ..plain(FileClass::Volume, &format!("/data/{number}"), Some(other), low(ADDED, Origin::Mounted))
+        },
+        12 => plain(FileClass::Foreign, &strange, Some(other), low(ADDED, Origin::Mounted)),
+        13 => plain(FileClass::Memfd, "/memfd:x", None, high(FILELESS, Origin::Fileless)),
+        14 => File {
+            mount: Some("/dev/shm"),
+            ..plain(FileClass::Volume, "/dev/shm/x", Some(other), high(FILELESS_SHM, Origin::FilelessShm))
+        },
+        15 => plain(FileClass::OtherFs, &strange, None, low(ADDED, Origin::Mounted)),
+        _ => File { namespace: MountNamespace::Host, ..plain(FileClass::New, &strange, None, None) },
+    }
+}

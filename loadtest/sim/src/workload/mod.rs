@@ -1,0 +1,365 @@
+//! What happens outside of driftline in one run, all of it drawn before the run begins, so that two runs can be given the
+//! same: what collectors and indexers put on the topics, when, and what it must lead to.
+
+mod execs;
+mod images;
+
+use driftline_schemas::topics::Topic;
+use driftline_schemas::{
+    CollectorLoss, Container, ContainerEnded, ContainerId, ContainerSeen, ImageId, Node, Record, Severity, Sha256,
+    encode,
+};
+use std::collections::BTreeMap;
+
+use crate::fault::{Fault, Hits};
+use crate::rng::Rng;
+use crate::world::{MILLISECOND_NS, SECOND_NS};
+use execs::Draft;
+use images::ImagePlan;
+
+/// When every run begins.
+pub(crate) const START_NS: i64 = 1_700_000_000 * SECOND_NS;
+pub(crate) const CLUSTER: &str = "sim";
+
+/// Something that happens to the topics.
+#[derive(Debug, Clone)]
+pub(crate) enum Action {
+    /// A record of exec-events.
+    Event { key: Vec<u8>, value: Option<Vec<u8>> },
+    /// A record of an image table; the key by which it is partitioned comes first.
+    Table { topic: Topic, by: Vec<u8>, key: Vec<u8>, value: Vec<u8> },
+    /// A record of the findings topic that is none.
+    BadFinding { key: Vec<u8>, value: Option<Vec<u8>> },
+}
+
+/// How much can be said about a container's findings beforehand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Clarity {
+    /// Everything, unless a deadline fires.
+    Exact,
+    /// What stands in the end.
+    InTheEnd,
+    /// Nothing but that no record is lost or doubled.
+    Vague,
+}
+
+/// What one exec must lead to; known because of how it was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Label {
+    pub container: String,
+    pub finding: Option<Expected>,
+    /// Whether it is reported even if the image cannot be asked.
+    pub suspicious: bool,
+    pub path: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Expected {
+    pub category: &'static str,
+    pub severity: Severity,
+    pub origin: driftline_schemas::Origin,
+    /// Said once for each container and path.
+    pub once_per_path: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub partitions: i32,
+    pub enrichers: usize,
+    pub correlators: usize,
+    /// In order of time.
+    pub actions: Vec<(i64, Action)>,
+    /// By event id.
+    pub labels: BTreeMap<String, Label>,
+    pub clarity: BTreeMap<String, Clarity>,
+    /// Records that must become dead letters.
+    pub poison: u64,
+    pub end_ns: i64,
+    /// Disorder that is part of the workload.
+    pub hits: Hits,
+}
+
+/// A container and when it is described.
+struct ContainerPlan {
+    id: String,
+    node: String,
+    image: usize,
+    described_ns: Option<i64>,
+    image_known_ns: i64,
+    started_ns: i64,
+    privileged: bool,
+    host_namespaces: Vec<String>,
+    clarity: Clarity,
+}
+
+/// Builds a [`Plan`].
+struct Planner {
+    rng: Rng,
+    seed: u64,
+    actions: Vec<(i64, Action)>,
+    labels: BTreeMap<String, Label>,
+    clarity: BTreeMap<String, Clarity>,
+    poison: u64,
+    hits: Hits,
+    execs: u64,
+}
+
+impl Plan {
+    pub(crate) fn draw(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let partitions = rng.one_of([1, 1, 2, 3, 4]);
+        let enrichers = rng.one_of([1, 2, 2, 3]);
+        let correlators = rng.one_of([1, 1, 2, 3]);
+        let mut planner = Planner {
+            rng: rng.fork(7),
+            seed,
+            actions: Vec::new(),
+            labels: BTreeMap::new(),
+            clarity: BTreeMap::new(),
+            poison: 0,
+            hits: Hits::new(),
+            execs: 0,
+        };
+        let end_ns = planner.plan();
+        let Planner { mut actions, labels, clarity, poison, hits, .. } = planner;
+        actions.sort_by_key(|(at_ns, _)| *at_ns);
+        Self { partitions, enrichers, correlators, actions, labels, clarity, poison, end_ns, hits }
+    }
+}
+
+impl Planner {
+    fn hit(&mut self, fault: Fault) {
+        *self.hits.entry(fault).or_default() += 1;
+    }
+
+    fn at(&mut self, at_ns: i64, action: Action) {
+        self.actions.push((at_ns, action));
+    }
+
+    fn event<R: Record>(&mut self, at_ns: i64, key: &str, record: &R) {
+        // Every record here is small and of our own schema: it can be written.
+        let value = encode(record).ok();
+        self.at(at_ns, Action::Event { key: key.as_bytes().to_vec(), value });
+    }
+
+    /// The whole run; when it ends.
+    fn plan(&mut self) -> i64 {
+        let images: Vec<ImagePlan> =
+            (0..self.rng.between(1, 3)).map(|number| ImagePlan::new(self.seed, number)).collect();
+        let bursts: Vec<i64> = self.bursts();
+        let count = self.rng.between(1, 4);
+        let containers: Vec<ContainerPlan> =
+            (0..count).map(|number| self.container(number, &images, &bursts)).collect();
+        let first_ns = bursts.first().copied().unwrap_or(START_NS);
+        for (number, image) in images.iter().enumerate() {
+            let clarity = self.publish(image, first_ns);
+            for container in containers.iter().filter(|container| container.image == number) {
+                let worst = container.clarity.max(clarity);
+                self.clarity.insert(container.id.clone(), worst);
+            }
+        }
+        let mut end_ns = first_ns;
+        for container in &containers {
+            end_ns = end_ns.max(self.live(container, images.get(container.image), &bursts));
+        }
+        self.losses(&bursts);
+        self.bad_records(&bursts);
+        end_ns.saturating_add(45 * SECOND_NS)
+    }
+
+    /// When something happens: gaps before, at and after the end of a session.
+    fn bursts(&mut self) -> Vec<i64> {
+        let mut at_ns = START_NS + 5 * SECOND_NS;
+        let count = self.rng.between(1, 4);
+        (0..count)
+            .map(|_| {
+                let burst_ns = at_ns;
+                at_ns += self.rng.one_of([6, 22, 29, 34, 45, 170]) * SECOND_NS;
+                burst_ns
+            })
+            .collect()
+    }
+
+    fn container(&mut self, number: i64, images: &[ImagePlan], bursts: &[i64]) -> ContainerPlan {
+        let first_ns = bursts.first().copied().unwrap_or(START_NS);
+        let mut plan = ContainerPlan {
+            id: Sha256::of(format!("container {} {number}", self.seed).as_bytes()).to_string(),
+            node: format!("node-{}", number % 2),
+            image: usize::try_from(self.rng.below(images.len() as u64)).unwrap_or(0),
+            described_ns: Some(first_ns - 2 * SECOND_NS),
+            image_known_ns: 0,
+            started_ns: self.rng.one_of([0, START_NS - 9_000 * SECOND_NS, first_ns - 5 * SECOND_NS]),
+            privileged: self.rng.one_in(6),
+            host_namespaces: if self.rng.one_in(8) { vec!["pid".to_owned()] } else { Vec::new() },
+            clarity: Clarity::Exact,
+        };
+        match self.rng.below(12) {
+            0..=1 => {
+                self.hit(Fault::MetadataLate);
+                plan.described_ns = Some(first_ns + self.rng.between(SECOND_NS / 5, 3 * SECOND_NS));
+            }
+            2 => {
+                self.hit(Fault::MetadataLate);
+                plan.described_ns = Some(first_ns + self.rng.between(8 * SECOND_NS, 40 * SECOND_NS));
+                plan.clarity = Clarity::InTheEnd;
+            }
+            3 => {
+                self.hit(Fault::ImageIdLate);
+                plan.image_known_ns = first_ns + self.rng.between(SECOND_NS, 40 * SECOND_NS);
+                plan.clarity = Clarity::InTheEnd;
+            }
+            4 => {
+                self.hit(Fault::MetadataMissing);
+                plan.described_ns = None;
+                plan.clarity = Clarity::Vague;
+            }
+            _ => {}
+        }
+        plan
+    }
+
+    /// Everything one container does; when its last record is there.
+    fn live(&mut self, container: &ContainerPlan, image: Option<&ImagePlan>, bursts: &[i64]) -> i64 {
+        let mut last_ns = START_NS;
+        let mut last_in_order_ns = START_NS;
+        for (number, burst_ns) in bursts.iter().enumerate() {
+            for _ in 0..self.rng.between(0, 6) {
+                let time_ns = burst_ns.saturating_add(self.rng.between(0, 4 * SECOND_NS));
+                let Some(image) = image else { continue };
+                let delivered_ns = self.exec(container, image, time_ns);
+                last_ns = last_ns.max(delivered_ns);
+                last_in_order_ns = last_in_order_ns.max(time_ns + SECOND_NS);
+            }
+            // Collectors describe containers again and again.
+            if number > 0 {
+                self.describe(container, *burst_ns - SECOND_NS);
+            }
+        }
+        if let Some(at_ns) = container.described_ns {
+            self.describe(container, at_ns);
+            if container.image_known_ns > at_ns {
+                self.describe(container, container.image_known_ns);
+                last_ns = last_ns.max(container.image_known_ns);
+            }
+            last_ns = last_ns.max(at_ns);
+        }
+        if self.rng.one_in(4) {
+            self.hit(Fault::ContainerEnd);
+            let ended_ns = last_ns.max(last_in_order_ns).saturating_add(self.rng.between(10, 4_000) * MILLISECOND_NS);
+            let ended = ContainerEnded {
+                container_id: ContainerId::from(container.id.as_str()),
+                cluster: CLUSTER.to_owned(),
+                node: container.node.clone(),
+                ended_ns,
+            };
+            self.event(ended_ns, &container.id, &ended);
+            last_ns = ended_ns;
+        }
+        last_ns
+    }
+
+    fn describe(&mut self, container: &ContainerPlan, at_ns: i64) {
+        if container.described_ns.is_none_or(|first_ns| at_ns < first_ns) {
+            return;
+        }
+        let known = at_ns >= container.image_known_ns;
+        let image_id = if known { images::id(self.seed, container.image) } else { ImageId::default() };
+        let seen = ContainerSeen {
+            seen_ns: at_ns,
+            node: node(&container.node),
+            container: Container {
+                id: ContainerId::from(container.id.as_str()),
+                name: "app".to_owned(),
+                runtime: "containerd".to_owned(),
+                image_ref: format!("registry/image-{}:1", container.image),
+                image_id,
+                privileged: container.privileged,
+                host_namespaces: container.host_namespaces.clone(),
+                started_ns: container.started_ns,
+                ..Container::default()
+            },
+            mounts: Vec::new(),
+        };
+        self.event(at_ns, &container.id, &seen);
+    }
+
+    /// One exec, perhaps late, perhaps twice; when it is delivered.
+    fn exec(&mut self, container: &ContainerPlan, image: &ImagePlan, time_ns: i64) -> i64 {
+        self.execs += 1;
+        let Draft { exec, label } =
+            execs::draw(&mut self.rng, self.seed, self.execs, image, (&container.id, &container.node), time_ns);
+        let mut delivered_ns = time_ns.saturating_add(self.rng.between(1, 60) * MILLISECOND_NS);
+        if self.rng.one_in(12) {
+            self.hit(Fault::LateDelivery);
+            // Either the session is still kept, or it is gone by any clock.
+            let very_late = self.seed.is_multiple_of(16) && self.rng.one_in(4);
+            let late_s = if very_late { self.rng.between(4_800, 6_000) } else { self.rng.between(5, 120) };
+            delivered_ns = delivered_ns.saturating_add(late_s * SECOND_NS);
+        }
+        self.labels.insert(exec.event_id.to_string(), label);
+        self.event(delivered_ns, &container.id, &exec);
+        if self.rng.one_in(8) {
+            self.hit(Fault::DuplicateDelivery);
+            let again_ns = delivered_ns.saturating_add(self.rng.between(0, 8_000) * MILLISECOND_NS);
+            self.event(again_ns, &container.id, &exec);
+            return again_ns;
+        }
+        delivered_ns
+    }
+
+    fn losses(&mut self, bursts: &[i64]) {
+        for burst_ns in bursts {
+            if self.rng.one_in(5) {
+                let loss = CollectorLoss {
+                    node: node("node-0"),
+                    collector_start: "start".to_owned(),
+                    from_ns: burst_ns - SECOND_NS,
+                    to_ns: *burst_ns,
+                    lost: Some(self.rng.between(1, 9)),
+                    reason: "ring_full".to_owned(),
+                };
+                self.event(burst_ns.saturating_add(SECOND_NS), "node-0", &loss);
+            }
+        }
+    }
+
+    fn bad_records(&mut self, bursts: &[i64]) {
+        for burst_ns in bursts {
+            if !self.rng.one_in(3) {
+                continue;
+            }
+            self.hit(Fault::Poison);
+            self.poison += 1;
+            let at_ns = burst_ns.saturating_add(self.rng.between(0, 4_000) * MILLISECOND_NS);
+            let key = format!("key-{}", self.rng.below(5)).into_bytes();
+            let loss = CollectorLoss {
+                node: node("node-1"),
+                collector_start: String::new(),
+                from_ns: 0,
+                to_ns: 0,
+                lost: None,
+                reason: String::new(),
+            };
+            let whole = encode(&loss).unwrap_or_default();
+            let value = match self.rng.below(6) {
+                0 => None,
+                1 => Some(Vec::new()),
+                2 => Some(b"not avro at all".to_vec()),
+                3 => Some([[0xC3, 0x01].as_slice(), &[7; 20]].concat()),
+                4 => whole.get(..whole.len() / 2).map(<[u8]>::to_vec),
+                // A good record under a key that is not its own.
+                _ => Some(whole),
+            };
+            if self.rng.one_in(4) {
+                self.at(at_ns, Action::BadFinding { key, value });
+            } else {
+                self.at(at_ns, Action::Event { key, value });
+            }
+        }
+    }
+}
+
+fn node(name: &str) -> Node {
+    Node { cluster: CLUSTER.to_owned(), name: name.to_owned(), zone: "z".to_owned(), ..Node::default() }
+}

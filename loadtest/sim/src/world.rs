@@ -1,0 +1,245 @@
+//! What the instances of one run share: broker, group membership, chance, and the accounts that checks are made from.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use driftline_runtime_core::Gap;
+use driftline_schemas::topics::Topic;
+
+use crate::broker::Broker;
+use crate::fault::{Fault, Hits};
+use crate::plant::Plant;
+use crate::rng::Rng;
+use crate::violation::Violation;
+
+/// One life of an instance: from its start to its crash.
+pub(crate) type LifeId = u32;
+
+pub(crate) const MILLISECOND_NS: i64 = 1_000_000;
+pub(crate) const SECOND_NS: i64 = 1_000 * MILLISECOND_NS;
+
+/// Steps kept for `--verbose`.
+const TRACE_MAX: usize = 400;
+
+/// A call of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Effect {
+    Committed,
+    InputBegin,
+    StateMarks,
+    ReadState,
+    Resume,
+    Send,
+    SendState,
+    Flush,
+    SendOffsets,
+    Commit,
+    Abort,
+}
+
+impl Effect {
+    fn restores(self) -> bool {
+        matches!(self, Self::Committed | Self::InputBegin | Self::StateMarks | Self::ReadState | Self::Resume)
+    }
+}
+
+/// Before or after a call has its effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    Before,
+    After,
+}
+
+/// What happens at a moment of an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Directive {
+    Go,
+    /// Go on at this time.
+    At(i64),
+    Abort,
+    Crash,
+}
+
+/// How likely each fault is at one effect: once in so many, 0 for never.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rates {
+    pub crash: u64,
+    pub crash_in_restore: u64,
+    pub abort: u64,
+    pub freeze: u64,
+    pub torn: u64,
+    pub delay: u64,
+    pub delay_max_ns: i64,
+    /// How late markers of a decided transaction may be.
+    pub markers_max_ns: i64,
+}
+
+/// What one life and its log have in common with the driver.
+#[derive(Debug, Default)]
+pub(crate) struct Wire {
+    /// When the pending call goes on.
+    pub wake_ns: i64,
+    pub crashed: bool,
+    pub frozen_until_ns: Option<i64>,
+    /// A restore was cut short and must be refused.
+    pub torn: bool,
+    pub aborts: u64,
+    /// What the group's membership was when this life last heard of it.
+    pub incarnation: u64,
+    /// Positions that were set, in order.
+    pub resumes: VecDeque<BTreeMap<i32, i64>>,
+    /// Next offsets of state partitions written to.
+    pub state_ends: BTreeMap<i32, i64>,
+    /// Counted since the last commit.
+    pub open: Account,
+    /// How often this life committed.
+    pub commits: u64,
+}
+
+/// What became of input records.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Account {
+    pub settled: u64,
+    pub gaps: Vec<Gap>,
+}
+
+/// Members of a consumer group, each with the number of its joining.
+#[derive(Debug, Default)]
+pub(crate) struct Membership {
+    members: BTreeMap<LifeId, u64>,
+    joined: u64,
+}
+
+impl Membership {
+    /// Joins, or joins anew; the number of the joining.
+    pub(crate) fn join(&mut self, life: LifeId) -> u64 {
+        self.joined += 1;
+        self.members.insert(life, self.joined);
+        self.joined
+    }
+
+    pub(crate) fn leave(&mut self, life: LifeId) {
+        self.members.remove(&life);
+    }
+
+    pub(crate) fn incarnation(&self, life: LifeId) -> Option<u64> {
+        self.members.get(&life).copied()
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub now_ns: i64,
+    pub broker: Broker,
+    pub chance: Rng,
+    pub rates: Rates,
+    pub hits: Hits,
+    pub wires: BTreeMap<LifeId, Wire>,
+    pub groups: BTreeMap<Topic, Membership>,
+    /// What commits made true, by input topic.
+    pub accounts: BTreeMap<Topic, Account>,
+    /// Containers of which a deadline fired, in whatever life.
+    pub gave_up: BTreeSet<String>,
+    pub violations: Vec<Violation>,
+    pub plant: Option<Plant>,
+    pub effects: u64,
+    /// Steps, when they are wanted.
+    pub trace: Option<VecDeque<String>>,
+}
+
+/// The world, as several hold it; one at a time.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared(Arc<Mutex<World>>);
+
+impl Shared {
+    pub(crate) fn new(world: World) -> Self {
+        Self(Arc::new(Mutex::new(world)))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl World {
+    pub(crate) fn new(broker: Broker, chance: Rng, plant: Option<Plant>) -> Self {
+        Self {
+            now_ns: 0,
+            broker,
+            chance,
+            rates: Rates::default(),
+            hits: Hits::new(),
+            wires: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+            gave_up: BTreeSet::new(),
+            violations: Vec::new(),
+            plant,
+            effects: 0,
+            trace: None,
+        }
+    }
+
+    pub(crate) fn hit(&mut self, fault: Fault) {
+        *self.hits.entry(fault).or_default() += 1;
+    }
+
+    pub(crate) fn note(&mut self, what: impl FnOnce() -> String) {
+        let at_ms = self.now_ns / MILLISECOND_NS;
+        if let Some(trace) = &mut self.trace {
+            trace.push_back(format!("{:>9}.{:03} {}", at_ms / 1_000 % 1_000_000, at_ms % 1_000, what()));
+            if trace.len() > TRACE_MAX {
+                trace.pop_front();
+            }
+        }
+    }
+
+    pub(crate) fn wire(&mut self, life: LifeId) -> &mut Wire {
+        self.wires.entry(life).or_default()
+    }
+
+    /// What happens to this life at this moment.
+    pub(crate) fn decide(&mut self, life: LifeId, effect: Effect, moment: Moment) -> Directive {
+        self.effects += 1;
+        let rates = self.rates;
+        let crash = if effect.restores() { rates.crash_in_restore } else { rates.crash };
+        if self.chance.one_in(crash) {
+            self.hit(match (effect.restores(), moment) {
+                (true, _) => Fault::CrashInRestore,
+                (false, Moment::Before) => Fault::CrashBefore,
+                (false, Moment::After) => Fault::CrashAfter,
+            });
+            self.note(|| format!("life {life} crashes {moment:?} {effect:?}"));
+            self.wire(life).crashed = true;
+            return Directive::Crash;
+        }
+        if moment == Moment::Before && effect != Effect::Abort && self.chance.one_in(rates.abort) {
+            self.hit(Fault::Abort);
+            self.note(|| format!("life {life} finds its transaction aborted at {effect:?}"));
+            self.wire(life).aborts += 1;
+            return Directive::Abort;
+        }
+        if self.chance.one_in(rates.freeze) {
+            let until_ns = self.now_ns.saturating_add(self.chance.between(SECOND_NS / 2, 25 * SECOND_NS));
+            self.hit(Fault::Freeze);
+            self.note(|| format!("life {life} freezes {moment:?} {effect:?}"));
+            self.wire(life).frozen_until_ns = Some(until_ns);
+            return Directive::At(until_ns);
+        }
+        if self.chance.one_in(rates.delay) {
+            return Directive::At(self.now_ns.saturating_add(self.chance.between(MILLISECOND_NS, rates.delay_max_ns)));
+        }
+        Directive::Go
+    }
+
+    /// A transaction of this life is committed: what it counted is true.
+    pub(crate) fn committed(&mut self, life: LifeId, input: Topic) {
+        let wire = self.wire(life);
+        wire.commits += 1;
+        let open = std::mem::take(&mut wire.open);
+        let account = self.accounts.entry(input).or_default();
+        account.settled += open.settled;
+        account.gaps.extend(open.gaps);
+    }
+}
