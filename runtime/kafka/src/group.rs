@@ -62,9 +62,12 @@ impl Done {
     }
 }
 
+/// An event, and who we are in the group from then on.
+type Handed = (GroupEvent, Option<ConsumerGroupMetadata>);
+
 struct Context {
     topic: String,
-    events: mpsc::Sender<GroupEvent>,
+    events: mpsc::Sender<Handed>,
     /// Records read but not yet handed over. A poll may serve a rebalance instead of a record; what was read before it
     /// must be handed over before it.
     batch: Mutex<Vec<Record>>,
@@ -86,16 +89,16 @@ impl Context {
     /// Hands over what was read.
     fn hand_over(&self) -> Result<(), ReceiverGone> {
         let batch = std::mem::take(&mut *self.batch());
-        if batch.is_empty() { Ok(()) } else { self.send(GroupEvent::Batch(batch)) }
+        if batch.is_empty() { Ok(()) } else { self.send(GroupEvent::Batch(batch), None) }
     }
 
     /// Blocks while the channel is full, on the polling thread only: once reading has stopped nothing is sent, because
     /// the client may then be dropped, and call back, on a thread of the async runtime.
-    fn send(&self, event: GroupEvent) -> Result<(), ReceiverGone> {
+    fn send(&self, event: GroupEvent, member: Option<ConsumerGroupMetadata>) -> Result<(), ReceiverGone> {
         if self.stop.load(Ordering::Acquire) {
             return Err(ReceiverGone);
         }
-        self.events.blocking_send(event).map_err(|_| ReceiverGone)
+        self.events.blocking_send((event, member)).map_err(|_| ReceiverGone)
     }
 }
 
@@ -109,8 +112,13 @@ impl ConsumerContext for Context {
             Rebalance::Assign(_) => {}
             Rebalance::Revoke(list) => {
                 let (done, wait) = std::sync::mpsc::sync_channel(1);
-                let event = if consumer.assignment_lost() { GroupEvent::Lost } else { GroupEvent::Revoked };
-                if self.send(event(self.partitions(list), Done(done))).is_ok() {
+                let (partitions, done) = (self.partitions(list), Done(done));
+                let sent = if consumer.assignment_lost() {
+                    self.send(GroupEvent::Lost(partitions, done), None)
+                } else {
+                    self.send(GroupEvent::Revoked(partitions, done), consumer.group_metadata())
+                };
+                if sent.is_ok() {
                     // Either the service says so, or it dropped the sender: both mean it is finished.
                     let _ = wait.recv_timeout(REVOKE_WAIT);
                 }
@@ -125,7 +133,7 @@ impl ConsumerContext for Context {
             if let Err(error) = consumer.pause(list) {
                 tracing::warn!(%error, "cannot pause what was assigned");
             }
-            let _ = self.send(GroupEvent::Assigned(self.partitions(list)));
+            let _ = self.send(GroupEvent::Assigned(self.partitions(list)), consumer.group_metadata());
         }
     }
 }
@@ -133,7 +141,7 @@ impl ConsumerContext for Context {
 /// A member of a consumer group on one topic.
 pub struct GroupReader {
     group: Group,
-    events: mpsc::Receiver<GroupEvent>,
+    events: mpsc::Receiver<Handed>,
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -183,12 +191,17 @@ impl GroupReader {
             .name("kafka-group".into())
             .spawn(move || polling.run())
             .map_err(|error| KafkaError::Client(error.to_string()))?;
-        Ok(Self { group: Group { consumer, topic: name, resumes }, events, stop, thread: Some(thread) })
+        let group = Group { consumer, topic: name, resumes, member: Arc::default() };
+        Ok(Self { group, events, stop, thread: Some(thread) })
     }
 
     /// The next event; `None` after [`GroupEvent::Failed`]. Safe to drop and call again.
     pub async fn next(&mut self) -> Option<GroupEvent> {
-        self.events.recv().await
+        let (event, member) = self.events.recv().await?;
+        if let Some(member) = member {
+            *self.group.member.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(member));
+        }
+        Some(event)
     }
 
     /// What else can be done with the membership.
@@ -227,6 +240,8 @@ pub(crate) struct Group {
     consumer: Arc<BaseConsumer<Context>>,
     topic: String,
     resumes: std::sync::mpsc::Sender<BTreeMap<i32, i64>>,
+    /// Who we were in the group at the last event that the service has taken.
+    member: Arc<Mutex<Option<Arc<ConsumerGroupMetadata>>>>,
 }
 
 impl std::fmt::Debug for Group {
@@ -270,9 +285,11 @@ impl Group {
         Ok(list)
     }
 
-    /// Who we are in the group now; a transaction of somebody who is no longer is refused.
-    pub(crate) fn metadata(&self) -> Result<ConsumerGroupMetadata, KafkaError> {
-        self.consumer.group_metadata().ok_or_else(|| KafkaError::Client("not in a group".to_owned()))
+    /// Who we are in the group as far as the service knows. The client may know more: that it lost partitions and joined
+    /// anew. Work of before, committed under a generation of after, would be accepted although somebody else does it too.
+    pub(crate) fn member(&self) -> Result<Arc<ConsumerGroupMetadata>, KafkaError> {
+        let member = self.member.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        member.ok_or_else(|| KafkaError::Client("not in a group".to_owned()))
     }
 
     /// Commits without a transaction.
@@ -303,7 +320,7 @@ impl Polling {
             let ended = self.outage.check(&self.consumer).map_err(Some).and_then(|()| self.step());
             if let Err(error) = ended {
                 if let Some(error) = error {
-                    let _ = self.consumer.context().send(GroupEvent::Failed(error));
+                    let _ = self.consumer.context().send(GroupEvent::Failed(error), None);
                 }
                 // From here on the client may be dropped elsewhere.
                 self.stop.store(true, Ordering::Release);
@@ -335,7 +352,7 @@ impl Polling {
             self.consumer.incremental_assign(&new).map_err(client)?;
             self.consumer.resume(&new).map_err(client)?;
         }
-        context.send(GroupEvent::Resumed(context.partitions(&new))).map_err(|ReceiverGone| None)
+        context.send(GroupEvent::Resumed(context.partitions(&new)), None).map_err(|ReceiverGone| None)
     }
 
     /// Waits for a record, takes what else is there, hands it over. An error ends the reading; without a reason when

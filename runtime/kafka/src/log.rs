@@ -192,8 +192,8 @@ impl Log for KafkaLog {
         let list = self.group.offsets(offsets).map_err(LogError::Fatal)?;
         match &self.transactions {
             Some(transactions) => {
-                let group = self.group.metadata().map_err(LogError::Fatal)?;
-                transactions.send_offsets(list, group).await
+                let member = self.group.member().map_err(LogError::Fatal)?;
+                transactions.send_offsets(list, member).await
             }
             None => {
                 let group = self.group.clone();

@@ -5,6 +5,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::producer::Producer as _;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -24,7 +25,7 @@ type Answer = oneshot::Sender<Result<(), ClientError>>;
 
 enum Call {
     Init,
-    Offsets(TopicPartitionList, ConsumerGroupMetadata),
+    Offsets(TopicPartitionList, Arc<ConsumerGroupMetadata>),
     Commit,
     Abort,
 }
@@ -57,9 +58,9 @@ impl Transactions {
     pub(crate) async fn send_offsets(
         &self,
         offsets: TopicPartitionList,
-        group: ConsumerGroupMetadata,
+        member: Arc<ConsumerGroupMetadata>,
     ) -> Result<(), LogError<KafkaError>> {
-        self.call(Call::Offsets(offsets, group), "send offsets", CALL_MAX).await
+        self.call(Call::Offsets(offsets, member), "send offsets", CALL_MAX).await
     }
 
     pub(crate) async fn commit(&self) -> Result<(), LogError<KafkaError>> {
@@ -122,7 +123,7 @@ fn perform(producer: &Producer, call: Call) -> Result<(), ClientError> {
     let client = producer.client();
     match call {
         Call::Init => client.init_transactions(INIT_MAX),
-        Call::Offsets(offsets, group) => client.send_offsets_to_transaction(&offsets, &group, CALL_MAX),
+        Call::Offsets(offsets, member) => client.send_offsets_to_transaction(&offsets, &member, CALL_MAX),
         Call::Commit => client.commit_transaction(CALL_MAX),
         Call::Abort => client.abort_transaction(CALL_MAX),
     }
