@@ -84,3 +84,22 @@ fn trimmed<'a>(note: &'a str, category: &'a str) -> &'a str {
     let note = note.trim_end_matches('.');
     if note.is_empty() { category } else { note }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::Tracked;
+    use crate::fixtures::{T0, added_at, container, node};
+
+    #[test]
+    fn a_command_is_shown_up_to_its_maximum() {
+        for (length, cut) in [(MESSAGE_COMMAND_BYTES_MAX, false), (MESSAGE_COMMAND_BYTES_MAX + 1, true)] {
+            let path = format!("/{}", "x".repeat(length - 1));
+            let mut finding = added_at("f", T0, &path);
+            finding.process.as_mut().unwrap().args = vec![path];
+            let message = of_alert(&Tracked::new(&finding, 0).unwrap().shown(), &node(), Some(&container()), 1);
+            let command = message.split(" ran in").next().unwrap();
+            assert_eq!((command.len(), command.ends_with('…')), (MESSAGE_COMMAND_BYTES_MAX, cut));
+        }
+    }
+}

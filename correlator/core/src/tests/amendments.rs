@@ -78,6 +78,28 @@ fn an_amendment_after_the_final_revision_gives_one_more() {
 }
 
 #[test]
+fn an_amendment_that_raises_the_severity_is_said_at_once_with_the_next_number() {
+    let check = |alerts: &[Alert], expected: &str, severity: Severity| {
+        assert_eq!((told(alerts).concat().as_str(), alerts[0].severity), (expected, severity));
+    };
+    let mut rig = Rig::with(short());
+    rig.live(added("f0", T0));
+    check(&rig.live(added_at("f1", T0 + S, "/tmp/y")), "update 2", Severity::Low);
+    // In mid-session.
+    let medium = Finding { revision: 2, severity: Severity::Medium, ..added_at("f1", T0 + S, "/tmp/y") };
+    check(&rig.finding(T0 + 2 * S, medium).1, "update 3", Severity::Medium);
+    check(&rig.tick(T0 + 11 * S), "update 4 final", Severity::Medium);
+    // After the final revision, and final again.
+    check(&rig.finding(T0 + 50 * S, malicious("f0", 2)).1, "update 5 final", Severity::Critical);
+    assert_eq!(rig.finding(T0 + 50 * S, malicious("f0", 2)), (Disposition::Duplicate, vec![]));
+    assert_eq!(told(&rig.tick(T0 + 51 * S)), [""; 0]);
+    // A category less, and nothing left at last.
+    check(&rig.finding(T0 + 52 * S, retracted("f1", 3)).1, "update 6 final", Severity::Critical);
+    let withdrawn = Finding { state: FindingState::Retracted, ..malicious("f0", 3) };
+    check(&rig.finding(T0 + 54 * S, withdrawn).1, "close 7 final", Severity::Informational);
+}
+
+#[test]
 fn an_amendment_that_moves_a_finding_moves_its_count() {
     let mut rig = Rig::with(short());
     let mut undigested = added("f0", T0);

@@ -3,7 +3,7 @@
 
 use driftline_runtime_core::{Disposition, Effects, Stage as _};
 use driftline_schemas::limits::RECORD_BYTES_MAX;
-use driftline_schemas::{Container, ContainerId, Finding, FindingId, ImageId, Severity};
+use driftline_schemas::{Container, ContainerId, Finding, ImageId, Severity};
 use std::collections::BTreeMap;
 
 use super::{Rig, correlator, found, image, restore, short, told};
@@ -177,20 +177,23 @@ fn a_forged_finding_is_cut_and_counted_whatever_in_it_is_long() {
         }),
     ];
     for (name, change) in change {
-        let mut rig = Rig::new();
-        let mut finding = in_google_pod(added("f0", T0));
-        assert_eq!((rig.live(finding.clone()).len(), rig.count(telemetry::FINDING_SHORTENED)), (1, 0));
-        let size = rig.state_size("").1;
-        finding.finding_id = FindingId::from("f1");
-        change(&mut finding);
-        let alert = rig.live(finding).remove(0);
-        assert_eq!(
-            (alert.flags.concat().as_str(), rig.count(telemetry::FINDING_SHORTENED)),
-            ("shortened", 1),
-            "{name}"
-        );
-        assert_eq!(rig.count(telemetry::ALERT_SHORTENED), 1);
-        assert!(rig.state_size("").1 < 3 * size + 2 * FACT_BYTES_MAX, "{name}");
+        let forged = |id: &str| {
+            let mut finding = in_google_pod(added(id, T0));
+            change(&mut finding);
+            finding
+        };
+        // Where it opens a session, and where it joins one.
+        for honest in [0, 1] {
+            let mut rig = Rig::new();
+            (0..honest).for_each(|_| drop(rig.live(in_google_pod(added("f0", T0)))));
+            assert_eq!(rig.count(telemetry::FINDING_SHORTENED), 0);
+            let alert = rig.live(forged("f1")).remove(0);
+            assert_eq!(alert.flags.concat(), "shortened", "{name}");
+            assert_eq!((rig.count(telemetry::FINDING_SHORTENED), rig.count(telemetry::ALERT_SHORTENED)), (1, 1));
+            let (records, bytes) = rig.state_size("");
+            assert_eq!(records, 2 + honest);
+            assert!(bytes < 8 * FACT_BYTES_MAX, "{name}: {bytes}");
+        }
     }
 }
 
