@@ -1,8 +1,9 @@
 //! Every maximum, reached at max + 1.
 
 use driftline_runtime_core::Disposition;
+use driftline_schemas::correlator_state::SessionState;
 use driftline_schemas::limits::{ALERT_BYTES_MAX, ALERT_FINDINGS_MAX};
-use driftline_schemas::{Alert, Container, ContainerId, Finding, FindingId, FindingState, Severity, encode};
+use driftline_schemas::{Alert, Container, ContainerId, Finding, FindingId, FindingState, Severity, decode, encode};
 
 use super::{Rig, short, told};
 use crate::fixtures::{S, T0, added, added_at, container, fileless};
@@ -113,13 +114,19 @@ fn categories_techniques_and_versions_are_listed_up_to_their_maxima() {
 }
 
 #[test]
-fn labels_of_counted_findings_are_bounded() {
+fn labels_of_counted_findings_are_kept_up_to_their_maximum() {
+    let mut rig = Rig::with(Options { threshold: Severity::Critical, ..Options::default() });
     let finding = |at: usize| Finding { category: format!("category {at:05}"), ..distinct(at) };
-    let alert = last(&mut Rig::new(), (0..SESSION_FINDINGS_MAX + LABELS_MAX).map(finding));
-    assert!(alert.flags.contains(&"lists_capped".to_owned()), "by the categories");
-    let mut rig = Rig::new();
-    let findings = (0..=SESSION_FINDINGS_MAX + LABELS_MAX).map(finding);
-    assert_eq!(last(&mut rig, findings).finding_count, i64::try_from(SESSION_FINDINGS_MAX + LABELS_MAX + 1).unwrap());
+    let flags = |rig: &Rig| {
+        let (_, head) = rig.changelog.iter().find(|(key, _)| key.starts_with("session/")).unwrap();
+        decode::<SessionState>(head).unwrap().flags.into_iter().collect::<Vec<_>>()
+    };
+    for at in 0..SESSION_FINDINGS_MAX + LABELS_MAX {
+        rig.live(finding(at));
+    }
+    assert_eq!(flags(&rig), ["findings_capped"]);
+    rig.live(finding(SESSION_FINDINGS_MAX + LABELS_MAX));
+    assert_eq!(flags(&rig), ["findings_capped", "lists_capped"]);
 }
 
 #[test]
