@@ -56,7 +56,7 @@ test: ## better | 3 | yes | every test, on a real Kafka and live containers
 SEEDS ?= 2000
 
 .PHONY: sim
-sim: ## no | 1 | no | crashes, hangs, aborts and more against the cores and their executor, in virtual time
+sim: ## no | 1 | yes | crashes, hangs, aborts and more against the cores and their executor, in virtual time
 	cargo build -q --locked -p driftline-sim
 	@target/debug/driftline-sim $(if $(SEED),--seed $(SEED) --verbose,--seeds $(SEEDS))
 
