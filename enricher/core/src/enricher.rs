@@ -249,7 +249,7 @@ impl Enricher {
         if !self.containers.contains_key(id) {
             return Ok(());
         }
-        self.track(now_ns, id, at.partition, effects)?.ended = true;
+        self.track(now_ns, id, at.partition, effects)?.end(now_ns);
         effects.touch(at.partition, container_key(id));
         self.proceed(now_ns, id, effects)
     }

@@ -36,6 +36,11 @@ pub const AMEND_NS: i64 = 3_600 * SECOND_NS;
 /// A container of which nothing was heard for this long is forgotten: collectors repeat container records every hour.
 pub const SILENCE_NS: i64 = 2 * 3_600 * SECOND_NS + 300 * SECOND_NS;
 
+/// How long an ended container is remembered. A collector that restarts sends again what it does not know to be
+/// acknowledged, the end of a container and execs before it: without the container they would be new, and nobody would
+/// describe it again. A restart takes a minute at most; ten leave room for a Kafka that is away.
+pub const ENDED_KEPT_NS: i64 = 600 * SECOND_NS;
+
 /// When something was heard of a container is remembered in steps of a quarter of [`SILENCE_NS`]: a busy container then
 /// changes its state twice an hour, and one that is described every hour is still not taken for silent.
 pub const HEARD_STEP_NS: i64 = SILENCE_NS / 4;
@@ -63,4 +68,4 @@ const SEEN_BYTES_MAX: usize = 24 * TEXT_BYTES_MAX + LABELS_BYTES_MAX + 6 * AVRO_
 // writes each kind at its largest.
 const _: () = assert!(SEEN_BYTES_MAX + MISMATCHED_PATHS_MAX * (PATH_BYTES_MAX + 3) + 1_024 < RECORD_BYTES_MAX);
 // Nothing that may still be amended belongs to a silent container, and no container that is described hourly is silent.
-const _: () = assert!(AMEND_NS + HEARD_STEP_NS < SILENCE_NS);
+const _: () = assert!(AMEND_NS + HEARD_STEP_NS < SILENCE_NS && ENDED_KEPT_NS < SILENCE_NS);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use driftline_schemas::{ContainerSeen, EventId, Exec, ImageId};
 
-use crate::limits::{HEARD_STEP_NS, MISMATCHED_PATHS_MAX, REPORTED_MAX, SILENCE_NS, UNRESOLVED_MAX};
+use crate::limits::{ENDED_KEPT_NS, HEARD_STEP_NS, MISMATCHED_PATHS_MAX, REPORTED_MAX, SILENCE_NS, UNRESOLVED_MAX};
 
 /// An exec that waits for its container's metadata or image.
 #[derive(Debug)]
@@ -176,13 +176,20 @@ impl Tracked {
         !self.parked.is_empty() || !self.unresolved.is_empty() || self.given_up.is_some()
     }
 
-    /// Whether it ended, and nothing of it is left to be said.
-    pub(crate) fn is_over(&self) -> bool {
-        self.ended && self.parked.is_empty() && self.unresolved.is_empty()
+    /// The container is gone; from now on counts how long it is remembered.
+    pub(crate) fn end(&mut self, now_ns: i64) {
+        self.ended = true;
+        self.heard_ns = now_ns;
+    }
+
+    /// When it is forgotten if nothing more is heard, once nothing of it is parked.
+    fn forgotten_ns(&self) -> i64 {
+        let is_over = self.ended && self.unresolved.is_empty();
+        self.heard_ns.saturating_add(if is_over { ENDED_KEPT_NS } else { SILENCE_NS })
     }
 
     pub(crate) fn is_silent(&self, now_ns: i64) -> bool {
-        self.parked.is_empty() && now_ns.saturating_sub(self.heard_ns) >= SILENCE_NS
+        self.parked.is_empty() && self.forgotten_ns() <= now_ns
     }
 
     pub(crate) fn place(&self) -> Place {
@@ -191,7 +198,7 @@ impl Tracked {
 
     /// When time alone changes something next.
     pub(crate) fn due_ns(&self) -> i64 {
-        let silence = self.parked.is_empty().then(|| self.heard_ns.saturating_add(SILENCE_NS));
+        let silence = self.parked.is_empty().then(|| self.forgotten_ns());
         let amendment = self.unresolved.first_key_value().map(|(_, oldest)| oldest.amend_until_ns);
         [self.deadline_ns, silence, amendment].into_iter().flatten().min().unwrap_or(i64::MAX)
     }

@@ -11,7 +11,7 @@ use super::{Enricher, Fx, ImageAnswer, Kind, container_key};
 use crate::finding::{self, Revision};
 use crate::image::ImageIndex;
 use crate::limits::{AMEND_NS, PARKED_MAX};
-use crate::tracked::{Mismatch, Tracked, Unresolved};
+use crate::tracked::{Mismatch, Unresolved};
 use crate::verdict::{self, Report, Verdict, judge};
 
 /// Whether the head of a container's queue can be judged.
@@ -26,9 +26,6 @@ impl Enricher {
     pub(super) fn proceed(&mut self, now_ns: i64, id: &ContainerId, effects: &mut Fx) -> Result<(), BrokenInvariant> {
         self.advance(now_ns, id, effects)?;
         self.amend(now_ns, id, effects)?;
-        if self.containers.get(id).is_some_and(Tracked::is_over) {
-            return self.forget(id, effects);
-        }
         self.index(id);
         Ok(())
     }

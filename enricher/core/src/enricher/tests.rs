@@ -6,7 +6,7 @@ mod upgrade;
 
 use super::*;
 use crate::fixtures::{IMAGE, exec, image, mount, seen};
-use crate::limits::{AMEND_NS, REQUEST_AGAIN_NS, SILENCE_NS};
+use crate::limits::{AMEND_NS, ENDED_KEPT_NS, REQUEST_AGAIN_NS, SILENCE_NS};
 use driftline_schemas::{FileClass, Finding, FindingState, ImageRequest, Origin, decode};
 
 const SECOND: i64 = 1_000_000_000;
@@ -211,8 +211,19 @@ fn an_ended_container_is_forgotten_when_nothing_of_it_is_left_to_say() {
     bench.effects.take_asks();
     bench.image();
     assert_eq!(bench.findings(), [active(1, 2, Origin::Added)], "and what is out is amended");
+    bench.after(ENDED_KEPT_NS);
     assert_eq!(bench.effects.take_asks(), [Ask::Forget(ImageId::from(IMAGE))]);
     assert_eq!(bench.state(), BTreeMap::new());
+}
+
+#[test]
+fn what_a_collector_sends_again_after_a_container_s_end_is_not_reported_again() {
+    let mut bench = Bench::new();
+    bench.seen().image().exec(1, FileClass::New, "/tmp/x", "evil").ended("box");
+    assert_eq!(bench.findings(), [active(1, 1, Origin::Added)]);
+    bench.after(ENDED_KEPT_NS - 1).exec(1, FileClass::New, "/tmp/x", "evil").ended("box");
+    bench.after(6 * SECOND);
+    assert_eq!(bench.findings(), []);
 }
 
 #[test]
