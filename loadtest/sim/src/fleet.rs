@@ -13,6 +13,10 @@ use crate::violation::Checked;
 use crate::watch::Watched;
 use crate::world::{LifeId, MILLISECOND_NS, SECOND_NS, Shared};
 
+/// How far a node's clock may be behind. How long something is remembered is counted by the clock of whoever has it, so
+/// clocks must not differ by more than the shortest such time, the ten minutes of an ended container.
+const BEHIND_MAX_NS: i64 = 300 * SECOND_NS;
+
 /// Who has a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Holder {
@@ -303,11 +307,11 @@ impl<V: Service> Fleet<V> {
     pub(crate) fn jump_clock(&mut self, forward_max_ns: i64) {
         let (fault, by_ns) = match self.chance.below(2) {
             0 => (Fault::ClockForward, self.chance.between(100 * MILLISECOND_NS, forward_max_ns)),
-            _ => (Fault::ClockBack, -self.chance.between(100 * MILLISECOND_NS, 600 * SECOND_NS)),
+            _ => (Fault::ClockBack, -self.chance.between(100 * MILLISECOND_NS, BEHIND_MAX_NS)),
         };
         let at = usize::try_from(self.chance.below(self.slots.len() as u64)).unwrap_or(0);
         if let Some(slot) = self.slots.get_mut(at) {
-            slot.ahead_ns = slot.ahead_ns.saturating_add(by_ns).clamp(-600 * SECOND_NS, forward_max_ns);
+            slot.ahead_ns = slot.ahead_ns.saturating_add(by_ns).clamp(-BEHIND_MAX_NS, forward_max_ns);
             let ahead_ns = slot.ahead_ns;
             self.lives.iter_mut().filter(|life| life.slot == at).for_each(|life| life.ahead_ns = ahead_ns);
             self.shared.lock().hit(fault);

@@ -144,8 +144,8 @@ fn check_losses(inputs: &Inputs<'_>, last: &BTreeMap<&FindingId, &Finding>, know
     Ok(())
 }
 
-/// First revisions stand in the order of the execs. An exec that led to nothing because the image could not be asked is
-/// judged again when it is delivered again, and may then be found inconsistent: later than its place.
+/// First revisions stand in the order of the execs. An exec that led to nothing is judged again when it is delivered again;
+/// where a deadline fired that may be with another outcome, later than its place.
 fn check_order(container: &str, execs: &[First<'_>], firsts: &[&Finding], known: &Known<'_>) -> Checked {
     let exact = known.clarity(container) == Clarity::Exact;
     let places: BTreeMap<&FindingId, usize> = execs.iter().map(|exec| &exec.id).zip(0..).collect();
@@ -156,7 +156,8 @@ fn check_order(container: &str, execs: &[First<'_>], firsts: &[&Finding], known:
             let what = format!("{container}: {} is about no exec of it", finding.finding_id);
             return Err(Violation::new(FINDINGS, what));
         };
-        if !exact && finding.origin == driftline_schemas::Origin::Inconsistent {
+        let always_told = execs.get(place).is_some_and(|exec| exec.label.finding.is_some() && exec.label.suspicious);
+        if !exact && !always_told {
             continue;
         }
         if before.is_some_and(|before| before >= place) {

@@ -103,6 +103,8 @@ struct Planner {
     poison: u64,
     hits: Hits,
     execs: u64,
+    /// Of the container that is planned.
+    last_exec: Option<driftline_schemas::Exec>,
 }
 
 impl Plan {
@@ -120,6 +122,7 @@ impl Plan {
             poison: 0,
             hits: Hits::new(),
             execs: 0,
+            last_exec: None,
         };
         let end_ns = planner.plan();
         let Planner { mut actions, labels, clarity, poison, hits, .. } = planner;
@@ -221,6 +224,7 @@ impl Planner {
 
     /// Everything one container does; when its last record is there.
     fn live(&mut self, container: &ContainerPlan, image: Option<&ImagePlan>, bursts: &[i64]) -> i64 {
+        self.last_exec = None;
         let mut last_ns = START_NS;
         let mut last_in_order_ns = START_NS;
         for (number, burst_ns) in bursts.iter().enumerate() {
@@ -255,6 +259,14 @@ impl Planner {
             };
             self.event(ended_ns, &container.id, &ended);
             last_ns = ended_ns;
+            if let Some(exec) = self.last_exec.take().filter(|_| self.rng.one_in(2)) {
+                // A collector that ended before its spool knew that this was acknowledged.
+                self.hit(Fault::DuplicateDelivery);
+                let again_ns = ended_ns.saturating_add(self.rng.between(0, 8_000) * MILLISECOND_NS);
+                self.event(again_ns, &container.id, &exec);
+                last_ns = again_ns.saturating_add(MILLISECOND_NS);
+                self.event(last_ns, &container.id, &ended);
+            }
         }
         last_ns
     }
@@ -299,6 +311,7 @@ impl Planner {
         }
         self.labels.insert(exec.event_id.to_string(), label);
         self.event(delivered_ns, &container.id, &exec);
+        self.last_exec = Some(exec.clone());
         if self.rng.one_in(8) {
             self.hit(Fault::DuplicateDelivery);
             let again_ns = delivered_ns.saturating_add(self.rng.between(0, 8_000) * MILLISECOND_NS);
