@@ -317,7 +317,7 @@ impl<'a> Run<'a> {
             let gone = world.accounts.get(&Topic::ExecEvents).map(|account| account.gaps.clone()).unwrap_or_default();
             let known = Known { plan: self.plan, gave_up: &world.gave_up, gone };
             oracle::check_findings(&world.broker, &outputs, &known)?;
-            oracle::check_alerts(&world.broker, &outputs, limits())?;
+            oracle::check_alerts(&world.broker, &outputs, limits(), &self.plan.very_late)?;
             outputs
         };
         self.confluence(options, &outputs)?;
@@ -334,7 +334,11 @@ impl<'a> Run<'a> {
         let gone = !world.accounts.get(&Topic::ExecEvents).is_none_or(|account| account.gaps.is_empty());
         let comparable = |container: &str| {
             let exact = self.plan.clarity.get(container) == Some(&Clarity::Exact);
-            exact && !gone && !world.gave_up.contains(container) && !calm_world.gave_up.contains(container)
+            exact
+                && !gone
+                && !self.plan.very_late.contains(container)
+                && !world.gave_up.contains(container)
+                && !calm_world.gave_up.contains(container)
         };
         let clouded: BTreeSet<String> =
             [outputs, &calm_outputs].into_iter().flat_map(|outputs| oracle::clouded(&outputs.alerts)).collect();

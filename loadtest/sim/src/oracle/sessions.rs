@@ -93,10 +93,16 @@ pub(crate) fn clouded(alerts: &[Alert]) -> BTreeSet<String> {
 }
 
 /// Whether the last revision of each alert says what its session amounts to, and no alert is missing or too many.
-pub(crate) fn check_alerts(broker: &Broker, outputs: &Outputs, limits: Limits) -> Checked {
+pub(crate) fn check_alerts(
+    broker: &Broker,
+    outputs: &Outputs,
+    limits: Limits,
+    very_late: &BTreeSet<String>,
+) -> Checked {
     let mut last: BTreeMap<&AlertId, &Alert> = BTreeMap::new();
     last.extend(outputs.alerts.iter().map(|alert| (&alert.alert_id, alert)));
-    let clouded = clouded(&outputs.alerts);
+    let mut clouded = clouded(&outputs.alerts);
+    clouded.extend(very_late.iter().cloned());
     let mut known = BTreeSet::new();
     for ((_, id), sessions) in sessions(broker, limits) {
         for session in &sessions {

@@ -9,7 +9,7 @@ use driftline_schemas::{
     CollectorLoss, Container, ContainerEnded, ContainerId, ContainerSeen, ImageId, Node, Record, Severity, Sha256,
     encode,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fault::{Fault, Hits};
 use crate::rng::Rng;
@@ -73,6 +73,9 @@ pub(crate) struct Plan {
     /// By event id.
     pub labels: BTreeMap<String, Label>,
     pub clarity: BTreeMap<String, Clarity>,
+    /// Containers of which an exec is delivered when its session is forgotten. What it opens then says so, unless it is
+    /// too weak for an alert.
+    pub very_late: BTreeSet<String>,
     /// Records that must become dead letters.
     pub poison: u64,
     pub end_ns: i64,
@@ -100,6 +103,7 @@ struct Planner {
     actions: Vec<(i64, Action)>,
     labels: BTreeMap<String, Label>,
     clarity: BTreeMap<String, Clarity>,
+    very_late: BTreeSet<String>,
     poison: u64,
     hits: Hits,
     execs: u64,
@@ -119,15 +123,16 @@ impl Plan {
             actions: Vec::new(),
             labels: BTreeMap::new(),
             clarity: BTreeMap::new(),
+            very_late: BTreeSet::new(),
             poison: 0,
             hits: Hits::new(),
             execs: 0,
             last_exec: None,
         };
         let end_ns = planner.plan();
-        let Planner { mut actions, labels, clarity, poison, hits, .. } = planner;
+        let Planner { mut actions, labels, clarity, very_late, poison, hits, .. } = planner;
         actions.sort_by_key(|(at_ns, _)| *at_ns);
-        Self { partitions, enrichers, correlators, actions, labels, clarity, poison, end_ns, hits }
+        Self { partitions, enrichers, correlators, actions, labels, clarity, very_late, poison, end_ns, hits }
     }
 }
 
@@ -306,6 +311,9 @@ impl Planner {
             self.hit(Fault::LateDelivery);
             // Either the session is still kept, or it is gone by any clock.
             let very_late = self.seed.is_multiple_of(16) && self.rng.one_in(4);
+            if very_late {
+                self.very_late.insert(container.id.clone());
+            }
             let late_s = if very_late { self.rng.between(4_800, 6_000) } else { self.rng.between(5, 120) };
             delivered_ns = delivered_ns.saturating_add(late_s * SECOND_NS);
         }
