@@ -128,7 +128,7 @@ fn check_alert(subject: &str, session: &Session, alert: Option<&Alert>) -> Check
     let active: Vec<&Finding> = session.findings.iter().filter(|found| found.state == FindingState::Active).collect();
     let Some(alert) = alert else {
         // It may have been retracted before it was ever enough, and retracted again.
-        let enough = said(&active).severity >= Severity::Low;
+        let enough = said(&active, &session.findings).severity >= Severity::Low;
         return if enough { fail("no alert".to_owned()) } else { Ok(()) };
     };
     if active.is_empty() {
@@ -138,7 +138,7 @@ fn check_alert(subject: &str, session: &Session, alert: Option<&Alert>) -> Check
     if !alert.r#final || alert.activity == Activity::Close {
         return fail(format!("revision {} is the last, and not a final update", alert.revision));
     }
-    let expected = said(&active);
+    let expected = said(&active, &session.findings);
     let found = Said {
         severity: alert.severity,
         score: alert.score,
@@ -153,15 +153,15 @@ fn check_alert(subject: &str, session: &Session, alert: Option<&Alert>) -> Check
     fail(format!("expected {expected:?}, found {found:?}"))
 }
 
-/// What these findings amount to.
-fn said(active: &[&Finding]) -> Said {
+/// What the findings that stand amount to.
+fn said(active: &[&Finding], all: &[Finding]) -> Said {
     let times = || active.iter().map(|finding| finding.event_time_ns);
     let mut folds = BTreeSet::new();
     let shown = active.iter().filter(|finding| {
         let file = finding.subject.as_ref().map(|subject| (subject.path.clone(), subject.sha256));
         folds.insert((finding.detector.clone(), file))
     });
-    let score = score(active);
+    let score = score(active, all);
     Said {
         severity: match score {
             85.. => Severity::Critical,
@@ -178,8 +178,8 @@ fn said(active: &[&Finding]) -> Said {
     }
 }
 
-/// The score table, for the facts that occur here.
-fn score(active: &[&Finding]) -> i32 {
+/// The score table, for the facts that occur here. What the container is like is known from any finding of it.
+fn score(active: &[&Finding], all: &[Finding]) -> i32 {
     let strongest = active.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Informational);
     let base = match strongest {
         Severity::Informational => 0,
@@ -194,7 +194,7 @@ fn score(active: &[&Finding]) -> i32 {
         active.iter().any(|finding| finding.process.as_ref().is_some_and(fact))
     };
     let described =
-        active.iter().filter_map(|finding| finding.container.as_ref()).find(|container| !container.name.is_empty());
+        all.iter().filter_map(|finding| finding.container.as_ref()).find(|container| !container.name.is_empty());
     let mut points = base;
     let mut raise = |applies: bool, by: i32| points += if applies { by } else { 0 };
     raise(categories.len() > 1, 15);
