@@ -1,6 +1,6 @@
 //! Settings of the correlator: what was typed, checked as a whole, ready to use.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use driftline_formats::SiemFormat;
 use driftline_kafka::ClientSettings;
 use driftline_runtime::env::{Identity, Settings};
 use driftline_runtime::telemetry::start_logs;
+use driftline_schemas::Severity;
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{Severity, Sha256};
 
 const DAY_S: i64 = 24 * 60 * 60;
 
@@ -70,12 +70,7 @@ fn options(settings: &mut Settings, formats: BTreeSet<SiemFormat>) -> Options {
         ("critical", Severity::Critical),
     ];
     let threshold = settings.choice("DRIFTLINE_ALERT_THRESHOLD", &severities, defaults.threshold);
-    let config = format!("{session_gap:?} {session_cap:?} {retention:?} {threshold:?}");
-    let versions = BTreeMap::from([
-        ("correlator".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        ("correlator_config".to_owned(), Sha256::of(config.as_bytes()).to_string()),
-    ]);
-    Options { session_gap, session_cap, retention, threshold, formats, versions, ..defaults }
+    Options { session_gap, session_cap, retention, threshold, formats, ..defaults }.with_versions()
 }
 
 /// Formats beside Avro, by name; `none` for none.

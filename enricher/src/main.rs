@@ -7,7 +7,6 @@ mod shell;
 
 use anyhow::Context as _;
 use clap::Parser;
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,7 +16,6 @@ use driftline_runtime::env::{Identity, Settings};
 use driftline_runtime::service::{Membership, Service};
 use driftline_runtime::telemetry::{Telemetry, start_logs};
 use driftline_runtime::{clock, shutdown};
-use driftline_schemas::Sha256;
 use driftline_schemas::topics::Topic;
 use shell::EnricherShell;
 
@@ -98,11 +96,12 @@ async fn join(configuration: &Configuration, telemetry: &Telemetry) -> anyhow::R
     shell.catch_up().await?;
     tracing::info!(seconds = began.elapsed().as_secs_f64(), images = shell.image_count(), "image tables caught up");
 
+    let park_ns = configuration.park_ms.saturating_mul(1_000_000);
     let core = Enricher::new(CoreSettings {
         cluster: configuration.cluster.clone(),
         partitions: kafka.partition_count(Topic::ExecEvents),
-        park_ns: configuration.park_ms.saturating_mul(1_000_000),
-        versions: versions(configuration),
+        park_ns,
+        versions: CoreSettings::versions(park_ns),
     });
     let membership = Membership {
         service: "enricher",
@@ -111,13 +110,4 @@ async fn join(configuration: &Configuration, telemetry: &Telemetry) -> anyhow::R
         identity: configuration.identity.clone(),
     };
     Ok(Service::join(membership, shell, core, kafka, telemetry).await?)
-}
-
-/// What a finding must name so that somebody can repeat the judgement.
-fn versions(configuration: &Configuration) -> BTreeMap<String, String> {
-    let config = format!("park_ms={}", configuration.park_ms);
-    BTreeMap::from([
-        ("enricher".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        ("enricher_config".to_owned(), Sha256::of(config.as_bytes()).to_string()),
-    ])
 }

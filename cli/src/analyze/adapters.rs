@@ -1,14 +1,13 @@
 //! What the services' shells do around the cores, in one place: settings, and records into inputs.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use driftline_correlator_core as correlator;
 use driftline_enricher_core as enricher;
 use driftline_kafka::Record;
+use driftline_schemas::Severity;
 use driftline_schemas::recording::{Info, Recorded};
 use driftline_schemas::topics::{Topic, partition_of};
-use driftline_schemas::{Severity, Sha256};
 
 /// Partitions that records are put into when the recording does not say how many there were.
 const PARTITIONS: i32 = 12;
@@ -31,40 +30,23 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The versions name the configuration in the same words as the enricher's own, so that equal ones have equal digests.
     pub(super) fn enricher(&self, placing: Placing) -> enricher::Settings {
-        let config = format!("park_ms={}", self.park.as_millis());
+        let park_ns = nanoseconds(self.park);
         enricher::Settings {
             // Named in what says that input is gone, which in a recording is not.
             cluster: String::new(),
             partitions: placing.count(),
-            park_ns: nanoseconds(self.park),
-            versions: versions("enricher", &config),
+            park_ns,
+            versions: enricher::Settings::versions(park_ns),
         }
     }
 
-    /// As [`Self::enricher`].
     pub(super) fn correlator(&self) -> Result<correlator::Settings, correlator::SettingsErrors> {
         let Self { session_gap, session_cap, retention, threshold, .. } = *self;
-        let config = format!("{session_gap:?} {session_cap:?} {retention:?} {threshold:?}");
-        let versions = versions("correlator", &config);
         let defaults = correlator::Options::default();
-        correlator::Settings::new(correlator::Options {
-            session_gap,
-            session_cap,
-            retention,
-            threshold,
-            versions,
-            ..defaults
-        })
+        let options = correlator::Options { session_gap, session_cap, retention, threshold, ..defaults };
+        correlator::Settings::new(options.with_versions())
     }
-}
-
-fn versions(service: &str, config: &str) -> BTreeMap<String, String> {
-    BTreeMap::from([
-        (service.to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        (format!("{service}_config"), Sha256::of(config.as_bytes()).to_string()),
-    ])
 }
 
 pub(super) fn nanoseconds(duration: Duration) -> i64 {

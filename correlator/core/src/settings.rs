@@ -1,8 +1,8 @@
 //! What the shell may set, checked as a whole before anything runs.
 
 use driftline_formats::SiemFormat;
-use driftline_schemas::Severity;
 use driftline_schemas::limits::ALERT_FINDINGS_MAX;
+use driftline_schemas::{Severity, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
@@ -48,6 +48,18 @@ impl Default for Options {
             formats: BTreeSet::from(SiemFormat::ALL),
             versions: BTreeMap::new(),
         }
+    }
+}
+
+impl Options {
+    /// Adds what an alert must name so that somebody can repeat the judgement: the version, and a digest of what was set.
+    #[must_use]
+    pub fn with_versions(mut self) -> Self {
+        let Self { session_gap, session_cap, retention, threshold, .. } = &self;
+        let config = format!("{session_gap:?} {session_cap:?} {retention:?} {threshold:?}");
+        self.versions.insert("correlator".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        self.versions.insert("correlator_config".to_owned(), Sha256::of(config.as_bytes()).to_string());
+        self
     }
 }
 

@@ -19,7 +19,8 @@ use std::sync::Arc;
 use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Gap, Position, Record, Stage};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{
-    CollectorLoss, ContainerEnded, ContainerId, ContainerSeen, Exec, ExecEvent, ImageId, WriterSchema, WriterSchemas,
+    CollectorLoss, ContainerEnded, ContainerId, ContainerSeen, Exec, ExecEvent, ImageId, Sha256, WriterSchema,
+    WriterSchemas,
 };
 
 use crate::finding;
@@ -40,6 +41,18 @@ pub struct Settings {
     pub cluster: String,
     /// Digests of what makes a verdict, carried by every finding.
     pub versions: BTreeMap<String, String>,
+}
+
+impl Settings {
+    /// What a finding must name so that somebody can repeat the judgement: the version, and a digest of what was set.
+    #[must_use]
+    pub fn versions(park_ns: i64) -> BTreeMap<String, String> {
+        let config = format!("park_ms={}", park_ns / 1_000_000);
+        BTreeMap::from([
+            ("enricher".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            ("enricher_config".to_owned(), Sha256::of(config.as_bytes()).to_string()),
+        ])
+    }
 }
 
 /// Everything that can happen to the enricher.
