@@ -13,6 +13,8 @@ use driftline_schemas::Severity;
 use driftline_schemas::topics::Topic;
 
 const DAY_S: i64 = 24 * 60 * 60;
+/// As long as the enricher may amend a finding: the amendment must still find its session.
+const RETENTION_MIN_S: i64 = 60 * 60;
 
 /// Everything configurable, validated.
 pub(crate) struct Configuration {
@@ -54,14 +56,14 @@ pub(crate) fn read() -> anyhow::Result<Configuration> {
 
 fn options(settings: &mut Settings, formats: BTreeSet<SiemFormat>) -> Options {
     let defaults = Options::default();
-    let mut seconds = |name: &str, default: Duration| {
+    let mut seconds = |name: &str, default: Duration, least_s: i64| {
         let default_s = i64::try_from(default.as_secs()).unwrap_or(DAY_S);
-        let chosen = settings.number(name, default_s, 0..=DAY_S);
+        let chosen = settings.number(name, default_s, least_s..=DAY_S);
         Duration::from_secs(u64::try_from(chosen).unwrap_or(0))
     };
-    let session_gap = seconds("DRIFTLINE_SESSION_GAP_S", defaults.session_gap);
-    let session_cap = seconds("DRIFTLINE_SESSION_CAP_S", defaults.session_cap);
-    let retention = seconds("DRIFTLINE_SESSION_RETENTION_S", defaults.retention);
+    let session_gap = seconds("DRIFTLINE_SESSION_GAP_S", defaults.session_gap, 0);
+    let session_cap = seconds("DRIFTLINE_SESSION_CAP_S", defaults.session_cap, 0);
+    let retention = seconds("DRIFTLINE_SESSION_RETENTION_S", defaults.retention, RETENTION_MIN_S);
     let severities = [
         ("informational", Severity::Informational),
         ("low", Severity::Low),

@@ -1,10 +1,13 @@
 //! Creates the topics of the one table, and checks that the cluster's are as configured.
 
+use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
+use rdkafka::topic_partition_list::Offset;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use driftline_schemas::topics::{TOPICS, Topic};
@@ -161,6 +164,26 @@ pub async fn delete_all(settings: &ClientSettings) -> Result<(), KafkaError> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let client: AdminClient<DefaultClientContext> = settings.config().create()?;
     client.delete_topics(&names, &AdminOptions::new()).await?;
+    Ok(())
+}
+
+/// Deletes the records of a topic that stand before these offsets, as retention does: for tests.
+///
+/// # Errors
+/// When the cluster does not answer or refuses.
+pub async fn delete_before(
+    settings: &ClientSettings,
+    topic: Topic,
+    offsets: &BTreeMap<i32, i64>,
+) -> Result<(), KafkaError> {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in offsets {
+        list.add_partition_offset(&settings.topic(topic), *partition, Offset::Offset(*offset))?;
+    }
+    let client: AdminClient<DefaultClientContext> = settings.config().create()?;
+    for element in client.delete_records(&list, &AdminOptions::new()).await?.elements() {
+        element.error()?;
+    }
     Ok(())
 }
 

@@ -59,6 +59,11 @@ pub enum KafkaError {
         "fenced: another instance named {0} has joined the group in this one's place; every instance needs a DRIFTLINE_INSTANCE of its own"
     )]
     Replaced(String),
+    /// Input was deleted before it was read.
+    #[error(
+        "{0} no longer has what is to be read next: it was deleted before it was read; the next start says which range is gone, and retention has to be longer than any standstill"
+    )]
+    InputGone(String),
     /// State partitions could not be read to their end.
     #[error(
         "{topic}, partitions {partitions:?}: no committed record for {seconds} s although more stand there; a transaction of another instance may be stuck"

@@ -6,9 +6,10 @@
 
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, ConsumerGroupMetadata, Rebalance};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::Offset;
+use rdkafka::types::RDKafkaRespErr;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -106,35 +107,43 @@ impl Context {
 struct ReceiverGone;
 
 impl ConsumerContext for Context {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let _ = self.hand_over();
-        match rebalance {
-            Rebalance::Assign(_) => {}
-            Rebalance::Revoke(list) => {
-                let (done, wait) = std::sync::mpsc::sync_channel(1);
-                let (partitions, done) = (self.partitions(list), Done(done));
-                let sent = if consumer.assignment_lost() {
-                    self.send(GroupEvent::Lost(partitions, done), None)
-                } else {
-                    self.send(GroupEvent::Revoked(partitions, done), consumer.group_metadata())
-                };
-                if sent.is_ok() {
-                    // Either the service says so, or it dropped the sender: both mean it is finished.
-                    let _ = wait.recv_timeout(REVOKE_WAIT);
-                }
-            }
-            Rebalance::Error(error) => tracing::warn!(%error, "rebalance failed"),
+        let done = match what {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, list),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoke(consumer, list),
+            error => Err(ClientError::Rebalance(error.into())),
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, "rebalance failed");
         }
     }
+}
 
-    /// What was just assigned is paused before anything of it can be fetched.
-    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Assign(list) = rebalance {
-            if let Err(error) = consumer.pause(list) {
-                tracing::warn!(%error, "cannot pause what was assigned");
-            }
-            let _ = self.send(GroupEvent::Assigned(self.partitions(list)), consumer.group_metadata());
+impl Context {
+    /// Takes partitions, and pauses them before anything can be fetched. Where they are read from is said later; until then
+    /// the end stands for it, so that the client does not look for an offset itself.
+    fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) -> Result<(), ClientError> {
+        list.set_all_offsets(Offset::End)?;
+        consumer.incremental_assign(list)?;
+        consumer.pause(list)?;
+        let _ = self.send(GroupEvent::Assigned(self.partitions(list)), consumer.group_metadata());
+        Ok(())
+    }
+
+    fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<(), ClientError> {
+        let (done, wait) = std::sync::mpsc::sync_channel(1);
+        let (partitions, done) = (self.partitions(list), Done(done));
+        let sent = if consumer.assignment_lost() {
+            self.send(GroupEvent::Lost(partitions, done), None)
+        } else {
+            self.send(GroupEvent::Revoked(partitions, done), consumer.group_metadata())
+        };
+        if sent.is_ok() {
+            // Either the service says so, or it dropped the sender: both mean it is finished.
+            let _ = wait.recv_timeout(REVOKE_WAIT);
         }
+        consumer.incremental_unassign(list)
     }
 }
 
@@ -169,6 +178,8 @@ impl GroupReader {
         config
             .set("group.id", group)
             .set("partition.assignment.strategy", "cooperative-sticky")
+            // Input that is gone must be noticed, not passed over.
+            .set("auto.offset.reset", "error")
             .set("session.timeout.ms", "15000")
             .set("heartbeat.interval.ms", "2000");
         if let Some(instance) = instance {
@@ -371,6 +382,9 @@ impl Polling {
                 }
                 Some(Err(error)) if error.rdkafka_error_code() == Some(Code::FencedInstanceId) => {
                     return Err(Some(KafkaError::Replaced(self.instance.clone())));
+                }
+                Some(Err(error)) if error.rdkafka_error_code() == Some(Code::AutoOffsetReset) => {
+                    return Err(Some(KafkaError::InputGone(self.consumer.context().topic.clone())));
                 }
                 Some(Err(error)) => return Err(Some(error.into())),
                 None => break,
