@@ -19,6 +19,7 @@ mod gap;
 mod harness;
 mod invariant;
 mod latency;
+mod log;
 mod record;
 mod recording;
 mod restore;

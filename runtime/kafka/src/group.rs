@@ -269,13 +269,16 @@ impl Group {
             list.add_partition(&self.topic, *partition);
         }
         let list = self.consumer.committed_offsets(list, COMMITTED_MAX)?;
-        let found = list.elements().into_iter().filter_map(|element| match element.offset() {
-            Offset::Offset(offset) => {
-                Some((element.partition(), Committed { offset, state_next: state_next(element.metadata()) }))
+        let mut found = BTreeMap::new();
+        for element in list.elements() {
+            // An answer that is refused for one partition is no answer that nothing is committed.
+            element.error()?;
+            if let Offset::Offset(offset) = element.offset() {
+                let state_next = state_next(element.metadata());
+                found.insert(element.partition(), Committed { offset, state_next });
             }
-            _ => None,
-        });
-        Ok(found.collect())
+        }
+        Ok(found)
     }
 
     /// Has partitions read from these offsets on; [`GroupEvent::Resumed`] stands before their first record.
