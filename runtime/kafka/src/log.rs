@@ -107,7 +107,8 @@ impl KafkaLog {
     /// Somebody who lost its partitions may have a successor of the same name. Only the transaction coordinator knows, and
     /// it is only asked in a transaction; going on without asking would drive the successor out of the group.
     async fn check_fenced(&mut self) -> Done {
-        if self.in_transaction || self.offsets.is_empty() {
+        // Without transactions there is no fence, and asking would commit offsets of partitions that others have now.
+        if self.transactions.is_none() || self.in_transaction || self.offsets.is_empty() {
             return Ok(());
         }
         let offsets = self.offsets.clone();
