@@ -15,7 +15,10 @@ use super::source::{Analysis, Begin};
 const REASONS_MAX: usize = 5;
 
 /// Events that say that a limit decided something; live, it may have been reached elsewhere.
-const CAPS: [(&str, &str); 7] = [
+const CAPS: [(&str, &str); 10] = [
+    (ENRICHER, "parking_full"),
+    (ENRICHER, "partition_parking_full"),
+    (ENRICHER, "containers_full"),
     (ENRICHER, "container_evicted"),
     (ENRICHER, "mismatched_paths_capped"),
     (ENRICHER, "unresolved_forgotten"),
