@@ -31,6 +31,9 @@ const BATCH_RECORDS: usize = 256;
 const POLL: Duration = Duration::from_millis(20);
 /// How long a rebalance waits for the service to finish with revoked partitions; far below the session timeout.
 const REVOKE_WAIT: Duration = Duration::from_secs(10);
+/// Tries of a commit without a transaction, [`COMMIT_RETRY`] apart: two seconds, one heartbeat.
+const COMMIT_TRIES: u32 = 20;
+const COMMIT_RETRY: Duration = Duration::from_millis(100);
 /// How long a committed offset may take, transactions of others that may change it included.
 const COMMITTED_MAX: Duration = Duration::from_secs(30);
 
@@ -306,8 +309,16 @@ impl Group {
         member.ok_or_else(|| KafkaError::Client("not in a group".to_owned()))
     }
 
-    /// Commits without a transaction.
+    /// Commits without a transaction. While members are told their shares the coordinator takes no commit; that passes.
     pub(crate) fn commit(&self, offsets: &TopicPartitionList) -> Result<(), KafkaError> {
+        for _ in 1..COMMIT_TRIES {
+            match self.consumer.commit(offsets, CommitMode::Sync) {
+                Err(error) if error.rdkafka_error_code() == Some(Code::RebalanceInProgress) => {
+                    std::thread::sleep(COMMIT_RETRY);
+                }
+                done => return Ok(done?),
+            }
+        }
         Ok(self.consumer.commit(offsets, CommitMode::Sync)?)
     }
 }
