@@ -7,7 +7,7 @@ use driftline_kafka::{ClientSettings, Delivery, GroupEvent, GroupReader, KafkaLo
 use driftline_runtime_core::{Committed, Log as _};
 use driftline_schemas::topics::Topic;
 
-use crate::harness::with_topics;
+use crate::harness::{Bench, with_topics};
 
 /// Longer than an answer takes that does not wait.
 const OPEN_FOR: Duration = Duration::from_secs(2);
@@ -39,6 +39,63 @@ async fn offsets_that_an_open_transaction_may_change_are_waited_for() {
         };
         let (committed, ()) = tokio::join!(asking.committed(&[0]), commit);
         assert_eq!(committed.unwrap(), at(8), "what the transaction made of it");
+    })
+    .await;
+}
+
+/// Fills what lies between the polling thread and the service, so that the thread stands still.
+async fn stand_still(bench: &Bench) {
+    for number in 0..50_000_u32 {
+        bench.producer.send(Topic::ExecEvents, &number.to_be_bytes(), b"x", &[]).await.unwrap();
+    }
+    bench.producer.settled().await.unwrap();
+}
+
+async fn assigned(reader: &mut GroupReader) -> Vec<i32> {
+    loop {
+        if let GroupEvent::Assigned(partitions) = reader.next().await.unwrap() {
+            return partitions;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_is_not_handed_on_because_another_is_read_again() {
+    with_topics("log_resume", |bench| async move {
+        stand_still(&bench).await;
+        let (mut first, mut log) = member(&bench.kafka, "first").await;
+        let partitions = assigned(&mut first).await;
+        let from: BTreeMap<i32, i64> = partitions.iter().map(|partition| (*partition, 0)).collect();
+        log.resume(&from).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        // As after an aborted transaction; it stands in the queue together with the rebalance.
+        log.resume(&from).await.unwrap();
+        let (mut second, mut other) = member(&bench.kafka, "second").await;
+        tokio::time::sleep(Duration::from_secs(6)).await;
+
+        let (gone, done) = loop {
+            match first.next().await.unwrap() {
+                GroupEvent::Revoked(gone, done) => break (gone, done),
+                GroupEvent::Failed(error) => panic!("{error}"),
+                _ => {}
+            }
+        };
+        let taken = async {
+            loop {
+                let partitions = assigned(&mut second).await;
+                if !partitions.is_empty() {
+                    return partitions;
+                }
+            }
+        };
+        let mut taken = std::pin::pin!(taken);
+        let early = tokio::time::timeout(Duration::from_secs(4), &mut taken).await;
+        assert!(early.is_err(), "{gone:?} are not given back, and another has {early:?}");
+        drop(done);
+        let draining = async { while first.next().await.is_some() {} };
+        let taken = tokio::select! { taken = taken => taken, () = draining => panic!("the reader ended") };
+        assert_eq!(taken, gone);
+        drop((log, other.abort().await));
     })
     .await;
 }

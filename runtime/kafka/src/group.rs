@@ -34,6 +34,8 @@ const REVOKE_WAIT: Duration = Duration::from_secs(10);
 /// Tries of a commit without a transaction, [`COMMIT_RETRY`] apart: two seconds, one heartbeat.
 const COMMIT_TRIES: u32 = 20;
 const COMMIT_RETRY: Duration = Duration::from_millis(100);
+/// How long the client may take to turn to other offsets; no broker is asked.
+const SEEK_MAX: Duration = Duration::from_secs(5);
 /// How long a committed offset may take, transactions of others that may change it included.
 const COMMITTED_MAX: Duration = Duration::from_secs(30);
 
@@ -198,6 +200,7 @@ impl GroupReader {
             topic,
             stop: Arc::clone(&stop),
             resuming,
+            awaited: BTreeMap::new(),
             instance: instance.unwrap_or_default().to_owned(),
             outage: Outage::new(&settings.bootstrap),
         };
@@ -335,6 +338,8 @@ struct Polling {
     topic: Topic,
     stop: Arc<AtomicBool>,
     resuming: std::sync::mpsc::Receiver<BTreeMap<i32, i64>>,
+    /// From where partitions are to be read that are not yet.
+    awaited: BTreeMap<i32, i64>,
     instance: String,
     outage: Outage,
 }
@@ -354,30 +359,51 @@ impl Polling {
     }
 
     fn step(&mut self) -> Result<(), Option<KafkaError>> {
+        let mut asked = false;
         while let Ok(from) = self.resuming.try_recv() {
-            self.resume(&from)?;
+            self.awaited.extend(from);
+            asked = true;
+        }
+        if asked || !self.awaited.is_empty() {
+            self.resume()?;
         }
         self.read()
     }
 
-    /// Assigning anew with an offset drops whatever was fetched from elsewhere, and ends the pause. A partition that went
-    /// in the meantime is not taken back.
-    fn resume(&self, from: &BTreeMap<i32, i64>) -> Result<(), Option<KafkaError>> {
+    /// Reads from elsewhere: drops whatever was fetched, and ends the pause. Not by assigning anew: while a rebalance waits
+    /// to be served, that counts as its answer, and the partitions it takes are given away before the service has finished.
+    /// A partition that went in the meantime is not taken back.
+    fn resume(&mut self) -> Result<(), Option<KafkaError>> {
         let client = |error: ClientError| Some(KafkaError::from(error));
         let context = self.consumer.context();
         context.hand_over().map_err(|ReceiverGone| None)?;
         let assigned = context.partitions(&self.consumer.assignment().map_err(client)?);
-        let (mut old, mut new) = (TopicPartitionList::new(), TopicPartitionList::new());
-        for (partition, offset) in from.iter().filter(|(partition, _)| assigned.contains(partition)) {
-            old.add_partition(&context.topic, *partition);
-            new.add_partition_offset(&context.topic, *partition, Offset::Offset(*offset)).map_err(client)?;
+        self.awaited.retain(|partition, _| assigned.contains(partition));
+        let mut wanted = TopicPartitionList::new();
+        for (partition, offset) in &self.awaited {
+            wanted.add_partition_offset(&context.topic, *partition, Offset::Offset(*offset)).map_err(client)?;
         }
-        if new.count() > 0 {
-            self.consumer.incremental_unassign(&old).map_err(client)?;
-            self.consumer.incremental_assign(&new).map_err(client)?;
-            self.consumer.resume(&new).map_err(client)?;
+        let mut there = TopicPartitionList::new();
+        if wanted.count() > 0 {
+            for element in self.consumer.seek_partitions(wanted, SEEK_MAX).map_err(client)?.elements() {
+                match element.error() {
+                    Ok(()) => {
+                        there.add_partition(&context.topic, element.partition());
+                        self.awaited.remove(&element.partition());
+                    }
+                    // Just assigned: the client still asks where to begin. Again after the next poll.
+                    Err(error)
+                        if matches!(error.rdkafka_error_code(), Some(Code::State | Code::PreviousInProgress)) => {}
+                    Err(error) => return Err(client(error)),
+                }
+            }
         }
-        context.send(GroupEvent::Resumed(context.partitions(&new)), None).map_err(|ReceiverGone| None)
+        if there.count() > 0 {
+            self.consumer.resume(&there).map_err(client)?;
+        } else if !self.awaited.is_empty() {
+            return Ok(());
+        }
+        context.send(GroupEvent::Resumed(context.partitions(&there)), None).map_err(|ReceiverGone| None)
     }
 
     /// Waits for a record, takes what else is there, hands it over. An error ends the reading; without a reason when
