@@ -456,6 +456,19 @@ fn state_comes_back_from_the_changelog_without_what_is_gone() {
 }
 
 #[test]
+fn state_is_restored_to_its_end_whatever_the_commit_says_of_it() {
+    let log = FakeLog::default();
+    let mut executor = reading(&log, &[0]);
+    take(&mut executor, 0, 0, "a");
+    commit(&mut executor);
+    for state_next in [None, Some(1)] {
+        log.lock().committed.insert(0, Committed { offset: 1, state_next });
+        let next = reading(&log, &[0]);
+        assert_eq!(next.stage().counts[&0]["a"], 1, "{state_next:?}");
+    }
+}
+
+#[test]
 fn a_restore_that_ends_too_early_is_refused() {
     let log = FakeLog::default();
     let mut executor = reading(&log, &[0]);

@@ -143,8 +143,12 @@ fn one_reported_exec_more_than_is_remembered_forgets_the_oldest() {
     }
     let full = bench.size("reported/");
     assert_eq!((bench.reasons().len(), full.0), (REPORTED_MAX, REPORTED_MAX));
+    bench.effects.take_touched();
     bench.exec_in("box", 1_000 + number(REPORTED_MAX));
     assert_eq!(bench.size("reported/"), full);
+    let touched = bench.effects.take_touched();
+    let touched: Vec<_> = touched.iter().filter(|changed| changed.key.starts_with("reported/")).collect();
+    assert_eq!(touched.len(), 2, "the oldest goes from the changelog too: {touched:?}");
     bench.reasons();
     bench.exec_in("box", 1_001);
     assert_eq!(bench.reasons(), []);
