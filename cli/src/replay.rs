@@ -175,7 +175,7 @@ impl Replayer {
 fn target_partition(settings: &ClientSettings, topic: Topic, record: &Recorded) -> i32 {
     let count = settings.partition_count(topic);
     match topic {
-        Topic::ImageLayers => record.partition % count,
+        Topic::ImageLayers => record.partition.rem_euclid(count.max(1)),
         _ => partition_of(record.key.as_deref().unwrap_or_default(), count),
     }
 }

@@ -19,8 +19,6 @@ pub(crate) fn lost(gap: Gap, now_ns: i64) -> Finding {
     let topic = Topic::Findings.spec().stem;
     let range = format!("{topic}/{partition}/{from}-{to}");
     let event_id = EventId::of_loss(CLUSTER, NODE, &range, "gone", from);
-    let last = to.saturating_sub(1);
-    let count = to.saturating_sub(from);
     Finding {
         finding_id: FindingId::of(&event_id, LOSS),
         event_id,
@@ -38,10 +36,7 @@ pub(crate) fn lost(gap: Gap, now_ns: i64) -> Finding {
         container: None,
         process: None,
         subject: None,
-        note: format!(
-            "up to {count} findings were gone from the topic before they were read: partition {partition} of {topic}, \
-             offsets {from} to {last}"
-        ),
+        note: gap.in_words(Topic::Findings),
         versions: BTreeMap::new(),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use driftline_runtime_core::Gap;
 use driftline_schemas::text::{base64, printable};
+use driftline_schemas::topics::Topic;
 use driftline_schemas::{
     CollectorLoss, Confidence, ContainerSeen, EventId, Exec, Finding, FindingId, FindingState, Node, Origin, Process,
     Severity, Subject,
@@ -81,13 +82,10 @@ pub(crate) fn loss(loss: &CollectorLoss, versions: &BTreeMap<String, String>) ->
 pub(crate) fn gap(now_ns: i64, gap: Gap, cluster: &str, versions: &BTreeMap<String, String>) -> Finding {
     let Gap { partition, from, to } = gap;
     let event_id = EventId::of_gap(cluster, GAP_NODE, partition, from, to);
-    let note = format!(
-        "the topic exec-events no longer had the records of partition {partition} from offset {from} to before {to}"
-    );
     Finding {
         event_time_ns: now_ns,
         node: Node { cluster: cluster.to_owned(), name: GAP_NODE.to_owned(), ..Node::default() },
-        note,
+        note: gap.in_words(Topic::ExecEvents),
         versions: versions.clone(),
         ..unseen(event_id, GAP_CATEGORY)
     }

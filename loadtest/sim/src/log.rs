@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use driftline_runtime_core::{Committed, Log, LogError, Outgoing, StateChange, StateImages};
+use driftline_runtime_core::{Committed, InputRange, Log, LogError, Outgoing, StateChange, StateImages};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, Finding, decode};
 
@@ -171,10 +171,14 @@ impl Log for SimLog {
         Ok(found)
     }
 
-    async fn input_begin(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, i64>> {
+    async fn input_ranges(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, InputRange>> {
         self.pass(Effect::InputBegin, Moment::Before).await?;
         let world = self.world.lock();
-        Ok(partitions.iter().map(|partition| (*partition, world.broker.begin((self.input, *partition)))).collect())
+        let range = |partition: i32| {
+            let place = (self.input, partition);
+            InputRange { begin: world.broker.begin(place), end: world.broker.high_watermark(place) }
+        };
+        Ok(partitions.iter().map(|partition| (*partition, range(*partition))).collect())
     }
 
     async fn state_marks(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, i64>> {

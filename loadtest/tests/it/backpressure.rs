@@ -86,7 +86,9 @@ async fn hang(
     counted: f64,
     logs: &Path,
 ) {
+    let begins = tokio::time::Instant::now() + PATIENCE;
     while metric(&enricher, RECEIVED).await <= counted {
+        assert!(tokio::time::Instant::now() < begins, "nothing is taken");
         tokio::task::yield_now().await;
     }
     own.freeze().unwrap();

@@ -372,7 +372,7 @@ impl Owned {
         Committed { offset: self.next, state_next: Some(self.state_next) }
     }
 
-    /// Whether input was taken since the last commit; nothing was when there was no commit and nothing was read.
+    /// Whether there is something to commit; of a partition without a commit there is, so that its beginning stands.
     fn has_progress(&self) -> bool {
         self.committed.is_none_or(|committed| committed.offset != self.next)
     }

@@ -17,6 +17,6 @@ mod stage;
 
 pub use effects::{Disposition, Effects, Outgoing, StateKey};
 pub use executor::{Counts, Executor, Pending, Roles, Stop};
-pub use log::{Committed, Log, LogError, PartitionImage, StateChange, StateImages};
+pub use log::{Committed, InputRange, Log, LogError, PartitionImage, StateChange, StateImages};
 pub use record::Record;
 pub use stage::{BrokenInvariant, Gap, Position, Stage};

@@ -15,6 +15,15 @@ pub struct Committed {
     pub state_next: Option<i64>,
 }
 
+/// Which offsets an input partition has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InputRange {
+    /// The oldest.
+    pub begin: i64,
+    /// After the newest, records of open transactions included.
+    pub end: i64,
+}
+
 /// A changed state key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateChange {
@@ -90,11 +99,11 @@ pub trait Log {
         partitions: &[i32],
     ) -> impl Future<Output = Result<BTreeMap<i32, Committed>, LogError<Self::Error>>> + Send;
 
-    /// The oldest offset that these input partitions still have.
-    fn input_begin(
+    /// Which offsets these input partitions have.
+    fn input_ranges(
         &mut self,
         partitions: &[i32],
-    ) -> impl Future<Output = Result<BTreeMap<i32, i64>, LogError<Self::Error>>> + Send;
+    ) -> impl Future<Output = Result<BTreeMap<i32, InputRange>, LogError<Self::Error>>> + Send;
 
     /// The next offset of these state partitions, records of open transactions included.
     fn state_marks(

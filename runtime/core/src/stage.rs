@@ -1,5 +1,6 @@
 //! The pure part of a service.
 
+use driftline_schemas::topics::Topic;
 use driftline_schemas::{DecodeError, EncodeError, WriterSchema, WriterSchemas};
 use std::collections::BTreeMap;
 
@@ -14,15 +15,33 @@ pub struct Position {
     pub offset: i64,
 }
 
-/// Input records that the topic no longer has: retention took them, or somebody moved the group's offsets.
+/// Input records that the topic no longer has: retention took them, or the topic was cut back or made anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
     /// Partition of the input topic.
     pub partition: i32,
     /// First offset that was not read.
     pub from: i64,
-    /// First offset that is there again.
+    /// Where reading goes on: the first offset that is there again. Below `from` when the topic ends before it.
     pub to: i64,
+}
+
+impl Gap {
+    /// What is gone, for a finding.
+    #[must_use]
+    pub fn in_words(self, topic: Topic) -> String {
+        let (Self { partition, from, to }, stem) = (self, topic.spec().stem);
+        if from < to {
+            let last = to.saturating_sub(1);
+            format!(
+                "records of {stem} were gone before they were read: partition {partition}, offsets {from} to {last}"
+            )
+        } else {
+            format!(
+                "{stem} was cut back or made anew: what stood in partition {partition} from offset {from} on is gone, and it is read again from {to}"
+            )
+        }
+    }
 }
 
 /// A contradiction in a core's own state: a defect of ours. The process stops rather than going on with wrong state;

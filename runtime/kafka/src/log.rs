@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use driftline_runtime_core::{Committed, Log, LogError, Outgoing, StateChange, StateImages};
+use driftline_runtime_core::{Committed, InputRange, Log, LogError, Outgoing, StateChange, StateImages};
 use driftline_schemas::topics::Topic;
 
 use crate::group::Group;
-use crate::state::{Edge, Edges, read};
+use crate::state::{Edges, read};
 use crate::transaction::Transactions;
 use crate::{ClientSettings, GroupReader, KafkaError, Producer};
 
@@ -118,6 +118,14 @@ impl KafkaLog {
         }
     }
 
+    /// Waits for room in the queue, but no longer than a transaction may take.
+    async fn queued(&self, sent: impl Future<Output = Result<(), KafkaError>>) -> Done {
+        let stuck = KafkaError::Stuck { call: "send", seconds: FLUSH_MAX.as_secs() };
+        let longest = if self.transactions.is_some() { FLUSH_MAX } else { Duration::MAX };
+        let sent = tokio::time::timeout(longest, sent).await.map_err(|_| LogError::Fatal(stuck))?;
+        sent.map_err(|error| self.undelivered(error))
+    }
+
     /// What it means that records could not be queued or were not acknowledged.
     fn undelivered(&self, error: KafkaError) -> LogError<KafkaError> {
         match &self.transactions {
@@ -141,14 +149,15 @@ impl Log for KafkaLog {
         blocking(move || group.committed(&partitions)).await
     }
 
-    async fn input_begin(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, i64>> {
+    async fn input_ranges(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, InputRange>> {
         let (edges, topic, partitions) = (Arc::clone(&self.edges), self.input, partitions.to_vec());
-        blocking(move || edges.of(topic, &partitions, Edge::Begin)).await
+        blocking(move || edges.of(topic, &partitions)).await
     }
 
     async fn state_marks(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, i64>> {
         let (edges, topic, partitions) = (Arc::clone(&self.edges), self.state, partitions.to_vec());
-        blocking(move || edges.of(topic, &partitions, Edge::End)).await
+        let ranges = blocking(move || edges.of(topic, &partitions)).await?;
+        Ok(ranges.into_iter().map(|(partition, range)| (partition, range.end)).collect())
     }
 
     async fn read_state(&mut self, marks: &BTreeMap<i32, i64>) -> Done<StateImages> {
@@ -165,15 +174,15 @@ impl Log for KafkaLog {
         self.begin().await?;
         let headers: Vec<(&str, &[u8])> =
             outgoing.headers.iter().map(|(key, value)| (*key, value.as_slice())).collect();
-        let sent = self.producer.send(outgoing.topic, &outgoing.key, &outgoing.value, &headers).await;
-        sent.map_err(|error| self.undelivered(error))
+        let sent = self.producer.send(outgoing.topic, &outgoing.key, &outgoing.value, &headers);
+        self.queued(sent).await
     }
 
     async fn send_state(&mut self, change: StateChange) -> Done {
         self.begin().await?;
         let StateChange { partition, key, value } = change;
-        let sent = self.producer.send_to(self.state, partition, key.as_bytes(), value.as_deref(), &[]).await;
-        sent.map_err(|error| self.undelivered(error))
+        let sent = self.producer.send_to(self.state, partition, key.as_bytes(), value.as_deref(), &[]);
+        self.queued(sent).await
     }
 
     async fn flush(&mut self) -> Done<BTreeMap<i32, i64>> {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-use driftline_runtime_core::StateImages;
+use driftline_runtime_core::{InputRange, StateImages};
 use driftline_schemas::topics::Topic;
 
 use crate::reader::is_passing;
@@ -38,33 +38,26 @@ impl Edges {
         Ok(Self { client: config.create()?, settings: settings.clone() })
     }
 
-    pub(crate) fn of(&self, topic: Topic, partitions: &[i32], edge: Edge) -> Result<BTreeMap<i32, i64>, KafkaError> {
+    pub(crate) fn of(&self, topic: Topic, partitions: &[i32]) -> Result<BTreeMap<i32, InputRange>, KafkaError> {
         let name = self.settings.topic(topic);
-        let mut edges = BTreeMap::new();
+        let mut ranges = BTreeMap::new();
         for partition in partitions {
-            let (low, high) = self.client.fetch_watermarks(&name, *partition, METADATA_TIMEOUT)?;
-            edges.insert(*partition, if edge == Edge::Begin { low } else { high });
+            let (begin, end) = self.client.fetch_watermarks(&name, *partition, METADATA_TIMEOUT)?;
+            ranges.insert(*partition, InputRange { begin, end });
         }
-        Ok(edges)
+        Ok(ranges)
     }
-}
-
-/// Which end of a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Edge {
-    Begin,
-    End,
 }
 
 /// Reads committed records up to `marks`. A transaction that is still open below a mark is waited for.
 pub(crate) fn read(edges: &Edges, topic: Topic, marks: &BTreeMap<i32, i64>) -> Result<StateImages, KafkaError> {
     let settings = &edges.settings;
-    let begin = edges.of(topic, &marks.keys().copied().collect::<Vec<_>>(), Edge::Begin)?;
+    let ranges = edges.of(topic, &marks.keys().copied().collect::<Vec<_>>())?;
     let mut images = StateImages::default();
     let mut wanted = marks.clone();
     let name = settings.topic(topic);
     let mut assignment = TopicPartitionList::new();
-    for (partition, low) in begin {
+    for (partition, InputRange { begin: low, .. }) in ranges {
         images.read_to(partition, low);
         if wanted.get(&partition).is_some_and(|mark| *mark <= low) {
             wanted.remove(&partition);

@@ -89,11 +89,13 @@ impl Transactions {
     /// leaves open what the broker did, and a new process finds out.
     pub(crate) fn classify(&self, error: ClientError) -> LogError<KafkaError> {
         let ClientError::Transaction(inner) = &error else { return self.classify_code(&error) };
-        if is_fencing(inner.code()) {
-            return LogError::Fatal(KafkaError::Fenced(self.id.clone()));
-        }
+        // In this order: a transaction that timed out has an old epoch too, and the client gets a new one by aborting. If
+        // somebody else has it, the abort says so.
         if inner.txn_requires_abort() && !inner.is_fatal() {
             return LogError::Aborted(inner.string());
+        }
+        if is_fencing(inner.code()) {
+            return LogError::Fatal(KafkaError::Fenced(self.id.clone()));
         }
         LogError::Fatal(KafkaError::Client(inner.string()))
     }

@@ -61,8 +61,7 @@ fn findings_that_are_gone_are_an_alert_about_the_service() {
     assert_eq!((alert.node.name.as_str(), alert.title.as_str()), ("driftline-correlator", "Findings Lost"));
     assert_eq!(
         alert.message,
-        "node driftline-correlator: up to 12 findings were gone from the topic before they were read: \
-         partition 0 of findings, offsets 5 to 16"
+        "node driftline-correlator: records of findings were gone before they were read: partition 0, offsets 5 to 16"
     );
     assert_eq!(alert.container, None);
     assert_eq!(rig.gap(T0 + S, 5, 17), [], "the same gap is the same finding");

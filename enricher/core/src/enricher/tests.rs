@@ -315,10 +315,7 @@ fn records_that_are_gone_become_a_finding_that_names_them() {
     let finding: Finding = decode(&out[0].value).unwrap();
     assert_eq!((out[0].key.as_slice(), finding.detector.as_str()), (b"driftline-enricher".as_slice(), "loss"));
     assert_eq!((finding.node.name.as_str(), finding.node.cluster.as_str()), ("driftline-enricher", "c"));
-    assert_eq!(
-        finding.note,
-        "the topic exec-events no longer had the records of partition 2 from offset 10 to before 25"
-    );
+    assert_eq!(finding.note, "records of exec-events were gone before they were read: partition 2, offsets 10 to 24");
     assert_eq!(finding.finding_id, decode::<Finding>(&out[1].value).unwrap().finding_id, "the same gap, the same id");
     assert_eq!(bench.effects.take_counts()["input_gap"], 2);
 }

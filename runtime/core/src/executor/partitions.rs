@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use driftline_schemas::WriterSchemas;
 
 use super::{Executor, Failed, Owned, Reading, SCHEMA_PREFIX, Step, Stop};
-use crate::{BrokenInvariant, Committed, Counts, Gap, Log, PartitionImage, Stage};
+use crate::{BrokenInvariant, Committed, Counts, Gap, InputRange, Log, PartitionImage, Stage};
 
 impl<S: Stage, L: Log> Executor<S, L> {
     /// Takes over partitions: what was begun is committed first, then their state is restored, then input comes.
@@ -31,7 +31,7 @@ impl<S: Stage, L: Log> Executor<S, L> {
             return Ok(self.log.resume(&BTreeMap::new()).await?);
         }
         let committed = self.log.committed(partitions).await?;
-        let begin = self.log.input_begin(partitions).await?;
+        let ranges = self.log.input_ranges(partitions).await?;
         // Only now: a transaction that was committed since is below this mark.
         let marks = self.log.state_marks(partitions).await?;
         let mut images = self.log.read_state(&marks).await?;
@@ -40,11 +40,12 @@ impl<S: Stage, L: Log> Executor<S, L> {
             let image = images.remove(*partition);
             let committed = committed.get(partition).copied();
             self.check_complete(*partition, &image, marks.get(partition).copied(), committed)?;
-            let begin = begin.get(partition).copied().unwrap_or(0);
-            let next = committed.map_or(begin, |committed| committed.offset.max(begin));
+            let range = ranges.get(partition).copied();
+            let range = range.ok_or_else(|| BrokenInvariant(format!("nothing is known of partition {partition}")))?;
+            let next = begin_at(committed, range);
             self.restore(now_ns, *partition, image, committed, next)?;
             from.insert(*partition, next);
-            if let Some(gap) = gap(*partition, committed, begin) {
+            if let Some(gap) = gap(*partition, committed, next) {
                 self.ledger.open.gaps += 1;
                 self.stage.gap(now_ns, gap, &mut self.effects)?;
             }
@@ -145,8 +146,14 @@ impl<S: Stage, L: Log> Executor<S, L> {
     }
 }
 
-/// Input between the commit and where the topic begins now is gone.
-fn gap(partition: i32, committed: Option<Committed>, begin: i64) -> Option<Gap> {
+/// Where the group stopped, unless the topic no longer has that.
+fn begin_at(committed: Option<Committed>, range: InputRange) -> i64 {
+    let committed = committed.map(|committed| committed.offset).filter(|offset| *offset <= range.end);
+    committed.map_or(range.begin, |offset| offset.max(range.begin))
+}
+
+/// Reading that does not go on where the group stopped leaves something out.
+fn gap(partition: i32, committed: Option<Committed>, next: i64) -> Option<Gap> {
     let from = committed?.offset;
-    (from < begin).then_some(Gap { partition, from, to: begin })
+    (from != next).then_some(Gap { partition, from, to: next })
 }

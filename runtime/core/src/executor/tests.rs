@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use driftline_schemas::{WriterSchema, WriterSchemas};
 
 use super::*;
-use crate::{Gap, Outgoing, StateImages};
+use crate::{Gap, InputRange, Outgoing, StateImages};
 
 const ROLES: Roles = Roles { service: "toy", state: Topic::EnricherState };
 
@@ -135,6 +135,7 @@ struct Topics {
     calls: Vec<String>,
     committed: BTreeMap<i32, Committed>,
     begin: BTreeMap<i32, i64>,
+    end: BTreeMap<i32, i64>,
     /// Committed state, in order; markers are not counted.
     state: BTreeMap<i32, Vec<Change>>,
     outputs: Vec<String>,
@@ -188,9 +189,13 @@ impl Log for FakeLog {
         Ok(topics.committed.iter().filter(|(of, _)| partitions.contains(of)).map(|(of, found)| (*of, *found)).collect())
     }
 
-    async fn input_begin(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, i64>> {
+    async fn input_ranges(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, InputRange>> {
         let topics = self.call("begin", "")?;
-        Ok(partitions.iter().map(|of| (*of, topics.begin.get(of).copied().unwrap_or(0))).collect())
+        let range = |of| InputRange {
+            begin: topics.begin.get(of).copied().unwrap_or(0),
+            end: topics.end.get(of).copied().unwrap_or(i64::MAX),
+        };
+        Ok(partitions.iter().map(|of| (*of, range(of))).collect())
     }
 
     async fn state_marks(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, i64>> {
@@ -505,6 +510,18 @@ fn input_that_is_gone_is_reported_and_committed_with_the_report() {
     assert_eq!(commit(&mut executor).gaps, 1);
     assert_eq!(log.lock().committed[&0].offset, 7);
     assert!(reading(&log, &[0]).stage().gaps.is_empty(), "once");
+}
+
+#[test]
+fn a_topic_that_was_cut_back_is_read_again_from_its_beginning_and_that_is_reported() {
+    let log = FakeLog::default();
+    log.lock().committed.insert(0, Committed { offset: 9, state_next: None });
+    log.lock().end.insert(0, 2);
+    let mut executor = reading(&log, &[0]);
+    assert_eq!(executor.stage().gaps, [Gap { partition: 0, from: 9, to: 0 }]);
+    take(&mut executor, 0, 0, "a");
+    assert_eq!(commit(&mut executor).received, 1);
+    assert_eq!(log.lock().committed[&0].offset, 1);
 }
 
 #[test]
