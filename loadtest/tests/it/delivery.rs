@@ -217,7 +217,7 @@ async fn freeze_and_replace(bench: &Bench, frozen: Frozen, successor: &str) -> R
         first.freeze().unwrap();
     };
     tokio::join!(load, freezing);
-    tokio::time::sleep(TRANSACTION_TIMEOUT + Duration::from_secs(2)).await;
+    tokio::time::sleep(TRANSACTION_TIMEOUT.max(SESSION_TIMEOUT) + Duration::from_secs(2)).await;
 
     let second = start_as(bench, "enricher", successor).await;
     for part in &parts[1..] {
@@ -234,8 +234,9 @@ async fn freeze_and_replace(bench: &Bench, frozen: Frozen, successor: &str) -> R
     Ok(())
 }
 
-/// As the services have it.
+/// As the services have them.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+const SESSION_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The last words of a process that should end by itself, or that it did not.
 pub(crate) async fn end_of(process: &mut Running) -> String {

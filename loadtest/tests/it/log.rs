@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use driftline_kafka::{ClientSettings, Delivery, GroupEvent, GroupReader, KafkaLog, Sender};
-use driftline_runtime_core::{Committed, Log as _};
+use driftline_kafka::{ClientSettings, Delivery, GroupEvent, GroupReader, KafkaError, KafkaLog, Sender};
+use driftline_runtime_core::{Committed, Log as _, LogError, StateChange};
 use driftline_schemas::topics::Topic;
 
 use crate::harness::{Bench, with_topics};
@@ -39,6 +39,49 @@ async fn offsets_that_an_open_transaction_may_change_are_waited_for() {
         };
         let (committed, ()) = tokio::join!(asking.committed(&[0]), commit);
         assert_eq!(committed.unwrap(), at(8), "what the transaction made of it");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn state_behind_a_zombie_s_open_transaction_is_read_once_that_has_ended() {
+    with_topics("log_zombie", |bench| async move {
+        let change = |key: &str| StateChange { partition: 0, key: key.to_owned(), value: Some(b"v".to_vec()) };
+        let (_first, mut zombie) = member(&bench.kafka, "zombie").await;
+        zombie.send_state(change("open")).await.unwrap();
+        zombie.flush().await.unwrap();
+        let (_second, mut successor) = member(&bench.kafka, "successor").await;
+        successor.send_state(change("committed")).await.unwrap();
+        successor.flush().await.unwrap();
+        successor.commit().await.unwrap();
+
+        let marks = successor.state_marks(&[0]).await.unwrap();
+        assert!(marks[&0] >= 2, "the high watermark, not the last stable offset: {marks:?}");
+        let abort = async {
+            tokio::time::sleep(OPEN_FOR).await;
+            zombie.abort().await.unwrap();
+        };
+        let (images, ()) = tokio::join!(successor.read_state(&marks), abort);
+        let image = images.unwrap().remove(0);
+        assert_eq!(image.values.keys().collect::<Vec<_>>(), ["committed"]);
+        assert!(image.next >= marks[&0], "{image:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_replaced_while_idle_learns_it_before_joining_again() {
+    with_topics("log_fenced", |bench| async move {
+        let (mut reader, mut first) = member(&bench.kafka, "same").await;
+        assert!(matches!(reader.next().await, Some(GroupEvent::Assigned(_))));
+        let at = BTreeMap::from([(0, Committed { offset: 0, state_next: None })]);
+        first.send_offsets(&at).await.unwrap();
+        first.commit().await.unwrap();
+        let group = format!("{}.log", bench.kafka.prefix);
+        let delivery = Delivery::ExactlyOnce(format!("{group}.same"));
+        let _successor = Sender::start(&bench.kafka, Topic::EnricherState, &delivery).await.unwrap();
+        let learned = first.abort().await;
+        assert!(matches!(learned, Err(LogError::Fatal(KafkaError::Fenced(_)))), "{learned:?}");
     })
     .await;
 }
