@@ -49,7 +49,7 @@ lint: ## no | 2 | yes | format, clippy, shellcheck, licences and the rules of th
 	@deploy/dev/lint.sh
 
 .PHONY: test
-test: ## better | 3 | yes | every test, on a real Kafka and live containers
+test: ## better | 4 | yes | every test, on a real Kafka and live containers
 	@deploy/dev/test.sh
 
 # Simulated seeds; one of them alone with its last steps: make sim SEED=7
