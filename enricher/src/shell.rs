@@ -2,7 +2,7 @@
 
 use moka::future::Cache;
 use prometheus::{IntCounter, IntGauge};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -37,6 +37,8 @@ pub(crate) struct EnricherShell {
     /// Merged images, weighed in KiB; concurrent misses of one image do the work once.
     merged: Cache<ImageId, Arc<ImageIndex>>,
     answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
+    /// Answers that need no loading; taken before anything else, so never more than one event of the tables brings.
+    known_now: VecDeque<Answer>,
     rejected: IntCounter,
     conflicts: IntCounter,
     known: IntGauge,
@@ -56,6 +58,7 @@ impl EnricherShell {
             last_tick: Instant::now(),
             merged,
             answers: mpsc::channel(ANSWERS),
+            known_now: VecDeque::new(),
             rejected: telemetry
                 .counter("table_records_rejected_total", "Records of the image tables that cannot be used")?,
             conflicts: telemetry
@@ -117,25 +120,27 @@ impl EnricherShell {
     }
 
     /// A layer came: tells the core of every awaited image that is complete now.
-    fn answer_complete(&self) {
+    fn answer_complete(&mut self) {
         let complete = |id: &&ImageId| matches!(self.images.lookup(id), Lookup::Complete(_));
-        self.wanted.iter().filter(complete).for_each(|id| self.answer(id));
+        let complete: Vec<ImageId> = self.wanted.iter().filter(complete).cloned().collect();
+        complete.iter().for_each(|id| self.answer(id));
     }
 
-    fn answer_if_wanted(&self, id: &ImageId) {
+    fn answer_if_wanted(&mut self, id: &ImageId) {
         if self.wanted.contains(id) {
             self.answer(id);
         }
     }
 
-    /// Sends the core what is known of an image now; loading happens in the background.
-    fn answer(&self, id: &ImageId) {
-        let (sender, id) = (self.answers.0.clone(), id.clone());
+    /// Tells the core what is known of an image now, in the order in which it became known; loading happens in the
+    /// background.
+    fn answer(&mut self, id: &ImageId) {
+        let id = id.clone();
         match self.images.lookup(&id) {
-            Lookup::Missing => spawn_send(sender, id, ImageAnswer::Missing),
-            Lookup::Failed(reason) => spawn_send(sender, id, ImageAnswer::Failed(reason)),
+            Lookup::Missing => self.known_now.push_back((id, ImageAnswer::Missing)),
+            Lookup::Failed(reason) => self.known_now.push_back((id, ImageAnswer::Failed(reason))),
             Lookup::Complete(stored) => {
-                let merged = self.merged.clone();
+                let (sender, merged) = (self.answers.0.clone(), self.merged.clone());
                 tokio::spawn(async move {
                     let loaded = merged.try_get_with(id.clone(), load(stored)).await;
                     let answer = loaded.map_or_else(|error| ImageAnswer::Failed(error.to_string()), ImageAnswer::Ready);
@@ -144,10 +149,6 @@ impl EnricherShell {
             }
         }
     }
-}
-
-fn spawn_send(sender: mpsc::Sender<Answer>, id: ImageId, answer: ImageAnswer) {
-    tokio::spawn(async move { sender.send((id, answer)).await });
 }
 
 async fn load(stored: Stored) -> Result<Arc<ImageIndex>, String> {
@@ -187,6 +188,10 @@ impl Shell for EnricherShell {
 
     async fn next(&mut self) -> Result<Input, ServiceError> {
         loop {
+            if let Some((id, answer)) = self.known_now.pop_front() {
+                self.unanswered.remove(&id);
+                return Ok(Input::Image(id, answer));
+            }
             tokio::select! {
                 Some((id, answer)) = self.answers.1.recv() => {
                     self.unanswered.remove(&id);
