@@ -113,6 +113,19 @@ fn categories_techniques_and_versions_are_listed_up_to_their_maxima() {
     assert_eq!(alert.versions.len(), VERSION_KINDS_MAX + 1, "and the score's own");
 }
 
+/// Nothing else of the session changes, so nothing else would have it written.
+#[test]
+fn that_a_revision_brings_one_version_too_many_is_kept_over_a_restart() {
+    let mut rig = Rig::new();
+    let version = |value: String| [("rules".to_owned(), value)].into();
+    for at in 0..VERSION_VALUES_MAX {
+        rig.live(Finding { versions: version(format!("v{at}")), ..distinct(at) });
+    }
+    rig.live(Finding { versions: version("one more".to_owned()), ..distinct(0) });
+    let (_, head) = rig.changelog.iter().find(|(key, _)| key.starts_with("session/")).unwrap();
+    assert!(decode::<SessionState>(head).unwrap().flags.contains("lists_capped"));
+}
+
 #[test]
 fn labels_of_counted_findings_are_kept_up_to_their_maximum() {
     let mut rig = Rig::with(Options { threshold: Severity::Critical, ..Options::default() });
