@@ -4,14 +4,14 @@
 
 use std::collections::BTreeMap;
 
-use driftline_indexer::Indexed;
 use driftline_indexer::publish::{PublishError, Publisher};
+use driftline_indexer::{Indexed, IndexedLayer};
 use driftline_kafka::{KafkaError, Producer};
 use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{
     Container, ContainerId, ContainerSeen, DiffId, EventId, Exec, ExecIdentity, FileClass, FileFacts, FindingId,
-    HashState, Image, ImageId, MountNamespace, Node, Platform, Record, Sha256, encode,
+    HashState, Image, ImageId, LayerBasis, MountNamespace, Node, Platform, Record, Sha256, encode,
 };
 
 /// Every how manieth exec drifts.
@@ -92,7 +92,16 @@ impl Workload {
     /// # Errors
     /// When Kafka does not take it.
     pub async fn publish_image(&self, producer: &Producer) -> Result<(), PublishError> {
-        let layers = self.image.diff_ids.iter().map(|diff_id| (diff_id.clone(), self.layer.clone())).collect();
+        let layers = self
+            .image
+            .diff_ids
+            .iter()
+            .map(|diff_id| IndexedLayer {
+                diff_id: diff_id.clone(),
+                basis: LayerBasis::Blob,
+                manifest: self.layer.clone(),
+            })
+            .collect();
         let indexed = Indexed { image: self.image.clone(), layers };
         Publisher::new(producer.clone(), &self.image.source).publish(&indexed, 0).await.map(drop)
     }
@@ -130,11 +139,8 @@ fn image() -> Image {
         diff_ids: vec![DiffId::from(Sha256::of(b"layer").to_digest().as_str())],
         platform: Platform::default(),
         references: vec!["registry/app:1".to_owned()],
-        volumes: Vec::new(),
         source: "test".to_owned(),
-        indexed_ns: 0,
-        failed: None,
-        retry_ns: 0,
+        ..Image::default()
     }
 }
 

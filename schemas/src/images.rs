@@ -7,9 +7,11 @@ use crate::codec::{DecodeError, decode_datum, record, split, unknown};
 use crate::ids::{DiffId, ImageId, Sha256};
 
 /// What is known of an image. See `image.avsc`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     pub image_id: ImageId,
+    #[serde(default)]
+    pub config_digest: String,
     pub diff_ids: Vec<DiffId>,
     pub platform: Platform,
     pub references: Vec<String>,
@@ -17,7 +19,27 @@ pub struct Image {
     pub source: String,
     pub indexed_ns: i64,
     pub failed: Option<String>,
+    #[serde(default)]
+    pub failure: ImageFailure,
     pub retry_ns: i64,
+}
+
+/// What kind of failure it was. See `image.avsc`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageFailure {
+    #[default]
+    Unavailable,
+    Unsupported,
+    Mismatch,
+}
+
+impl Image {
+    /// Key of its record: what every publisher says of an image stands beside what others say.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.image_id, self.source)
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,11 +54,22 @@ pub struct Platform {
 pub struct LayerHead {
     pub diff_id: DiffId,
     pub source: String,
+    #[serde(default)]
+    pub basis: LayerBasis,
     pub manifest_sha256: Sha256,
     pub chunk_count: i32,
     pub size_bytes: i64,
     pub entry_count: i64,
     pub indexed_ns: i64,
+}
+
+/// What a manifest was made of. See `layer_head.avsc`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LayerBasis {
+    #[default]
+    Blob,
+    Snapshot,
 }
 
 /// A piece of an encoded layer manifest. See `layer_chunk.avsc`.
@@ -60,8 +93,8 @@ pub struct ImageRequest {
     pub requested_ns: i64,
 }
 
-record!(Image, "Image", "image.avsc");
-record!(LayerHead, "LayerHead", "layer_head.avsc");
+record!(Image, "Image", "image.avsc", "frozen/image.1.avsc");
+record!(LayerHead, "LayerHead", "layer_head.avsc", "frozen/layer_head.1.avsc");
 record!(LayerChunk, "LayerChunk", "layer_chunk.avsc");
 record!(ImageRequest, "ImageRequest", "image_request.avsc");
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{DecodeError, EncodeError, read_current, record, write_current};
 use crate::ids::{DiffId, Sha256};
-use crate::images::{LayerChunk, LayerHead};
+use crate::images::{LayerBasis, LayerChunk, LayerHead};
 use crate::limits::{CHUNK_BYTES, CHUNKS_MAX};
 
 /// One entry of a layer. See `layer_entry.avsc`.
@@ -137,6 +137,7 @@ impl LayerManifest {
         let head = LayerHead {
             diff_id: diff_id.clone(),
             source: source.to_owned(),
+            basis: LayerBasis::Blob,
             manifest_sha256,
             chunk_count: i32::try_from(chunk_count)
                 .ok()

@@ -32,4 +32,6 @@ pub use finding::{Confidence, Finding, FindingState, Origin, Process, Severity, 
 pub use ids::{
     AlertId, ContainerId, DiffId, EventId, ExecIdentity, FindingId, Fingerprint, IdError, ImageId, Sha256, is_digest,
 };
-pub use images::{Image, ImageEvent, ImageRequest, LayerChunk, LayerEvent, LayerHead, Platform};
+pub use images::{
+    Image, ImageEvent, ImageFailure, ImageRequest, LayerBasis, LayerChunk, LayerEvent, LayerHead, Platform,
+};

@@ -130,8 +130,8 @@ mod tests {
             volumes: vec!["/data".into()],
             source: "any".into(),
             indexed_ns: 7,
-            failed: None,
             retry_ns: 9,
+            ..Image::default()
         }
     }
 

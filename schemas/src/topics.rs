@@ -82,7 +82,7 @@ pub const TOPICS: [TopicSpec; 10] = [
         Cleanup::Delete,
         Partitions::AsConfigured,
     ),
-    spec(Topic::Images, "images", "image config digest", "Image (Avro)", Cleanup::Compact, Partitions::One),
+    spec(Topic::Images, "images", "image id/source", "Image (Avro)", Cleanup::Compact, Partitions::One),
     spec(
         Topic::ImageLayers,
         "image-layers",

@@ -173,20 +173,15 @@ impl Stored {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use driftline_schemas::Platform;
     use driftline_schemas::layer::{EntryKind, LayerEntry, PublishedLayer};
 
     fn image(diff_ids: &[&str], failed: Option<&str>) -> Image {
         Image {
             image_id: ImageId::from("sha256:i"),
             diff_ids: diff_ids.iter().map(|id| DiffId::from(*id)).collect(),
-            platform: Platform::default(),
-            references: vec![],
-            volumes: vec![],
             source: "node:a".into(),
-            indexed_ns: 0,
             failed: failed.map(str::to_owned),
-            retry_ns: 0,
+            ..Image::default()
         }
     }
 

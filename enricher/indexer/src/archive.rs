@@ -6,25 +6,24 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::str::FromStr as _;
 
 use driftline_schemas::layer::{EntryKind, LayerManifest};
-use driftline_schemas::{DiffId, ImageId, Sha256};
+use driftline_schemas::{DiffId, LayerBasis, Sha256};
 
-use crate::Indexed;
 use crate::decode::{Format, StoredDigest, decoded, peek};
-use crate::documents::{Candidate, Documents, choose};
+use crate::documents::{Candidate, Documents, Entry, Wanted, check_digest, choose, digest_in};
 use crate::error::{IndexError, Limit};
 use crate::layer::read_layer;
 use crate::limits::{ARCHIVE_ENTRIES_MAX, BUFFER_BYTES, JSON_BYTES_MAX, JSON_TOTAL_BYTES_MAX, MEMBERS_MAX};
 use crate::tar_stream::{Data, Member, TarStream};
+use crate::{Indexed, IndexedLayer};
 
-/// Indexes an image of an archive: the one with config digest `want`, else the only one. The archive may be compressed
+/// Indexes the wanted image of an archive. The archive may be compressed
 /// as a whole. Source and time of the [`Image`](driftline_schemas::Image) are left for the caller.
 ///
 /// # Errors
 /// When the archive cannot be read, exceeds a limit, does not hold the image, or anything is not what its digest says.
-pub fn index_archive(reader: impl Read, want: Option<&ImageId>) -> Result<Indexed, IndexError> {
+pub fn index_archive(reader: impl Read, wanted: &Wanted) -> Result<Indexed, IndexError> {
     let (contents, _) = decoded(peek(reader)?, StoredDigest::NotWanted, |plain| {
         let mut tar = TarStream::new(std::io::BufReader::with_capacity(BUFFER_BYTES, plain));
         let mut contents = Contents::default();
@@ -39,7 +38,7 @@ pub fn index_archive(reader: impl Read, want: Option<&ImageId>) -> Result<Indexe
         }
         Ok(contents)
     })?;
-    contents.choose(want)
+    contents.choose(wanted)
 }
 
 /// What was met in an archive.
@@ -73,13 +72,13 @@ impl Contents {
                 }
                 let mut bytes = Vec::new();
                 peeked.reader.take(JSON_BYTES_MAX).read_to_end(&mut bytes)?;
-                check_name(&path, Sha256::of(&bytes))?;
+                check_digest(&path, Sha256::of(&bytes))?;
                 self.documents.insert(path, bytes);
             }
             Format::Tar | Format::Gzip | Format::Zstd => {
                 let stored = if digest_in(&path).is_some() { StoredDigest::Wanted } else { StoredDigest::NotWanted };
                 let read = read_layer(peeked, stored, &path);
-                let checked = read.and_then(|layer| check_name(&path, layer.stored).map(|()| layer));
+                let checked = read.and_then(|layer| check_digest(&path, layer.stored).map(|()| layer));
                 let diff_id = checked.map(|layer| {
                     self.entries += layer.manifest.entries().len();
                     self.layers.insert(layer.diff_id.clone(), layer.manifest);
@@ -98,15 +97,17 @@ impl Contents {
         Ok(())
     }
 
-    fn choose(mut self, want: Option<&ImageId>) -> Result<Indexed, IndexError> {
-        let Candidate { image, layer_paths } = choose(&mut self, want)?;
-        let mut layers = Vec::new();
-        for ((number, diff_id), path) in image.diff_ids.iter().enumerate().zip(&layer_paths) {
-            if layers.iter().any(|(known, _)| known == diff_id) {
+    fn choose(mut self, wanted: &Wanted) -> Result<Indexed, IndexError> {
+        let Candidate { image, layers: blobs, .. } = choose(&mut self, &Entry::Names, wanted)?;
+        let mut layers: Vec<IndexedLayer> = Vec::new();
+        for ((number, diff_id), blob) in image.diff_ids.iter().enumerate().zip(&blobs) {
+            if layers.iter().any(|known| known.diff_id == *diff_id) {
                 continue;
             }
-            match (self.layers.remove(diff_id), self.read.remove(path.as_str())) {
-                (Some(manifest), _) => layers.push((diff_id.clone(), manifest)),
+            match (self.layers.remove(diff_id), self.read.remove(blob.path.as_str())) {
+                (Some(manifest), _) => {
+                    layers.push(IndexedLayer { diff_id: diff_id.clone(), basis: LayerBasis::Blob, manifest });
+                }
                 (None, Some(Err(error))) => return Err(error),
                 (None, Some(Ok(actual))) => {
                     let (expected, actual) = (diff_id.as_str().to_owned(), actual.as_str().to_owned());
@@ -126,19 +127,5 @@ impl Documents for Contents {
             (None, Some(Err(error))) => Err(error),
             _ => Ok(None),
         }
-    }
-}
-
-/// The digest that a member's name promises.
-pub(crate) fn digest_in(path: &str) -> Option<Sha256> {
-    path.strip_prefix("blobs/sha256/").and_then(|hex| Sha256::from_str(hex).ok())
-}
-
-pub(crate) fn check_name(path: &str, actual: Sha256) -> Result<(), IndexError> {
-    match digest_in(path) {
-        Some(expected) if expected != actual => {
-            Err(IndexError::Digest { what: "a blob", expected: expected.to_digest(), actual })
-        }
-        _ => Ok(()),
     }
 }

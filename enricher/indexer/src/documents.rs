@@ -1,8 +1,10 @@
 //! The JSON documents of an image: Docker's `manifest.json`, OCI indexes and manifests, and the config.
 //!
-//! Where they come from is the caller's affair ([`Documents`]): kept members of an archive, or files of a layout.
+//! Where they come from is the caller's affair ([`Documents`]): kept members of an archive, files of a layout, blobs of
+//! a content store or registry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr as _;
 
 use driftline_schemas::limits::LAYERS_MAX;
 use driftline_schemas::{DiffId, Image, ImageId, Platform, Sha256};
@@ -10,7 +12,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{IndexError, Limit};
-use crate::limits::{INDEX_DEPTH_MAX, NAME_BYTES_MAX, NAMES_MAX};
+use crate::limits::{INDEX_DEPTH_MAX, MANIFESTS_MAX, NAME_BYTES_MAX, NAMES_MAX};
+use crate::tar_stream::as_u64;
 
 /// Annotations that carry a reference, the fuller one first.
 const REFERENCE_ANNOTATIONS: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
@@ -23,12 +26,67 @@ pub(crate) trait Documents {
     fn document(&mut self, path: &str) -> Result<Option<Vec<u8>>, IndexError>;
 }
 
+/// Where to begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// At the documents that archives and layouts have: `manifest.json` and `index.json`.
+    Names,
+    /// At the manifest or index with this digest.
+    Digest(String),
+}
+
+/// Which image is meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its digest, whatever a runtime calls it: of its config, its manifest or an index that names it. With none, the
+    /// only image there is.
+    pub image_id: Option<ImageId>,
+    /// Decides between the images of an index, and nothing else. Empty parts match everything.
+    pub platform: Platform,
+}
+
+impl Wanted {
+    /// The image with this digest, for the platform of this machine where that is left open.
+    #[must_use]
+    pub fn id(image_id: &ImageId) -> Self {
+        Self { image_id: Some(image_id.clone()), platform: own_platform() }
+    }
+}
+
+/// What this machine runs, as image configs name it.
+#[must_use]
+pub fn own_platform() -> Platform {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" => "ppc64le",
+        other => other,
+    };
+    Platform { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: String::new() }
+}
+
 /// An image that the documents name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub(crate) image: Image,
-    /// Paths of the layers' blobs, lowest first, as the manifest has them.
-    pub(crate) layer_paths: Vec<String>,
+    /// Its layers' blobs, lowest first, as the manifest has them.
+    pub(crate) layers: Vec<LayerBlob>,
+    /// Digests of the manifest and the indexes that lead to it.
+    also_called: BTreeSet<String>,
+}
+
+/// Where the content of a layer is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LayerBlob {
+    /// Path in an archive or layout; of a blob `blobs/sha256/<hex>`.
+    pub(crate) path: String,
+    /// Length as stored, where the manifest says it.
+    pub(crate) size_bytes: Option<u64>,
+    /// Media type, where the manifest says it.
+    pub(crate) media_type: String,
+    /// Where else a foreign layer may be had.
+    pub(crate) urls: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -42,15 +100,15 @@ struct DockerManifest {
 }
 
 #[derive(Deserialize)]
-struct Index {
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
-}
-
-#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Manifest {
-    config: Descriptor,
+    #[serde(default)]
+    schema_version: u32,
+    #[serde(default)]
+    config: Option<Descriptor>,
+    /// An index has these instead.
+    #[serde(default)]
+    manifests: Option<Vec<Descriptor>>,
     #[serde(default)]
     layers: Vec<Descriptor>,
 }
@@ -61,6 +119,10 @@ struct Descriptor {
     #[serde(default)]
     media_type: String,
     digest: String,
+    #[serde(default)]
+    size: Option<u64>,
+    #[serde(default)]
+    urls: Option<Vec<String>>,
     #[serde(default)]
     annotations: Option<BTreeMap<String, String>>,
 }
@@ -91,23 +153,62 @@ struct RootFs {
 }
 
 /// The image asked for, or the only one.
-pub(crate) fn choose(documents: &mut dyn Documents, want: Option<&ImageId>) -> Result<Candidate, IndexError> {
+pub(crate) fn choose(documents: &mut dyn Documents, entry: &Entry, wanted: &Wanted) -> Result<Candidate, IndexError> {
     let mut found = Found::default();
-    found.read_docker(documents, want)?;
-    found.read_index(documents, "index.json", 0, &[])?;
+    match entry {
+        Entry::Names => {
+            found.read_docker(documents, wanted.image_id.as_ref())?;
+            found.read_manifest(documents, "index.json", &[], &[])?;
+        }
+        Entry::Digest(digest) => found.read_manifest(documents, &blob_path(digest)?, &[], &[])?,
+    }
     if !found.any_document {
         return Err(IndexError::NoImage);
     }
-    let mut candidates = found.candidates;
-    let ids = || candidates.keys().take(NAMES_MAX).map(|id| id.as_str().to_owned()).collect();
-    match want {
-        Some(want) => {
-            let missing = IndexError::NotFound { wanted: want.as_str().to_owned(), found: ids() };
-            candidates.remove(want).ok_or(missing)
+    pick(found.candidates, wanted)
+}
+
+/// By config digest; else by what else it is called, of those the one for the platform; else the only one.
+fn pick(mut candidates: BTreeMap<ImageId, Candidate>, wanted: &Wanted) -> Result<Candidate, IndexError> {
+    let ids = |candidates: &BTreeMap<ImageId, Candidate>| {
+        candidates.keys().take(NAMES_MAX).map(|id| id.as_str().to_owned()).collect()
+    };
+    let all = ids(&candidates);
+    if let Some(id) = &wanted.image_id {
+        if let Some(candidate) = candidates.remove(id) {
+            return Ok(candidate);
         }
-        None if candidates.len() > 1 => Err(IndexError::Several(ids())),
-        None => candidates.pop_first().map(|(_, candidate)| candidate).ok_or(IndexError::NoImage),
+        candidates.retain(|_, candidate| candidate.also_called.contains(id.as_str()));
     }
+    if candidates.len() > 1 {
+        let right: Vec<ImageId> = candidates
+            .iter()
+            .filter(|(_, candidate)| fits(&candidate.image.platform, &wanted.platform))
+            .map(|(id, _)| id.clone())
+            .collect();
+        match right.as_slice() {
+            [only] => candidates.retain(|id, _| id == only),
+            _ => return Err(IndexError::Several(ids(&candidates))),
+        }
+    }
+    match (candidates.pop_first(), &wanted.image_id) {
+        (Some((config_digest, mut candidate)), Some(id)) => {
+            candidate.image.config_digest = config_digest.as_str().to_owned();
+            candidate.image.image_id = id.clone();
+            Ok(candidate)
+        }
+        (Some((_, candidate)), None) => Ok(candidate),
+        (None, Some(id)) => Err(IndexError::NotFound { wanted: id.as_str().to_owned(), found: all }),
+        (None, None) => Err(IndexError::NoImage),
+    }
+}
+
+/// An empty part of what is wanted matches everything, and an image without a variant runs on every one.
+fn fits(have: &Platform, want: &Platform) -> bool {
+    let same = |have: &str, want: &str| want.is_empty() || have == want;
+    same(&have.os, &want.os)
+        && same(&have.architecture, &want.architecture)
+        && (have.variant.is_empty() || same(&have.variant, &want.variant))
 }
 
 /// Path of the blob with this digest.
@@ -123,6 +224,7 @@ pub(crate) fn blob_path(digest: &str) -> Result<String, IndexError> {
 struct Found {
     candidates: BTreeMap<ImageId, Candidate>,
     any_document: bool,
+    descriptors: usize,
 }
 
 impl Found {
@@ -142,80 +244,93 @@ impl Found {
                 let actual = Sha256::of(&config);
                 return Err(IndexError::Digest { what: "the config", expected: want.as_str().to_owned(), actual });
             }
-            self.add(&manifest.config, &config, manifest.layers, manifest.repo_tags.unwrap_or_default())?;
+            let layers = manifest.layers.into_iter().map(|path| LayerBlob { path, ..LayerBlob::default() }).collect();
+            self.add(&manifest.config, &config, layers, &manifest.repo_tags.unwrap_or_default(), &[])?;
         }
         Ok(())
     }
 
-    /// An OCI index and those it names.
-    fn read_index(
-        &mut self,
-        documents: &mut dyn Documents,
-        path: &str,
-        depth: usize,
-        references: &[String],
-    ) -> Result<(), IndexError> {
-        let Some(bytes) = documents.document(path)? else { return Ok(()) };
-        self.any_document = true;
-        if depth == INDEX_DEPTH_MAX {
-            return Err(IndexError::document(path, "indexes are nested too deeply"));
-        }
-        for descriptor in parse::<Index>(path, &bytes)?.manifests {
-            let annotations = descriptor.annotations.unwrap_or_default();
-            if annotations.contains_key(ATTESTATION) {
-                continue;
-            }
-            let named = REFERENCE_ANNOTATIONS.iter().find_map(|name| annotations.get(*name));
-            let references: Vec<String> = references.iter().chain(named).cloned().collect();
-            let path = blob_path(&descriptor.digest)?;
-            if is_index(&descriptor.media_type) {
-                self.read_index(documents, &path, depth + 1, &references)?;
-            } else {
-                self.read_manifest(documents, &path, references)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// An OCI or Docker schema 2 manifest. An index may name platforms whose blobs were not copied: those are passed.
+    /// An OCI or Docker index with what it names, or a manifest. An index may name platforms whose blobs were not
+    /// copied: those are passed. `called` are the digests on the way to it, the outermost first.
     fn read_manifest(
         &mut self,
         documents: &mut dyn Documents,
         path: &str,
-        references: Vec<String>,
+        references: &[String],
+        called: &[String],
     ) -> Result<(), IndexError> {
         let Some(bytes) = documents.document(path)? else { return Ok(()) };
+        self.any_document = true;
         let manifest: Manifest = parse(path, &bytes)?;
-        let config_path = blob_path(&manifest.config.digest)?;
-        let Some(config) = documents.document(&config_path)? else { return Ok(()) };
-        let layers = manifest.layers.iter().map(|layer| blob_path(&layer.digest)).collect::<Result<_, _>>()?;
-        self.add(&config_path, &config, layers, references)
+        let own = digest_in(path).map(|digest| digest.to_digest());
+        let called: Vec<String> = called.iter().cloned().chain(own).collect();
+        match (manifest.manifests, manifest.config) {
+            (Some(named), _) => self.read_named(documents, path, named, references, &called),
+            (None, Some(config)) => {
+                let config_path = blob_path(&config.digest)?;
+                let Some(bytes) = documents.document(&config_path)? else { return Ok(()) };
+                check_size("the config", config.size, bytes.len())?;
+                let layers = manifest.layers.into_iter().map(LayerBlob::try_from).collect::<Result<_, _>>()?;
+                self.add(&config_path, &bytes, layers, references, &called)
+            }
+            (None, None) if manifest.schema_version == 1 => Err(IndexError::Schema1),
+            (None, None) => Err(IndexError::document(path, "neither an index nor a manifest")),
+        }
+    }
+
+    fn read_named(
+        &mut self,
+        documents: &mut dyn Documents,
+        path: &str,
+        named: Vec<Descriptor>,
+        references: &[String],
+        called: &[String],
+    ) -> Result<(), IndexError> {
+        if called.len() > INDEX_DEPTH_MAX {
+            return Err(IndexError::document(path, "indexes are nested too deeply"));
+        }
+        for descriptor in named {
+            let annotations = descriptor.annotations.unwrap_or_default();
+            if annotations.contains_key(ATTESTATION) {
+                continue;
+            }
+            self.descriptors += 1;
+            if self.descriptors > MANIFESTS_MAX {
+                return Err(Limit::Manifests.into());
+            }
+            let name = REFERENCE_ANNOTATIONS.iter().find_map(|name| annotations.get(*name));
+            let references: Vec<String> = references.iter().chain(name).cloned().collect();
+            self.read_manifest(documents, &blob_path(&descriptor.digest)?, &references, called)?;
+        }
+        Ok(())
     }
 
     fn add(
         &mut self,
         path: &str,
         config: &[u8],
-        layer_paths: Vec<String>,
-        references: Vec<String>,
+        layers: Vec<LayerBlob>,
+        references: &[String],
+        called: &[String],
     ) -> Result<(), IndexError> {
         let image_id = ImageId::from(Sha256::of(config).to_digest().as_str());
         let candidate = match self.candidates.entry(image_id.clone()) {
             std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::btree_map::Entry::Vacant(free) => {
-                free.insert(candidate(image_id, parse(path, config)?, layer_paths)?)
+                free.insert(candidate(image_id, parse(path, config)?, layers)?)
             }
         };
         let names = &mut candidate.image.references;
-        names.extend(references.into_iter().filter(|name| !name.is_empty() && name.len() <= NAME_BYTES_MAX));
+        names.extend(references.iter().filter(|name| !name.is_empty() && name.len() <= NAME_BYTES_MAX).cloned());
         names.sort();
         names.dedup();
         names.truncate(NAMES_MAX);
+        candidate.also_called.extend(called.iter().cloned());
         Ok(())
     }
 }
 
-fn candidate(image_id: ImageId, config: Config, layer_paths: Vec<String>) -> Result<Candidate, IndexError> {
+fn candidate(image_id: ImageId, config: Config, layers: Vec<LayerBlob>) -> Result<Candidate, IndexError> {
     let diff_ids = config.rootfs.diff_ids;
     if diff_ids.len() > LAYERS_MAX {
         return Err(Limit::Layers.into());
@@ -223,8 +338,8 @@ fn candidate(image_id: ImageId, config: Config, layer_paths: Vec<String>) -> Res
     if let Some(odd) = diff_ids.iter().find(|diff_id| !driftline_schemas::is_digest(diff_id)) {
         return Err(IndexError::document(image_id.as_str(), format_args!("diff_id {odd:?} is not a sha256 digest")));
     }
-    if diff_ids.len() != layer_paths.len() {
-        let why = format_args!("the config has {} layers, the manifest {}", diff_ids.len(), layer_paths.len());
+    if diff_ids.len() != layers.len() {
+        let why = format_args!("the config has {} layers, the manifest {}", diff_ids.len(), layers.len());
         return Err(IndexError::document(image_id.as_str(), why));
     }
     let volumes = config.config.and_then(|config| config.volumes).unwrap_or_default();
@@ -233,19 +348,48 @@ fn candidate(image_id: ImageId, config: Config, layer_paths: Vec<String>) -> Res
         image_id,
         diff_ids: diff_ids.iter().map(|diff_id| DiffId::from(diff_id.as_str())).collect(),
         platform: Platform { os: config.os, architecture: config.architecture, variant: config.variant },
-        references: Vec::new(),
         volumes,
-        source: String::new(),
-        indexed_ns: 0,
-        failed: None,
-        retry_ns: 0,
+        ..Image::default()
     };
-    Ok(Candidate { image, layer_paths })
+    Ok(Candidate { image, layers, also_called: BTreeSet::new() })
 }
 
-fn is_index(media_type: &str) -> bool {
-    media_type == "application/vnd.oci.image.index.v1+json"
-        || media_type == "application/vnd.docker.distribution.manifest.list.v2+json"
+impl TryFrom<Descriptor> for LayerBlob {
+    type Error = IndexError;
+
+    fn try_from(descriptor: Descriptor) -> Result<Self, IndexError> {
+        Ok(Self {
+            path: blob_path(&descriptor.digest)?,
+            size_bytes: descriptor.size,
+            media_type: descriptor.media_type,
+            urls: descriptor.urls.unwrap_or_default(),
+        })
+    }
+}
+
+/// The digest that a blob's path promises.
+pub(crate) fn digest_in(path: &str) -> Option<Sha256> {
+    path.strip_prefix("blobs/sha256/").and_then(|hex| Sha256::from_str(hex).ok())
+}
+
+/// Content must have the digest of its path.
+pub(crate) fn check_digest(path: &str, actual: Sha256) -> Result<(), IndexError> {
+    match digest_in(path) {
+        Some(expected) if expected != actual => {
+            Err(IndexError::Digest { what: "a blob", expected: expected.to_digest(), actual })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_size(what: &'static str, stated: Option<u64>, actual: usize) -> Result<(), IndexError> {
+    let actual_bytes = as_u64(actual);
+    match stated {
+        Some(stated_bytes) if stated_bytes != actual_bytes => {
+            Err(IndexError::Size { what, stated_bytes, actual_bytes })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Engines name a config after its digest: `<hex>.json`, or as a blob.

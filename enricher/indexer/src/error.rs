@@ -2,8 +2,8 @@
 
 use std::io;
 
-use driftline_schemas::Sha256;
 use driftline_schemas::layer::ManifestError;
+use driftline_schemas::{ImageFailure, Sha256};
 
 use crate::limits;
 
@@ -69,6 +69,19 @@ pub enum IndexError {
         /// Of the content.
         actual: String,
     },
+    /// A blob is longer or shorter than its manifest says.
+    #[error("{what} has {actual_bytes} bytes, its manifest says {stated_bytes}")]
+    Size {
+        /// Which.
+        what: &'static str,
+        /// From the manifest.
+        stated_bytes: u64,
+        /// Of the content; of one that is too long as much as was read.
+        actual_bytes: u64,
+    },
+    /// A manifest of Docker's first schema, which has no digests of uncompressed layers.
+    #[error("a schema 1 manifest: its layers cannot be verified; push the image again with any current tool")]
+    Schema1,
     /// A layer of the image is not there.
     #[error("layer {0} is not in it")]
     LayerMissing(String),
@@ -113,6 +126,12 @@ pub enum Limit {
     /// See [`limits::MEMBERS_MAX`].
     #[error("the archive has more than {} members", limits::MEMBERS_MAX)]
     Members,
+    /// See [`limits::MANIFESTS_MAX`].
+    #[error("the index names more than {} images", limits::MANIFESTS_MAX)]
+    Manifests,
+    /// See [`limits::LAYER_TIME_MAX`].
+    #[error("a layer took longer than {} s", limits::LAYER_TIME_MAX.as_secs())]
+    LayerTime,
     /// See [`driftline_schemas::limits::LAYERS_MAX`].
     #[error("the image has more than {} layers", driftline_schemas::limits::LAYERS_MAX)]
     Layers,
@@ -122,10 +141,16 @@ pub enum Limit {
 }
 
 impl IndexError {
-    /// Whether the same source may do better later: it could not be read. What is malformed stays so.
+    /// What kind of failure it is: whether the same source may do better later, and whether somebody lied.
     #[must_use]
-    pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Read(_) | Self::LayerMissing(_) | Self::NotFound { .. })
+    pub fn failure(&self) -> ImageFailure {
+        match self {
+            Self::Read(_) | Self::LayerMissing(_) | Self::NotFound { .. } | Self::Limit(Limit::LayerTime) => {
+                ImageFailure::Unavailable
+            }
+            Self::Digest { .. } | Self::DiffId { .. } | Self::Size { .. } => ImageFailure::Mismatch,
+            _ => ImageFailure::Unsupported,
+        }
     }
 
     pub(crate) fn path(why: &'static str, path: &[u8]) -> Self {
@@ -138,13 +163,14 @@ impl IndexError {
     }
 }
 
-/// Readers below the tar stream report limits as I/O errors; this unwraps them.
+/// Readers below the tar stream report limits and more as I/O errors; this unwraps them.
 impl From<io::Error> for IndexError {
     fn from(error: io::Error) -> Self {
-        match error.downcast::<Limit>() {
-            Ok(limit) => Self::Limit(limit),
-            Err(error) => Self::Read(error),
-        }
+        let error = match error.downcast::<Limit>() {
+            Ok(limit) => return Self::Limit(limit),
+            Err(error) => error,
+        };
+        error.downcast::<Self>().unwrap_or_else(Self::Read)
     }
 }
 

@@ -10,6 +10,7 @@
 //! What is deliberately absent: registries and the decision what a file means.
 
 mod archive;
+mod blobs;
 mod decode;
 mod documents;
 mod error;
@@ -22,17 +23,29 @@ mod tar_stream;
 mod tree;
 
 pub use archive::index_archive;
+pub use documents::{Wanted, own_platform};
 pub use error::{IndexError, Limit};
 pub use layout::index_layout;
 
 use driftline_schemas::layer::LayerManifest;
-use driftline_schemas::{DiffId, Image};
+use driftline_schemas::{DiffId, Image, LayerBasis};
 
 /// An image whose every layer was read and verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Indexed {
     /// The image; who indexed it, and when, is filled in by [`publish::Publisher`].
     pub image: Image,
-    /// Its layers, each once, lowest first.
-    pub layers: Vec<(DiffId, LayerManifest)>,
+    /// Its layers, each once, lowest first; without those that were known already.
+    pub layers: Vec<IndexedLayer>,
+}
+
+/// A layer that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexedLayer {
+    /// Digest of its uncompressed content.
+    pub diff_id: DiffId,
+    /// Whether that digest was recomputed.
+    pub basis: LayerBasis,
+    /// What is in it.
+    pub manifest: LayerManifest,
 }

@@ -1,5 +1,7 @@
 //! What an image may ask of the indexer at most. Images are input: anybody who can start a container chooses them.
 
+use std::time::Duration;
+
 use driftline_schemas::limits::{CHUNK_BYTES, CHUNKS_MAX};
 
 /// Most entries of one layer. The largest base images have some 300,000; at 120 bytes each a million fills the chunks
@@ -44,6 +46,12 @@ pub const MEMBERS_MAX: usize = 50_000;
 
 /// Deepest nesting of OCI indexes; builders write one or two levels.
 pub const INDEX_DEPTH_MAX: usize = 4;
+
+/// Most images that one index, with those it names, may lead to; the largest public ones have some thirty platforms.
+pub const MANIFESTS_MAX: usize = 1_024;
+
+/// Longest time for one layer: a layer of [`LAYER_BYTES_MAX`] at the speed of gzip on a loaded node, thrice.
+pub const LAYER_TIME_MAX: Duration = Duration::from_secs(1_800);
 
 /// Most references kept of an image, and of its declared volumes.
 pub const NAMES_MAX: usize = 64;

@@ -6,11 +6,11 @@
 use std::collections::BTreeSet;
 
 use driftline_kafka::{KafkaError, Producer};
-use driftline_schemas::layer::{LayerManifest, ManifestError, PublishedLayer};
+use driftline_schemas::layer::{ManifestError, PublishedLayer};
 use driftline_schemas::topics::{Topic, partition_of};
-use driftline_schemas::{DiffId, EncodeError, Image, ImageId, Platform, encode};
+use driftline_schemas::{DiffId, EncodeError, Image, ImageFailure, ImageId, LayerHead, encode};
 
-use crate::Indexed;
+use crate::{Indexed, IndexedLayer};
 
 /// Most layers remembered as published; beyond it they are published again, which is harmless.
 const REMEMBERED_MAX: usize = 100_000;
@@ -52,9 +52,9 @@ impl Publisher {
     /// When a manifest does not fit, before anything of that layer is sent; or when Kafka does not take a record, in
     /// which case the image itself has not been sent.
     pub async fn publish(&mut self, indexed: &Indexed, now_ns: i64) -> Result<usize, PublishError> {
-        let fresh: Vec<_> = indexed.layers.iter().filter(|(diff_id, _)| !self.done.contains(diff_id)).collect();
-        for (diff_id, manifest) in &fresh {
-            self.send_layer(diff_id, manifest, now_ns).await?;
+        let fresh: Vec<_> = indexed.layers.iter().filter(|layer| !self.done.contains(&layer.diff_id)).collect();
+        for layer in &fresh {
+            self.send_layer(layer, now_ns).await?;
         }
         self.producer.settled().await?;
         let image = Image { source: self.source.clone(), indexed_ns: now_ns, ..indexed.image.clone() };
@@ -63,7 +63,7 @@ impl Publisher {
             self.done.clear();
         }
         let count = fresh.len();
-        self.done.extend(fresh.into_iter().map(|(diff_id, _)| diff_id.clone()));
+        self.done.extend(fresh.into_iter().map(|layer| layer.diff_id.clone()));
         Ok(count)
     }
 
@@ -75,25 +75,26 @@ impl Publisher {
         &mut self,
         image_id: &ImageId,
         reason: &str,
+        failure: ImageFailure,
         retry_ns: i64,
         now_ns: i64,
     ) -> Result<(), PublishError> {
         let image = Image {
             image_id: image_id.clone(),
-            diff_ids: Vec::new(),
-            platform: Platform::default(),
-            references: Vec::new(),
-            volumes: Vec::new(),
             source: self.source.clone(),
             indexed_ns: now_ns,
             failed: Some(reason.to_owned()),
+            failure,
             retry_ns,
+            ..Image::default()
         };
         self.send_image(&image).await
     }
 
-    async fn send_layer(&self, diff_id: &DiffId, manifest: &LayerManifest, now_ns: i64) -> Result<(), PublishError> {
+    async fn send_layer(&self, layer: &IndexedLayer, now_ns: i64) -> Result<(), PublishError> {
+        let IndexedLayer { diff_id, basis, manifest } = layer;
         let PublishedLayer { head, chunks } = manifest.publish(diff_id, &self.source, now_ns)?;
+        let head = LayerHead { basis: *basis, ..head };
         let count = self.producer.settings().partition_count(Topic::ImageLayers);
         let partition = partition_of(diff_id.as_str().as_bytes(), count);
         for chunk in &chunks {
@@ -109,7 +110,7 @@ impl Publisher {
 
     async fn send_image(&self, image: &Image) -> Result<(), PublishError> {
         let value = encode(image)?;
-        self.producer.send(Topic::Images, image.image_id.as_str().as_bytes(), &value, &[]).await?;
+        self.producer.send(Topic::Images, image.key().as_bytes(), &value, &[]).await?;
         self.producer.settled().await?;
         Ok(())
     }

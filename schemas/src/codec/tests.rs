@@ -72,7 +72,7 @@ fn hostile_bytes_each_have_their_reason() {
     let mut other = good.clone();
     other[5] ^= 1;
     check(&other, "unknown schema fingerprint");
-    let image = encode(&Image::default_for_tests()).unwrap();
+    let image = encode(&Image::default()).unwrap();
     check(&image, "unknown schema fingerprint");
 }
 
@@ -94,22 +94,6 @@ fn optional_values_and_records_inside_records_go_both_ways() {
         reason: "ring_full".into(),
     };
     assert_eq!(ExecEvent::decode(&encode(&loss).unwrap()), Ok(ExecEvent::Loss(loss)));
-}
-
-impl Image {
-    fn default_for_tests() -> Self {
-        Self {
-            image_id: "sha256:00".into(),
-            diff_ids: vec![],
-            platform: crate::Platform::default(),
-            references: vec![],
-            volumes: vec![],
-            source: String::new(),
-            indexed_ns: 0,
-            failed: None,
-            retry_ns: 0,
-        }
-    }
 }
 
 fn schema_files() -> Vec<(String, String)> {

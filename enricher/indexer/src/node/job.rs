@@ -11,10 +11,11 @@ use tokio::io::AsyncReadExt as _;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
-use super::plan::{Job, Outcome};
+use super::plan::Job;
 use crate::limits::{NAME_BYTES_MAX, NAMES_MAX};
 use crate::publish::{PublishError, Publisher};
-use crate::{IndexError, Indexed, index_archive};
+use crate::{IndexError, Indexed, Wanted, index_archive};
+use driftline_schemas::ImageFailure;
 
 /// Longest wait for the next bytes of an export. podman writes whole layers to a temporary file before it sends them,
 /// at some 200 MB/s; ten minutes let a layer of 100 GB pass.
@@ -36,12 +37,12 @@ pub(super) enum JobError {
 }
 
 impl JobError {
-    /// What it means for the next attempt.
-    pub(super) fn outcome(&self) -> Outcome {
+    /// What kind of failure it is.
+    pub(super) fn failure(&self) -> ImageFailure {
         match self {
-            Self::Index(error) if !error.is_passing() => Outcome::Malformed,
-            Self::Publish(PublishError::Manifest(_)) => Outcome::Malformed,
-            _ => Outcome::FailedForNow,
+            Self::Publish(PublishError::Manifest(_)) => ImageFailure::Unsupported,
+            Self::Index(error) => error.failure(),
+            _ => ImageFailure::Unavailable,
         }
     }
 
@@ -79,7 +80,7 @@ pub(super) async fn perform(
     };
     add_references(&mut indexed, references, job.reference);
     let fresh_layers = publisher.lock().await.publish(&indexed, clock::now_ns()).await?;
-    let entries = indexed.layers.iter().map(|(_, manifest)| manifest.entries().len()).sum();
+    let entries = indexed.layers.iter().map(|layer| layer.manifest.entries().len()).sum();
     Ok(Done { layers: indexed.layers.len(), fresh_layers, entries, bytes })
 }
 
@@ -93,9 +94,9 @@ async fn read_export(
 ) -> Result<(Indexed, u64), JobError> {
     let export = runtimes.export_image(runtime, &job.image_id, format).await?;
     let mut source = Blocking { export, handle: Handle::current(), stop: Arc::clone(stop), bytes: 0 };
-    let want = job.image_id.clone();
+    let wanted = Wanted::id(&job.image_id);
     let read = tokio::task::spawn_blocking(move || {
-        let indexed = index_archive(&mut source, Some(&want))?;
+        let indexed = index_archive(&mut source, &wanted)?;
         Ok((indexed, source.bytes))
     });
     read.await?

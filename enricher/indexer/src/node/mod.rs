@@ -257,7 +257,8 @@ impl Node {
         let now_ns = clock::now_ns();
         let image_id = job.image_id.clone();
         self.metrics.images.with_label_values(&["failed"]).inc();
-        let retry_ns = self.plan.done(job, error.outcome(), now_ns);
+        let failure = error.failure();
+        let retry_ns = self.plan.done(job, Outcome::Failed(failure), now_ns);
         let retry_s = retry_ns.map(|retry_ns| retry_ns.saturating_sub(now_ns) / 1_000_000_000);
         tracing::warn!(image = %image_id, %error, retry_s, "image cannot be indexed");
         if error.is_kafka() {
@@ -269,7 +270,7 @@ impl Node {
         }
         if let Some(retry_ns) = retry_ns {
             let mut publisher = self.publisher.lock().await;
-            publisher.publish_failure(&image_id, &error.to_string(), retry_ns, now_ns).await?;
+            publisher.publish_failure(&image_id, &error.to_string(), failure, retry_ns, now_ns).await?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use driftline_schemas::{Image, ImageId};
+use driftline_schemas::{Image, ImageFailure, ImageId};
 
 const SECOND_NS: i64 = 1_000_000_000;
 
@@ -55,10 +55,7 @@ pub(super) enum Answer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     Published,
-    /// May go better next time.
-    FailedForNow,
-    /// The image itself is at fault.
-    Malformed,
+    Failed(ImageFailure),
 }
 
 #[derive(Debug)]
@@ -153,8 +150,8 @@ impl Plan {
             return None;
         }
         let pause = match outcome {
-            Outcome::Published | Outcome::FailedForNow => pause_ns(attempts),
-            Outcome::Malformed => RETRY_MALFORMED_NS,
+            Outcome::Published | Outcome::Failed(ImageFailure::Unavailable) => pause_ns(attempts),
+            Outcome::Failed(ImageFailure::Unsupported | ImageFailure::Mismatch) => RETRY_MALFORMED_NS,
         };
         let retry_ns = now_ns.saturating_add(pause);
         self.images.insert(job.image_id.clone(), State::Failed { attempts, retry_ns, job });

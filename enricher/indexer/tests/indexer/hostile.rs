@@ -7,6 +7,7 @@ use driftline_schemas::{ImageId, Sha256};
 use serde_json::json;
 
 use crate::oci::{Layout, Stored, archive_of, file, layer, stored};
+use crate::tools::{LANES, wanted};
 
 /// Writes a layout, then indexes it as directory and as archive: both must say the same.
 #[track_caller]
@@ -17,8 +18,8 @@ fn check(write: impl Fn(&Layout<'_>) -> Option<ImageId>, why: &str) {
         let error = found.map(|_| ()).expect_err(form).to_string();
         assert!(error.contains(why), "{form}: {why} in {error}");
     };
-    refused("layout", index_layout(directory.path(), want.as_ref()));
-    refused("archive", index_archive(archive_of(directory.path()).as_slice(), want.as_ref()));
+    refused("layout", index_layout(directory.path(), &wanted(want.as_ref()), LANES));
+    refused("archive", index_archive(archive_of(directory.path()).as_slice(), &wanted(want.as_ref())));
 }
 
 fn one_file() -> Vec<u8> {
@@ -29,11 +30,9 @@ fn one_file() -> Vec<u8> {
 fn a_blob_that_is_not_what_its_name_says_is_refused() {
     check(
         |layout| {
-            let (manifest, _) = layout.image(&[(one_file(), Stored::Gzip)]);
+            let (manifest, _) = layout.image(&[(one_file(), Stored::Plain)]);
             layout.index(&[(&manifest, "x")]);
-            let good = stored(&one_file(), Stored::Gzip);
-            let digest = Sha256::of(&good).to_digest();
-            layout.blob_as(&digest, &stored(&layer(&[file("a", b"b")]), Stored::Gzip));
+            layout.blob_as(&Sha256::of(&one_file()).to_digest(), &layer(&[file("a", b"b")]));
             None
         },
         "a blob has digest",
@@ -108,10 +107,13 @@ fn one_of_several_images_is_chosen_by_its_id() {
     layout.index(&[(&first.0, "x"), (&second.0, "y"), (&second.0, "z")]);
     let want = ImageId::from(second.1.as_str());
     let archive = archive_of(directory.path());
-    for found in [index_layout(directory.path(), Some(&want)), index_archive(archive.as_slice(), Some(&want))] {
+    for found in [
+        index_layout(directory.path(), &wanted(Some(&want)), LANES),
+        index_archive(archive.as_slice(), &wanted(Some(&want))),
+    ] {
         let found = found.unwrap();
         assert_eq!(found.image.references, ["y", "z"]);
-        assert_eq!(found.layers[0].1.entries()[0].path, b"/b");
+        assert_eq!(found.layers[0].manifest.entries()[0].path, b"/b");
     }
 }
 
@@ -190,7 +192,7 @@ fn a_decompression_bomb_is_stopped() {
     let config = layout.json(&json!({"rootfs": {"diff_ids": [Sha256::of(b"").to_digest()]}}));
     let manifest = layout.json(&json!({"config": {"digest": config}, "layers": [{"digest": blob}]}));
     layout.index(&[(&manifest, "x")]);
-    let error = index_layout(directory.path(), None).unwrap_err();
+    let error = index_layout(directory.path(), &wanted(None), LANES).unwrap_err();
     assert!(matches!(error, IndexError::Limit(Limit::Ratio)), "{error}");
 }
 
@@ -240,7 +242,7 @@ fn a_docker_archive_whose_config_was_changed_is_refused() {
     std::fs::write(directory.path().join(&name), good.replace("[]", "[ ]")).unwrap();
     let manifest = json!([{"Config": name, "RepoTags": null, "Layers": []}]);
     std::fs::write(directory.path().join("manifest.json"), manifest.to_string()).unwrap();
-    let error = index_archive(archive_of(directory.path()).as_slice(), Some(&want)).unwrap_err();
+    let error = index_archive(archive_of(directory.path()).as_slice(), &wanted(Some(&want))).unwrap_err();
     assert!(error.to_string().contains("the config has digest"), "{error}");
 }
 
@@ -257,6 +259,6 @@ fn a_layout_with_something_else_in_place_of_a_file_is_refused() {
 fn check_layout(write: impl Fn(&Path), why: &str) {
     let directory = tempfile::tempdir().unwrap();
     write(directory.path());
-    let error = index_layout(directory.path(), None).unwrap_err().to_string();
+    let error = index_layout(directory.path(), &wanted(None), LANES).unwrap_err().to_string();
     assert!(error.contains(why), "{why} in {error}");
 }

@@ -15,7 +15,7 @@ use driftline_schemas::topics::{Topic, partition_of};
 use driftline_schemas::{Image, ImageId, ImageRequest, LayerEvent, LayerHead, Sha256, decode, encode};
 
 use crate::oci::{file, layer};
-use crate::tools::{podman, setting, skip};
+use crate::tools::{podman, setting, skip, wanted};
 
 /// Longest wait for anything; a cold podman and broker need a few seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -61,7 +61,7 @@ async fn image(reader: &mut TopicReader, is_it: impl Fn(&Image) -> bool) -> Imag
         loop {
             if let Some(ReaderEvent::Record(record)) = reader.next().await {
                 let image: Image = decode(&record.value.unwrap()).unwrap();
-                assert_eq!(record.key.as_deref(), Some(image.image_id.as_str().as_bytes()));
+                assert_eq!(record.key.as_deref(), Some(image.key().as_bytes()));
                 if is_it(&image) {
                     return image;
                 }
@@ -150,12 +150,12 @@ async fn images_of_running_containers_are_published_and_requests_answered() {
     let id = image_id.as_str().trim_start_matches("sha256:");
     let path = archive.path().to_string_lossy().into_owned();
     podman(&["image", "save", "--quiet", "--format", "docker-archive", "--output", &path, id]).unwrap();
-    let expect = index_archive(archive.reopen().unwrap(), Some(&image_id)).unwrap();
+    let expect = index_archive(archive.reopen().unwrap(), &wanted(Some(&image_id))).unwrap();
     assert_eq!(published.diff_ids, expect.image.diff_ids);
     let on_topic = manifests(&kafka).await;
-    for (diff_id, manifest) in &expect.layers {
-        let (head, found) = on_topic.iter().find(|(head, _)| head.diff_id == *diff_id).unwrap();
-        assert_eq!((found, head.source.as_str()), (manifest, "node:node-1"));
+    for layer in &expect.layers {
+        let (head, found) = on_topic.iter().find(|(head, _)| head.diff_id == layer.diff_id).unwrap();
+        assert_eq!((found, head.source.as_str()), (&layer.manifest, "node:node-1"));
     }
 
     let producer = Producer::new(&kafka).unwrap();

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use driftline_enricher_core::image::merge;
-use driftline_indexer::{Indexed, index_archive, index_layout};
+use driftline_indexer::{Indexed, IndexedLayer, index_archive, index_layout};
 use driftline_schemas::ImageId;
 
 use crate::oci::{Entry, Layout, Stored, archive_of, directory, file, hard_link, layer, symlink, whiteout};
-use crate::tools::{File, files_below, find, podman, run, skip};
+use crate::tools::{File, LANES, files_below, find, podman, run, skip, wanted};
 
 /// An image with every rule of merging in it that all unpackers agree about.
 fn write_image(layout: &Layout<'_>, middle_stored: Stored) -> ImageId {
@@ -72,7 +72,9 @@ fn open(path: &Path) -> std::fs::File {
 }
 
 fn merged_files(indexed: &Indexed) -> Vec<File> {
-    let manifest = |diff_id| indexed.layers.iter().find(|(known, _)| known == diff_id).unwrap().1.clone();
+    let manifest = |diff_id: &driftline_schemas::DiffId| {
+        indexed.layers.iter().find(|layer| layer.diff_id == *diff_id).unwrap().manifest.clone()
+    };
     let layers: Vec<_> = indexed.image.diff_ids.iter().map(|diff_id| Arc::new(manifest(diff_id))).collect();
     let index = merge(&layers).unwrap();
     index.files().map(|file| (file.path.to_vec(), file.mode, file.sha256.to_string())).collect()
@@ -85,8 +87,9 @@ fn check_same(form: &str, found: &Indexed, expect: &Indexed) {
     assert_eq!(found.image.diff_ids, expect.image.diff_ids, "{form}");
     assert_eq!(found.image.volumes, ["/data"], "{form}");
     assert_eq!(found.layers.len(), expect.layers.len(), "{form}");
-    for ((diff_id, found), (_, expect)) in found.layers.iter().zip(&expect.layers) {
-        assert_eq!(found.publish(diff_id, "s", 0), expect.publish(diff_id, "s", 0), "{form} {diff_id}");
+    for (found, expect) in found.layers.iter().zip(&expect.layers) {
+        let bytes = |layer: &IndexedLayer| layer.manifest.publish(&layer.diff_id, "s", 0);
+        assert_eq!(bytes(found), bytes(expect), "{form} {}", found.diff_id);
     }
 }
 
@@ -94,15 +97,15 @@ fn check_same(form: &str, found: &Indexed, expect: &Indexed) {
 fn a_layout_and_its_archive_are_the_same_image() {
     let directory = tempfile::tempdir().unwrap();
     let want = write_image(&Layout(directory.path()), Stored::Zstd);
-    let from_layout = index_layout(directory.path(), Some(&want)).unwrap();
+    let from_layout = index_layout(directory.path(), &wanted(Some(&want)), LANES).unwrap();
     assert_eq!((from_layout.image.diff_ids.len(), from_layout.layers.len()), (6, 5), "one layer occurs twice");
     assert_eq!(from_layout.image.references, ["example:1"]);
     assert_eq!(from_layout.image.platform.architecture, "amd64");
-    check_same("without saying which", &index_layout(directory.path(), None).unwrap(), &from_layout);
+    check_same("without saying which", &index_layout(directory.path(), &wanted(None), LANES).unwrap(), &from_layout);
     let archive = archive_of(directory.path());
-    check_same("archive", &index_archive(archive.as_slice(), Some(&want)).unwrap(), &from_layout);
+    check_same("archive", &index_archive(archive.as_slice(), &wanted(Some(&want))).unwrap(), &from_layout);
     let compressed = crate::oci::stored(&archive, Stored::Gzip);
-    check_same("compressed archive", &index_archive(compressed.as_slice(), None).unwrap(), &from_layout);
+    check_same("compressed archive", &index_archive(compressed.as_slice(), &wanted(None)).unwrap(), &from_layout);
 }
 
 #[test]
@@ -114,7 +117,7 @@ fn every_form_that_skopeo_writes_is_the_same_image() {
     let directory = tempfile::tempdir().unwrap();
     let layout = directory.path().join("layout");
     let want = write_image(&Layout(&layout), Stored::Gzip);
-    let expect = index_layout(&layout, Some(&want)).unwrap();
+    let expect = index_layout(&layout, &wanted(Some(&want)), LANES).unwrap();
     let copy = |options: &[&str], to: &str| {
         let from = format!("oci:{}:example:1", layout.display());
         run("skopeo", &[&["--insecure-policy", "copy", "--quiet"], options, &[from.as_str(), to]].concat()).unwrap();
@@ -122,10 +125,10 @@ fn every_form_that_skopeo_writes_is_the_same_image() {
     let at = |name: &str| directory.path().join(name);
 
     copy(&[], &format!("oci-archive:{}:example:1", at("oci.tar").display()));
-    check_same("oci-archive", &index_archive(open(&at("oci.tar")), Some(&want)).unwrap(), &expect);
+    check_same("oci-archive", &index_archive(open(&at("oci.tar")), &wanted(Some(&want))).unwrap(), &expect);
 
     copy(&[], &format!("docker-archive:{}:example:1", at("docker.tar").display()));
-    let docker = index_archive(open(&at("docker.tar")), None).unwrap();
+    let docker = index_archive(open(&at("docker.tar")), &wanted(None)).unwrap();
     let plain = |indexed: &Indexed| indexed.image.diff_ids.clone();
     assert_eq!(plain(&docker), plain(&expect), "docker-archive");
     assert_eq!(docker.layers, expect.layers);
@@ -135,7 +138,7 @@ fn every_form_that_skopeo_writes_is_the_same_image() {
         let to = at(format);
         let options = ["--dest-compress", "--dest-compress-format", format];
         copy(&options, &format!("oci:{}:example:1", to.display()));
-        assert_eq!(index_layout(&to, None).unwrap().layers, expect.layers, "{format}");
+        assert_eq!(index_layout(&to, &wanted(None), LANES).unwrap().layers, expect.layers, "{format}");
     }
 }
 
@@ -163,7 +166,7 @@ fn the_merged_index_is_what_umoci_unpacks() {
     if let Err(reason) = run("umoci", &["unpack", "--image", &image, &bundle.to_string_lossy()]) {
         return skip(NAME, &reason);
     }
-    let indexed = index_layout(&layout, Some(&want)).unwrap();
+    let indexed = index_layout(&layout, &wanted(Some(&want)), LANES).unwrap();
     assert_eq!(merged_files(&indexed), files_below(&bundle.join("rootfs")));
 }
 
@@ -183,7 +186,7 @@ fn the_merged_index_is_what_podman_mounts_and_its_export_the_same_image() {
     let directory = tempfile::tempdir().unwrap();
     let layout = directory.path().join("layout");
     let want = write_image(&Layout(&layout), Stored::Gzip);
-    let expect = index_layout(&layout, Some(&want)).unwrap();
+    let expect = index_layout(&layout, &wanted(Some(&want)), LANES).unwrap();
     let archive = directory.path().join("oci.tar");
     std::fs::write(&archive, archive_of(&layout)).unwrap();
     let id = want.as_str().trim_start_matches("sha256:");
@@ -197,12 +200,12 @@ fn the_merged_index_is_what_podman_mounts_and_its_export_the_same_image() {
     }
     for format in ["docker-archive", "oci-archive"] {
         let saved = run("podman", &["image", "save", "--quiet", "--format", format, id]).unwrap();
-        let found = index_archive(saved.as_slice(), None).unwrap();
+        let found = index_archive(saved.as_slice(), &wanted(None)).unwrap();
         assert_eq!(found.image.diff_ids, expect.image.diff_ids, "{format}");
         assert_eq!(found.layers, expect.layers, "{format}");
     }
     let saved = run("podman", &["image", "save", "--quiet", "--format", "docker-archive", id]).unwrap();
-    check_same("podman's export", &index_archive(saved.as_slice(), Some(&want)).unwrap(), &expect);
+    check_same("podman's export", &index_archive(saved.as_slice(), &wanted(Some(&want))).unwrap(), &expect);
     drop(loaded);
 }
 
@@ -214,7 +217,7 @@ fn an_image_with_zstd_layers_is_read_from_podman_s_oci_archive() {
     let own = Layout(directory.path());
     let (manifest, config) = own.image(&[(layer(&[file("only/in/zstd", b"zstd")]), Stored::Zstd)]);
     own.index(&[(&manifest, "zstd:1")]);
-    let expect = index_layout(directory.path(), None).unwrap();
+    let expect = index_layout(directory.path(), &wanted(None), LANES).unwrap();
     let archive = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(archive.path(), archive_of(directory.path())).unwrap();
     if let Err(reason) = podman(&["load", "--quiet", "--input", &archive.path().to_string_lossy()]) {
@@ -223,5 +226,5 @@ fn an_image_with_zstd_layers_is_read_from_podman_s_oci_archive() {
     let loaded = Loaded(config.trim_start_matches("sha256:").to_owned());
     let saved = run("podman", &["image", "save", "--quiet", "--format", "oci-archive", &loaded.0]).unwrap();
     let want = ImageId::from(config.as_str());
-    check_same("oci-archive", &index_archive(saved.as_slice(), Some(&want)).unwrap(), &expect);
+    check_same("oci-archive", &index_archive(saved.as_slice(), &wanted(Some(&want))).unwrap(), &expect);
 }

@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
+use driftline_indexer::{Wanted, own_platform};
+use driftline_schemas::ImageId;
 use sha2::{Digest as _, Sha256};
 
 /// Options that make podman work without systemd and in containers.
@@ -71,4 +73,12 @@ pub(crate) fn files_below(root: &Path) -> Vec<File> {
     }
     files.sort();
     files
+}
+
+/// Layers read at once: more than one, so that what happens between lanes is in every test.
+pub(crate) const LANES: usize = 2;
+
+/// The image with this digest, or the only one.
+pub(crate) fn wanted(image_id: Option<&ImageId>) -> Wanted {
+    Wanted { image_id: image_id.cloned(), platform: own_platform() }
 }

@@ -2,7 +2,7 @@
 
 use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{DiffId, Image, ImageId, LayerChunk, LayerHead, Platform, Sha256, encode};
+use driftline_schemas::{DiffId, Image, ImageId, LayerChunk, LayerHead, Sha256, encode};
 
 use super::{Action, Clarity, Planner};
 use crate::fault::Fault;
@@ -54,13 +54,10 @@ impl ImagePlan {
         Image {
             image_id: self.id.clone(),
             diff_ids: self.layers.iter().map(|(diff_id, _)| diff_id.clone()).collect(),
-            platform: Platform::default(),
-            references: Vec::new(),
-            volumes: Vec::new(),
             source: "node:node-0".to_owned(),
             indexed_ns: at_ns,
             failed: failed.map(str::to_owned),
-            retry_ns: 0,
+            ..Image::default()
         }
     }
 }
@@ -116,7 +113,7 @@ impl Planner {
     }
 
     fn image_record(&mut self, image: &Image, at_ns: i64) {
-        let key = image.image_id.as_str().as_bytes().to_vec();
+        let key = image.key().into_bytes();
         let value = encode(image).unwrap_or_default();
         self.at(at_ns, Action::Table { topic: Topic::Images, by: key.clone(), key, value });
     }

@@ -1,6 +1,6 @@
 //! The plan, driven by hand.
 
-use driftline_schemas::{Image, ImageId, Platform};
+use driftline_schemas::{Image, ImageFailure, ImageId};
 
 use super::{Answer, Job, Outcome, Plan, REPUBLISH_NS, RETRY_FIRST_NS, RETRY_MALFORMED_NS, RETRY_MAX_NS, Wanted};
 
@@ -11,14 +11,10 @@ fn job(name: &str) -> Job {
 fn image(name: &str, failed: Option<&str>) -> Image {
     Image {
         image_id: ImageId::from(name),
-        diff_ids: Vec::new(),
-        platform: Platform::default(),
-        references: Vec::new(),
-        volumes: Vec::new(),
         source: "node:other".to_owned(),
         indexed_ns: 100,
         failed: failed.map(str::to_owned),
-        retry_ns: 0,
+        ..Image::default()
     }
 }
 
@@ -60,7 +56,7 @@ fn failures_are_tried_again_on_a_fixed_schedule() {
     let mut pauses = Vec::new();
     for _ in 0..10 {
         let attempt = plan.next().unwrap();
-        let retry = plan.done(attempt, Outcome::FailedForNow, now).unwrap();
+        let retry = plan.done(attempt, Outcome::Failed(ImageFailure::Unavailable), now).unwrap();
         pauses.push((retry - now) / 1_000_000_000);
         plan.wake(retry - 1);
         assert_eq!(plan.next(), None);
@@ -77,7 +73,7 @@ fn what_is_malformed_waits_long_and_what_another_publishes_ends_the_retries() {
     let mut plan = Plan::default();
     plan.want(job("a"), Wanted::ByContainer, 0);
     let attempt = plan.next().unwrap();
-    assert_eq!(plan.done(attempt, Outcome::Malformed, 0), Some(RETRY_MALFORMED_NS));
+    assert_eq!(plan.done(attempt, Outcome::Failed(ImageFailure::Unsupported), 0), Some(RETRY_MALFORMED_NS));
     plan.note(&image("a", None));
     plan.wake(RETRY_MALFORMED_NS);
     assert_eq!(plan.next(), None);
@@ -89,10 +85,10 @@ fn a_failure_does_not_replace_what_another_published_meanwhile() {
     plan.want(job("a"), Wanted::ByContainer, 0);
     let attempt = plan.next().unwrap();
     plan.note(&image("a", None));
-    assert_eq!(plan.done(attempt, Outcome::FailedForNow, 5), None);
+    assert_eq!(plan.done(attempt, Outcome::Failed(ImageFailure::Unavailable), 5), None);
     assert_eq!(plan.want(job("a"), Wanted::ByContainer, 6), Answer::Known);
     let missed = Wanted::ByRequest { requested_ns: 101 + REPUBLISH_NS };
     assert_eq!(plan.want(job("a"), missed, 7), Answer::Accepted);
     let attempt = plan.next().unwrap();
-    assert_eq!(plan.done(attempt, Outcome::Malformed, 8), None);
+    assert_eq!(plan.done(attempt, Outcome::Failed(ImageFailure::Unsupported), 8), None);
 }

@@ -1,0 +1,153 @@
+//! Images whose blobs can be opened one by one: OCI layouts, content stores, registries. Layers are read side by side,
+//! each streamed, and only those that nobody has read before.
+
+use std::io::{self, Read};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use driftline_schemas::{DiffId, LayerBasis};
+
+use crate::decode::{StoredDigest, peek};
+use crate::documents::{Candidate, Documents, Entry, LayerBlob, Wanted, check_digest, choose};
+use crate::error::IndexError;
+use crate::layer::read_layer;
+use crate::{Indexed, IndexedLayer};
+
+/// Where blobs come from. Called from several threads at once; both methods may block.
+pub(crate) trait Blobs: Sync {
+    /// A document by path, `blobs/sha256/<hex>` or a name of the layout, its digest verified; nothing when there is none.
+    fn document(&self, path: &str) -> Result<Option<Vec<u8>>, IndexError>;
+
+    /// The content of a layer as it is stored; nothing when it is not there. Digest and size are verified by the caller.
+    fn open(&self, layer: &LayerBlob) -> Result<Option<Box<dyn Read + Send + '_>>, IndexError>;
+}
+
+/// How an image is read.
+#[derive(Clone, Copy)]
+pub(crate) struct Options<'a> {
+    /// Layers read at once.
+    pub(crate) lanes: usize,
+    /// Layers that need not be read, because they are known already.
+    pub(crate) known: &'a (dyn Fn(&DiffId) -> bool + Sync),
+    /// Everything stops soon after it is set.
+    pub(crate) stop: &'a AtomicBool,
+}
+
+/// Indexes an image. Source and time of the [`Image`](driftline_schemas::Image) are left for the caller.
+pub(crate) fn index_blobs(
+    blobs: &impl Blobs,
+    entry: &Entry,
+    wanted: &Wanted,
+    options: Options<'_>,
+) -> Result<Indexed, IndexError> {
+    let Candidate { image, layers, .. } = choose(&mut Shared(blobs), entry, wanted)?;
+    let mut todo: Vec<Todo<'_>> = Vec::new();
+    for ((number, diff_id), blob) in image.diff_ids.iter().enumerate().zip(&layers) {
+        if !todo.iter().any(|known| known.diff_id == diff_id) && !(options.known)(diff_id) {
+            todo.push(Todo { number, diff_id, blob });
+        }
+    }
+    let read = read_all(blobs, &todo, options)?;
+    Ok(Indexed { image, layers: read })
+}
+
+/// A layer to be read.
+struct Todo<'a> {
+    number: usize,
+    diff_id: &'a DiffId,
+    blob: &'a LayerBlob,
+}
+
+/// Reads layers on as many threads as there are lanes; the first error ends all of them.
+fn read_all(blobs: &impl Blobs, todo: &[Todo<'_>], options: Options<'_>) -> Result<Vec<IndexedLayer>, IndexError> {
+    let next = AtomicUsize::new(0);
+    let failed = AtomicBool::new(false);
+    let done = Mutex::new((Vec::with_capacity(todo.len()), None));
+    let lane = || {
+        while let Some(layer) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if failed.load(Ordering::Acquire) {
+                return;
+            }
+            let read = read_one(blobs, layer, &[options.stop, &failed]);
+            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            match read {
+                Ok(read) => done.0.push((layer.number, read)),
+                Err(error) => {
+                    // What the others say after it is a consequence.
+                    failed.store(true, Ordering::Release);
+                    done.1.get_or_insert(error);
+                }
+            }
+        }
+    };
+    std::thread::scope(|threads| {
+        for _ in 1..options.lanes.min(todo.len()) {
+            threads.spawn(lane);
+        }
+        lane();
+    });
+    let (mut layers, error) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = error {
+        return Err(error);
+    }
+    layers.sort_unstable_by_key(|(number, _)| *number);
+    Ok(layers.into_iter().map(|(_, layer)| layer).collect())
+}
+
+fn read_one(blobs: &impl Blobs, layer: &Todo<'_>, stop: &[&AtomicBool]) -> Result<IndexedLayer, IndexError> {
+    let Todo { number, diff_id, blob } = layer;
+    let missing = || IndexError::LayerMissing(diff_id.as_str().to_owned());
+    let content = blobs.open(blob)?.ok_or_else(missing)?;
+    let mut content = Sized { inner: content, stated: blob.size_bytes, bytes: 0, stop };
+    let read = read_layer(peek(&mut content)?, StoredDigest::Wanted, &blob.path)?;
+    content.check()?;
+    check_digest(&blob.path, read.stored)?;
+    if read.diff_id != **diff_id {
+        let (expected, actual) = (diff_id.as_str().to_owned(), read.diff_id.as_str().to_owned());
+        return Err(IndexError::DiffId { number: *number, expected, actual });
+    }
+    Ok(IndexedLayer { diff_id: read.diff_id, basis: LayerBasis::Blob, manifest: read.manifest })
+}
+
+/// A blob of stated length that can be told to stop.
+struct Sized<'a, R> {
+    inner: R,
+    stated: Option<u64>,
+    bytes: u64,
+    stop: &'a [&'a AtomicBool],
+}
+
+impl<R> Sized<'_, R> {
+    fn check(&self) -> Result<(), IndexError> {
+        match self.stated {
+            Some(stated_bytes) if stated_bytes != self.bytes => {
+                Err(IndexError::Size { what: "a layer", stated_bytes, actual_bytes: self.bytes })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<R: Read> Read for Sized<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stop.iter().any(|stop| stop.load(Ordering::Acquire)) {
+            return Err(io::Error::other("the indexer stops"));
+        }
+        let read = self.inner.read(buffer)?;
+        self.bytes = self.bytes.saturating_add(crate::tar_stream::as_u64(read));
+        // One that is too long is not read to an end that may never come.
+        if self.stated.is_some_and(|stated| self.bytes > stated) {
+            return Err(io::Error::other(self.check().err().unwrap_or(IndexError::NoImage)));
+        }
+        Ok(read)
+    }
+}
+
+struct Shared<'a, B>(&'a B);
+
+impl<B: Blobs> Documents for Shared<'_, B> {
+    fn document(&mut self, path: &str) -> Result<Option<Vec<u8>>, IndexError> {
+        self.0.document(path)
+    }
+}
