@@ -60,6 +60,14 @@ sim: ## no | 1 | yes | crashes, hangs, aborts and more against the cores and the
 	cargo build -q --locked -p driftline-sim
 	@target/debug/driftline-sim $(if $(SEED),--seed $(SEED) --verbose,--seeds $(SEEDS))
 
+# Repeats of each contender: make bench-images REPEATS=9; a file for the figures: JSON=FILE
+REPEATS ?= 5
+
+.PHONY: bench-images
+bench-images: ## better | 4 | no | indexing against inflate and SHA-256 alone, tar and sha256sum, umoci; lookups; JSON=FILE
+	@deploy/dev/needs.sh build images
+	cargo bench --locked -p driftline-indexer --bench images -- --repeats $(REPEATS) $(if $(JSON),--json $(abspath $(JSON)))
+
 .PHONY: golden
 golden: ## no | 1 | no | writes the expected files of the formats anew; look at the diff
 	UPDATE_GOLDEN=1 cargo test -q --locked -p driftline-formats

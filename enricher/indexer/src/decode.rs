@@ -2,12 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::time::Instant;
 
+use driftline_runtime::clock;
 use driftline_schemas::Sha256;
 use sha2::{Digest as _, Sha256 as Hasher};
 
 use crate::error::{IndexError, Limit};
-use crate::limits::{BUFFER_BYTES, LAYER_BYTES_MAX, RATIO_FREE_BYTES, RATIO_MAX, ZSTD_WINDOW_LOG_MAX};
+use crate::limits::{BUFFER_BYTES, LAYER_BYTES_MAX, LAYER_TIME_MAX, RATIO_FREE_BYTES, RATIO_MAX, ZSTD_WINDOW_LOG_MAX};
 use crate::tar_stream::{as_u64, looks_like_tar};
 
 /// First bytes looked at: a tar header.
@@ -70,6 +72,15 @@ pub(crate) fn decoded<R: Read, T>(
     stored: StoredDigest,
     take: impl FnOnce(&mut dyn Read) -> Result<T, IndexError>,
 ) -> Result<(T, Digests), IndexError> {
+    decoded_by(clock::monotonic() + LAYER_TIME_MAX, peeked, stored, take)
+}
+
+fn decoded_by<R: Read, T>(
+    deadline: Instant,
+    peeked: Peeked<R>,
+    stored: StoredDigest,
+    take: impl FnOnce(&mut dyn Read) -> Result<T, IndexError>,
+) -> Result<(T, Digests), IndexError> {
     let is_compressed = matches!(peeked.format, Format::Gzip | Format::Zstd);
     let stored_bytes = Cell::new(0);
     let stored_hash = RefCell::new(Hasher::new());
@@ -80,7 +91,7 @@ pub(crate) fn decoded<R: Read, T>(
     };
     let raw = BufReader::with_capacity(BUFFER_BYTES, raw);
     let content = open(peeked.format, raw)?;
-    let mut content = Content { inner: content, stored_bytes: &stored_bytes, bytes: 0, hash: Hasher::new() };
+    let mut content = Content { inner: content, stored_bytes: &stored_bytes, bytes: 0, hash: Hasher::new(), deadline };
     let taken = take(&mut content)?;
     let mut rest = vec![0; BUFFER_BYTES];
     while content.read(&mut rest)? > 0 {}
@@ -125,6 +136,7 @@ struct Content<'a> {
     stored_bytes: &'a Cell<u64>,
     bytes: u64,
     hash: Hasher,
+    deadline: Instant,
 }
 
 impl Read for Content<'_> {
@@ -137,7 +149,26 @@ impl Read for Content<'_> {
         if self.bytes > RATIO_FREE_BYTES && self.bytes / RATIO_MAX > self.stored_bytes.get() {
             return Err(io::Error::other(Limit::Ratio));
         }
+        if clock::monotonic() > self.deadline {
+            return Err(io::Error::other(Limit::LayerTime));
+        }
         self.hash.update(buffer.get(..read).unwrap_or_default());
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_that_takes_too_long_is_given_up() {
+        let read = |deadline| {
+            let peeked = peek([7; 2_000].as_slice()).unwrap();
+            decoded_by(deadline, peeked, StoredDigest::NotWanted, |content| Ok(io::copy(content, &mut io::sink())?))
+        };
+        let now = clock::monotonic();
+        assert!(matches!(read(now), Err(IndexError::Limit(Limit::LayerTime))));
+        assert_eq!(read(now + LAYER_TIME_MAX).unwrap().0, 2_000);
     }
 }
