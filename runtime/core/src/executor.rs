@@ -110,6 +110,12 @@ pub struct Executor<S: Stage, L> {
     sent_bytes: usize,
     ledger: Ledger,
     aborts_in_a_row: u32,
+    /// Key and text of the schemas that the state is written with.
+    schemas: Vec<(String, &'static str)>,
+}
+
+fn schema_key(fingerprint: &[u8]) -> String {
+    format!("{SCHEMA_PREFIX}{}", driftline_schemas::text::hex(fingerprint))
 }
 
 /// Result of a step that may find the transaction aborted.
@@ -150,6 +156,10 @@ impl<S: Stage, L: Log> Executor<S, L> {
             sent_bytes: 0,
             ledger: Ledger::default(),
             aborts_in_a_row: 0,
+            schemas: S::state_schemas()
+                .into_iter()
+                .map(|schema| (schema_key(&schema.fingerprint), schema.json))
+                .collect(),
         }
     }
 
@@ -306,11 +316,11 @@ impl<S: Stage, L: Log> Executor<S, L> {
     async fn write_changelog(&mut self) -> Step<(), L::Error> {
         let written: BTreeSet<i32> = self.dirty.iter().map(|changed| changed.partition).collect();
         for (partition, owned) in self.owned.iter_mut().filter(|(partition, _)| written.contains(partition)) {
-            for schema in S::state_schemas() {
-                let key = format!("{SCHEMA_PREFIX}{}", driftline_schemas::text::hex(&schema.fingerprint));
-                if owned.schemas.insert(key.clone()) {
-                    let value = Some(schema.json.as_bytes().to_vec());
-                    self.log.send_state(StateChange { partition: *partition, key, value }).await?;
+            for (key, json) in &self.schemas {
+                if !owned.schemas.contains(key) {
+                    owned.schemas.insert(key.clone());
+                    let value = Some(json.as_bytes().to_vec());
+                    self.log.send_state(StateChange { partition: *partition, key: key.clone(), value }).await?;
                 }
             }
         }

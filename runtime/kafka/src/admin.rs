@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use driftline_schemas::topics::{TOPICS, Topic};
 
+use crate::blocking::blocking;
 use crate::{ClientSettings, KafkaError};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -152,7 +153,7 @@ pub async fn cluster_id(settings: &ClientSettings) -> Result<String, KafkaError>
         let id = consumer.client().fetch_cluster_id(REQUEST_TIMEOUT);
         id.ok_or_else(|| KafkaError::Client("the cluster does not say its id".to_owned()))
     };
-    tokio::task::spawn_blocking(fetch).await.map_err(|error| KafkaError::Client(error.to_string()))?
+    blocking(fetch).await
 }
 
 /// Deletes every topic of the settings' prefix: for tests and demos that made them.
@@ -229,7 +230,7 @@ async fn metadata(settings: ClientSettings, timeout: Duration) -> Result<Vec<Exi
         let consumer: BaseConsumer = settings.config().create()?;
         Ok(topics_of(&consumer.fetch_metadata(None, timeout)?))
     };
-    tokio::task::spawn_blocking(fetch).await.map_err(|error| KafkaError::Client(error.to_string()))?
+    blocking(fetch).await
 }
 
 fn topics_of(metadata: &Metadata) -> Vec<ExistingTopic> {

@@ -10,6 +10,7 @@
 //! What is deliberately absent: decoding of values, and any decision about them.
 
 pub mod admin;
+mod blocking;
 mod error;
 mod group;
 mod log;

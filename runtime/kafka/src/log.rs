@@ -9,6 +9,7 @@ use std::time::Duration;
 use driftline_runtime_core::{Committed, InputRange, Log, LogError, Outgoing, StateChange, StateImages};
 use driftline_schemas::topics::Topic;
 
+use crate::blocking::blocking;
 use crate::group::Group;
 use crate::state::{Edges, read};
 use crate::transaction::Transactions;
@@ -135,34 +136,28 @@ impl KafkaLog {
     }
 }
 
-/// Runs something that blocks, off the loop's task.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, KafkaError> + Send + 'static) -> Done<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(KafkaError::Client(error.to_string()))).map_err(LogError::Fatal)
-}
-
 impl Log for KafkaLog {
     type Error = KafkaError;
 
     async fn committed(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, Committed>> {
         let (group, partitions) = (self.group.clone(), partitions.to_vec());
-        blocking(move || group.committed(&partitions)).await
+        blocking(move || group.committed(&partitions)).await.map_err(LogError::Fatal)
     }
 
     async fn input_ranges(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, InputRange>> {
         let (edges, topic, partitions) = (Arc::clone(&self.edges), self.input, partitions.to_vec());
-        blocking(move || edges.of(topic, &partitions)).await
+        blocking(move || edges.of(topic, &partitions)).await.map_err(LogError::Fatal)
     }
 
     async fn state_marks(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, i64>> {
         let (edges, topic, partitions) = (Arc::clone(&self.edges), self.state, partitions.to_vec());
-        let ranges = blocking(move || edges.of(topic, &partitions)).await?;
+        let ranges = blocking(move || edges.of(topic, &partitions)).await.map_err(LogError::Fatal)?;
         Ok(ranges.into_iter().map(|(partition, range)| (partition, range.end)).collect())
     }
 
     async fn read_state(&mut self, marks: &BTreeMap<i32, i64>) -> Done<StateImages> {
         let (edges, topic, marks) = (Arc::clone(&self.edges), self.state, marks.clone());
-        blocking(move || read(&edges, topic, &marks)).await
+        blocking(move || read(&edges, topic, &marks)).await.map_err(LogError::Fatal)
     }
 
     async fn resume(&mut self, from: &BTreeMap<i32, i64>) -> Done {
@@ -207,8 +202,7 @@ impl Log for KafkaLog {
             }
             None => {
                 let group = self.group.clone();
-                let done = tokio::task::spawn_blocking(move || group.commit(&list)).await;
-                let done = done.unwrap_or_else(|error| Err(KafkaError::Client(error.to_string())));
+                let done = blocking(move || group.commit(&list)).await;
                 // The group moved on without us: what is ours now is restored.
                 done.map_err(|error| LogError::Aborted(error.to_string()))
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use driftline_schemas::topics::Topic;
 
+use crate::blocking::blocking;
 use crate::{ClientSettings, KafkaError};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -97,10 +98,4 @@ fn first_at(consumer: &BaseConsumer, name: &str, count: i32, ms: i64) -> Result<
         }
     }
     Ok(offsets)
-}
-
-async fn blocking<T: Send + 'static>(
-    ask: impl FnOnce() -> Result<T, KafkaError> + Send + 'static,
-) -> Result<T, KafkaError> {
-    tokio::task::spawn_blocking(ask).await.map_err(|error| KafkaError::Client(error.to_string()))?
 }
