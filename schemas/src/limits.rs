@@ -38,6 +38,9 @@ pub const CHUNKS_MAX: u32 = 256;
 /// Most layers of one image: overlayfs mounts at most 500 lower directories (`OVL_MAX_STACK`).
 pub const LAYERS_MAX: usize = 500;
 
+/// Longest reason why an image could not be indexed: a sentence with two digests and a path.
+pub const FAILURE_BYTES_MAX: usize = 1_024;
+
 /// Longest original value a dead letter carries whole; longer ones are cut to [`DEAD_LETTER_HEAD_BYTES`].
 pub const DEAD_LETTER_BYTES_MAX: usize = 512 * 1024;
 

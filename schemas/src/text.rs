@@ -102,6 +102,14 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
+/// Text as [`printable`] shows it, cut to at most so many bytes.
+#[must_use]
+pub fn printable_start(text: &str, bytes_max: usize) -> String {
+    let mut shown = printable(text.as_bytes()).text;
+    shown.truncate(shown.floor_char_boundary(bytes_max));
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +125,12 @@ mod tests {
         assert_eq!(shown.text, "/tmp/\\x1b[31m\\xff");
         assert_eq!(unbase64(&shown.base64.unwrap()).unwrap(), b"/tmp/\x1b[31m\xff");
         assert_eq!(printable("a\u{202e}b".as_bytes()).text, "a\\u{202e}b");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_where_a_character_ends() {
+        assert_eq!(printable_start("a\u{1b}bäö", 6), "a\\x1bb");
+        assert_eq!(printable_start("a\u{1b}bäö", 8), "a\\x1bbä");
     }
 
     #[test]

@@ -82,7 +82,14 @@ pub const TOPICS: [TopicSpec; 10] = [
         Cleanup::Delete,
         Partitions::AsConfigured,
     ),
-    spec(Topic::Images, "images", "image id/source", "Image (Avro)", Cleanup::Compact, Partitions::One),
+    spec(
+        Topic::Images,
+        "images",
+        "image id/source",
+        "Image (Avro), or why it failed",
+        Cleanup::Compact,
+        Partitions::One,
+    ),
     spec(
         Topic::ImageLayers,
         "image-layers",
@@ -91,14 +98,7 @@ pub const TOPICS: [TopicSpec; 10] = [
         Cleanup::Compact,
         Partitions::AsConfigured,
     ),
-    spec(
-        Topic::ImageRequests,
-        "image-requests",
-        "image config digest",
-        "ImageRequest (Avro)",
-        Cleanup::Delete,
-        Partitions::One,
-    ),
+    spec(Topic::ImageRequests, "image-requests", "image id", "ImageRequest (Avro)", Cleanup::Delete, Partitions::One),
     spec(
         Topic::Findings,
         "findings",

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 
 use driftline_kafka::{KafkaError, Producer};
 use driftline_schemas::layer::{ManifestError, PublishedLayer};
+use driftline_schemas::limits::FAILURE_BYTES_MAX;
+use driftline_schemas::text::printable_start;
 use driftline_schemas::topics::{Topic, partition_of};
 use driftline_schemas::{DiffId, EncodeError, Image, ImageFailure, ImageId, LayerHead, encode};
 
@@ -83,7 +85,7 @@ impl Publisher {
             image_id: image_id.clone(),
             source: self.source.clone(),
             indexed_ns: now_ns,
-            failed: Some(reason.to_owned()),
+            failed: Some(printable_start(reason, FAILURE_BYTES_MAX)),
             failure,
             retry_ns,
             ..Image::default()
