@@ -4,6 +4,7 @@
 //! of any length into memory, splits PAX records at newlines (which binary attribute values contain), and takes the
 //! data of links into account where Go does not; each would let an image show us other files than it shows the runtime.
 
+mod header;
 mod pax;
 pub(crate) mod sparse;
 #[cfg(test)]
@@ -67,12 +68,16 @@ impl<R: Read> TarStream<R> {
         loop {
             self.skip_data()?;
             let Some(header) = self.read_header()? else { return Ok(None) };
-            let size = header.entry_size().map_err(|_| IndexError::Tar("a size is not a number"))?;
+            let size = header::size(&header).ok_or(IndexError::Tar("a size is not a number"))?;
             match header.entry_type() {
                 EntryType::XHeader => extensions.pax = Pax::parse(&self.read_extension(size)?)?,
-                EntryType::XGlobalHeader => drop(self.read_extension(size)?),
-                EntryType::GNULongName => extensions.long_name = Some(until_nul(self.read_extension(size)?)),
-                EntryType::GNULongLink => extensions.long_link = Some(until_nul(self.read_extension(size)?)),
+                // To Go it is a member of its own, so that extensions before it are lost.
+                EntryType::XGlobalHeader => {
+                    drop(self.read_extension(size)?);
+                    extensions = Extensions::default();
+                }
+                EntryType::GNULongName => extensions.long_name = until_nul(self.read_extension(size)?),
+                EntryType::GNULongLink => extensions.long_link = until_nul(self.read_extension(size)?),
                 _ => return self.member(&header, size, extensions).map(Some),
             }
         }
@@ -90,14 +95,13 @@ impl<R: Read> TarStream<R> {
 
     fn member(&mut self, header: &Header, size: u64, extensions: Extensions) -> Result<Member, IndexError> {
         let Extensions { mut pax, long_name, long_link } = extensions;
-        let path = long_name.or(pax.path.take()).unwrap_or_else(|| header.path_bytes().into_owned());
-        let target =
-            long_link.or(pax.target.take()).or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
-        let kind = kind(header.entry_type(), &path)?;
+        let path = long_name.or(pax.path.take()).unwrap_or_else(|| header::path(header));
+        let target = long_link.or(pax.target.take()).or_else(|| header::link_name(header));
+        let kind = kind(header::type_flag(header), &path)?;
         let in_stream = if kind == EntryKind::File { pax.size_bytes.unwrap_or(size) } else { 0 };
         self.left = in_stream;
         self.padding = in_stream.next_multiple_of(BLOCK_BYTES) - in_stream;
-        let mode = header.mode().map_err(|_| IndexError::Tar("a mode is not a number"))?;
+        let mode = header::mode(header).ok_or(IndexError::Tar("a mode is not a number"))?;
         let mut member = Member {
             path,
             kind,
@@ -116,7 +120,7 @@ impl<R: Read> TarStream<R> {
         let map = if header.entry_type() == EntryType::GNUSparse {
             Some(sparse::of_gnu_header(self, header)?)
         } else {
-            sparse::of_pax(self, pax)?
+            sparse::of_pax(self, pax, member.size_bytes)?
         };
         if let Some(map) = map {
             map.check(self.left)?;
@@ -141,7 +145,11 @@ impl<R: Read> TarStream<R> {
     fn read_header(&mut self) -> Result<Option<Header>, IndexError> {
         let Some(header) = self.read_block()? else { return Ok(None) };
         if !is_zero(header.as_bytes()) {
-            return if checksum_fits(&header) { Ok(Some(header)) } else { Err(IndexError::Tar("checksum mismatch")) };
+            return if header::checksum_fits(&header) {
+                Ok(Some(header))
+            } else {
+                Err(IndexError::Tar("checksum mismatch"))
+            };
         }
         match self.read_block()? {
             Some(second) if !is_zero(second.as_bytes()) => Err(IndexError::Tar("a lone block of zeros")),
@@ -167,11 +175,13 @@ impl<R: Read> TarStream<R> {
     }
 
     fn skip_data(&mut self) -> Result<(), IndexError> {
-        let skip = self.left.saturating_add(self.padding);
+        let (data, padding) = (self.left, self.padding);
         (self.left, self.padding) = (0, 0);
-        if skip > 0 && io::copy(&mut self.reader.by_ref().take(skip), &mut io::sink())? < skip {
+        if data > 0 && io::copy(&mut self.reader.by_ref().take(data), &mut io::sink())? < data {
             return Err(cut_off().into());
         }
+        // The last member of a stream may lack its padding.
+        io::copy(&mut self.reader.by_ref().take(padding), &mut io::sink())?;
         Ok(())
     }
 
@@ -224,10 +234,10 @@ impl<R: Read> Read for Data<'_, R> {
     }
 }
 
-fn kind(entry_type: EntryType, path: &[u8]) -> Result<EntryKind, IndexError> {
-    match entry_type.as_byte() {
+fn kind(type_flag: u8, path: &[u8]) -> Result<EntryKind, IndexError> {
+    match type_flag {
         // Before POSIX, a directory was a file whose name ends in a slash.
-        b'\0' | b'0' if path.ends_with(b"/") => Ok(EntryKind::Directory),
+        b'\0' if path.ends_with(b"/") => Ok(EntryKind::Directory),
         b'\0' | b'0' | b'7' | b'S' => Ok(EntryKind::File),
         b'1' => Ok(EntryKind::Hardlink),
         b'2' => Ok(EntryKind::Symlink),
@@ -237,28 +247,19 @@ fn kind(entry_type: EntryType, path: &[u8]) -> Result<EntryKind, IndexError> {
     }
 }
 
-/// The sum of all bytes, the checksum's own counted as spaces; some old writers added signed bytes.
-fn checksum_fits(header: &Header) -> bool {
-    let Ok(stated) = header.cksum() else { return false };
-    let bytes = || (0..).zip(header.as_bytes()).map(|(at, byte)| if (148..156).contains(&at) { b' ' } else { *byte });
-    let unsigned: i64 = bytes().map(i64::from).sum();
-    let signed: i64 = bytes().map(|byte| i64::from(byte.cast_signed())).sum();
-    [unsigned, signed].contains(&i64::from(stated))
-}
-
 /// Whether a block could begin a tar stream: a header, or the zeros of an empty one.
 pub(crate) fn looks_like_tar(block: &[u8]) -> bool {
-    block.len() == 512 && (is_zero(block) || checksum_fits(Header::from_byte_slice(block)))
+    block.len() == 512 && (is_zero(block) || header::checksum_fits(Header::from_byte_slice(block)))
 }
 
 fn is_zero(block: &[u8]) -> bool {
     block.iter().all(|byte| *byte == 0)
 }
 
-fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
+fn until_nul(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     bytes.truncate(end);
-    bytes
+    Some(bytes).filter(|bytes| !bytes.is_empty())
 }
 
 fn cut_off() -> io::Error {

@@ -41,9 +41,10 @@ impl Pax {
         Ok(())
     }
 
-    /// The last value of a sparse record.
-    pub(super) fn sparse_value(&self, key: &str) -> Option<&[u8]> {
-        self.sparse.iter().rev().find(|(name, _)| name == key.as_bytes()).map(|(_, value)| value.as_slice())
+    /// The last value of a sparse record; empty when there is none.
+    pub(super) fn sparse_value(&self, key: &str) -> &[u8] {
+        let last = self.sparse.iter().rev().find(|(name, _)| name == key.as_bytes());
+        last.map(|(_, value)| value.as_slice()).unwrap_or_default()
     }
 }
 
@@ -53,6 +54,7 @@ pub(super) fn number(digits: &[u8]) -> Result<u64, IndexError> {
         .ok()
         .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|text| text.parse().ok())
+        .filter(|number| i64::try_from(*number).is_ok())
         .ok_or(IndexError::Tar("a PAX number is malformed"))
 }
 

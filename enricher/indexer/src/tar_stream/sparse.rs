@@ -83,21 +83,22 @@ fn push_all(map: &mut Map, blocks: &[GnuSparseHeader]) -> Result<(), IndexError>
     Ok(())
 }
 
-/// The map in PAX records, or at the beginning of the data.
-pub(super) fn of_pax<R: Read>(stream: &mut TarStream<R>, pax: &Pax) -> Result<Option<Map>, IndexError> {
-    let is_version = |major: &[u8], minor: &[u8]| {
-        pax.sparse_value("major") == Some(major) && pax.sparse_value("minor") == Some(minor)
+/// The map in PAX records, or at the beginning of the data. Records that do not add up to a known version mean nothing,
+/// as to Go.
+pub(super) fn of_pax<R: Read>(
+    stream: &mut TarStream<R>,
+    pax: &Pax,
+    size_bytes: u64,
+) -> Result<Option<Map>, IndexError> {
+    let in_data = match (pax.sparse_value("major"), pax.sparse_value("minor")) {
+        (b"1", b"0") => true,
+        (b"0", b"0" | b"1") => false,
+        (b"", b"") if !pax.sparse_value("map").is_empty() || !pax.sparse_value("offset").is_empty() => false,
+        _ => return Ok(None),
     };
-    let in_data = is_version(b"1", b"0");
-    let in_records = is_version(b"0", b"0")
-        || is_version(b"0", b"1")
-        || pax.sparse_value("major").is_none() && (pax.sparse_value("map").or(pax.sparse_value("offset"))).is_some();
-    if !in_data && !in_records {
-        return if pax.sparse.is_empty() { Ok(None) } else { Err(MALFORMED) };
-    }
-    let size = pax.sparse_value("realsize").or(pax.sparse_value("size")).ok_or(MALFORMED)?;
-    let name = pax.sparse_value("name").filter(|name| !name.is_empty()).map(<[u8]>::to_vec);
-    let mut map = Map { name, size_bytes: number(size)?, parts: Vec::new() };
+    let stated = [pax.sparse_value("size"), pax.sparse_value("realsize")].into_iter().find(|size| !size.is_empty());
+    let name = Some(pax.sparse_value("name").to_vec()).filter(|name| !name.is_empty());
+    let mut map = Map { name, size_bytes: stated.map_or(Ok(size_bytes), number)?, parts: Vec::new() };
     if in_data {
         of_data(stream, &mut map)?;
     } else {
@@ -108,13 +109,12 @@ pub(super) fn of_pax<R: Read>(stream: &mut TarStream<R>, pax: &Pax) -> Result<Op
 
 /// 0.1 has `map=OFFSET,LENGTH,…`, 0.0 one record for each offset and each length.
 fn of_records(pax: &Pax, map: &mut Map) -> Result<(), IndexError> {
-    let numbers: Vec<&[u8]> = match pax.sparse_value("map") {
-        Some(map) => map.split(|byte| *byte == b',').collect(),
-        None => {
-            let is_part = |key: &[u8]| key == b"offset" || key == b"numbytes";
-            pax.sparse.iter().filter(|(key, _)| is_part(key)).map(|(_, value)| value.as_slice()).collect()
-        }
-    };
+    let is_part = |key: &[u8]| key == b"offset" || key == b"numbytes";
+    let mut numbers: Vec<&[u8]> =
+        pax.sparse.iter().filter(|(key, _)| is_part(key)).map(|(_, value)| value.as_slice()).collect();
+    if numbers.is_empty() {
+        numbers = pax.sparse_value("map").split(|byte| *byte == b',').filter(|number| !number.is_empty()).collect();
+    }
     let (pairs, rest) = numbers.as_chunks::<2>();
     if !rest.is_empty() {
         return Err(MALFORMED);

@@ -12,7 +12,8 @@ use crate::error::{IndexError, Limit};
 fn header(path: &str, entry_type: u8, size: u64) -> Header {
     let mut header = Header::new_gnu();
     header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
-    header.set_entry_type(EntryType::new(entry_type));
+    // Not by the crate's type, which takes the oldest form of a file for the current one.
+    header.as_old_mut().linkflag = [entry_type];
     header.set_mode(0o644);
     header.set_size(size);
     header.set_cksum();
@@ -104,6 +105,10 @@ fn kinds_are_what_engines_make_of_them() {
     use EntryKind::{Device, Directory, File, Hardlink, Symlink};
     assert_eq!(kinds, [File, File, File, Hardlink, Symlink, Device, Device, Directory, Device, File]);
     assert_eq!(read(&member(&header("dir/", 0, 0), b"")).unwrap()[0].1, Directory);
+    // Only in the oldest form does the slash say so; the data counts, too.
+    let slash = [member(&header("dir/", b'0', 1), b"x"), file("next", b"1")].concat();
+    assert_eq!(read(&slash).unwrap()[0].1, File);
+    assert_eq!(read(&slash).unwrap()[1].0, "next");
     check_refused(&[member(&header("x", b'V', 0), b"")], "no runtime unpacks");
 }
 
@@ -118,6 +123,7 @@ fn long_names_of_gnu_and_pax_count() {
     check(&[pax(&[("path", b"")]), file("kept", b"1")], &[("kept", b"1")]);
     check(&[pax(&[("path", b"first"), ("path", b"last")]), file("x", b"1")], &[("last", b"1")]);
     check(&[pax(&[("path", b"first")]), pax(&[("path", b"last")]), file("x", b"1")], &[("last", b"1")]);
+    check(&[gnu(b'L', ""), file("short", b"1")], &[("short", b"1")]);
     let link = [gnu(b'K', &long), member(&header("l", b'2', 0), b"")].concat();
     assert_eq!(read(&link).unwrap()[0].3.as_deref(), Some(long.as_str()));
     let link = [pax(&[("linkpath", long.as_bytes())]), member(&header("l", b'1', 0), b"")].concat();
@@ -135,7 +141,72 @@ fn binary_attributes_do_not_hide_or_fake_records() {
 fn global_headers_do_not_change_members() {
     let data = record("path", b"everything");
     let global = member(&header("g", b'g', data.len() as u64), &data);
-    check(&[global, file("a", b"1")], &[("a", b"1")]);
+    check(&[global.clone(), file("a", b"1")], &[("a", b"1")]);
+    // It stands between the extension and its member, which to Go do not belong together then.
+    check(&[pax(&[("path", b"lost")]), global, file("a", b"1")], &[("a", b"1")]);
+}
+
+/// A header whose bytes from `at` on are these, for a file of two bytes.
+fn with_bytes(at: usize, bytes: &[u8], new: fn() -> Header) -> Vec<u8> {
+    let mut header = new();
+    header.as_old_mut().name[..4].copy_from_slice(b"name");
+    header.set_entry_type(EntryType::Regular);
+    header.set_mode(0o644);
+    header.set_size(2);
+    header.as_mut_bytes()[at..at + bytes.len()].copy_from_slice(bytes);
+    header.set_cksum();
+    member(&header, b"ab")
+}
+
+#[test]
+fn a_path_has_the_prefix_that_go_finds() {
+    let path = |at, bytes: &[u8], new| read(&with_bytes(at, bytes, new)).unwrap()[0].0.clone();
+    assert_eq!(path(345, b"dir", Header::new_ustar), "dir/name");
+    assert_eq!(path(263, b" 0", Header::new_ustar), "name", "whatever the version says");
+    // In GNU's form times stand there; what is no time is a prefix that old versions of Go wrote.
+    assert_eq!(path(345, b"00000000000\0", Header::new_gnu), "name");
+    assert_eq!(path(345, b"some/dir", Header::new_gnu), "some/dir/name");
+    assert_eq!(path(345, b"some/\xe9", Header::new_gnu), "name");
+    assert_eq!(path(345, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfe", Header::new_gnu), "name");
+    let star = [&[b'p'; 140][..], &[0; 23], b"tar\0"].concat();
+    assert_eq!(path(345, &star, Header::new_ustar), format!("{}/name", "p".repeat(131)));
+}
+
+#[test]
+fn numbers_are_octal_blank_or_binary() {
+    let mode = |bytes: &[u8]| TarStream::new(with_bytes(100, bytes, Header::new_gnu).as_slice()).next_member();
+    for (field, expect) in [
+        (&b"0000755\0"[..], 0o755),
+        (b"   755 \0", 0o755),
+        (b"\0\0755\0\0\0", 0o755),
+        (b"        ", 0),
+        (b"\0\0\0\0\0\0\0\0", 0),
+        (b"\x80\0\0\0\0\0\x01\xed", 0o755),
+    ] {
+        assert_eq!(mode(field).unwrap().unwrap().mode, expect, "{field:?}");
+    }
+    for field in [&b"000075x\0"[..], b"0000788\0", b"75 5    ", b"+755\0\0\0\0", b"\xff\xff\xff\xff\xff\xff\xff\xff"] {
+        assert!(mode(field).is_err(), "{field:?}");
+    }
+}
+
+#[test]
+fn a_length_near_the_largest_number_is_no_length() {
+    for length in [u64::MAX, u64::MAX / 2 + 1] {
+        let mut field = [0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        field[4..].copy_from_slice(&length.to_be_bytes());
+        check_refused(&[with_bytes(124, &field, Header::new_gnu)], "a size is not a number");
+        check_refused(&[pax(&[("size", length.to_string().as_bytes())]), file("a", b"1")], "PAX number");
+    }
+    let mut field = [0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    field[4..].copy_from_slice(&(u64::MAX / 2).to_be_bytes());
+    check_refused(&[with_bytes(124, &field, Header::new_gnu)], "cut off");
+}
+
+#[test]
+fn the_last_member_may_lack_its_padding() {
+    check(&[file("a", b"1"), file("b", b"22")[..514].to_vec()], &[("a", b"1"), ("b", b"22")]);
+    check_refused(&[file("b", b"22")[..513].to_vec()], "cut off");
 }
 
 #[test]
@@ -185,6 +256,9 @@ fn sparse_files_are_read_with_their_holes() {
     let expect: &[(&str, &[u8])] = &[("real", &whole), ("next", b"1")];
     let map = ("GNU.sparse.map", &b"5,3,12,2"[..]);
     check(&[sparse_pax((b"0", b"1"), &[name, size, map], b"abcde"), file("next", b"1")], expect);
+    // Of two lengths that contradict each other it is this one that counts.
+    let other = ("GNU.sparse.realsize", &b"99"[..]);
+    check(&[sparse_pax((b"0", b"1"), &[name, other, size, map], b"abcde"), file("next", b"1")], expect);
     let pairs = [
         ("GNU.sparse.offset", &b"5"[..]),
         ("GNU.sparse.numbytes", b"3"),
@@ -201,23 +275,22 @@ fn sparse_files_are_read_with_their_holes() {
 
 #[test]
 fn contradictory_sparse_maps_are_refused() {
-    for (map, size) in [
-        ("5,3,4,2", "20"),
-        ("5,3,19,2", "20"),
-        ("5,3", "20"),
-        ("5", "20"),
-        ("18446744073709551615,5", "20"),
-        ("0,5", "2"),
-    ] {
+    for (map, size) in [("5,3,4,2", "20"), ("5,3,19,2", "20"), ("5,3", "20"), ("5", "20"), ("0,5", "2")] {
         let records = [("GNU.sparse.size", size.as_bytes()), ("GNU.sparse.map", map.as_bytes())];
         check_refused(&[sparse_pax((b"0", b"1"), &records, b"abcde")], "malformed sparse file");
     }
-    check_refused(&[sparse_pax((b"2", b"0"), &[], b"")], "malformed sparse file");
+    for map in ["18446744073709551615,5", "9223372036854775808,5", "-1,5"] {
+        let records = [("GNU.sparse.size", &b"20"[..]), ("GNU.sparse.map", map.as_bytes())];
+        check_refused(&[sparse_pax((b"0", b"1"), &records, b"abcde")], "a PAX number is malformed");
+    }
+    // To Go, an unknown version or one without a map is no sparse file at all.
+    check(&[sparse_pax((b"2", b"0"), &[("GNU.sparse.name", b"x")], b"ab")], &[("placeholder", b"ab")]);
+    check(&[pax(&[("GNU.sparse.size", b"9")]), file("plain", b"ab")], &[("plain", b"ab")]);
     check_refused(
         &[sparse_pax((b"0", b"1"), &[("GNU.sparse.size", b"99999999999999"), ("GNU.sparse.map", b"0,5")], b"abcde")],
         "longer than",
     );
-    let mut endless = format!("{}\n", u64::MAX).into_bytes();
+    let mut endless = format!("{}\n", i64::MAX).into_bytes();
     endless.extend(b"0\n0\n".repeat(70_000));
     let size = ("GNU.sparse.realsize", &b"0"[..]);
     let error = read(&sparse_pax((b"1", b"0"), &[size], &endless)).unwrap_err();
