@@ -74,4 +74,4 @@ golden: ## no | 1 | no | writes the expected files of the formats anew; look at 
 
 .PHONY: bench-core
 bench-core: ## no | 3 | no | benchmarks of the code on the hot path
-	cargo bench --locked -p driftline-schemas -p driftline-correlator-core
+	cargo bench --locked -p driftline-schemas -p driftline-correlator-core -p driftline-enricher-core

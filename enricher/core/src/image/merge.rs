@@ -1,21 +1,26 @@
 //! Merges layers into an [`ImageIndex`], lowest first, as overlayfs shows the directories that a runtime makes of them.
 //!
-//! State is a sorted map of everything that is not a directory. It keeps one invariant: no path in it has another path
-//! of it as ancestor, so every path in it is a real path.
+//! State is a sorted map of every path but the root. It keeps one invariant: everything above a path in it is a directory
+//! in it, so every path in it is a real path.
 //!
 //! Order within a layer: hard links are looked up, whiteouts and opaque marks take effect on what is below, entries
 //! come, hard links come. A directory that exists only because something lies in it replaces a lower symlink of that
-//! name: a runtime unpacks each layer into a directory of its own, where that symlink is not.
+//! name: a runtime unpacks each layer into a directory of its own, where that symlink is not. Over a lower directory it
+//! changes nothing.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use driftline_schemas::Sha256;
 use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
 use driftline_schemas::limits::{LAYERS_MAX, PATH_BYTES_MAX};
 
 use super::resolve::{Last, parent, real_path};
-use super::{FileSlot, ImageIndex, LinkSlot};
+use super::{ImageEntry, ImageIndex, NodeKind, block};
+
+/// Mode of a directory that no layer describes: what runtimes give it.
+const IMPLIED_MODE: u16 = 0o755;
 
 /// Most hard links followed in one layer; indexers write links to files, so one is what occurs.
 const HARD_LINKS_MAX: usize = 8;
@@ -62,14 +67,25 @@ pub fn merge(layers: &[Arc<LayerManifest>]) -> Result<ImageIndex, MergeError> {
     for (number, layer) in (0..).zip(layers) {
         merged.add(number, layer)?;
     }
-    index(&merged.nodes)
+    let entries = merged.nodes.iter().map(|(path, node)| node.entry(path));
+    let block = block::write(entries).map_err(|_| MergeError::TooLarge)?;
+    Ok(ImageIndex { block: Box::new(block.into_boxed_slice()) })
 }
 
-/// What a path is, when it is not a directory.
+/// What lies at a path.
 #[derive(Debug, Clone, Copy)]
-enum Node<'a> {
-    File { sha256: [u8; 32], size_bytes: u64, mode: u16, layer: u16 },
+struct Node<'a> {
+    content: Content<'a>,
+    mode: u16,
+    layer: u16,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Content<'a> {
+    File { sha256: [u8; 32], size_bytes: u64 },
+    Directory,
     Link(&'a [u8]),
+    Device,
 }
 
 #[derive(Debug, Default)]
@@ -91,30 +107,36 @@ impl<'a> Merged<'a> {
         }
         let mut directories = Directories::default();
         for entry in entries.iter().filter(|entry| is_mark(entry.kind)) {
-            self.make_parents(&mut directories, &entry.path);
-            self.nodes.remove(entry.path.as_slice());
+            self.make_parents(&mut directories, &entry.path, layer);
+            match entry.kind {
+                EntryKind::Opaque => self.make_directory(&entry.path, layer),
+                _ => drop(self.nodes.remove(entry.path.as_slice())),
+            }
             self.remove_below(&entry.path);
         }
         let mut directories = Directories::default();
         for entry in entries.iter().filter(|entry| !is_mark(entry.kind) && entry.kind != EntryKind::Hardlink) {
-            self.make_parents(&mut directories, &entry.path);
-            self.put(&entry.path, entry.kind, node(layer, entry)?);
+            self.make_parents(&mut directories, &entry.path, layer);
+            self.put(&entry.path, node(layer, entry)?);
         }
         let mut directories = Directories::default();
         for (entry, target) in hard_links {
-            self.make_parents(&mut directories, &entry.path);
-            self.put(&entry.path, entry.kind, target.map(|node| node.under(layer, entry.mode)));
+            self.make_parents(&mut directories, &entry.path, layer);
+            // A hard link to a directory or to nothing is not there, and neither is what it hides.
+            let target = target.filter(|node| !node.is_directory());
+            self.put(&entry.path, target.map(|node| Node { mode: entry.mode, layer, ..node }));
         }
         Ok(())
     }
 
     /// Replaces what is at `path`; a directory keeps what is below it.
-    fn put(&mut self, path: &'a [u8], kind: EntryKind, node: Option<Node<'a>>) {
+    fn put(&mut self, path: &'a [u8], node: Option<Node<'a>>) {
         let before = match node {
             Some(node) => self.nodes.insert(path, node),
             None => self.nodes.remove(path),
         };
-        if before.is_none() && kind != EntryKind::Directory {
+        let was_directory = before.is_none_or(Node::is_directory);
+        if was_directory && !node.is_some_and(Node::is_directory) {
             self.remove_below(path);
         }
     }
@@ -143,16 +165,26 @@ impl<'a> Merged<'a> {
             return Err(MergeError::Walks);
         }
         let link = |at: &[u8]| match self.nodes.get(at) {
-            Some(Node::Link(target)) => Some(*target),
+            Some(Node { content: Content::Link(target), .. }) => Some(*target),
             _ => None,
         };
         Ok(real_path(path, Last::Kept, link).and_then(|real| self.nodes.get(real.as_slice()).copied()))
     }
 
     /// Everything on the way to `path` is a directory from now on.
-    fn make_parents(&mut self, directories: &mut Directories<'a>, path: &'a [u8]) {
-        for directory in directories.unseen_above(path) {
-            self.nodes.remove(directory);
+    fn make_parents(&mut self, directories: &mut Directories<'a>, path: &'a [u8], layer: u16) {
+        directories.unseen_above(path).for_each(|directory| self.make_directory(directory, layer));
+    }
+
+    /// `path` is a directory from now on, one that keeps its mode if it was one.
+    fn make_directory(&mut self, path: &'a [u8], layer: u16) {
+        if path == b"/" {
+            return;
+        }
+        let implied = Node { content: Content::Directory, mode: IMPLIED_MODE, layer };
+        let node = self.nodes.entry(path).or_insert(implied);
+        if !node.is_directory() {
+            *node = implied;
         }
     }
 
@@ -168,13 +200,19 @@ impl<'a> Merged<'a> {
     }
 }
 
-impl Node<'_> {
-    /// The same content as an entry of `layer`.
-    fn under(self, layer: u16, mode: u16) -> Self {
-        match self {
-            Self::File { sha256, size_bytes, .. } => Self::File { sha256, size_bytes, mode, layer },
-            Self::Link(_) => self,
-        }
+impl<'a> Node<'a> {
+    fn is_directory(self) -> bool {
+        matches!(self.content, Content::Directory)
+    }
+
+    fn entry(self, path: &'a [u8]) -> ImageEntry<'a> {
+        let (kind, size_bytes, sha256, target) = match self.content {
+            Content::File { sha256, size_bytes } => (NodeKind::File, size_bytes, Some(Sha256(sha256)), None),
+            Content::Directory => (NodeKind::Directory, 0, None, None),
+            Content::Link(target) => (NodeKind::Symlink, 0, None, Some(target)),
+            Content::Device => (NodeKind::Device, 0, None, None),
+        };
+        ImageEntry { path, kind, mode: self.mode, size_bytes, sha256, target, layer: self.layer }
     }
 }
 
@@ -214,48 +252,15 @@ fn find<'a>(entries: &'a [LayerEntry], path: &[u8]) -> Option<&'a LayerEntry> {
     entries.get(first..)?.iter().take_while(|entry| entry.path == path).find(|entry| !is_mark(entry.kind))
 }
 
-/// What an entry puts at its path; nothing for a directory or device.
+/// What an entry puts at its path; nothing for what has its own rules.
 fn node(layer: u16, entry: &LayerEntry) -> Result<Option<Node<'_>>, MergeError> {
     let incomplete = MergeError::Incomplete { layer };
-    match entry.kind {
-        EntryKind::File => {
-            let sha256 = entry.sha256.ok_or(incomplete)?;
-            Ok(Some(Node::File { sha256, size_bytes: entry.size_bytes, mode: entry.mode, layer }))
-        }
-        EntryKind::Symlink => entry.target.as_deref().map(|target| Some(Node::Link(target))).ok_or(incomplete),
-        _ => Ok(None),
-    }
-}
-
-/// Packs the merged nodes.
-fn index(nodes: &BTreeMap<&[u8], Node<'_>>) -> Result<ImageIndex, MergeError> {
-    let mut text = Vec::new();
-    let (mut files, mut links) = (Vec::new(), Vec::new());
-    for (path, node) in nodes {
-        let (path_at, path_len) = append(&mut text, path)?;
-        match *node {
-            Node::File { sha256, size_bytes, mode, layer } => {
-                files.push(FileSlot { sha256, size_bytes, path_at, path_len, mode, layer });
-            }
-            Node::Link(target) => {
-                let (target_at, target_len) = append(&mut text, target)?;
-                links.push(LinkSlot { path_at, target_at, path_len, target_len });
-            }
-        }
-    }
-    let mut by_content: Vec<([u8; 32], u32)> = files.iter().map(|slot| slot.sha256).zip(0..).collect();
-    by_content.sort_unstable();
-    Ok(ImageIndex {
-        text: text.into(),
-        files: files.into(),
-        links: links.into(),
-        by_content: by_content.into_iter().map(|(_, number)| number).collect(),
-    })
-}
-
-fn append(text: &mut Vec<u8>, bytes: &[u8]) -> Result<(u32, u16), MergeError> {
-    let at = u32::try_from(text.len()).map_err(|_| MergeError::TooLarge)?;
-    let len = u16::try_from(bytes.len()).map_err(|_| MergeError::TooLarge)?;
-    text.extend_from_slice(bytes);
-    Ok((at, len))
+    let content = match entry.kind {
+        EntryKind::File => Content::File { sha256: entry.sha256.ok_or(incomplete)?, size_bytes: entry.size_bytes },
+        EntryKind::Symlink => Content::Link(entry.target.as_deref().ok_or(incomplete)?),
+        EntryKind::Directory => Content::Directory,
+        EntryKind::Device => Content::Device,
+        EntryKind::Hardlink | EntryKind::Whiteout | EntryKind::Opaque => return Ok(None),
+    };
+    Ok(Some(Node { content, mode: entry.mode, layer }))
 }

@@ -1,53 +1,64 @@
-//! The merged content of an image: which regular file a path names, and where a content lies.
+//! The merged content of an image: what lies at every path, and where a content lies.
 //!
 //! Made once per image by [`merge`], then shared by all containers of the image; asked at every exec that has to be
-//! judged. Immutable: sorted tables over one block of text, found by binary search.
-//!
-//! What is deliberately absent: directories and devices. A directory exists because something lies below it, and
-//! neither can be executed.
+//! judged. Immutable: one block of bytes, see [`block`], found in by binary search. The same bytes can be kept in a file.
 
+mod block;
 mod merge;
 mod resolve;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+
 use driftline_schemas::Sha256;
 
+use block::Sections;
+pub use block::{FORMAT_VERSION, OpenError};
 pub use merge::{MergeError, merge};
 pub use resolve::{LINKS_MAX, Last, real_path};
 
-/// The merged files of an image. 60 bytes per file and 12 per symlink, beside the text of paths and targets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Whatever holds the bytes of an index: memory, or a mapped file.
+pub type Bytes = Box<dyn AsRef<[u8]> + Send + Sync>;
+
+/// The merged paths of an image. 57 bytes a file and 53 any other path, beside the text of paths and targets.
+///
+/// No path of it goes through a symlink, a file or a device: [`merge`] keeps it so.
 pub struct ImageIndex {
-    /// Paths and symlink targets, one after the other.
-    text: Box<[u8]>,
-    /// Regular files by path. No file's path goes through a symlink or another file: [`merge`] keeps it so.
-    files: Box<[FileSlot]>,
-    /// Symlinks by path.
-    links: Box<[LinkSlot]>,
-    /// Numbers in `files`, by content, then path.
-    by_content: Box<[u32]>,
+    block: Bytes,
 }
 
+/// What a path of a merged image is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FileSlot {
-    sha256: [u8; 32],
-    size_bytes: u64,
-    path_at: u32,
-    path_len: u16,
-    mode: u16,
-    layer: u16,
+pub enum NodeKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symlink.
+    Symlink,
+    /// A device, fifo or socket.
+    Device,
 }
 
+/// What lies at a path of a merged image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct LinkSlot {
-    path_at: u32,
-    target_at: u32,
-    path_len: u16,
-    target_len: u16,
+pub struct ImageEntry<'a> {
+    /// Real path, no symlinks in it.
+    pub path: &'a [u8],
+    /// What it is.
+    pub kind: NodeKind,
+    /// Permission bits with setuid, setgid and sticky.
+    pub mode: u16,
+    /// Length of a file's content, else 0.
+    pub size_bytes: u64,
+    /// Content of a file.
+    pub sha256: Option<Sha256>,
+    /// Target of a symlink, as written.
+    pub target: Option<&'a [u8]>,
+    /// Number of the layer it comes from, 0 is the lowest.
+    pub layer: u16,
 }
-
-const _: () = assert!(size_of::<FileSlot>() + size_of::<u32>() <= 60 && size_of::<LinkSlot>() == 12);
 
 /// A regular file of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +75,44 @@ pub struct ImageFile<'a> {
     pub layer: u16,
 }
 
+impl NodeKind {
+    fn code(self) -> u8 {
+        match self {
+            Self::File => 0,
+            Self::Directory => 1,
+            Self::Symlink => 2,
+            Self::Device => 3,
+        }
+    }
+
+    fn of_code(code: u8) -> Option<Self> {
+        [Self::File, Self::Directory, Self::Symlink, Self::Device].into_iter().find(|kind| kind.code() == code)
+    }
+}
+
+impl<'a> ImageEntry<'a> {
+    fn file(self) -> Option<ImageFile<'a>> {
+        let Self { path, mode, size_bytes, layer, .. } = self;
+        Some(ImageFile { path, sha256: self.sha256?, size_bytes, mode, layer })
+    }
+}
+
 impl ImageIndex {
+    /// Takes the bytes of [`Self::as_bytes`], wherever they were kept.
+    ///
+    /// # Errors
+    /// When they are not whole, or of another version.
+    pub fn from_bytes(block: Bytes) -> Result<Self, OpenError> {
+        block::check((*block).as_ref())?;
+        Ok(Self { block })
+    }
+
+    /// Everything, to be kept for [`Self::from_bytes`].
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        (*self.block).as_ref()
+    }
+
     /// The regular file that `path` names inside the image.
     ///
     /// A path that the kernel has resolved is answered by one search, and that answer is final: a file is in the index
@@ -75,68 +123,71 @@ impl ImageIndex {
     /// executed the path has proven that it can be walked.
     #[must_use]
     pub fn file(&self, path: &[u8]) -> Option<ImageFile<'_>> {
-        self.exact(path).or_else(|| self.exact(&real_path(path, Last::Followed, |at| self.link(at))?))
+        match self.sections()?.find(path) {
+            Some(entry) if entry.kind == NodeKind::File => entry.file(),
+            _ => self.walked(path, Last::Followed)?.file(),
+        }
+    }
+
+    /// What lies at `path`, found through symlinked directories as by [`Self::file`]; a symlink in the last component is
+    /// the answer.
+    #[must_use]
+    pub fn entry(&self, path: &[u8]) -> Option<ImageEntry<'_>> {
+        self.sections()?.find(path).or_else(|| self.walked(path, Last::Kept))
     }
 
     /// The first path, in order of bytes, of a file with this content.
     #[must_use]
     pub fn path_of(&self, sha256: &Sha256) -> Option<&[u8]> {
-        let content = |number: &u32| self.slot(*number).map(|slot| slot.sha256);
-        let first = self.by_content.partition_point(|number| content(number) < Some(sha256.0));
-        let slot = self.slot(*self.by_content.get(first)?)?;
-        (slot.sha256 == sha256.0).then(|| self.text_at(slot.path_at, slot.path_len))
+        self.paths_of(sha256).next()
+    }
+
+    /// The paths of all files with this content, in order of bytes.
+    pub fn paths_of(&self, sha256: &Sha256) -> impl Iterator<Item = &[u8]> {
+        let sha256 = *sha256;
+        self.sections().into_iter().flat_map(move |sections| sections.with_content(sha256)).map(|entry| entry.path)
     }
 
     /// How many regular files the image has.
     #[must_use]
     pub fn file_count(&self) -> usize {
-        self.files.len()
+        self.sections().map_or(0, Sections::file_count)
     }
 
     /// Memory this index holds, for the weigher of a cache.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>()
-            + size_of_val::<[u8]>(&self.text)
-            + size_of_val::<[FileSlot]>(&self.files)
-            + size_of_val::<[LinkSlot]>(&self.links)
-            + size_of_val::<[u32]>(&self.by_content)
+        size_of::<Self>() + self.as_bytes().len()
+    }
+
+    /// Everything in the image, by path. The root is in it when a layer has it.
+    pub fn entries(&self) -> impl Iterator<Item = ImageEntry<'_>> {
+        self.sections().into_iter().flat_map(Sections::entries)
     }
 
     /// All files by path.
     pub fn files(&self) -> impl Iterator<Item = ImageFile<'_>> {
-        self.files.iter().map(|slot| self.show(slot))
+        self.entries().filter_map(ImageEntry::file)
     }
 
-    fn exact(&self, path: &[u8]) -> Option<ImageFile<'_>> {
-        let found = self.files.binary_search_by(|slot| self.text_at(slot.path_at, slot.path_len).cmp(path)).ok()?;
-        self.files.get(found).map(|slot| self.show(slot))
+    fn walked(&self, path: &[u8], last: Last) -> Option<ImageEntry<'_>> {
+        let sections = self.sections()?;
+        sections.find(&real_path(path, last, |at| sections.find(at)?.target)?)
     }
 
-    fn link(&self, path: &[u8]) -> Option<&[u8]> {
-        let found = self.links.binary_search_by(|link| self.text_at(link.path_at, link.path_len).cmp(path)).ok()?;
-        self.links.get(found).map(|link| self.text_at(link.target_at, link.target_len))
+    fn sections(&self) -> Option<Sections<'_>> {
+        Sections::of(self.as_bytes())
     }
+}
 
-    fn slot(&self, number: u32) -> Option<&FileSlot> {
-        self.files.get(usize::try_from(number).ok()?)
+impl fmt::Debug for ImageIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.entries()).finish()
     }
+}
 
-    fn show(&self, slot: &FileSlot) -> ImageFile<'_> {
-        ImageFile {
-            path: self.text_at(slot.path_at, slot.path_len),
-            sha256: Sha256(slot.sha256),
-            size_bytes: slot.size_bytes,
-            mode: slot.mode,
-            layer: slot.layer,
-        }
-    }
-
-    /// The text of a slot; slots are made together with the text, so they never point outside of it.
-    fn text_at(&self, at: u32, len: u16) -> &[u8] {
-        usize::try_from(at)
-            .ok()
-            .and_then(|start| self.text.get(start..start.saturating_add(usize::from(len))))
-            .unwrap_or_default()
+impl PartialEq for ImageIndex {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use driftline_schemas::Sha256;
 use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
 
-use super::{ImageIndex, LINKS_MAX, MergeError, merge};
+use super::{ImageIndex, LINKS_MAX, MergeError, NodeKind, OpenError, merge};
 
 /// One entry a line: `f PATH BYTE` a file whose digest is that byte repeated, `d PATH` a directory, `l PATH TARGET` a
 /// symlink, `h PATH TARGET` a hard link, `c PATH` a device, `w PATH` a whiteout, `o PATH` an opaque mark.
@@ -52,7 +52,13 @@ fn check(layers: &[&str], path: &str, expect: Option<(&str, u8, u16)>) {
     assert_eq!(found, expect, "{path} in {layers:#?}");
     for file in index.files() {
         assert_eq!(index.file(file.path), Some(file), "every file is found under its real path");
-        assert!(index.path_of(&file.sha256).is_some(), "every content is found");
+        assert!(index.paths_of(&file.sha256).any(|path| path == file.path), "every content is found");
+    }
+    for entry in index.entries().filter(|entry| entry.path != b"/") {
+        assert_eq!(index.entry(entry.path), Some(entry), "everything is found under its real path");
+        let above = &entry.path[..entry.path.iter().rposition(|byte| *byte == b'/').unwrap()];
+        let kind = index.entry(above).map(|entry| entry.kind);
+        assert!(above.is_empty() || kind == Some(NodeKind::Directory), "{above:?} is a directory");
     }
 }
 
@@ -246,4 +252,78 @@ fn memory_stays_below_a_hundred_bytes_a_file_beside_the_paths() {
     let index = merged(&[&files]);
     let path_bytes: usize = index.files().map(|file| file.path.len()).sum();
     assert!(index.memory_bytes() < path_bytes + 100 * index.file_count());
+}
+
+/// Everything in the image: kind, path, mode, layer and target of each.
+fn listed(layers: &[Arc<LayerManifest>]) -> String {
+    let index = merge(layers).unwrap();
+    let line = |entry: super::ImageEntry<'_>| {
+        let target = entry.target.map_or(String::new(), |target| format!(" {}", String::from_utf8_lossy(target)));
+        let path = String::from_utf8_lossy(entry.path).into_owned();
+        format!("{:?} {path} {:o} {}{target}", entry.kind, entry.mode, entry.layer)
+    };
+    index.entries().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn with_mode(line: &str, mode: u16) -> Arc<LayerManifest> {
+    Arc::new(LayerManifest::new(vec![LayerEntry { mode, ..entry(line) }]))
+}
+
+#[test]
+fn every_path_is_listed_with_its_kind() {
+    let list = listed(&[layer("f /a/f 1\nl /a/l f\nc /a/c\nd /d\nh /a/h /a/c")]);
+    let expect = "Directory /a 755 0\nDevice /a/c 755 0\nFile /a/f 755 0\nDevice /a/h 755 0\nSymlink /a/l 755 0 f\n\
+                  Directory /d 755 0";
+    assert_eq!(list, expect);
+}
+
+#[test]
+fn a_directory_has_the_mode_of_the_highest_layer_that_describes_it() {
+    assert_eq!(listed(&[with_mode("d /d", 0o700), with_mode("d /d", 0o1777)]), "Directory /d 1777 1");
+    let implied = listed(&[with_mode("d /d", 0o700), layer("f /d/x 1")]);
+    assert_eq!(implied, "Directory /d 700 0\nFile /d/x 755 1");
+    assert_eq!(listed(&[with_mode("d /d", 0o700), layer("o /d")]), "Directory /d 700 0");
+    assert_eq!(listed(&[with_mode("f /d 1", 0o600), layer("w /d/x")]), "Directory /d 755 1");
+    assert_eq!(
+        listed(&[with_mode("d /d", 0o700), layer("w /d"), layer("f /d/x 1")]),
+        "Directory /d 755 2\nFile /d/x 755 2"
+    );
+    assert_eq!(listed(&[layer("f /d/x 1"), layer("h /e /d")]), "Directory /d 755 0\nFile /d/x 755 0");
+    assert_eq!(listed(&[layer("f /x 1"), layer("o /")]), "");
+}
+
+#[test]
+fn all_paths_of_a_content_are_found() {
+    let index = merged(&["f /z 1\nf /b 2\nf /y 1", "f /a 1\nw /y"]);
+    assert_eq!(index.paths_of(&Sha256([1; 32])).collect::<Vec<_>>(), [b"/a", b"/z"]);
+    assert_eq!(index.paths_of(&Sha256([9; 32])).count(), 0);
+}
+
+#[test]
+fn kept_bytes_give_the_same_index() {
+    let index = merged(&["f /bin/a 1\nl /lib usr/lib\nf /usr/lib/b 2\nc /dev/null"]);
+    let kept = ImageIndex::from_bytes(Box::new(index.as_bytes().to_vec())).unwrap();
+    assert_eq!(kept, index);
+    assert_eq!(kept.file(b"/lib/b"), index.file(b"/usr/lib/b"));
+}
+
+#[test]
+fn bytes_that_are_not_whole_are_refused_and_never_panic() {
+    let index = merged(&["f /bin/a 1\nl /lib usr/lib\nf /usr/lib/b 2\nc /dev/null"]);
+    let open = |bytes: &[u8]| ImageIndex::from_bytes(Box::new(bytes.to_vec()));
+    for at in 0..index.as_bytes().len() {
+        assert!(open(&index.as_bytes()[..at]).is_err(), "cut at {at}");
+        let mut bytes = index.as_bytes().to_vec();
+        bytes[at] ^= 0xff;
+        assert!(open(&bytes).is_err(), "flipped at {at}");
+        // What the digest would have refused must still be safe to ask.
+        let forged = ImageIndex { block: Box::new(bytes) };
+        let _ = (forged.file(b"/lib/b"), forged.entry(b"/lib"));
+        for entry in forged.entries() {
+            let _ = forged.paths_of(&entry.sha256.unwrap_or(Sha256([0; 32]))).count();
+        }
+    }
+    let mut newer = index.as_bytes().to_vec();
+    newer[8] = 99;
+    assert_eq!(open(&newer).unwrap_err(), OpenError::Version(99));
 }
