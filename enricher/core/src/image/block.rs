@@ -1,10 +1,11 @@
 //! The bytes of an [`super::ImageIndex`]: how they are written and read, from memory or from a file.
 //!
-//! Header, records of the paths in order of bytes, numbers of the files by content, text, SHA-256 of all that. Numbers
-//! are little endian. Reading checks every offset, so bytes that a digest does not protect give wrong answers at worst.
+//! Header, records of the paths in order of bytes, two tables ([`table`]) that find records by path and files by content,
+//! text, SHA-256 of all that. Numbers are little endian. Reading checks every offset, so bytes that a digest does not protect give wrong answers at worst.
 
 use driftline_schemas::Sha256;
 
+use super::table::{self, BYTES_PER_PLACE, Table};
 use super::{ImageEntry, NodeKind};
 
 const MAGIC: [u8; 8] = *b"dl-image";
@@ -17,9 +18,8 @@ const HEADER_BYTES: usize = 8 + 4 + 4 + 4 + 4;
 const DIGEST_BYTES: usize = 32;
 /// SHA-256, size, place and length of the path, length of the target that follows it, mode, layer, kind.
 const RECORD_BYTES: usize = 32 + 8 + 4 + 2 + 2 + 2 + 2 + 1;
-const NUMBER_BYTES: usize = 4;
 
-const _: () = assert!(RECORD_BYTES + NUMBER_BYTES <= 100, "what a file may cost beside its path");
+const _: () = assert!(RECORD_BYTES + 2 * BYTES_PER_PLACE <= 100, "what a file may cost beside its path");
 
 /// Why bytes are not an index.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,13 +43,15 @@ pub(super) struct TooLarge;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sections<'a> {
     records: &'a [[u8; RECORD_BYTES]],
-    by_content: &'a [[u8; NUMBER_BYTES]],
+    by_path: Table<'a>,
+    by_content: Table<'a>,
     text: &'a [u8],
 }
 
 /// Writes the entries, which come in order of their paths.
 pub(super) fn write<'a>(entries: impl Iterator<Item = ImageEntry<'a>>) -> Result<Vec<u8>, TooLarge> {
-    let (mut records, mut text, mut by_content) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut records, mut text) = (Vec::new(), Vec::new());
+    let (mut by_path, mut by_content) = (Vec::new(), Vec::new());
     let mut count: u32 = 0;
     for entry in entries {
         let target = entry.target.unwrap_or_default();
@@ -64,18 +66,18 @@ pub(super) fn write<'a>(entries: impl Iterator<Item = ImageEntry<'a>>) -> Result
         records.push(entry.kind.code());
         text.extend_from_slice(entry.path);
         text.extend_from_slice(target);
+        by_path.push((Sha256::of(entry.path).0, count));
         by_content.extend(entry.sha256.map(|sha256| (sha256.0, count)));
         count = count.checked_add(1).ok_or(TooLarge)?;
     }
-    by_content.sort_unstable();
-    let mut block =
-        Vec::with_capacity(HEADER_BYTES + records.len() + by_content.len() * NUMBER_BYTES + text.len() + DIGEST_BYTES);
+    let mut block = Vec::with_capacity(HEADER_BYTES + records.len() + text.len());
     block.extend_from_slice(&MAGIC);
     for value in [FORMAT_VERSION, count, number(by_content.len())?, number(text.len())?] {
         block.extend_from_slice(&value.to_le_bytes());
     }
     block.extend_from_slice(&records);
-    by_content.iter().for_each(|(_, number)| block.extend_from_slice(&number.to_le_bytes()));
+    table::write(by_path.into_iter(), &mut block)?;
+    table::write(by_content.into_iter(), &mut block)?;
     block.extend_from_slice(&text);
     let digest = Sha256::of(&block);
     block.extend_from_slice(&digest.0);
@@ -104,9 +106,10 @@ impl<'a> Sections<'a> {
         let (rest, _) = rest.split_last_chunk::<DIGEST_BYTES>()?;
         let count = |at| usize::try_from(u32::from_le_bytes(field(header, at)?)).ok();
         let (records, rest) = rest.split_at_checked(count(12)?.checked_mul(RECORD_BYTES)?)?;
-        let (by_content, text) = rest.split_at_checked(count(16)?.checked_mul(NUMBER_BYTES)?)?;
+        let (by_path, rest) = Table::split(rest, count(12)?)?;
+        let (by_content, text) = Table::split(rest, count(16)?)?;
         (text.len() == count(20)?).then_some(())?;
-        Some(Self { records: records.as_chunks().0, by_content: by_content.as_chunks().0, text })
+        Some(Self { records: records.as_chunks().0, by_path, by_content, text })
     }
 
     /// Entries by path.
@@ -116,26 +119,20 @@ impl<'a> Sections<'a> {
 
     /// How many files there are.
     pub(super) fn file_count(self) -> usize {
-        self.by_content.len()
+        self.by_content.count()
     }
 
     /// The entry at exactly this path.
     pub(super) fn find(self, path: &[u8]) -> Option<ImageEntry<'a>> {
-        let found = self.records.binary_search_by(|record| self.path(record).unwrap_or_default().cmp(path)).ok()?;
-        self.entry(self.records.get(found)?)
+        let mut numbers = self.by_path.find(&Sha256::of(path).0);
+        let record = numbers.find_map(|number| self.records.get(number).filter(|it| self.path(it) == Some(path)))?;
+        self.entry(record)
     }
 
     /// Files with this content, by path.
     pub(super) fn with_content(self, sha256: Sha256) -> impl Iterator<Item = ImageEntry<'a>> {
-        let content = move |number: &[u8; NUMBER_BYTES]| self.numbered(*number).and_then(|record| field(record, 0));
-        let first = self.by_content.partition_point(|number| content(number) < Some(sha256.0));
-        let same = self.by_content.get(first..).unwrap_or_default().iter();
-        same.take_while(move |number| content(number) == Some(sha256.0))
-            .filter_map(move |number| self.entry(self.numbered(*number)?))
-    }
-
-    fn numbered(self, number: [u8; NUMBER_BYTES]) -> Option<&'a [u8; RECORD_BYTES]> {
-        self.records.get(usize::try_from(u32::from_le_bytes(number)).ok()?)
+        let same = self.by_content.find(&sha256.0).filter_map(move |number| self.records.get(number));
+        same.filter(move |record| field(*record, 0) == Some(sha256.0)).filter_map(move |record| self.entry(record))
     }
 
     fn path(self, record: &[u8; RECORD_BYTES]) -> Option<&'a [u8]> {
@@ -164,10 +161,10 @@ impl<'a> Sections<'a> {
 }
 
 /// The bytes of a field, `None` beyond the end.
-fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+pub(super) fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
 
-fn number(value: usize) -> Result<u32, TooLarge> {
+pub(super) fn number(value: usize) -> Result<u32, TooLarge> {
     u32::try_from(value).map_err(|_| TooLarge)
 }

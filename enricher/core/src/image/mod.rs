@@ -1,11 +1,12 @@
 //! The merged content of an image: what lies at every path, and where a content lies.
 //!
 //! Made once per image by [`merge`], then shared by all containers of the image; asked at every exec that has to be
-//! judged. Immutable: one block of bytes, see [`block`], found in by binary search. The same bytes can be kept in a file.
+//! judged. Immutable: one block of bytes, see [`block`]. The same bytes can be kept in a file.
 
 mod block;
 mod merge;
 mod resolve;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +22,7 @@ pub use resolve::{LINKS_MAX, Last, real_path};
 /// Whatever holds the bytes of an index: memory, or a mapped file.
 pub type Bytes = Box<dyn AsRef<[u8]> + Send + Sync>;
 
-/// The merged paths of an image. 57 bytes a file and 53 any other path, beside the text of paths and targets.
+/// The merged paths of an image. At most 77 bytes a file and 65 any other path, beside the text of paths and targets.
 ///
 /// No path of it goes through a symlink, a file or a device: [`merge`] keeps it so.
 pub struct ImageIndex {
