@@ -19,6 +19,7 @@ mod layout;
 pub mod limits;
 pub mod node;
 pub mod publish;
+mod service;
 mod tar_stream;
 mod tree;
 
@@ -26,6 +27,7 @@ pub use archive::index_archive;
 pub use documents::{Wanted, own_platform};
 pub use error::{IndexError, Limit};
 pub use layout::index_layout;
+pub use service::ServiceSettings;
 
 use driftline_schemas::layer::LayerManifest;
 use driftline_schemas::{DiffId, Image, LayerBasis};

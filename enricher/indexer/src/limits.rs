@@ -64,3 +64,7 @@ pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
 /// Bytes read at once.
 pub const BUFFER_BYTES: usize = 128 * 1024;
+
+/// Most layers remembered as published by verified sources; 100,000 digests are some 15 MB. Beyond it they are read again,
+/// which is harmless.
+pub const LAYERS_KNOWN_MAX: usize = 100_000;

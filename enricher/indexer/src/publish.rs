@@ -69,6 +69,13 @@ impl Publisher {
         Ok(count)
     }
 
+    /// Takes layers for not published, so that they are published again.
+    pub fn forget(&mut self, diff_ids: &[DiffId]) {
+        for diff_id in diff_ids {
+            self.done.remove(diff_id);
+        }
+    }
+
     /// Publishes that an image could not be indexed, and when the next attempt is made.
     ///
     /// # Errors

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use driftline_collector_runtimes::{RuntimeSettings, Runtimes};
 use driftline_schemas::ContainerId;
+use prometheus::IntGauge;
 use tokio::sync::{mpsc, watch};
 
-use super::plan::Job;
+use crate::service::plan::Job;
 
 /// How often runtimes that did not answer are asked again.
 const DETECT_AGAIN: Duration = Duration::from_secs(30);
@@ -20,6 +21,7 @@ pub(super) struct Scanner {
     pub(super) pause: Duration,
     pub(super) runtimes: watch::Sender<Arc<Runtimes>>,
     pub(super) found: mpsc::Sender<Job>,
+    pub(super) answering: IntGauge,
 }
 
 impl Scanner {
@@ -28,6 +30,7 @@ impl Scanner {
         let mut since_detect = Duration::ZERO;
         loop {
             let runtimes = Arc::clone(&self.runtimes.borrow());
+            self.answering.set(i64::try_from(runtimes.answering().count()).unwrap_or(i64::MAX));
             if self.look(&runtimes, &mut seen).await.is_err() {
                 return;
             }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use driftline_indexer::index_archive;
 use driftline_indexer::node::{NodeSettings, run};
+use driftline_indexer::{ServiceSettings, index_archive};
 use driftline_kafka::{ClientSettings, Producer, ReadFrom, ReaderEvent, TopicReader, admin};
 use driftline_runtime::clock;
 use driftline_runtime::telemetry::Telemetry;
@@ -109,7 +109,8 @@ fn settings(bootstrap: String, nonce: &str) -> NodeSettings {
     let mut source = driftline_runtime::env::Settings::from_source(values);
     let defaults = NodeSettings::read(&mut source);
     let (cluster, node) = ("test".to_owned(), "node-1".to_owned());
-    NodeSettings { kafka, cluster, node, scan_pause: Duration::from_millis(200), ..defaults }
+    let service = ServiceSettings { kafka, cluster, ..defaults.service };
+    NodeSettings { service, node, scan_pause: Duration::from_millis(200), ..defaults }
 }
 
 fn request(image_id: &ImageId, node: &str) -> ImageRequest {
@@ -134,7 +135,7 @@ async fn images_of_running_containers_are_published_and_requests_answered() {
         Err(reason) => return skip(NAME, &reason),
     };
     let settings = settings(bootstrap, &nonce);
-    let kafka = settings.kafka.clone();
+    let kafka = settings.service.kafka.clone();
     admin::create(&kafka, 1).await.unwrap();
     let mut images = TopicReader::start(&kafka, &[Topic::Images], ReadFrom::Beginning).unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel();

@@ -18,11 +18,15 @@ fn image(name: &str, failed: Option<&str>) -> Image {
     }
 }
 
+fn requested(requested_ns: i64) -> Wanted {
+    Wanted::ByRequest { requested_ns, pause_ns: 0 }
+}
+
 #[test]
 fn an_image_is_indexed_once_however_many_want_it() {
     let mut plan = Plan::default();
     assert_eq!(plan.want(job("a"), Wanted::ByContainer, 0), Answer::Accepted);
-    assert_eq!(plan.want(job("a"), Wanted::ByRequest { requested_ns: 0 }, 0), Answer::Pending);
+    assert_eq!(plan.want(job("a"), requested(0), 0), Answer::Pending);
     assert_eq!(plan.next(), Some(job("a")));
     assert_eq!(plan.want(job("a"), Wanted::ByContainer, 0), Answer::Pending);
     assert_eq!(plan.done(job("a"), Outcome::Published, 7), None);
@@ -35,9 +39,9 @@ fn what_another_published_is_not_indexed_again_unless_somebody_misses_it() {
     let mut plan = Plan::default();
     plan.note(&image("a", None));
     assert_eq!(plan.want(job("a"), Wanted::ByContainer, 0), Answer::Known);
-    let soon = Wanted::ByRequest { requested_ns: 100 + REPUBLISH_NS };
+    let soon = requested(100 + REPUBLISH_NS);
     assert_eq!(plan.want(job("a"), soon, 0), Answer::Known);
-    let late = Wanted::ByRequest { requested_ns: 101 + REPUBLISH_NS };
+    let late = requested(101 + REPUBLISH_NS);
     assert_eq!(plan.want(job("a"), late, 0), Answer::Accepted);
 }
 
@@ -60,7 +64,7 @@ fn failures_are_tried_again_on_a_fixed_schedule() {
         pauses.push((retry - now) / 1_000_000_000);
         plan.wake(retry - 1);
         assert_eq!(plan.next(), None);
-        assert_eq!(plan.want(job("a"), Wanted::ByRequest { requested_ns: now }, retry - 1), Answer::BackingOff);
+        assert_eq!(plan.want(job("a"), requested(now), retry - 1), Answer::BackingOff);
         now = retry;
         plan.wake(now);
     }
@@ -87,8 +91,46 @@ fn a_failure_does_not_replace_what_another_published_meanwhile() {
     plan.note(&image("a", None));
     assert_eq!(plan.done(attempt, Outcome::Failed(ImageFailure::Unavailable), 5), None);
     assert_eq!(plan.want(job("a"), Wanted::ByContainer, 6), Answer::Known);
-    let missed = Wanted::ByRequest { requested_ns: 101 + REPUBLISH_NS };
+    let missed = requested(101 + REPUBLISH_NS);
     assert_eq!(plan.want(job("a"), missed, 7), Answer::Accepted);
     let attempt = plan.next().unwrap();
     assert_eq!(plan.done(attempt, Outcome::Failed(ImageFailure::Unsupported), 8), None);
+}
+
+#[test]
+fn another_instance_s_image_is_left_to_it_for_a_while() {
+    let mut plan = Plan::default();
+    let other_s = Wanted::ByRequest { requested_ns: 0, pause_ns: 60 };
+    assert_eq!(plan.want(job("a"), other_s, 0), Answer::Pending);
+    assert_eq!(plan.want(job("b"), other_s, 0), Answer::Pending);
+    plan.wake(59);
+    assert_eq!(plan.next(), None);
+    plan.note(&image("a", None));
+    plan.wake(60);
+    assert_eq!(plan.next(), Some(job("b")));
+    assert_eq!(plan.next(), None);
+}
+
+#[test]
+fn what_another_publishes_while_it_stands_in_line_is_not_indexed_but_what_is_lost_is() {
+    let mut plan = Plan::default();
+    plan.want(job("a"), Wanted::ByContainer, 0);
+    assert!(!plan.is_lost(&ImageId::from("a")));
+    plan.note(&image("a", None));
+    assert_eq!(plan.next(), None);
+    assert_eq!(plan.want(job("a"), Wanted::ByContainer, 0), Answer::Known);
+    assert_eq!(plan.want(job("a"), requested(101 + REPUBLISH_NS), 0), Answer::Accepted);
+    assert!(plan.is_lost(&ImageId::from("a")));
+    assert_eq!(plan.next(), Some(job("a")));
+}
+
+#[test]
+fn a_source_that_says_when_to_come_back_is_listened_to_within_reason() {
+    let mut plan = Plan::default();
+    plan.want(job("a"), Wanted::ByContainer, 0);
+    let attempt = plan.next().unwrap();
+    let postponed = |pause_ns| Outcome::Postponed { pause_ns };
+    assert_eq!(plan.done(attempt.clone(), postponed(7 * RETRY_FIRST_NS), 0), Some(7 * RETRY_FIRST_NS));
+    assert_eq!(plan.done(attempt.clone(), postponed(0), 0), Some(RETRY_FIRST_NS));
+    assert_eq!(plan.done(attempt, postponed(i64::MAX), 0), Some(RETRY_MALFORMED_NS));
 }

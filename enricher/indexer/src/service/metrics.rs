@@ -13,7 +13,6 @@ pub(super) struct Metrics {
     pub(super) layers: IntCounter,
     pub(super) bytes: IntCounter,
     pub(super) waiting: IntGauge,
-    pub(super) runtimes: IntGauge,
     pub(super) seconds: Histogram,
 }
 
@@ -23,9 +22,9 @@ impl Metrics {
             images: telemetry.counters("indexer_images_total", "attempts at images by result", &["result"])?,
             requests: telemetry.counters("indexer_requests_total", "image requests by answer", &["answer"])?,
             layers: telemetry.counter("indexer_layers_published_total", "layer manifests published")?,
-            bytes: telemetry.counter("indexer_read_bytes_total", "bytes read from runtimes")?,
+            bytes: telemetry
+                .counter("indexer_read_bytes_total", "bytes read from runtimes or registries, as stored")?,
             waiting: telemetry.gauge("indexer_images_waiting", "images in line")?,
-            runtimes: telemetry.gauge("indexer_runtimes", "container runtimes that answer")?,
             seconds: telemetry
                 .seconds("indexer_image_seconds", "time from starting on an image to its acknowledgement")?,
         })

@@ -1,0 +1,204 @@
+//! Which image is indexed next, and when a failed one is tried again. Pure: time comes in, decisions go out.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use driftline_schemas::{Image, ImageFailure, ImageId};
+
+const SECOND_NS: i64 = 1_000_000_000;
+
+/// First pause after a failure that may pass; each further one is twice as long.
+pub(crate) const RETRY_FIRST_NS: i64 = 5 * SECOND_NS;
+/// Longest such pause.
+pub(crate) const RETRY_MAX_NS: i64 = 600 * SECOND_NS;
+/// Pause after a failure of the image's own making: only a new version of the indexer will do better.
+pub(crate) const RETRY_MALFORMED_NS: i64 = 3_600 * SECOND_NS;
+/// A request that comes this long after the image was published means that somebody lost it: it is indexed again.
+pub(crate) const REPUBLISH_NS: i64 = 60 * SECOND_NS;
+/// Most images remembered and waiting. A node with more images than this in use has other worries.
+pub(crate) const IMAGES_MAX: usize = 100_000;
+
+/// An image to index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Job {
+    pub(crate) image_id: ImageId,
+    /// Runtime that holds it; empty when any may.
+    pub(crate) runtime: String,
+    /// Reference under which it was deployed; empty when unknown.
+    pub(crate) reference: String,
+}
+
+/// Who wants an image indexed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// A container runs it.
+    ByContainer,
+    /// A request of this time. For the pause, other instances have precedence.
+    ByRequest { requested_ns: i64, pause_ns: i64 },
+}
+
+/// What became of wanting an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It will be indexed.
+    Accepted,
+    /// It is being indexed, or waits for it.
+    Pending,
+    /// It is published.
+    Known,
+    /// It failed, and the time for another attempt has not come.
+    BackingOff,
+    /// Too many images.
+    Full,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Published,
+    Failed(ImageFailure),
+    /// It cannot be had now, and the source said for how long.
+    Postponed {
+        pause_ns: i64,
+    },
+}
+
+/// Why an image is in line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    /// Nobody has published it.
+    New,
+    /// It was published, and somebody misses it.
+    Lost,
+}
+
+#[derive(Debug)]
+enum State {
+    /// By whomever, at this time.
+    Published { at_ns: i64 },
+    /// In line or being indexed; `published_ns` when somebody has published it all the same.
+    Pending { attempts: u32, published_ns: Option<i64>, reason: Reason },
+    /// Failed, or with no attempts left to another instance; in line at this time.
+    Later { attempts: u32, start_ns: i64, job: Job },
+}
+
+/// All images this indexer has to do with.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    images: BTreeMap<ImageId, State>,
+    waiting: VecDeque<Job>,
+}
+
+impl Plan {
+    /// Somebody wants an image.
+    pub(crate) fn want(&mut self, job: Job, wanted: Wanted, now_ns: i64) -> Answer {
+        let (attempts, published_ns, reason) = match self.images.get(&job.image_id) {
+            None if self.images.len() >= IMAGES_MAX => return Answer::Full,
+            None => match wanted {
+                Wanted::ByRequest { pause_ns, .. } if pause_ns > 0 => {
+                    let start_ns = now_ns.saturating_add(pause_ns);
+                    self.images.insert(job.image_id.clone(), State::Later { attempts: 0, start_ns, job });
+                    return Answer::Pending;
+                }
+                _ => (0, None, Reason::New),
+            },
+            Some(State::Pending { .. }) => return Answer::Pending,
+            Some(State::Published { at_ns }) => match wanted {
+                Wanted::ByRequest { requested_ns, .. } if requested_ns > at_ns.saturating_add(REPUBLISH_NS) => {
+                    (0, Some(*at_ns), Reason::Lost)
+                }
+                _ => return Answer::Known,
+            },
+            Some(State::Later { attempts: 0, start_ns, .. }) if now_ns < *start_ns => return Answer::Pending,
+            Some(State::Later { start_ns, .. }) if now_ns < *start_ns => return Answer::BackingOff,
+            Some(State::Later { attempts, .. }) => (*attempts, None, Reason::New),
+        };
+        self.images.insert(job.image_id.clone(), State::Pending { attempts, published_ns, reason });
+        self.waiting.push_back(job);
+        Answer::Accepted
+    }
+
+    /// The images topic has this record, of this indexer or another.
+    pub(crate) fn note(&mut self, image: &Image) {
+        if image.failed.is_some() {
+            return;
+        }
+        let is_full = self.images.len() >= IMAGES_MAX;
+        match self.images.get_mut(&image.image_id) {
+            Some(State::Pending { published_ns, .. }) => *published_ns = Some(image.indexed_ns),
+            Some(state) => *state = State::Published { at_ns: image.indexed_ns },
+            None if is_full => {}
+            None => {
+                self.images.insert(image.image_id.clone(), State::Published { at_ns: image.indexed_ns });
+            }
+        }
+    }
+
+    /// Puts images whose time has come in line.
+    pub(crate) fn wake(&mut self, now_ns: i64) {
+        for state in self.images.values_mut() {
+            if let State::Later { attempts, start_ns, job } = state
+                && now_ns >= *start_ns
+            {
+                self.waiting.push_back(job.clone());
+                *state = State::Pending { attempts: *attempts, published_ns: None, reason: Reason::New };
+            }
+        }
+    }
+
+    /// The next image to index; what another published while it stood in line is passed over.
+    pub(crate) fn next(&mut self) -> Option<Job> {
+        loop {
+            let job = self.waiting.pop_front()?;
+            match self.images.get_mut(&job.image_id) {
+                Some(state) => match state {
+                    State::Pending { published_ns: Some(at_ns), reason: Reason::New, .. } => {
+                        *state = State::Published { at_ns: *at_ns };
+                    }
+                    _ => return Some(job),
+                },
+                None => return Some(job),
+            }
+        }
+    }
+
+    /// Whether an image in line was published before, so that all of it has to be published again.
+    pub(crate) fn is_lost(&self, image_id: &ImageId) -> bool {
+        matches!(self.images.get(image_id), Some(State::Pending { reason: Reason::Lost, .. }))
+    }
+
+    /// Notes how an attempt ended. Returns when the next one comes; nothing when there will be none, because the image
+    /// is published, if only by somebody else: a failure must not replace that on the topic.
+    pub(crate) fn done(&mut self, job: Job, outcome: Outcome, now_ns: i64) -> Option<i64> {
+        let (attempts, published_ns) = match self.images.get(&job.image_id) {
+            Some(State::Pending { attempts, published_ns, .. }) => (attempts.saturating_add(1), *published_ns),
+            _ => (1, None),
+        };
+        let published_ns = Some(now_ns).filter(|_| outcome == Outcome::Published).or(published_ns);
+        if let Some(at_ns) = published_ns {
+            self.images.insert(job.image_id, State::Published { at_ns });
+            return None;
+        }
+        let pause = match outcome {
+            Outcome::Published | Outcome::Failed(ImageFailure::Unavailable) => pause_ns(attempts),
+            Outcome::Postponed { pause_ns: asked } => pause_ns(attempts).max(asked.min(RETRY_MALFORMED_NS)),
+            Outcome::Failed(ImageFailure::Unsupported | ImageFailure::Mismatch) => RETRY_MALFORMED_NS,
+        };
+        let start_ns = now_ns.saturating_add(pause);
+        self.images.insert(job.image_id.clone(), State::Later { attempts, start_ns, job });
+        Some(start_ns)
+    }
+
+    /// Images in line.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
+/// 5 s, 10 s, 20 s, … 10 min.
+fn pause_ns(attempts: u32) -> i64 {
+    let doublings = attempts.saturating_sub(1).min(30);
+    RETRY_FIRST_NS.saturating_mul(1 << doublings).min(RETRY_MAX_NS)
+}
+
+#[cfg(test)]
+mod tests;
