@@ -19,6 +19,11 @@ pub(crate) trait Blobs: Sync {
     /// A document by path, `blobs/sha256/<hex>` or a name of the layout, its digest verified; nothing when there is none.
     fn document(&self, path: &str) -> Result<Option<Vec<u8>>, IndexError>;
 
+    /// As [`Self::document`], for an image's config, which some sources keep elsewhere than manifests.
+    fn config(&self, path: &str) -> Result<Option<Vec<u8>>, IndexError> {
+        self.document(path)
+    }
+
     /// The content of a layer as it is stored; nothing when it is not there. Digest and size are verified by the caller.
     fn open(&self, layer: &LayerBlob) -> Result<Option<Box<dyn Read + Send + '_>>, IndexError>;
 }
@@ -149,5 +154,9 @@ struct Shared<'a, B>(&'a B);
 impl<B: Blobs> Documents for Shared<'_, B> {
     fn document(&mut self, path: &str) -> Result<Option<Vec<u8>>, IndexError> {
         self.0.document(path)
+    }
+
+    fn config(&mut self, path: &str) -> Result<Option<Vec<u8>>, IndexError> {
+        self.0.config(path)
     }
 }

@@ -24,6 +24,11 @@ const ATTESTATION: &str = "vnd.docker.reference.type";
 pub(crate) trait Documents {
     /// A document, or nothing when there is none of that path.
     fn document(&mut self, path: &str) -> Result<Option<Vec<u8>>, IndexError>;
+
+    /// As [`Self::document`], for an image's config.
+    fn config(&mut self, path: &str) -> Result<Option<Vec<u8>>, IndexError> {
+        self.document(path)
+    }
 }
 
 /// Where to begin.
@@ -268,7 +273,7 @@ impl Found {
             (Some(named), _) => self.read_named(documents, path, named, references, &called),
             (None, Some(config)) => {
                 let config_path = blob_path(&config.digest)?;
-                let Some(bytes) = documents.document(&config_path)? else { return Ok(()) };
+                let Some(bytes) = documents.config(&config_path)? else { return Ok(()) };
                 check_size("the config", config.size, bytes.len())?;
                 let layers = manifest.layers.into_iter().map(LayerBlob::try_from).collect::<Result<_, _>>()?;
                 self.add(&config_path, &bytes, layers, references, &called)

@@ -6,6 +6,7 @@ use driftline_schemas::layer::ManifestError;
 use driftline_schemas::{ImageFailure, Sha256};
 
 use crate::limits;
+use crate::registry::RegistryError;
 
 /// Why an image, or one of its layers, is refused. Nothing of it is published then.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +89,9 @@ pub enum IndexError {
     /// A layer that is neither plain tar nor gzip nor zstd.
     #[error("layer {0} is neither tar nor gzip nor zstd; encrypted layers and other compressions cannot be read")]
     UnknownCompression(String),
+    /// A registry does not give it.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// A manifest does not fit its chunks.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -148,6 +152,7 @@ impl IndexError {
             Self::Read(_) | Self::LayerMissing(_) | Self::NotFound { .. } | Self::Limit(Limit::LayerTime) => {
                 ImageFailure::Unavailable
             }
+            Self::Registry(error) => error.failure(),
             Self::Digest { .. } | Self::DiffId { .. } | Self::Size { .. } => ImageFailure::Mismatch,
             _ => ImageFailure::Unsupported,
         }

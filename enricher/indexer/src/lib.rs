@@ -3,11 +3,12 @@
 //! * [`index_archive`], [`index_layout`]: an image from where it is, to manifests. Pure but for reading.
 //! * [`publish`]: manifests to the image topics, so that no reader ever uses half a layer.
 //! * [`node`]: the service that does both for the images of one node.
+//! * [`registry`]: the same for images that registries have.
 //!
 //! What an image shows us must be what it shows the runtime: a file that we see under another path or with other content
 //! is a hole, so anything that runtimes would disagree about is refused. Every diff_id is recomputed, never believed.
 //!
-//! What is deliberately absent: registries and the decision what a file means.
+//! What is deliberately absent: the decision what a file means.
 
 mod archive;
 mod blobs;
@@ -19,6 +20,7 @@ mod layout;
 pub mod limits;
 pub mod node;
 pub mod publish;
+pub mod registry;
 mod service;
 mod tar_stream;
 mod tree;

@@ -68,3 +68,44 @@ pub const BUFFER_BYTES: usize = 128 * 1024;
 /// Most layers remembered as published by verified sources; 100,000 digests are some 15 MB. Beyond it they are read again,
 /// which is harmless.
 pub const LAYERS_KNOWN_MAX: usize = 100_000;
+
+/// Layers of an image that are read from a registry at once unless set; three is what Docker takes. Each has in memory what
+/// the HTTP client reads ahead, some 400 KiB, and its decompressor; what is not read stays with the registry.
+pub const REGISTRY_LAYERS: usize = 3;
+
+/// Most redirects that one request follows: a registry leads to its store, that to a cache.
+pub const REDIRECTS_MAX: usize = 5;
+
+/// Times that a request, or a layer without progress, is tried; with the pauses between some ten seconds.
+pub const REQUEST_ATTEMPTS_MAX: u32 = 5;
+
+/// Bytes of a layer after which earlier cuts are forgotten: a layer of 40 GiB may meet more than a few.
+pub const PROGRESS_BYTES: u64 = 16 << 20;
+
+/// First pause before a request is tried again; each further one is twice as long.
+pub const REQUEST_PAUSE_FIRST: Duration = Duration::from_millis(250);
+
+/// Longest pause that a registry may ask for while an attempt waits; for longer ones the attempt ends, so that other images
+/// go on.
+pub const RETRY_AFTER_WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// Longest pause that a registry may ask for at all; requests are answered for an hour.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+
+/// Longest time to connect to a registry, TLS included.
+pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Longest time for one manifest, config or token, with all redirects: 4 MiB at modem speed.
+pub const DOCUMENT_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Longest answer of a token server; tokens with many permissions reach 10 KiB.
+pub const TOKEN_BYTES_MAX: usize = 256 << 10;
+
+/// Longest file of credentials, and longest answer of a credential helper.
+pub const CREDENTIALS_BYTES_MAX: u64 = 1 << 20;
+
+/// Longest time for a credential helper, which may ask a cloud.
+pub const HELPER_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// Precedence of the instance whose image it is over the next in line.
+pub const TAKEOVER: Duration = Duration::from_secs(60);

@@ -91,7 +91,13 @@ impl JobError {
 
     /// What it means for the plan.
     pub(crate) fn outcome(&self) -> Outcome {
-        Outcome::Failed(self.failure())
+        match self {
+            Self::Index(IndexError::Registry(error)) if error.pause().is_some() => {
+                let pause = error.pause().unwrap_or_default();
+                Outcome::Postponed { pause_ns: i64::try_from(pause.as_nanos()).unwrap_or(i64::MAX) }
+            }
+            _ => Outcome::Failed(self.failure()),
+        }
     }
 
     /// Kafka's refusal concerns every image.

@@ -1,0 +1,204 @@
+//! The indexer of registries: answers the requests of its cluster, from any node, with what the registry has.
+//!
+//! A verified source: it reads where the image comes from, with a read-only account of its own, on no node that a
+//! container could have broken into. What it may ask is decided by [`hosts`], what it says there by [`token`]; whatever
+//! a registry answers is measured against the digests, and only what resolves to the image asked for is published.
+//!
+//! Several instances share the work by `DRIFTLINE_REGISTRY_SHARE`: the digest of an image says whose it is, and the next
+//! instance takes it when nobody has published it a minute later. They do not speak with each other; an image that takes
+//! longer than that is read twice, which is harmless.
+
+mod challenge;
+mod credentials;
+mod error;
+mod hosts;
+mod reference;
+mod session;
+mod settings;
+mod tls;
+mod token;
+mod transport;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::anyhow;
+use driftline_runtime::telemetry::Telemetry;
+use driftline_schemas::{ImageId, ImageRequest, Sha256};
+use prometheus::IntCounterVec;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+pub use error::RegistryError;
+pub use settings::RegistrySettings;
+
+use crate::blobs::{Options, index_blobs};
+use crate::documents::{Entry, Wanted};
+use crate::limits::TAKEOVER;
+use crate::service::attempt::{JobError, Read, Task};
+use crate::service::{self, Origin, Turn};
+use crate::{IndexError, Indexed};
+use reference::{Host, Reference, Target};
+use session::Session;
+use settings::Share;
+use transport::Transport;
+
+/// Runs until `stop` resolves.
+///
+/// # Errors
+/// When a certificate cannot be used, Kafka cannot be used at start, or stops taking records.
+pub async fn run(
+    settings: RegistrySettings,
+    telemetry: &Telemetry,
+    stop: impl Future<Output = &'static str>,
+) -> anyhow::Result<()> {
+    let transport = Transport::new(&settings).map_err(|why| anyhow!("no HTTP client: {why}"))?;
+    let requests =
+        telemetry.counters("indexer_registry_requests_total", "requests to registries by result", &["result"])?;
+    service::kafka_ready(&settings.service).await?;
+    let service = settings.service.clone();
+    let registries = Registries(Arc::new(Inner { settings, transport, requests }));
+    // Nothing is found here that nobody asks for.
+    let (_, found) = mpsc::channel(1);
+    service::run(service, registries, found, telemetry, stop).await
+}
+
+/// Registries as the origin of images.
+struct Registries(Arc<Inner>);
+
+struct Inner {
+    settings: RegistrySettings,
+    transport: Transport,
+    requests: IntCounterVec,
+}
+
+impl Origin for Registries {
+    fn source(&self) -> String {
+        format!("registry:{}", self.0.settings.instance)
+    }
+
+    fn turn(&self, request: &ImageRequest) -> Turn {
+        Turn::After { pause_ns: self.0.settings.share.pause_ns(&request.image_id) }
+    }
+
+    async fn read(&self, task: &Task) -> Result<Read, JobError> {
+        let (inner, task, handle) = (Arc::clone(&self.0), task.clone(), Handle::current());
+        tokio::task::spawn_blocking(move || inner.read(&task, &handle)).await?
+    }
+}
+
+impl Share {
+    /// How long the instances before this one have precedence.
+    fn pause_ns(self, image_id: &ImageId) -> i64 {
+        let [.., last] = Sha256::of(image_id.as_str().as_bytes()).0;
+        let before = (self.number + self.of - 1 - u32::from(last) % self.of) % self.of;
+        i64::try_from(TAKEOVER.saturating_mul(before).as_nanos()).unwrap_or(i64::MAX)
+    }
+}
+
+/// A registry or a mirror of it.
+struct Place {
+    host: Host,
+    repository: String,
+}
+
+impl Inner {
+    /// Reads an image from the first place that has it, mirrors before the registry. Blocks.
+    fn read(&self, task: &Task, handle: &Handle) -> Result<Read, JobError> {
+        let reference = Reference::parse(&task.job.reference).map_err(IndexError::from)?;
+        if !self.settings.hosts.allows(&reference.registry) {
+            return Err(IndexError::from(RegistryError::NotAllowed(reference.registry.to_string())).into());
+        }
+        let (mirrors, registry) = self.places(&reference);
+        for mirror in mirrors {
+            match self.read_from(&mirror, &reference, task, handle) {
+                Ok(read) => return Ok(read),
+                Err(error) => {
+                    tracing::warn!(mirror = %mirror.host, image = %task.job.image_id, %error, "mirror passed")
+                }
+            }
+        }
+        Ok(self.read_from(&registry, &reference, task, handle)?)
+    }
+
+    fn places(&self, reference: &Reference) -> (Vec<Place>, Place) {
+        let mirrors = self.settings.mirrors.get(&reference.registry).into_iter().flatten().map(|mirror| Place {
+            host: mirror.host.clone(),
+            repository: format!("{}/{}", mirror.prefix, reference.repository).trim_start_matches('/').to_owned(),
+        });
+        let registry = Place { host: reference.registry.clone(), repository: reference.repository.clone() };
+        (mirrors.collect(), registry)
+    }
+
+    fn read_from(
+        &self,
+        place: &Place,
+        reference: &Reference,
+        task: &Task,
+        handle: &Handle,
+    ) -> Result<Read, IndexError> {
+        let session = Session {
+            transport: &self.transport,
+            keyring: &self.settings.keyring,
+            requests: &self.requests,
+            host: place.host.clone(),
+            root: self.settings.hosts.root(&place.host)?,
+            repository: place.repository.clone(),
+            task,
+            handle: handle.clone(),
+            authorization: tokio::sync::Mutex::new(None),
+            documents: Mutex::new(BTreeMap::new()),
+            bytes: AtomicU64::new(0),
+        };
+        let indexed = self.index(&session, reference, task)?;
+        Ok(Read { indexed, bytes: session.bytes.load(Ordering::Relaxed) })
+    }
+
+    /// What the reference leads to; a tag that has moved on leaves the digest, if that is one of a manifest.
+    fn index(&self, session: &Session<'_>, reference: &Reference, task: &Task) -> Result<Indexed, IndexError> {
+        let by_reference = self.index_target(session, &reference.target, task);
+        let target = Target::Digest(task.job.image_id.as_str().to_owned());
+        match by_reference {
+            Err(IndexError::NotFound { .. } | IndexError::Registry(RegistryError::Missing(_)))
+                if target != reference.target =>
+            {
+                match self.index_target(session, &target, task) {
+                    Err(IndexError::Registry(RegistryError::Missing(_))) => by_reference,
+                    found => found,
+                }
+            }
+            found => found,
+        }
+    }
+
+    fn index_target(&self, session: &Session<'_>, target: &Target, task: &Task) -> Result<Indexed, IndexError> {
+        let missing = || {
+            let joint = if matches!(target, Target::Digest(_)) { '@' } else { ':' };
+            RegistryError::Missing(format!("{}/{}{joint}{}", session.host, session.repository, target.as_str()))
+        };
+        let digest = session.resolve(target)?.ok_or_else(missing)?;
+        let options =
+            Options { lanes: self.settings.layers, known: &|diff_id| task.known.contains(diff_id), stop: &task.stop };
+        index_blobs(session, &Entry::Digest(digest), &Wanted::id(&task.job.image_id), options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_image_has_one_owner_and_the_others_follow_in_turn() {
+        for of in 1..6 {
+            for image in 0..100 {
+                let image_id = ImageId::from(format!("sha256:{image}").as_str());
+                let mut pauses: Vec<i64> =
+                    (1..=of).map(|number| Share { number, of }.pause_ns(&image_id) / 60_000_000_000).collect();
+                pauses.sort_unstable();
+                assert_eq!(pauses, (0..i64::from(of)).collect::<Vec<_>>());
+            }
+        }
+    }
+}

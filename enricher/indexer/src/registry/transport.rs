@@ -1,0 +1,205 @@
+//! One HTTP request to a registry, redirects followed: every hop is checked, no hop is told what another was.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue, LOCATION, RANGE, RETRY_AFTER};
+use reqwest::{Client, NoProxy, Request, Response, StatusCode, Url};
+
+use super::error::RegistryError;
+use super::hosts::{Hosts, Resolver, host_of};
+use super::reference::Host;
+use super::settings::RegistrySettings;
+use super::tls;
+use crate::limits::{CONNECT_TIME_MAX, REDIRECTS_MAX, RETRY_AFTER_MAX};
+
+/// HTTP clients by who the indexer is to a host.
+#[derive(Debug, Clone)]
+pub(crate) struct Transport {
+    client: Client,
+    identified: BTreeMap<Host, Client>,
+    hosts: Arc<Hosts>,
+}
+
+/// A request that can be made again.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask {
+    pub(crate) url: Url,
+    pub(crate) accept: Option<&'static str>,
+    pub(crate) authorization: Option<HeaderValue>,
+    /// First byte wanted.
+    pub(crate) from_byte: u64,
+}
+
+impl Transport {
+    pub(crate) fn new(settings: &RegistrySettings) -> Result<Self, String> {
+        let hosts = Arc::new(settings.hosts.clone());
+        let build = |identity| -> Result<Client, String> {
+            let tls = tls::configuration(settings.authorities.as_deref(), identity)?;
+            let mut builder = Client::builder()
+                .user_agent(concat!("driftline/", env!("CARGO_PKG_VERSION")))
+                .no_proxy()
+                .http1_only()
+                .redirect(reqwest::redirect::Policy::none())
+                .referer(false)
+                .connect_timeout(CONNECT_TIME_MAX)
+                .read_timeout(settings.idle)
+                .dns_resolver(Resolver(Arc::clone(&hosts)))
+                .tls_backend_preconfigured(tls);
+            if let Some(proxy) = &settings.proxy {
+                let through = reqwest::Proxy::all(proxy.url.clone()).map_err(|error| chain(&error))?;
+                builder = builder.proxy(through.no_proxy(NoProxy::from_string(&proxy.except)));
+            }
+            builder.build().map_err(|error| chain(&error))
+        };
+        let identified = settings.identities.iter().map(|(host, identity)| Ok((host.clone(), build(Some(identity))?)));
+        Ok(Self { client: build(None)?, identified: identified.collect::<Result<_, String>>()?, hosts })
+    }
+
+    pub(crate) fn hosts(&self) -> &Hosts {
+        &self.hosts
+    }
+
+    /// The answer at the end of the redirects. `Authorization` goes to the host that it is for, and on from there only as
+    /// long as that host leads to itself.
+    pub(crate) async fn get(&self, ask: &Ask) -> Result<Response, RegistryError> {
+        let mut from: Option<Url> = None;
+        let mut url = ask.url.clone();
+        let mut authorization = ask.authorization.clone();
+        for _ in 0..=REDIRECTS_MAX {
+            let response = self.hop(&url, from.as_ref(), ask, authorization.as_ref()).await?;
+            let Some(next) = redirect(&response, &url)? else { return Ok(response) };
+            if next.origin() != url.origin() {
+                authorization = None;
+            }
+            from = Some(std::mem::replace(&mut url, next));
+        }
+        Err(RegistryError::Redirects(host_of(&ask.url).to_string()))
+    }
+
+    async fn hop(
+        &self,
+        url: &Url,
+        from: Option<&Url>,
+        ask: &Ask,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Response, RegistryError> {
+        self.hosts.check(url, from)?;
+        let mut request = Request::new(reqwest::Method::GET, url.clone());
+        let headers = request.headers_mut();
+        if let Some(accept) = ask.accept {
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        }
+        if let Some(value) = authorization {
+            headers.insert(AUTHORIZATION, value.clone());
+        }
+        if ask.from_byte > 0
+            && let Ok(value) = HeaderValue::from_str(&format!("bytes={}-", ask.from_byte))
+        {
+            headers.insert(RANGE, value);
+        }
+        self.execute(request).await
+    }
+
+    /// One request as it is, to a URL that was checked.
+    pub(crate) async fn execute(&self, request: Request) -> Result<Response, RegistryError> {
+        let host = host_of(request.url());
+        let client = self.identified.get(&host).unwrap_or(&self.client);
+        client.execute(request).await.map_err(|error| broken(&host, error))
+    }
+}
+
+/// Where a response leads to, if anywhere.
+fn redirect(response: &Response, url: &Url) -> Result<Option<Url>, RegistryError> {
+    let leads = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    if !leads {
+        return Ok(None);
+    }
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let next = location.and_then(|location| url.join(location).ok());
+    let odd = || RegistryError::Answer { host: host_of(url).to_string(), why: "a redirect to nowhere".to_owned() };
+    next.map(Some).ok_or_else(odd)
+}
+
+/// What a failure of the client means; what we refused below it comes out as what it is.
+pub(crate) fn broken(host: &Host, error: reqwest::Error) -> RegistryError {
+    // The URL of a redirect may be signed, which makes it a secret.
+    let error = error.without_url();
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
+    while let Some(current) = cause {
+        if let Some(RegistryError::Refused { host, why }) = current.downcast_ref() {
+            return RegistryError::Refused { host: host.clone(), why };
+        }
+        cause = below(current);
+    }
+    RegistryError::Network { host: host.to_string(), why: chain(&error) }
+}
+
+/// What an error says, with its causes.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = below(error);
+    while let Some(current) = cause {
+        let more = current.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = below(current);
+    }
+    text
+}
+
+/// The cause of an error; of an I/O error what it wraps, which its own `source` passes over.
+fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
+}
+
+/// How long a response asks us to stay away; at most an hour.
+pub(crate) fn retry_after(response: &Response, now_ns: i64) -> Option<Duration> {
+    if !matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        return None;
+    }
+    pause_in(response.headers().get(RETRY_AFTER)?.to_str().ok()?, now_ns)
+}
+
+/// Seconds, or a date.
+fn pause_in(text: &str, now_ns: i64) -> Option<Duration> {
+    let text = text.trim();
+    let pause = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let until = httpdate::parse_http_date(text).ok()?;
+            let until = until.duration_since(std::time::UNIX_EPOCH).ok()?;
+            until.saturating_sub(Duration::from_nanos(now_ns.unsigned_abs()))
+        }
+    };
+    Some(pause.min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_says_in_seconds_or_by_date_when_to_come_back() {
+        let now_ns = 784_111_770 * 1_000_000_000;
+        for (text, expect) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("999999999", Some(3_600)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(7)),
+            ("Sun, 06 Nov 1994 08:49:00 GMT", Some(0)),
+            ("Sat, 06 Nov 2094 08:49:37 GMT", Some(3_600)),
+            ("soon", None),
+            ("-5", None),
+        ] {
+            assert_eq!(pause_in(text, now_ns), expect.map(Duration::from_secs), "{text}");
+        }
+    }
+}
