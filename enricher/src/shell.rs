@@ -15,7 +15,7 @@ use driftline_kafka::{ReaderEvent, Record, TopicReader};
 use driftline_runtime::service::{Backlog, ServiceError, Shell};
 use driftline_runtime::telemetry::Telemetry;
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{Image, ImageId, LayerEvent, decode};
+use driftline_schemas::{Image, ImageFailure, ImageId, LayerEvent, decode};
 
 /// Answers on their way to the core; loading waits when the core is that far behind.
 const ANSWERS: usize = 64;
@@ -30,6 +30,8 @@ pub(crate) struct EnricherShell {
     images: ImageTables,
     /// Images the core uses; it is told when their answer changes.
     wanted: BTreeSet<ImageId>,
+    /// Those whose content it was told, and which nobody has contradicted yet.
+    settled: BTreeSet<ImageId>,
     /// Those of them for which it has not been told anything yet.
     unanswered: BTreeSet<ImageId>,
     /// When the core was told the time last.
@@ -54,6 +56,7 @@ impl EnricherShell {
             tables,
             images: ImageTables::default(),
             wanted: BTreeSet::new(),
+            settled: BTreeSet::new(),
             unanswered: BTreeSet::new(),
             last_tick: Instant::now(),
             merged,
@@ -110,6 +113,7 @@ impl EnricherShell {
                 self.conflicts.inc();
                 tracing::error!(what, "two publications contradict each other: one of the publishers lies");
                 self.answer_complete();
+                self.answer_contradicted();
             }
             Err(reason) => {
                 self.rejected.inc();
@@ -121,9 +125,16 @@ impl EnricherShell {
 
     /// A layer came: tells the core of every awaited image that is complete now.
     fn answer_complete(&mut self) {
-        let complete = |id: &&ImageId| matches!(self.images.lookup(id), Lookup::Complete(_));
+        let complete = |id: &&ImageId| matches!(self.images.lookup(id), Lookup::Complete { .. });
         let complete: Vec<ImageId> = self.wanted.iter().filter(complete).cloned().collect();
         complete.iter().for_each(|id| self.answer(id));
+    }
+
+    /// Tells the core of every image it has that is contradicted now.
+    fn answer_contradicted(&mut self) {
+        let contradicted = |id: &&ImageId| matches!(self.images.lookup(id), Lookup::Complete { conflict: Some(_), .. });
+        let contradicted: Vec<ImageId> = self.settled.iter().filter(contradicted).cloned().collect();
+        contradicted.iter().for_each(|id| self.answer(id));
     }
 
     fn answer_if_wanted(&mut self, id: &ImageId) {
@@ -138,12 +149,17 @@ impl EnricherShell {
         let id = id.clone();
         match self.images.lookup(&id) {
             Lookup::Missing => self.known_now.push_back((id, ImageAnswer::Missing)),
-            Lookup::Failed(reason) => self.known_now.push_back((id, ImageAnswer::Failed(reason))),
-            Lookup::Complete(stored) => {
+            Lookup::Failed { reason, failure, retry_ns } => {
+                self.known_now.push_back((id, ImageAnswer::Failed { reason, failure, retry_ns }));
+            }
+            Lookup::Complete { stored, conflict } => {
                 let (sender, merged) = (self.answers.0.clone(), self.merged.clone());
                 tokio::spawn(async move {
                     let loaded = merged.try_get_with(id.clone(), load(stored)).await;
-                    let answer = loaded.map_or_else(|error| ImageAnswer::Failed(error.to_string()), ImageAnswer::Ready);
+                    let answer = match loaded {
+                        Ok(index) => ImageAnswer::Ready { index, conflict },
+                        Err(failed) => ImageAnswer::clone(&failed),
+                    };
                     let _ = sender.send((id, answer)).await;
                 });
             }
@@ -151,12 +167,14 @@ impl EnricherShell {
     }
 }
 
-async fn load(stored: Stored) -> Result<Arc<ImageIndex>, String> {
-    tokio::task::spawn_blocking(move || stored.load())
-        .await
-        .map_err(|error| error.to_string())?
-        .map(Arc::new)
-        .map_err(|error| error.to_string())
+async fn load(stored: Stored) -> Result<Arc<ImageIndex>, ImageAnswer> {
+    let crashed = |error: tokio::task::JoinError| ImageAnswer::Failed {
+        reason: error.to_string(),
+        failure: ImageFailure::Unsupported,
+        retry_ns: i64::MAX,
+    };
+    let loaded = tokio::task::spawn_blocking(move || stored.load()).await.map_err(crashed)?;
+    loaded.map(Arc::new).map_err(|error| ImageAnswer::unusable(&error))
 }
 
 impl Shell for EnricherShell {
@@ -182,6 +200,7 @@ impl Shell for EnricherShell {
             Ask::Forget(id) => {
                 self.unanswered.remove(&id);
                 self.wanted.remove(&id);
+                self.settled.remove(&id);
             }
         }
     }
@@ -195,9 +214,12 @@ impl Shell for EnricherShell {
             tokio::select! {
                 Some((id, answer)) = self.answers.1.recv() => {
                     self.unanswered.remove(&id);
-                    if let ImageAnswer::Ready(_) = answer {
-                        // Content does not change under a digest: nothing more to tell.
-                        self.wanted.remove(&id);
+                    // Content does not change under a digest; only that somebody contradicts it may be news.
+                    if let ImageAnswer::Ready { conflict, .. } = &answer
+                        && (self.wanted.remove(&id) || self.settled.remove(&id))
+                        && conflict.is_none()
+                    {
+                        self.settled.insert(id.clone());
                     }
                     return Ok(Input::Image(id, answer));
                 }

@@ -21,6 +21,8 @@ pub struct ContainerState {
     pub given_up: Option<String>,
     #[serde(default)]
     pub mismatched_paths: Vec<serde_bytes::ByteBuf>,
+    #[serde(default)]
+    pub image_flaws: Vec<String>,
 }
 
 /// An exec of which a finding went out. See `reported_exec.avsc`.
@@ -44,6 +46,6 @@ fn first() -> i32 {
     1
 }
 
-record!(ContainerState, "ContainerState", "container_state.avsc");
+record!(ContainerState, "ContainerState", "container_state.avsc", "frozen/container_state.1.avsc");
 record!(ReportedExec, "ReportedExec", "reported_exec.avsc");
 record!(UnresolvedFinding, "UnresolvedFinding", "unresolved_finding.avsc");

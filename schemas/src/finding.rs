@@ -8,6 +8,11 @@ use crate::codec::record;
 use crate::exec_events::{Container, FileClass, HashState, Mount, Node};
 use crate::ids::{EventId, FindingId, Sha256};
 
+/// Category of a finding that says that publishers contradict each other about a container's image.
+pub const IMAGE_CONFLICT: &str = "Image Manifest Conflict";
+/// Category of a finding that says that content of a container's image is not what its digest says.
+pub const IMAGE_MISMATCH: &str = "Image Digest Mismatch";
+
 /// One revision of a finding. See `finding.avsc`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {

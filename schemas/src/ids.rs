@@ -196,6 +196,12 @@ impl EventId {
         Self(derive("loss", &parts))
     }
 
+    /// Id of what is wrong with a container's image, by its kind.
+    #[must_use]
+    pub fn of_image(cluster: &str, container: &ContainerId, kind: &str) -> Self {
+        Self(derive("image", &[cluster.as_bytes(), container.as_str().as_bytes(), kind.as_bytes()]))
+    }
+
     /// Id of a range of offsets that a service could not read because its input topic no longer had them.
     #[must_use]
     pub fn of_gap(cluster: &str, service: &str, partition: i32, from: i64, to: i64) -> Self {

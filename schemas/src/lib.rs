@@ -28,7 +28,9 @@ pub use exec_events::{
     CollectorLoss, Container, ContainerEnded, ContainerSeen, Exec, ExecEvent, FileClass, FileFacts, HashState, Mount,
     MountNamespace, Node, Owner, Pod,
 };
-pub use finding::{Confidence, Finding, FindingState, Origin, Process, Severity, Subject};
+pub use finding::{
+    Confidence, Finding, FindingState, IMAGE_CONFLICT, IMAGE_MISMATCH, Origin, Process, Severity, Subject,
+};
 pub use ids::{
     AlertId, ContainerId, DiffId, EventId, ExecIdentity, FindingId, Fingerprint, IdError, ImageId, Sha256, is_digest,
 };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use driftline_enricher_core::image::ImageIndex;
-use driftline_enricher_core::tables::{Change, ImageTables, Lookup};
+use driftline_enricher_core::tables::{Change, ImageTables, LoadError, Lookup, Stored};
 use driftline_enricher_core::{Ask, ImageAnswer};
 use driftline_kafka::Record;
 use driftline_schemas::topics::Topic;
@@ -21,6 +21,8 @@ pub(super) struct Images {
     tables: ImageTables,
     /// Images the core uses; it is told when their answer changes.
     wanted: BTreeSet<ImageId>,
+    /// Those whose content it was told, and which nobody has contradicted yet.
+    settled: BTreeSet<ImageId>,
     merged: BTreeMap<ImageId, Arc<ImageIndex>>,
     merged_bytes: usize,
 }
@@ -39,12 +41,19 @@ impl Images {
         };
         let changed: Vec<ImageId> = match change {
             Change::Image(id) => self.wanted.get(&id).cloned().into_iter().collect(),
-            Change::Layer | Change::Conflict(_) => {
-                let complete = |id: &&ImageId| matches!(self.tables.lookup(id), Lookup::Complete(_));
-                self.wanted.iter().filter(complete).cloned().collect()
+            Change::Layer => self.complete().cloned().collect(),
+            Change::Conflict(_) => {
+                let contradicted =
+                    |id: &&ImageId| matches!(self.tables.lookup(id), Lookup::Complete { conflict: Some(_), .. });
+                self.complete().chain(self.settled.iter().filter(contradicted)).cloned().collect()
             }
         };
         Ok(changed.into_iter().map(|id| self.answer(id)).collect())
+    }
+
+    /// Images that the core waits for and that are complete.
+    fn complete(&self) -> impl Iterator<Item = &ImageId> {
+        self.wanted.iter().filter(|id| matches!(self.tables.lookup(id), Lookup::Complete { .. }))
     }
 
     /// What the core asked.
@@ -56,35 +65,44 @@ impl Images {
             }
             Ask::Forget(id) => {
                 self.wanted.remove(&id);
+                self.settled.remove(&id);
                 None
             }
         }
     }
 
     fn answer(&mut self, id: ImageId) -> Answer {
-        let answer = match (self.merged.get(&id), self.tables.lookup(&id)) {
-            (Some(known), _) => ImageAnswer::Ready(Arc::clone(known)),
-            (None, Lookup::Missing) => ImageAnswer::Missing,
-            (None, Lookup::Failed(reason)) => ImageAnswer::Failed(reason),
-            (None, Lookup::Complete(stored)) => stored
-                .load()
-                .map_or_else(|error| ImageAnswer::Failed(error.to_string()), |index| self.keep(&id, Arc::new(index))),
+        let answer = match self.tables.lookup(&id) {
+            Lookup::Missing => ImageAnswer::Missing,
+            Lookup::Failed { reason, failure, retry_ns } => ImageAnswer::Failed { reason, failure, retry_ns },
+            Lookup::Complete { stored, conflict } => match self.merged(&id, &stored) {
+                Ok(index) => ImageAnswer::Ready { index, conflict },
+                Err(error) => ImageAnswer::unusable(&error),
+            },
         };
-        if let ImageAnswer::Ready(_) = answer {
-            // Content does not change under a digest: nothing more to tell.
+        // Content does not change under a digest; only that somebody contradicts it may be news.
+        if let ImageAnswer::Ready { conflict, .. } = &answer {
             self.wanted.remove(&id);
+            self.settled.remove(&id);
+            if conflict.is_none() {
+                self.settled.insert(id.clone());
+            }
         }
         (id, answer)
     }
 
     /// When the cache is full it begins anew: what is in use, the core holds itself.
-    fn keep(&mut self, id: &ImageId, index: Arc<ImageIndex>) -> ImageAnswer {
+    fn merged(&mut self, id: &ImageId, stored: &Stored) -> Result<Arc<ImageIndex>, LoadError> {
+        if let Some(known) = self.merged.get(id) {
+            return Ok(Arc::clone(known));
+        }
+        let index = Arc::new(stored.load()?);
         self.merged_bytes = self.merged_bytes.saturating_add(index.memory_bytes());
         if self.merged_bytes > CACHE_BYTES {
             self.merged.clear();
             self.merged_bytes = index.memory_bytes();
         }
         self.merged.insert(id.clone(), Arc::clone(&index));
-        ImageAnswer::Ready(index)
+        Ok(index)
     }
 }

@@ -213,10 +213,12 @@ fn exec_facts(finding: &Finding) -> ExecFacts {
 }
 
 impl FoldKey {
-    /// Printable paths hold no NUL, so it separates them from what follows.
+    /// Printable paths hold no NUL, so it separates them from what follows. Of a container without a file, what is said of
+    /// its image, the category stands in the path's place.
     fn of(finding: &Finding) -> Self {
         let subject = finding.subject.as_ref();
-        let path = subject.map_or("", |subject| &subject.path);
+        let without = if finding.container.is_some() { &finding.category } else { "" };
+        let path = subject.map_or(without, |subject| &subject.path);
         let digest = subject.and_then(|subject| subject.sha256).map(|digest| digest.to_string()).unwrap_or_default();
         Self(Sha256::of([finding.detector.as_str(), path, &digest].join("\0").as_bytes()))
     }

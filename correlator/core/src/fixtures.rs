@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "each user needs a part")]
 
 use driftline_schemas::{
-    Confidence, Container, ContainerId, EventId, FileClass, Finding, FindingId, FindingState, HashState, ImageId,
-    Mount, Node, Origin, Owner, Pod, Process, Severity, Sha256, Subject,
+    Confidence, Container, ContainerId, EventId, FileClass, Finding, FindingId, FindingState, HashState,
+    IMAGE_CONFLICT, IMAGE_MISMATCH, ImageId, Mount, Node, Origin, Owner, Pod, Process, Severity, Sha256, Subject,
 };
 use std::collections::BTreeMap;
 
@@ -53,6 +53,38 @@ pub(crate) fn fileless(id: &str, time_ns: i64) -> Finding {
         subject: Some(Subject { class: FileClass::Memfd, deleted: true, ..subject("/memfd:x") }),
         note: String::new(),
         ..added(id, time_ns)
+    }
+}
+
+/// Publishers contradict each other about the container's image.
+pub(crate) fn conflict(id: &str, time_ns: i64) -> Finding {
+    Finding {
+        detector: "image".into(),
+        category: IMAGE_CONFLICT.into(),
+        severity: Severity::Medium,
+        origin: Origin::None,
+        techniques: Vec::new(),
+        process: None,
+        subject: None,
+        note:
+            "publishers contradict each other about the image, so one of them lies: layer sha256:aa: node:node-1 says \
+               11, ci:build says 22"
+                .into(),
+        ..added(id, time_ns)
+    }
+}
+
+/// Content of the container's image is not what its digest says.
+pub(crate) fn mismatch(id: &str, time_ns: i64) -> Finding {
+    Finding {
+        category: IMAGE_MISMATCH.into(),
+        severity: Severity::Low,
+        confidence: Confidence::Medium,
+        note:
+            "content of the image is not what its digest says, so it is not used: layer 0 has diff_id sha256:22, the \
+               config says sha256:11"
+                .into(),
+        ..conflict(id, time_ns)
     }
 }
 

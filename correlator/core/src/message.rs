@@ -12,6 +12,10 @@ pub(crate) fn of_alert(strongest: &AlertFinding, node: &Node, container: Option<
         return format!("{}: {}", place_of_node(node), trimmed(&strongest.note, &strongest.category));
     };
     let others = if count > 1 { format!(" ({count} findings in all)") } else { String::new() };
+    if strongest.process.is_none() && strongest.subject.is_none() {
+        let (place, why) = (place(node, container), trimmed(&strongest.note, &strongest.category));
+        return format!("{place}: {why}{others}.");
+    }
     format!("{} ran in {}: {}{others}.", command(strongest), place(node, container), why(strongest))
 }
 

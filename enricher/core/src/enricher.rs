@@ -19,13 +19,13 @@ use std::sync::Arc;
 use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Gap, Position, Record, Stage};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{
-    CollectorLoss, ContainerEnded, ContainerId, ContainerSeen, Exec, ExecEvent, ImageId, Sha256, WriterSchema,
-    WriterSchemas,
+    CollectorLoss, ContainerEnded, ContainerId, ContainerSeen, Exec, ExecEvent, ImageFailure, ImageId, Sha256,
+    WriterSchema, WriterSchemas,
 };
 
 use crate::finding;
 use crate::image::ImageIndex;
-use crate::limits::{JUDGED_PER_APPLY_MAX, REQUESTS_PER_TICK_MAX};
+use crate::limits::JUDGED_PER_APPLY_MAX;
 use crate::tracked::{Change, Parked, Place, Tracked};
 use images::Image;
 use state::{Kind, container_key};
@@ -69,12 +69,24 @@ pub enum Input {
 /// What is known of an image.
 #[derive(Debug, Clone)]
 pub enum ImageAnswer {
-    /// Its merged content.
-    Ready(Arc<ImageIndex>),
+    /// All of it is published.
+    Ready {
+        /// Its merged content.
+        index: Arc<ImageIndex>,
+        /// How publishers contradict each other about it, when they do.
+        conflict: Option<String>,
+    },
     /// Nobody has published it yet.
     Missing,
-    /// It was tried, and cannot be had for this reason.
-    Failed(String),
+    /// It was tried, and cannot be had.
+    Failed {
+        /// Why.
+        reason: String,
+        /// What kind of failure that is.
+        failure: ImageFailure,
+        /// Until when this counts as an answer, nanoseconds since 1970.
+        retry_ns: i64,
+    },
 }
 
 /// What the enricher asks of its shell.
@@ -283,14 +295,8 @@ impl Enricher {
                 return Err(BrokenInvariant("a timer fired, and nothing came of it".to_owned()));
             }
         }
-        let missing: Vec<ImageId> = self
-            .images
-            .iter()
-            .filter(|(_, image)| image.request_again_ns <= now_ns && matches!(image.answer, Some(ImageAnswer::Missing)))
-            .take(REQUESTS_PER_TICK_MAX)
-            .map(|(id, _)| id.clone())
-            .collect();
-        missing.iter().try_for_each(|id| self.request_if_missing(now_ns, id, effects))
+        self.expire_failures(now_ns);
+        self.request_missing(now_ns, effects)
     }
 }
 

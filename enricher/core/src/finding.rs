@@ -10,12 +10,15 @@ use driftline_schemas::{
     Severity, Subject,
 };
 
+use crate::flaw::Flaw;
 use crate::verdict::{Report, Verdict};
 
 /// Name of the detector that judges files against images.
 pub(crate) const DRIFT: &str = "drift";
 /// Name of the detector that reports what was not seen, or not judged.
 const LOSS: &str = "loss";
+/// Name of the detector that reports what is wrong with an image.
+const IMAGE: &str = "image";
 /// Category of a loss.
 const LOSS_CATEGORY: &str = "Collector Lost Events";
 /// Category of execs that reached the topic and were gone before they were judged.
@@ -74,7 +77,7 @@ pub(crate) fn loss(loss: &CollectorLoss, versions: &BTreeMap<String, String>) ->
         node: loss.node.clone(),
         note,
         versions: versions.clone(),
-        ..unseen(event_id, LOSS_CATEGORY)
+        ..of_no_exec(event_id, LOSS, LOSS_CATEGORY)
     }
 }
 
@@ -87,16 +90,38 @@ pub(crate) fn gap(now_ns: i64, gap: Gap, cluster: &str, versions: &BTreeMap<Stri
         node: Node { cluster: cluster.to_owned(), name: GAP_NODE.to_owned(), ..Node::default() },
         note: gap.in_words(Topic::ExecEvents),
         versions: versions.clone(),
-        ..unseen(event_id, GAP_CATEGORY)
+        ..of_no_exec(event_id, LOSS, GAP_CATEGORY)
     }
 }
 
-/// What all findings about missing execs have in common.
-fn unseen(event_id: EventId, category: &str) -> Finding {
+/// The finding that says what is wrong with a container's image. It happened when it became known: a container may run
+/// for days before somebody contradicts what is published of its image.
+pub(crate) fn image(
+    now_ns: i64,
+    seen: &ContainerSeen,
+    flaw: Flaw,
+    note: String,
+    versions: &BTreeMap<String, String>,
+) -> Finding {
+    let event_id = EventId::of_image(&seen.node.cluster, &seen.container.id, flaw.name());
     Finding {
-        finding_id: FindingId::of(&event_id, LOSS),
+        severity: flaw.severity(),
+        confidence: flaw.confidence(),
+        event_time_ns: now_ns,
+        node: seen.node.clone(),
+        container: Some(seen.container.clone()),
+        note,
+        versions: versions.clone(),
+        ..of_no_exec(event_id, IMAGE, flaw.category())
+    }
+}
+
+/// What all findings that judge no exec have in common.
+fn of_no_exec(event_id: EventId, detector: &str, category: &str) -> Finding {
+    Finding {
+        finding_id: FindingId::of(&event_id, detector),
         event_id,
-        detector: LOSS.to_owned(),
+        detector: detector.to_owned(),
         revision: 1,
         state: FindingState::Active,
         category: category.to_owned(),

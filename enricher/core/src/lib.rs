@@ -15,6 +15,7 @@ mod enricher;
 mod finding;
 #[cfg(test)]
 mod fixtures;
+mod flaw;
 pub mod image;
 pub mod limits;
 pub mod tables;

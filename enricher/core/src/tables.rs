@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use driftline_schemas::layer::{LayerManifest, ManifestError, check_chunk_count};
 use driftline_schemas::limits::{CHUNK_BYTES, CHUNKS_MAX, LAYERS_MAX};
-use driftline_schemas::{DiffId, Image, ImageId, LayerChunk, LayerEvent, LayerHead, Sha256};
+use driftline_schemas::{DiffId, Image, ImageFailure, ImageId, LayerChunk, LayerEvent, LayerHead, Sha256};
 
 use crate::image::{ImageIndex, MergeError, merge};
 
@@ -41,9 +41,21 @@ pub enum Lookup {
     /// Not published, or not all of its layers.
     Missing,
     /// The publisher gave up.
-    Failed(String),
+    Failed {
+        /// Why.
+        reason: String,
+        /// What kind of failure that is.
+        failure: ImageFailure,
+        /// When it makes sense to ask again, nanoseconds since 1970.
+        retry_ns: i64,
+    },
     /// Everything is there.
-    Complete(Stored),
+    Complete {
+        /// What the verdicts are made with.
+        stored: Stored,
+        /// How publishers contradict each other about it, when they do.
+        conflict: Option<String>,
+    },
 }
 
 /// The encoded layers of an image, lowest first.
@@ -65,6 +77,17 @@ pub enum LoadError {
     /// The layers contradict each other.
     #[error("layers do not merge: {0}")]
     Merge(#[from] MergeError),
+}
+
+impl LoadError {
+    /// What kind of failure it is: content that is not what its digest says, or that cannot be used.
+    #[must_use]
+    pub fn failure(&self) -> ImageFailure {
+        match self {
+            Self::Layer(_, ManifestError::Digest { .. }) => ImageFailure::Mismatch,
+            Self::Layer(..) | Self::Merge(_) => ImageFailure::Unsupported,
+        }
+    }
 }
 
 impl ImageTables {
@@ -134,10 +157,24 @@ impl ImageTables {
     pub fn lookup(&self, id: &ImageId) -> Lookup {
         let Some(image) = self.images.get(id) else { return Lookup::Missing };
         if let Some(reason) = &image.failed {
-            return Lookup::Failed(reason.clone());
+            return Lookup::Failed { reason: reason.clone(), failure: image.failure, retry_ns: image.retry_ns };
         }
         let layers: Option<Vec<_>> = image.diff_ids.iter().map(|diff_id| self.stored(diff_id)).collect();
-        layers.map_or(Lookup::Missing, |layers| Lookup::Complete(Stored(layers)))
+        layers.map_or(Lookup::Missing, |layers| Lookup::Complete {
+            stored: Stored(layers),
+            conflict: self.conflict(image),
+        })
+    }
+
+    /// Who contradicts whom about a layer of an image.
+    fn conflict(&self, image: &Image) -> Option<String> {
+        image.diff_ids.iter().find_map(|diff_id| {
+            let heads = self.heads.get(diff_id)?;
+            let first = heads.first()?;
+            let other = heads.iter().find(|head| head.manifest_sha256 != first.manifest_sha256)?;
+            let said = |head: &LayerHead| format!("{} says {}", head.source, head.manifest_sha256);
+            Some(format!("layer {diff_id}: {}, {}", said(first), said(other)))
+        })
     }
 
     /// The first complete manifest that was published for a layer.
@@ -215,7 +252,7 @@ mod tests {
         tables.layer(LayerEvent::Head(second.head.clone())).unwrap();
         assert!(matches!(tables.lookup(&id), Lookup::Missing), "a head without its chunk");
         put(&mut tables, second);
-        let Lookup::Complete(stored) = tables.lookup(&id) else { panic!("complete") };
+        let Lookup::Complete { stored, .. } = tables.lookup(&id) else { panic!("complete") };
         assert!(stored.load().unwrap().file(b"/b").is_some());
     }
 
@@ -227,7 +264,7 @@ mod tests {
         assert_eq!(put(&mut tables, layer("sha256:a", "/true", "node:b")), Change::Layer);
         let conflict = put(&mut tables, layer("sha256:a", "/lie", "node:c"));
         assert_eq!(conflict, Change::Conflict("sha256:a".to_owned()));
-        let Lookup::Complete(stored) = tables.lookup(&ImageId::from("sha256:i")) else { panic!("complete") };
+        let Lookup::Complete { stored, .. } = tables.lookup(&ImageId::from("sha256:i")) else { panic!("complete") };
         assert!(stored.load().unwrap().file(b"/true").is_some());
     }
 
@@ -238,7 +275,7 @@ mod tests {
         let mut forged = layer("sha256:a", "/a", "node:a");
         forged.chunks[0].data = layer("sha256:a", "/b", "node:a").chunks[0].data.clone();
         put(&mut tables, forged);
-        let Lookup::Complete(stored) = tables.lookup(&ImageId::from("sha256:i")) else { panic!("complete") };
+        let Lookup::Complete { stored, .. } = tables.lookup(&ImageId::from("sha256:i")) else { panic!("complete") };
         assert!(matches!(stored.load(), Err(LoadError::Layer(_, ManifestError::Digest { .. }))));
     }
 
@@ -249,7 +286,7 @@ mod tests {
         let conflict = tables.image(image(&["sha256:a", "sha256:evil"], None)).unwrap();
         assert_eq!(conflict, Change::Conflict("sha256:i".to_owned()));
         put(&mut tables, layer("sha256:a", "/true", "node:a"));
-        assert!(matches!(tables.lookup(&ImageId::from("sha256:i")), Lookup::Complete(_)));
+        assert!(matches!(tables.lookup(&ImageId::from("sha256:i")), Lookup::Complete { .. }));
     }
 
     #[test]
@@ -257,10 +294,10 @@ mod tests {
         let mut tables = ImageTables::default();
         let id = ImageId::from("sha256:i");
         tables.image(image(&[], Some("no engine"))).unwrap();
-        assert!(matches!(tables.lookup(&id), Lookup::Failed(_)));
+        assert!(matches!(tables.lookup(&id), Lookup::Failed { .. }));
         tables.image(image(&[], None)).unwrap();
         tables.image(image(&[], Some("no engine"))).unwrap();
-        assert!(matches!(tables.lookup(&id), Lookup::Complete(_)));
+        assert!(matches!(tables.lookup(&id), Lookup::Complete { .. }));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use driftline_schemas::{ContainerSeen, EventId, Exec, ImageId};
 
+use crate::flaw::Flaw;
 use crate::limits::{ENDED_KEPT_NS, HEARD_STEP_NS, MISMATCHED_PATHS_MAX, REPORTED_MAX, SILENCE_NS, UNRESOLVED_MAX};
 
 /// An exec that waits for its container's metadata or image.
@@ -50,6 +51,8 @@ pub(crate) struct Tracked {
     /// In steps, see [`HEARD_STEP_NS`].
     pub(crate) heard_ns: i64,
     pub(crate) mismatched: BTreeSet<Vec<u8>>,
+    /// What was reported of its image.
+    pub(crate) flaws: BTreeSet<Flaw>,
     /// Execs with a finding, by offset.
     reported: BTreeMap<i64, EventId>,
     /// Ids of all that is parked or reported.
@@ -85,6 +88,7 @@ impl Tracked {
             unresolved: BTreeMap::new(),
             heard_ns,
             mismatched: BTreeSet::new(),
+            flaws: BTreeSet::new(),
             reported: BTreeMap::new(),
             known: BTreeSet::new(),
             indexed: None,

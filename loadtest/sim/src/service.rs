@@ -183,18 +183,21 @@ impl EnricherShell {
     }
 
     fn answer_complete(&mut self, world: &World) {
-        let complete = |id: &&ImageId| matches!(self.tables.lookup(id), Lookup::Complete(_));
+        let complete = |id: &&ImageId| matches!(self.tables.lookup(id), Lookup::Complete { .. });
         let complete: Vec<ImageId> = self.wanted.iter().filter(complete).cloned().collect();
         complete.iter().for_each(|id| self.answer(id, world));
     }
 
     fn answer(&mut self, id: &ImageId, world: &World) {
         let answer = match self.tables.lookup(id) {
-            Lookup::Missing => self.half(id, world).map_or(ImageAnswer::Missing, ImageAnswer::Ready),
-            Lookup::Failed(reason) => ImageAnswer::Failed(reason),
-            Lookup::Complete(stored) => match stored.load() {
-                Ok(index) => ImageAnswer::Ready(Arc::new(index)),
-                Err(error) => ImageAnswer::Failed(error.to_string()),
+            Lookup::Missing => match self.half(id, world) {
+                Some(index) => ImageAnswer::Ready { index, conflict: None },
+                None => ImageAnswer::Missing,
+            },
+            Lookup::Failed { reason, failure, retry_ns } => ImageAnswer::Failed { reason, failure, retry_ns },
+            Lookup::Complete { stored, conflict } => match stored.load() {
+                Ok(index) => ImageAnswer::Ready { index: Arc::new(index), conflict },
+                Err(error) => ImageAnswer::unusable(&error),
             },
         };
         let late_ns = match self.chance.below(8) {
@@ -246,7 +249,7 @@ impl Shell<Input, Ask> for EnricherShell {
         self.read(world);
         let entry = self.answers.first_entry().filter(|entry| entry.key().0 <= world.now_ns)?;
         let (id, answer) = entry.remove();
-        if let ImageAnswer::Ready(_) = answer {
+        if let ImageAnswer::Ready { conflict: Some(_), .. } = answer {
             self.wanted.remove(&id);
         }
         Some(Input::Image(id, answer))

@@ -8,6 +8,7 @@
 mod copy;
 mod engine;
 mod google;
+mod image;
 mod kubernetes;
 
 use driftline_formats::{mitre, strongest, utc};
@@ -39,7 +40,7 @@ pub(crate) fn steps(alert: &Alert) -> Vec<Step> {
     let Some(finding) = strongest(&alert.findings) else { return Vec::new() };
     let scene =
         Scene { alert, finding, workload: Workload::of(alert.container.as_ref()), google: google_cluster(&alert.node) };
-    let parts = [review, cluster_and_node, workload, logs, investigate, research, respond];
+    let parts = [review, image::check, cluster_and_node, workload, logs, investigate, research, respond];
     parts.iter().filter_map(|part| part(&scene)).collect()
 }
 
@@ -204,7 +205,10 @@ fn investigate(scene: &Scene<'_>) -> Option<Step> {
         Workload::None => return None,
     };
     let without_shell = if enter.len() > 1 { "; the last command is for images without a shell" } else { "" };
-    let text = format!("While the container still runs: {} Then look around inside{without_shell}.", copy.text);
+    let text = match &scene.finding.subject {
+        Some(_) => format!("While the container still runs: {} Then look around inside{without_shell}.", copy.text),
+        None => format!("While the container still runs, look around inside{without_shell}."),
+    };
     commands.extend(enter);
     Some(step("Investigate the running container", text, commands))
 }
@@ -266,6 +270,13 @@ fn respond(scene: &Scene<'_>) -> Option<Step> {
             return Some(step("Respond", text.to_owned(), Vec::new()));
         }
     };
+    if image::is_about_image(scene.finding) {
+        let text = format!(
+            "Weigh each action against what it interrupts. Tell the owner of {contact} and whoever runs the registry. When \
+             the image turns out to be changed, build it anew from what is trusted. {fate}"
+        );
+        return Some(step("Respond", text, commands));
+    }
     let text = format!(
         "Weigh each action against what it interrupts. If the program belongs in the container, build it into image {image} and deploy that, so that containers stay as built. Otherwise tell the owner of {contact}. {fate}"
     );

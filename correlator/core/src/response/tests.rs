@@ -4,7 +4,7 @@
 use driftline_schemas::{Alert, Container, ContainerId, FileClass, Finding, HashState, Node, Pod, text};
 use std::process::Command;
 
-use crate::fixtures::{S, T0, added, container, fileless, in_google_pod, node};
+use crate::fixtures::{S, T0, added, conflict, container, fileless, in_google_pod, mismatch, node};
 use crate::tests::Rig;
 
 fn alert(finding: Finding) -> Alert {
@@ -80,6 +80,39 @@ fn a_google_pod_has_every_step_of_the_reference() {
         commands(&alert, "Research"),
         ["https://attack.mitre.org/techniques/T1105/", "https://attack.mitre.org/techniques/T1106/", &alert.virustotal]
     );
+}
+
+#[test]
+fn a_flaw_of_an_image_says_how_to_find_out_who_is_right() {
+    let finding = conflict("f", T0);
+    let image = container().image_id;
+    let alert = Rig::new().live(finding).remove(0);
+    let titles: Vec<_> = alert.response.iter().map(|step| step.title.as_str()).collect();
+    assert_eq!(titles[..2], ["Review the finding", "Check the image"]);
+    assert_eq!(
+        commands(&alert, "Check the image"),
+        [
+            format!("driftline images show {image}"),
+            "skopeo copy docker://registry.test/app:1.2 oci-archive:image.tar".to_owned(),
+            format!("driftline images verify {image} --against image.tar"),
+        ]
+    );
+    let text = text_of(&alert, "Check the image");
+    assert!(text.contains("node:node-1 says 11") && text.contains("revoke its Kafka credentials"), "{text}");
+    assert!(!text_of(&alert, "Investigate").contains("copy"), "there is no program");
+    assert!(text_of(&alert, "Respond").contains("whoever runs the registry"));
+    assert!(alert.message.starts_with("container web (image registry.test/app:1.2) on node node-1: publishers"));
+}
+
+#[test]
+fn a_mismatch_beside_a_program_has_both_explained_and_neither_folded() {
+    let mut rig = Rig::new();
+    rig.live(mismatch("m", T0));
+    rig.live(conflict("c", T0));
+    let alert = rig.live(added("f", T0)).pop().unwrap();
+    assert_eq!((alert.finding_count, alert.findings.len()), (3, 3));
+    let text = text_of(&alert, "Check the image");
+    assert!(text.contains("is not used") && text.contains("contradict"), "{text}");
 }
 
 #[test]

@@ -15,7 +15,9 @@ use serde_json::Value;
 use std::path::PathBuf;
 
 use crate::{HEADERS, headers, ocsf};
-use fixtures::{S, T0, added, added_at, container, fileless, in_google_pod, loss, subject, suspicious};
+use fixtures::{
+    S, T0, added, added_at, conflict, container, fileless, in_google_pod, loss, mismatch, subject, suspicious,
+};
 
 /// Every alert said about these findings, live, and the final one.
 fn alerts(findings: Vec<Finding>) -> Vec<Alert> {
@@ -42,6 +44,12 @@ fn full() -> Alert {
         fileless("00000000000000000000000000000003", T0 + 2 * S),
     ];
     last(findings.map(in_google_pod).into())
+}
+
+/// Something is wrong with an image, and nothing ran that does not belong to it.
+fn image_flaws() -> Alert {
+    let mismatch = mismatch("00000000000000000000000000000008", T0);
+    last(vec![mismatch, conflict("00000000000000000000000000000009", T0 + S)])
 }
 
 fn hostile() -> Alert {
@@ -81,6 +89,7 @@ fn reviewed() -> Vec<(&'static str, Alert)> {
         ("pod_full", full()),
         ("podman_fileless", last(vec![fileless("00000000000000000000000000000003", T0)])),
         ("node_loss", last(vec![loss("00000000000000000000000000000005", T0)])),
+        ("image_flaws", image_flaws()),
         ("hostile", hostile()),
         ("script_modified", last(vec![script()])),
     ]

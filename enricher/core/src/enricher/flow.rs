@@ -24,6 +24,7 @@ pub(super) enum Readiness {
 impl Enricher {
     /// Everything that can be done for a container now; called after whatever may have changed that.
     pub(super) fn proceed(&mut self, now_ns: i64, id: &ContainerId, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        self.report_flaw(now_ns, id, effects)?;
         self.advance(now_ns, id, effects)?;
         self.amend(now_ns, id, effects)?;
         self.index(id);
@@ -51,8 +52,8 @@ impl Enricher {
         }
         let Some(image) = tracked.image_id() else { return Readiness::Flow("image_id_unknown".to_owned()) };
         match self.images.get(image).and_then(|image| image.answer.as_ref()) {
-            Some(ImageAnswer::Ready(index)) => Readiness::Ready(Arc::clone(index)),
-            Some(ImageAnswer::Failed(reason)) => Readiness::Flow(format!("image_failed: {reason}")),
+            Some(ImageAnswer::Ready { index, .. }) => Readiness::Ready(Arc::clone(index)),
+            Some(ImageAnswer::Failed { reason, .. }) => Readiness::Flow(format!("image_failed: {reason}")),
             Some(ImageAnswer::Missing) | None => waiting("no_manifest"),
         }
     }

@@ -1,15 +1,18 @@
 //! Which images containers use, what is known of them, and asking for those that nobody has published.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use driftline_runtime_core::BrokenInvariant;
 use driftline_schemas::text::printable;
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{ContainerId, ImageId, ImageRequest};
+use driftline_schemas::{ContainerId, ContainerSeen, ImageFailure, ImageId, ImageRequest};
 
-use super::{Ask, Enricher, Fx, ImageAnswer};
-use crate::limits::{REASON_BYTES_MAX, REQUEST_AGAIN_NS};
-use crate::tracked::Tracked;
+use super::{Ask, Enricher, Fx, ImageAnswer, container_key};
+use crate::finding;
+use crate::flaw::Flaw;
+use crate::limits::{REASON_BYTES_MAX, REQUEST_AGAIN_NS, REQUESTS_PER_TICK_MAX};
+use crate::tables::LoadError;
 
 /// An image that containers use.
 #[derive(Debug)]
@@ -17,7 +20,52 @@ pub(super) struct Image {
     /// `None` until the shell has answered.
     pub(super) answer: Option<ImageAnswer>,
     pub(super) users: BTreeSet<ContainerId>,
-    pub(super) request_again_ns: i64,
+    request_again_ns: i64,
+    /// Container whose node was asked last.
+    asked: Option<ContainerId>,
+}
+
+impl ImageAnswer {
+    /// What an image is whose records are all there and cannot be used: only other records can change that.
+    #[must_use]
+    pub fn unusable(error: &LoadError) -> Self {
+        Self::Failed { reason: error.to_string(), failure: error.failure(), retry_ns: i64::MAX }
+    }
+
+    /// What of it counts at this time, cut to what a finding can carry.
+    fn at(self, now_ns: i64) -> Self {
+        match self {
+            Self::Failed { retry_ns, .. } if retry_ns <= now_ns => Self::Missing,
+            Self::Failed { reason, failure, retry_ns } => Self::Failed { reason: short(&reason), failure, retry_ns },
+            Self::Ready { index, conflict } => Self::Ready { index, conflict: conflict.as_deref().map(short) },
+            Self::Missing => Self::Missing,
+        }
+    }
+
+    /// What is wrong with the image, and the details.
+    fn flaw(&self) -> Option<(Flaw, &str)> {
+        match self {
+            Self::Ready { conflict, .. } => conflict.as_deref().map(|conflict| (Flaw::Conflict, conflict)),
+            Self::Failed { reason, failure: ImageFailure::Mismatch, .. } => Some((Flaw::Mismatch, reason)),
+            Self::Failed { .. } | Self::Missing => None,
+        }
+    }
+
+    fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing)
+    }
+}
+
+impl Image {
+    /// The next user in turn whose node is known: a node may be gone, or not have what another has.
+    fn next_to_ask<'a>(
+        &self,
+        seen: impl Fn(&ContainerId) -> Option<&'a ContainerSeen>,
+    ) -> Option<(ContainerId, &'a ContainerSeen)> {
+        let last = self.asked.clone().unwrap_or_default();
+        let behind = self.users.range((Bound::Excluded(&last), Bound::Unbounded));
+        behind.chain(&self.users).find_map(|id| seen(id).map(|seen| (id.clone(), seen)))
+    }
 }
 
 impl Enricher {
@@ -30,20 +78,79 @@ impl Enricher {
         effects: &mut Fx,
     ) -> Result<(), BrokenInvariant> {
         let Some(image) = self.images.get_mut(id) else { return Ok(()) };
-        if let Some(ImageAnswer::Ready(_)) = image.answer {
-            // Content does not change under a digest; an older answer may come in late.
-            return Ok(());
+        match (&mut image.answer, answer.at(now_ns)) {
+            // The content that verdicts were made with stays; that somebody contradicts it may be news.
+            (Some(ImageAnswer::Ready { conflict: known @ None, .. }), ImageAnswer::Ready { conflict, .. }) => {
+                *known = conflict;
+            }
+            // An older answer may come in late.
+            (Some(ImageAnswer::Ready { .. }), _) => return Ok(()),
+            (known, answer) => *known = Some(answer),
         }
-        image.answer = Some(match answer {
-            ImageAnswer::Failed(reason) => ImageAnswer::Failed(short(&reason)),
-            other => other,
-        });
-        if let Some(ImageAnswer::Missing) = image.answer {
+        if image.answer.as_ref().is_some_and(ImageAnswer::is_missing) {
             return self.request_if_missing(now_ns, id, effects);
         }
-        let waits = |id: &&ContainerId| self.containers.get(*id).is_some_and(Tracked::awaits_image);
-        self.backlog.extend(image.users.iter().filter(waits).cloned());
+        let Some(image) = self.images.get(id) else { return Ok(()) };
+        let concerned: Vec<_> = image.users.iter().filter(|user| self.is_concerned(user)).cloned().collect();
+        self.backlog.extend(concerned);
         Ok(())
+    }
+
+    /// Whether what is known of its image changes anything for a container.
+    pub(super) fn is_concerned(&self, id: &ContainerId) -> bool {
+        self.containers.get(id).is_some_and(|tracked| tracked.awaits_image() || self.unreported_flaw(id).is_some())
+    }
+
+    /// What is wrong with a container's image, unless that was reported.
+    fn unreported_flaw(&self, id: &ContainerId) -> Option<(Flaw, &str)> {
+        let tracked = self.containers.get(id)?;
+        let image = self.images.get(tracked.image_id()?)?;
+        image.answer.as_ref()?.flaw().filter(|(flaw, _)| !tracked.flaws.contains(flaw))
+    }
+
+    /// Reports once per container and kind what is wrong with its image, before anything that is judged from then on.
+    pub(super) fn report_flaw(
+        &mut self,
+        now_ns: i64,
+        id: &ContainerId,
+        effects: &mut Fx,
+    ) -> Result<(), BrokenInvariant> {
+        let Some((flaw, detail)) = self.unreported_flaw(id) else { return Ok(()) };
+        if self.budget == 0 {
+            self.backlog.insert(id.clone());
+            return Ok(());
+        }
+        let note = flaw.note(detail);
+        self.budget -= 1;
+        let Some(tracked) = self.containers.get_mut(id) else { return Ok(()) };
+        let Some(seen) = tracked.seen.as_deref() else { return Ok(()) };
+        let finding = finding::image(now_ns, seen, flaw, note, &self.settings.versions);
+        tracked.flaws.insert(flaw);
+        effects.touch(tracked.partition, container_key(id));
+        effects.count(match flaw {
+            Flaw::Conflict => "image_conflict_reported",
+            Flaw::Mismatch => "image_mismatch_reported",
+        });
+        effects.emit(Topic::Findings, id.as_str(), &finding)
+    }
+
+    /// A failure whose time is over is no answer any more: the image is asked for again, and containers wait for it.
+    pub(super) fn expire_failures(&mut self, now_ns: i64) {
+        for image in self.images.values_mut() {
+            if let Some(ImageAnswer::Failed { retry_ns, .. }) = image.answer
+                && retry_ns <= now_ns
+            {
+                image.answer = Some(ImageAnswer::Missing);
+            }
+        }
+    }
+
+    /// Asks again for what is still missing.
+    pub(super) fn request_missing(&mut self, now_ns: i64, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        let missing = |image: &Image| image.answer.as_ref().is_some_and(ImageAnswer::is_missing);
+        let due = self.images.iter().filter(|(_, image)| image.request_again_ns <= now_ns && missing(image));
+        let due: Vec<ImageId> = due.take(REQUESTS_PER_TICK_MAX).map(|(id, _)| id.clone()).collect();
+        due.iter().try_for_each(|id| self.request_if_missing(now_ns, id, effects))
     }
 
     /// Tells the shell of images that went with a partition.
@@ -54,7 +161,7 @@ impl Enricher {
     pub(super) fn use_image(&mut self, image: &ImageId, container: &ContainerId, effects: &mut Fx) {
         let known = self.images.entry(image.clone()).or_insert_with(|| {
             effects.ask(Ask::Image(image.clone()));
-            Image { answer: None, users: BTreeSet::new(), request_again_ns: 0 }
+            Image { answer: None, users: BTreeSet::new(), request_again_ns: 0, asked: None }
         });
         known.users.insert(container.clone());
     }
@@ -69,16 +176,11 @@ impl Enricher {
     }
 
     /// Asks the indexers for an image that nobody has published.
-    pub(super) fn request_if_missing(
-        &mut self,
-        now_ns: i64,
-        id: &ImageId,
-        effects: &mut Fx,
-    ) -> Result<(), BrokenInvariant> {
+    fn request_if_missing(&mut self, now_ns: i64, id: &ImageId, effects: &mut Fx) -> Result<(), BrokenInvariant> {
         let Some(image) = self.images.get_mut(id) else { return Ok(()) };
-        let missing = matches!(image.answer, Some(ImageAnswer::Missing)) && image.request_again_ns <= now_ns;
-        let user = image.users.first().and_then(|user| self.containers.get(user)).and_then(|user| user.seen.as_deref());
-        let (true, Some(seen)) = (missing, user) else { return Ok(()) };
+        let missing = image.answer.as_ref().is_some_and(ImageAnswer::is_missing) && image.request_again_ns <= now_ns;
+        let seen = |user: &ContainerId| self.containers.get(user).and_then(|user| user.seen.as_deref());
+        let (true, Some((user, seen))) = (missing, image.next_to_ask(seen)) else { return Ok(()) };
         let request = ImageRequest {
             image_id: id.clone(),
             reference: seen.container.image_ref.clone(),
@@ -88,6 +190,7 @@ impl Enricher {
             why: if image.request_again_ns == 0 { "no_manifest" } else { "retry" }.to_owned(),
             requested_ns: now_ns,
         };
+        image.asked = Some(user);
         image.request_again_ns = now_ns.saturating_add(REQUEST_AGAIN_NS);
         effects.count("image_requested");
         effects.emit(Topic::ImageRequests, id.as_str(), &request)

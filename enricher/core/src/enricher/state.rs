@@ -17,6 +17,7 @@ use driftline_schemas::enricher_state::{ContainerState, ReportedExec, Unresolved
 use driftline_schemas::{ContainerId, ContainerSeen, Exec, WriterSchema, WriterSchemas, encode, writer_schema};
 
 use super::{Enricher, Fx};
+use crate::flaw::Flaw;
 use crate::tracked::{Parked, Tracked, Unresolved};
 
 const CONTAINER: &str = "container";
@@ -87,6 +88,7 @@ impl Tracked {
             deadline_ns: self.deadline_ns,
             given_up: self.given_up.clone(),
             mismatched_paths: self.mismatched.iter().cloned().map(Into::into).collect(),
+            image_flaws: self.flaws.iter().map(|flaw| flaw.name().to_owned()).collect(),
         };
         Ok(encode(&state)?)
     }
@@ -100,6 +102,7 @@ impl Tracked {
         tracked.deadline_ns = state.deadline_ns;
         tracked.given_up = state.given_up;
         tracked.mismatched = state.mismatched_paths.into_iter().map(serde_bytes::ByteBuf::into_vec).collect();
+        tracked.flaws = state.image_flaws.iter().filter_map(|name| Flaw::of_name(name)).collect();
         Ok(tracked)
     }
 
@@ -203,14 +206,14 @@ impl Enricher {
 
     fn take_over(&mut self, partition: i32, id: ContainerId, tracked: Tracked, effects: &mut Fx) {
         self.partitions.entry(partition).or_default().parked += tracked.parked.len();
-        if tracked.awaits_image() {
-            // It may have been in the backlog, or another partition's container has the image it waits for already.
-            self.backlog.insert(id.clone());
-        }
         if let Some(image) = tracked.image_id().cloned() {
             self.use_image(&image, &id, effects);
         }
         self.containers.insert(id.clone(), tracked);
+        if self.is_concerned(&id) {
+            // It may have been in the backlog, or another partition's container has its image already.
+            self.backlog.insert(id.clone());
+        }
         self.index(&id);
     }
 }

@@ -1,5 +1,6 @@
 //! Parking, order, deadlines and amendments of the stage. Limits and the changelog have files of their own.
 
+mod images;
 mod limits;
 mod restore;
 mod upgrade;
@@ -63,7 +64,7 @@ impl Bench {
     }
 
     fn image(&mut self) -> &mut Self {
-        self.answer(ImageAnswer::Ready(image()))
+        self.answer(ready(None))
     }
 
     fn answer(&mut self, answer: ImageAnswer) -> &mut Self {
@@ -90,6 +91,15 @@ impl Bench {
         let requests = out.iter().filter(|out| out.topic == Topic::ImageRequests);
         requests.map(|out| decode(&out.value).unwrap()).collect()
     }
+}
+
+fn ready(conflict: Option<&str>) -> ImageAnswer {
+    ImageAnswer::Ready { index: image(), conflict: conflict.map(str::to_owned) }
+}
+
+/// Nobody tries again for a long time.
+fn failed(reason: impl Into<String>) -> ImageAnswer {
+    ImageAnswer::Failed { reason: reason.into(), failure: ImageFailure::Unavailable, retry_ns: i64::MAX }
 }
 
 fn active(number: i64, revision: i32, origin: Origin) -> (String, i32, Origin, FindingState) {
@@ -168,7 +178,7 @@ fn an_amendment_after_an_hour_is_not_made() {
 #[test]
 fn an_image_that_failed_does_not_make_events_wait() {
     let mut bench = Bench::new();
-    bench.seen().answer(ImageAnswer::Failed("too big".into())).exec(1, FileClass::New, "/tmp/x", "evil");
+    bench.seen().answer(failed("too big")).exec(1, FileClass::New, "/tmp/x", "evil");
     assert_eq!(bench.findings(), [active(1, 1, Origin::Unresolved)]);
     bench.image();
     assert_eq!(bench.findings(), [active(1, 2, Origin::Added)]);

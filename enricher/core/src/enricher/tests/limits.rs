@@ -245,7 +245,7 @@ fn amendments_share_the_budget() {
     for n in 0..containers {
         bench.seen_in(&format!("box-{n}"), IMAGE);
     }
-    bench.answer(ImageAnswer::Failed("not now".into()));
+    bench.answer(failed("not now"));
     for n in 0..containers * UNRESOLVED_MAX {
         bench.exec_in(&format!("box-{}", n / UNRESOLVED_MAX), number(n));
     }
@@ -289,9 +289,9 @@ fn one_image_more_than_a_tick_asks_for_is_asked_for_in_the_next() {
 fn a_reason_is_cut_to_what_a_finding_can_carry() {
     let mut bench = Bench::new();
     let reason = |length: usize| format!("{}\u{e9}", "x".repeat(length - 2));
-    bench.seen().answer(ImageAnswer::Failed(reason(REASON_BYTES_MAX))).exec_in("box", 1);
+    bench.seen().answer(failed(reason(REASON_BYTES_MAX))).exec_in("box", 1);
     assert_eq!(bench.reasons(), [event(1, &format!("image_failed: {}", reason(REASON_BYTES_MAX)))]);
-    bench.answer(ImageAnswer::Failed(reason(REASON_BYTES_MAX + 1))).exec_in("box", 2);
+    bench.answer(failed(reason(REASON_BYTES_MAX + 1))).exec_in("box", 2);
     let cut = "x".repeat(REASON_BYTES_MAX - 1);
     assert_eq!(bench.reasons(), [event(2, &format!("image_failed: {cut}"))]);
 }

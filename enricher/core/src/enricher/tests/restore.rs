@@ -65,9 +65,11 @@ fn step(random: &mut Random, number: i64) -> Step {
         })),
         9 => {
             let answer = random.of(&[
-                ImageAnswer::Ready(image()),
+                ready(None),
+                ready(Some("a says one thing, b another")),
                 ImageAnswer::Missing,
-                ImageAnswer::Failed("no engine".into()),
+                failed("no engine"),
+                ImageAnswer::Failed { reason: "forged".into(), failure: ImageFailure::Mismatch, retry_ns: i64::MAX },
             ]);
             Step::Answer(ImageId::from(random.of(&IMAGES)), answer)
         }
@@ -112,10 +114,14 @@ impl Instance {
                 Input::Event(Position { partition: 0, offset: self.offset }, event)
             }
             Step::Answer(id, answer) => {
-                // The shell, too, says nothing more once it had the content.
+                // The shell, too, says nothing more once it had the content, but for a conflict.
                 let known = self.answers.entry(id.clone()).or_insert_with(|| answer.clone());
-                if !matches!(known, ImageAnswer::Ready(_)) {
-                    *known = answer;
+                match (&mut *known, answer) {
+                    (ImageAnswer::Ready { conflict, .. }, ImageAnswer::Ready { conflict: later, .. }) => {
+                        *conflict = conflict.take().or(later);
+                    }
+                    (ImageAnswer::Ready { .. }, _) => {}
+                    (known, answer) => *known = answer,
                 }
                 Input::Image(id, known.clone())
             }
@@ -240,7 +246,16 @@ fn whoever_takes_over_after_whatever_step_says_the_same_from_there_on() {
         successors.iter().for_each(|successor| assert_eq!(successor.state(), undisturbed.state(), "seed {seed}"));
         events.extend(undisturbed.events);
     }
-    for event in ["deadline_fired", "finding_amended", "finding_retracted", "amendment_too_late", "duplicate"] {
+    let reached = [
+        "deadline_fired",
+        "finding_amended",
+        "finding_retracted",
+        "amendment_too_late",
+        "duplicate",
+        "image_conflict_reported",
+        "image_mismatch_reported",
+    ];
+    for event in reached {
         assert!(events.contains(event), "the runs reach {event}: {events:?}");
     }
 }

@@ -8,7 +8,7 @@ use driftline_schemas::testing::{as_written_by_next, as_written_by_previous};
 /// State with every kind of key, and every field of it in use.
 fn state() -> BTreeMap<String, Vec<u8>> {
     let mut bench = Bench::new();
-    bench.seen().image().exec(1, FileClass::Image, "/bin/odd", "");
+    bench.seen().answer(ready(Some("a lie"))).exec(1, FileClass::Image, "/bin/odd", "");
     let mut other = seen("box");
     other.container.image_id = ImageId::from("sha256:2222");
     bench.event(ExecEvent::Seen(Box::new(other))).exec(2, FileClass::New, "/tmp/x", "evil").after(5 * SECOND);
@@ -22,6 +22,7 @@ fn state() -> BTreeMap<String, Vec<u8>> {
     assert_eq!(kinds, BTreeSet::from(["container", "parked", "reported", "unresolved"]));
     let [own, other] = ["container/box", "container/fox"].map(|key| decode::<ContainerState>(&state[key]).unwrap());
     assert!(own.seen.is_some() && own.ended && own.given_up.is_some() && own.mismatched_paths.len() == 1);
+    assert_eq!(own.image_flaws, ["conflict"]);
     assert!(other.deadline_ns.is_some());
     state
 }
@@ -81,6 +82,7 @@ fn what_older_state_lacks_takes_its_default() {
         ("ended", ContainerState { ended: false, ..own.clone() }),
         ("given_up", ContainerState { given_up: None, ..own.clone() }),
         ("mismatched_paths", ContainerState { mismatched_paths: vec![], ..own.clone() }),
+        ("image_flaws", ContainerState { image_flaws: vec![], ..own.clone() }),
         ("deadline_ns", ContainerState { deadline_ns: None, ..own }),
     ];
     for (field, expected) in expected {
