@@ -22,6 +22,8 @@ pub struct ImageTables {
     /// Heads of a layer in the order in which they were published.
     heads: BTreeMap<DiffId, Vec<LayerHead>>,
     chunks: BTreeMap<Sha256, BTreeMap<u32, Arc<[u8]>>>,
+    /// Who contradicted the list of layers of an image first.
+    contradicted: BTreeMap<ImageId, String>,
 }
 
 /// What a new record means for the images that use it.
@@ -111,6 +113,9 @@ impl ImageTables {
             Some(known) if known.failed.is_none() && image.failed.is_some() => {}
             // A config digest decides the list of layers; the first list is kept.
             Some(known) if known.failed.is_none() && known.diff_ids != image.diff_ids => {
+                let said = |image: &Image| format!("{} says {} layers", image.source, image.diff_ids.len());
+                let text = || format!("different lists of layers: {}, {}", said(known), said(&image));
+                self.contradicted.entry(id.clone()).or_insert_with(text);
                 return Ok(Change::Conflict(id.to_string()));
             }
             _ => drop(self.images.insert(id.clone(), image)),
@@ -168,6 +173,9 @@ impl ImageTables {
 
     /// Who contradicts whom about a layer of an image.
     fn conflict(&self, image: &Image) -> Option<String> {
+        if let Some(conflict) = self.contradicted.get(&image.image_id) {
+            return Some(conflict.clone());
+        }
         image.diff_ids.iter().find_map(|diff_id| {
             let heads = self.heads.get(diff_id)?;
             let first = heads.first()?;
@@ -264,8 +272,12 @@ mod tests {
         assert_eq!(put(&mut tables, layer("sha256:a", "/true", "node:b")), Change::Layer);
         let conflict = put(&mut tables, layer("sha256:a", "/lie", "node:c"));
         assert_eq!(conflict, Change::Conflict("sha256:a".to_owned()));
-        let Lookup::Complete { stored, .. } = tables.lookup(&ImageId::from("sha256:i")) else { panic!("complete") };
+        let Lookup::Complete { stored, conflict } = tables.lookup(&ImageId::from("sha256:i")) else {
+            panic!("complete")
+        };
         assert!(stored.load().unwrap().file(b"/true").is_some());
+        let conflict = conflict.unwrap();
+        assert!(conflict.contains("layer sha256:a: node:a says ") && conflict.contains("node:c says "), "{conflict}");
     }
 
     #[test]
@@ -286,7 +298,10 @@ mod tests {
         let conflict = tables.image(image(&["sha256:a", "sha256:evil"], None)).unwrap();
         assert_eq!(conflict, Change::Conflict("sha256:i".to_owned()));
         put(&mut tables, layer("sha256:a", "/true", "node:a"));
-        assert!(matches!(tables.lookup(&ImageId::from("sha256:i")), Lookup::Complete { .. }));
+        let Lookup::Complete { conflict: Some(conflict), .. } = tables.lookup(&ImageId::from("sha256:i")) else {
+            panic!("complete, and contradicted")
+        };
+        assert_eq!(conflict, "different lists of layers: node:a says 1 layers, node:a says 2 layers");
     }
 
     #[test]

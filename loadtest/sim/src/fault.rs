@@ -37,6 +37,10 @@ pub enum Fault {
     HalfLayer,
     /// An image cannot be had.
     ImageFailed,
+    /// Content of an image is not what its digest says.
+    ImageMismatch,
+    /// Somebody contradicts what is published of an image.
+    ImageConflict,
     /// An image is never published.
     ImageMissing,
     /// A container's record comes after its execs.
@@ -61,7 +65,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::CrashBefore,
         Self::CrashAfter,
         Self::CrashInRestore,
@@ -78,6 +82,8 @@ impl Fault {
         Self::TableLate,
         Self::HalfLayer,
         Self::ImageFailed,
+        Self::ImageMismatch,
+        Self::ImageConflict,
         Self::ImageMissing,
         Self::MetadataLate,
         Self::MetadataMissing,
@@ -110,6 +116,8 @@ impl Fault {
             Self::TableLate => "image late",
             Self::HalfLayer => "half a layer",
             Self::ImageFailed => "image failed",
+            Self::ImageMismatch => "image mismatch",
+            Self::ImageConflict => "image contradicted",
             Self::ImageMissing => "image never published",
             Self::MetadataLate => "metadata late",
             Self::MetadataMissing => "metadata missing",

@@ -98,12 +98,13 @@ pub(crate) fn check_findings(broker: &Broker, outputs: &Outputs, known: &Known<'
     let mut firsts: BTreeMap<&str, Vec<&Finding>> = BTreeMap::new();
     for finding in &outputs.findings {
         last.insert(&finding.finding_id, finding);
-        if finding.revision == 1 {
+        if finding.revision == 1 && finding.detector != "image" {
             let container = finding.container.as_ref().map_or("", |container| container.id.as_str());
             firsts.entry(container).or_default().push(finding);
         }
     }
     check_losses(&inputs, &last, known)?;
+    check_images(&last, known)?;
     let letters = outputs.dead_letters.iter().filter(|letter| letter.starts_with("enricher/")).count() as u64;
     if letters != inputs.poison {
         let what = format!("{letters} dead letters for {} records that cannot be used", inputs.poison);
@@ -142,6 +143,28 @@ fn check_losses(inputs: &Inputs<'_>, last: &BTreeMap<&FindingId, &Finding>, know
         return Err(Violation::new(FINDINGS, format!("{gaps} gaps are said, there were {}", known.gone.len())));
     }
     Ok(())
+}
+
+/// What is said of images: nothing but what is planned, once for each container, and all of it unless it is not known which
+/// image a container has.
+fn check_images(last: &BTreeMap<&FindingId, &Finding>, known: &Known<'_>) -> Checked {
+    let mut said: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for finding in last.values().filter(|finding| finding.detector == "image") {
+        let container = finding.container.as_ref().map_or("", |container| container.id.as_str());
+        if !said.insert((container, finding.category.as_str())) {
+            return Err(Violation::new(FINDINGS, format!("{container}: {} is said twice", finding.category)));
+        }
+        if known.plan.image_flaws.get(container).is_none_or(|planned| *planned != finding.category) {
+            return Err(Violation::new(FINDINGS, format!("{container}: {}, and nothing is wrong", finding.category)));
+        }
+    }
+    let missing = known.plan.image_flaws.iter().find(|(container, category)| {
+        known.clarity(container) == Clarity::Exact && !said.contains(&(container.as_str(), category))
+    });
+    match missing {
+        Some((container, category)) => Err(Violation::new(FINDINGS, format!("{container}: {category} is missing"))),
+        None => Ok(()),
+    }
 }
 
 /// First revisions stand in the order of the execs. An exec that led to nothing is judged again when it is delivered again;

@@ -337,6 +337,8 @@ impl<'a> Run<'a> {
             exact
                 && !gone
                 && !self.plan.very_late.contains(container)
+                // What is wrong with an image becomes known on other topics, at no place of this one.
+                && !self.plan.image_flaws.contains_key(container)
                 && !world.gave_up.contains(container)
                 && !calm_world.gave_up.contains(container)
         };

@@ -159,7 +159,8 @@ fn said(active: &[&Finding], all: &[Finding]) -> Said {
     let mut folds = BTreeSet::new();
     let shown = active.iter().filter(|finding| {
         let file = finding.subject.as_ref().map(|subject| (subject.path.clone(), subject.sha256));
-        folds.insert((finding.detector.clone(), file))
+        let of_image = (finding.detector == "image").then(|| finding.category.clone());
+        folds.insert((finding.detector.clone(), file, of_image))
     });
     let score = score(active, all);
     Said {

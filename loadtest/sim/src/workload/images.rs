@@ -2,7 +2,9 @@
 
 use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{DiffId, Image, ImageId, LayerChunk, LayerHead, Sha256, encode};
+use driftline_schemas::{
+    DiffId, IMAGE_CONFLICT, IMAGE_MISMATCH, Image, ImageFailure, ImageId, LayerChunk, LayerHead, Sha256, encode,
+};
 
 use super::{Action, Clarity, Planner};
 use crate::fault::Fault;
@@ -63,47 +65,79 @@ impl ImagePlan {
 }
 
 impl Planner {
-    /// Draws what becomes of an image, and how much can be said of its containers.
-    pub(super) fn publish(&mut self, image: &ImagePlan, first_use_ns: i64) -> Clarity {
+    /// Draws what becomes of an image: how much can be said of its containers, and what is wrong with it.
+    pub(super) fn publish(&mut self, image: &ImagePlan, first_use_ns: i64) -> (Clarity, Option<&'static str>) {
         let early_ns = first_use_ns - 4 * SECOND_NS;
-        match self.rng.below(12) {
+        match self.rng.below(14) {
             0 => {
                 self.hit(Fault::ImageMissing);
-                Clarity::Vague
+                (Clarity::Vague, None)
             }
             1 => {
                 self.hit(Fault::ImageFailed);
-                self.image_record(&image.record(Some("no engine here"), early_ns), early_ns);
-                if self.rng.one_in(3) {
-                    return Clarity::Vague;
-                }
-                let later_ns = first_use_ns + self.rng.between(SECOND_NS, 40 * SECOND_NS);
-                self.layers(image, later_ns, 2 * SECOND_NS);
-                self.image_record(&image.record(None, later_ns), later_ns);
-                Clarity::InTheEnd
+                (self.failed(image, ImageFailure::Unavailable, first_use_ns), None)
             }
             2 => {
+                self.hit(Fault::ImageMismatch);
+                (self.failed(image, ImageFailure::Mismatch, first_use_ns), Some(IMAGE_MISMATCH))
+            }
+            3 => {
+                self.hit(Fault::ImageConflict);
+                self.in_pieces(image, early_ns, SECOND_NS);
+                let late_ns = self.rng.between(0, 10) * SECOND_NS;
+                self.contradict(image, first_use_ns + late_ns);
+                (Clarity::Exact, Some(IMAGE_CONFLICT))
+            }
+            4 => {
                 self.hit(Fault::TableLate);
                 let late_ns = self.rng.between(8, 40) * SECOND_NS;
                 self.in_pieces(image, first_use_ns + late_ns, 6 * SECOND_NS);
-                Clarity::InTheEnd
+                (Clarity::InTheEnd, None)
             }
-            3..=5 => {
+            5..=7 => {
                 self.hit(Fault::TableLate);
                 let late_ns = self.rng.between(100, 2_500) * MILLISECOND_NS;
                 self.in_pieces(image, first_use_ns + late_ns, SECOND_NS);
-                Clarity::Exact
+                (Clarity::Exact, None)
             }
-            6 => {
+            8 => {
                 // All of it early but a piece of a layer.
                 self.in_pieces(image, early_ns, first_use_ns - early_ns + 4 * SECOND_NS);
-                Clarity::Exact
+                (Clarity::Exact, None)
             }
             _ => {
                 self.in_pieces(image, early_ns, SECOND_NS);
-                Clarity::Exact
+                (Clarity::Exact, None)
             }
         }
+    }
+
+    /// A failure that counts for a while or for ever, and what is published after it.
+    fn failed(&mut self, image: &ImagePlan, failure: ImageFailure, first_use_ns: i64) -> Clarity {
+        let early_ns = first_use_ns - 4 * SECOND_NS;
+        let retry_ns = self.rng.one_of([i64::MAX, first_use_ns + 2 * SECOND_NS, first_use_ns + 20 * SECOND_NS]);
+        let record = Image { failure, retry_ns, ..image.record(Some("no engine here"), early_ns) };
+        self.image_record(&record, early_ns);
+        if self.rng.one_in(3) {
+            return Clarity::Vague;
+        }
+        let later_ns = first_use_ns + self.rng.between(SECOND_NS, 40 * SECOND_NS);
+        self.layers(image, later_ns, 2 * SECOND_NS);
+        self.image_record(&image.record(None, later_ns), later_ns);
+        Clarity::InTheEnd
+    }
+
+    /// Another node says that a layer holds something else.
+    fn contradict(&mut self, image: &ImagePlan, at_ns: i64) {
+        let [(diff_id, _), _] = &image.layers;
+        let lie = LayerManifest::new(vec![entry("/bin/lie", EntryKind::File, Some(Sha256::of(b"a lie")))]);
+        let Ok(published) = lie.publish(diff_id, "node:node-9", at_ns) else { return };
+        for chunk in &published.chunks {
+            let key = format!("{}/{}", chunk.manifest_sha256, chunk.index).into_bytes();
+            self.layer_record(diff_id, key, encode(chunk).unwrap_or_default(), at_ns);
+        }
+        let key = format!("{diff_id}/{}", published.head.source).into_bytes();
+        self.layer_record(diff_id, key, encode(&published.head).unwrap_or_default(), at_ns);
     }
 
     fn in_pieces(&mut self, image: &ImagePlan, from_ns: i64, spread_ns: i64) {

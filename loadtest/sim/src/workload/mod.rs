@@ -73,6 +73,8 @@ pub(crate) struct Plan {
     /// By event id.
     pub labels: BTreeMap<String, Label>,
     pub clarity: BTreeMap<String, Clarity>,
+    /// What is wrong with a container's image, by its category.
+    pub image_flaws: BTreeMap<String, &'static str>,
     /// Containers of which an exec is delivered when its session is forgotten. What it opens then says so, unless it is
     /// too weak for an alert.
     pub very_late: BTreeSet<String>,
@@ -103,6 +105,7 @@ struct Planner {
     actions: Vec<(i64, Action)>,
     labels: BTreeMap<String, Label>,
     clarity: BTreeMap<String, Clarity>,
+    image_flaws: BTreeMap<String, &'static str>,
     very_late: BTreeSet<String>,
     poison: u64,
     hits: Hits,
@@ -123,6 +126,7 @@ impl Plan {
             actions: Vec::new(),
             labels: BTreeMap::new(),
             clarity: BTreeMap::new(),
+            image_flaws: BTreeMap::new(),
             very_late: BTreeSet::new(),
             poison: 0,
             hits: Hits::new(),
@@ -130,9 +134,21 @@ impl Plan {
             last_exec: None,
         };
         let end_ns = planner.plan();
-        let Planner { mut actions, labels, clarity, very_late, poison, hits, .. } = planner;
+        let Planner { mut actions, labels, clarity, image_flaws, very_late, poison, hits, .. } = planner;
         actions.sort_by_key(|(at_ns, _)| *at_ns);
-        Self { partitions, enrichers, correlators, actions, labels, clarity, very_late, poison, end_ns, hits }
+        Self {
+            partitions,
+            enrichers,
+            correlators,
+            actions,
+            labels,
+            clarity,
+            image_flaws,
+            very_late,
+            poison,
+            end_ns,
+            hits,
+        }
     }
 }
 
@@ -161,10 +177,11 @@ impl Planner {
             (0..count).map(|number| self.container(number, &images, &bursts)).collect();
         let first_ns = bursts.first().copied().unwrap_or(START_NS);
         for (number, image) in images.iter().enumerate() {
-            let clarity = self.publish(image, first_ns);
+            let (clarity, flaw) = self.publish(image, first_ns);
             for container in containers.iter().filter(|container| container.image == number) {
                 let worst = container.clarity.max(clarity);
                 self.clarity.insert(container.id.clone(), worst);
+                self.image_flaws.extend(flaw.map(|flaw| (container.id.clone(), flaw)));
             }
         }
         let mut end_ns = first_ns;
