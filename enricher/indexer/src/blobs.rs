@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use driftline_schemas::{DiffId, LayerBasis};
+use driftline_schemas::{DiffId, LayerBasis, Sha256};
+use sha2::{Digest as _, Sha256 as Hasher};
 
 use crate::decode::{StoredDigest, peek};
 use crate::documents::{Candidate, Documents, Entry, LayerBlob, Wanted, check_digest, choose};
@@ -104,8 +105,12 @@ fn read_one(blobs: &impl Blobs, layer: &Todo<'_>, stop: &[&AtomicBool]) -> Resul
     let Todo { number, diff_id, blob } = layer;
     let missing = || IndexError::LayerMissing(diff_id.as_str().to_owned());
     let content = blobs.open(blob)?.ok_or_else(missing)?;
-    let mut content = Sized { inner: content, stated: blob.size_bytes, bytes: 0, stop };
-    let read = read_layer(peek(&mut content)?, StoredDigest::Wanted, &blob.path)?;
+    let mut content = Sized::new(content, blob, stop);
+    let read = peek(&mut content).map_err(IndexError::from);
+    let read = match read.and_then(|peeked| read_layer(peeked, StoredDigest::Wanted, &blob.path)) {
+        Err(error) if !content.has_failed => return Err(unreadable(blobs, blob, stop, error)),
+        read => read?,
+    };
     content.check()?;
     check_digest(&blob.path, read.stored)?;
     if read.diff_id != **diff_id {
@@ -115,15 +120,56 @@ fn read_one(blobs: &impl Blobs, layer: &Todo<'_>, stop: &[&AtomicBool]) -> Resul
     Ok(IndexedLayer { diff_id: read.diff_id, basis: LayerBasis::Blob, manifest: read.manifest })
 }
 
+/// Why a layer that was there cannot be read: a decoder trips over a changed byte long before the digest is known, so the
+/// blob is read again, and what is not what its digest says is called that.
+fn unreadable(blobs: &impl Blobs, blob: &LayerBlob, stop: &[&AtomicBool], error: IndexError) -> IndexError {
+    if matches!(error, IndexError::Limit(_)) {
+        return error;
+    }
+    let check = || -> Result<(), IndexError> {
+        let Some(content) = blobs.open(blob)? else { return Ok(()) };
+        let mut content = Sized::new(content, blob, stop);
+        let mut hash = Hashing(Hasher::new());
+        io::copy(&mut content, &mut hash)?;
+        content.check()?;
+        check_digest(&blob.path, Sha256(hash.0.finalize().into()))
+    };
+    match (check(), error) {
+        (Err(mismatch), _) => mismatch,
+        (Ok(()), IndexError::Read(error)) => IndexError::Compression(error),
+        (Ok(()), error) => error,
+    }
+}
+
+/// Hashes what is written to it.
+struct Hashing(Hasher);
+
+impl io::Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A blob of stated length that can be told to stop.
 struct Sized<'a, R> {
     inner: R,
     stated: Option<u64>,
     bytes: u64,
+    /// It was the source that failed, and not who reads it.
+    has_failed: bool,
     stop: &'a [&'a AtomicBool],
 }
 
-impl<R> Sized<'_, R> {
+impl<'a, R> Sized<'a, R> {
+    fn new(inner: R, blob: &LayerBlob, stop: &'a [&'a AtomicBool]) -> Self {
+        Self { inner, stated: blob.size_bytes, bytes: 0, has_failed: false, stop }
+    }
+
     fn check(&self) -> Result<(), IndexError> {
         match self.stated {
             Some(stated_bytes) if stated_bytes != self.bytes => {
@@ -137,12 +183,14 @@ impl<R> Sized<'_, R> {
 impl<R: Read> Read for Sized<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.stop.iter().any(|stop| stop.load(Ordering::Acquire)) {
+            self.has_failed = true;
             return Err(io::Error::other("the indexer stops"));
         }
-        let read = self.inner.read(buffer)?;
+        let read = self.inner.read(buffer).inspect_err(|_| self.has_failed = true)?;
         self.bytes = self.bytes.saturating_add(crate::tar_stream::as_u64(read));
         // One that is too long is not read to an end that may never come.
         if self.stated.is_some_and(|stated| self.bytes > stated) {
+            self.has_failed = true;
             return Err(io::Error::other(self.check().err().unwrap_or(IndexError::NoImage)));
         }
         Ok(read)

@@ -14,6 +14,9 @@ pub enum IndexError {
     /// The source could not be read, or ended early.
     #[error("cannot read the image: {0}")]
     Read(io::Error),
+    /// A compressed stream is malformed, though it is what its digest says.
+    #[error("malformed compression: {0}")]
+    Compression(io::Error),
     /// A tar stream is malformed.
     #[error("malformed tar stream: {0}")]
     Tar(&'static str),

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::anyhow;
 use driftline_runtime::telemetry::Telemetry;
-use driftline_schemas::{ImageId, ImageRequest, Sha256};
+use driftline_schemas::{ImageFailure, ImageId, ImageRequest, Sha256};
 use prometheus::IntCounterVec;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -38,6 +38,7 @@ use crate::blobs::{Options, index_blobs};
 use crate::documents::{Entry, Wanted};
 use crate::limits::TAKEOVER;
 use crate::service::attempt::{JobError, Read, Task};
+use crate::service::plan::Job;
 use crate::service::{self, Origin, Turn};
 use crate::{IndexError, Indexed};
 use reference::{Host, Reference, Target};
@@ -54,19 +55,41 @@ pub async fn run(
     telemetry: &Telemetry,
     stop: impl Future<Output = &'static str>,
 ) -> anyhow::Result<()> {
-    let transport = Transport::new(&settings).map_err(|why| anyhow!("no HTTP client: {why}"))?;
-    let requests =
-        telemetry.counters("indexer_registry_requests_total", "requests to registries by result", &["result"])?;
-    service::kafka_ready(&settings.service).await?;
     let service = settings.service.clone();
-    let registries = Registries(Arc::new(Inner { settings, transport, requests }));
+    let registries = Registries::new(settings, telemetry)?;
+    service::kafka_ready(&service).await?;
     // Nothing is found here that nobody asks for.
     let (_, found) = mpsc::channel(1);
     service::run(service, registries, found, telemetry, stop).await
 }
 
 /// Registries as the origin of images.
-struct Registries(Arc<Inner>);
+#[derive(Clone)]
+pub struct Registries(Arc<Inner>);
+
+impl Registries {
+    /// Makes the HTTP clients.
+    ///
+    /// # Errors
+    /// When a certificate or proxy cannot be used.
+    pub fn new(settings: RegistrySettings, telemetry: &Telemetry) -> anyhow::Result<Self> {
+        let transport = Transport::new(&settings).map_err(|why| anyhow!("no HTTP client: {why}"))?;
+        let help = "requests to registries by result";
+        let requests = telemetry.counters("indexer_registry_requests_total", help, &["result"])?;
+        Ok(Self(Arc::new(Inner { settings, transport, requests })))
+    }
+
+    /// Indexes one image, as the service would. Blocks, so it needs a thread that may.
+    ///
+    /// # Errors
+    /// When the registry does not give it, a limit is exceeded, or anything is not what its digest says.
+    pub fn index(&self, image_id: &ImageId, reference: &str, handle: &Handle) -> Result<Indexed, IndexError> {
+        let (image_id, reference) = (image_id.clone(), reference.to_owned());
+        let job = Job { image_id, runtime: String::new(), reference };
+        let task = Task { job, known: Arc::default(), stop: Arc::default() };
+        Ok(self.0.read(&task, handle)?.indexed)
+    }
+}
 
 struct Inner {
     settings: RegistrySettings,
@@ -85,7 +108,7 @@ impl Origin for Registries {
 
     async fn read(&self, task: &Task) -> Result<Read, JobError> {
         let (inner, task, handle) = (Arc::clone(&self.0), task.clone(), Handle::current());
-        tokio::task::spawn_blocking(move || inner.read(&task, &handle)).await?
+        Ok(tokio::task::spawn_blocking(move || inner.read(&task, &handle)).await??)
     }
 }
 
@@ -106,10 +129,10 @@ struct Place {
 
 impl Inner {
     /// Reads an image from the first place that has it, mirrors before the registry. Blocks.
-    fn read(&self, task: &Task, handle: &Handle) -> Result<Read, JobError> {
-        let reference = Reference::parse(&task.job.reference).map_err(IndexError::from)?;
+    fn read(&self, task: &Task, handle: &Handle) -> Result<Read, IndexError> {
+        let reference = Reference::parse(&task.job.reference)?;
         if !self.settings.hosts.allows(&reference.registry) {
-            return Err(IndexError::from(RegistryError::NotAllowed(reference.registry.to_string())).into());
+            return Err(RegistryError::NotAllowed(reference.registry.to_string()).into());
         }
         let (mirrors, registry) = self.places(&reference);
         for mirror in mirrors {
@@ -120,7 +143,7 @@ impl Inner {
                 }
             }
         }
-        Ok(self.read_from(&registry, &reference, task, handle)?)
+        self.read_from(&registry, &reference, task, handle)
     }
 
     fn places(&self, reference: &Reference) -> (Vec<Place>, Place) {
@@ -165,8 +188,10 @@ impl Inner {
                 if target != reference.target =>
             {
                 match self.index_target(session, &target, task) {
-                    Err(IndexError::Registry(RegistryError::Missing(_))) => by_reference,
-                    found => found,
+                    Ok(indexed) => Ok(indexed),
+                    Err(lie) if lie.failure() == ImageFailure::Mismatch => Err(lie),
+                    // Registries are asked for what need not be a manifest, and some answer that with nonsense.
+                    Err(_) => by_reference,
                 }
             }
             found => found,

@@ -6,7 +6,7 @@ use driftline_indexer::{IndexError, Indexed, Limit, index_archive, index_layout}
 use driftline_schemas::{ImageId, Sha256};
 use serde_json::json;
 
-use crate::oci::{Layout, Stored, archive_of, file, layer, stored};
+use crate::oci::{Layout, Stored, archive_of, file, layer};
 use crate::tools::{LANES, wanted};
 
 /// Writes a layout, then indexes it as directory and as archive: both must say the same.

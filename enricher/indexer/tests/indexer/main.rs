@@ -4,5 +4,6 @@
 mod hostile;
 mod node;
 mod oci;
+mod registry;
 mod sources;
 mod tools;

@@ -18,7 +18,7 @@ use crate::oci::{file, layer};
 use crate::tools::{podman, setting, skip, wanted};
 
 /// Longest wait for anything; a cold podman and broker need a few seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A container of an image nobody has seen before, removed at the end.
 struct Container {
@@ -56,7 +56,7 @@ impl Drop for Container {
 }
 
 /// The next image record that `is_it` accepts.
-async fn image(reader: &mut TopicReader, is_it: impl Fn(&Image) -> bool) -> Image {
+pub(crate) async fn image(reader: &mut TopicReader, is_it: impl Fn(&Image) -> bool) -> Image {
     let found = async {
         loop {
             if let Some(ReaderEvent::Record(record)) = reader.next().await {
@@ -72,7 +72,7 @@ async fn image(reader: &mut TopicReader, is_it: impl Fn(&Image) -> bool) -> Imag
 }
 
 /// Every manifest on the image-layers topic, put together from its chunks.
-async fn manifests(settings: &ClientSettings) -> Vec<(LayerHead, LayerManifest)> {
+pub(crate) async fn manifests(settings: &ClientSettings) -> Vec<(LayerHead, LayerManifest)> {
     let mut reader = TopicReader::start(settings, &[Topic::ImageLayers], ReadFrom::Beginning).unwrap();
     let mut chunks: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut found = Vec::new();
@@ -98,13 +98,17 @@ async fn manifests(settings: &ClientSettings) -> Vec<(LayerHead, LayerManifest)>
     found
 }
 
-fn settings(bootstrap: String, nonce: &str) -> NodeSettings {
-    let kafka = ClientSettings {
+pub(crate) fn kafka(bootstrap: String, nonce: &str) -> ClientSettings {
+    ClientSettings {
         bootstrap,
         prefix: format!("driftline-test-indexer-{nonce}"),
         partitions: 3,
         client_id: "driftline-indexer-test".to_owned(),
-    };
+    }
+}
+
+fn settings(bootstrap: String, nonce: &str) -> NodeSettings {
+    let kafka = kafka(bootstrap, nonce);
     let values = move |name: &str| (name == "KAFKA_BOOTSTRAP").then(|| "127.0.0.1:1".to_owned());
     let mut source = driftline_runtime::env::Settings::from_source(values);
     let defaults = NodeSettings::read(&mut source);
@@ -113,7 +117,7 @@ fn settings(bootstrap: String, nonce: &str) -> NodeSettings {
     NodeSettings { service, node, scan_pause: Duration::from_millis(200), ..defaults }
 }
 
-fn request(image_id: &ImageId, node: &str) -> ImageRequest {
+pub(crate) fn request(image_id: &ImageId, node: &str) -> ImageRequest {
     ImageRequest {
         image_id: image_id.clone(),
         reference: "registry.example/asked:1".to_owned(),
