@@ -57,7 +57,7 @@ enum Command {
     /// Read alerts
     #[command(subcommand)]
     Alerts(AlertsCommand),
-    /// Publish what images contain
+    /// Publish what images contain, and show and check what is published
     #[command(subcommand)]
     Images(ImagesCommand),
     /// Read records that could not be used, with the reason
@@ -134,6 +134,25 @@ enum ImagesCommand {
         #[arg(long, default_value = "ci:local")]
         source: String,
     },
+    /// List the images that are published
+    List {
+        /// Only those that nobody could read
+        #[arg(long)]
+        failed: bool,
+        /// Print JSON, one object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show everything that is published of one image, or what it has at a path or with a content
+    Show(images::Show),
+    /// Index an image anew and compare: exits 1 when it is not as published, 2 when it cannot be compared
+    Verify {
+        /// Image id, its first characters, or a reference
+        image: String,
+        /// An OCI layout directory, or an archive
+        #[arg(long, value_name = "PATH")]
+        against: PathBuf,
+    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -163,7 +182,9 @@ async fn main() -> ExitCode {
     let named_prefix = typed_prefix.then(|| cli.kafka.prefix.clone());
     let ended = run(cli, named_prefix).await;
     let ended = ended.or_else(|error| if output::is_closed_pipe(&error) { Ok(()) } else { Err(error) });
-    driftline_runtime::shutdown::exit_code("driftline", ended)
+    let unverifiable = ended.as_ref().is_err_and(anyhow::Error::is::<images::Unverifiable>);
+    let code = driftline_runtime::shutdown::exit_code("driftline", ended);
+    if unverifiable { ExitCode::from(2) } else { code }
 }
 
 /// `named_prefix` is the prefix when it was typed, not taken from the environment.
@@ -189,6 +210,12 @@ async fn run(cli: Cli, named_prefix: Option<String>) -> anyhow::Result<()> {
         Command::Images(ImagesCommand::Add { path, image_id, source }) => {
             images::add(&settings, &path, image_id.as_deref(), &source).await
         }
+        Command::Images(ImagesCommand::List { failed, json }) => {
+            let which = if failed { images::Which::Failed } else { images::Which::All };
+            images::list(&settings, which, json).await
+        }
+        Command::Images(ImagesCommand::Show(arguments)) => images::show(&settings, &arguments).await,
+        Command::Images(ImagesCommand::Verify { image, against }) => images::verify(&settings, &image, &against).await,
         Command::DeadLetters(arguments) => dead_letters::tail(&settings, &arguments).await,
         Command::Record(arguments) => record::record(&settings, &arguments)
             .await

@@ -203,7 +203,7 @@ pub(crate) fn clock_ms(ms: i64) -> String {
     clock_ns(ms.saturating_mul(1_000_000))
 }
 
-fn full_time(ns: i64) -> String {
+pub(crate) fn full_time(ns: i64) -> String {
     time(ns).strftime("%Y-%m-%d %H:%M:%S%.3f UTC").to_string()
 }
 

@@ -1,4 +1,4 @@
-//! `driftline images`: publishes an image's content before it ever runs.
+//! `driftline images add`: publishes an image's content before it ever runs.
 
 use anyhow::Context as _;
 use std::fs::File;
@@ -39,7 +39,7 @@ fn wanted(image_id: Option<&str>) -> Wanted {
 }
 
 /// A directory is an OCI layout; anything else an archive of `docker save`, `podman save` or in OCI form.
-fn index(path: &Path, wanted: &Wanted) -> anyhow::Result<Indexed> {
+pub(super) fn index(path: &Path, wanted: &Wanted) -> anyhow::Result<Indexed> {
     let indexed = if path.is_dir() {
         index_layout(path, wanted, LANES)
     } else {

@@ -17,6 +17,7 @@ mod confluence;
 mod delivery;
 mod gap;
 mod harness;
+mod images;
 mod invariant;
 mod latency;
 mod log;

@@ -1,0 +1,110 @@
+//! `driftline images list`: a line for each image.
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use driftline_kafka::ClientSettings;
+use driftline_schemas::ImageId;
+use driftline_schemas::text::{printable, terminal_json};
+
+use super::catalogue::{Catalogue, trust};
+use crate::output::out;
+use crate::{progress, render};
+
+/// Characters of a digest that tell images apart at a glance.
+const SHORT_ID: usize = 12;
+
+#[derive(Debug, Serialize)]
+struct Row {
+    image_id: ImageId,
+    state: &'static str,
+    detail: Option<String>,
+    references: Vec<String>,
+    platform: String,
+    layers: usize,
+    entries: i64,
+    manifest_bytes: i64,
+    sources: Vec<String>,
+    trust: &'static str,
+    indexed_ns: i64,
+}
+
+pub(crate) async fn list(settings: &ClientSettings, which: Which, json: bool) -> anyhow::Result<()> {
+    let catalogue = Catalogue::read(settings).await?;
+    let rows = catalogue.images.keys().filter_map(|id| row(&catalogue, id));
+    let rows: Vec<Row> = rows.filter(|row| which == Which::All || row.state == "failed").collect();
+    if json {
+        for row in &rows {
+            out(terminal_json(&serde_json::to_string(row)?))?;
+        }
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header([
+        "IMAGE",
+        "STATE",
+        "REFERENCES",
+        "PLATFORM",
+        "LAYERS",
+        "ENTRIES",
+        "MANIFEST",
+        "SOURCES",
+        "TRUST",
+        "INDEXED",
+    ]);
+    for row in &rows {
+        table.add_row(cells(row));
+    }
+    Ok(out(table.trim_fmt())?)
+}
+
+/// Which images are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    All,
+    Failed,
+}
+
+fn row(catalogue: &Catalogue, id: &ImageId) -> Option<Row> {
+    let published = catalogue.published(id);
+    let first = published.first()?;
+    let state = catalogue.state(id);
+    let heads: Vec<_> = first.diff_ids.iter().filter_map(|diff_id| catalogue.heads(diff_id).first()).collect();
+    let platform = [first.platform.os.as_str(), &first.platform.architecture, &first.platform.variant];
+    let known: Vec<&str> = platform.into_iter().filter(|part| !part.is_empty()).collect();
+    let verified = published.iter().any(|image| trust(&image.source) == "verified");
+    let mut references: Vec<String> = published.iter().flat_map(|image| image.references.iter().cloned()).collect();
+    references.sort();
+    references.dedup();
+    Some(Row {
+        image_id: id.clone(),
+        state: state.name(),
+        detail: state.detail(),
+        references,
+        platform: known.join("/"),
+        layers: first.diff_ids.len(),
+        entries: heads.iter().map(|head| head.entry_count).sum(),
+        manifest_bytes: heads.iter().map(|head| head.size_bytes).sum(),
+        sources: published.iter().map(|image| image.source.clone()).collect(),
+        trust: if verified { "verified" } else { "node" },
+        indexed_ns: first.indexed_ns,
+    })
+}
+
+fn cells(row: &Row) -> Vec<String> {
+    let safe = |text: &str| printable(text.as_bytes()).text;
+    let id = row.image_id.as_str().trim_start_matches("sha256:");
+    vec![
+        safe(&id.chars().take(SHORT_ID).collect::<String>()),
+        row.state.to_owned(),
+        safe(&row.references.join(" ")),
+        safe(&row.platform),
+        row.layers.to_string(),
+        row.entries.to_string(),
+        progress::bytes(u64::try_from(row.manifest_bytes).unwrap_or(0)),
+        safe(&row.sources.join(" ")),
+        row.trust.to_owned(),
+        render::full_time(row.indexed_ns),
+    ]
+}

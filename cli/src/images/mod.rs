@@ -1,0 +1,12 @@
+//! `driftline images`: publishes what images contain, and shows and checks what is published.
+
+mod add;
+mod catalogue;
+mod list;
+mod show;
+mod verify;
+
+pub(crate) use add::add;
+pub(crate) use list::{Which, list};
+pub(crate) use show::{Show, show};
+pub(crate) use verify::{Unverifiable, verify};

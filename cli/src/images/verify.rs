@@ -1,0 +1,91 @@
+//! `driftline images verify`: indexes an image anew and names every difference from what is published.
+
+use anyhow::bail;
+use std::path::Path;
+
+use driftline_indexer::{Indexed, Wanted, own_platform};
+use driftline_kafka::ClientSettings;
+use driftline_schemas::layer::LayerManifest;
+use driftline_schemas::text::printable;
+use driftline_schemas::{DiffId, ImageId, LayerHead};
+
+use super::add::index;
+use super::catalogue::Catalogue;
+use crate::output::out;
+
+/// Differences that are named for one layer and publisher; more are counted.
+const NAMED_MAX: usize = 20;
+
+/// The image could not be compared at all.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot verify the image: {0:#}")]
+pub(crate) struct Unverifiable(anyhow::Error);
+
+pub(crate) async fn verify(settings: &ClientSettings, name: &str, against: &Path) -> anyhow::Result<()> {
+    let (id, differences) = compare(settings, name, against).await.map_err(Unverifiable)?;
+    for difference in &differences {
+        out(printable(difference.as_bytes()).text)?;
+    }
+    match differences.len() {
+        0 => Ok(out(format!("{id} is as published"))?),
+        count => bail!("{id} is not as published: {count} differences; `driftline images show {id}` says by whom"),
+    }
+}
+
+async fn compare(settings: &ClientSettings, name: &str, against: &Path) -> anyhow::Result<(ImageId, Vec<String>)> {
+    let catalogue = Catalogue::read(settings).await?;
+    let id = catalogue.find(name)?.clone();
+    let wanted = Wanted { image_id: Some(id.clone()), platform: own_platform() };
+    let against = against.to_owned();
+    let indexed = tokio::task::spawn_blocking(move || index(&against, &wanted)).await??;
+    let differences = differences(&catalogue, &id, &indexed)?;
+    Ok((id, differences))
+}
+
+pub(super) fn differences(catalogue: &Catalogue, id: &ImageId, indexed: &Indexed) -> anyhow::Result<Vec<String>> {
+    let mut found = Vec::new();
+    let published = catalogue.published(id);
+    for image in published.iter().filter(|image| image.failed.is_none()) {
+        if image.diff_ids != indexed.image.diff_ids {
+            let (theirs, ours) = (image.diff_ids.len(), indexed.image.diff_ids.len());
+            found.push(format!("{} lists other layers: {theirs}, in the image are {ours}", image.source));
+        }
+    }
+    if published.iter().all(|image| image.failed.is_some()) {
+        found.push("nobody has published its content".to_owned());
+    }
+    for layer in &indexed.layers {
+        let ours = layer.manifest.publish(&layer.diff_id, "", 0)?.head.manifest_sha256;
+        let heads = catalogue.heads(&layer.diff_id);
+        if heads.is_empty() {
+            found.push(format!("layer {} is not published", layer.diff_id));
+        }
+        for head in heads.iter().filter(|head| head.manifest_sha256 != ours) {
+            match catalogue.manifest(head) {
+                Ok(theirs) => name_entries(&mut found, head, &theirs, &layer.manifest),
+                Err(error) => found.push(format!("{}: {error}", said(head, &layer.diff_id))),
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn said(head: &LayerHead, diff_id: &DiffId) -> String {
+    format!("layer {diff_id} by {}", head.source)
+}
+
+/// Names what only one of two manifests has; a changed file is on both sides.
+fn name_entries(found: &mut Vec<String>, head: &LayerHead, theirs: &LayerManifest, ours: &LayerManifest) {
+    let place = said(head, &head.diff_id);
+    let only = |of: &LayerManifest, not: &LayerManifest, what: &str| -> Vec<String> {
+        let missing = of.entries().iter().filter(|entry| not.entries().binary_search(entry).is_err());
+        missing.map(|entry| format!("{place}: {what} {}", printable(&entry.path).text)).collect()
+    };
+    let mut all = only(theirs, ours, "published only is");
+    all.extend(only(ours, theirs, "in the image only is"));
+    let more = all.len().saturating_sub(NAMED_MAX);
+    found.extend(all.into_iter().take(NAMED_MAX));
+    if more > 0 {
+        found.push(format!("{place}: {more} more entries differ"));
+    }
+}
