@@ -130,6 +130,24 @@ struct Descriptor {
     urls: Option<Vec<String>>,
     #[serde(default)]
     annotations: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    platform: Option<StatedPlatform>,
+}
+
+/// What an index says of a manifest's platform; the config decides.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct StatedPlatform {
+    os: String,
+    architecture: String,
+    variant: String,
+}
+
+impl From<&StatedPlatform> for Platform {
+    fn from(stated: &StatedPlatform) -> Self {
+        let StatedPlatform { os, architecture, variant } = stated;
+        Self { os: os.clone(), architecture: architecture.clone(), variant: variant.clone() }
+    }
 }
 
 #[derive(Deserialize)]
@@ -165,7 +183,12 @@ pub(crate) fn choose(documents: &mut dyn Documents, entry: &Entry, wanted: &Want
             found.read_docker(documents, wanted.image_id.as_ref())?;
             found.read_manifest(documents, "index.json", &[], &[])?;
         }
-        Entry::Digest(digest) => found.read_manifest(documents, &blob_path(digest)?, &[], &[])?,
+        Entry::Digest(digest) => {
+            // Each manifest of an index is a request to a registry, which counts them.
+            found.until = wanted.image_id.clone();
+            found.first = Some(wanted.platform.clone());
+            found.read_manifest(documents, &blob_path(digest)?, &[], &[])?;
+        }
     }
     if !found.any_document {
         return Err(IndexError::NoImage);
@@ -230,6 +253,10 @@ struct Found {
     candidates: BTreeMap<ImageId, Candidate>,
     any_document: bool,
     descriptors: usize,
+    /// The config with which there is nothing more to look for.
+    until: Option<ImageId>,
+    /// The platform whose manifests of an index are read first.
+    first: Option<Platform>,
 }
 
 impl Found {
@@ -287,14 +314,20 @@ impl Found {
         &mut self,
         documents: &mut dyn Documents,
         path: &str,
-        named: Vec<Descriptor>,
+        mut named: Vec<Descriptor>,
         references: &[String],
         called: &[String],
     ) -> Result<(), IndexError> {
         if called.len() > INDEX_DEPTH_MAX {
             return Err(IndexError::document(path, "indexes are nested too deeply"));
         }
+        if let Some(first) = &self.first {
+            named.sort_by_key(|descriptor| !descriptor.platform.as_ref().is_some_and(|have| fits(&have.into(), first)));
+        }
         for descriptor in named {
+            if self.until.as_ref().is_some_and(|until| self.candidates.contains_key(until)) {
+                break;
+            }
             let annotations = descriptor.annotations.unwrap_or_default();
             if annotations.contains_key(ATTESTATION) {
                 continue;

@@ -172,8 +172,11 @@ async fn ask(helper: &str, server: &str) -> Result<Credentials, String> {
     if helper.is_empty() || !helper.chars().all(fits) {
         return Err(format!("{helper:?} is no name of a credential helper"));
     }
-    let program = format!("docker-credential-{helper}");
-    let answer = tokio::time::timeout(HELPER_TIME_MAX, run(&program, server)).await;
+    ask_program(&format!("docker-credential-{helper}"), server).await
+}
+
+async fn ask_program(program: &str, server: &str) -> Result<Credentials, String> {
+    let answer = tokio::time::timeout(HELPER_TIME_MAX, run(program, server)).await;
     let (succeeded, text) = match answer {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => return Err(format!("{program}: {error}")),

@@ -137,15 +137,14 @@ fn an_image_is_read_by_tag_and_digest_in_every_form() {
     assert!(denied.to_string().contains("quay.io is not on the allow-list"), "{denied}");
 }
 
-#[test]
-fn compressions_and_platforms_are_told_apart() {
-    const NAME: &str = "compressions_and_platforms_are_told_apart";
-    let layout = tempfile::tempdir().unwrap();
-    let own = Layout(layout.path());
+/// An image for each of three platforms, each compressed in its way, and the index of them: architecture, manifest and
+/// config of each, and the index.
+fn write_platforms(path: &Path) -> (Vec<(&'static str, String, String)>, String) {
+    let own = Layout(path);
     let tar = layer(&[file("a", b"first"), file("stargz.index.json", b"{}")]);
     // As eStargz: every file a gzip member of its own, the list of contents as a file at the end.
-    let half = 512 * 2;
-    let members = [&stored(&tar[..half], Stored::Gzip)[..], &stored(&tar[half..], Stored::Gzip)].concat();
+    let (first, rest) = tar.split_at(1_024);
+    let members = [stored(first, Stored::Gzip), stored(rest, Stored::Gzip)].concat();
     // As zstd:chunked: a skippable frame with the list of contents behind the content.
     let mut chunked = stored(&tar, Stored::Zstd);
     chunked.extend([&[0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0][..], b"list"].concat());
@@ -184,8 +183,16 @@ fn compressions_and_platforms_are_told_apart() {
         "mediaType": "application/vnd.oci.image.index.v1+json", "digest": index_digest, "size": size,
         "annotations": {"org.opencontainers.image.ref.name": "multi"},
     }]});
-    std::fs::write(layout.path().join("index.json"), top.to_string()).unwrap();
-    std::fs::write(layout.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    std::fs::write(path.join("index.json"), top.to_string()).unwrap();
+    std::fs::write(path.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    (manifests, index_digest)
+}
+
+#[test]
+fn compressions_and_platforms_are_told_apart() {
+    const NAME: &str = "compressions_and_platforms_are_told_apart";
+    let layout = tempfile::tempdir().unwrap();
+    let (manifests, index_digest) = write_platforms(layout.path());
     let store = tempfile::tempdir().unwrap();
     let filled = Registry::start(store.path(), &Auth::Nobody, None).and_then(|registry| {
         registry.fill(layout.path(), "multi", "multi:1", &["--all", "--preserve-digests"]).map(|()| registry)
@@ -202,6 +209,14 @@ fn compressions_and_platforms_are_told_apart() {
             let paths: Vec<_> = found.layers[0].manifest.entries().iter().map(|entry| entry.path.clone()).collect();
             assert_eq!(paths.len(), 2, "the list of contents of eStargz is a file as any other");
         }
+    }
+    let own = driftline_indexer::own_platform().architecture;
+    if let Some((_, manifest, config)) = manifests.iter().find(|(architecture, ..)| *architecture == own) {
+        let server = Server::start(Some(registry.port), |_, _| Deed::Forward);
+        index(settings(server.port, &[]), config, &format!("127.0.0.1:{}/multi:1", server.port)).unwrap();
+        let read: Vec<_> = server.asked().into_iter().map(|asked| asked.path).collect();
+        assert_eq!(read.len(), 4, "an index, a manifest, its config and layer: {read:?}");
+        assert!(read[1].ends_with(manifest));
     }
     let found = index(settings(registry.port, &[]), &index_digest, &reference).unwrap();
     assert_eq!(found.image.platform.architecture, driftline_indexer::own_platform().architecture);
@@ -240,6 +255,20 @@ fn passwords_tokens_and_private_authorities_are_used_and_never_guessed() {
     assert!(distrusted.to_string().contains("UnknownIssuer"), "{distrusted}");
     assert_eq!(distrusted.failure(), ImageFailure::Unavailable);
 
+    let picky = Registry::start_with(store, &Auth::Nobody, tls, Some(&certificates.authority)).unwrap();
+    let pair = store.join("client.pem");
+    let texts = [&certificates.server, &certificates.key].map(|path| std::fs::read(path).unwrap());
+    std::fs::write(&pair, texts.concat()).unwrap();
+    let common = [
+        ("DRIFTLINE_REGISTRY_CA_FILE", certificates.authority.to_string_lossy().into_owned()),
+        ("DRIFTLINE_REGISTRY_PLAIN_HTTP", String::new()),
+    ];
+    let certificate = format!("127.0.0.1:{}={}", picky.port, pair.display());
+    let shown = [&common[..], &[("DRIFTLINE_REGISTRY_CLIENT_CERTS", certificate)]].concat();
+    let found = index(settings(picky.port, &shown), &world.config, &at(picky.port)).unwrap();
+    check_same("client certificate", &found, &world.expect);
+    assert!(index(settings(picky.port, &common), &world.config, &at(picky.port)).is_err());
+
     let token = certificates.token("team/app");
     let tokens = Server::start(None, move |_, _| {
         let body = serde_json::json!({"access_token": token}).to_string();
@@ -267,8 +296,8 @@ fn is_blob(asked: &Asked) -> bool {
 
 const FAULTS: [Fault; 13] = [
     ("none", |_, _| Deed::Forward, None),
-    ("a flipped byte", |_, _| Deed::Change(Box::new(flip)), Some((ImageFailure::Mismatch, "its name says"))),
-    ("a truncated blob", |_, _| Deed::Change(Box::new(halve)), Some((ImageFailure::Mismatch, "its manifest says"))),
+    ("a flipped byte", |_, _| Deed::Change(flip), Some((ImageFailure::Mismatch, "its name says"))),
+    ("a truncated blob", |_, _| Deed::Change(halve), Some((ImageFailure::Mismatch, "its manifest says"))),
     ("asked to wait a second", |_, number| if number == 0 { busy(429, "1") } else { Deed::Forward }, None),
     ("asked to wait for long", |_, _| busy(429, "600"), Some((ImageFailure::Unavailable, "come back in 600 s"))),
     ("unavailable twice", |_, number| if number < 2 { busy(503, "0") } else { Deed::Forward }, None),
@@ -289,9 +318,12 @@ const FAULTS: [Fault; 13] = [
     ("redirects without end", |asked, _| redirect(&asked.path), Some((ImageFailure::Unavailable, "too often"))),
 ];
 
+#[expect(clippy::ptr_arg, reason = "one signature for all changes")]
 fn flip(body: &mut Vec<u8>) {
     let middle = body.len() / 2;
-    body[middle] ^= 1;
+    if let Some(byte) = body.get_mut(middle) {
+        *byte ^= 1;
+    }
 }
 
 fn halve(body: &mut Vec<u8>) {
@@ -423,7 +455,7 @@ fn manifests_that_lie_or_cannot_be_verified_are_refused() {
         assert!(error.failure() == failure && error.to_string().contains(words), "{what}: {error}");
     }
     let server = Server::start(Some(world.registry.port), |asked, _| {
-        if is_blob(asked) { Deed::Forward } else { Deed::Change(Box::new(|body| body.push(b' '))) }
+        if is_blob(asked) { Deed::Forward } else { Deed::Change(|body| body.push(b' ')) }
     });
     let reference = format!("127.0.0.1:{}/team/app@{}", server.port, world.manifest);
     let error = index(settings(server.port, &[]), &world.config, &reference).unwrap_err();
@@ -462,4 +494,44 @@ fn mirrors_come_first_and_the_registry_is_asked_when_they_fail() {
     let one = settings(registry.port, &more(&[missing.port]));
     check_same("registry", &index(one, &world.config, &reference).unwrap(), &world.expect);
     assert!(!registry.asked().is_empty());
+}
+
+#[test]
+fn a_proxy_is_used_unless_a_host_is_excepted() {
+    const NAME: &str = "a_proxy_is_used_unless_a_host_is_excepted";
+    let world = match world() {
+        Ok(world) => world,
+        Err(reason) => return skip(NAME, &reason),
+    };
+    let port = world.registry.port;
+    let proxy = Server::start(Some(port), |_, _| Deed::Forward);
+    let url = ("DRIFTLINE_REGISTRY_PROXY", format!("http://127.0.0.1:{}", proxy.port));
+    let reference = format!("127.0.0.1:{port}/team/app:1");
+    let direct = settings(port, &[url.clone(), ("DRIFTLINE_REGISTRY_NO_PROXY", "127.0.0.1".to_owned())]);
+    check_same("direct", &index(direct, &world.config, &reference).unwrap(), &world.expect);
+    assert!(proxy.asked().is_empty());
+    check_same("proxy", &index(settings(port, &[url]), &world.config, &reference).unwrap(), &world.expect);
+    assert_eq!(proxy.asked()[0].path, format!("http://127.0.0.1:{port}/v2/team/app/manifests/1"));
+}
+
+#[test]
+fn every_wrong_setting_is_named_at_once_and_the_allow_list_is_required() {
+    let mut source = Settings::from_source(|name: &str| {
+        let wrong = [
+            ("KAFKA_BOOTSTRAP", "127.0.0.1:1"),
+            ("DRIFTLINE_REGISTRY_PLAIN_HTTP", "http://x"),
+            ("DRIFTLINE_REGISTRY_MIRRORS", "docker.io"),
+            ("DRIFTLINE_REGISTRY_AUTH_FILE", "/nowhere/config.json"),
+            ("DRIFTLINE_REGISTRY_CA_FILE", "/nowhere/ca.pem"),
+            ("DRIFTLINE_REGISTRY_CLIENT_CERTS", "quay.io=/nowhere/client.pem"),
+            ("DRIFTLINE_REGISTRY_PROXY", "user:secret@proxy"),
+            ("DRIFTLINE_REGISTRY_SHARE", "3/2"),
+        ];
+        wrong.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    });
+    let _ = RegistrySettings::read(&mut source);
+    let message = source.finish().unwrap_err().to_string();
+    let names = ["ALLOW", "PLAIN_HTTP", "MIRRORS", "AUTH_FILE", "CA_FILE", "CLIENT_CERTS", "PROXY", "SHARE"];
+    assert!(names.iter().all(|name| message.contains(&format!("DRIFTLINE_REGISTRY_{name}: "))), "{message}");
+    assert!(message.starts_with("8 of the settings") && !message.contains("secret"), "{message}");
 }

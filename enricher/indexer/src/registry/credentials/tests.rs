@@ -61,3 +61,23 @@ async fn what_cannot_be_used_is_said_without_secrets() {
     let error = Keyring::new(Some(file.path().to_owned())).check().unwrap_err();
     assert!(error.contains("config.json: line 1") && !error.contains("c2VjcmV0"), "{error}");
 }
+
+#[tokio::test]
+async fn a_helper_is_told_the_server_and_its_answer_understood() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let ask = async |name: &str, script: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        ask_program(&path.to_string_lossy(), "quay.io").await
+    };
+    let told = r#"read server; printf '{"ServerURL":"%s","Username":"u-%s-%s","Secret":"s"}' "$server" "$server" "$1""#;
+    assert_eq!(ask("told", told).await, Ok(basic("u-quay.io-get", "s")));
+    let identity = r#"printf '{"Username":"<token>","Secret":"i"}'"#;
+    assert_eq!(ask("identity", identity).await, Ok(Credentials::Identity("i".to_owned())));
+    let none = "echo credentials not found in native keychain; exit 1";
+    assert_eq!(ask("none", none).await, Ok(Credentials::Anonymous));
+    assert!(ask("locked", "echo the keychain is locked; exit 1").await.unwrap_err().contains("is locked"));
+    assert!(ask("odd", "echo hello").await.unwrap_err().contains("something else than credentials"));
+}

@@ -30,6 +30,16 @@ pub(crate) const SERVICE: &str = "test-registry";
 impl Registry {
     /// Serves the blobs of a directory, which several may share.
     pub(crate) fn start(store: &Path, auth: &Auth<'_>, tls: Option<(&Path, &Path)>) -> Result<Self, String> {
+        Self::start_with(store, auth, tls, None)
+    }
+
+    /// As [`Self::start`]; with TLS, clients may have to show a certificate of an authority.
+    pub(crate) fn start_with(
+        store: &Path,
+        auth: &Auth<'_>,
+        tls: Option<(&Path, &Path)>,
+        clients: Option<&Path>,
+    ) -> Result<Self, String> {
         let port = free_port();
         let configuration = store.join(format!("registry-{port}.yml"));
         let mut text = format!(
@@ -38,7 +48,8 @@ impl Registry {
             store.display()
         );
         if let Some((certificate, key)) = tls {
-            text += &format!("  tls: {{certificate: {}, key: {}}}\n", certificate.display(), key.display());
+            let clients = clients.map_or_else(String::new, |path| format!(", clientcas: ['{}']", path.display()));
+            text += &format!("  tls: {{certificate: {}, key: {}{clients}}}\n", certificate.display(), key.display());
         }
         match auth {
             Auth::Nobody => {}
@@ -109,7 +120,7 @@ pub(crate) enum Deed {
     /// What the registry behind it says.
     Forward,
     /// The same, its body changed.
-    Change(Box<dyn Fn(&mut Vec<u8>) + Send>),
+    Change(fn(&mut Vec<u8>)),
     /// The same, cut after so many bytes of the body.
     Cut(usize),
     /// Status line and headers, body.
