@@ -28,5 +28,6 @@ mod world;
 
 pub use fault::{Fault, Hits};
 pub use plant::Plant;
+pub use rng::Rng;
 pub use run::{Options, Report, Trace, run};
 pub use violation::Violation;

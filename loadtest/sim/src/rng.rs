@@ -2,19 +2,24 @@
 
 /// A stream of random numbers.
 #[derive(Debug, Clone)]
-pub(crate) struct Rng(u64);
+pub struct Rng(u64);
 
 impl Rng {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// The stream that a seed names.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// A stream of its own, so that what one part draws does not shift what another draws.
-    pub(crate) fn fork(&mut self, label: u64) -> Self {
+    #[must_use]
+    pub fn fork(&mut self, label: u64) -> Self {
         Self(self.next() ^ label.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    /// The next number.
+    #[expect(clippy::should_implement_trait, reason = "it never ends, so an iterator over it would not either")]
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,30 +28,30 @@ impl Rng {
     }
 
     /// From 0 to `count - 1`; 0 when there is nothing to choose from.
-    pub(crate) fn below(&mut self, count: u64) -> u64 {
+    pub fn below(&mut self, count: u64) -> u64 {
         self.next().checked_rem(count).unwrap_or(0)
     }
 
     /// From `low` to `high`, both included.
-    pub(crate) fn between(&mut self, low: i64, high: i64) -> i64 {
+    pub fn between(&mut self, low: i64, high: i64) -> i64 {
         let width = high.saturating_sub(low).saturating_add(1);
         let drawn = self.below(u64::try_from(width).unwrap_or(0));
         low.saturating_add(i64::try_from(drawn).unwrap_or(0))
     }
 
     /// Once in `count` times; never when it is 0.
-    pub(crate) fn one_in(&mut self, count: u64) -> bool {
+    pub fn one_in(&mut self, count: u64) -> bool {
         count > 0 && self.below(count) == 0
     }
 
     /// One of these.
-    pub(crate) fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
+    pub fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
         let at = usize::try_from(self.below(from.len() as u64)).unwrap_or(0);
         from.get(at).cloned()
     }
 
     /// One of these, which are never none.
-    pub(crate) fn one_of<T: Copy + Default, const N: usize>(&mut self, from: [T; N]) -> T {
+    pub fn one_of<T: Copy + Default, const N: usize>(&mut self, from: [T; N]) -> T {
         self.pick(&from).unwrap_or_default()
     }
 }

@@ -1,0 +1,194 @@
+//! What the tools are known not to take, or to take in another way than engines on overlayfs do, member by member.
+//! Such a member is left out of a stack that the tool is asked about, and counted by its reason; other stacks have it.
+
+use std::collections::BTreeMap;
+
+use driftline_enricher_core::image::{Last, real_path};
+
+use crate::member::{Kind, Member};
+use crate::seen::{Node, View};
+
+/// Which tools are asked about a stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Audience {
+    Both,
+    Podman,
+    Umoci,
+}
+
+/// Why a member is not shown to a tool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Known {
+    PathTwice,
+    LowerHardLink,
+    MarkOnOwn,
+    ThroughUnmade,
+    ThroughLower,
+    HardLinkMode,
+    HardLinkToHidden,
+    KindTwice,
+    DirectoryReplaced,
+    LinkedThenReplaced,
+}
+
+/// How often each member was left out for what reason.
+pub(crate) type LeftOut = BTreeMap<Known, u64>;
+
+impl Known {
+    /// As printed.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::PathTwice => "podman refuses a path twice in a layer",
+            Self::LowerHardLink => "podman refuses a hard link into a lower layer",
+            Self::MarkOnOwn => "podman refuses or merges a whiteout of what its layer has as directory",
+            Self::ThroughUnmade => "podman refuses a path through a symlink to what its layer does not have",
+            Self::ThroughLower => "umoci follows symlinks of lower layers, overlayfs does not",
+            Self::HardLinkMode => "umoci ignores the mode of a hard link, engines do not",
+            Self::HardLinkToHidden => "umoci refuses a hard link to what its layer has hidden before",
+            Self::KindTwice => "umoci forgets the lower directory when its layer has a file there for a time",
+            Self::DirectoryReplaced => "podman refuses to replace a directory that the same layer has filled",
+            Self::LinkedThenReplaced => "hard link into a lower layer whose target the same layer then replaces",
+        }
+    }
+}
+
+impl Audience {
+    pub(crate) fn has_podman(self) -> bool {
+        self != Self::Umoci
+    }
+
+    pub(crate) fn has_umoci(self) -> bool {
+        self != Self::Podman
+    }
+
+    /// Why this member cannot come after `own` on top of `below`, if so.
+    pub(crate) fn objection(self, own: &[Member], below: &View, member: &Member) -> Option<Known> {
+        let layer = Own { own, below };
+        let path = layer.real(&member.path);
+        if layer.replaces_linked(&path) {
+            return Some(Known::LinkedThenReplaced);
+        }
+        let podman = || layer.podman(&path, member);
+        let umoci = || layer.umoci(&path, member);
+        let of_podman = if self.has_podman() { podman() } else { None };
+        of_podman.or_else(|| if self.has_umoci() { umoci() } else { None })
+    }
+}
+
+/// A layer being drawn and what is below it.
+struct Own<'a> {
+    own: &'a [Member],
+    below: &'a View,
+}
+
+impl Own<'_> {
+    /// Where a path lies once symlinks of the layer itself are followed.
+    fn real(&self, written: &[u8]) -> Vec<u8> {
+        let path = clean(written);
+        let link = |at: &[u8]| self.own.iter().rev().find(|own| clean(&own.path) == at).and_then(Member::link_target);
+        real_path(&path, Last::Kept, link).unwrap_or(path)
+    }
+
+    /// What the marks of the layer hide.
+    fn hidden(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.own.iter().filter_map(|own| hidden_by(&self.real(&own.path)))
+    }
+
+    fn at(&self, path: &[u8]) -> impl Iterator<Item = &Member> {
+        self.own.iter().filter(move |member| self.real(&member.path) == path)
+    }
+
+    fn has_directory(&self, path: &[u8]) -> bool {
+        self.at(path).any(|member| member.kind == Kind::Directory)
+    }
+
+    fn replaces_linked(&self, path: &[u8]) -> bool {
+        let links = |member: &Member| matches!(&member.kind, Kind::HardLink(target) if self.real(target) == path);
+        self.at(path).next().is_none() && self.own.iter().any(links)
+    }
+
+    fn podman(&self, path: &[u8], member: &Member) -> Option<Known> {
+        if self.at(path).next().is_some() {
+            return Some(Known::PathTwice);
+        }
+        if let Kind::HardLink(target) = &member.kind
+            && self.at(&self.real(target)).next().is_none()
+        {
+            return Some(Known::LowerHardLink);
+        }
+        let own_at_or_below = |hidden: &[u8]| self.own.iter().any(|own| is_at_or_below(&self.real(&own.path), hidden));
+        let meets =
+            |hidden: Vec<u8>| is_at_or_below(path, &hidden) && (path != hidden || member.kind == Kind::Directory);
+        if hidden_by(path).is_some_and(|hidden| own_at_or_below(&hidden)) || self.hidden().any(meets) {
+            return Some(Known::MarkOnOwn);
+        }
+        if member.kind != Kind::Directory && self.own.iter().any(|own| is_below(&self.real(&own.path), path)) {
+            return Some(Known::DirectoryReplaced);
+        }
+        let is_through = path != clean(&member.path) && !self.has_directory(ancestors(path).last().unwrap_or_default());
+        is_through.then_some(Known::ThroughUnmade)
+    }
+
+    fn umoci(&self, path: &[u8], member: &Member) -> Option<Known> {
+        if self.is_below_lower_file(path) {
+            return Some(Known::ThroughLower);
+        }
+        if let Kind::HardLink(target) = &member.kind {
+            let target = self.real(target);
+            if self.hidden().any(|hidden| is_at_or_below(&target, &hidden)) {
+                return Some(Known::HardLinkToHidden);
+            }
+            if self.is_below_lower_file(&target) {
+                return Some(Known::ThroughLower);
+            }
+            if self.mode_of_file(&target).is_some_and(|mode| mode != member.mode) {
+                return Some(Known::HardLinkMode);
+            }
+        }
+        let was_other = |own: &Member| (own.kind == Kind::Directory) != (member.kind == Kind::Directory);
+        (self.below.contains_key(path) && self.at(path).any(was_other)).then_some(Known::KindTwice)
+    }
+
+    /// Whether the lower layers have a symlink or file where this layer needs a directory and does not say so.
+    fn is_below_lower_file(&self, path: &[u8]) -> bool {
+        let is_directory = |node: &Node| matches!(node, Node::Directory { .. });
+        ancestors(path)
+            .any(|above| self.below.get(above).is_some_and(|node| !is_directory(node)) && !self.has_directory(above))
+    }
+
+    /// Of the layer itself, else of those below.
+    fn mode_of_file(&self, path: &[u8]) -> Option<u32> {
+        let own = self.at(path).filter(|own| !matches!(own.kind, Kind::Symlink(_))).last().map(|own| own.mode);
+        own.or_else(|| match self.below.get(path) {
+            Some(Node::File { mode, .. }) => Some(u32::from(*mode)),
+            _ => None,
+        })
+    }
+}
+
+/// Absolute and without empty and `.` components.
+pub(crate) fn clean(path: &[u8]) -> Vec<u8> {
+    let names = path.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b"."));
+    names.flat_map(|name| [b"/", name].concat()).collect()
+}
+
+/// What a whiteout of this path hides.
+fn hidden_by(path: &[u8]) -> Option<Vec<u8>> {
+    let at = path.iter().rposition(|byte| *byte == b'/')? + 1;
+    let (directory, name) = path.split_at_checked(at)?;
+    let hidden = name.strip_prefix(b".wh.").filter(|hidden| !hidden.starts_with(b".wh."))?;
+    Some([directory, hidden].concat())
+}
+
+fn is_below(path: &[u8], directory: &[u8]) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"/"))
+}
+
+fn is_at_or_below(path: &[u8], directory: &[u8]) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+/// The directories above a path, without the root.
+fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.iter().enumerate().filter(|(at, byte)| **byte == b'/' && *at > 0).filter_map(|(at, _)| path.get(..at))
+}

@@ -1,0 +1,145 @@
+//! Draws stacks in batches, has both tools unpack a batch side by side, and compares.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::audience::LeftOut;
+use crate::compare::differences;
+use crate::generate::{Drawn, draw};
+use crate::layout::{Compression, Layout};
+use crate::plant::Plant;
+use crate::rule::Hits;
+use crate::tools::{self, Opinion, Store};
+use crate::{hits, ours};
+
+/// Stacks unpacked before their files are removed again: some megabytes.
+const BATCH: u64 = 25;
+
+/// After this many differences there is enough to look at.
+const FAILURES_MAX: usize = 20;
+
+/// What all stacks together came to.
+#[derive(Debug, Default)]
+pub(crate) struct Total {
+    pub(crate) stacks: u64,
+    pub(crate) layers: usize,
+    pub(crate) paths: usize,
+    pub(crate) podman: u64,
+    pub(crate) umoci: u64,
+    pub(crate) hits: Hits,
+    pub(crate) left_out: LeftOut,
+    /// The seed that noticed each planted bug.
+    pub(crate) plants: BTreeMap<&'static str, Option<u64>>,
+    pub(crate) failures: Vec<Failure>,
+}
+
+/// A stack that a tool shows otherwise.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) seed: u64,
+    pub(crate) tool: &'static str,
+    pub(crate) differences: Vec<String>,
+    pub(crate) stack: String,
+}
+
+/// A stack in both layouts.
+struct Case {
+    seed: u64,
+    name: String,
+    image_id: String,
+    drawn: Drawn,
+}
+
+/// Compares the stacks of `count` seeds.
+pub(crate) fn run(from: u64, count: u64, plants: &[(&'static str, Plant)], scratch: &Path) -> anyhow::Result<Total> {
+    let mut total = Total { plants: plants.iter().map(|(name, _)| (*name, None)).collect(), ..Total::default() };
+    let mut next = from;
+    let end = from.saturating_add(count);
+    while next < end && total.failures.len() < FAILURES_MAX {
+        let after = next.saturating_add(BATCH).min(end);
+        batch(&mut total, next..after, plants, scratch)?;
+        next = after;
+    }
+    Ok(total)
+}
+
+fn batch(
+    total: &mut Total,
+    seeds: std::ops::Range<u64>,
+    plants: &[(&'static str, Plant)],
+    scratch: &Path,
+) -> anyhow::Result<()> {
+    let directory = tempfile::tempdir_in(scratch)?;
+    let mut as_drawn = Layout::new(directory.path().join("drawn"), Compression::AsDrawn)?;
+    let mut without_zstd = Layout::new(directory.path().join("umoci"), Compression::WithoutZstd)?;
+    let mut cases = Vec::new();
+    for seed in seeds {
+        let (name, drawn) = (format!("s{seed}"), draw(seed));
+        let image_id = as_drawn.add(&drawn.stack, &name)?;
+        without_zstd.add(&drawn.stack, &name)?;
+        cases.push(Case { seed, name, image_id, drawn });
+    }
+    as_drawn.finish()?;
+    without_zstd.finish()?;
+    let store = Store::new(directory.path())?;
+    let (podman, umoci) = std::thread::scope(|scope| {
+        let podman = scope.spawn(|| {
+            let ask = |case: &Case| {
+                case.drawn.audience.has_podman().then(|| store.opinion(as_drawn.root(), &case.name)).transpose()
+            };
+            cases.iter().map(ask).collect::<anyhow::Result<Vec<Option<Opinion>>>>()
+        });
+        let ask = |case: &Case| {
+            let umoci = || tools::umoci(without_zstd.root(), &case.name, directory.path());
+            case.drawn.audience.has_umoci().then(umoci).transpose()
+        };
+        let umoci = cases.iter().map(ask).collect::<anyhow::Result<Vec<Option<Opinion>>>>();
+        (podman.join(), umoci)
+    });
+    let podman = podman.map_err(|_| anyhow::anyhow!("the thread that asks podman panicked"))??;
+    for ((case, podman), umoci) in cases.iter().zip(podman).zip(umoci?) {
+        total.judge(case, as_drawn.root(), plants, [("podman", podman), ("umoci", umoci)])?;
+    }
+    Ok(())
+}
+
+impl Total {
+    fn judge(
+        &mut self,
+        case: &Case,
+        layout: &Path,
+        plants: &[(&'static str, Plant)],
+        opinions: [(&'static str, Option<Opinion>); 2],
+    ) -> anyhow::Result<()> {
+        let stack = &case.drawn.stack;
+        let manifests = ours::manifests(layout, &case.image_id)?;
+        let view = ours::view(&manifests)?;
+        self.stacks += 1;
+        self.layers += stack.layers.len();
+        self.paths += view.len();
+        self.hits.add(&hits::of(stack, &manifests, &view));
+        self.hits.add(&case.drawn.refused);
+        for (known, count) in &case.drawn.left_out {
+            *self.left_out.entry(*known).or_default() += count;
+        }
+        for (tool, opinion) in opinions.into_iter().filter_map(|(tool, opinion)| Some((tool, opinion?))) {
+            let differences = match &opinion {
+                Ok(theirs) => differences(&view, theirs),
+                Err(refusal) => vec![format!("refused: {refusal}")],
+            };
+            *if tool == "podman" { &mut self.podman } else { &mut self.umoci } += 1;
+            if !differences.is_empty() {
+                self.failures.push(Failure { seed: case.seed, tool, differences, stack: stack.to_string() });
+                continue;
+            }
+            // A bug counts as noticed where the tool agrees with us and not with it.
+            let Ok(theirs) = &opinion else { continue };
+            for (name, plant) in plants {
+                let Some(caught @ None) = self.plants.get_mut(name) else { continue };
+                let agrees = plant.view(stack).is_ok_and(|bad| crate::compare::differences(&bad, theirs).is_empty());
+                *caught = (!agrees).then_some(case.seed);
+            }
+        }
+        Ok(())
+    }
+}
