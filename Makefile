@@ -68,6 +68,13 @@ bench-images: ## better | 4 | no | indexing against inflate and SHA-256 alone, t
 	@deploy/dev/needs.sh build images
 	cargo bench --locked -p driftline-indexer --bench images -- --repeats $(REPEATS) $(if $(JSON),--json $(abspath $(JSON)))
 
+# Random stacks of layers; one of them alone with its members: make test-images SEED=7
+STACKS ?= 2000
+
+.PHONY: test-images
+test-images: ## yes | 8 | yes | what podman and umoci unpack of random layers against our merged index; STACKS=300
+	@deploy/dev/test-images.sh $(STACKS) $(SEED)
+
 .PHONY: golden
 golden: ## no | 1 | no | writes the expected files of the formats anew; look at the diff
 	UPDATE_GOLDEN=1 cargo test -q --locked -p driftline-formats

@@ -29,6 +29,7 @@ pub(crate) enum Known {
     KindTwice,
     DirectoryReplaced,
     LinkedThenReplaced,
+    HardLinkToNothing,
 }
 
 /// How often each member was left out for what reason.
@@ -47,6 +48,7 @@ impl Known {
             Self::HardLinkToHidden => "umoci refuses a hard link to what its layer has hidden before",
             Self::KindTwice => "umoci forgets the lower directory when its layer has a file there for a time",
             Self::DirectoryReplaced => "podman refuses to replace a directory that the same layer has filled",
+            Self::HardLinkToNothing => "all refuse a hard link to what is not there, or gone once its place is free",
             Self::LinkedThenReplaced => "hard link into a lower layer whose target the same layer then replaces",
         }
     }
@@ -65,6 +67,13 @@ impl Audience {
     pub(crate) fn objection(self, own: &[Member], below: &View, member: &Member) -> Option<Known> {
         let layer = Own { own, below };
         let path = layer.real(&member.path);
+        if let Kind::HardLink(target) = &member.kind {
+            let target = layer.real(target);
+            let is_there = layer.at(&target).next().is_some() || below.contains_key(&target);
+            if !is_there || is_at_or_below(&target, &path) {
+                return Some(Known::HardLinkToNothing);
+            }
+        }
         if layer.replaces_linked(&path) {
             return Some(Known::LinkedThenReplaced);
         }

@@ -20,7 +20,7 @@ const EPISODES: &[(u64, Episode)] = &[
     (3, content_again),
     (3, missing_parents),
     (8, hidden),
-    (4, hidden_with_sibling),
+    (6, hidden_with_sibling),
     (3, hidden_and_own),
     (3, hidden_below_symlink),
     (9, opaque),
@@ -401,13 +401,13 @@ fn other_kind(draft: &mut Draft) {
         }
         2 => {
             let Some(path) = draft.lower(is_file) else { return };
-            draft.push(Member::new(&path, Kind::Directory).rule(Rule::DirectoryOverFile));
+            draft.push(Member::new(&path, Kind::Directory).mode(0o750).rule(Rule::DirectoryOverFile));
             let child = draft.file(&join(&path, b"inside"));
             draft.push(child);
         }
         _ => {
             let Some(path) = draft.lower(is_symlink) else { return };
-            draft.push(Member::new(&path, Kind::Directory).rule(Rule::DirectoryOverSymlink));
+            draft.push(Member::new(&path, Kind::Directory).mode(0o750).rule(Rule::DirectoryOverSymlink));
             let child = draft.file(&join(&path, b"inside"));
             draft.push(child);
         }

@@ -107,7 +107,7 @@ impl Draft {
     /// A layer that hides something of an earlier one, then that one again: its second coming brings it back.
     fn repeat(&mut self, stack: &mut Stack, manifests: &mut Vec<Arc<LayerManifest>>) {
         let Some(mut again) = self.rng.pick(&stack.layers) else { return };
-        let files: Vec<&Member> = again.members.iter().filter(|member| matches!(member.kind, Kind::File(_))).collect();
+        let files: Vec<&Member> = again.members.iter().filter(|member| is_plain(member)).collect();
         let Some(path) = self.rng.pick(&files).map(|member| member.path.clone()) else { return };
         self.layer = Layer::new(Stored::Plain, End::Mark);
         let Some(whiteout) = whiteout(&path) else { return };
@@ -181,6 +181,12 @@ impl Draft {
         let mode = self.rng.one_of([0o644, 0o755, 0o600, 0o755]);
         Member::new(path, Kind::File(content)).mode(mode)
     }
+}
+
+/// Whether a member is a file and no mark.
+fn is_plain(member: &Member) -> bool {
+    let is_mark = member.path.split(|byte| *byte == b'/').any(|name| name.starts_with(b".wh."));
+    matches!(member.kind, Kind::File(_)) && !is_mark
 }
 
 /// The mark that hides a path.

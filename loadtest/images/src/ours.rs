@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
-use driftline_enricher_core::image::{ImageIndex, merge};
+use driftline_enricher_core::image::{NodeKind, merge};
 use driftline_indexer::{Wanted, index_archive, index_layout, own_platform};
-use driftline_schemas::layer::{EntryKind, LayerManifest};
+use driftline_schemas::layer::LayerManifest;
 use driftline_schemas::{ImageId, Sha256};
 use serde_json::json;
 
@@ -46,33 +46,20 @@ pub(crate) fn manifests(layout: &Path, image_id: &str) -> anyhow::Result<Vec<Arc
     found.collect()
 }
 
-/// What the merged layers show. Of regular files this is the index of production, which alone is compared; directories,
-/// links and devices, which the index does not hold, only guide what is drawn and which rules count as hit.
+/// What the merged layers show, without the root itself.
 pub(crate) fn view(manifests: &[Arc<LayerManifest>]) -> anyhow::Result<View> {
-    let index: ImageIndex = merge(manifests)?;
-    let mut view = View::new();
-    for manifest in manifests {
-        for mark in manifest.entries() {
-            match mark.kind {
-                EntryKind::Whiteout => view.retain(|path, _| !path.starts_with(&mark.path)),
-                EntryKind::Opaque => view.retain(|path, _| !path.starts_with(&[&mark.path, &b"/"[..]].concat())),
-                _ => {}
-            }
-        }
-        view.extend(manifest.entries().iter().filter_map(|entry| {
-            let node = match entry.kind {
-                EntryKind::Directory => Node::Directory { mode: entry.mode },
-                EntryKind::Symlink => Node::Symlink(entry.target.clone()?),
-                EntryKind::Device => Node::Device,
-                _ => return None,
-            };
-            Some((entry.path.clone(), node))
-        }));
-    }
-    view.extend(index.files().map(|file| {
-        (file.path.to_vec(), Node::File { mode: file.mode, size_bytes: file.size_bytes, sha256: file.sha256 })
-    }));
-    Ok(view)
+    let index = merge(manifests)?;
+    let shown = index.entries().filter(|entry| entry.path != b"/").map(|entry| {
+        let node = match (entry.kind, entry.sha256, entry.target) {
+            (NodeKind::File, Some(sha256), _) => Node::File { mode: entry.mode, size_bytes: entry.size_bytes, sha256 },
+            (NodeKind::Symlink, _, Some(target)) => Node::Symlink(target.to_vec()),
+            (NodeKind::Directory, ..) => Node::Directory { mode: entry.mode },
+            (NodeKind::Device, ..) => Node::Device,
+            (kind, ..) => return Err(anyhow!("the index has a {kind:?} that is not whole")),
+        };
+        Ok((entry.path.to_vec(), node))
+    });
+    shown.collect()
 }
 
 #[cfg(test)]

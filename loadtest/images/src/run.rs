@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::audience::LeftOut;
-use crate::compare::differences;
+use crate::compare::{Tool, differences, implied};
 use crate::generate::{Drawn, draw};
 use crate::layout::{Compression, Layout};
 use crate::plant::Plant;
@@ -98,7 +98,7 @@ fn batch(
     });
     let podman = podman.map_err(|_| anyhow::anyhow!("the thread that asks podman panicked"))??;
     for ((case, podman), umoci) in cases.iter().zip(podman).zip(umoci?) {
-        total.judge(case, as_drawn.root(), plants, [("podman", podman), ("umoci", umoci)])?;
+        total.judge(case, as_drawn.root(), plants, [(Tool::Podman, podman), (Tool::Umoci, umoci)])?;
     }
     Ok(())
 }
@@ -109,11 +109,12 @@ impl Total {
         case: &Case,
         layout: &Path,
         plants: &[(&'static str, Plant)],
-        opinions: [(&'static str, Option<Opinion>); 2],
+        opinions: [(Tool, Option<Opinion>); 2],
     ) -> anyhow::Result<()> {
         let stack = &case.drawn.stack;
         let manifests = ours::manifests(layout, &case.image_id)?;
         let view = ours::view(&manifests)?;
+        let implied = implied(&manifests);
         self.stacks += 1;
         self.layers += stack.layers.len();
         self.paths += view.len();
@@ -124,19 +125,26 @@ impl Total {
         }
         for (tool, opinion) in opinions.into_iter().filter_map(|(tool, opinion)| Some((tool, opinion?))) {
             let differences = match &opinion {
-                Ok(theirs) => differences(&view, theirs),
+                Ok(theirs) => differences(tool, &view, theirs, &implied),
                 Err(refusal) => vec![format!("refused: {refusal}")],
             };
-            *if tool == "podman" { &mut self.podman } else { &mut self.umoci } += 1;
+            *if tool == Tool::Podman { &mut self.podman } else { &mut self.umoci } += 1;
             if !differences.is_empty() {
-                self.failures.push(Failure { seed: case.seed, tool, differences, stack: stack.to_string() });
+                self.failures.push(Failure {
+                    seed: case.seed,
+                    tool: tool.name(),
+                    differences,
+                    stack: stack.to_string(),
+                });
                 continue;
             }
             // A bug counts as noticed where the tool agrees with us and not with it.
             let Ok(theirs) = &opinion else { continue };
             for (name, plant) in plants {
                 let Some(caught @ None) = self.plants.get_mut(name) else { continue };
-                let agrees = plant.view(stack).is_ok_and(|bad| crate::compare::differences(&bad, theirs).is_empty());
+                let agrees = plant
+                    .view(stack)
+                    .is_ok_and(|bad| crate::compare::differences(tool, &bad, theirs, &implied).is_empty());
                 *caught = (!agrees).then_some(case.seed);
             }
         }
