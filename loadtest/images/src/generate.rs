@@ -139,13 +139,13 @@ impl Draft {
         is_fine
     }
 
-    /// Tries a member that has to be refused.
+    /// Tries a member that we have to refuse; where we do not, it stays, and the tools show what they make of it.
     pub(crate) fn refuse(&mut self, member: Member, rule: Rule) {
-        if self.push(member) {
-            // It stays in the layer: the tools will show whether they agree, and the hits that it was not refused.
-            return;
+        self.layer.members.push(member);
+        if ours::manifest(&self.layer).is_err() {
+            self.layer.members.pop();
+            self.refused.count(rule);
         }
-        self.refused.count(rule);
     }
 
     /// A number not used before in this stack.
@@ -195,4 +195,28 @@ pub(crate) fn whiteout(path: &[u8]) -> Option<Member> {
     let at = path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
     let (directory, name) = path.split_at_checked(at)?;
     Some(Member::new(&[directory, b".wh.", name].concat(), Kind::File(Vec::new())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_always_draws_the_same_stack() {
+        assert_eq!(draw(7).stack.to_string(), draw(7).stack.to_string());
+        assert_ne!(draw(7).stack.to_string(), draw(8).stack.to_string());
+    }
+
+    #[test]
+    fn every_layer_drawn_can_be_indexed_and_what_has_dot_dot_is_refused() {
+        let drawn: Vec<Drawn> = (1..60).map(draw).collect();
+        for layer in drawn.iter().flat_map(|drawn| &drawn.stack.layers) {
+            assert!(ours::manifest(layer).is_ok());
+        }
+        let mut refused = Hits::default();
+        drawn.iter().for_each(|drawn| refused.add(&drawn.refused));
+        assert!(refused.of(Rule::DotDot) > 0);
+        let dots = |member: &Member| member.path.split(|byte| *byte == b'/').any(|name| name == b"..");
+        assert!(!drawn.iter().flat_map(|drawn| &drawn.stack.layers).flat_map(|layer| &layer.members).any(dots));
+    }
 }

@@ -4,6 +4,7 @@
 mod audience;
 mod compare;
 mod episodes;
+mod fixed;
 mod generate;
 mod hits;
 mod layout;
@@ -43,7 +44,7 @@ struct Arguments {
     /// The first seed
     #[arg(long, default_value_t = 1)]
     from: u64,
-    /// Run this one only
+    /// Run this one only; 0 is a stack of 120 layers, 1000000000000 a layer of 100,000 files
     #[arg(long, conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
     /// Show the members of each stack that differs
