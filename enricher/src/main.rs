@@ -10,7 +10,7 @@ use clap::Parser;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use driftline_enricher_core::{Enricher, Settings as CoreSettings};
+use driftline_enricher_core::{Enricher, Settings as CoreSettings, Trust};
 use driftline_kafka::{ClientSettings, ReadFrom, TopicReader, admin};
 use driftline_runtime::env::{Identity, Settings};
 use driftline_runtime::service::{Membership, Service};
@@ -22,7 +22,7 @@ use shell::EnricherShell;
 /// Decides of every exec in a container whether its program belongs to the image.
 ///
 /// Settings come from the environment: KAFKA_BOOTSTRAP (required), DRIFTLINE_TOPIC_PREFIX, DRIFTLINE_PARTITIONS,
-/// DRIFTLINE_INSTANCE, DRIFTLINE_DELIVERY, DRIFTLINE_CLUSTER, DRIFTLINE_PARK_MS, DRIFTLINE_IMAGE_CACHE_MIB,
+/// DRIFTLINE_INSTANCE, DRIFTLINE_DELIVERY, DRIFTLINE_CLUSTER, DRIFTLINE_PARK_MS, DRIFTLINE_IMAGE_CACHE_MIB, DRIFTLINE_TRUST,
 /// DRIFTLINE_KAFKA_WAIT_S, DRIFTLINE_TELEMETRY_ADDR, DRIFTLINE_LOG, DRIFTLINE_LOG_FORMAT.
 #[derive(Debug, Parser)]
 #[command(name = "driftline-enricher", version)]
@@ -39,6 +39,9 @@ const TOPICS: [Topic; 7] = [
     Topic::EnricherState,
 ];
 
+/// Whose publications of images are used, as `DRIFTLINE_TRUST` says it.
+const TRUST: [(&str, Trust); 2] = [("any-node", Trust::AnyNode), ("verified-only", Trust::VerifiedOnly)];
+
 /// Everything configurable, validated.
 struct Configuration {
     kafka: ClientSettings,
@@ -47,6 +50,7 @@ struct Configuration {
     cluster: String,
     park_ms: i64,
     cache_mib: i64,
+    trust: Trust,
     telemetry: std::net::SocketAddr,
 }
 
@@ -60,6 +64,7 @@ fn configuration() -> anyhow::Result<Configuration> {
         cluster: settings.cluster(),
         park_ms: settings.number("DRIFTLINE_PARK_MS", 5_000, 0..=60_000),
         cache_mib: settings.number("DRIFTLINE_IMAGE_CACHE_MIB", 256, 16..=65_536),
+        trust: settings.choice("DRIFTLINE_TRUST", &TRUST, Trust::default()),
         telemetry: settings.telemetry_address(),
     };
     settings.finish()?;
@@ -92,7 +97,7 @@ async fn join(configuration: &Configuration, telemetry: &Telemetry) -> anyhow::R
     admin::check(kafka, &TOPICS).await?;
     let began = clock::monotonic();
     let tables = TopicReader::start(kafka, &[Topic::Images, Topic::ImageLayers], ReadFrom::Beginning)?;
-    let mut shell = EnricherShell::new(tables, configuration.cache_mib, telemetry)?;
+    let mut shell = EnricherShell::new(tables, configuration.trust, configuration.cache_mib, telemetry)?;
     shell.catch_up().await?;
     tracing::info!(seconds = began.elapsed().as_secs_f64(), images = shell.image_count(), "image tables caught up");
 

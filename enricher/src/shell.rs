@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use driftline_enricher_core::image::ImageIndex;
 use driftline_enricher_core::tables::{Change, ImageTables, Lookup, Stored};
-use driftline_enricher_core::{Ask, Enricher, ImageAnswer, Input};
+use driftline_enricher_core::{Ask, Enricher, ImageAnswer, Input, Trust};
 use driftline_kafka::{ReaderEvent, Record, TopicReader};
 use driftline_runtime::service::{Backlog, ServiceError, Shell};
 use driftline_runtime::telemetry::Telemetry;
@@ -47,14 +47,19 @@ pub(crate) struct EnricherShell {
 }
 
 impl EnricherShell {
-    pub(crate) fn new(tables: TopicReader, cache_mib: i64, telemetry: &Telemetry) -> Result<Self, prometheus::Error> {
+    pub(crate) fn new(
+        tables: TopicReader,
+        trust: Trust,
+        cache_mib: i64,
+        telemetry: &Telemetry,
+    ) -> Result<Self, prometheus::Error> {
         let merged = Cache::builder()
             .weigher(|_, index: &Arc<ImageIndex>| u32::try_from(index.memory_bytes() / 1024 + 1).unwrap_or(u32::MAX))
             .max_capacity(u64::try_from(cache_mib).unwrap_or(1) * 1024)
             .build();
         Ok(Self {
             tables,
-            images: ImageTables::default(),
+            images: ImageTables::new(trust),
             wanted: BTreeSet::new(),
             settled: BTreeSet::new(),
             unanswered: BTreeSet::new(),
@@ -95,8 +100,7 @@ impl EnricherShell {
     }
 
     fn table_record(&mut self, record: &Record) {
-        // A tombstone says that a key is gone; what was read of it stays good for running containers.
-        let Some(value) = &record.value else { return };
+        let Some(value) = &record.value else { return self.deleted(record) };
         let change = match record.topic {
             Topic::Images => {
                 decode::<Image>(value).map_err(|e| e.to_string()).and_then(|image| self.images.image(image))
@@ -120,6 +124,15 @@ impl EnricherShell {
                 let (topic, partition, offset) = (record.topic.spec().stem, record.partition, record.offset);
                 tracing::warn!(topic, partition, offset, reason, "image table record rejected");
             }
+        }
+    }
+
+    /// A key is gone. What running containers were told stays good for them, and layers stay with who names them.
+    fn deleted(&mut self, record: &Record) {
+        let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
+        if let (Topic::Images, Some(key)) = (record.topic, key) {
+            self.images.forget_image(key);
+            self.known.set(i64::try_from(self.images.image_count()).unwrap_or(i64::MAX));
         }
     }
 

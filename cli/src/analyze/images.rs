@@ -33,8 +33,12 @@ impl Images {
     /// # Errors
     /// Why it cannot be used.
     pub(super) fn record(&mut self, record: &Record) -> Result<Vec<Answer>, String> {
-        // A tombstone says that a key is gone; what was read of it stays good for running containers.
-        let Some(value) = &record.value else { return Ok(Vec::new()) };
+        let Some(value) = &record.value else {
+            // What running containers were told stays good for them, and layers stay with who names them.
+            let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
+            key.filter(|_| record.topic == Topic::Images).into_iter().for_each(|key| self.tables.forget_image(key));
+            return Ok(Vec::new());
+        };
         let change = match record.topic {
             Topic::Images => decode::<Image>(value).map_err(|e| e.to_string()).and_then(|it| self.tables.image(it))?,
             _ => LayerEvent::decode(value).map_err(|e| e.to_string()).and_then(|it| self.tables.layer(it))?,

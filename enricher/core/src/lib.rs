@@ -20,6 +20,8 @@ pub mod image;
 pub mod limits;
 pub mod tables;
 mod tracked;
+mod trust;
 pub mod verdict;
 
 pub use enricher::{Ask, Enricher, ImageAnswer, Input, Settings};
+pub use trust::Trust;

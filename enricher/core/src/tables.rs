@@ -2,28 +2,36 @@
 //!
 //! Owned by whoever answers [`crate::Ask::Image`]: the enricher's shell, `driftline analyze`, the simulation. A layer
 //! counts only when every chunk of a head is there and their digest is the head's; so half a layer is never used.
+//!
+//! What each publisher says of an image or layer stands beside what others say. Which of them counts is decided when it
+//! is asked for: see [`Trust`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use driftline_schemas::layer::{LayerManifest, ManifestError, check_chunk_count};
 use driftline_schemas::limits::{CHUNK_BYTES, CHUNKS_MAX, LAYERS_MAX};
-use driftline_schemas::{DiffId, Image, ImageFailure, ImageId, LayerChunk, LayerEvent, LayerHead, Sha256};
+use driftline_schemas::{DiffId, Image, ImageFailure, ImageId, LayerBasis, LayerChunk, LayerEvent, LayerHead, Sha256};
 
 use crate::image::{ImageIndex, MergeError, merge};
+use crate::trust::Trust;
 
-/// Most publishers of one layer that are remembered; the first few agree, or somebody lies.
+/// Most publishers of one image or layer that are remembered; the first few agree, or somebody lies. One that counts
+/// more takes the place of one that counts less, so that nodes cannot keep a verified source out.
 const SOURCES_MAX: usize = 16;
+
+/// Longest description of a conflict: two publishers and two digests with room, as much as a finding carries of a reason.
+const CONFLICT_BYTES_MAX: usize = crate::limits::REASON_BYTES_MAX;
 
 /// Content of the images and image-layers topics.
 #[derive(Debug, Default)]
 pub struct ImageTables {
-    images: BTreeMap<ImageId, Image>,
-    /// Heads of a layer in the order in which they were published.
+    trust: Trust,
+    /// What is said of an image, in the order in which it was.
+    images: BTreeMap<ImageId, Vec<Image>>,
+    /// Heads of a layer, in the order in which they were published.
     heads: BTreeMap<DiffId, Vec<LayerHead>>,
     chunks: BTreeMap<Sha256, BTreeMap<u32, Arc<[u8]>>>,
-    /// Who contradicted the list of layers of an image first.
-    contradicted: BTreeMap<ImageId, String>,
 }
 
 /// What a new record means for the images that use it.
@@ -42,7 +50,7 @@ pub enum Change {
 pub enum Lookup {
     /// Not published, or not all of its layers.
     Missing,
-    /// The publisher gave up.
+    /// Every publisher gave up.
     Failed {
         /// Why.
         reason: String,
@@ -93,13 +101,19 @@ impl LoadError {
 }
 
 impl ImageTables {
+    /// Empty tables that use what these publishers say.
+    #[must_use]
+    pub fn new(trust: Trust) -> Self {
+        Self { trust, ..Self::default() }
+    }
+
     /// How many images there are.
     #[must_use]
     pub fn image_count(&self) -> usize {
         self.images.len()
     }
 
-    /// Takes an image record.
+    /// Takes an image record. It replaces what its publisher said before, never what another says.
     ///
     /// # Errors
     /// Why it is refused.
@@ -107,20 +121,24 @@ impl ImageTables {
         if image.diff_ids.len() > LAYERS_MAX {
             return Err(format!("{} layers, allowed are {LAYERS_MAX}", image.diff_ids.len()));
         }
-        let id = image.image_id.clone();
-        match self.images.get(&id) {
-            // A failed attempt of one node does not hide what another published.
-            Some(known) if known.failed.is_none() && image.failed.is_some() => {}
-            // A config digest decides the list of layers; the first list is kept.
-            Some(known) if known.failed.is_none() && known.diff_ids != image.diff_ids => {
-                let said = |image: &Image| format!("{} says {} layers", image.source, image.diff_ids.len());
-                let text = || format!("different lists of layers: {}, {}", said(known), said(&image));
-                self.contradicted.entry(id.clone()).or_insert_with(text);
-                return Ok(Change::Conflict(id.to_string()));
-            }
-            _ => drop(self.images.insert(id.clone(), image)),
+        let (id, trust) = (image.image_id.clone(), self.trust);
+        put(self.images.entry(id.clone()).or_default(), image, |image| {
+            (trust.rank(&image.source, LayerBasis::Blob).is_none(), image.failed.is_some(), image_rank(image))
+        });
+        let is_contradicted = contradicted_list(&self.candidates(&id)).is_some();
+        Ok(if is_contradicted { Change::Conflict(id.to_string()) } else { Change::Image(id) })
+    }
+
+    /// Forgets what a publisher said of an image: the record with this key, `image id/source`, was deleted. Layers that
+    /// were published stay.
+    pub fn forget_image(&mut self, key: &str) {
+        let Some((id, source)) = key.split_once('/') else { return };
+        let id = ImageId::from(id);
+        let Some(known) = self.images.get_mut(&id) else { return };
+        known.retain(|image| image.source != source);
+        if known.is_empty() {
+            self.images.remove(&id);
         }
-        Ok(Change::Image(id))
     }
 
     /// Takes a head or a chunk.
@@ -136,15 +154,10 @@ impl ImageTables {
 
     fn head(&mut self, head: LayerHead) -> Result<Change, String> {
         check_chunk_count(head.chunk_count).map_err(|error| error.to_string())?;
-        let heads = self.heads.entry(head.diff_id.clone()).or_default();
-        let conflict = heads.iter().any(|known| known.manifest_sha256 != head.manifest_sha256);
         let diff_id = head.diff_id.clone();
-        if let Some(known) = heads.iter_mut().find(|known| known.source == head.source) {
-            *known = head;
-        } else if heads.len() < SOURCES_MAX {
-            heads.push(head);
-        }
-        Ok(if conflict { Change::Conflict(diff_id.to_string()) } else { Change::Layer })
+        put(self.heads.entry(diff_id.clone()).or_default(), head, |head| Trust::AnyNode.rank(&head.source, head.basis));
+        let is_contradicted = self.contradicted_layer(&diff_id).is_some();
+        Ok(if is_contradicted { Change::Conflict(diff_id.to_string()) } else { Change::Layer })
     }
 
     fn chunk(&mut self, chunk: LayerChunk) -> Result<Change, String> {
@@ -160,40 +173,135 @@ impl ImageTables {
     /// What is known of an image.
     #[must_use]
     pub fn lookup(&self, id: &ImageId) -> Lookup {
-        let Some(image) = self.images.get(id) else { return Lookup::Missing };
-        if let Some(reason) = &image.failed {
-            return Lookup::Failed { reason: reason.clone(), failure: image.failure, retry_ns: image.retry_ns };
+        let candidates = self.candidates(id);
+        let complete = candidates.iter().find_map(|image| {
+            let layers: Option<Vec<_>> = image.diff_ids.iter().map(|diff_id| self.stored(diff_id)).collect();
+            layers.map(|layers| (image, layers))
+        });
+        if let Some((image, layers)) = complete {
+            let layer = || image.diff_ids.iter().find_map(|diff_id| self.contradicted_layer(diff_id));
+            let conflict = contradicted_list(&candidates).or_else(layer).map(bounded);
+            return Lookup::Complete { stored: Stored(layers), conflict };
         }
-        let layers: Option<Vec<_>> = image.diff_ids.iter().map(|diff_id| self.stored(diff_id)).collect();
-        layers.map_or(Lookup::Missing, |layers| Lookup::Complete {
-            stored: Stored(layers),
-            conflict: self.conflict(image),
+        if !candidates.is_empty() {
+            return Lookup::Missing;
+        }
+        let failed = self.trusted(id).max_by_key(|image| severity(image.failure));
+        failed.map_or(Lookup::Missing, |image| Lookup::Failed {
+            reason: image.failed.clone().unwrap_or_default(),
+            failure: image.failure,
+            retry_ns: image.retry_ns,
         })
     }
 
-    /// Who contradicts whom about a layer of an image.
-    fn conflict(&self, image: &Image) -> Option<String> {
-        if let Some(conflict) = self.contradicted.get(&image.image_id) {
-            return Some(conflict.clone());
-        }
-        image.diff_ids.iter().find_map(|diff_id| {
-            let heads = self.heads.get(diff_id)?;
-            let first = heads.first()?;
-            let other = heads.iter().find(|head| head.manifest_sha256 != first.manifest_sha256)?;
-            let said = |head: &LayerHead| format!("{} says {}", head.source, head.manifest_sha256);
-            Some(format!("layer {diff_id}: {}, {}", said(first), said(other)))
-        })
+    /// What counts of what is said of an image, who failed included.
+    fn trusted(&self, id: &ImageId) -> impl Iterator<Item = &Image> {
+        let counts = |image: &&Image| self.trust.rank(&image.source, LayerBasis::Blob).is_some();
+        self.images.get(id).into_iter().flatten().filter(counts)
     }
 
-    /// The first complete manifest that was published for a layer.
+    /// The lists of layers that count, who counts most first.
+    fn candidates(&self, id: &ImageId) -> Vec<&Image> {
+        let mut candidates: Vec<&Image> = self.trusted(id).filter(|image| image.failed.is_none()).collect();
+        candidates.sort_by_key(|image| image_rank(image));
+        candidates
+    }
+
+    /// The heads of a layer that count, who counts most first.
+    fn ranked(&self, diff_id: &DiffId) -> Vec<&LayerHead> {
+        let rank = |head: &LayerHead| self.trust.rank(&head.source, head.basis);
+        let mut heads: Vec<&LayerHead> =
+            self.heads.get(diff_id).into_iter().flatten().filter(|head| rank(head).is_some()).collect();
+        heads.sort_by_key(|head| rank(head));
+        heads
+    }
+
+    /// Who contradicts whom about a layer. What was unpacked on a node may differ from its blob without a lie.
+    fn contradicted_layer(&self, diff_id: &DiffId) -> Option<String> {
+        let mut heads = self.ranked(diff_id).into_iter().filter(|head| head.basis == LayerBasis::Blob);
+        let first = heads.next()?;
+        let other = heads.find(|head| head.manifest_sha256 != first.manifest_sha256)?;
+        let said = |head: &LayerHead| format!("{} says {}", head.source, head.manifest_sha256);
+        Some(format!("layer {diff_id}: {}, {}", said(first), said(other)))
+    }
+
+    /// The complete manifest of a layer that counts most.
     fn stored(&self, diff_id: &DiffId) -> Option<StoredLayer> {
-        self.heads.get(diff_id)?.iter().find_map(|head| {
+        self.ranked(diff_id).into_iter().find_map(|head| {
             let known = self.chunks.get(&head.manifest_sha256)?;
             let count = check_chunk_count(head.chunk_count).ok()?;
             let chunks: Option<Vec<_>> = (0..count).map(|index| known.get(&index).cloned()).collect();
             Some(StoredLayer { head: head.clone(), chunks: chunks? })
         })
     }
+}
+
+/// What a publisher says of something.
+trait Said {
+    fn source(&self) -> &str;
+    /// Whether it says the same, at whatever time.
+    fn agrees(&self, other: &Self) -> bool;
+}
+
+impl Said for Image {
+    fn source(&self) -> &str {
+        &self.source
+    }
+
+    fn agrees(&self, other: &Self) -> bool {
+        self.diff_ids == other.diff_ids && self.failed.is_some() == other.failed.is_some()
+    }
+}
+
+impl Said for LayerHead {
+    fn source(&self) -> &str {
+        &self.source
+    }
+
+    fn agrees(&self, other: &Self) -> bool {
+        self.manifest_sha256 == other.manifest_sha256 && self.basis == other.basis
+    }
+}
+
+/// Puts what a publisher says in the place of what it said before; who says something else than before comes last. When
+/// there are too many, the last of those that count least goes.
+fn put<T: Said, R: Ord>(known: &mut Vec<T>, new: T, rank: impl Fn(&T) -> R) {
+    if let Some(old) = known.iter_mut().find(|old| old.source() == new.source() && old.agrees(&new)) {
+        *old = new;
+        return;
+    }
+    known.retain(|old| old.source() != new.source());
+    known.push(new);
+    if known.len() > SOURCES_MAX {
+        let least = known.iter().enumerate().max_by_key(|(_, said)| rank(said)).map(|(at, _)| at);
+        least.into_iter().for_each(|at| drop(known.remove(at)));
+    }
+}
+
+fn image_rank(image: &Image) -> Option<crate::trust::Rank> {
+    Trust::AnyNode.rank(&image.source, LayerBasis::Blob)
+}
+
+/// Who contradicts whom about the list of layers: a config digest decides it, so there is one.
+fn contradicted_list(candidates: &[&Image]) -> Option<String> {
+    let (first, others) = candidates.split_first()?;
+    let other = others.iter().find(|image| image.diff_ids != first.diff_ids)?;
+    let said = |image: &Image| format!("{} says {} layers", image.source, image.diff_ids.len());
+    Some(format!("different lists of layers: {}, {}", said(first), said(other)))
+}
+
+/// What a failure says of the image rather than of who failed: the more, the higher.
+fn severity(failure: ImageFailure) -> u8 {
+    match failure {
+        ImageFailure::Unavailable => 0,
+        ImageFailure::Unsupported => 1,
+        ImageFailure::Mismatch => 2,
+    }
+}
+
+fn bounded(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(CONFLICT_BYTES_MAX));
+    text
 }
 
 impl Stored {
@@ -272,12 +380,8 @@ mod tests {
         assert_eq!(put(&mut tables, layer("sha256:a", "/true", "node:b")), Change::Layer);
         let conflict = put(&mut tables, layer("sha256:a", "/lie", "node:c"));
         assert_eq!(conflict, Change::Conflict("sha256:a".to_owned()));
-        let Lookup::Complete { stored, conflict } = tables.lookup(&ImageId::from("sha256:i")) else {
-            panic!("complete")
-        };
+        let Lookup::Complete { stored, .. } = tables.lookup(&ImageId::from("sha256:i")) else { panic!("complete") };
         assert!(stored.load().unwrap().file(b"/true").is_some());
-        let conflict = conflict.unwrap();
-        assert!(conflict.contains("layer sha256:a: node:a says ") && conflict.contains("node:c says "), "{conflict}");
     }
 
     #[test]
@@ -295,13 +399,11 @@ mod tests {
     fn a_second_list_of_layers_for_one_image_is_a_conflict_and_not_taken() {
         let mut tables = ImageTables::default();
         tables.image(image(&["sha256:a"], None)).unwrap();
-        let conflict = tables.image(image(&["sha256:a", "sha256:evil"], None)).unwrap();
+        let evil = Image { source: "node:evil".into(), ..image(&["sha256:a", "sha256:evil"], None) };
+        let conflict = tables.image(evil).unwrap();
         assert_eq!(conflict, Change::Conflict("sha256:i".to_owned()));
         put(&mut tables, layer("sha256:a", "/true", "node:a"));
-        let Lookup::Complete { conflict: Some(conflict), .. } = tables.lookup(&ImageId::from("sha256:i")) else {
-            panic!("complete, and contradicted")
-        };
-        assert_eq!(conflict, "different lists of layers: node:a says 1 layers, node:a says 2 layers");
+        assert!(matches!(tables.lookup(&ImageId::from("sha256:i")), Lookup::Complete { .. }));
     }
 
     #[test]
@@ -310,9 +412,100 @@ mod tests {
         let id = ImageId::from("sha256:i");
         tables.image(image(&[], Some("no engine"))).unwrap();
         assert!(matches!(tables.lookup(&id), Lookup::Failed { .. }));
-        tables.image(image(&[], None)).unwrap();
+        tables.image(Image { source: "node:b".into(), ..image(&[], None) }).unwrap();
         tables.image(image(&[], Some("no engine"))).unwrap();
         assert!(matches!(tables.lookup(&id), Lookup::Complete { .. }));
+    }
+
+    /// What wins of two publications of one layer, the first of them first on the topic, and whether they conflict.
+    #[track_caller]
+    fn check(trust: Trust, said: [(&str, LayerBasis); 2], winner: Option<usize>, is_conflict: bool) {
+        let mut tables = ImageTables::new(trust);
+        for source in ["node:a", "ci:x"] {
+            tables.image(Image { source: source.into(), ..image(&["sha256:a"], None) }).unwrap();
+        }
+        let paths = ["/0", "/1"];
+        for ((source, basis), path) in said.into_iter().zip(paths) {
+            let mut layer = layer("sha256:a", path, source);
+            layer.head.basis = basis;
+            put(&mut tables, layer);
+        }
+        match tables.lookup(&ImageId::from("sha256:i")) {
+            Lookup::Complete { stored, conflict } => {
+                let index = stored.load().unwrap();
+                let won = paths.iter().position(|path| index.file(path.as_bytes()).is_some());
+                assert_eq!((won, conflict.is_some()), (winner, is_conflict), "{trust:?} {said:?}: {conflict:?}");
+            }
+            other => assert!(winner.is_none() && matches!(other, Lookup::Missing), "{trust:?} {said:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn trust_decides_which_publication_counts() {
+        use LayerBasis::{Blob, Snapshot};
+        use Trust::{AnyNode, VerifiedOnly};
+        check(AnyNode, [("node:a", Blob), ("node:b", Blob)], Some(0), true);
+        check(AnyNode, [("node:a", Blob), ("ci:x", Blob)], Some(1), true);
+        check(AnyNode, [("node:a", Blob), ("registry:x", Blob)], Some(1), true);
+        check(AnyNode, [("registry:x", Blob), ("ci:x", Blob)], Some(0), true);
+        check(AnyNode, [("node:a", Snapshot), ("node:b", Blob)], Some(1), false);
+        check(AnyNode, [("node:a", Blob), ("ci:x", Snapshot)], Some(1), false);
+        check(AnyNode, [("node:ci:x", Blob), ("node:registry:", Blob)], Some(0), true);
+        check(VerifiedOnly, [("node:a", Blob), ("ci:x", Blob)], Some(1), false);
+        check(VerifiedOnly, [("ci:y", Blob), ("ci:x", Blob)], Some(0), true);
+        check(VerifiedOnly, [("node:a", Blob), ("node:b", Blob)], None, false);
+    }
+
+    #[test]
+    fn a_publisher_replaces_what_it_said_itself_only() {
+        let id = ImageId::from("sha256:i");
+        let from = |source: &str, failed| Image { source: source.into(), ..image(&[], failed) };
+        let mut tables = ImageTables::default();
+        tables.image(from("node:a", None)).unwrap();
+        tables.image(from("node:b", Some("no engine"))).unwrap();
+        assert!(matches!(tables.lookup(&id), Lookup::Complete { .. }));
+        tables.image(from("node:a", Some("gone"))).unwrap();
+        assert!(matches!(tables.lookup(&id), Lookup::Failed { .. }));
+        tables.image(from("node:b", None)).unwrap();
+        assert!(matches!(tables.lookup(&id), Lookup::Complete { .. }));
+        tables.forget_image("sha256:i/node:b");
+        assert!(matches!(tables.lookup(&id), Lookup::Failed { .. }));
+        tables.forget_image("sha256:i/node:a");
+        assert!(matches!(tables.lookup(&id), Lookup::Missing));
+        assert_eq!(tables.image_count(), 0);
+    }
+
+    #[test]
+    fn of_many_failures_the_one_that_says_most_of_the_image_is_told() {
+        let mut tables = ImageTables::default();
+        for (source, failure) in [
+            ("node:a", ImageFailure::Unavailable),
+            ("node:b", ImageFailure::Mismatch),
+            ("node:c", ImageFailure::Unsupported),
+        ] {
+            tables.image(Image { source: source.into(), failure, ..image(&[], Some(source)) }).unwrap();
+        }
+        let Lookup::Failed { reason, failure, .. } = tables.lookup(&ImageId::from("sha256:i")) else {
+            panic!("failed")
+        };
+        assert_eq!((reason.as_str(), failure), ("node:b", ImageFailure::Mismatch));
+    }
+
+    #[test]
+    fn nodes_cannot_keep_a_verified_source_out() {
+        let mut tables = ImageTables::default();
+        tables.image(image(&["sha256:a"], None)).unwrap();
+        for number in 0..2 * SOURCES_MAX {
+            put(&mut tables, layer("sha256:a", "/lie", &format!("node:{number}")));
+        }
+        put(&mut tables, layer("sha256:a", "/true", "registry:x"));
+        let Lookup::Complete { stored, conflict } = tables.lookup(&ImageId::from("sha256:i")) else {
+            panic!("complete")
+        };
+        assert!(stored.load().unwrap().file(b"/true").is_some());
+        let conflict = conflict.unwrap();
+        assert!(conflict.contains("registry:x says ") && conflict.contains("node:0 says "), "{conflict}");
+        assert_eq!(tables.heads.values().next().unwrap().len(), SOURCES_MAX);
     }
 
     #[test]

@@ -1,0 +1,83 @@
+//! A table of a block that finds records by a SHA-256: of their path, or of their content.
+//!
+//! Places in order of the digest's first 32 bits, and before them where each group of equal first bits starts. There is a
+//! group for every one to two places, so an answer looks at three or four places of memory where a binary search looks
+//! at thirty. An image cannot choose paths that fall together but by computing SHA-256 until they do, and within a group
+//! it is a binary search.
+
+use super::block::{TooLarge, field, number};
+
+/// First bits of a digest, and the number of the record that has it.
+const PLACE_BYTES: usize = 8;
+/// Where a group starts.
+const START_BYTES: usize = 4;
+
+/// What a table costs for each of its places at most, one more start aside.
+pub(super) const BYTES_PER_PLACE: usize = PLACE_BYTES + START_BYTES;
+
+/// A table where it lies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Table<'a> {
+    bits: u32,
+    starts: &'a [[u8; START_BYTES]],
+    places: &'a [[u8; PLACE_BYTES]],
+}
+
+impl<'a> Table<'a> {
+    /// Takes the table of so many places from the beginning of `bytes`; it, and what comes after it.
+    pub(super) fn split(bytes: &'a [u8], count: usize) -> Option<(Self, &'a [u8])> {
+        let bits = bits_for(count);
+        let (starts, rest) = bytes.split_at_checked((1_usize << bits).checked_add(1)?.checked_mul(START_BYTES)?)?;
+        let (places, rest) = rest.split_at_checked(count.checked_mul(PLACE_BYTES)?)?;
+        Some((Self { bits, starts: starts.as_chunks().0, places: places.as_chunks().0 }, rest))
+    }
+
+    pub(super) fn count(self) -> usize {
+        self.places.len()
+    }
+
+    /// Numbers of the records that may have this digest, in order.
+    pub(super) fn find(self, digest: &[u8; 32]) -> impl Iterator<Item = usize> + use<'a> {
+        let key = key(digest);
+        let group = group(key, self.bits);
+        let start = |group: usize| usize::try_from(u32::from_le_bytes(*self.starts.get(group)?)).ok();
+        let range = start(group).zip(start(group + 1)).and_then(|(from, to)| self.places.get(from..to));
+        let range = range.unwrap_or_default();
+        let key_of = |place: &[u8; PLACE_BYTES]| field(place, 0).map(u32::from_le_bytes);
+        let first = range.partition_point(|place| key_of(place) < Some(key));
+        let same = range.get(first..).unwrap_or_default().iter();
+        same.take_while(move |place| key_of(place) == Some(key))
+            .filter_map(|place| usize::try_from(u32::from_le_bytes(field(place, 4)?)).ok())
+    }
+}
+
+/// Appends the table of these digests and numbers.
+pub(super) fn write(digests: impl Iterator<Item = ([u8; 32], u32)>, out: &mut Vec<u8>) -> Result<(), TooLarge> {
+    let mut places: Vec<(u32, u32)> = digests.map(|(digest, number)| (key(&digest), number)).collect();
+    places.sort_unstable();
+    let bits = bits_for(places.len());
+    let mut before = 0;
+    for wanted in 0..=1_usize << bits {
+        before +=
+            places.get(before..).unwrap_or_default().iter().take_while(|(key, _)| group(*key, bits) < wanted).count();
+        out.extend_from_slice(&number(before)?.to_le_bytes());
+    }
+    for (key, number) in places {
+        out.extend_from_slice(&key.to_le_bytes());
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    Ok(())
+}
+
+/// Bits that tell a group: as many groups as places, rounded down to a power of two.
+fn bits_for(count: usize) -> u32 {
+    count.max(1).ilog2().min(u32::BITS - 1)
+}
+
+fn group(key: u32, bits: u32) -> usize {
+    key.checked_shr(u32::BITS - bits).and_then(|group| usize::try_from(group).ok()).unwrap_or(0)
+}
+
+fn key(digest: &[u8; 32]) -> u32 {
+    field(digest, 0).map_or(0, u32::from_be_bytes)
+}
