@@ -6,7 +6,8 @@
 #     kafka   Java 17 or newer, Maven
 #     live    a container runtime (podman with runc or crun, or a Docker that answers)
 #             and a static busybox for the images that tests build
-#     images  skopeo and umoci, with which tests compare the indexer, and a registry, which tests fill
+#     images  skopeo and umoci, with which tests compare the indexer; a registry, which tests fill; containerd and
+#             Docker, whose stores it reads
 #     lint    shellcheck, rustfmt, clippy
 #     demo    build, and live where the demo can load eBPF (root and BTF)
 #     validate  Python with venv, for the independent OCSF validator
@@ -90,13 +91,16 @@ check_live() {
 
 # --- images ------------------------------------------------------------------------------------
 
-# Independent tools that tests compare the indexer with, and a registry with passwords, tokens and TLS.
+# Independent tools that tests compare the indexer with; a registry with passwords, tokens and TLS, and engines, which
+# tests start for themselves.
 check_images() {
   runs docker-registry --version || need docker-registry
   command -v htpasswd >/dev/null || need apache2-utils
   runs openssl version || need openssl
   runs skopeo --version || need skopeo
   runs umoci --version || need umoci
+  runs containerd --version || need containerd
+  runs dockerd --version || need docker.io
 }
 
 # --- lint --------------------------------------------------------------------------------------

@@ -1,13 +1,15 @@
 //! Clients of the container runtimes of one node: what a container is, and what its image contains.
 //!
 //! Used by the collector, which describes containers, and by the indexer, which reads their images. Docker is asked over
-//! its socket, podman over its socket or by its command. All that they say of a container was chosen by somebody who may
+//! its socket, podman over its socket or by its command, containerd over its socket for images only. All that they say of a container was chosen by somebody who may
 //! start containers: it is text, bounded, and never becomes an argument, a path or a query.
 //!
-//! What is deliberately absent: containerd and CRI-O, and any decision about what a container does.
+//! What is deliberately absent: CRI, and any decision about what a container does.
 
 mod command;
+mod containerd;
 mod docker;
+mod grpc;
 mod http;
 mod inspect;
 pub mod limits;
@@ -25,11 +27,15 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use command::CommandReader;
+use containerd::Containerd;
+pub use containerd::{BlobStream, StoredImage};
 use docker::Docker;
 use http::BodyReader;
 use inspect::Inspected;
 use podman::Podman;
 
+/// Runtime name of containerd in container records.
+pub const CONTAINERD: &str = "containerd";
 /// Runtime name of Docker in container records.
 pub const DOCKER: &str = "docker";
 /// Runtime name of podman in container records.
@@ -38,6 +44,8 @@ pub const PODMAN: &str = "podman";
 /// Where the runtimes of this node are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeSettings {
+    /// containerd's socket.
+    pub containerd_socket: PathBuf,
     /// Docker's API socket.
     pub docker_socket: PathBuf,
     /// Socket of podman's API service, which is optional.
@@ -60,6 +68,7 @@ impl RuntimeSettings {
     pub fn read(setting: impl Fn(&str) -> Option<String>) -> Self {
         let text = |name: &str, default: &str| setting(name).unwrap_or_else(|| default.to_owned());
         Self {
+            containerd_socket: text("DRIFTLINE_CONTAINERD_SOCKET", "/run/containerd/containerd.sock").into(),
             docker_socket: text("DRIFTLINE_DOCKER_SOCKET", "/run/docker.sock").into(),
             podman_socket: text("DRIFTLINE_PODMAN_SOCKET", "/run/podman/podman.sock").into(),
             podman_command: text("DRIFTLINE_PODMAN_COMMAND", "podman"),
@@ -122,6 +131,7 @@ pub struct RuntimeState {
 #[derive(Debug)]
 pub struct Runtimes {
     settings: RuntimeSettings,
+    containerd: Option<Containerd>,
     docker: Option<Docker>,
     podman: Option<Podman>,
     states: Vec<RuntimeState>,
@@ -130,14 +140,17 @@ pub struct Runtimes {
 impl Runtimes {
     /// Finds out which runtimes answer; [`Self::states`] says why others do not.
     pub async fn detect(settings: &RuntimeSettings) -> Self {
-        let (docker, podman) = tokio::join!(Docker::detect(settings), Podman::detect(settings));
+        let (docker, podman, containerd) =
+            tokio::join!(Docker::detect(settings), Podman::detect(settings), Containerd::detect(settings));
+        let (containerd, containerd_state) = split(containerd);
         let (docker, docker_state) = split(docker);
         let (podman, podman_state) = split(podman);
         let states = vec![
             RuntimeState { runtime: DOCKER, state: docker_state },
             RuntimeState { runtime: PODMAN, state: podman_state },
+            RuntimeState { runtime: CONTAINERD, state: containerd_state },
         ];
-        Self { settings: settings.clone(), docker, podman, states }
+        Self { settings: settings.clone(), containerd, docker, podman, states }
     }
 
     /// What was found out about each runtime.
@@ -226,25 +239,28 @@ impl Runtimes {
         image_id: &ImageId,
     ) -> Result<Option<Vec<String>>, RuntimeError> {
         match self.holder(runtime, image_id)? {
+            Holder::Containerd(containerd) => containerd.references(image_id).await,
             Holder::Docker(docker) => docker.references(image_id).await,
             Holder::Podman(podman) => podman.references(image_id).await,
         }
     }
 
-    /// The image as an archive, as it comes. The end of the stream is an error when the runtime could not finish it.
-    /// Docker knows one format of its own and ignores `format`.
+    /// The image, to be read. The end of an archive is an error when the runtime could not finish it. Docker knows one
+    /// format of its own and ignores `format`; containerd writes no archive, its store is read as it is.
     ///
     /// # Errors
     /// When the runtime cannot be asked.
-    pub async fn export_image(
+    pub async fn open_image(
         &self,
         runtime: &str,
         image_id: &ImageId,
         format: ArchiveFormat,
-    ) -> Result<ImageExport, RuntimeError> {
+        now_ns: i64,
+    ) -> Result<ImageContent, RuntimeError> {
         match self.holder(runtime, image_id)? {
-            Holder::Docker(docker) => docker.export(image_id).await,
-            Holder::Podman(podman) => podman.export(image_id, format).await,
+            Holder::Containerd(containerd) => containerd.open(image_id, now_ns).await.map(ImageContent::Stored),
+            Holder::Docker(docker) => docker.export(image_id).await.map(ImageContent::Archive),
+            Holder::Podman(podman) => podman.export(image_id, format).await.map(ImageContent::Archive),
         }
     }
 
@@ -254,7 +270,8 @@ impl Runtimes {
         }
         let docker = self.docker.as_ref().filter(|_| runtime == DOCKER).map(Holder::Docker);
         let podman = self.podman.as_ref().filter(|_| runtime == PODMAN).map(Holder::Podman);
-        docker.or(podman).ok_or_else(|| RuntimeError::Unknown(runtime.to_owned()))
+        let containerd = self.containerd.as_ref().filter(|_| runtime == CONTAINERD).map(Holder::Containerd);
+        docker.or(podman).or(containerd).ok_or_else(|| RuntimeError::Unknown(runtime.to_owned()))
     }
 
     async fn described(&self, inspected: Inspected) -> Described {
@@ -288,8 +305,18 @@ impl ArchiveFormat {
 }
 
 enum Holder<'a> {
+    Containerd(&'a Containerd),
     Docker(&'a Docker),
     Podman(&'a Podman),
+}
+
+/// An image as its runtime gives it.
+#[derive(Debug)]
+pub enum ImageContent {
+    /// In one stream.
+    Archive(ImageExport),
+    /// Blob by blob.
+    Stored(StoredImage),
 }
 
 /// An image as its runtime writes it out.

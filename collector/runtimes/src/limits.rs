@@ -20,6 +20,20 @@ pub const LABELS_MAX: usize = 128;
 /// See [`LABELS_MAX`].
 pub const LABEL_BYTES_MAX: usize = 512;
 
+/// Flow-control window of gRPC: eight pieces of the 1 MiB in which containerd sends content, so that it reads ahead.
+pub const GRPC_WINDOW_BYTES: u32 = 8 << 20;
+
+/// Most namespaces of containerd looked into. A node has one for each program that runs containers: Kubernetes, Docker,
+/// nerdctl, a builder.
+pub const NAMESPACES_MAX: usize = 64;
+
+/// Most images of a namespace whose names are looked at. The kubelet keeps some hundred.
+pub const IMAGES_MAX: usize = 4_096;
+
+/// How long an image is held against removal at most when whoever reads it dies. Three times what the largest layer may
+/// take.
+pub const LEASE_MAX: Duration = Duration::from_secs(3 * 1_800);
+
 // Longest name, reference or mount path kept: what a container record may hold.
 pub use driftline_schemas::limits::TEXT_BYTES_MAX;
 

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use driftline_schemas::layer::LayerManifest;
 use driftline_schemas::{DiffId, LayerBasis, Sha256};
 use sha2::{Digest as _, Sha256 as Hasher};
 
@@ -27,6 +28,17 @@ pub(crate) trait Blobs: Sync {
 
     /// The content of a layer as it is stored; nothing when it is not there. Digest and size are verified by the caller.
     fn open(&self, layer: &LayerBlob) -> Result<Option<Box<dyn Read + Send + '_>>, IndexError>;
+
+    /// A layer of those of an image, lowest first, as it was unpacked, for one whose blob is not there; nothing when that
+    /// is not there either.
+    fn unpacked(
+        &self,
+        _diff_ids: &[DiffId],
+        _number: usize,
+        _stop: &[&AtomicBool],
+    ) -> Result<Option<LayerManifest>, IndexError> {
+        Ok(None)
+    }
 }
 
 /// How an image is read.
@@ -51,7 +63,7 @@ pub(crate) fn index_blobs(
     let mut todo: Vec<Todo<'_>> = Vec::new();
     for ((number, diff_id), blob) in image.diff_ids.iter().enumerate().zip(&layers) {
         if !todo.iter().any(|known| known.diff_id == diff_id) && !(options.known)(diff_id) {
-            todo.push(Todo { number, diff_id, blob });
+            todo.push(Todo { number, diff_ids: &image.diff_ids, diff_id, blob });
         }
     }
     let read = read_all(blobs, &todo, options)?;
@@ -61,6 +73,8 @@ pub(crate) fn index_blobs(
 /// A layer to be read.
 struct Todo<'a> {
     number: usize,
+    /// Of all layers of the image.
+    diff_ids: &'a [DiffId],
     diff_id: &'a DiffId,
     blob: &'a LayerBlob,
 }
@@ -102,9 +116,12 @@ fn read_all(blobs: &impl Blobs, todo: &[Todo<'_>], options: Options<'_>) -> Resu
 }
 
 fn read_one(blobs: &impl Blobs, layer: &Todo<'_>, stop: &[&AtomicBool]) -> Result<IndexedLayer, IndexError> {
-    let Todo { number, diff_id, blob } = layer;
-    let missing = || IndexError::LayerMissing(diff_id.as_str().to_owned());
-    let content = blobs.open(blob)?.ok_or_else(missing)?;
+    let Todo { number, diff_ids, diff_id, blob } = layer;
+    let Some(content) = blobs.open(blob)? else {
+        let manifest = blobs.unpacked(diff_ids, *number, stop)?;
+        let manifest = manifest.ok_or_else(|| IndexError::LayerMissing(diff_id.as_str().to_owned()))?;
+        return Ok(IndexedLayer { diff_id: (*diff_id).clone(), basis: LayerBasis::Snapshot, manifest });
+    };
     let mut content = Sized::new(content, blob, stop);
     let read = peek(&mut content).map_err(IndexError::from);
     let read = match read.and_then(|peeked| read_layer(peeked, StoredDigest::Wanted, &blob.path)) {
@@ -182,10 +199,7 @@ impl<'a, R> Sized<'a, R> {
 
 impl<R: Read> Read for Sized<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.stop.iter().any(|stop| stop.load(Ordering::Acquire)) {
-            self.has_failed = true;
-            return Err(io::Error::other("the indexer stops"));
-        }
+        go_on(self.stop).inspect_err(|_| self.has_failed = true)?;
         let read = self.inner.read(buffer).inspect_err(|_| self.has_failed = true)?;
         self.bytes = self.bytes.saturating_add(crate::tar_stream::as_u64(read));
         // One that is too long is not read to an end that may never come.
@@ -195,6 +209,14 @@ impl<R: Read> Read for Sized<'_, R> {
         }
         Ok(read)
     }
+}
+
+/// An error when any of the flags is set.
+pub(crate) fn go_on(stop: &[&AtomicBool]) -> io::Result<()> {
+    if stop.iter().any(|stop| stop.load(Ordering::Acquire)) {
+        return Err(io::Error::other("the indexer stops"));
+    }
+    Ok(())
 }
 
 struct Shared<'a, B>(&'a B);

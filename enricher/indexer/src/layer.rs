@@ -47,7 +47,8 @@ fn read_entries(content: &mut dyn Read) -> Result<LayerManifest, IndexError> {
     Ok(tree.finish())
 }
 
-fn digest(mut data: impl Read, buffer: &mut [u8]) -> Result<Sha256, IndexError> {
+/// Digest of what a reader gives.
+pub(crate) fn digest(mut data: impl Read, buffer: &mut [u8]) -> Result<Sha256, IndexError> {
     let mut hash = Hasher::new();
     loop {
         match data.read(buffer)? {

@@ -22,6 +22,7 @@ pub mod node;
 pub mod publish;
 pub mod registry;
 mod service;
+mod snapshot;
 mod tar_stream;
 mod tree;
 

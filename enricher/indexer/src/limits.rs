@@ -109,3 +109,7 @@ pub const HELPER_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// Precedence of the instance whose image it is over the next in line.
 pub const TAKEOVER: Duration = Duration::from_secs(60);
+
+/// Layers of an image in a node's store that are read at once: as many as images are indexed at once unless set, so that
+/// a node spends four cores on it at most.
+pub const STORED_LAYERS: usize = 2;

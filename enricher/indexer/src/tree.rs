@@ -16,8 +16,10 @@ use crate::error::{IndexError, Limit};
 use crate::limits::{ENTRIES_MAX, ENTRY_BYTES, MANIFEST_BYTES_MAX};
 use crate::tar_stream::Member;
 
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
+/// Begins the name of an entry that hides a lower one.
+pub(crate) const WHITEOUT: &[u8] = b".wh.";
+/// Name of an entry that hides all that is below its directory in lower layers.
+pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Bookkeeping of aufs in the root of old layers; engines do not unpack it, but hard links may point into it.
 const AUFS: &[u8] = b"/.wh..wh.";
 
@@ -257,7 +259,7 @@ fn normal(path: &[u8]) -> Result<Vec<u8>, IndexError> {
 }
 
 /// Directory, without the slash at its end, and name.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     let at = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
     let (parent, name) = path.split_at_checked(at).unwrap_or_default();
     (parent, name.strip_prefix(b"/").unwrap_or(name))

@@ -1,12 +1,17 @@
-//! One image of the node: the runtime exports it, a blocking thread indexes the stream.
+//! One image of the node: a runtime exports it and a blocking thread indexes the stream, or containerd's store is read.
 
 use std::io;
 use std::time::Duration;
 
-use driftline_collector_runtimes::{ArchiveFormat, ImageExport, PODMAN, Runtimes};
+use driftline_collector_runtimes::{ArchiveFormat, ImageContent, ImageExport, PODMAN, Runtimes, StoredImage};
+use driftline_runtime::clock;
 use tokio::io::AsyncReadExt as _;
 use tokio::runtime::Handle;
 
+use super::stored::Store;
+use crate::blobs::{Options, index_blobs};
+use crate::documents::Entry;
+use crate::limits::STORED_LAYERS;
 use crate::service::attempt::{JobError, Read, Task, add_references};
 use crate::service::plan::Job;
 use crate::{IndexError, Wanted, index_archive};
@@ -18,12 +23,12 @@ const STALL_MAX: Duration = Duration::from_secs(600);
 /// Reads an image from the runtime that holds it.
 pub(super) async fn read_image(task: &Task, runtimes: &Runtimes) -> Result<Read, JobError> {
     let (runtime, references) = find(&task.job, runtimes).await?;
-    let read = read_export(task, runtime, runtimes, ArchiveFormat::Docker).await;
+    let read = read_content(task, runtime, runtimes, ArchiveFormat::Docker).await;
     let mut read = match read {
         // podman cannot write every image in its faster format, and says so at the end of the stream.
         Err(JobError::Index(IndexError::Read(error))) if runtime == PODMAN && !task.is_stopped() => {
             tracing::info!(image = %task.job.image_id, %error, "exporting again as an OCI archive");
-            read_export(task, runtime, runtimes, ArchiveFormat::Oci).await?
+            read_content(task, runtime, runtimes, ArchiveFormat::Oci).await?
         }
         read => read?,
     };
@@ -31,9 +36,20 @@ pub(super) async fn read_image(task: &Task, runtimes: &Runtimes) -> Result<Read,
     Ok(read)
 }
 
+async fn read_content(
+    task: &Task,
+    runtime: &str,
+    runtimes: &Runtimes,
+    format: ArchiveFormat,
+) -> Result<Read, JobError> {
+    match runtimes.open_image(runtime, &task.job.image_id, format, clock::now_ns()).await? {
+        ImageContent::Archive(export) => read_export(task, export).await,
+        ImageContent::Stored(image) => read_stored(task, image).await,
+    }
+}
+
 /// One export, read to its end.
-async fn read_export(task: &Task, runtime: &str, runtimes: &Runtimes, format: ArchiveFormat) -> Result<Read, JobError> {
-    let export = runtimes.export_image(runtime, &task.job.image_id, format).await?;
+async fn read_export(task: &Task, export: ImageExport) -> Result<Read, JobError> {
     let mut source = Blocking { export, handle: Handle::current(), task: task.clone(), bytes: 0 };
     let wanted = Wanted::id(&task.job.image_id);
     let read = tokio::task::spawn_blocking(move || {
@@ -41,6 +57,23 @@ async fn read_export(task: &Task, runtime: &str, runtimes: &Runtimes, format: Ar
         Ok(Read { indexed, bytes: source.bytes })
     });
     read.await?
+}
+
+/// What is not known of an image in a store.
+async fn read_stored(task: &Task, image: StoredImage) -> Result<Read, JobError> {
+    let (task, handle) = (task.clone(), Handle::current());
+    let read = tokio::task::spawn_blocking(move || {
+        let store = Store::new(&image, handle);
+        let options =
+            Options { lanes: STORED_LAYERS, known: &|diff_id| task.known.contains(diff_id), stop: &task.stop };
+        let start = Entry::Digest(image.start().to_owned());
+        let indexed = index_blobs(&store, &start, &Wanted::id(&task.job.image_id), options);
+        let read = indexed.map(|indexed| Read { indexed, bytes: store.bytes() });
+        (read, image)
+    });
+    let (read, image) = read.await?;
+    image.close().await;
+    Ok(read?)
 }
 
 /// The runtime that holds the image, with the references it knows it by.

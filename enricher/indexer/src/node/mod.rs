@@ -2,6 +2,7 @@
 
 mod job;
 mod scan;
+mod stored;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +10,12 @@ use std::time::Duration;
 use driftline_collector_runtimes::{RuntimeSettings, Runtimes};
 use driftline_runtime::env::Settings;
 use driftline_runtime::telemetry::Telemetry;
-use driftline_schemas::ImageRequest;
+use driftline_schemas::{ImageId, ImageRequest};
 use tokio::sync::{mpsc, watch};
 
+use crate::Indexed;
 use crate::service::attempt::{JobError, Read, Task};
+use crate::service::plan::Job;
 use crate::service::{self, Origin, ServiceSettings, Turn};
 use scan::{Scanner, log_states};
 
@@ -46,6 +49,16 @@ impl NodeSettings {
             scan_pause: Duration::from_millis(scan_ms.unsigned_abs()),
         }
     }
+}
+
+/// Indexes one image from whichever engine of this node holds it, without the service and without Kafka.
+///
+/// # Errors
+/// When no engine holds it, one cannot be asked, or the image cannot be indexed.
+pub async fn index_image(runtimes: &Runtimes, image_id: &ImageId) -> anyhow::Result<Indexed> {
+    let job = Job { image_id: image_id.clone(), runtime: String::new(), reference: String::new() };
+    let task = Task { job, known: Arc::default(), stop: Arc::default() };
+    Ok(job::read_image(&task, runtimes).await?.indexed)
 }
 
 /// Runs until `stop` resolves.

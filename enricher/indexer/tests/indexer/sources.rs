@@ -11,7 +11,7 @@ use crate::oci::{Entry, Layout, Stored, archive_of, directory, file, hard_link, 
 use crate::tools::{File, LANES, files_below, find, podman, run, skip, wanted};
 
 /// An image with every rule of merging in it that all unpackers agree about.
-fn write_image(layout: &Layout<'_>, middle_stored: Stored) -> ImageId {
+pub(crate) fn write_image(layout: &Layout<'_>, middle_stored: Stored) -> ImageId {
     let noise: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
     let long = format!("opt/{}/{}", "n".repeat(120), "m".repeat(200));
     let lowest = layer(&[
@@ -71,7 +71,7 @@ fn open(path: &Path) -> std::fs::File {
     std::fs::File::open(path).unwrap()
 }
 
-fn merged_files(indexed: &Indexed) -> Vec<File> {
+pub(crate) fn merged_files(indexed: &Indexed) -> Vec<File> {
     let manifest = |diff_id: &driftline_schemas::DiffId| {
         indexed.layers.iter().find(|layer| layer.diff_id == *diff_id).unwrap().manifest.clone()
     };
@@ -82,7 +82,7 @@ fn merged_files(indexed: &Indexed) -> Vec<File> {
 
 /// The two describe the same content, to the byte.
 #[track_caller]
-fn check_same(form: &str, found: &Indexed, expect: &Indexed) {
+pub(crate) fn check_same(form: &str, found: &Indexed, expect: &Indexed) {
     assert_eq!(found.image.image_id, expect.image.image_id, "{form}");
     assert_eq!(found.image.diff_ids, expect.image.diff_ids, "{form}");
     assert_eq!(found.image.volumes, ["/data"], "{form}");
