@@ -3,7 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use driftline_collector_runtimes::{ArchiveFormat, ImageContent, ImageExport, PODMAN, Runtimes, StoredImage};
+use driftline_collector_runtimes::{
+    ArchiveFormat, ImageContent, ImageExport, PODMAN, RuntimeError, Runtimes, StoredImage,
+};
 use driftline_runtime::clock;
 use tokio::io::AsyncReadExt as _;
 use tokio::runtime::Handle;
@@ -25,8 +27,7 @@ pub(super) async fn read_image(task: &Task, runtimes: &Runtimes) -> Result<Read,
     let (runtime, references) = find(&task.job, runtimes).await?;
     let read = read_content(task, runtime, runtimes, ArchiveFormat::Docker).await;
     let mut read = match read {
-        // podman cannot write every image in its faster format, and says so at the end of the stream.
-        Err(JobError::Index(IndexError::Read(error))) if runtime == PODMAN && !task.is_stopped() => {
+        Err(error) if runtime == PODMAN && may_do_better(&error) && !task.is_stopped() => {
             tracing::info!(image = %task.job.image_id, %error, "exporting again as an OCI archive");
             read_content(task, runtime, runtimes, ArchiveFormat::Oci).await?
         }
@@ -34,6 +35,12 @@ pub(super) async fn read_image(task: &Task, runtimes: &Runtimes) -> Result<Read,
     };
     add_references(&mut read.indexed, references);
     Ok(read)
+}
+
+/// podman cannot write every image in its faster format. Its command says so at the end of the stream, its service before
+/// the stream begins.
+fn may_do_better(error: &JobError) -> bool {
+    matches!(error, JobError::Index(IndexError::Read(_)) | JobError::Runtime(RuntimeError::Failed { .. }))
 }
 
 async fn read_content(

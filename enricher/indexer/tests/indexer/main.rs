@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 mod containerd;
+mod engines;
 mod hostile;
 mod node;
 mod oci;
