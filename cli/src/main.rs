@@ -17,7 +17,6 @@ mod topics;
 use anyhow::Context as _;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use driftline_kafka::ClientSettings;
@@ -124,16 +123,7 @@ enum AlertsCommand {
 #[derive(Debug, Subcommand)]
 enum ImagesCommand {
     /// Publish an image's content, so that it is known before it runs: for CI systems
-    Add {
-        /// An OCI layout directory, or an archive made by `docker save`, `podman save` or skopeo
-        path: PathBuf,
-        /// Config digest of the image to take, when there are several
-        #[arg(long, value_name = "SHA256")]
-        image_id: Option<String>,
-        /// Who publishes
-        #[arg(long, default_value = "ci:local")]
-        source: String,
-    },
+    Add(images::Add),
     /// List the images that are published
     List {
         /// Only those that nobody could read
@@ -149,9 +139,9 @@ enum ImagesCommand {
     Verify {
         /// Image id, its first characters, or a reference
         image: String,
-        /// An OCI layout directory, or an archive
-        #[arg(long, value_name = "PATH")]
-        against: PathBuf,
+        /// An OCI layout directory, an archive, or docker://REFERENCE
+        #[arg(long, value_name = "SOURCE")]
+        against: String,
     },
 }
 
@@ -207,9 +197,7 @@ async fn run(cli: Cli, named_prefix: Option<String>) -> anyhow::Result<()> {
         }
         Command::Alerts(AlertsCommand::Tail { tail, format: AlertFormat::Ocsf }) => tail::ocsf(&settings, &tail).await,
         Command::Alerts(AlertsCommand::Show { id, json }) => tail::show_alert(&settings, &id, json).await,
-        Command::Images(ImagesCommand::Add { path, image_id, source }) => {
-            images::add(&settings, &path, image_id.as_deref(), &source).await
-        }
+        Command::Images(ImagesCommand::Add(arguments)) => images::add(&settings, &arguments).await,
         Command::Images(ImagesCommand::List { failed, json }) => {
             let which = if failed { images::Which::Failed } else { images::Which::All };
             images::list(&settings, which, json).await

@@ -1,50 +1,51 @@
 //! `driftline images add`: publishes an image's content before it ever runs.
 
-use anyhow::Context as _;
-use std::fs::File;
-use std::io::BufReader;
-use std::path::Path;
+use clap::Args;
+use serde_json::json;
 
 use driftline_indexer::publish::Publisher;
-use driftline_indexer::{Indexed, Wanted, index_archive, index_layout, own_platform};
 use driftline_kafka::{ClientSettings, Producer, admin};
 use driftline_runtime::clock;
-use driftline_schemas::ImageId;
+use driftline_schemas::text::printable;
 use driftline_schemas::topics::Topic;
 
+use super::source::{index, wanted};
 use crate::output::out;
 
-/// Layers read at once.
-const LANES: usize = 4;
+/// What is published, and by whom.
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// An OCI layout directory, an archive made by `docker save`, `podman save` or skopeo, or docker://REFERENCE for a
+    /// registry, which is asked as DRIFTLINE_REGISTRY_* says
+    source: String,
+    /// Digest of the image to take, when there are several: of its config, manifest or index
+    #[arg(long, value_name = "SHA256")]
+    image_id: Option<String>,
+    /// Platform to take when an index has several, as os/architecture[/variant]; this machine's unless set
+    #[arg(long)]
+    platform: Option<String>,
+    /// Who publishes: ci:<name> counts as verified
+    #[arg(long = "source", default_value = "ci:local", value_name = "NAME")]
+    publisher: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
 
-pub(crate) async fn add(
-    settings: &ClientSettings,
-    path: &Path,
-    image_id: Option<&str>,
-    source: &str,
-) -> anyhow::Result<()> {
+pub(crate) async fn add(settings: &ClientSettings, add: &Add) -> anyhow::Result<()> {
     admin::check(settings, &[Topic::Images, Topic::ImageLayers]).await?;
-    let (owned, wanted) = (path.to_owned(), wanted(image_id));
-    let indexed = tokio::task::spawn_blocking(move || index(&owned, &wanted)).await??;
-    let mut publisher = Publisher::new(Producer::new(settings)?, source);
+    let indexed = index(&add.source, wanted(add.image_id.as_deref(), add.platform.as_deref())?).await?;
+    let mut publisher = Publisher::new(Producer::new(settings)?, &add.publisher);
     publisher.publish(&indexed, clock::now_ns()).await?;
     let entries: usize = indexed.layers.iter().map(|layer| layer.manifest.entries().len()).sum();
-    let (id, layers) = (&indexed.image.image_id, indexed.image.diff_ids.len());
-    let names = indexed.image.references.join(" ");
+    let image = &indexed.image;
+    let (id, layers, references) = (image.image_id.as_str(), image.diff_ids.len(), &image.references);
+    if add.json {
+        let shown = json!({
+            "image_id": id, "layers": layers, "entries": entries, "references": references, "source": add.publisher,
+        });
+        return Ok(out(shown)?);
+    }
+    let names = printable(references.join(" ").as_bytes()).text;
     Ok(out(format!("{id}  {layers} layers  {entries} entries  {names}"))?)
-}
-
-fn wanted(image_id: Option<&str>) -> Wanted {
-    Wanted { image_id: image_id.map(ImageId::from), platform: own_platform() }
-}
-
-/// A directory is an OCI layout; anything else an archive of `docker save`, `podman save` or in OCI form.
-pub(super) fn index(path: &Path, wanted: &Wanted) -> anyhow::Result<Indexed> {
-    let indexed = if path.is_dir() {
-        index_layout(path, wanted, LANES)
-    } else {
-        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        index_archive(BufReader::new(file), wanted)
-    };
-    indexed.with_context(|| format!("{} cannot be indexed", path.display()))
 }

@@ -4,9 +4,10 @@ mod add;
 mod catalogue;
 mod list;
 mod show;
+mod source;
 mod verify;
 
-pub(crate) use add::add;
+pub(crate) use add::{Add, add};
 pub(crate) use list::{Which, list};
 pub(crate) use show::{Show, show};
 pub(crate) use verify::{Unverifiable, verify};

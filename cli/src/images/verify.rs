@@ -1,7 +1,6 @@
 //! `driftline images verify`: indexes an image anew and names every difference from what is published.
 
 use anyhow::bail;
-use std::path::Path;
 
 use driftline_indexer::{Indexed, Wanted, own_platform};
 use driftline_kafka::ClientSettings;
@@ -9,8 +8,8 @@ use driftline_schemas::layer::LayerManifest;
 use driftline_schemas::text::printable;
 use driftline_schemas::{DiffId, ImageId, LayerHead};
 
-use super::add::index;
 use super::catalogue::Catalogue;
+use super::source::index;
 use crate::output::out;
 
 /// Differences that are named for one layer and publisher; more are counted.
@@ -21,7 +20,7 @@ const NAMED_MAX: usize = 20;
 #[error("cannot verify the image: {0:#}")]
 pub(crate) struct Unverifiable(anyhow::Error);
 
-pub(crate) async fn verify(settings: &ClientSettings, name: &str, against: &Path) -> anyhow::Result<()> {
+pub(crate) async fn verify(settings: &ClientSettings, name: &str, against: &str) -> anyhow::Result<()> {
     let (id, differences) = compare(settings, name, against).await.map_err(Unverifiable)?;
     for difference in &differences {
         out(printable(difference.as_bytes()).text)?;
@@ -32,12 +31,11 @@ pub(crate) async fn verify(settings: &ClientSettings, name: &str, against: &Path
     }
 }
 
-async fn compare(settings: &ClientSettings, name: &str, against: &Path) -> anyhow::Result<(ImageId, Vec<String>)> {
+async fn compare(settings: &ClientSettings, name: &str, against: &str) -> anyhow::Result<(ImageId, Vec<String>)> {
     let catalogue = Catalogue::read(settings).await?;
     let id = catalogue.find(name)?.clone();
     let wanted = Wanted { image_id: Some(id.clone()), platform: own_platform() };
-    let against = against.to_owned();
-    let indexed = tokio::task::spawn_blocking(move || index(&against, &wanted)).await??;
+    let indexed = index(against, wanted).await?;
     let differences = differences(&catalogue, &id, &indexed)?;
     Ok((id, differences))
 }

@@ -34,7 +34,7 @@ pub(crate) struct Inspect {
     is_infra: bool,
     /// Docker with containerd's image store: what `Image` names is not the config.
     #[serde(default)]
-    image_manifest_descriptor: Option<serde_json::Value>,
+    image_manifest_descriptor: Option<ManifestDescriptor>,
     #[serde(default)]
     driver: String,
     #[serde(default)]
@@ -45,6 +45,13 @@ pub(crate) struct Inspect {
     host_config: HostConfig,
     #[serde(default)]
     mounts: Option<Vec<InspectMount>>,
+}
+
+/// The manifest of an image.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ManifestDescriptor {
+    #[serde(default)]
+    digest: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -106,7 +113,7 @@ impl Inspect {
             || label("io.cri-containerd.kind") == "sandbox";
         let declared = declared(self.mounts.unwrap_or_default(), self.host_config.tmpfs.unwrap_or_default());
         let reference = if self.image_name.is_empty() { &self.config.image } else { &self.image_name };
-        let (image_id, image_id_source) = image_id(runtime, &self.image, self.image_manifest_descriptor.is_some());
+        let (image_id, image_id_source) = image_id(runtime, &self.image, self.image_manifest_descriptor.as_ref());
         let own_name = self.name.trim_start_matches('/');
         let name = labels.get(CONTAINER_NAME).map_or(own_name, String::as_str);
         let host = [
@@ -139,14 +146,17 @@ impl Inspect {
     }
 }
 
-/// The config digest. Docker says `sha256:<hex>`, podman `<hex>`.
-fn image_id(runtime: &str, image: &str, is_manifest: bool) -> (ImageId, String) {
-    let digest = if image.starts_with("sha256:") { image.to_owned() } else { format!("sha256:{image}") };
-    if is_manifest || !is_digest(&digest) {
-        let why = if is_manifest { "containerd-image-store" } else { "unknown" };
-        return (ImageId::default(), format!("{runtime}-{why}"));
+/// The config digest, which Docker says as `sha256:<hex>`, podman as `<hex>`. A Docker that keeps images in containerd's
+/// store says the digest of an index there, and beside it the manifest that runs: that one tells the platform, too, and
+/// the indexer publishes the image under it.
+fn image_id(runtime: &str, image: &str, manifest: Option<&ManifestDescriptor>) -> (ImageId, String) {
+    let prefixed = if image.starts_with("sha256:") { image.to_owned() } else { format!("sha256:{image}") };
+    let (digest, how) = manifest.map_or((prefixed, "inspect"), |manifest| (manifest.digest.clone(), "manifest"));
+    if is_digest(&digest) {
+        (ImageId::from(digest.as_str()), format!("{runtime}-{how}"))
+    } else {
+        (ImageId::default(), format!("{runtime}-unknown"))
     }
-    (ImageId::from(digest.as_str()), format!("{runtime}-inspect"))
 }
 
 /// The Kubernetes pod that labels tell of, else the podman pod, which has no namespace.

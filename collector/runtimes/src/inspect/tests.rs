@@ -2,7 +2,7 @@
 
 use driftline_schemas::Pod;
 
-use super::{Inspect, Inspected, image_id, nanoseconds, shortened};
+use super::{Inspect, Inspected, ManifestDescriptor, image_id, nanoseconds, shortened};
 
 const CONTAINER: &str = include_str!("../../testdata/podman-4.3-container.json");
 const DOCKER_CONTAINER: &str = include_str!("../../testdata/docker-20.10-container.json");
@@ -84,15 +84,17 @@ fn what_an_answer_leaves_out_is_empty() {
 }
 
 #[test]
-fn an_image_id_that_is_not_the_config_digest_is_not_given() {
+fn an_image_is_called_by_its_config_or_by_the_manifest_that_runs() {
     let hex = "7c67ebdb3426b4c47cbf0374805e145b07eeffdaf0788c8db39bae849c3d63eb";
-    assert_eq!(image_id("podman", hex, false).0.as_str(), format!("sha256:{hex}"));
-    assert_eq!(
-        image_id("docker", hex, true),
-        (driftline_schemas::ImageId::default(), "docker-containerd-image-store".to_owned())
-    );
-    assert_eq!(image_id("docker", "", false), (driftline_schemas::ImageId::default(), "docker-unknown".to_owned()));
-    assert!(!image_id("docker", "sha256:../../x", false).0.is_known());
+    let unknown = (driftline_schemas::ImageId::default(), "docker-unknown".to_owned());
+    assert_eq!(image_id("podman", hex, None).0.as_str(), format!("sha256:{hex}"));
+    let manifest = |digest: &str| ManifestDescriptor { digest: digest.to_owned() };
+    let (id, source) =
+        image_id("docker", &format!("sha256:{}", "0".repeat(64)), Some(&manifest(&format!("sha256:{hex}"))));
+    assert_eq!((id.as_str(), source.as_str()), (format!("sha256:{hex}").as_str(), "docker-manifest"));
+    assert_eq!(image_id("docker", hex, Some(&manifest("sha256:x"))), unknown);
+    assert_eq!(image_id("docker", "", None), unknown);
+    assert!(!image_id("docker", "sha256:../../x", None).0.is_known());
 }
 
 #[test]

@@ -3,7 +3,13 @@
 //! Every contender is a process of its own, so that its processor time and memory are its own. Contenders take turns in
 //! every round, because a shared machine changes its speed between rounds: ratios are made within a round, and the
 //! median round counts.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "a bench fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a bench fails by panicking"
+)]
 
 mod contenders;
 mod corpus;

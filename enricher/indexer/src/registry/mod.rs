@@ -32,7 +32,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 pub use error::RegistryError;
-pub use settings::RegistrySettings;
+pub use settings::{RegistryAccess, RegistrySettings};
 
 use crate::blobs::{Options, index_blobs};
 use crate::documents::{Entry, Wanted};
@@ -55,15 +55,15 @@ pub async fn run(
     telemetry: &Telemetry,
     stop: impl Future<Output = &'static str>,
 ) -> anyhow::Result<()> {
-    let service = settings.service.clone();
-    let registries = Registries::new(settings, telemetry)?;
+    let RegistrySettings { service, instance, access, share } = settings;
+    let central = Central { registries: Registries::new(access, telemetry)?, instance, share };
     service::kafka_ready(&service).await?;
     // Nothing is found here that nobody asks for.
     let (_, found) = mpsc::channel(1);
-    service::run(service, registries, found, telemetry, stop).await
+    service::run(service, central, found, telemetry, stop).await
 }
 
-/// Registries as the origin of images.
+/// Registries that images are read from.
 #[derive(Clone)]
 pub struct Registries(Arc<Inner>);
 
@@ -72,43 +72,51 @@ impl Registries {
     ///
     /// # Errors
     /// When a certificate or proxy cannot be used.
-    pub fn new(settings: RegistrySettings, telemetry: &Telemetry) -> anyhow::Result<Self> {
-        let transport = Transport::new(&settings).map_err(|why| anyhow!("no HTTP client: {why}"))?;
+    pub fn new(access: RegistryAccess, telemetry: &Telemetry) -> anyhow::Result<Self> {
+        let transport = Transport::new(&access).map_err(|why| anyhow!("no HTTP client: {why}"))?;
         let help = "requests to registries by result";
         let requests = telemetry.counters("indexer_registry_requests_total", help, &["result"])?;
-        Ok(Self(Arc::new(Inner { settings, transport, requests })))
+        Ok(Self(Arc::new(Inner { access, transport, requests })))
     }
 
     /// Indexes one image, as the service would. Blocks, so it needs a thread that may.
     ///
     /// # Errors
     /// When the registry does not give it, a limit is exceeded, or anything is not what its digest says.
-    pub fn index(&self, image_id: &ImageId, reference: &str, handle: &Handle) -> Result<Indexed, IndexError> {
-        let (image_id, reference) = (image_id.clone(), reference.to_owned());
-        let job = Job { image_id, runtime: String::new(), reference };
+    pub fn index(&self, wanted: &Wanted, reference: &str, handle: &Handle) -> Result<Indexed, IndexError> {
+        let image_id = wanted.image_id.clone().unwrap_or_default();
+        let job = Job { image_id, runtime: String::new(), reference: reference.to_owned() };
         let task = Task { job, known: Arc::default(), stop: Arc::default() };
-        Ok(self.0.read(&task, handle)?.indexed)
+        Ok(self.0.read(&task, wanted, handle)?.indexed)
     }
 }
 
+/// Registries as the origin of the images of a cluster.
+struct Central {
+    registries: Registries,
+    instance: String,
+    share: Share,
+}
+
 struct Inner {
-    settings: RegistrySettings,
+    access: RegistryAccess,
     transport: Transport,
     requests: IntCounterVec,
 }
 
-impl Origin for Registries {
+impl Origin for Central {
     fn source(&self) -> String {
-        format!("registry:{}", self.0.settings.instance)
+        format!("registry:{}", self.instance)
     }
 
     fn turn(&self, request: &ImageRequest) -> Turn {
-        Turn::After { pause_ns: self.0.settings.share.pause_ns(&request.image_id) }
+        Turn::After { pause_ns: self.share.pause_ns(&request.image_id) }
     }
 
     async fn read(&self, task: &Task) -> Result<Read, JobError> {
-        let (inner, task, handle) = (Arc::clone(&self.0), task.clone(), Handle::current());
-        Ok(tokio::task::spawn_blocking(move || inner.read(&task, &handle)).await??)
+        let (inner, task, handle) = (Arc::clone(&self.registries.0), task.clone(), Handle::current());
+        let wanted = Wanted::id(&task.job.image_id);
+        Ok(tokio::task::spawn_blocking(move || inner.read(&task, &wanted, &handle)).await??)
     }
 }
 
@@ -129,25 +137,25 @@ struct Place {
 
 impl Inner {
     /// Reads an image from the first place that has it, mirrors before the registry. Blocks.
-    fn read(&self, task: &Task, handle: &Handle) -> Result<Read, IndexError> {
+    fn read(&self, task: &Task, wanted: &Wanted, handle: &Handle) -> Result<Read, IndexError> {
         let reference = Reference::parse(&task.job.reference)?;
-        if !self.settings.hosts.allows(&reference.registry) {
+        if !self.access.hosts.allows(&reference.registry) {
             return Err(RegistryError::NotAllowed(reference.registry.to_string()).into());
         }
         let (mirrors, registry) = self.places(&reference);
         for mirror in mirrors {
-            match self.read_from(&mirror, &reference, task, handle) {
+            match self.read_from(&mirror, &reference, task, wanted, handle) {
                 Ok(read) => return Ok(read),
                 Err(error) => {
                     tracing::warn!(mirror = %mirror.host, image = %task.job.image_id, %error, "mirror passed")
                 }
             }
         }
-        self.read_from(&registry, &reference, task, handle)
+        self.read_from(&registry, &reference, task, wanted, handle)
     }
 
     fn places(&self, reference: &Reference) -> (Vec<Place>, Place) {
-        let mirrors = self.settings.mirrors.get(&reference.registry).into_iter().flatten().map(|mirror| Place {
+        let mirrors = self.access.mirrors.get(&reference.registry).into_iter().flatten().map(|mirror| Place {
             host: mirror.host.clone(),
             repository: format!("{}/{}", mirror.prefix, reference.repository).trim_start_matches('/').to_owned(),
         });
@@ -160,14 +168,15 @@ impl Inner {
         place: &Place,
         reference: &Reference,
         task: &Task,
+        wanted: &Wanted,
         handle: &Handle,
     ) -> Result<Read, IndexError> {
         let session = Session {
             transport: &self.transport,
-            keyring: &self.settings.keyring,
+            keyring: &self.access.keyring,
             requests: &self.requests,
             host: place.host.clone(),
-            root: self.settings.hosts.root(&place.host)?,
+            root: self.access.hosts.root(&place.host)?,
             repository: place.repository.clone(),
             task,
             handle: handle.clone(),
@@ -175,38 +184,37 @@ impl Inner {
             documents: Mutex::new(BTreeMap::new()),
             bytes: AtomicU64::new(0),
         };
-        let indexed = self.index(&session, reference, task)?;
+        let indexed = self.index(&session, reference, wanted)?;
         Ok(Read { indexed, bytes: session.bytes.load(Ordering::Relaxed) })
     }
 
     /// What the reference leads to; a tag that has moved on leaves the digest, if that is one of a manifest.
-    fn index(&self, session: &Session<'_>, reference: &Reference, task: &Task) -> Result<Indexed, IndexError> {
-        let by_reference = self.index_target(session, &reference.target, task);
-        let target = Target::Digest(task.job.image_id.as_str().to_owned());
-        match by_reference {
-            Err(IndexError::NotFound { .. } | IndexError::Registry(RegistryError::Missing(_)))
-                if target != reference.target =>
-            {
-                match self.index_target(session, &target, task) {
-                    Ok(indexed) => Ok(indexed),
-                    Err(lie) if lie.failure() == ImageFailure::Mismatch => Err(lie),
-                    // Registries are asked for what need not be a manifest, and some answer that with nonsense.
-                    Err(_) => by_reference,
-                }
-            }
-            found => found,
+    fn index(&self, session: &Session<'_>, reference: &Reference, wanted: &Wanted) -> Result<Indexed, IndexError> {
+        let by_reference = self.index_target(session, &reference.target, wanted);
+        let digest = wanted.image_id.as_ref().map(|image_id| Target::Digest(image_id.as_str().to_owned()));
+        match (by_reference, digest) {
+            (
+                Err(error @ (IndexError::NotFound { .. } | IndexError::Registry(RegistryError::Missing(_)))),
+                Some(digest),
+            ) if digest != reference.target => match self.index_target(session, &digest, wanted) {
+                Ok(indexed) => Ok(indexed),
+                Err(lie) if lie.failure() == ImageFailure::Mismatch => Err(lie),
+                // Registries are asked for what need not be a manifest, and some answer that with nonsense.
+                Err(_) => Err(error),
+            },
+            (found, _) => found,
         }
     }
 
-    fn index_target(&self, session: &Session<'_>, target: &Target, task: &Task) -> Result<Indexed, IndexError> {
+    fn index_target(&self, session: &Session<'_>, target: &Target, wanted: &Wanted) -> Result<Indexed, IndexError> {
         let missing = || {
             let joint = if matches!(target, Target::Digest(_)) { '@' } else { ':' };
             RegistryError::Missing(format!("{}/{}{joint}{}", session.host, session.repository, target.as_str()))
         };
         let digest = session.resolve(target)?.ok_or_else(missing)?;
-        let options =
-            Options { lanes: self.settings.layers, known: &|diff_id| task.known.contains(diff_id), stop: &task.stop };
-        index_blobs(session, &Entry::Digest(digest), &Wanted::id(&task.job.image_id), options)
+        let Task { known, stop, .. } = session.task;
+        let options = Options { lanes: self.access.layers, known: &|diff_id| known.contains(diff_id), stop };
+        index_blobs(session, &Entry::Digest(digest), wanted, options)
     }
 }
 

@@ -8,14 +8,17 @@ use driftline_runtime::env::Settings;
 use reqwest::Url;
 
 use super::credentials::Keyring;
+use super::error::RegistryError;
 use super::hosts::{Hosts, Pattern, host_of};
-use super::reference::{Host, is_repository};
+use super::reference::{Host, Reference, is_repository};
 use super::tls::Identity;
 use crate::limits::REGISTRY_LAYERS;
 use crate::service::ServiceSettings;
 
 /// Idle time unless set: a registry that fetches a blob from a slow store begins to answer within half a minute.
 const IDLE_S: i64 = 30;
+/// Registries that may be asked.
+const ALLOW: &str = "DRIFTLINE_REGISTRY_ALLOW";
 /// Most instances that may share the work.
 const INSTANCES_MAX: u32 = 64;
 
@@ -26,6 +29,14 @@ pub struct RegistrySettings {
     pub service: ServiceSettings,
     /// Name of this instance in the source of what it publishes.
     pub instance: String,
+    /// Which registries it asks, and how.
+    pub access: RegistryAccess,
+    pub(crate) share: Share,
+}
+
+/// Which registries are asked, and how.
+#[derive(Debug, Clone)]
+pub struct RegistryAccess {
     pub(crate) hosts: Hosts,
     pub(crate) mirrors: BTreeMap<Host, Vec<Mirror>>,
     pub(crate) keyring: Keyring,
@@ -38,7 +49,6 @@ pub struct RegistrySettings {
     pub(crate) idle: Duration,
     /// Layers of an image read at once.
     pub(crate) layers: usize,
-    pub(crate) share: Share,
 }
 
 /// Another place of a registry's images.
@@ -69,15 +79,36 @@ impl RegistrySettings {
     #[must_use]
     pub fn read(settings: &mut Settings) -> Self {
         let service = ServiceSettings::read(settings);
+        let allow = settings.required(ALLOW, "docker.io,*.registry.example");
+        Self {
+            service,
+            access: RegistryAccess::read(settings, &allow),
+            instance: settings.name("DRIFTLINE_INSTANCE", "central"),
+            share: read_share(settings),
+        }
+    }
+}
+
+impl RegistryAccess {
+    /// What is needed to read one image that somebody named: its registry, and what else is allowed by setting. Problems
+    /// are noted in `settings`.
+    ///
+    /// # Errors
+    /// When it is no reference.
+    pub fn for_reference(settings: &mut Settings, reference: &str) -> Result<Self, RegistryError> {
+        let registry = Reference::parse(reference)?.registry;
+        let allow = format!("{},{registry}", settings.text(ALLOW, ""));
+        Ok(Self::read(settings, &allow))
+    }
+
+    fn read(settings: &mut Settings, allow: &str) -> Self {
         let plain_http = list(settings, "DRIFTLINE_REGISTRY_PLAIN_HTTP", Host::parse, "host[:port]");
         let mirrors = read_mirrors(settings);
         let proxy = read_proxy(settings);
-        let allow = settings.required("DRIFTLINE_REGISTRY_ALLOW", "docker.io,*.registry.example");
-        let allowed = words(&allow).filter_map(|word| {
+        let allowed = words(allow).filter_map(|word| {
             let pattern = Pattern::parse(word);
             if pattern.is_none() {
-                settings
-                    .refuse("DRIFTLINE_REGISTRY_ALLOW", format_args!("{word:?} is neither host[:port] nor *.domain"));
+                settings.refuse(ALLOW, format_args!("{word:?} is neither host[:port] nor *.domain"));
             }
             pattern
         });
@@ -92,8 +123,6 @@ impl RegistrySettings {
         let lanes = i64::try_from(REGISTRY_LAYERS).unwrap_or(1);
         let idle_s = settings.number("DRIFTLINE_REGISTRY_IDLE_S", IDLE_S, 1..=600);
         Self {
-            service,
-            instance: settings.name("DRIFTLINE_INSTANCE", "central"),
             hosts,
             mirrors,
             keyring,
@@ -102,7 +131,6 @@ impl RegistrySettings {
             proxy,
             idle: Duration::from_secs(idle_s.unsigned_abs()),
             layers: usize::try_from(settings.number("DRIFTLINE_REGISTRY_LAYERS", lanes, 1..=16)).unwrap_or(1),
-            share: read_share(settings),
         }
     }
 }

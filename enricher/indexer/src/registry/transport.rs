@@ -12,7 +12,7 @@ use reqwest::{Client, NoProxy, Request, Response, StatusCode, Url};
 use super::error::RegistryError;
 use super::hosts::{Hosts, Resolver, host_of};
 use super::reference::Host;
-use super::settings::RegistrySettings;
+use super::settings::RegistryAccess;
 use super::tls;
 use crate::limits::{CONNECT_TIME_MAX, REDIRECTS_MAX, RETRY_AFTER_MAX};
 
@@ -35,7 +35,7 @@ pub(crate) struct Ask {
 }
 
 impl Transport {
-    pub(crate) fn new(settings: &RegistrySettings) -> Result<Self, String> {
+    pub(crate) fn new(settings: &RegistryAccess) -> Result<Self, String> {
         let hosts = Arc::new(settings.hosts.clone());
         let build = |identity| -> Result<Client, String> {
             let tls = tls::configuration(settings.authorities.as_deref(), identity)?;

@@ -5,8 +5,8 @@ mod service;
 
 use std::path::Path;
 
-use driftline_indexer::registry::{Registries, RegistryError, RegistrySettings};
-use driftline_indexer::{IndexError, Indexed, index_layout};
+use driftline_indexer::registry::{Registries, RegistryAccess, RegistryError, RegistrySettings};
+use driftline_indexer::{IndexError, Indexed, Wanted, index_layout};
 use driftline_runtime::env::Settings;
 use driftline_runtime::telemetry::Telemetry;
 use driftline_schemas::{ImageFailure, ImageId, Sha256};
@@ -77,9 +77,13 @@ fn settings(port: u16, more: &[(&str, String)]) -> RegistrySettings {
 }
 
 fn index(settings: RegistrySettings, image_id: &str, reference: &str) -> Result<Indexed, IndexError> {
+    read(settings.access, &Wanted::id(&ImageId::from(image_id)), reference)
+}
+
+fn read(access: RegistryAccess, wanted: &Wanted, reference: &str) -> Result<Indexed, IndexError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let registries = Registries::new(settings, &Telemetry::new("indexer")).unwrap();
-    registries.index(&ImageId::from(image_id), reference, runtime.handle())
+    let registries = Registries::new(access, &Telemetry::new("indexer")).unwrap();
+    registries.index(wanted, reference, runtime.handle())
 }
 
 fn check_same(what: &str, found: &Indexed, expect: &Indexed) {
@@ -118,6 +122,15 @@ fn an_image_is_read_by_tag_and_digest_in_every_form() {
         check_same(&reference, &found, &world.expect);
         assert_eq!(found.image.image_id.as_str(), image_id);
     }
+    // Somebody who names an image need not know its digest, nor repeat its registry in the allow-list.
+    let plain = format!("127.0.0.1:{port}");
+    let mut named =
+        Settings::from_source(move |name: &str| (name == "DRIFTLINE_REGISTRY_PLAIN_HTTP").then(|| plain.clone()));
+    let access = RegistryAccess::for_reference(&mut named, &at(":1")).unwrap();
+    named.finish().unwrap();
+    let found = read(access, &Wanted::default(), &at(":1")).unwrap();
+    check_same("by name", &found, &world.expect);
+    assert_eq!(found.image.image_id.as_str(), world.config);
     world.registry.fill(layout, "app", "team/docker:1", &["--format", "v2s2"]).unwrap();
     let reference = format!("127.0.0.1:{port}/team/docker:1");
     let error = index(settings(port, &[]), &world.config, &reference);
