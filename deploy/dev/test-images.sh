@@ -9,6 +9,11 @@ set -euo pipefail
 
 stacks=${1:-2000} seed=${2:-}
 
+if [[ $(id -u) != 0 ]]; then
+  warn "not run: comparing images needs root, to make devices and to mount"
+  exit "${REQUIRE_LIVE:-0}"
+fi
+
 deploy/dev/needs.sh build live images
 cargo build -q --locked -p driftline-test-images
 # Memory is three times as fast as a disk for what is written and removed at once.

@@ -51,10 +51,12 @@ impl Expected {
     pub fn is_complete(&self, collected: &Collected) -> bool {
         let ours = |found: Option<&Container>| found.is_some_and(|container| container.id == self.container);
         let count = i64::try_from(self.drifts.len()).unwrap_or(i64::MAX);
-        let finished = collected
-            .newest_alerts()
+        let newest = collected.newest_alerts();
+        let mut last = newest
             .iter()
-            .any(|alert| ours(alert.container.as_ref()) && alert.r#final && alert.finding_count >= count);
+            .filter(|alert| ours(alert.container.as_ref()) && alert.r#final && alert.finding_count >= count);
+        // The two topics are read in no order.
+        let finished = last.any(|alert| has_ocsf(collected, &uid(alert)));
         let findings = collected.newest_findings();
         finished && findings.iter().filter(|found| ours(found.container.as_ref())).count() >= self.drifts.len()
     }
@@ -157,13 +159,21 @@ fn compare_revisions(collected: &Collected, differences: &mut Vec<String>) {
     }
 }
 
-fn compare_ocsf(collected: &Collected, newest: &Alert, differences: &mut Vec<String>) {
-    let uid = format!("{}:{}", newest.alert_id, newest.revision);
-    let found = collected.ocsf.iter().any(|message| {
+/// What a revision is called in OCSF.
+fn uid(alert: &Alert) -> String {
+    format!("{}:{}", alert.alert_id, alert.revision)
+}
+
+fn has_ocsf(collected: &Collected, uid: &str) -> bool {
+    collected.ocsf.iter().any(|message| {
         serde_json::from_str::<serde_json::Value>(message)
-            .is_ok_and(|json| json.pointer("/metadata/uid").and_then(|value| value.as_str()) == Some(&uid))
-    });
-    if !found {
+            .is_ok_and(|json| json.pointer("/metadata/uid").and_then(|value| value.as_str()) == Some(uid))
+    })
+}
+
+fn compare_ocsf(collected: &Collected, newest: &Alert, differences: &mut Vec<String>) {
+    let uid = uid(newest);
+    if !has_ocsf(collected, &uid) {
         differences.push(format!("no OCSF message has the uid {uid}"));
     }
 }
