@@ -68,7 +68,9 @@ fn of_registry(reference: &str, wanted: &Wanted, handle: &Handle) -> anyhow::Res
     let mut settings = Settings::of_process();
     let access = RegistryAccess::for_reference(&mut settings, reference)?;
     settings.finish()?;
-    Ok(Registries::new(access, &Telemetry::new("driftline"))?.index(wanted, reference, handle)?)
+    let mut indexed = Registries::new(access, &Telemetry::new("driftline"))?.index(wanted, reference, handle)?;
+    indexed.image.references = vec![reference.to_owned()];
+    Ok(indexed)
 }
 
 /// Says how much was read.

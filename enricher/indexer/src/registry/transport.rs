@@ -133,6 +133,11 @@ pub(crate) fn broken(host: &Host, error: reqwest::Error) -> RegistryError {
         if let Some(RegistryError::Refused { host, why }) = current.downcast_ref() {
             return RegistryError::Refused { host: host.clone(), why };
         }
+        if let Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) = current.downcast_ref()
+        {
+            let why = "it does not speak TLS; if that is meant, name it in DRIFTLINE_REGISTRY_PLAIN_HTTP".to_owned();
+            return RegistryError::Network { host: host.to_string(), why };
+        }
         cause = below(current);
     }
     RegistryError::Network { host: host.to_string(), why: chain(&error) }
