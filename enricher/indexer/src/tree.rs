@@ -49,7 +49,7 @@ pub(crate) struct Tree {
     slots: BTreeMap<Vec<u8>, Slot>,
     whiteouts: BTreeSet<Vec<u8>>,
     opaque: BTreeSet<Vec<u8>>,
-    /// Hard links by the file of this layer that they point to.
+    /// Hard links by the path that they point to, in this layer or, where it has none yet, in those below.
     links: BTreeMap<Vec<u8>, Vec<Vec<u8>>>,
     /// Directory of the entry before as written and as it is; entries of a directory come one after the other.
     last_parent: Option<(Vec<u8>, Vec<u8>)>,
@@ -77,6 +77,9 @@ impl Tree {
             self.whiteouts.insert([parent, b"/", hidden].concat());
         } else {
             let (path, slot) = self.slot(path, member, sha256)?;
+            if self.is_linked_below(&path) {
+                return Err(IndexError::path("a hard link comes before its target", &member.path));
+            }
             self.put(path, slot);
         }
         Ok(())
@@ -178,7 +181,7 @@ impl Tree {
         self.forget(path);
         self.remove_below(path);
         let (target, shared) = match self.slots.get(&target) {
-            None => return Ok(Node::Hardlink(target)),
+            None => (target, None),
             Some(Slot { node: Node::Directory, .. }) => return refuse("a hard link points to a directory"),
             Some(Slot { node: Node::Hardlink(first), .. }) => (first.clone(), self.slots.get(first)),
             Some(slot) => (target, Some(slot)),
@@ -186,7 +189,7 @@ impl Tree {
         match shared.map(|slot| &slot.node) {
             Some(Node::File { .. }) if !target.starts_with(AUFS) => {}
             Some(node) => return Ok(node.clone()),
-            None => return Ok(Node::Hardlink(target)),
+            None => {}
         }
         // All names share one inode, so the mode last given is the mode of all.
         if let Some(file) = self.slots.get_mut(&target) {
@@ -194,6 +197,16 @@ impl Tree {
         }
         self.links.entry(target.clone()).or_default().push(path.to_vec());
         Ok(Node::Hardlink(target))
+    }
+
+    /// Whether a hard link into lower layers names this path, where this layer has nothing so far. What comes there would
+    /// be taken for the target: a manifest cannot say that an engine has linked what was below.
+    fn is_linked_below(&self, path: &[u8]) -> bool {
+        let names_it = |name: &Vec<u8>| {
+            let slot = self.slots.get(name);
+            slot.is_some_and(|slot| matches!(&slot.node, Node::Hardlink(target) if target == path))
+        };
+        !self.slots.contains_key(path) && self.links.get(path).is_some_and(|names| names.iter().any(names_it))
     }
 
     fn put(&mut self, path: Vec<u8>, slot: Slot) {

@@ -8,6 +8,8 @@ use driftline_enricher_core::image::{Last, real_path};
 use crate::member::{Kind, Member};
 use crate::seen::{Node, View};
 
+const OPAQUE: &[u8] = b"/.wh..wh..opq";
+
 /// Which tools are asked about a stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Audience {
@@ -28,7 +30,6 @@ pub(crate) enum Known {
     HardLinkToHidden,
     KindTwice,
     DirectoryReplaced,
-    LinkedThenReplaced,
     HardLinkToNothing,
 }
 
@@ -49,7 +50,6 @@ impl Known {
             Self::KindTwice => "umoci forgets the lower directory when its layer has a file there for a time",
             Self::DirectoryReplaced => "podman refuses to replace a directory that the same layer has filled",
             Self::HardLinkToNothing => "all refuse a hard link to what is not there, or gone once its place is free",
-            Self::LinkedThenReplaced => "hard link into a lower layer whose target the same layer then replaces",
         }
     }
 }
@@ -74,9 +74,6 @@ impl Audience {
                 return Some(Known::HardLinkToNothing);
             }
         }
-        if layer.replaces_linked(&path) {
-            return Some(Known::LinkedThenReplaced);
-        }
         let podman = || layer.podman(&path, member);
         let umoci = || layer.umoci(&path, member);
         let of_podman = if self.has_podman() { podman() } else { None };
@@ -94,13 +91,30 @@ impl Own<'_> {
     /// Where a path lies once symlinks of the layer itself are followed.
     fn real(&self, written: &[u8]) -> Vec<u8> {
         let path = clean(written);
-        let link = |at: &[u8]| self.own.iter().rev().find(|own| clean(&own.path) == at).and_then(Member::link_target);
-        real_path(&path, Last::Kept, link).unwrap_or(path)
+        real_path(&path, Last::Kept, |at| self.symlink(at)).unwrap_or(path)
     }
 
-    /// What the marks of the layer hide.
+    /// Where the symlink at a path points, be it there as another name of one.
+    fn symlink(&self, at: &[u8]) -> Option<&[u8]> {
+        let mut at = at.to_vec();
+        let mut earlier = self.own.iter().rev();
+        loop {
+            match &earlier.find(|own| clean(&own.path) == at)?.kind {
+                Kind::Symlink(target) => return Some(target),
+                Kind::HardLink(target) => at = clean(target),
+                _ => return None,
+            }
+        }
+    }
+
+    /// What the whiteouts of the layer hide.
     fn hidden(&self) -> impl Iterator<Item = Vec<u8>> {
         self.own.iter().filter_map(|own| hidden_by(&self.real(&own.path)))
+    }
+
+    /// The directories that the opaque marks of the layer empty.
+    fn emptied(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.own.iter().filter_map(|own| self.real(&own.path).strip_suffix(OPAQUE).map(<[u8]>::to_vec))
     }
 
     fn at(&self, path: &[u8]) -> impl Iterator<Item = &Member> {
@@ -109,11 +123,6 @@ impl Own<'_> {
 
     fn has_directory(&self, path: &[u8]) -> bool {
         self.at(path).any(|member| member.kind == Kind::Directory)
-    }
-
-    fn replaces_linked(&self, path: &[u8]) -> bool {
-        let links = |member: &Member| matches!(&member.kind, Kind::HardLink(target) if self.real(target) == path);
-        self.at(path).next().is_none() && self.own.iter().any(links)
     }
 
     fn podman(&self, path: &[u8], member: &Member) -> Option<Known> {
@@ -144,7 +153,9 @@ impl Own<'_> {
         }
         if let Kind::HardLink(target) = &member.kind {
             let target = self.real(target);
-            if self.hidden().any(|hidden| is_at_or_below(&target, &hidden)) {
+            if self.hidden().any(|hidden| is_at_or_below(&target, &hidden))
+                || self.emptied().any(|directory| is_below(&target, &directory))
+            {
                 return Some(Known::HardLinkToHidden);
             }
             if self.is_below_lower_file(&target) {

@@ -68,14 +68,6 @@ impl Member {
         self
     }
 
-    /// Where a symlink points.
-    pub(crate) fn link_target(&self) -> Option<&[u8]> {
-        match &self.kind {
-            Kind::Symlink(target) => Some(target),
-            _ => None,
-        }
-    }
-
     /// Its bytes, headers, data and padding.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         match self.form {

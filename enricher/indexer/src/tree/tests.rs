@@ -110,10 +110,20 @@ fn hard_links_share_content_and_mode_with_a_file_of_their_layer() {
 #[test]
 fn hard_links_into_lower_layers_stay_links() {
     check("h b usr/a", &["h /b /usr/a"]);
-    check("h b a\nf a 1", &["f /a 1", "h /b /a"]);
     check_refused("h a a", "points to itself");
     check_refused("d d\nh a d", "points to a directory");
     check_refused("h a ../b", "'..'");
+}
+
+#[test]
+fn what_a_hard_link_names_in_lower_layers_is_not_replaced_by_its_layer() {
+    for replaced in ["f a 1", "d a", "l a x", "h a c", "f ./a 1"] {
+        check_refused(&format!("h b a\n{replaced}"), "a hard link comes before its target");
+    }
+    check_refused("h b a\nh c b\nf b 1\nf a 2", "a hard link comes before its target");
+    check("h b a\nf b 1\nf a 2", &["f /a 2", "f /b 1"]);
+    check("h b a\nf .wh.a 0", &["w /a", "h /b /a"]);
+    check("h b a\nf a/x 1", &["f /a/x 1", "h /b /a"]);
 }
 
 #[test]
