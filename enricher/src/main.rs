@@ -7,11 +7,14 @@ mod shell;
 
 use anyhow::Context as _;
 use clap::Parser;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
+use driftline_enricher::store::{self, Feed, Opened, Origin, Rebuilt};
 use driftline_enricher_core::{Enricher, Settings as CoreSettings, Trust};
-use driftline_kafka::{ClientSettings, ReadFrom, TopicReader, admin};
+use driftline_kafka::{ClientSettings, OffsetRange, TopicReader, admin};
 use driftline_runtime::env::{Identity, Settings};
 use driftline_runtime::service::{Membership, Service};
 use driftline_runtime::telemetry::{Telemetry, start_logs};
@@ -23,7 +26,7 @@ use shell::EnricherShell;
 ///
 /// Settings come from the environment: KAFKA_BOOTSTRAP (required), DRIFTLINE_TOPIC_PREFIX, DRIFTLINE_PARTITIONS,
 /// DRIFTLINE_INSTANCE, DRIFTLINE_DELIVERY, DRIFTLINE_CLUSTER, DRIFTLINE_PARK_MS, DRIFTLINE_IMAGE_CACHE_MIB, DRIFTLINE_TRUST,
-/// DRIFTLINE_KAFKA_WAIT_S, DRIFTLINE_TELEMETRY_ADDR, DRIFTLINE_LOG, DRIFTLINE_LOG_FORMAT.
+/// DRIFTLINE_STORE_DIR, DRIFTLINE_KAFKA_WAIT_S, DRIFTLINE_TELEMETRY_ADDR, DRIFTLINE_LOG, DRIFTLINE_LOG_FORMAT.
 #[derive(Debug, Parser)]
 #[command(name = "driftline-enricher", version)]
 struct Arguments {}
@@ -51,6 +54,7 @@ struct Configuration {
     park_ms: i64,
     cache_mib: i64,
     trust: Trust,
+    store: PathBuf,
     telemetry: std::net::SocketAddr,
 }
 
@@ -65,6 +69,7 @@ fn configuration() -> anyhow::Result<Configuration> {
         park_ms: settings.number("DRIFTLINE_PARK_MS", 5_000, 0..=60_000),
         cache_mib: settings.number("DRIFTLINE_IMAGE_CACHE_MIB", 256, 16..=65_536),
         trust: settings.choice("DRIFTLINE_TRUST", &TRUST, Trust::default()),
+        store: PathBuf::from(settings.text("DRIFTLINE_STORE_DIR", "/var/lib/driftline/enricher")),
         telemetry: settings.telemetry_address(),
     };
     settings.finish()?;
@@ -96,8 +101,11 @@ async fn join(configuration: &Configuration, telemetry: &Telemetry) -> anyhow::R
     admin::wait(kafka, configuration.kafka_wait).await?;
     admin::check(kafka, &TOPICS).await?;
     let began = clock::monotonic();
-    let tables = TopicReader::start(kafka, &[Topic::Images, Topic::ImageLayers], ReadFrom::Beginning)?;
-    let mut shell = EnricherShell::new(tables, configuration.trust, configuration.cache_mib, telemetry)?;
+    let opened = open_store(configuration, telemetry).await?;
+    let (store, unread) = (Arc::new(opened.store), unread(&opened.ranges));
+    let feed = Feed::start(TopicReader::follow(kafka, &opened.ranges)?, Arc::clone(&store));
+    let mut shell = EnricherShell::new(feed, store, opened.tables, configuration.cache_mib, telemetry)?;
+    tracing::info!(images = shell.image_count(), unread, "image store open");
     shell.catch_up().await?;
     tracing::info!(seconds = began.elapsed().as_secs_f64(), images = shell.image_count(), "image tables caught up");
 
@@ -115,4 +123,28 @@ async fn join(configuration: &Configuration, telemetry: &Telemetry) -> anyhow::R
         identity: configuration.identity.clone(),
     };
     Ok(Service::join(membership, shell, core, kafka, telemetry).await?)
+}
+
+/// Opens the store; of many things that can be wrong with it, a new one is the answer.
+async fn open_store(configuration: &Configuration, telemetry: &Telemetry) -> anyhow::Result<Opened> {
+    let kafka = &configuration.kafka;
+    let rebuilt = telemetry.counters(
+        "enricher_store_rebuilt_total",
+        "Image stores set aside and filled anew from the topics, by reason",
+        &["reason"],
+    )?;
+    Rebuilt::ALL.into_iter().for_each(|reason| drop(rebuilt.with_label_values(&[reason.label()])));
+    let origin = Origin { cluster: admin::cluster_id(kafka).await?, prefix: kafka.prefix.clone() };
+    let extent = TopicReader::extent(kafka, &[Topic::Images, Topic::ImageLayers])?;
+    let (directory, trust) = (configuration.store.clone(), configuration.trust);
+    let opened = tokio::task::spawn_blocking(move || store::open(&directory, &origin, trust, &extent)).await??;
+    if let Some(reason) = opened.rebuilt {
+        rebuilt.with_label_values(&[reason.label()]).inc();
+    }
+    Ok(opened)
+}
+
+/// How many offsets are to be read until the tables are caught up.
+fn unread(ranges: &[OffsetRange]) -> i64 {
+    ranges.iter().map(|range| range.end.saturating_sub(range.begin)).sum()
 }

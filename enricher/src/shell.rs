@@ -8,14 +8,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use driftline_enricher::store::{Feed, FeedEvent, KnownChunks, News, Row, Store, StoreError, blocks};
 use driftline_enricher_core::image::ImageIndex;
 use driftline_enricher_core::tables::{Change, ImageTables, Lookup, Stored};
-use driftline_enricher_core::{Ask, Enricher, ImageAnswer, Input, Trust};
-use driftline_kafka::{ReaderEvent, Record, TopicReader};
+use driftline_enricher_core::{Ask, Enricher, ImageAnswer, Input};
 use driftline_runtime::service::{Backlog, ServiceError, Shell};
 use driftline_runtime::telemetry::Telemetry;
-use driftline_schemas::topics::Topic;
-use driftline_schemas::{Image, ImageFailure, ImageId, LayerEvent, decode};
+use driftline_schemas::{ImageFailure, ImageId, LayerChunk, LayerEvent, Sha256};
 
 /// Answers on their way to the core; loading waits when the core is that far behind.
 const ANSWERS: usize = 64;
@@ -26,8 +25,9 @@ const TICK_HELD_MAX: Duration = Duration::from_secs(1);
 type Answer = (ImageId, ImageAnswer);
 
 pub(crate) struct EnricherShell {
-    tables: TopicReader,
-    images: ImageTables,
+    feed: Feed,
+    images: ImageTables<KnownChunks>,
+    store: Arc<Store>,
     /// Images the core uses; it is told when their answer changes.
     wanted: BTreeSet<ImageId>,
     /// Those whose content it was told, and which nobody has contradicted yet.
@@ -36,8 +36,8 @@ pub(crate) struct EnricherShell {
     unanswered: BTreeSet<ImageId>,
     /// When the core was told the time last.
     last_tick: Instant,
-    /// Merged images, weighed in KiB; concurrent misses of one image do the work once.
-    merged: Cache<ImageId, Arc<ImageIndex>>,
+    /// Merged images by the name of their content, weighed in KiB; concurrent misses of one do the work once.
+    merged: Cache<Sha256, Arc<ImageIndex>>,
     answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
     /// Answers that need no loading; taken before anything else, so never more than one event of the tables brings.
     known_now: VecDeque<Answer>,
@@ -48,8 +48,9 @@ pub(crate) struct EnricherShell {
 
 impl EnricherShell {
     pub(crate) fn new(
-        tables: TopicReader,
-        trust: Trust,
+        feed: Feed,
+        store: Arc<Store>,
+        images: ImageTables<KnownChunks>,
         cache_mib: i64,
         telemetry: &Telemetry,
     ) -> Result<Self, prometheus::Error> {
@@ -58,8 +59,9 @@ impl EnricherShell {
             .max_capacity(u64::try_from(cache_mib).unwrap_or(1) * 1024)
             .build();
         Ok(Self {
-            tables,
-            images: ImageTables::new(trust),
+            feed,
+            images,
+            store,
             wanted: BTreeSet::new(),
             settled: BTreeSet::new(),
             unanswered: BTreeSet::new(),
@@ -82,57 +84,69 @@ impl EnricherShell {
     /// Reads the tables up to where they ended when the service started.
     pub(crate) async fn catch_up(&mut self) -> Result<(), ServiceError> {
         loop {
-            match self.tables.next().await {
-                Some(ReaderEvent::CaughtUp) => return Ok(()),
+            match self.feed.next().await {
+                Some(FeedEvent::CaughtUp) => return Ok(()),
                 event => self.table_event(event)?,
             }
         }
     }
 
-    fn table_event(&mut self, event: Option<ReaderEvent>) -> Result<(), ServiceError> {
+    fn table_event(&mut self, event: Option<FeedEvent>) -> Result<(), ServiceError> {
         match event {
-            Some(ReaderEvent::Record(record)) => self.table_record(&record),
-            Some(ReaderEvent::CaughtUp) => {}
-            Some(ReaderEvent::Failed(error)) => return Err(error.into()),
+            Some(FeedEvent::Stored(rows)) => self.stored(rows),
+            Some(FeedEvent::CaughtUp) => {}
+            Some(FeedEvent::Unread(error)) => return Err(error.into()),
+            Some(FeedEvent::Unwritten(error)) => return Err(of_store(&error)),
             None => return Err(ServiceError::Shell("the image table reader ended".to_owned())),
         }
         Ok(())
     }
 
-    fn table_record(&mut self, record: &Record) {
-        let Some(value) = &record.value else { return self.deleted(record) };
-        let change = match record.topic {
-            Topic::Images => {
-                decode::<Image>(value).map_err(|e| e.to_string()).and_then(|image| self.images.image(image))
+    /// Takes what the store has taken; of many new layers the core is told once.
+    fn stored(&mut self, rows: Vec<Row>) {
+        let (mut is_layer_new, mut is_contradicted) = (false, false);
+        for row in rows {
+            let (topic, partition, offset) = (row.topic.spec().stem, row.partition, row.offset);
+            match self.take(row.news) {
+                Ok(Some(Change::Image(id))) => self.answer_if_wanted(&id),
+                Ok(Some(Change::Layer)) => is_layer_new = true,
+                Ok(Some(Change::Conflict(what))) => {
+                    self.conflicts.inc();
+                    tracing::error!(what, "two publications contradict each other: one of the publishers lies");
+                    is_contradicted = true;
+                }
+                Ok(None) => {}
+                Err(reason) => {
+                    self.rejected.inc();
+                    tracing::warn!(topic, partition, offset, reason, "image table record rejected");
+                }
             }
-            _ => LayerEvent::decode(value).map_err(|e| e.to_string()).and_then(|layer| self.images.layer(layer)),
-        };
-        match change {
-            Ok(Change::Image(id)) => {
-                self.known.set(i64::try_from(self.images.image_count()).unwrap_or(i64::MAX));
-                self.answer_if_wanted(&id);
-            }
-            Ok(Change::Layer) => self.answer_complete(),
-            Ok(Change::Conflict(what)) => {
-                self.conflicts.inc();
-                tracing::error!(what, "two publications contradict each other: one of the publishers lies");
-                self.answer_complete();
-                self.answer_contradicted();
-            }
-            Err(reason) => {
-                self.rejected.inc();
-                let (topic, partition, offset) = (record.topic.spec().stem, record.partition, record.offset);
-                tracing::warn!(topic, partition, offset, reason, "image table record rejected");
-            }
+        }
+        self.known.set(i64::try_from(self.images.image_count()).unwrap_or(i64::MAX));
+        if is_layer_new || is_contradicted {
+            self.answer_complete();
+        }
+        if is_contradicted {
+            self.answer_contradicted();
         }
     }
 
-    /// A key is gone. What running containers were told stays good for them, and layers stay with who names them.
-    fn deleted(&mut self, record: &Record) {
-        let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
-        if let (Topic::Images, Some(key)) = (record.topic, key) {
-            self.images.forget_image(key);
-            self.known.set(i64::try_from(self.images.image_count()).unwrap_or(i64::MAX));
+    fn take(&mut self, news: News) -> Result<Option<Change>, String> {
+        match news {
+            News::Image(image) => self.images.image(image).map(Some),
+            News::Head(head) => self.images.layer(LayerEvent::Head(head)).map(Some),
+            News::Chunk { manifest, index } => {
+                let index = i32::try_from(index).map_err(|error| error.to_string())?;
+                let chunk = LayerChunk { manifest_sha256: manifest, index, data: Vec::new() };
+                self.images.layer(LayerEvent::Chunk(chunk)).map(Some)
+            }
+            // What running containers were told stays good for them, and layers stay with who names them.
+            News::ImageGone(key) => {
+                self.images.forget_image(&key);
+                Ok(None)
+            }
+            News::Nothing => Ok(None),
+            News::Refused(reason) => Err(reason),
         }
     }
 
@@ -166,9 +180,9 @@ impl EnricherShell {
                 self.known_now.push_back((id, ImageAnswer::Failed { reason, failure, retry_ns }));
             }
             Lookup::Complete { stored, conflict } => {
-                let (sender, merged) = (self.answers.0.clone(), self.merged.clone());
+                let (sender, merged, store) = (self.answers.0.clone(), self.merged.clone(), Arc::clone(&self.store));
                 tokio::spawn(async move {
-                    let loaded = merged.try_get_with(id.clone(), load(stored)).await;
+                    let loaded = merged.try_get_with(blocks::name(&stored), load(store, stored)).await;
                     let answer = match loaded {
                         Ok(index) => ImageAnswer::Ready { index, conflict },
                         Err(failed) => ImageAnswer::clone(&failed),
@@ -180,14 +194,19 @@ impl EnricherShell {
     }
 }
 
-async fn load(stored: Stored) -> Result<Arc<ImageIndex>, ImageAnswer> {
+/// What the service ends with when its store fails.
+pub(crate) fn of_store(error: &StoreError) -> ServiceError {
+    ServiceError::Shell(error.to_string())
+}
+
+async fn load(store: Arc<Store>, stored: Stored) -> Result<Arc<ImageIndex>, ImageAnswer> {
     let crashed = |error: tokio::task::JoinError| ImageAnswer::Failed {
         reason: error.to_string(),
         failure: ImageFailure::Unsupported,
         retry_ns: i64::MAX,
     };
-    let loaded = tokio::task::spawn_blocking(move || stored.load()).await.map_err(crashed)?;
-    loaded.map(Arc::new).map_err(|error| ImageAnswer::unusable(&error))
+    let loaded = tokio::task::spawn_blocking(move || store.load(&stored)).await.map_err(crashed)?;
+    loaded.map(|(index, _)| Arc::new(index)).map_err(|error| ImageAnswer::unusable(&error))
 }
 
 impl Shell for EnricherShell {
@@ -236,7 +255,7 @@ impl Shell for EnricherShell {
                     }
                     return Ok(Input::Image(id, answer));
                 }
-                event = self.tables.next() => self.table_event(event)?,
+                event = self.feed.next() => self.table_event(event)?,
             }
         }
     }

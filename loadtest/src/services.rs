@@ -35,7 +35,8 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     found.with_context(|| format!("{name} is not built; run `cargo build --workspace`"))
 }
 
-/// Starts a service with these settings and waits until it is ready.
+/// Starts a service with these settings and waits until it is ready. It has a new directory to keep things in, because a
+/// predecessor that is only frozen still has its own open.
 ///
 /// # Errors
 /// When it does not become ready; the error holds the end of its log.
@@ -49,6 +50,7 @@ pub async fn start(name: &str, kafka: &ClientSettings, extra: &[(&str, &str)], l
         .env("DRIFTLINE_PARTITIONS", kafka.partitions.to_string())
         .env("DRIFTLINE_TELEMETRY_ADDR", telemetry.to_string())
         .env("DRIFTLINE_INSTANCE", INSTANCE)
+        .env("DRIFTLINE_STORE_DIR", logs.join(format!("{name}-{}.store", telemetry.port())))
         .envs(extra.iter().copied())
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)

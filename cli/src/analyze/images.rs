@@ -100,7 +100,7 @@ impl Images {
         if let Some(known) = self.merged.get(id) {
             return Ok(Arc::clone(known));
         }
-        let index = Arc::new(stored.load()?);
+        let index = Arc::new(stored.load(self.tables.chunks())?);
         self.merged_bytes = self.merged_bytes.saturating_add(index.memory_bytes());
         if self.merged_bytes > CACHE_BYTES {
             self.merged.clear();

@@ -200,7 +200,7 @@ impl Catalogue {
             tables.image(image.clone()).map_err(anyhow::Error::msg)?;
         }
         match tables.lookup(id) {
-            Lookup::Complete { stored, .. } => Ok(stored.load()?),
+            Lookup::Complete { stored, .. } => Ok(stored.load(tables.chunks())?),
             _ => {
                 let state = self.state(id);
                 bail!("image {id} is {}: {}", state.name(), state.detail().unwrap_or_default())

@@ -11,6 +11,7 @@
 //!
 //! What is deliberately absent: I/O, clocks, caches; the shell in `enricher/` has them.
 
+pub mod chunks;
 mod enricher;
 mod finding;
 #[cfg(test)]

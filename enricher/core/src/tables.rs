@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use driftline_schemas::layer::{LayerManifest, ManifestError, check_chunk_count};
-use driftline_schemas::limits::{CHUNK_BYTES, CHUNKS_MAX, LAYERS_MAX};
+use driftline_schemas::limits::LAYERS_MAX;
 use driftline_schemas::{DiffId, Image, ImageFailure, ImageId, LayerBasis, LayerChunk, LayerEvent, LayerHead, Sha256};
 
+use crate::chunks::{ChunkSource, ChunkStore, MemoryChunks, check_chunk};
 use crate::image::{ImageIndex, MergeError, merge};
 use crate::trust::Trust;
 
@@ -24,14 +25,14 @@ const SOURCES_MAX: usize = 16;
 const CONFLICT_BYTES_MAX: usize = crate::limits::REASON_BYTES_MAX;
 
 /// Content of the images and image-layers topics.
-#[derive(Debug, Default)]
-pub struct ImageTables {
+#[derive(Debug)]
+pub struct ImageTables<C = MemoryChunks> {
     trust: Trust,
     /// What is said of an image, in the order in which it was.
     images: BTreeMap<ImageId, Vec<Image>>,
     /// Heads of a layer, in the order in which they were published.
     heads: BTreeMap<DiffId, Vec<LayerHead>>,
-    chunks: BTreeMap<Sha256, BTreeMap<u32, Arc<[u8]>>>,
+    chunks: C,
 }
 
 /// What a new record means for the images that use it.
@@ -68,15 +69,9 @@ pub enum Lookup {
     },
 }
 
-/// The encoded layers of an image, lowest first.
+/// The heads of the layers of an image, lowest first; all their chunks are there.
 #[derive(Debug)]
-pub struct Stored(Vec<StoredLayer>);
-
-#[derive(Debug)]
-struct StoredLayer {
-    head: LayerHead,
-    chunks: Vec<Arc<[u8]>>,
-}
+pub struct Stored(Vec<LayerHead>);
 
 /// A published image that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +79,9 @@ pub enum LoadError {
     /// A layer's manifest is not what its head says.
     #[error("layer {0}: {1}")]
     Layer(DiffId, ManifestError),
+    /// What was there cannot be read.
+    #[error("layer {0}: {1}")]
+    Unread(DiffId, String),
     /// The layers contradict each other.
     #[error("layers do not merge: {0}")]
     Merge(#[from] MergeError),
@@ -95,6 +93,7 @@ impl LoadError {
     pub fn failure(&self) -> ImageFailure {
         match self {
             Self::Layer(_, ManifestError::Digest { .. }) => ImageFailure::Mismatch,
+            Self::Unread(..) => ImageFailure::Unavailable,
             Self::Layer(..) | Self::Merge(_) => ImageFailure::Unsupported,
         }
     }
@@ -104,7 +103,27 @@ impl ImageTables {
     /// Empty tables that use what these publishers say.
     #[must_use]
     pub fn new(trust: Trust) -> Self {
-        Self { trust, ..Self::default() }
+        Self::with_chunks(trust, MemoryChunks::default())
+    }
+}
+
+impl Default for ImageTables {
+    fn default() -> Self {
+        Self::new(Trust::default())
+    }
+}
+
+impl<C: ChunkStore> ImageTables<C> {
+    /// Tables without images and heads, beside the chunks that are there.
+    #[must_use]
+    pub fn with_chunks(trust: Trust, chunks: C) -> Self {
+        Self { trust, images: BTreeMap::new(), heads: BTreeMap::new(), chunks }
+    }
+
+    /// The chunks, for [`Stored::load`].
+    #[must_use]
+    pub fn chunks(&self) -> &C {
+        &self.chunks
     }
 
     /// How many images there are.
@@ -161,12 +180,8 @@ impl ImageTables {
     }
 
     fn chunk(&mut self, chunk: LayerChunk) -> Result<Change, String> {
-        let index = u32::try_from(chunk.index).ok().filter(|index| *index < CHUNKS_MAX);
-        let index = index.ok_or_else(|| format!("chunk {} of at most {CHUNKS_MAX}", chunk.index))?;
-        if chunk.data.len() > CHUNK_BYTES {
-            return Err(format!("a chunk of {} bytes, allowed are {CHUNK_BYTES}", chunk.data.len()));
-        }
-        self.chunks.entry(chunk.manifest_sha256).or_default().insert(index, chunk.data.into());
+        let index = check_chunk(&chunk)?;
+        self.chunks.put(chunk.manifest_sha256, index, chunk.data);
         Ok(Change::Layer)
     }
 
@@ -226,18 +241,18 @@ impl ImageTables {
     }
 
     /// The complete manifest of a layer that counts most.
-    fn stored(&self, diff_id: &DiffId) -> Option<StoredLayer> {
-        self.ranked(diff_id).into_iter().find_map(|head| {
-            let known = self.chunks.get(&head.manifest_sha256)?;
-            let count = check_chunk_count(head.chunk_count).ok()?;
-            let chunks: Option<Vec<_>> = (0..count).map(|index| known.get(&index).cloned()).collect();
-            Some(StoredLayer { head: head.clone(), chunks: chunks? })
-        })
+    fn stored(&self, diff_id: &DiffId) -> Option<LayerHead> {
+        let is_whole = |head: &&LayerHead| {
+            let count = check_chunk_count(head.chunk_count).unwrap_or_default();
+            count > 0 && (0..count).all(|index| self.chunks.has(&head.manifest_sha256, index))
+        };
+        self.ranked(diff_id).into_iter().find(is_whole).cloned()
     }
 }
 
 /// What a publisher says of something.
-trait Said {
+pub trait Said {
+    /// Who says it.
     fn source(&self) -> &str;
     /// Whether it says the same, at whatever time.
     fn agrees(&self, other: &Self) -> bool;
@@ -305,28 +320,37 @@ fn bounded(mut text: String) -> String {
 }
 
 impl Stored {
+    /// The digests of the layers' manifests, lowest layer first: they decide what [`Self::load`] gives.
+    pub fn manifests(&self) -> impl Iterator<Item = &Sha256> {
+        self.0.iter().map(|head| &head.manifest_sha256)
+    }
+
     /// Verifies, decodes and merges the layers; takes milliseconds to seconds, so not on the loop's task.
     ///
     /// # Errors
     /// When a manifest is not what its head says, or the layers cannot be merged.
-    pub fn load(&self) -> Result<ImageIndex, LoadError> {
-        let layers: Vec<Arc<LayerManifest>> = self
-            .0
-            .iter()
-            .map(|layer| {
-                LayerManifest::assemble(&layer.head, layer.chunks.iter().map(AsRef::as_ref))
-                    .map(Arc::new)
-                    .map_err(|error| LoadError::Layer(layer.head.diff_id.clone(), error))
-            })
-            .collect::<Result<_, _>>()?;
+    pub fn load(&self, chunks: &impl ChunkSource) -> Result<ImageIndex, LoadError> {
+        let layers: Vec<Arc<LayerManifest>> =
+            self.0.iter().map(|head| assemble(head, chunks).map(Arc::new)).collect::<Result<_, _>>()?;
         Ok(merge(&layers)?)
     }
+}
+
+fn assemble(head: &LayerHead, chunks: &impl ChunkSource) -> Result<LayerManifest, LoadError> {
+    let count = check_chunk_count(head.chunk_count).map_err(|error| LoadError::Layer(head.diff_id.clone(), error))?;
+    let chunks: Vec<_> = (0..count)
+        .map(|index| chunks.chunk(&head.manifest_sha256, index))
+        .collect::<Result<_, _>>()
+        .map_err(|why| LoadError::Unread(head.diff_id.clone(), why))?;
+    LayerManifest::assemble(head, chunks.iter().map(AsRef::as_ref))
+        .map_err(|error| LoadError::Layer(head.diff_id.clone(), error))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use driftline_schemas::layer::{EntryKind, LayerEntry, PublishedLayer};
+    use driftline_schemas::limits::{CHUNK_BYTES, CHUNKS_MAX};
 
     fn image(diff_ids: &[&str], failed: Option<&str>) -> Image {
         Image {
@@ -369,7 +393,7 @@ mod tests {
         assert!(matches!(tables.lookup(&id), Lookup::Missing), "a head without its chunk");
         put(&mut tables, second);
         let Lookup::Complete { stored, .. } = tables.lookup(&id) else { panic!("complete") };
-        assert!(stored.load().unwrap().file(b"/b").is_some());
+        assert!(stored.load(tables.chunks()).unwrap().file(b"/b").is_some());
     }
 
     #[test]
@@ -381,7 +405,7 @@ mod tests {
         let conflict = put(&mut tables, layer("sha256:a", "/lie", "node:c"));
         assert_eq!(conflict, Change::Conflict("sha256:a".to_owned()));
         let Lookup::Complete { stored, .. } = tables.lookup(&ImageId::from("sha256:i")) else { panic!("complete") };
-        assert!(stored.load().unwrap().file(b"/true").is_some());
+        assert!(stored.load(tables.chunks()).unwrap().file(b"/true").is_some());
     }
 
     #[test]
@@ -392,7 +416,7 @@ mod tests {
         forged.chunks[0].data = layer("sha256:a", "/b", "node:a").chunks[0].data.clone();
         put(&mut tables, forged);
         let Lookup::Complete { stored, .. } = tables.lookup(&ImageId::from("sha256:i")) else { panic!("complete") };
-        assert!(matches!(stored.load(), Err(LoadError::Layer(_, ManifestError::Digest { .. }))));
+        assert!(matches!(stored.load(tables.chunks()), Err(LoadError::Layer(_, ManifestError::Digest { .. }))));
     }
 
     #[test]
@@ -432,7 +456,7 @@ mod tests {
         }
         match tables.lookup(&ImageId::from("sha256:i")) {
             Lookup::Complete { stored, conflict } => {
-                let index = stored.load().unwrap();
+                let index = stored.load(tables.chunks()).unwrap();
                 let won = paths.iter().position(|path| index.file(path.as_bytes()).is_some());
                 assert_eq!((won, conflict.is_some()), (winner, is_conflict), "{trust:?} {said:?}: {conflict:?}");
             }
@@ -502,7 +526,7 @@ mod tests {
         let Lookup::Complete { stored, conflict } = tables.lookup(&ImageId::from("sha256:i")) else {
             panic!("complete")
         };
-        assert!(stored.load().unwrap().file(b"/true").is_some());
+        assert!(stored.load(tables.chunks()).unwrap().file(b"/true").is_some());
         let conflict = conflict.unwrap();
         assert!(conflict.contains("registry:x says ") && conflict.contains("node:0 says "), "{conflict}");
         assert_eq!(tables.heads.values().next().unwrap().len(), SOURCES_MAX);

@@ -195,7 +195,7 @@ impl EnricherShell {
                 None => ImageAnswer::Missing,
             },
             Lookup::Failed { reason, failure, retry_ns } => ImageAnswer::Failed { reason, failure, retry_ns },
-            Lookup::Complete { stored, conflict } => match stored.load() {
+            Lookup::Complete { stored, conflict } => match stored.load(self.tables.chunks()) {
                 Ok(index) => ImageAnswer::Ready { index: Arc::new(index), conflict },
                 Err(error) => ImageAnswer::unusable(&error),
             },

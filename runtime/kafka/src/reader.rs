@@ -59,17 +59,38 @@ impl TopicReader {
     /// # Errors
     /// When the client refuses its settings, or the cluster does not say how long the topics are.
     pub fn start(settings: &ClientSettings, topics: &[Topic], from: ReadFrom) -> Result<Self, KafkaError> {
+        let mut ranges = Self::extent(settings, topics)?;
+        if from == ReadFrom::End {
+            ranges.iter_mut().for_each(|range| range.begin = range.end);
+        }
+        Self::follow(settings, &ranges)
+    }
+
+    /// From the oldest record of every partition to its end as of now.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub fn extent(settings: &ClientSettings, topics: &[Topic]) -> Result<Vec<OffsetRange>, KafkaError> {
         let consumer = settings.reader()?;
         let mut ranges = Vec::new();
         for topic in topics {
             let name = settings.topic(*topic);
             for partition in 0..settings.partition_count(*topic) {
-                let (low, high) = consumer.fetch_watermarks(&name, partition, METADATA_TIMEOUT)?;
-                let begin = if from == ReadFrom::Beginning { low } else { high };
-                ranges.push(OffsetRange { topic: *topic, partition, begin, end: high });
+                let (begin, end) = consumer.fetch_watermarks(&name, partition, METADATA_TIMEOUT)?;
+                ranges.push(OffsetRange { topic: *topic, partition, begin, end });
             }
         }
-        Self::assign(settings, consumer, &ranges, Marks::new())
+        Ok(ranges)
+    }
+
+    /// Reads from the beginning of each range, and on after its end: [`ReaderEvent::CaughtUp`] says that all ranges were
+    /// handed over. Where the topic no longer has, or not yet, the beginning of a range, reading begins at the oldest
+    /// record: who goes on from offsets of its own compares them with [`Self::extent`] first.
+    ///
+    /// # Errors
+    /// When the client refuses its settings.
+    pub fn follow(settings: &ClientSettings, ranges: &[OffsetRange]) -> Result<Self, KafkaError> {
+        Self::assign(settings, settings.reader()?, ranges, Marks::new())
     }
 
     /// Reads exactly these parts of partitions: [`ReaderEvent::CaughtUp`] says that all of it was handed over, and

@@ -1,0 +1,165 @@
+//! What the enricher keeps of the image topics on disk, so that a restart reads only what came since.
+//!
+//! Records stand in one file, verbatim, and are written together with the position after them ([`Store::write`]): whatever
+//! ends the process, the file says exactly what was read. [`open`] gives the tables back as the records made them; chunks
+//! are read when an image is loaded. Merged images lie beside it, each in a file of its own ([`blocks`]).
+//!
+//! All of it can be had from the topics again. So a file that is damaged, of another format, of another cluster or not of
+//! these topics is set aside, and a new one is filled from the beginning; there is nothing to migrate or to repair.
+
+pub mod blocks;
+mod error;
+mod feed;
+mod opening;
+mod row;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use driftline_enricher_core::chunks::{ChunkSource, ChunkStore};
+use driftline_enricher_core::tables::Said;
+use driftline_schemas::{Image, LayerEvent, LayerHead, Sha256, decode};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition};
+
+pub use error::{Rebuilt, StoreError};
+pub use feed::{Feed, FeedEvent};
+pub use opening::{Opened, Origin, open};
+pub use row::{News, Row};
+
+/// Of the tables below and what stands in them; another one means another file.
+const FORMAT_VERSION: &str = "1";
+
+/// Partition and offset that order it among others of its kind, timestamp in milliseconds, value as on the topic.
+type Kept = (i32, i64, i64, &'static [u8]);
+
+/// `image id/source` → image.
+const IMAGES: TableDefinition<'_, &str, Kept> = TableDefinition::new("images");
+/// `diff_id/source` → head.
+const HEADS: TableDefinition<'_, &str, Kept> = TableDefinition::new("heads");
+/// Manifest digest and big-endian number → timestamp in milliseconds and chunk, value as on the topic.
+const CHUNKS: TableDefinition<'_, &[u8], (i64, &[u8])> = TableDefinition::new("chunks");
+/// Stem of the topic and partition → next offset.
+const POSITIONS: TableDefinition<'_, (&str, i32), i64> = TableDefinition::new("positions");
+/// What the file is of, see [`Origin`].
+const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
+
+/// The open file. Locked for other processes.
+#[derive(Debug)]
+pub struct Store {
+    database: Database,
+    directory: PathBuf,
+}
+
+/// Which chunks a store has.
+#[derive(Debug, Default)]
+pub struct KnownChunks(BTreeMap<Sha256, BTreeSet<u32>>);
+
+impl ChunkStore for KnownChunks {
+    fn put(&mut self, manifest: Sha256, index: u32, _: Vec<u8>) {
+        self.0.entry(manifest).or_default().insert(index);
+    }
+
+    fn has(&self, manifest: &Sha256, index: u32) -> bool {
+        self.0.get(manifest).is_some_and(|known| known.contains(&index))
+    }
+}
+
+impl Store {
+    /// Writes records and the positions after them, all or nothing; durable when it returns.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, rows: &[Row]) -> Result<(), StoreError> {
+        let transaction = self.database.begin_write()?;
+        {
+            let mut images = transaction.open_table(IMAGES)?;
+            let mut heads = transaction.open_table(HEADS)?;
+            let mut chunks = transaction.open_table(CHUNKS)?;
+            let mut positions = transaction.open_table(POSITIONS)?;
+            for row in rows {
+                match (&row.news, row.value.as_deref()) {
+                    (News::Image(image), Some(value)) => {
+                        put(&mut images, &image.key(), row, value, |old| decode::<Image>(old).ok(), image)?;
+                    }
+                    (News::Head(head), Some(value)) => {
+                        put(&mut heads, &head_key(head), row, value, decoded_head, head)?;
+                    }
+                    (News::Chunk { manifest, index }, Some(value)) => {
+                        chunks.insert(chunk_key(manifest, *index).as_slice(), (row.timestamp_ms, value))?;
+                    }
+                    (News::ImageGone(key), _) => drop(images.remove(key.as_str())?),
+                    (News::Nothing | News::Refused(_), _) | (_, None) => {}
+                }
+                positions.insert((row.topic.spec().stem, row.partition), row.offset.saturating_add(1))?;
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+}
+
+/// Who says the same as before keeps its place among the others.
+fn put<T: Said>(
+    table: &mut Table<'_, &'static str, Kept>,
+    key: &str,
+    row: &Row,
+    value: &[u8],
+    read: impl Fn(&[u8]) -> Option<T>,
+    new: &T,
+) -> Result<(), StoreError> {
+    let place = table.get(key)?.and_then(|old| {
+        let (partition, offset, _, value) = old.value();
+        read(value).filter(|old| old.agrees(new)).map(|_| (partition, offset))
+    });
+    let (partition, offset) = place.unwrap_or((row.partition, row.offset));
+    table.insert(key, (partition, offset, row.timestamp_ms, value))?;
+    Ok(())
+}
+
+impl ChunkSource for Store {
+    fn chunk(&self, manifest: &Sha256, index: u32) -> Result<Arc<[u8]>, String> {
+        let value = self.chunk_value(manifest, index).map_err(|error| error.to_string())?;
+        let value = value.ok_or_else(|| format!("chunk {index} of {manifest} is not in the store"))?;
+        match LayerEvent::decode(&value) {
+            Ok(LayerEvent::Chunk(chunk)) => Ok(chunk.data.into()),
+            Ok(LayerEvent::Head(_)) => Err(format!("chunk {index} of {manifest} is a head in the store")),
+            Err(error) => Err(format!("chunk {index} of {manifest}: {error}")),
+        }
+    }
+}
+
+impl Store {
+    fn chunk_value(&self, manifest: &Sha256, index: u32) -> Result<Option<Vec<u8>>, StoreError> {
+        let chunks = self.database.begin_read()?.open_table(CHUNKS)?;
+        let found = chunks.get(chunk_key(manifest, index).as_slice())?;
+        Ok(found.map(|row| row.value().1.to_vec()))
+    }
+}
+
+const CHUNK_KEY_BYTES: usize = 32 + 4;
+
+fn chunk_key(manifest: &Sha256, index: u32) -> [u8; CHUNK_KEY_BYTES] {
+    let mut key = [0; CHUNK_KEY_BYTES];
+    let (digest, number) = key.split_at_mut(32);
+    digest.copy_from_slice(&manifest.0);
+    number.copy_from_slice(&index.to_be_bytes());
+    key
+}
+
+fn chunk_of_key(key: &[u8]) -> Option<(Sha256, u32)> {
+    let (digest, number) = key.split_first_chunk::<32>()?;
+    Some((Sha256(*digest), u32::from_be_bytes(number.try_into().ok()?)))
+}
+
+fn head_key(head: &LayerHead) -> String {
+    format!("{}/{}", head.diff_id, head.source)
+}
+
+fn decoded_head(value: &[u8]) -> Option<LayerHead> {
+    match LayerEvent::decode(value) {
+        Ok(LayerEvent::Head(head)) => Some(head),
+        _ => None,
+    }
+}

@@ -1,0 +1,216 @@
+//! Opens the store: as it was left, or a new one in the place of one that cannot be used.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use driftline_enricher_core::Trust;
+use driftline_enricher_core::tables::ImageTables;
+use driftline_kafka::OffsetRange;
+use driftline_runtime::clock;
+use driftline_schemas::{Image, LayerChunk, LayerEvent, decode};
+use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition};
+
+use super::{CHUNKS, FORMAT_VERSION, HEADS, IMAGES, Kept, KnownChunks, META, POSITIONS, Rebuilt, Store, StoreError};
+use super::{chunk_of_key, decoded_head};
+
+const FILE: &str = "images.redb";
+/// What is set aside is called after the file, this and the seconds since 1970.
+const ASIDE: &str = "images.redb.aside-";
+/// Stores that are set aside and kept: the last, and the one before it when that was only a failed attempt.
+const ASIDE_MAX: usize = 2;
+/// Memory for pages of the file. Chunks are read once per image that is merged, so more would not help.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// What a store is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Id of the Kafka cluster.
+    pub cluster: String,
+    /// First part of the topics' names.
+    pub prefix: String,
+}
+
+/// An open store.
+#[derive(Debug)]
+pub struct Opened {
+    /// The store.
+    pub store: Store,
+    /// What stood in it.
+    pub tables: ImageTables<KnownChunks>,
+    /// What is to be read, and followed from then on.
+    pub ranges: Vec<OffsetRange>,
+    /// Why it is a new one in the place of an old one.
+    pub rebuilt: Option<Rebuilt>,
+}
+
+/// Opens the store of this directory, or makes one. `extent` is what the topics have. Blocks, up to seconds.
+///
+/// # Errors
+/// When the directory cannot be used, or another process uses it. Whatever is wrong with the content is no error.
+pub fn open(directory: &Path, origin: &Origin, trust: Trust, extent: &[OffsetRange]) -> Result<Opened, StoreError> {
+    let io = |why| StoreError::Io { path: directory.to_owned(), why };
+    fs::create_dir_all(directory).map_err(io)?;
+    let attempt = || existing(directory, origin, trust, extent);
+    // A file of random bytes may lead the library to a place that it holds to be impossible.
+    let attempted = catch_unwind(AssertUnwindSafe(attempt))
+        .unwrap_or_else(|_| Err(StoreError::unusable(Rebuilt::Damaged, "reading it fails")));
+    match attempted {
+        Err(StoreError::Unusable { rebuilt, why }) => {
+            tracing::warn!(why, reason = rebuilt.label(), "the image store is set aside and filled anew");
+            set_aside(directory).map_err(io)?;
+            let opened = existing(directory, origin, trust, extent)?;
+            Ok(Opened { rebuilt: Some(rebuilt), ..opened })
+        }
+        other => other,
+    }
+}
+
+fn existing(directory: &Path, origin: &Origin, trust: Trust, extent: &[OffsetRange]) -> Result<Opened, StoreError> {
+    let path = directory.join(FILE);
+    let is_new = !path.exists();
+    let mut database =
+        Database::builder().set_cache_size(CACHE_BYTES).create(&path).map_err(|error| refused(&path, error))?;
+    if is_new {
+        begin(&database, origin)?;
+    } else if !database.check_integrity().map_err(|error| refused(&path, error))? {
+        return Err(StoreError::unusable(Rebuilt::Damaged, "it does not pass its own check"));
+    }
+    let store = Store { database, directory: directory.to_owned() };
+    // Whatever cannot be read here is damage: the same call on a good file does not fail.
+    let damaged = |error: StoreError| match error {
+        StoreError::Database(error) => StoreError::unusable(Rebuilt::Damaged, error),
+        other => other,
+    };
+    store.check_origin(origin).map_err(damaged)?;
+    let ranges = store.unread(extent).map_err(damaged)?;
+    let tables = store.tables(trust).map_err(damaged)?;
+    Ok(Opened { store, tables, ranges, rebuilt: None })
+}
+
+/// Makes the tables of a new file.
+fn begin(database: &Database, origin: &Origin) -> Result<(), StoreError> {
+    let transaction = database.begin_write()?;
+    {
+        let mut meta = transaction.open_table(META)?;
+        for (name, value) in origin.meta() {
+            meta.insert(name, value)?;
+        }
+        transaction.open_table(IMAGES)?;
+        transaction.open_table(HEADS)?;
+        transaction.open_table(CHUNKS)?;
+        transaction.open_table(POSITIONS)?;
+    }
+    Ok(transaction.commit()?)
+}
+
+impl Origin {
+    fn meta(&self) -> [(&'static str, &str); 3] {
+        [("format", FORMAT_VERSION), ("cluster", &self.cluster), ("prefix", &self.prefix)]
+    }
+}
+
+fn refused(path: &Path, error: DatabaseError) -> StoreError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => StoreError::Locked(path.to_owned()),
+        DatabaseError::UpgradeRequired(_) => StoreError::unusable(Rebuilt::Format, error),
+        DatabaseError::Storage(StorageError::Io(why)) if !is_of_content(why.kind()) => {
+            StoreError::Io { path: path.to_owned(), why }
+        }
+        _ => StoreError::unusable(Rebuilt::Damaged, error),
+    }
+}
+
+/// Whether the library says by this that the file is not one of its own.
+fn is_of_content(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof)
+}
+
+fn set_aside(directory: &Path) -> std::io::Result<()> {
+    let seconds = clock::now_ns() / 1_000_000_000;
+    fs::rename(directory.join(FILE), directory.join(format!("{ASIDE}{seconds}")))?;
+    let mut aside: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(ASIDE) {
+            aside.push(entry.path());
+        }
+    }
+    aside.sort();
+    aside.iter().rev().skip(ASIDE_MAX).try_for_each(fs::remove_file)
+}
+
+impl Store {
+    fn check_origin(&self, origin: &Origin) -> Result<(), StoreError> {
+        let meta = self.database.begin_read()?.open_table(META)?;
+        for (name, expected) in origin.meta() {
+            let found = meta.get(name)?.map(|value| value.value().to_owned()).unwrap_or_default();
+            if found != expected {
+                let rebuilt = if name == "format" { Rebuilt::Format } else { Rebuilt::Origin };
+                return Err(StoreError::unusable(rebuilt, format!("its {name} is '{found}', not '{expected}'")));
+            }
+        }
+        Ok(())
+    }
+
+    /// What of the topics is not in the store yet.
+    fn unread(&self, extent: &[OffsetRange]) -> Result<Vec<OffsetRange>, StoreError> {
+        let positions = self.database.begin_read()?.open_table(POSITIONS)?;
+        let mut ranges = extent.to_vec();
+        for range in &mut ranges {
+            let stem = range.topic.spec().stem;
+            let Some(position) = positions.get((stem, range.partition))?.map(|position| position.value()) else {
+                continue;
+            };
+            if !(range.begin..=range.end).contains(&position) {
+                let partition = range.partition;
+                let why =
+                    format!("{stem} {partition} was read up to {position}, it has {} to {}", range.begin, range.end);
+                return Err(StoreError::unusable(Rebuilt::Position, why));
+            }
+            range.begin = position;
+        }
+        Ok(ranges)
+    }
+
+    /// The tables as the records made them.
+    fn tables(&self, trust: Trust) -> Result<ImageTables<KnownChunks>, StoreError> {
+        let mut tables = ImageTables::with_chunks(trust, KnownChunks::default());
+        // What is refused was refused when it came, too.
+        for image in self.in_order(IMAGES, |value| decode::<Image>(value).ok())? {
+            let _ = tables.image(image);
+        }
+        for head in self.in_order(HEADS, decoded_head)? {
+            let _ = tables.layer(LayerEvent::Head(head));
+        }
+        let chunks = self.database.begin_read()?.open_table(CHUNKS)?;
+        for row in chunks.iter()? {
+            let place = chunk_of_key(row?.0.value());
+            let (manifest_sha256, index) =
+                place.ok_or_else(|| StoreError::unusable(Rebuilt::Damaged, "it has a chunk without a place"))?;
+            let index = i32::try_from(index).unwrap_or(i32::MAX);
+            let _ = tables.layer(LayerEvent::Chunk(LayerChunk { manifest_sha256, index, data: Vec::new() }));
+        }
+        Ok(tables)
+    }
+
+    fn in_order<T>(
+        &self,
+        table: TableDefinition<'_, &'static str, Kept>,
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let table = self.database.begin_read()?.open_table(table)?;
+        let mut found = BTreeMap::new();
+        for row in table.iter()? {
+            let row = row?;
+            let (partition, offset, _, value) = row.1.value();
+            let key = row.0.value();
+            let value = read(value)
+                .ok_or_else(|| StoreError::unusable(Rebuilt::Damaged, format!("{key} cannot be decoded")))?;
+            found.insert((partition, offset), value);
+        }
+        Ok(found.into_values().collect())
+    }
+}

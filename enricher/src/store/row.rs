@@ -1,0 +1,81 @@
+//! A record of the image topics as the store takes it, and what it says.
+
+use driftline_enricher_core::chunks::check_chunk;
+use driftline_kafka::Record;
+use driftline_schemas::topics::Topic;
+use driftline_schemas::{Image, LayerEvent, LayerHead, Sha256, decode};
+
+/// A record, and what it says.
+#[derive(Debug)]
+pub struct Row {
+    /// Its topic.
+    pub topic: Topic,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// When it was produced.
+    pub timestamp_ms: i64,
+    /// Its value, verbatim.
+    pub value: Option<Vec<u8>>,
+    /// What it says.
+    pub news: News,
+}
+
+/// What a record says. The bytes of a chunk stay in the store.
+#[derive(Debug)]
+pub enum News {
+    /// Something of an image.
+    Image(Image),
+    /// The record of an image with this key was deleted.
+    ImageGone(String),
+    /// Who says what of a layer.
+    Head(LayerHead),
+    /// A piece of a manifest.
+    Chunk {
+        /// Digest of the manifest.
+        manifest: Sha256,
+        /// Number of the piece.
+        index: u32,
+    },
+    /// Nothing that counts: a deleted layer stays with who names it.
+    Nothing,
+    /// Cannot be used, and why.
+    Refused(String),
+}
+
+impl Row {
+    /// Decodes a record.
+    #[must_use]
+    pub fn of(record: Record) -> Self {
+        let Record { topic, partition, offset, timestamp_ms, key, value, .. } = record;
+        let news = match (&value, topic) {
+            (Some(value), Topic::Images) => {
+                decode::<Image>(value).map_or_else(|error| News::Refused(error.to_string()), News::Image)
+            }
+            (Some(value), _) => layer(value).unwrap_or_else(News::Refused),
+            (None, Topic::Images) => {
+                let key = key.and_then(|key| String::from_utf8(key).ok());
+                key.map_or(News::Nothing, News::ImageGone)
+            }
+            (None, _) => News::Nothing,
+        };
+        Self { topic, partition, offset, timestamp_ms, value, news }
+    }
+
+    /// Bytes it will take in the store.
+    #[must_use]
+    pub fn value_bytes(&self) -> usize {
+        self.value.as_ref().map_or(0, Vec::len)
+    }
+}
+
+fn layer(value: &[u8]) -> Result<News, String> {
+    match LayerEvent::decode(value).map_err(|error| error.to_string())? {
+        LayerEvent::Head(head) => Ok(News::Head(head)),
+        LayerEvent::Chunk(chunk) => {
+            let index = check_chunk(&chunk)?;
+            Ok(News::Chunk { manifest: chunk.manifest_sha256, index })
+        }
+    }
+}
