@@ -60,6 +60,14 @@ sim: ## no | 1 | yes | crashes, hangs, aborts and more against the cores and the
 	cargo build -q --locked -p driftline-sim
 	@target/debug/driftline-sim $(if $(SEED),--seed $(SEED) --verbose,--seeds $(SEEDS))
 
+# Of each target; some only: make fuzz SECONDS=600 TARGETS=tar
+SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: ## no | 4 | no | the indexer's readers against arbitrary bytes, with nightly Rust
+	@deploy/dev/needs.sh build
+	@SECONDS_EACH=$(SECONDS) deploy/dev/fuzz.sh $(TARGETS)
+
 # Repeats of each contender: make bench-images REPEATS=9; a file for the figures: JSON=FILE
 REPEATS ?= 5
 

@@ -7,8 +7,8 @@ use driftline_schemas::{DiffId, Sha256};
 use sha2::{Digest as _, Sha256 as Hasher};
 
 use crate::decode::{Format, Peeked, StoredDigest, decoded};
-use crate::error::IndexError;
-use crate::limits::BUFFER_BYTES;
+use crate::error::{IndexError, Limit};
+use crate::limits::{BUFFER_BYTES, LAYER_BYTES_MAX};
 use crate::tar_stream::TarStream;
 use crate::tree::Tree;
 
@@ -35,7 +35,13 @@ fn read_entries(content: &mut dyn Read) -> Result<LayerManifest, IndexError> {
     let mut tar = TarStream::new(std::io::BufReader::with_capacity(BUFFER_BYTES, content));
     let mut tree = Tree::default();
     let mut buffer = vec![0; BUFFER_BYTES];
+    let mut bytes: u64 = 0;
     while let Some(member) = tar.next_member()? {
+        // Holes cost the stream nothing, but take as long to hash.
+        bytes = bytes.saturating_add(if member.kind == EntryKind::File { member.size_bytes } else { 0 });
+        if bytes > LAYER_BYTES_MAX {
+            return Err(Limit::LayerBytes.into());
+        }
         let sha256 = match member.kind {
             EntryKind::File => Some(digest(tar.data(&member), &mut buffer)?),
             _ => None,

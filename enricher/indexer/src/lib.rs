@@ -15,6 +15,9 @@ mod blobs;
 mod decode;
 mod documents;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod layer;
 mod layout;
 pub mod limits;

@@ -45,7 +45,7 @@ impl fmt::Debug for Credentials {
 /// Docker's `config.json`, as far as it is about credentials.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
-struct File {
+pub(super) struct File {
     #[serde(default)]
     auths: BTreeMap<String, Auth>,
     #[serde(default)]
@@ -92,22 +92,42 @@ impl Keyring {
     pub(crate) async fn find(&self, registry: &Host, repository: &str) -> Result<Credentials, RegistryError> {
         let odd = |why| RegistryError::Credentials { host: registry.to_string(), why };
         let Some(path) = &self.file else { return Ok(Credentials::Anonymous) };
-        let File { auths, cred_helpers, creds_store } = read(path).map_err(odd)?;
+        match read(path).map_err(odd)?.source(registry, repository).map_err(odd)? {
+            Source::Known(credentials) => Ok(credentials),
+            Source::Helper(helper) => ask(&helper, &registry.docker_key()).await.map_err(odd),
+        }
+    }
+}
+
+/// Where the file says that credentials are.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Known(Credentials),
+    /// `docker-credential-NAME` has them.
+    Helper(String),
+}
+
+impl File {
+    /// The parser's own words could quote a secret, so an error says the line only.
+    pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(text).map_err(|error| format!("not Docker's config.json: line {}", error.line()))
+    }
+
+    /// A helper for the registry goes before what the file knows, and that before the helper for all.
+    pub(super) fn source(self, registry: &Host, repository: &str) -> Result<Source, String> {
+        let Self { auths, mut cred_helpers, creds_store } = self;
         let key = registry.docker_key();
-        let helper = cred_helpers.iter().find(|(server, _)| host_of(server) == host_of(&key));
-        if let Some((_, helper)) = helper {
-            return ask(helper, &key).await.map_err(odd);
+        let server = cred_helpers.keys().find(|server| host_of(server) == host_of(&key)).cloned();
+        if let Some(helper) = server.and_then(|server| cred_helpers.remove(&server)) {
+            return Ok(Source::Helper(helper));
         }
         let auths: BTreeMap<&str, &Auth> = auths.iter().map(|(server, auth)| (place_of(server), auth)).collect();
         for place in places(registry, repository) {
             if let Some(found) = auths.get(place.as_str()).and_then(|auth| auth.read()) {
-                return found.map_err(odd);
+                return found.map(Source::Known);
             }
         }
-        if creds_store.is_empty() {
-            return Ok(Credentials::Anonymous);
-        }
-        ask(&creds_store, &key).await.map_err(odd)
+        Ok(if creds_store.is_empty() { Source::Known(Credentials::Anonymous) } else { Source::Helper(creds_store) })
     }
 }
 
@@ -137,8 +157,7 @@ fn read(path: &Path) -> Result<File, String> {
         return Err(format!("{shown}: not a file of at most {CREDENTIALS_BYTES_MAX} bytes"));
     }
     let text = std::fs::read(path).map_err(|error| format!("{shown}: {error}"))?;
-    // The parser's own words could quote a secret.
-    serde_json::from_slice(&text).map_err(|error| format!("{shown}: not Docker's config.json: line {}", error.line()))
+    File::parse(&text).map_err(|why| format!("{shown}: {why}"))
 }
 
 /// A server's entry without scheme and API version: `quay.io`, `quay.io/team`.

@@ -11,6 +11,8 @@
 mod challenge;
 mod credentials;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod hosts;
 mod reference;
 mod session;

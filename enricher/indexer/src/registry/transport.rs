@@ -174,7 +174,7 @@ pub(crate) fn retry_after(response: &Response, now_ns: i64) -> Option<Duration> 
 }
 
 /// Seconds, or a date.
-fn pause_in(text: &str, now_ns: i64) -> Option<Duration> {
+pub(super) fn pause_in(text: &str, now_ns: i64) -> Option<Duration> {
     let text = text.trim();
     let pause = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
