@@ -24,6 +24,8 @@ pub(crate) enum Known {
     PathTwice,
     LowerHardLink,
     MarkOnOwn,
+    MarkOnOwnDirectory,
+    MarkOnFilled,
     ThroughUnmade,
     ThroughLower,
     HardLinkMode,
@@ -42,7 +44,9 @@ impl Known {
         match self {
             Self::PathTwice => "podman refuses a path twice in a layer",
             Self::LowerHardLink => "podman refuses a hard link into a lower layer",
-            Self::MarkOnOwn => "podman refuses or merges a whiteout of what its layer has as directory",
+            Self::MarkOnOwn => "podman refuses a whiteout of what its layer has, and what lies below a whiteout",
+            Self::MarkOnOwnDirectory => "umoci hides a directory that the same layer describes, engines merge it",
+            Self::MarkOnFilled => "umoci keeps the mode of a directory hidden after its layer has filled it",
             Self::ThroughUnmade => "podman refuses a path through a symlink to what its layer does not have",
             Self::ThroughLower => "umoci follows symlinks of lower layers, overlayfs does not",
             Self::HardLinkMode => "umoci ignores the mode of a hard link, engines do not",
@@ -135,9 +139,8 @@ impl Own<'_> {
             return Some(Known::LowerHardLink);
         }
         let own_at_or_below = |hidden: &[u8]| self.own.iter().any(|own| is_at_or_below(&self.real(&own.path), hidden));
-        let meets =
-            |hidden: Vec<u8>| is_at_or_below(path, &hidden) && (path != hidden || member.kind == Kind::Directory);
-        if hidden_by(path).is_some_and(|hidden| own_at_or_below(&hidden)) || self.hidden().any(meets) {
+        let is_in = |hidden: Vec<u8>| is_below(path, &hidden) && !self.has_directory(&hidden);
+        if hidden_by(path).is_some_and(|hidden| own_at_or_below(&hidden)) || self.hidden().any(is_in) {
             return Some(Known::MarkOnOwn);
         }
         if member.kind != Kind::Directory && self.own.iter().any(|own| is_below(&self.real(&own.path), path)) {
@@ -150,6 +153,18 @@ impl Own<'_> {
     fn umoci(&self, path: &[u8], member: &Member) -> Option<Known> {
         if self.is_below_lower_file(path) {
             return Some(Known::ThroughLower);
+        }
+        let is_replaced = |hidden: Vec<u8>| path == hidden && member.kind == Kind::Directory;
+        if hidden_by(path).is_some_and(|hidden| self.has_directory(&hidden)) || self.hidden().any(is_replaced) {
+            return Some(Known::MarkOnOwnDirectory);
+        }
+        let is_filled = |hidden: Vec<u8>| self.own.iter().any(|own| is_below(&self.real(&own.path), &hidden));
+        let is_filled_below = |directory: &[u8]| {
+            let keeps = |at: &[u8]| is_below(at, directory) && self.below.contains_key(at) && !self.has_directory(at);
+            self.own.iter().any(|own| ancestors(&self.real(&own.path)).any(keeps))
+        };
+        if hidden_by(path).is_some_and(is_filled) || path.strip_suffix(OPAQUE).is_some_and(is_filled_below) {
+            return Some(Known::MarkOnFilled);
         }
         if let Kind::HardLink(target) = &member.kind {
             let target = self.real(target);

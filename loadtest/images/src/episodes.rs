@@ -22,15 +22,16 @@ const EPISODES: &[(u64, Episode)] = &[
     (8, hidden),
     (6, hidden_with_sibling),
     (3, hidden_and_own),
+    (6, hidden_and_own_directory),
     (3, hidden_below_symlink),
     (9, opaque),
     (8, hard_link),
-    (6, hard_link_lower),
+    (10, hard_link_lower),
     (4, own_symlinked_parent),
     (5, lower_symlinked_parent),
-    (10, twice),
+    (16, twice),
     (8, other_kind),
-    (1, dot_dot),
+    (2, dot_dot),
 ];
 
 /// Draws an episode and plays it.
@@ -236,6 +237,19 @@ fn hidden_and_own(draft: &mut Draft) {
     draft.push(own.rule(Rule::WhiteoutAndOwnFile));
 }
 
+/// But a directory takes the mark's place, and nothing is hidden then.
+fn hidden_and_own_directory(draft: &mut Draft) {
+    let Some(path) = draft.lower(is_directory) else { return };
+    let Some(mark) = whiteout(&path) else { return };
+    if !draft.push(mark) {
+        return;
+    }
+    let directory = Member::new(&path, Kind::Directory).mode(0o750);
+    draft.push(directory.rule(Rule::WhiteoutAndOwnDirectory));
+    let own = draft.file(&join(&path, b"own"));
+    draft.push(own);
+}
+
 fn hidden_below_symlink(draft: &mut Draft) {
     let Some(path) = draft.lower(is_file).filter(|path| path.contains(&b'/')) else { return };
     let Some(name) = path.rsplit(|byte| *byte == b'/').next().map(<[u8]>::to_vec) else { return };
@@ -316,10 +330,14 @@ fn hard_link_lower(draft: &mut Draft) {
         _ => return,
     };
     let member = Member::new(&link, Kind::HardLink(target.clone())).mode(mode);
-    let hides = draft.rng.one_in(2);
-    draft.push(member.rule(if hides { Rule::HardLinkLowerHidden } else { Rule::HardLinkLower }));
-    if let Some(mark) = whiteout(&target).filter(|_| hides) {
+    let end = draft.rng.below(3);
+    let is_there = draft.push(member.rule(if end == 0 { Rule::HardLinkLowerHidden } else { Rule::HardLinkLower }));
+    if let Some(mark) = whiteout(&target).filter(|_| end == 0) {
         draft.push(mark);
+    }
+    if is_there && end == 1 {
+        let again = draft.file(&target);
+        draft.refuse(again, Rule::HardLinkLowerReplaced);
     }
 }
 
@@ -353,7 +371,8 @@ fn twice(draft: &mut Draft) {
     let symlink = || Member::new(&path, Kind::Symlink(b"../usr/lib".to_vec()));
     let directory = || Member::new(&path, Kind::Directory);
     let (first, second) = (draft.file(&path), draft.file(&path));
-    match draft.rng.below(6) {
+    // What seldom decides anything is drawn twice as often.
+    match draft.rng.below(8) {
         0 => {
             draft.push(first);
             draft.push(second.rule(Rule::FileFile));
@@ -376,7 +395,7 @@ fn twice(draft: &mut Draft) {
             draft.push(directory().rule(Rule::SymlinkDirectory));
             draft.push(child);
         }
-        4 => {
+        4 | 5 => {
             draft.push(symlink());
             draft.push(second.rule(Rule::SymlinkFile));
         }

@@ -141,6 +141,9 @@ impl Draft {
 
     /// Tries a member that we have to refuse; where we do not, it stays, and the tools show what they make of it.
     pub(crate) fn refuse(&mut self, member: Member, rule: Rule) {
+        if self.audience.objection(&self.layer.members, &self.below, &member).is_some() {
+            return;
+        }
         self.layer.members.push(member);
         if ours::manifest(&self.layer).is_err() {
             self.layer.members.pop();

@@ -94,8 +94,8 @@ fn test(arguments: &Arguments) -> anyhow::Result<bool> {
     }
     for (name, caught) in &total.plants {
         match caught {
-            Some(seed) => anstream::println!("{name:31} caught by seed {seed}"),
-            None => anstream::println!("{name:31} NOT caught in {} stacks", total.stacks),
+            Some(seed) => anstream::println!("{name:36} caught by seed {seed}"),
+            None => anstream::println!("{name:36} NOT caught in {} stacks", total.stacks),
         }
     }
     for rule in &seldom {

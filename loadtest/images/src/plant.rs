@@ -19,6 +19,7 @@ pub(crate) enum Plant {
     OpaqueIgnored,
     WhiteoutIgnored,
     WhiteoutHidesItsOwnLayer,
+    WhiteoutEmptiesItsOwnDirectory,
     OpaqueHidesItsOwnLayer,
     HardLinkAfterWhiteouts,
     DirectoryReplacesDirectory,
@@ -30,10 +31,11 @@ pub(crate) enum Plant {
 
 impl Plant {
     /// Every one, as typed.
-    pub(crate) const ALL: [(&'static str, Self); 10] = [
+    pub(crate) const ALL: [(&'static str, Self); 11] = [
         ("opaque-ignored", Self::OpaqueIgnored),
         ("whiteout-ignored", Self::WhiteoutIgnored),
         ("whiteout-hides-its-own-layer", Self::WhiteoutHidesItsOwnLayer),
+        ("whiteout-empties-its-own-directory", Self::WhiteoutEmptiesItsOwnDirectory),
         ("opaque-hides-its-own-layer", Self::OpaqueHidesItsOwnLayer),
         ("hard-link-after-whiteouts", Self::HardLinkAfterWhiteouts),
         ("directory-replaces-directory", Self::DirectoryReplacesDirectory),
@@ -98,10 +100,13 @@ impl Plant {
             _ => true,
         };
         let mut kept: Vec<LayerEntry> = entries.iter().filter(is_kept).cloned().collect();
-        if self == Self::DirectoryReplacesDirectory {
-            let opaque = |entry: &LayerEntry| LayerEntry { kind: EntryKind::Opaque, mode: 0, ..entry.clone() };
-            kept.extend(marked(EntryKind::Directory).map(opaque));
-        }
+        let is_emptied = |directory: &&LayerEntry| match self {
+            Self::DirectoryReplacesDirectory => true,
+            Self::WhiteoutEmptiesItsOwnDirectory => is_hidden(&directory.path),
+            _ => false,
+        };
+        let opaque = |entry: &LayerEntry| LayerEntry { kind: EntryKind::Opaque, mode: 0, ..entry.clone() };
+        kept.extend(marked(EntryKind::Directory).filter(is_emptied).map(opaque));
         kept
     }
 }

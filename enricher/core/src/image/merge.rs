@@ -106,7 +106,7 @@ impl<'a> Merged<'a> {
             hard_links.push((entry, self.linked(layer, entries, target)?));
         }
         let mut directories = Directories::default();
-        for entry in entries.iter().filter(|entry| is_mark(entry.kind)) {
+        for entry in entries.iter().filter(|entry| is_mark(entry.kind) && !is_replaced_mark(entries, entry)) {
             self.make_parents(&mut directories, &entry.path, layer);
             match entry.kind {
                 EntryKind::Opaque => self.make_directory(&entry.path, layer),
@@ -237,6 +237,13 @@ fn is_at_or_below(path: &[u8], directory: &[u8]) -> bool {
 
 fn is_mark(kind: EntryKind) -> bool {
     matches!(kind, EntryKind::Whiteout | EntryKind::Opaque)
+}
+
+/// Whether a whiteout names a directory that its own layer describes. In the directory that an engine unpacks a layer
+/// into, the whiteout is a device, and the directory takes its place: nothing is left that hides the lower one.
+fn is_replaced_mark(own: &[LayerEntry], mark: &LayerEntry) -> bool {
+    let is_directory = |entry: &LayerEntry| entry.kind == EntryKind::Directory;
+    mark.kind == EntryKind::Whiteout && find(own, &mark.path).is_some_and(is_directory)
 }
 
 /// Absolute, at most as long as the kernel allows, no empty, `.` or `..` component; the root is `/`.

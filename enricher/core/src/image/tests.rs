@@ -97,6 +97,15 @@ fn a_whiteout_does_not_hide_what_its_own_layer_brings() {
 }
 
 #[test]
+fn a_whiteout_of_a_directory_that_its_own_layer_describes_hides_nothing() {
+    let image = &["f /d/x 1", "w /d\nd /d\nf /d/y 2"][..];
+    check(image, "/d/x", Some(("/d/x", 1, 0)));
+    check(image, "/d/y", Some(("/d/y", 2, 1)));
+    check(&["f /d/e/x 1", "w /d\nd /d/e"], "/d/e/x", None);
+    check(&["f /d 1", "w /d\nd /d"], "/d", None);
+}
+
+#[test]
 fn an_opaque_directory_hides_lower_children_but_not_siblings_of_its_own_layer() {
     let image = &["f /d/a 1\nf /d/s/b 2\nf /e 3", "o /d\nd /d\nf /d/new 4"][..];
     check(image, "/d/a", None);
