@@ -189,6 +189,14 @@ impl<C: ChunkStore> ImageTables<C> {
     #[must_use]
     pub fn lookup(&self, id: &ImageId) -> Lookup {
         let candidates = self.candidates(id);
+        if names_several(&candidates) {
+            let reason = "it is the digest of an index with several platforms; the runtime does not say which one runs";
+            return Lookup::Failed {
+                reason: reason.to_owned(),
+                failure: ImageFailure::Unsupported,
+                retry_ns: i64::MAX,
+            };
+        }
         let complete = candidates.iter().find_map(|image| {
             let layers: Option<Vec<_>> = image.diff_ids.iter().map(|diff_id| self.stored(diff_id)).collect();
             layers.map(|layers| (image, layers))
@@ -295,6 +303,14 @@ fn put<T: Said, R: Ord>(known: &mut Vec<T>, new: T, rank: impl Fn(&T) -> R) {
 
 fn image_rank(image: &Image) -> Option<crate::trust::Rank> {
     Trust::AnyNode.rank(&image.source, LayerBasis::Blob)
+}
+
+/// Whether the id is that of an index, and nodes of several platforms have published what each of them runs. Nobody lies
+/// then, and nobody can say which one a container has.
+fn names_several(candidates: &[&Image]) -> bool {
+    let mut configs = candidates.iter().map(|image| image.config_digest.as_str());
+    let first = configs.next().unwrap_or_default();
+    candidates.iter().all(|image| !image.config_digest.is_empty()) && configs.any(|config| config != first)
 }
 
 /// Who contradicts whom about the list of layers: a config digest decides it, so there is one.
@@ -417,6 +433,25 @@ mod tests {
         put(&mut tables, forged);
         let Lookup::Complete { stored, .. } = tables.lookup(&ImageId::from("sha256:i")) else { panic!("complete") };
         assert!(matches!(stored.load(tables.chunks()), Err(LoadError::Layer(_, ManifestError::Digest { .. }))));
+    }
+
+    #[test]
+    fn an_index_that_nodes_of_two_platforms_published_names_no_image() {
+        let mut tables = ImageTables::default();
+        let id = ImageId::from("sha256:i");
+        let of = |source: &str, config: &str, layer: &str| Image {
+            source: source.to_owned(),
+            config_digest: config.to_owned(),
+            ..image(&[layer], None)
+        };
+        tables.image(of("node:a", "sha256:amd64", "sha256:a")).unwrap();
+        put(&mut tables, layer("sha256:a", "/true", "node:a"));
+        assert!(matches!(tables.lookup(&id), Lookup::Complete { conflict: None, .. }));
+        tables.image(of("node:b", "sha256:arm64", "sha256:b")).unwrap();
+        assert!(matches!(tables.lookup(&id), Lookup::Failed { failure: ImageFailure::Unsupported, .. }));
+        // Who says that it is the config's own digest cannot mean an index: then somebody lies.
+        tables.image(of("node:c", "", "sha256:c")).unwrap();
+        assert!(matches!(tables.lookup(&id), Lookup::Complete { conflict: Some(_), .. }));
     }
 
     #[test]
