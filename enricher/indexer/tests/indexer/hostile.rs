@@ -194,6 +194,24 @@ fn a_decompression_bomb_is_stopped() {
     layout.index(&[(&manifest, "x")]);
     let error = index_layout(directory.path(), &wanted(None), LANES).unwrap_err();
     assert!(matches!(error, IndexError::Limit(Limit::Ratio)), "{error}");
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    println!("{}", status.lines().find(|line| line.starts_with(PEAK)).unwrap());
+}
+
+/// What the kernel calls the most memory that a process has had.
+const PEAK: &str = "VmHWM:";
+
+/// Alone in a process of its own, whose memory nobody else uses.
+#[test]
+fn a_decompression_bomb_takes_no_memory() {
+    let mut bomb = std::process::Command::new(std::env::current_exe().unwrap());
+    bomb.args(["--exact", "hostile::a_decompression_bomb_is_stopped", "--nocapture"]);
+    let output = bomb.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let peak = text.lines().find_map(|line| line.split_once(PEAK)?.1.trim().strip_suffix(" kB"));
+    let peak_kib: u64 = peak.and_then(|peak| peak.parse().ok()).expect(&text);
+    assert!(output.status.success() && peak_kib < 64 * 1024, "{peak_kib} KiB");
+    println!("peak {peak_kib} KiB");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod engines;
 mod hostile;
 mod node;
 mod oci;
+mod reasons;
 mod registry;
 mod sources;
 mod tools;
