@@ -194,7 +194,8 @@ fn look_up_all(block: Vec<u8>) {
     for entry in index.entries() {
         let (found, file) = (index.entry(entry.path), index.file(entry.path));
         assert!(
-            found.is_none_or(|found| found.path.len() <= block.len()) && file.is_none_or(|file| file.layer <= u16::MAX)
+            found.is_none_or(|found| found.path.len() <= block.len())
+                && file.is_none_or(|file| file.path.len() <= block.len())
         );
         if let Some(sha256) = entry.sha256 {
             assert!(index.paths_of(&sha256).count() <= block.len());

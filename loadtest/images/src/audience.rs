@@ -53,7 +53,9 @@ impl Known {
             Self::HardLinkToHidden => "umoci refuses a hard link to what its layer has hidden before",
             Self::KindTwice => "umoci forgets the lower directory when its layer has a file there for a time",
             Self::DirectoryReplaced => "podman refuses to replace a directory that the same layer has filled",
-            Self::HardLinkToNothing => "all refuse a hard link to what is not there, or gone once its place is free",
+            Self::HardLinkToNothing => {
+                "all refuse a hard link to a directory or to what is not there, or gone once its place is free"
+            }
         }
     }
 }
@@ -73,7 +75,8 @@ impl Audience {
         let path = layer.real(&member.path);
         if let Kind::HardLink(target) = &member.kind {
             let target = layer.real(target);
-            let is_there = layer.at(&target).next().is_some() || below.contains_key(&target);
+            let is_below = below.get(&target).is_some_and(|node| !matches!(node, Node::Directory { .. }));
+            let is_there = layer.at(&target).next().is_some() || is_below;
             if !is_there || is_at_or_below(&target, &path) {
                 return Some(Known::HardLinkToNothing);
             }
