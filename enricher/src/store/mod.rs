@@ -12,8 +12,6 @@ mod error;
 mod feed;
 mod opening;
 mod row;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
