@@ -5,6 +5,7 @@ use driftline_schemas::layer::EntryKind;
 
 use super::Tree;
 use crate::error::{IndexError, Limit};
+use crate::limits::ENTRIES_MAX;
 use crate::tar_stream::Member;
 
 /// One member a line: `f PATH BYTE` a file whose digest is that byte repeated, `d PATH`, `l PATH TARGET` a symlink,
@@ -162,4 +163,16 @@ fn paths_of_a_layer_are_bounded_together() {
         tree.add(&member, None).err()
     });
     assert!(matches!(refused, Some(IndexError::Limit(Limit::ManifestBytes))));
+}
+
+#[test]
+fn a_layer_has_at_most_so_many_entries() {
+    let mut tree = Tree::default();
+    let mut add = |number: usize| {
+        let path = format!("{}/{number}", number / 1_000).into_bytes();
+        let member = Member { path, kind: EntryKind::Device, mode: 0o644, size_bytes: 0, target: None, parts: None };
+        tree.add(&member, None)
+    };
+    assert!((0..ENTRIES_MAX).all(|number| add(number).is_ok()));
+    assert!(matches!(add(ENTRIES_MAX), Err(IndexError::Limit(Limit::Entries))));
 }
