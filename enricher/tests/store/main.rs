@@ -1,4 +1,10 @@
 //! The store on a real file system: restarts, kills, damage.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests; clippy excepts only their own functions"
+)]
 
 mod corpus;
 

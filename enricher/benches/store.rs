@@ -1,0 +1,70 @@
+//! How long a restart of the enricher takes to have its images: 200 images of 10,000 files on shared base layers.
+//!
+//! Prints text and one line of JSON. Run by `cargo bench -p driftline-enricher --bench store`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a measurement: whatever fails ends it"
+)]
+
+#[path = "../tests/store/corpus.rs"]
+mod corpus;
+
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use corpus::{Corpus, Size, image_id, own_path};
+use driftline_enricher::store::blocks::Made;
+use driftline_enricher::store::{Origin, Row, open};
+use driftline_enricher_core::Trust;
+use driftline_enricher_core::tables::Lookup;
+use driftline_runtime::clock;
+
+const SIZE: Size = Size { images: 200, bases: 10, files_of_base: 9_000, files_of_image: 1_000 };
+/// Records of one write, as much as the feed takes at once.
+const AT_ONCE: usize = 64;
+
+fn seconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64()
+}
+
+/// Opens the store, loads every image and asks it; seconds until the store was open, and until the end.
+fn restart(directory: &Path, corpus: &Corpus, expected: Made) -> (f64, f64) {
+    let began = clock::monotonic();
+    let origin = Origin { cluster: "bench".into(), prefix: "driftline".into() };
+    let opened = open(directory, &origin, Trust::default(), &corpus.extent()).unwrap();
+    let open_s = seconds(began);
+    for number in 0..SIZE.images {
+        let Lookup::Complete { stored, .. } = opened.tables.lookup(&image_id(number)) else { panic!("complete") };
+        let (index, made) = opened.store.load(&stored).unwrap();
+        assert_eq!(made, expected);
+        assert!(index.file(own_path(number).as_bytes()).is_some());
+    }
+    (open_s, seconds(began))
+}
+
+fn main() {
+    let directory = tempfile::tempdir().unwrap();
+    let corpus = Corpus::new(SIZE);
+    let origin = Origin { cluster: "bench".into(), prefix: "driftline".into() };
+    let store = open(directory.path(), &origin, Trust::default(), &corpus.extent()).unwrap().store;
+    let began = clock::monotonic();
+    for records in corpus.records.chunks(AT_ONCE) {
+        let rows: Vec<Row> = records.iter().cloned().map(Row::of).collect();
+        store.write(&rows).unwrap();
+    }
+    let fill_s = seconds(began);
+    drop(store);
+    let (_, merge_s) = restart(directory.path(), &corpus, Made::Now);
+    let (open_s, restart_s) = restart(directory.path(), &corpus, Made::Before);
+    let store_bytes = fs::metadata(directory.path().join("images.redb")).unwrap().len();
+    println!("{} images of {} files", SIZE.images, SIZE.files_of_base + SIZE.files_of_image);
+    println!("fill                         {fill_s:7.3} s   {store_bytes} bytes");
+    println!("restart, merging anew        {merge_s:7.3} s");
+    println!("restart, with merged images  {restart_s:7.3} s   (of it opening {open_s:.3} s)");
+    println!(
+        "{{\"bench\":\"store\",\"fill_s\":{fill_s:.3},\"merge_s\":{merge_s:.3},\"restart_s\":{restart_s:.3},\"open_s\":{open_s:.3},\"store_bytes\":{store_bytes}}}"
+    );
+}
