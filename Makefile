@@ -72,9 +72,11 @@ fuzz: ## no | 4 | no | the indexer's readers against arbitrary bytes, with night
 REPEATS ?= 5
 
 .PHONY: bench-images
-bench-images: ## better | 4 | no | indexing against inflate and SHA-256 alone, tar and sha256sum, umoci; lookups; JSON=FILE
+bench-images: ## better | 4 | no | indexing against inflate and SHA-256 alone, tar and sha256sum, umoci; lookups; restart of the store; JSON=FILE
 	@deploy/dev/needs.sh build images
 	cargo bench --locked -p driftline-indexer --bench images -- --repeats $(REPEATS) $(if $(JSON),--json $(abspath $(JSON)))
+	cargo bench --locked -p driftline-enricher-core --bench index
+	cargo bench --locked -p driftline-enricher --bench store
 
 # Random stacks of layers; one of them alone with its members: make test-images SEED=7
 STACKS ?= 2000
