@@ -83,10 +83,10 @@ fn a_restart_reads_no_record_twice_and_merges_nothing_again() {
     assert_eq!(again.store.load(&stored).unwrap().1, Made::Before);
 }
 
-/// Run as a process of its own by the test below it, which kills it.
-#[test]
-#[ignore = "runs until it is killed"]
-fn fills_the_store_in_the_current_directory() {
+/// A file of this name in its directory tells a process of the test below that it is the one to be killed.
+const VICTIM: &str = "fill-until-killed";
+
+fn fill_until_killed() {
     let corpus = Corpus::new(SMALL);
     let store = opened(Path::new("."), &corpus.extent());
     fill(&store, &corpus, 1);
@@ -96,13 +96,18 @@ fn fills_the_store_in_the_current_directory() {
 
 #[test]
 fn a_store_whose_writer_was_killed_goes_on_to_what_one_from_scratch_has() {
+    const NAME: &str = "a_store_whose_writer_was_killed_goes_on_to_what_one_from_scratch_has";
+    if Path::new(VICTIM).exists() {
+        return fill_until_killed();
+    }
     let scratch = tempfile::tempdir().unwrap();
     let (corpus, expected) = filled(scratch.path());
     let mut torn = 0;
     for round in 0_u64..6 {
         let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(VICTIM), "").unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "fills_the_store_in_the_current_directory"])
+            .args(["--exact", NAME])
             .current_dir(directory.path())
             .stdout(Stdio::null())
             .spawn()

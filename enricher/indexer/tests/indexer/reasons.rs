@@ -189,7 +189,7 @@ fn documents() -> Vec<IndexError> {
         of_index(&" ".repeat(5 << 20)),
         layout(|_| None),
         layout(|layout| {
-            wrong_content(layout, &[digest.clone()]);
+            wrong_content(layout, std::slice::from_ref(&digest));
             Some(other.clone())
         }),
         layout(|layout| {
