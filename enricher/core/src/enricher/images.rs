@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use driftline_runtime_core::BrokenInvariant;
-use driftline_schemas::text::printable;
+use driftline_schemas::text::printable_start;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{ContainerId, ContainerSeen, ImageFailure, ImageId, ImageRequest};
 
@@ -36,8 +36,8 @@ impl ImageAnswer {
     fn at(self, now_ns: i64) -> Self {
         match self {
             Self::Failed { retry_ns, .. } if retry_ns <= now_ns => Self::Missing,
-            Self::Failed { reason, failure, retry_ns } => Self::Failed { reason: short(&reason), failure, retry_ns },
-            Self::Ready { index, conflict } => Self::Ready { index, conflict: conflict.as_deref().map(short) },
+            Self::Failed { reason, failure, retry_ns } => Self::Failed { reason: shown(&reason), failure, retry_ns },
+            Self::Ready { index, conflict } => Self::Ready { index, conflict: conflict.as_deref().map(shown) },
             Self::Missing => Self::Missing,
         }
     }
@@ -197,9 +197,7 @@ impl Enricher {
     }
 }
 
-/// A reason that a finding can carry.
-fn short(reason: &str) -> String {
-    let mut text = printable(reason.as_bytes()).text;
-    text.truncate(text.floor_char_boundary(REASON_BYTES_MAX));
-    text
+/// What a finding can carry of a reason.
+fn shown(reason: &str) -> String {
+    printable_start(reason, REASON_BYTES_MAX)
 }
