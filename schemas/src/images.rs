@@ -24,6 +24,13 @@ pub struct Image {
     pub retry_ns: i64,
 }
 
+/// Whether what this source publishes was read where the image comes from, by a registry indexer or a CI system, and not
+/// on a node that somebody may have broken into.
+#[must_use]
+pub fn is_verified_source(source: &str) -> bool {
+    ["registry:", "ci:"].iter().any(|prefix| source.starts_with(prefix))
+}
+
 /// What kind of failure it was. See `image.avsc`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

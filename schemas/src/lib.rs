@@ -36,4 +36,5 @@ pub use ids::{
 };
 pub use images::{
     Image, ImageEvent, ImageFailure, ImageRequest, LayerBasis, LayerChunk, LayerEvent, LayerHead, Platform,
+    is_verified_source,
 };

@@ -8,7 +8,9 @@ use driftline_enricher_core::tables::{ImageTables, Lookup};
 use driftline_kafka::{ClientSettings, ReadFrom, ReaderEvent, Record, TopicReader, admin};
 use driftline_schemas::layer::LayerManifest;
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{DiffId, Image, ImageId, LayerChunk, LayerEvent, LayerHead, Sha256, decode};
+use driftline_schemas::{
+    DiffId, Image, ImageId, LayerChunk, LayerEvent, LayerHead, Sha256, decode, is_verified_source,
+};
 
 /// Fewest characters of a digest that name an image.
 const PREFIX_MIN: usize = 4;
@@ -211,5 +213,5 @@ impl Catalogue {
 
 /// Whether more than a node's word stands for what a source publishes.
 pub(super) fn trust(source: &str) -> &'static str {
-    if source.starts_with("registry:") || source.starts_with("ci:") { "verified" } else { "node" }
+    if is_verified_source(source) { "verified" } else { "node" }
 }

@@ -3,9 +3,7 @@
 //! A verified source fetched the content by its digest or built it: a central indexer (`registry:`) or a CI system
 //! (`ci:`). Whoever has a node's credentials can publish as that node.
 
-use driftline_schemas::LayerBasis;
-
-const VERIFIED_PREFIXES: [&str; 2] = ["registry:", "ci:"];
+use driftline_schemas::{LayerBasis, is_verified_source};
 
 /// Whose publications are used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,7 +25,7 @@ pub(crate) struct Rank {
 impl Trust {
     /// The place of a publication, `None` when it does not count.
     pub(crate) fn rank(self, source: &str, basis: LayerBasis) -> Option<Rank> {
-        let is_of_node = !VERIFIED_PREFIXES.iter().any(|prefix| source.starts_with(prefix));
+        let is_of_node = !is_verified_source(source);
         let is_refused = self == Self::VerifiedOnly && is_of_node;
         (!is_refused).then_some(Rank { is_of_node, is_of_snapshot: basis == LayerBasis::Snapshot })
     }

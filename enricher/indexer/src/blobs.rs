@@ -7,13 +7,13 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use driftline_schemas::layer::LayerManifest;
-use driftline_schemas::{DiffId, LayerBasis, Sha256};
-use sha2::{Digest as _, Sha256 as Hasher};
+use driftline_schemas::{DiffId, LayerBasis};
 
 use crate::decode::{StoredDigest, peek};
 use crate::documents::{Candidate, Documents, Entry, LayerBlob, Wanted, check_digest, choose};
 use crate::error::IndexError;
-use crate::layer::read_layer;
+use crate::layer::{digest, read_layer};
+use crate::limits::BUFFER_BYTES;
 use crate::{Indexed, IndexedLayer};
 
 /// Where blobs come from. Called from several threads at once; both methods may block.
@@ -146,29 +146,14 @@ fn unreadable(blobs: &impl Blobs, blob: &LayerBlob, stop: &[&AtomicBool], error:
     let check = || -> Result<(), IndexError> {
         let Some(content) = blobs.open(blob)? else { return Ok(()) };
         let mut content = Sized::new(content, blob, stop);
-        let mut hash = Hashing(Hasher::new());
-        io::copy(&mut content, &mut hash)?;
+        let actual = digest(&mut content, &mut vec![0; BUFFER_BYTES])?;
         content.check()?;
-        check_digest(&blob.path, Sha256(hash.0.finalize().into()))
+        check_digest(&blob.path, actual)
     };
     match (check(), error) {
         (Err(mismatch), _) => mismatch,
         (Ok(()), IndexError::Read(error)) => IndexError::Compression(error),
         (Ok(()), error) => error,
-    }
-}
-
-/// Hashes what is written to it.
-struct Hashing(Hasher);
-
-impl io::Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::runtime::Handle;
 
 use super::stored::Store;
-use crate::blobs::{Options, index_blobs};
+use crate::blobs::{Options, go_on, index_blobs};
 use crate::documents::Entry;
 use crate::limits::STORED_LAYERS;
 use crate::service::attempt::{JobError, Read, Task, add_references};
@@ -104,9 +104,7 @@ struct Blocking {
 
 impl io::Read for Blocking {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.task.is_stopped() {
-            return Err(io::Error::other("the indexer stops"));
-        }
+        go_on(&[&self.task.stop])?;
         let read = self.handle.block_on(tokio::time::timeout(STALL_MAX, self.export.read(buffer)));
         let read = read.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the runtime stopped sending"))??;
         self.bytes = self.bytes.saturating_add(crate::tar_stream::as_u64(read));

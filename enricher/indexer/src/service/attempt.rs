@@ -5,16 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use driftline_collector_runtimes::RuntimeError;
-use driftline_schemas::{DiffId, Image, ImageFailure};
+use driftline_schemas::{DiffId, Image, ImageFailure, is_verified_source};
 
 use super::plan::{Job, Outcome};
 use crate::limits::{LAYERS_KNOWN_MAX, NAME_BYTES_MAX, NAMES_MAX};
 use crate::publish::PublishError;
 use crate::{IndexError, Indexed};
-
-/// Sources whose layers are as good as read by oneself: they take them from where the image comes from, and not from a
-/// node that somebody may have broken into.
-const VERIFIED_SOURCES: [&str; 2] = ["registry:", "ci:"];
 
 /// What an attempt is given.
 #[derive(Debug, Clone)]
@@ -48,8 +44,7 @@ pub(crate) struct KnownLayers(RwLock<BTreeSet<DiffId>>);
 impl KnownLayers {
     /// The images topic has this record.
     pub(crate) fn note(&self, image: &Image) {
-        let is_verified = VERIFIED_SOURCES.iter().any(|prefix| image.source.starts_with(prefix));
-        if image.failed.is_some() || !is_verified {
+        if image.failed.is_some() || !is_verified_source(&image.source) {
             return;
         }
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
