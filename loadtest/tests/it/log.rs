@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use driftline_kafka::{ClientSettings, Delivery, GroupEvent, GroupReader, KafkaError, KafkaLog, Sender};
-use driftline_runtime_core::{Committed, Log as _, LogError, StateChange};
-use driftline_schemas::topics::Topic;
+use driftline_runtime_core::{Committed, Log as _, LogError, Outgoing, StateChange};
+use driftline_schemas::topics::{Topic, partition_of};
 
 use crate::harness::{Bench, with_topics};
 
@@ -139,6 +139,28 @@ async fn a_partition_is_not_handed_on_because_another_is_read_again() {
         let taken = tokio::select! { taken = taken => taken, () = draining => panic!("the reader ended") };
         assert_eq!(taken, gone);
         drop((log, other.abort().await));
+    })
+    .await;
+}
+
+/// A service that dies after its state was acknowledged and before its outputs were would take the input, read again, for a
+/// repetition. Here the outputs never can be: the topic has fewer partitions than this member believes.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_transactions_state_does_not_stand_before_the_outputs_it_remembers() {
+    with_topics("log_at_least_once", |bench| async move {
+        let group = format!("{}.log", bench.kafka.prefix);
+        let wrong = ClientSettings { partitions: 64, ..bench.kafka.clone() };
+        let sender = Sender::start(&wrong, Topic::EnricherState, &Delivery::AtLeastOnce).await.unwrap();
+        let reader = GroupReader::start(&bench.kafka, Topic::ExecEvents, &group, Some("member")).unwrap();
+        let mut log = KafkaLog::new(&wrong, Topic::ExecEvents, Topic::EnricherState, &reader, sender).unwrap();
+        let key = (0_u32..).map(|number| number.to_string().into_bytes());
+        let key = key.into_iter().find(|key| partition_of(key, 64) >= bench.kafka.partitions).unwrap();
+        let finding = Outgoing { topic: Topic::Findings, key, value: b"f".to_vec(), headers: Vec::new() };
+        log.send(finding).await.unwrap();
+        let change = StateChange { partition: 0, key: "told".to_owned(), value: Some(b"v".to_vec()) };
+        let sent = log.send_state(change).await;
+        assert!(sent.is_err() || log.flush().await.is_err(), "the finding reached nobody");
+        assert_eq!(log.state_marks(&[0]).await.unwrap()[&0], 0, "state says it was told");
     })
     .await;
 }

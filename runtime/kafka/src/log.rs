@@ -24,7 +24,7 @@ pub enum Delivery {
     /// Together or not at all, for readers that read committed records only. The name is the transactional id: stable over
     /// restarts, and no two instances at a time have the same.
     ExactlyOnce(String),
-    /// Outputs first, then offsets: after a crash some outputs stand twice, with the same ids.
+    /// Outputs first, then state, then offsets: after a crash some outputs stand twice, with the same ids.
     AtLeastOnce,
 }
 
@@ -38,6 +38,8 @@ pub struct KafkaLog {
     producer: Producer,
     transactions: Option<Transactions>,
     in_transaction: bool,
+    /// Without transactions: outputs were sent that may not be acknowledged yet.
+    has_open_outputs: bool,
     /// Offsets as they were sent last.
     offsets: BTreeMap<i32, Committed>,
 }
@@ -93,7 +95,17 @@ impl KafkaLog {
         let Sender { producer, transactions } = sender;
         let edges = Arc::new(Edges::new(settings)?);
         let (group, offsets) = (reader.group(), BTreeMap::new());
-        Ok(Self { edges, input, state, group, producer, transactions, in_transaction: false, offsets })
+        Ok(Self {
+            edges,
+            input,
+            state,
+            group,
+            producer,
+            transactions,
+            in_transaction: false,
+            has_open_outputs: false,
+            offsets,
+        })
     }
 
     async fn begin(&mut self) -> Done {
@@ -125,6 +137,16 @@ impl KafkaLog {
         let longest = if self.transactions.is_some() { FLUSH_MAX } else { Duration::MAX };
         let sent = tokio::time::timeout(longest, sent).await.map_err(|_| LogError::Fatal(stuck))?;
         sent.map_err(|error| self.undelivered(error))
+    }
+
+    /// Without transactions a process may die between any two acknowledgements. State that says "this was told" must not
+    /// outlive the telling: the input would be read again, taken for a repetition, and its finding never come.
+    async fn outputs_before_state(&mut self) -> Done {
+        if self.has_open_outputs {
+            self.producer.settled().await.map_err(|error| self.undelivered(error))?;
+            self.has_open_outputs = false;
+        }
+        Ok(())
     }
 
     /// What it means that records could not be queued or were not acknowledged.
@@ -169,12 +191,14 @@ impl Log for KafkaLog {
         self.begin().await?;
         let headers: Vec<(&str, &[u8])> =
             outgoing.headers.iter().map(|(key, value)| (*key, value.as_slice())).collect();
+        self.has_open_outputs = self.transactions.is_none();
         let sent = self.producer.send(outgoing.topic, &outgoing.key, &outgoing.value, &headers);
         self.queued(sent).await
     }
 
     async fn send_state(&mut self, change: StateChange) -> Done {
         self.begin().await?;
+        self.outputs_before_state().await?;
         let StateChange { partition, key, value } = change;
         let sent = self.producer.send_to(self.state, partition, key.as_bytes(), value.as_deref(), &[]);
         self.queued(sent).await
