@@ -44,10 +44,15 @@ fn compile(object: &Path) -> Result<(), String> {
     Err(format!("{clang} failed:\n{said}{hint}"))
 }
 
-/// `AT(field, offset)` and `FLAG_X = 1 << n` of the header as Rust constants.
+/// `AT(field, offset)`, `IN(part, field, offset)`, sizes and `FLAG_X = 1 << n` of the header as Rust constants.
 fn layout(header: &str) -> String {
     let mut text = String::new();
     for line in header.lines().map(str::trim) {
+        let inner = line.strip_prefix("IN(").and_then(|rest| rest.strip_suffix(");"));
+        if let Some([part, field, offset]) = inner.map(|inner| inner.split(", ").collect::<Vec<_>>()).as_deref() {
+            let name = format!("{part}_{field}").to_uppercase();
+            let _ = writeln!(text, "pub(super) const {name}: usize = {offset};");
+        }
         let offset = line.strip_prefix("AT(").and_then(|rest| rest.strip_suffix(");")?.split_once(", "));
         if let Some((field, offset)) = offset {
             let _ = writeln!(text, "pub(super) const {}: usize = {offset};", field.to_uppercase());
@@ -59,10 +64,9 @@ fn layout(header: &str) -> String {
         if let Some((name, value)) = flag {
             let _ = writeln!(text, "pub(super) const {name}: u32 = {value};");
         }
-        let size =
-            line.strip_prefix("_Static_assert(sizeof(struct exec_record) == ").and_then(|rest| rest.split_once(','));
-        if let Some((size, _)) = size {
-            let _ = writeln!(text, "pub(super) const SIZE: usize = {size};");
+        let size = line.strip_prefix("_Static_assert(sizeof(struct ").and_then(|rest| rest.split_once("_record) == "));
+        if let Some((part, (size, _))) = size.and_then(|(part, rest)| Some((part, rest.split_once(',')?))) {
+            let _ = writeln!(text, "pub(super) const {}_SIZE: usize = {size};", part.to_uppercase());
         }
         let version = line.strip_prefix("#define DRIFTLINE_RECORD_VERSION ");
         if let Some(version) = version {

@@ -55,6 +55,7 @@ pub async fn run(settings: CollectorSettings) -> anyhow::Result<()> {
         boot_id: proc.boot_id(),
         collector_start: proc.unique_id(),
         host_mnt_ns: proc.host_mount_namespace(),
+        redaction: settings.redaction.clone(),
     };
     let probe = Probe::load(&ProbeConfig {
         ordinary_ring_bytes: settings.ring_bytes,

@@ -50,7 +50,8 @@ pub struct Caught {
 pub fn catch(proc: &Proc, exec: &RawExec, bytes_max: u64, now_ns: i64, place: &Arc<()>) -> Option<Caught> {
     let by_path = || {
         let is_on_root = exec.file.mnt_id == exec.root_mnt_id && !exec.is_chrooted() && !exec.has_parent_outside();
-        let parent = Some(exec.parent_pid).filter(|_| is_on_root && !mounts::is_refused(exec.root_fs_magic))?;
+        let parent =
+            exec.parent().map(|parent| parent.pid).filter(|_| is_on_root && !mounts::is_refused(exec.root_fs_magic))?;
         look_up(proc, parent, &exec.path, Crossing::Stay).ok()
     };
     let keep = |handle| keep(handle, &exec.file, bytes_max, now_ns, Arc::clone(place));

@@ -1,8 +1,9 @@
 //! What the collector reads of processes under `/proc`.
 
-use driftline_collector_core::Inspection;
 use driftline_collector_core::mounts::parse_mountinfo;
+use driftline_collector_core::{Inspection, RawExec, environment, layout, raw};
 use driftline_schemas::ContainerId;
+use driftline_schemas::limits::ARGS_BYTES_MAX;
 use rustix::fs::{AtFlags, CWD, StatxFlags, readlinkat, statx};
 use std::path::{Path, PathBuf};
 
@@ -58,6 +59,21 @@ impl Proc {
     #[must_use]
     pub fn belongs(&self, id: &ContainerId, pid: i32) -> bool {
         self.text(format!("{pid}/cgroup")).contains(id.as_str())
+    }
+
+    /// Adds to the record of a program that runs already what lies in its own memory: arguments and environment. A process
+    /// that has become another program meanwhile has another executable, and its arguments are left alone.
+    pub fn complete(&self, exec: &mut RawExec) {
+        let bytes = |name| std::fs::read(self.path(format!("{}/{name}", exec.pid))).unwrap_or_default();
+        let (args, environment) = (bytes("cmdline"), bytes("environ"));
+        let executable = statx(CWD, self.path(format!("{}/exe", exec.pid)), AtFlags::STATX_DONT_SYNC, StatxFlags::INO);
+        if executable.is_ok_and(|it| [exec.file.ino, exec.file.real_ino].contains(&it.stx_ino)) {
+            exec.args = raw::split_args(args.get(..args.len().min(ARGS_BYTES_MAX)).unwrap_or_default());
+            exec.flags |= if args.len() > ARGS_BYTES_MAX { layout::FLAG_ARGS_TRUNCATED } else { 0 };
+            exec.environment = environment::names(&environment);
+        } else {
+            exec.flags |= layout::FLAG_ARGS_UNREADABLE | layout::FLAG_ENV_UNREADABLE;
+        }
     }
 
     fn mount_namespace(&self, pid: i32) -> Option<u32> {

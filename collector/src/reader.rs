@@ -47,6 +47,7 @@ pub struct Batch {
 #[derive(Debug)]
 pub struct Reader {
     probe: Probe,
+    proc: Proc,
     catcher: Catcher,
     counted_ns: u64,
 }
@@ -55,15 +56,19 @@ impl Reader {
     /// A reader that catches executables of at most `bytes_max`.
     #[must_use]
     pub fn new(probe: Probe, proc: Proc, bytes_max: u64) -> Self {
-        Self { probe, catcher: Catcher::new(proc, bytes_max), counted_ns: 0 }
+        Self { probe, proc: proc.clone(), catcher: Catcher::new(proc, bytes_max), counted_ns: 0 }
     }
 
-    /// Starts the thread; it ends after a last reading when `stop` is set, or when nobody takes batches any more.
+    /// Starts the thread; it begins with what runs already, and ends after a last reading when `stop` is set, or when nobody
+    /// takes batches any more.
     ///
     /// # Errors
     /// When the system gives no thread.
     pub fn start(mut self, stop: Arc<AtomicBool>, batches: mpsc::Sender<Batch>) -> std::io::Result<()> {
         let read = move || {
+            if batches.blocking_send(self.running()).is_err() {
+                return;
+            }
             loop {
                 let is_last = stop.load(Ordering::Acquire);
                 let (batch, end) = self.read(is_last);
@@ -73,6 +78,29 @@ impl Reader {
             }
         };
         std::thread::Builder::new().name("rings".to_owned()).spawn(read).map(|_| ())
+    }
+
+    /// What runs in containers already; the rings are being written to meanwhile.
+    pub fn running(&mut self) -> Batch {
+        let mut records = Records { boot_offset_ns: boot_offset_ns(), ..Records::default() };
+        let mut caught = Vec::new();
+        let (catcher, proc) = (&mut self.catcher, &self.proc);
+        let read = self.probe.running(|bytes| match RawExec::decode(bytes) {
+            Ok(mut exec) => {
+                proc.complete(&mut exec);
+                caught.extend(catcher.catch(&exec));
+                records.execs.push(exec);
+            }
+            Err(error) => {
+                tracing::error!(%error, "record of a running program cannot be read");
+                records.undecodable += 1;
+            }
+        });
+        if let Err(error) = read {
+            tracing::error!(%error, "programs that run already are not reported");
+        }
+        tracing::info!(programs = records.execs.len(), "looked at what runs in containers already");
+        Batch { records, caught, age_ns: None, counters: None }
     }
 
     /// Waits for something to read, at most [`POLL`], and reads it. The last time it does not wait.

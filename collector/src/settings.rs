@@ -1,5 +1,6 @@
 //! Settings of the collector. Called once, by `main`.
 
+use driftline_collector_core::redaction::Redaction;
 use driftline_collector_runtimes::RuntimeSettings;
 use driftline_kafka::ClientSettings;
 use driftline_runtime::env::Settings;
@@ -22,6 +23,8 @@ Environment:
   DRIFTLINE_RING_KIB                  ring for ordinary execs, a power of two [4096]
   DRIFTLINE_SUSPICIOUS_RING_KIB       ring for all others, a power of two [2048]
   DRIFTLINE_HASH_FILE_MIB_MAX         largest file that is hashed [512]
+  DRIFTLINE_REDACT_ARGS               regular expressions, one a line, of what must not leave the node in arguments; each
+                                      argument ends with \\x00; groups are replaced, without groups the whole match []
   DRIFTLINE_LOG, DRIFTLINE_LOG_FORMAT what is logged [info], text or json [text]
   DRIFTLINE_DOCKER_SOCKET, DRIFTLINE_PODMAN_SOCKET, DRIFTLINE_PODMAN_COMMAND, DRIFTLINE_PROC
                                       where the runtimes are";
@@ -50,6 +53,8 @@ pub struct CollectorSettings {
     pub suspicious_ring_bytes: u32,
     /// Largest file that is hashed.
     pub hash_file_bytes_max: u64,
+    /// What must not leave the node in arguments.
+    pub redaction: Redaction,
     /// Where the runtimes are.
     pub runtimes: RuntimeSettings,
 }
@@ -74,6 +79,7 @@ impl CollectorSettings {
             ring_bytes: ring(settings, "DRIFTLINE_RING_KIB", 4_096),
             suspicious_ring_bytes: ring(settings, "DRIFTLINE_SUSPICIOUS_RING_KIB", 2_048),
             hash_file_bytes_max: megabytes(settings, "DRIFTLINE_HASH_FILE_MIB_MAX", 512),
+            redaction: redaction(settings),
             runtimes: RuntimeSettings::read(|name| settings.optional(name)),
         }
     }
@@ -87,6 +93,15 @@ fn ring(settings: &mut Settings, name: &str, default_kib: i64) -> u32 {
         settings.refuse(name, format_args!("{kib} is not a power of two"));
     }
     kib.saturating_mul(1024)
+}
+
+fn redaction(settings: &mut Settings) -> Redaction {
+    const NAME: &str = "DRIFTLINE_REDACT_ARGS";
+    let read = Redaction::parse(&settings.text(NAME, ""));
+    read.unwrap_or_else(|why| {
+        settings.refuse(NAME, format_args!("{why}"));
+        Redaction::default()
+    })
 }
 
 fn megabytes(settings: &mut Settings, name: &str, default: i64) -> u64 {
@@ -115,8 +130,12 @@ mod tests {
 
     #[test]
     fn everything_wrong_is_said_at_once() {
-        let message = read(&[("DRIFTLINE_RING_KIB", "100"), ("DRIFTLINE_HASH_FILE_MIB_MAX", "x")]).unwrap_err();
-        for part in ["KAFKA_BOOTSTRAP", "100 is not a power of two", "\"x\" is not a whole number"] {
+        let wrong =
+            &[("DRIFTLINE_RING_KIB", "100"), ("DRIFTLINE_HASH_FILE_MIB_MAX", "x"), ("DRIFTLINE_REDACT_ARGS", "(")];
+        let message = read(wrong).unwrap_err();
+        for part in
+            ["\"(\" is no pattern", "KAFKA_BOOTSTRAP", "100 is not a power of two", "\"x\" is not a whole number"]
+        {
             assert!(message.contains(part), "{part} in {message}");
         }
     }

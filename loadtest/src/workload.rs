@@ -201,5 +201,6 @@ fn exec(id: &ContainerId, number: usize, path: &str, time_ns: i64) -> Exec {
         collector_start: "test".to_owned(),
         cpu: 0,
         seq: 1,
+        ..Exec::default()
     }
 }

@@ -56,6 +56,7 @@ fn exec() -> Exec {
         collector_start: "9f8e7d6c".into(),
         cpu: 1,
         seq: 4_711,
+        ..Exec::default()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::ids::{ContainerId, EventId, ImageId, Sha256};
 mod bounds;
 
 /// One exec. See `exec.avsc`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Exec {
     pub event_id: EventId,
     pub cluster: String,
@@ -55,6 +55,34 @@ pub struct Exec {
     pub collector_start: String,
     pub cpu: i32,
     pub seq: i64,
+    #[serde(default)]
+    pub session_id: i32,
+    #[serde(default)]
+    pub mount_ns: i64,
+    #[serde(default)]
+    pub pid_ns: i64,
+    #[serde(default)]
+    pub container_uid: Option<u32>,
+    #[serde(default)]
+    pub container_gid: Option<u32>,
+    #[serde(default)]
+    pub container_euid: Option<u32>,
+    #[serde(default)]
+    pub container_egid: Option<u32>,
+    #[serde(default)]
+    pub capabilities: i64,
+    #[serde(default)]
+    pub capabilities_gained: i64,
+    #[serde(default)]
+    pub fds: Vec<Fd>,
+    #[serde(default)]
+    pub environment: Vec<String>,
+    #[serde(default)]
+    pub environment_truncated: bool,
+    #[serde(default)]
+    pub ancestors: Vec<Ancestor>,
+    #[serde(default)]
+    pub running_at_start: bool,
 }
 
 impl Exec {
@@ -65,15 +93,16 @@ impl Exec {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MountNamespace {
+    #[default]
     Own,
     Host,
     Other,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FileClass {
     Image,
@@ -84,13 +113,15 @@ pub enum FileClass {
     Foreign,
     Memfd,
     OtherFs,
+    #[default]
     Unknown,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HashState {
     Hashed,
+    #[default]
     NotNeeded,
     Changed,
     Gone,
@@ -112,6 +143,43 @@ pub struct FileFacts {
     pub fs_magic: i64,
     pub upper: bool,
     pub lower_count: i32,
+    #[serde(default)]
+    pub upper_data: bool,
+    #[serde(default)]
+    pub lower_ino: i64,
+    #[serde(default)]
+    pub mnt_id: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fd {
+    pub kind: FdKind,
+    pub ino: i64,
+    pub peer: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FdKind {
+    Closed,
+    File,
+    Pipe,
+    Socket,
+    Tty,
+    Device,
+    Other,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ancestor {
+    pub pid: i32,
+    pub start_ns: i64,
+    #[serde(with = "serde_bytes")]
+    pub comm: Vec<u8>,
+    pub dev: i64,
+    pub ino: i64,
+    #[serde(default, with = "serde_bytes")]
+    pub path: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,7 +261,7 @@ pub struct CollectorLoss {
     pub reason: String,
 }
 
-record!(Exec, "Exec", "exec.avsc");
+record!(Exec, "Exec", "exec.avsc", "frozen/exec.1.avsc");
 record!(ContainerSeen, "ContainerSeen", "container_seen.avsc");
 record!(ContainerEnded, "ContainerEnded", "container_ended.avsc");
 record!(CollectorLoss, "CollectorLoss", "collector_loss.avsc");

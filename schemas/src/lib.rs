@@ -25,8 +25,8 @@ pub use codec::{
     DecodeError, EncodeError, Record, WriterSchema, WriterSchemas, decode, encode, fingerprint_of, writer_schema,
 };
 pub use exec_events::{
-    CollectorLoss, Container, ContainerEnded, ContainerSeen, Exec, ExecEvent, FileClass, FileFacts, HashState, Mount,
-    MountNamespace, Node, Owner, Pod,
+    Ancestor, CollectorLoss, Container, ContainerEnded, ContainerSeen, Exec, ExecEvent, Fd, FdKind, FileClass,
+    FileFacts, HashState, Mount, MountNamespace, Node, Owner, Pod,
 };
 pub use finding::{
     Confidence, Finding, FindingState, IMAGE_CONFLICT, IMAGE_MISMATCH, Origin, Process, Severity, Subject,

@@ -14,6 +14,15 @@ pub const PATH_BYTES_MAX: usize = 4_096;
 /// pages hold what a person reads, and keep a record far below [`RECORD_BYTES_MAX`].
 pub const ARGS_BYTES_MAX: usize = 4_096;
 
+/// Most open files told of a process: standard input, output and error.
+pub const FDS_MAX: usize = 3;
+
+/// Most ancestors told of a process: program, shell, entry point, runtime's shim, init.
+pub const ANCESTORS_MAX: usize = 5;
+
+/// Most names of environment variables told of a process: three of the C library's, and six proxies in either case.
+pub const ENVIRONMENT_NAMES_MAX: usize = 15;
+
 /// Longest identifier: a container id has 64 digits, a digest 71 characters, a UUID 36.
 pub const ID_BYTES_MAX: usize = 128;
 

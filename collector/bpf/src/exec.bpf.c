@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 /*
- * Sees every exec of a container process and writes down what the kernel knows of it.
+ * Sees every exec of a container process and writes down what the kernel knows of it; and, asked once, every program that
+ * runs in a container already.
  *
  * Why this hook: `sched_process_exec` fires once for each successful exec, in the process itself, after credentials,
  * memory and namespaces are the new program's. As `tp_btf` it needs neither kprobes nor fentry, which some kernels
@@ -10,6 +11,7 @@
  * What is read of a structure depends on which fields the running kernel has, from 5.10 on; see kernel_types.h.
  */
 #include "container.h"
+#include "fds.h"
 #include "file.h"
 #include "path.h"
 #include "process.h"
@@ -102,6 +104,30 @@ static __always_inline void append_args(struct scratch *scratch, struct task_str
 	scratch->used += length;
 }
 
+/* Whole, because looking for a few names in it costs more here than copying it; user space keeps the names only. */
+static __always_inline void append_environment(struct scratch *scratch, struct task_struct *task)
+{
+	struct exec_record *head = &scratch->head;
+	unsigned long begin = task->mm->env_start;
+	unsigned long length = task->mm->env_end - begin;
+	if (length > ENV_BYTES_MAX) {
+		length = ENV_BYTES_MAX;
+		head->flags |= FLAG_ENV_TRUNCATED;
+	}
+	void *to = space(scratch, ENV_BYTES_MAX);
+	if (!to)
+		return;
+	asm volatile("if %[length] <= %[max] goto +1; %[length] = %[max]"
+		     : [length] "+r"(length)
+		     : [max] "i"(ENV_BYTES_MAX));
+	if (bpf_probe_read_user(to, length, (void *)begin)) {
+		head->flags |= FLAG_ENV_UNREADABLE;
+		return;
+	}
+	head->env_bytes = length;
+	scratch->used += length;
+}
+
 static __always_inline void append_tty(struct scratch *scratch, struct task_struct *task)
 {
 	struct tty_struct *tty = BPF_CORE_READ(task, signal, tty);
@@ -135,6 +161,24 @@ static __always_inline void submit(struct scratch *scratch, bool is_suspicious)
 		count(failed ? COUNTER_ORDINARY_LOST : COUNTER_ORDINARY);
 }
 
+/* All that does not depend on whether the program starts or runs already. */
+static __always_inline void read_facts(struct scratch *scratch, struct task_struct *task, struct file *file, __u32 flags)
+{
+	struct exec_record *head = &scratch->head;
+	__u16 cgroup_bytes = head->cgroup_bytes;
+	__builtin_memset(head, 0, sizeof(*head));
+	head->cgroup_bytes = cgroup_bytes;
+	head->version = DRIFTLINE_RECORD_VERSION;
+	head->flags = flags;
+	read_file(head, file);
+	read_root(head, task);
+	read_process(head, task);
+	read_fds(head, task);
+	if (!is_ordinary(head))
+		head->flags |= FLAG_SUSPICIOUS;
+	append_file_path(scratch, task, file);
+}
+
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(driftline_exec, struct task_struct *task, __s32 old_pid, struct linux_binprm *bprm)
 {
@@ -146,32 +190,59 @@ int BPF_PROG(driftline_exec, struct task_struct *task, __s32 old_pid, struct lin
 		count(COUNTER_HOST);
 		return 0;
 	}
+	const char *filename = bprm->filename;
+	read_facts(scratch, task, bprm->file, bprm->interp != filename ? FLAG_SCRIPT : 0);
+
 	struct exec_record *head = &scratch->head;
-	__u16 cgroup_bytes = head->cgroup_bytes;
-	__builtin_memset(head, 0, sizeof(*head));
-	head->cgroup_bytes = cgroup_bytes;
-	head->version = DRIFTLINE_RECORD_VERSION;
+	/* What the process could do before is forgotten by now; that it gained something is not. */
+	if (BPF_CORE_READ_BITFIELD_PROBED(bprm, secureexec))
+		bpf_probe_read_kernel(&head->capabilities_gained, sizeof(head->capabilities_gained),
+				      &task->cred->cap_permitted);
 	head->time_ns = bpf_ktime_get_boot_ns();
 	head->cpu = bpf_get_smp_processor_id();
 	head->seq = count(COUNTER_SEEN);
-
-	struct file *file = bprm->file;
-	const char *filename = bprm->filename;
-	if (bprm->interp != filename)
-		head->flags |= FLAG_SCRIPT;
-	read_file(head, file);
-	read_root(head, task);
-	read_process(head, task);
-	bool is_suspicious = !is_ordinary(head);
-
-	append_file_path(scratch, task, file);
+	bool is_suspicious = head->flags & FLAG_SUSPICIOUS;
 	head->filename_bytes = append_string(scratch, filename, PATH_BYTES_MAX);
 	append_args(scratch, task);
-	if (is_suspicious) {
-		head->flags |= FLAG_SUSPICIOUS;
+	if (is_suspicious)
 		append_cwd(scratch, task);
-	}
 	append_tty(scratch, task);
+	append_environment(scratch, task);
 	submit(scratch, is_suspicious);
+	return 0;
+}
+
+/*
+ * Why this iterator: what ran before the program was attached was not seen starting, and the event id needs numbers that
+ * /proc does not show. Arguments lie in another process's memory; user space reads them in /proc. Each record is preceded
+ * by its length.
+ */
+SEC("iter/task")
+int driftline_running(struct bpf_iter__task *context)
+{
+	struct task_struct *task = context->task;
+	__u32 zero = 0;
+	struct scratch *scratch = bpf_map_lookup_elem(&snapshot_scratch, &zero);
+	if (!scratch || !task || task->pid != task->tgid)
+		return 0;
+	struct mm_struct *mm = task->mm;
+	if (!mm)
+		return 0;
+	struct file *file = mm->exe_file;
+	if (!file || !in_container(scratch, task))
+		return 0;
+	read_facts(scratch, task, file, FLAG_SNAPSHOT);
+	struct exec_record *head = &scratch->head;
+	head->time_ns = head->start_ns;
+	head->cpu = -1;
+	head->seq = head->tgid;
+	append_cwd(scratch, task);
+	append_tty(scratch, task);
+	__u64 size = sizeof(struct exec_record) + *(volatile __u32 *)&scratch->used;
+	if (size > sizeof(struct exec_record) + DATA_BYTES)
+		return 0;
+	__u32 length = size;
+	bpf_seq_write(context->meta->seq, &length, sizeof(length));
+	bpf_seq_write(context->meta->seq, scratch, size);
 	return 0;
 }

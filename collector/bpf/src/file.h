@@ -45,6 +45,25 @@ static __always_inline void read_ctime(struct exec_record *head, struct inode *i
 	}
 }
 
+/* Layers: their number, padding, then for each { struct ovl_layer *layer; struct dentry *dentry }. */
+static __always_inline void read_lower(struct exec_record *head, void *layers)
+{
+	struct {
+		__u64 count;
+		void *layer;
+		struct dentry *dentry;
+	} topmost = {};
+
+	bpf_probe_read_kernel(&topmost, sizeof(topmost), layers);
+	struct dentry *lower = topmost.dentry;
+	head->lower_count = (__u32)topmost.count;
+	if (head->lower_count && lower)
+		head->lower_ino = BPF_CORE_READ(lower, d_inode, i_ino);
+}
+
+/* Of `struct ovl_inode`'s flags: the upper file has the data too. The same number from 4.19 to 6.18. */
+#define OVL_UPPERDATA_BIT 3
+
 /*
  * Overlay's own inode is `struct ovl_inode`, whose members after the `struct inode` in it have been, since 4.13: the
  * upper directory entry, and since 6.5 the layers. Its type is in no BTF that a loader sees when overlay is a module,
@@ -68,10 +87,15 @@ static __always_inline struct inode *read_overlay(struct exec_record *head, stru
 			layers += 16;
 	}
 	if (layers)
-		bpf_probe_read_kernel(&head->lower_count, sizeof(head->lower_count), layers);
+		read_lower(head, layers);
 	if (!upper)
 		return inode;
 	head->flags |= FLAG_UPPER;
+	/* The member before the inode. */
+	unsigned long flags = 0;
+	bpf_probe_read_kernel(&flags, sizeof(flags), (void *)inode - sizeof(flags));
+	if (flags & 1ul << OVL_UPPERDATA_BIT)
+		head->flags |= FLAG_UPPER_DATA;
 	struct inode *real = BPF_CORE_READ(upper, d_inode);
 	return real ? real : inode;
 }

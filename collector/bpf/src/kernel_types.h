@@ -33,6 +33,7 @@ struct inode {
 	struct super_block *i_sb;
 	unsigned long i_ino;
 	unsigned int i_nlink;
+	__u32 i_rdev;
 	__s64 i_size;
 	__s64 i_mtime_sec;
 	__s64 i_ctime_sec;
@@ -83,9 +84,39 @@ struct path {
 struct file {
 	struct inode *f_inode;
 	struct path f_path;
+	void *private_data;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+struct in6_addr {
+	__u8 s6_addr[16];
+};
+
+struct sock_common {
+	__u32 skc_daddr;
+	__u16 skc_dport;
+	unsigned short skc_family;
+	struct in6_addr skc_v6_daddr;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+};
+
+struct socket {
+	struct sock *sk;
 };
 
 struct linux_binprm {
+	unsigned int secureexec : 1;
 	struct file *file;
 	const char *filename;
 	const char *interp;
@@ -135,13 +166,22 @@ struct uid_gid_map {
 
 struct user_namespace {
 	struct uid_gid_map uid_map;
+	struct uid_gid_map gid_map;
+	int level;
 };
+
+/* A set of 64 bits: two words until 6.2, one since. */
+typedef struct {
+	__u64 val;
+} kernel_cap_t;
 
 struct cred {
 	kuid_t uid;
 	kgid_t gid;
 	kuid_t euid;
 	kgid_t egid;
+	kernel_cap_t cap_permitted;
+	kernel_cap_t cap_effective;
 	struct user_namespace *user_ns;
 };
 
@@ -178,8 +218,14 @@ struct tty_struct {
 	char name[64];
 };
 
+/* Number 3 since 4.19, which has one more than before; relocated by name. */
+enum pid_type {
+	PIDTYPE_SID = 3,
+};
+
 struct signal_struct {
 	struct tty_struct *tty;
+	struct pid *pids[4];
 };
 
 struct fs_struct {
@@ -190,10 +236,14 @@ struct fs_struct {
 struct mm_struct {
 	unsigned long arg_start;
 	unsigned long arg_end;
+	unsigned long env_start;
+	unsigned long env_end;
+	struct file *exe_file;
 };
 
 struct task_struct {
 	struct mm_struct *mm;
+	__s32 pid;
 	__s32 tgid;
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
@@ -202,6 +252,7 @@ struct task_struct {
 	const struct cred *cred;
 	char comm[16];
 	struct fs_struct *fs;
+	struct files_struct *files;
 	struct nsproxy *nsproxy;
 	struct signal_struct *signal;
 	__u64 self_exec_id;
@@ -209,5 +260,17 @@ struct task_struct {
 };
 
 #pragma clang attribute pop
+
+/* Contexts of iterators: their layout is fixed, and not relocated. */
+struct bpf_iter_meta {
+	void *seq;
+	__u64 session_id;
+	__u64 seq_num;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+};
 
 #endif

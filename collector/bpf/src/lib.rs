@@ -1,15 +1,17 @@
 //! The eBPF program, and how it gets into the kernel and its records out.
 //!
 //! [`Probe::load`] puts `exec.bpf.c` into the kernel; [`Probe::read`] hands over the raw records of both rings, which
-//! `driftline-collector-core` decodes. The program stays attached as long as the [`Probe`] lives.
+//! `driftline-collector-core` decodes, and [`Probe::running`] those of programs that ran before. The program stays attached
+//! as long as the [`Probe`] lives.
 //!
 //! What is deliberately absent: any reading of a record's content.
 
 use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
-use aya::programs::{BtfTracePoint, ProgramError};
+use aya::programs::{BtfTracePoint, Iter, ProgramError};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::io;
+use std::fs::File;
+use std::io::{self, BufReader, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,6 +23,10 @@ const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 const OVERLAY_BTF: &str = "/sys/kernel/btf/overlay";
 const PROGRAM: &str = "driftline_exec";
 const HOOK: &str = "sched_process_exec";
+const RUNNING_PROGRAM: &str = "driftline_running";
+
+/// No record of the kernel program is longer: its fixed part, three paths, arguments and environment have 22 KiB.
+const RECORD_BYTES_MAX: usize = 32 << 10;
 
 /// Why the program could not be put into the kernel; each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +107,7 @@ pub enum ReadEnd {
 /// The program in the kernel.
 pub struct Probe {
     // Dropping it detaches the program.
-    _program: Ebpf,
+    program: Ebpf,
     ordinary: RingBuf<MapData>,
     suspicious: RingBuf<MapData>,
     counters: PerCpuArray<MapData, u64>,
@@ -138,11 +144,17 @@ impl Probe {
             program.program_mut(PROGRAM).ok_or_else(|| missing(PROGRAM))?.try_into().map_err(explain_program)?;
         hook.load(HOOK, &btf).map_err(explain_program)?;
         hook.attach().map_err(explain_program)?;
+        let running: &mut Iter = program
+            .program_mut(RUNNING_PROGRAM)
+            .ok_or_else(|| missing(RUNNING_PROGRAM))?
+            .try_into()
+            .map_err(explain_program)?;
+        running.load("task", &btf).map_err(explain_program)?;
         Ok(Self {
             ordinary: take(&mut program, "ordinary")?,
             suspicious: take(&mut program, "suspicious")?,
             counters: take(&mut program, "counters")?,
-            _program: program,
+            program,
         })
     }
 
@@ -164,6 +176,39 @@ impl Probe {
         let suspicious = drain(&mut self.suspicious, limit, |record| each(Ring::Suspicious, record));
         let ordinary = drain(&mut self.ordinary, limit, |record| each(Ring::Ordinary, record));
         if suspicious == ReadEnd::Drained && ordinary == ReadEnd::Drained { ReadEnd::Drained } else { ReadEnd::More }
+    }
+
+    /// Hands over a record of each program that runs in a container now. Asked after the program was attached, so that none is
+    /// in neither.
+    ///
+    /// # Errors
+    /// When the kernel does not give them.
+    pub fn running(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+        let mut records = BufReader::new(self.iterate().map_err(io::Error::other)?);
+        let mut record = Vec::new();
+        let mut length = [0; 4];
+        loop {
+            match records.read_exact(&mut length) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            let length = usize::try_from(u32::from_ne_bytes(length)).unwrap_or(usize::MAX);
+            if length > RECORD_BYTES_MAX {
+                return Err(io::Error::other(format!("a record of {length} bytes")));
+            }
+            record.resize(length, 0);
+            records.read_exact(&mut record)?;
+            each(&record);
+        }
+    }
+
+    fn iterate(&mut self) -> Result<File, ProbeError> {
+        let program = self.program.program_mut(RUNNING_PROGRAM).ok_or_else(|| missing(RUNNING_PROGRAM))?;
+        let program: &mut Iter = program.try_into().map_err(explain_program)?;
+        let link = program.attach().map_err(explain_program)?;
+        let link = program.take_link(link).map_err(explain_program)?;
+        link.into_file().map_err(|error| ProbeError::Other(with_sources(&error)))
     }
 
     /// What the program has counted.
@@ -241,9 +286,13 @@ fn explain(error: EbpfError) -> ProbeError {
 
 fn explain_program(error: ProgramError) -> ProbeError {
     match error {
-        ProgramError::LoadError { io_error, .. } if is_denied(&io_error) => ProbeError::NotPermitted,
         ProgramError::LoadError { io_error, verifier_log } => {
-            ProbeError::Refused { why: io_error, verifier: last_lines(&verifier_log.to_string()) }
+            let verifier = last_lines(&verifier_log.to_string());
+            // The verifier refuses with the same error; it says why.
+            match verifier.is_empty() && is_denied(&io_error) {
+                true => ProbeError::NotPermitted,
+                false => ProbeError::Refused { why: io_error, verifier },
+            }
         }
         ProgramError::SyscallError(call) if is_denied(&call.io_error) => ProbeError::NotPermitted,
         other => ProbeError::Other(with_sources(&other)),

@@ -76,43 +76,101 @@ static __noinline int read_outer_mnt_ns(struct exec_record *head, struct task_st
 	return 0;
 }
 
-/* Host user id of user 0 of the namespace: the extent that begins at 0, of a few in place or of many in an array. */
-static __always_inline __u32 ns_root_uid(struct user_namespace *ns)
+/*
+ * What two host ids are in a user namespace; unmapped is -1. Of a map with more than five extents, which the kernel keeps
+ * in an array sorted by the id inside, the first five are read: nobody's first ids lie further on.
+ */
+static __noinline int ids_inside(struct uid_gid_map *map, const __u32 *host, __u32 *inside)
 {
-	struct uid_gid_extent extent = {};
-	__u32 extents = BPF_CORE_READ(ns, uid_map.nr_extents);
-	void *at = (void *)ns + OFFSET_OF(struct user_namespace, uid_map) + OFFSET_OF(struct uid_gid_map, extent);
-	if (extents > 5) {
-		/* Sorted by the id inside. */
-		at = BPF_CORE_READ(ns, uid_map.forward);
-		extents = 1;
+	/* first, lower_first, count: 32 bits each, since 3.5. */
+	struct uid_gid_extent extents[5] = {};
+	__u32 count = BPF_CORE_READ(map, nr_extents);
+	void *at = (void *)map + OFFSET_OF(struct uid_gid_map, extent);
+
+	if (count > 5)
+		at = BPF_CORE_READ(map, forward);
+	bpf_probe_read_kernel(extents, sizeof(extents), at);
+	inside[0] = inside[1] = -1;
+	for (__u32 each = 0; each < 5 && each < count; each++) {
+		struct uid_gid_extent *extent = &extents[each];
+#pragma unroll
+		for (int which = 0; which < 2; which++)
+			if (host[which] - extent->lower_first < extent->count)
+				inside[which] = extent->first + (host[which] - extent->lower_first);
 	}
-	for (__u32 each = 0; each < 5 && each < extents; each++) {
-		/* first, lower_first, count: 32 bits each, since 3.5. */
-		bpf_probe_read_kernel(&extent, sizeof(extent), at + each * sizeof(extent));
-		if (extent.first == 0)
-			return extent.lower_first;
-	}
-	return -1;
+	return 0;
 }
 
-static __always_inline void read_process(struct exec_record *head, struct task_struct *task)
+static __always_inline void read_ids(struct exec_record *head, struct task_struct *task)
 {
-	struct task_struct *parent = task->real_parent->group_leader;
-
-	head->tgid = task->tgid;
-	head->start_ns = task->start_boottime;
-	head->exec_count = task->self_exec_id;
-	head->parent_tgid = parent->tgid;
-	head->parent_start_ns = parent->start_boottime;
-	BPF_CORE_READ_INTO(&head->parent_comm, parent, comm);
 	head->uid = task->cred->uid.val;
 	head->gid = task->cred->gid.val;
 	head->euid = task->cred->euid.val;
 	head->egid = task->cred->egid.val;
-	head->ns_root_uid = ns_root_uid(BPF_CORE_READ(task, cred, user_ns));
+	struct user_namespace *ns = BPF_CORE_READ(task, cred, user_ns);
+	__u32 users[2] = { head->uid, head->euid }, groups[2] = { head->gid, head->egid };
+	if (task->cred->user_ns->level > 0) {
+		__u32 users_inside[2], groups_inside[2];
+		ids_inside((void *)ns + OFFSET_OF(struct user_namespace, uid_map), users, users_inside);
+		ids_inside((void *)ns + OFFSET_OF(struct user_namespace, gid_map), groups, groups_inside);
+		users[0] = users_inside[0];
+		users[1] = users_inside[1];
+		groups[0] = groups_inside[0];
+		groups[1] = groups_inside[1];
+	}
+	head->ns_uid = users[0];
+	head->ns_euid = users[1];
+	head->ns_gid = groups[0];
+	head->ns_egid = groups[1];
+}
+
+/* Who started it, and who started that. Comes to its end at the first process. */
+static __noinline int read_parents(struct exec_record *head, struct task_struct *task)
+{
+	struct task_struct *parent = task->real_parent->group_leader;
+	for (__u32 level = 0; level < ANCESTORS && parent; level++) {
+		struct ancestor_record *ancestor = &head->ancestors[level];
+		if (parent->tgid == 0)
+			break;
+		ancestor->start_ns = parent->start_boottime;
+		ancestor->tgid = parent->tgid;
+		/* Kernel threads, and processes that are ending, have no program: zero. */
+		ancestor->ino = parent->mm->exe_file->f_inode->i_ino;
+		ancestor->dev = parent->mm->exe_file->f_inode->i_sb->s_dev;
+		bpf_probe_read_kernel(&ancestor->comm, sizeof(ancestor->comm), &parent->comm);
+		head->ancestor_count = level + 1;
+		if (parent->tgid == 1)
+			break;
+		parent = parent->real_parent->group_leader;
+	}
+	return 0;
+}
+
+static __always_inline __u32 session_id(struct task_struct *task)
+{
+	struct upid leader = {};
+	__u32 which = bpf_core_enum_value(enum pid_type, PIDTYPE_SID);
+	void *signal = task->signal;
+	struct pid *session = NULL;
+
+	bpf_probe_read_kernel(&session, sizeof(session),
+			      signal + OFFSET_OF(struct signal_struct, pids) + which * sizeof(session));
+	/* The first number is that in the host's pid namespace. */
+	bpf_probe_read_kernel(&leader, sizeof(leader), (void *)session + OFFSET_OF(struct pid, numbers));
+	return leader.nr;
+}
+
+static __always_inline void read_process(struct exec_record *head, struct task_struct *task)
+{
+	head->tgid = task->tgid;
+	head->start_ns = task->start_boottime;
+	head->exec_count = task->self_exec_id;
+	head->session_id = session_id(task);
+	read_ids(head, task);
+	bpf_probe_read_kernel(&head->capabilities, sizeof(head->capabilities), &task->cred->cap_effective);
 	head->mnt_ns = task->nsproxy->mnt_ns->ns.inum;
 	read_ancestors(head, task);
+	read_parents(head, task);
 	if (head->flags & FLAG_HOST_PID || (host_mnt_ns && head->mnt_ns == host_mnt_ns))
 		read_outer_mnt_ns(head, task);
 }

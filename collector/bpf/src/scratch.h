@@ -36,6 +36,14 @@ struct {
 	__type(value, struct scratch);
 } scratches SEC(".maps");
 
+/* The iterator's own: unlike the hook it can be interrupted, and then by the hook. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} snapshot_scratch SEC(".maps");
+
 /* Where the next `room` bytes go, or NULL when they do not fit. */
 static __always_inline void *space(struct scratch *scratch, __u32 room)
 {

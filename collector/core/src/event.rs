@@ -1,13 +1,16 @@
 //! A raw record, its class and its digest become the record that goes to Kafka.
 
 use driftline_schemas::limits::PATH_BYTES_MAX;
-use driftline_schemas::{ContainerId, Exec, ExecIdentity, FileClass, FileFacts, HashState, Mount};
+use driftline_schemas::{
+    Ancestor, ContainerId, Exec, ExecIdentity, Fd, FdKind, FileClass, FileFacts, HashState, Mount,
+};
 
 use crate::class::{self, ContainerRoot, ScriptFacts};
 use crate::digest::{DigestOutcome, script_path};
 use crate::mounts::Mounts;
 use crate::node::NodeSettings;
-use crate::raw::{RawExec, RawFile};
+use crate::programs::Programs;
+use crate::raw::{RawExec, RawFd, RawFile};
 
 /// What is known of the container when one of its execs is written down.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +23,8 @@ pub struct Surroundings<'a> {
     pub root: &'a ContainerRoot,
     /// Its mounts.
     pub mounts: &'a Mounts,
+    /// What other processes of the node run.
+    pub programs: &'a Programs,
 }
 
 /// Puts an exec event together. `digest` is `None` when none is needed; `time_ns` is the wall clock.
@@ -41,21 +46,21 @@ pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>,
         container_pid: to_i32(raw.ns_pid),
         start_ns: to_i64(raw.start_ns),
         exec_count: to_i64(raw.exec_count),
-        parent_pid: to_i32(raw.parent_pid),
-        parent_start_ns: to_i64(raw.parent_start_ns),
-        parent_comm: raw.parent_comm.clone(),
+        parent_pid: raw.parent().map_or(0, |parent| to_i32(parent.pid)),
+        parent_start_ns: raw.parent().map_or(0, |parent| to_i64(parent.start_ns)),
+        parent_comm: raw.parent().map(|parent| parent.comm.clone()).unwrap_or_default(),
         path: end_of(&raw.path),
         path_truncated: raw.has_truncated_path() || is_cut,
         typed_path: end_of(&raw.typed_path),
         script: script_path.as_deref().map(end_of),
-        args: raw.args.clone(),
+        args: at.settings.redaction.apply(&raw.args),
         args_truncated: raw.has_truncated_args() || raw.has_unreadable_args(),
         cwd: end_of(&raw.cwd),
         uid: raw.uid,
         gid: raw.gid,
         euid: raw.euid,
         egid: raw.egid,
-        container_root_user: raw.euid == raw.ns_root_uid,
+        container_root_user: raw.ns_euid == 0,
         tty: (!raw.tty.is_empty()).then(|| String::from_utf8_lossy(&raw.tty).into_owned()),
         entered_from_outside: raw.is_from_outside(),
         chrooted: raw.is_chrooted(),
@@ -69,9 +74,58 @@ pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>,
         hash_state: digest.map_or(HashState::NotNeeded, |outcome| outcome.digest.state()),
         sha256: digest.and_then(|outcome| outcome.digest.sha256()),
         collector_start: at.settings.collector_start.clone(),
-        cpu: to_i32(raw.moment.cpu),
-        seq: to_i64(raw.moment.seq),
+        cpu: if raw.is_snapshot() { -1 } else { to_i32(raw.moment.cpu) },
+        seq: if raw.is_snapshot() { 0 } else { to_i64(raw.moment.seq) },
+        session_id: to_i32(raw.session_id),
+        mount_ns: i64::from(raw.mnt_ns),
+        pid_ns: i64::from(raw.pid_ns),
+        container_uid: mapped(raw.ns_uid),
+        container_gid: mapped(raw.ns_gid),
+        container_euid: mapped(raw.ns_euid),
+        container_egid: mapped(raw.ns_egid),
+        capabilities: to_i64(raw.capabilities),
+        capabilities_gained: to_i64(raw.capabilities_gained),
+        fds: raw.fds.iter().map(fd).collect(),
+        environment: raw.environment.clone(),
+        environment_truncated: raw.has_truncated_environment(),
+        ancestors: ancestors(raw, at.programs),
+        running_at_start: raw.is_snapshot(),
     }
+}
+
+/// The kernel's number for "no such user here".
+fn mapped(id: u32) -> Option<u32> {
+    (id != u32::MAX).then_some(id)
+}
+
+fn fd(raw: &RawFd) -> Fd {
+    Fd { kind: fd_kind(raw), ino: to_i64(raw.ino), peer: raw.peer.map(|peer| peer.to_string()) }
+}
+
+/// By the type bits of a mode (`S_IFMT`), and for devices by the major numbers of terminals: 4 consoles and serial lines, 5
+/// `/dev/tty`, 136 to 143 pseudo-terminals.
+fn fd_kind(raw: &RawFd) -> FdKind {
+    match raw.mode & 0o170_000 {
+        _ if raw.ino == 0 => FdKind::Closed,
+        0o100_000 | 0o040_000 => FdKind::File,
+        0o010_000 => FdKind::Pipe,
+        0o140_000 => FdKind::Socket,
+        0o020_000 if matches!(raw.rdev.major, 4 | 5 | 136..=143) => FdKind::Tty,
+        0o020_000 | 0o060_000 => FdKind::Device,
+        _ => FdKind::Other,
+    }
+}
+
+fn ancestors(raw: &RawExec, programs: &Programs) -> Vec<Ancestor> {
+    let told = raw.ancestors.iter().map(|ancestor| Ancestor {
+        pid: to_i32(ancestor.pid),
+        start_ns: to_i64(ancestor.start_ns),
+        comm: ancestor.comm.clone(),
+        dev: ancestor.dev.to_st_dev(),
+        ino: to_i64(ancestor.ino),
+        path: programs.path_of(ancestor).map(end_of),
+    });
+    told.collect()
 }
 
 /// What a record may hold of a path. The kernel program stops after the component that goes over the limit, and a
@@ -105,7 +159,9 @@ fn identity<'a>(raw: &RawExec, settings: &'a NodeSettings) -> ExecIdentity<'a> {
 }
 
 fn file_facts(raw: &RawExec) -> FileFacts {
-    let RawFile { dev, ino, size_bytes, mode, nlink, mtime_ns, ctime_ns, fs_magic, lower_count, .. } = raw.file;
+    let RawFile {
+        dev, ino, size_bytes, mode, nlink, mtime_ns, ctime_ns, fs_magic, lower_count, lower_ino, mnt_id, ..
+    } = raw.file;
     FileFacts {
         dev: dev.to_st_dev(),
         ino: to_i64(ino),
@@ -117,6 +173,9 @@ fn file_facts(raw: &RawExec) -> FileFacts {
         fs_magic: to_i64(fs_magic),
         upper: raw.has_upper(),
         lower_count: to_i32(lower_count),
+        upper_data: raw.has_upper_data(),
+        lower_ino: to_i64(lower_ino),
+        mnt_id: i64::from(mnt_id),
     }
 }
 
@@ -130,8 +189,8 @@ fn script_facts(facts: &ScriptFacts) -> FileFacts {
         mtime_ns: facts.mtime_ns,
         ctime_ns: facts.ctime_ns,
         fs_magic: to_i64(facts.fs_magic),
-        upper: false,
-        lower_count: 0,
+        mnt_id: facts.mnt_id.map_or(0, i64::from),
+        ..FileFacts::default()
     }
 }
 
@@ -152,6 +211,7 @@ mod tests {
     use crate::layout;
     use crate::raw::tests::exec as raw_exec;
     use crate::raw::{Dev, magic};
+    use crate::redaction::Redaction;
     use driftline_schemas::{MountNamespace, Node, Sha256};
 
     fn settings() -> NodeSettings {
@@ -160,6 +220,7 @@ mod tests {
             boot_id: "boot".into(),
             collector_start: "run".into(),
             host_mnt_ns: 99,
+            redaction: Redaction::default(),
         }
     }
 
@@ -168,7 +229,15 @@ mod tests {
         let container = ContainerId::from("id");
         let root = ContainerRoot::of_process(&raw_exec());
         let mounts = Mounts::default();
-        let at = Surroundings { settings: &settings, container: &container, root: &root, mounts: &mounts };
+        let mut programs = Programs::default();
+        programs.learn(&RawExec { pid: 99, start_ns: 5, path: b"/bin/sh".to_vec(), ..raw_exec() });
+        let at = Surroundings {
+            settings: &settings,
+            container: &container,
+            root: &root,
+            mounts: &mounts,
+            programs: &programs,
+        };
         exec(raw, at, digest, 5)
     }
 

@@ -8,12 +8,15 @@
 pub mod class;
 pub mod container;
 pub mod digest;
+pub mod environment;
 pub mod event;
 pub mod layout;
 pub mod limits;
 pub mod mounts;
 pub mod node;
+pub mod programs;
 pub mod raw;
+pub mod redaction;
 
 pub use class::{ContainerRoot, ScriptFacts};
 pub use digest::{Crossing, Digest, DigestJob, DigestOutcome, DigestSubject};

@@ -54,6 +54,16 @@ pub const HASH_FILES_PER_SECOND: u64 = 200;
 /// What a script costs of the byte budget before its size is known.
 pub const SCRIPT_COST_BYTES: u64 = 64 << 10;
 
+/// Remembered programs of processes, and of files: a node runs some thousand processes at a time; 16,384 of 150 bytes, twice.
+pub const PROGRAMS: usize = 16_384;
+
+/// Largest compiled pattern of what is redacted; passwords on command lines take some KiB.
+pub const REDACTION_BYTES_MAX: usize = 1 << 20;
+
+/// How far the wall clock may go from the boot clock before event times follow it: below this they keep their distance, so
+/// that the clock's slewing does not show in them; above, somebody set the clock.
+pub const CLOCK_JUMP: i64 = 10 * MS;
+
 /// Remembered digests; 8,192 of 100 bytes.
 pub const DIGESTS: usize = 8_192;
 

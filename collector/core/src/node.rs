@@ -18,7 +18,9 @@ use crate::digest::{Digest, DigestCache, DigestJob, DigestOutcome, View};
 use crate::event::{self, Surroundings};
 use crate::limits;
 use crate::mounts::{KernelMount, Mounts};
+use crate::programs::Programs;
 use crate::raw::{Moment, RawExec};
+use crate::redaction::Redaction;
 
 mod losses;
 mod tracked;
@@ -37,6 +39,8 @@ pub struct NodeSettings {
     pub collector_start: String,
     /// The host's mount namespace; 0 when it cannot be seen.
     pub host_mnt_ns: u32,
+    /// What must not leave the node in arguments.
+    pub redaction: Redaction,
 }
 
 /// A container as its runtime describes it.
@@ -119,8 +123,10 @@ pub struct Node {
     settings: NodeSettings,
     containers: BTreeMap<ContainerId, Tracked>,
     digests: DigestCache,
+    programs: Programs,
     complete_until_ns: u64,
-    boot_offset_ns: i64,
+    /// Wall clock minus boot clock; see [`limits::CLOCK_JUMP`].
+    boot_offset_ns: Option<i64>,
     losses: Losses,
     stopping: Wait,
 }
@@ -133,8 +139,9 @@ impl Node {
             settings,
             containers: BTreeMap::new(),
             digests: DigestCache::default(),
+            programs: Programs::default(),
             complete_until_ns: 0,
-            boot_offset_ns: 0,
+            boot_offset_ns: None,
             losses: Losses::new(now_ns),
             stopping: Wait::Allowed,
         }
@@ -188,7 +195,7 @@ impl Node {
 
     fn on_records(&mut self, now_ns: i64, records: Records, effects: &mut Fx) -> Result<(), BrokenInvariant> {
         self.complete_until_ns = self.complete_until_ns.max(records.complete_until_ns);
-        self.boot_offset_ns = records.boot_offset_ns;
+        self.follow_clock(records.boot_offset_ns);
         for _ in 0..records.undecodable {
             effects.settle(Disposition::Dropped("undecodable"));
             self.losses.add(now_ns, Loss::Undecodable, 1);
@@ -203,6 +210,11 @@ impl Node {
         self.release_all(now_ns, effects)
     }
 
+    fn follow_clock(&mut self, offset_ns: i64) {
+        let jump = limits::CLOCK_JUMP.unsigned_abs();
+        self.boot_offset_ns = self.boot_offset_ns.filter(|held| held.abs_diff(offset_ns) <= jump).or(Some(offset_ns));
+    }
+
     fn on_exec(
         &mut self,
         now_ns: i64,
@@ -214,6 +226,7 @@ impl Node {
             effects.settle(Disposition::Dropped("runtime_helper"));
             return Ok(());
         }
+        self.programs.learn(&exec);
         let tracked = self.track(now_ns, id, effects)?;
         tracked.heard_ns = now_ns;
         if let Some(pid) = tracked.learn_root(&exec) {
@@ -257,7 +270,7 @@ impl Node {
             return;
         }
         let view = View { init_pid: tracked.init_pid, root: tracked.root, mounts: &tracked.mounts };
-        let job = match DigestJob::of(id, &held.exec, view, self.boot_offset_ns) {
+        let job = match DigestJob::of(id, &held.exec, view, self.boot_offset_ns.unwrap_or(0)) {
             Ok(job) => job,
             Err(refused) => {
                 held.digest = Some(DigestOutcome::of(refused));
@@ -434,6 +447,7 @@ impl Node {
         wait: Wait,
         effects: &mut Fx,
     ) -> Result<(), BrokenInvariant> {
+        let offset_ns = self.boot_offset_ns.unwrap_or(0);
         let Some(tracked) = self.containers.get_mut(id) else { return Ok(()) };
         while let Some(held) = tracked.next_ready(now_ns, self.complete_until_ns, wait) {
             if class::is_runtime_helper(&held.exec, tracked.root.as_ref(), self.settings.host_mnt_ns) {
@@ -441,9 +455,15 @@ impl Node {
                 continue;
             }
             let root = tracked.root.unwrap_or_else(|| ContainerRoot::of_process(&held.exec));
-            let wall = i64::try_from(held.exec.moment.time_ns).unwrap_or(i64::MAX).saturating_add(self.boot_offset_ns);
-            tracked.last_time_ns = tracked.last_time_ns.max(wall);
-            let at = Surroundings { settings: &self.settings, container: id, root: &root, mounts: &tracked.mounts };
+            let wall_ns = i64::try_from(held.exec.moment.time_ns).unwrap_or(i64::MAX).saturating_add(offset_ns);
+            tracked.last_time_ns = tracked.last_time_ns.max(wall_ns);
+            let at = Surroundings {
+                settings: &self.settings,
+                container: id,
+                root: &root,
+                mounts: &tracked.mounts,
+                programs: &self.programs,
+            };
             let event = event::exec(&held.exec, at, held.outcome().as_ref(), tracked.last_time_ns);
             if tracked.is_sandbox && event.class == FileClass::Image && event.script.is_none() {
                 effects.settle(Disposition::Dropped("sandbox"));

@@ -2,8 +2,9 @@
 //! itself is counted, never guessed at.
 
 use serde_bytes::ByteBuf;
+use std::net::{IpAddr, SocketAddr};
 
-use crate::layout;
+use crate::{environment, layout};
 
 /// Magic numbers of file systems, from the kernel's `magic.h`.
 pub mod magic {
@@ -109,8 +110,38 @@ pub struct RawFile {
     pub fs_magic: u64,
     /// Overlay: lower parts.
     pub lower_count: u32,
+    /// Overlay: inode number of the topmost lower file; 0 when there is none.
+    pub lower_ino: u64,
     /// Mount it was reached by.
     pub mnt_id: u32,
+}
+
+/// An open file of a process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RawFd {
+    /// Mode with type bits; 0 when it is not open, or is none of a file system.
+    pub mode: u16,
+    /// Inode number; 0 when it is not open.
+    pub ino: u64,
+    /// Device, of a device file.
+    pub rdev: Dev,
+    /// Peer of a socket that is connected over IP.
+    pub peer: Option<SocketAddr>,
+}
+
+/// An ancestor of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawAncestor {
+    /// Process id on the host.
+    pub pid: u32,
+    /// Process start, boot clock.
+    pub start_ns: u64,
+    /// Command name.
+    pub comm: Vec<u8>,
+    /// Superblock of its executable.
+    pub dev: Dev,
+    /// Inode number of its executable; 0 when it has none.
+    pub ino: u64,
 }
 
 /// One exec as the kernel wrote it down.
@@ -132,12 +163,10 @@ pub struct RawExec {
     pub ns_pid: u32,
     /// Pid namespace.
     pub pid_ns: u32,
-    /// Parent's process id on the host.
-    pub parent_pid: u32,
-    /// Parent's start, boot clock.
-    pub parent_start_ns: u64,
-    /// Parent's command name.
-    pub parent_comm: Vec<u8>,
+    /// Its parent first, at most [`layout::ANCESTOR_COUNT_MAX`].
+    pub ancestors: Vec<RawAncestor>,
+    /// Leader of its session, on the host.
+    pub session_id: u32,
     /// Real user on the host.
     pub uid: u32,
     /// Real group on the host.
@@ -146,8 +175,20 @@ pub struct RawExec {
     pub euid: u32,
     /// Effective group on the host.
     pub egid: u32,
-    /// Host user id of user 0 of its user namespace; `u32::MAX` when that has none.
-    pub ns_root_uid: u32,
+    /// Real user in its user namespace; `u32::MAX` when that has none such.
+    pub ns_uid: u32,
+    /// Real group there.
+    pub ns_gid: u32,
+    /// Effective user there.
+    pub ns_euid: u32,
+    /// Effective group there.
+    pub ns_egid: u32,
+    /// Effective capabilities, a bit each.
+    pub capabilities: u64,
+    /// Permitted capabilities when the exec itself gave some: set-user-id, set-group-id, file capabilities; else 0.
+    pub capabilities_gained: u64,
+    /// Standard input, output and error.
+    pub fds: [RawFd; layout::FD_COUNT],
     /// The executed file; for a script the interpreter.
     pub file: RawFile,
     /// Superblock of the process's root directory.
@@ -171,12 +212,14 @@ pub struct RawExec {
     pub cwd: Vec<u8>,
     /// Controlling terminal; empty when there is none.
     pub tty: Vec<u8>,
+    /// Names of environment variables that are of interest; see [`crate::environment`].
+    pub environment: Vec<String>,
 }
 
 macro_rules! flags {
-    ($($(#[$doc:meta])* $method:ident = $flag:ident;)*) => {
+    ($($(#[$doc:meta])* $method:ident = $($flag:ident)|+;)*) => {
         impl RawExec {
-            $($(#[$doc])* #[must_use] pub fn $method(&self) -> bool { self.flags & layout::$flag != 0 })*
+            $($(#[$doc])* #[must_use] pub fn $method(&self) -> bool { self.flags & ($(layout::$flag)|+) != 0 })*
         }
     };
 }
@@ -210,6 +253,12 @@ flags! {
     is_suspicious = FLAG_SUSPICIOUS;
     /// Its pid namespace is the host's.
     is_in_host_pid_ns = FLAG_HOST_PID;
+    /// The upper part of its overlay inode has the data too.
+    has_upper_data = FLAG_UPPER_DATA;
+    /// The environment lost its end, or could not be read.
+    has_truncated_environment = FLAG_ENV_TRUNCATED | FLAG_ENV_UNREADABLE;
+    /// It ran before the kernel program was attached.
+    is_snapshot = FLAG_SNAPSHOT;
 }
 
 impl RawExec {
@@ -218,23 +267,23 @@ impl RawExec {
     /// # Errors
     /// When the bytes are not one whole record of this version.
     pub fn decode(bytes: &[u8]) -> Result<Self, RawError> {
-        let (head, rest) = bytes.split_at_checked(layout::SIZE).ok_or(RawError::Short(bytes.len()))?;
+        let (head, rest) = bytes.split_at_checked(layout::EXEC_SIZE).ok_or(RawError::Short(bytes.len()))?;
         let version = u32_at(head, layout::VERSION);
         if version != layout::VERSION_NOW {
             return Err(RawError::Version(version));
         }
         let flags = u32_at(head, layout::FLAGS);
-        let mut parts = Parts { head, rest, expected: layout::SIZE };
+        let mut parts = Parts { head, rest, expected: layout::EXEC_SIZE };
         let cgroup = parts.next(layout::CGROUP_BYTES);
         let path = parts.next(layout::PATH_BYTES);
         let typed_path = parts.next(layout::FILENAME_BYTES);
         let args = parts.next(layout::ARGS_BYTES);
         let cwd = parts.next(layout::CWD_BYTES);
         let tty = parts.next(layout::TTY_BYTES);
+        let environment = parts.next(layout::ENV_BYTES);
         if parts.expected != bytes.len() {
             return Err(RawError::Length { length: bytes.len(), expected: parts.expected });
         }
-        let comm = head.get(layout::PARENT_COMM..layout::PARENT_COMM + layout::PARENT_COMM_SIZE).unwrap_or_default();
         Ok(Self {
             moment: Moment {
                 time_ns: u64_at(head, layout::TIME_NS),
@@ -248,14 +297,19 @@ impl RawExec {
             pid: u32_at(head, layout::TGID),
             ns_pid: u32_at(head, layout::NS_PID),
             pid_ns: u32_at(head, layout::PID_NS),
-            parent_pid: u32_at(head, layout::PARENT_TGID),
-            parent_start_ns: u64_at(head, layout::PARENT_START_NS),
-            parent_comm: comm.split(|byte| *byte == 0).next().unwrap_or_default().to_vec(),
+            ancestors: ancestors(head),
+            session_id: u32_at(head, layout::SESSION_ID),
             uid: u32_at(head, layout::UID),
             gid: u32_at(head, layout::GID),
             euid: u32_at(head, layout::EUID),
             egid: u32_at(head, layout::EGID),
-            ns_root_uid: u32_at(head, layout::NS_ROOT_UID),
+            ns_uid: u32_at(head, layout::NS_UID),
+            ns_gid: u32_at(head, layout::NS_GID),
+            ns_euid: u32_at(head, layout::NS_EUID),
+            ns_egid: u32_at(head, layout::NS_EGID),
+            capabilities: u64_at(head, layout::CAPABILITIES),
+            capabilities_gained: u64_at(head, layout::CAPABILITIES_GAINED),
+            fds: std::array::from_fn(|number| RawFd::decode(part(head, layout::FDS, layout::FD_SIZE, number))),
             file: RawFile::decode(head),
             root_dev: Dev::from_kernel(u32_at(head, layout::ROOT_DEV)),
             root_fs_magic: u64_at(head, layout::ROOT_FS_MAGIC),
@@ -267,7 +321,56 @@ impl RawExec {
             args: split_args(args),
             cwd: join(cwd, flags & layout::FLAG_CWD_COMPLETE != 0),
             tty: tty.to_vec(),
+            environment: environment::names(environment),
         })
+    }
+
+    /// Its parent, when it had one.
+    #[must_use]
+    pub fn parent(&self) -> Option<&RawAncestor> {
+        self.ancestors.first()
+    }
+}
+
+/// Part `number` of an array of parts in the fixed part of a record.
+fn part(head: &[u8], at: usize, size: usize, number: usize) -> &[u8] {
+    head.get(at + number * size..).and_then(|rest| rest.get(..size)).unwrap_or_default()
+}
+
+fn ancestors(head: &[u8]) -> Vec<RawAncestor> {
+    let count = usize::try_from(u32_at(head, layout::ANCESTOR_COUNT)).unwrap_or(0).min(layout::ANCESTOR_COUNT_MAX);
+    let decode = |number| {
+        let ancestor = part(head, layout::ANCESTORS, layout::ANCESTOR_SIZE, number);
+        let comm = ancestor.get(layout::ANCESTOR_COMM..).unwrap_or_default();
+        RawAncestor {
+            pid: u32_at(ancestor, layout::ANCESTOR_TGID),
+            start_ns: u64_at(ancestor, layout::ANCESTOR_START_NS),
+            comm: comm.split(|byte| *byte == 0).next().unwrap_or_default().to_vec(),
+            dev: Dev::from_kernel(u32_at(ancestor, layout::ANCESTOR_DEV)),
+            ino: u64_at(ancestor, layout::ANCESTOR_INO),
+        }
+    };
+    (0..count).map(decode).collect()
+}
+
+impl RawFd {
+    fn decode(bytes: &[u8]) -> Self {
+        const AF_INET: u16 = 2;
+        const AF_INET6: u16 = 10;
+        let address: [u8; 16] = array_at(bytes, layout::FD_ADDRESS);
+        let ip = match u16_at(bytes, layout::FD_FAMILY) {
+            AF_INET => Some(IpAddr::from(array_at::<4>(bytes, layout::FD_ADDRESS))),
+            AF_INET6 => Some(IpAddr::from(address).to_canonical()),
+            _ => None,
+        };
+        let port = u16::from_be_bytes(array_at(bytes, layout::FD_PORT));
+        Self {
+            mode: u16_at(bytes, layout::FD_MODE),
+            ino: u64_at(bytes, layout::FD_INO),
+            rdev: Dev::from_kernel(u32_at(bytes, layout::FD_RDEV)),
+            // Not connected: address and port are zero.
+            peer: ip.map(|ip| SocketAddr::new(ip, port)).filter(|peer| peer.port() != 0),
+        }
     }
 }
 
@@ -287,6 +390,7 @@ impl RawFile {
             ctime_ns: ns(layout::CTIME_SEC, layout::CTIME_NSEC),
             fs_magic: u64_at(head, layout::FS_MAGIC),
             lower_count: u32_at(head, layout::LOWER_COUNT),
+            lower_ino: u64_at(head, layout::LOWER_INO),
             mnt_id: u32_at(head, layout::MNT_ID),
         }
     }
@@ -349,7 +453,9 @@ fn join(components: &[u8], whole: bool) -> Vec<u8> {
     path
 }
 
-fn split_args(bytes: &[u8]) -> Vec<ByteBuf> {
+/// An argument vector as the kernel keeps it: each ended by NUL.
+#[must_use]
+pub fn split_args(bytes: &[u8]) -> Vec<ByteBuf> {
     if bytes.is_empty() {
         return Vec::new();
     }

@@ -2,7 +2,7 @@
 
 use driftline_schemas::ContainerId;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 use tempfile::TempDir;
@@ -76,6 +76,16 @@ impl Container {
     /// Runs a command line in the container.
     pub(crate) fn sh(&self, command: &str) {
         podman(&["--cgroup-manager=cgroupfs", "exec", &self.name, "/bin/sh", "-c", command]);
+    }
+
+    /// The same as another user.
+    pub(crate) fn sh_as(&self, user: &str, command: &str) {
+        podman(&["--cgroup-manager=cgroupfs", "exec", "--user", user, &self.name, "/bin/sh", "-c", command]);
+    }
+
+    /// Inode number of a file in `/data`.
+    pub(crate) fn inode_of(&self, name: &str) -> i64 {
+        fs::metadata(self.data.path().join(name)).unwrap().ino().cast_signed()
     }
 
     /// The same with a terminal.

@@ -4,6 +4,7 @@ use driftline_collector::files::{self, Caught};
 use driftline_collector::proc::Proc;
 use driftline_collector::reader::{Batch, Reader};
 use driftline_collector_bpf::{Counters, Probe, ProbeConfig, ReadEnd};
+use driftline_collector_core::redaction::Redaction;
 use driftline_collector_core::{Ask, Description, Input, Moment, Node, NodeSettings};
 use driftline_runtime::clock::{self, SteadyClock};
 use driftline_runtime_core::{Disposition, Effects};
@@ -49,6 +50,8 @@ struct Seen {
     execs: Vec<Exec>,
     settled: BTreeMap<Disposition, u64>,
     counters: Counters,
+    /// Programs that ran already.
+    running: u64,
 }
 
 type Shared = Arc<(Mutex<Seen>, Condvar)>;
@@ -72,6 +75,7 @@ impl Harness {
             boot_id: proc.boot_id(),
             collector_start: proc.unique_id(),
             host_mnt_ns,
+            redaction: Redaction::parse("(?:--secret=)([^\\x00]*)").unwrap(),
         };
         let seen = Shared::default();
         let stop = Arc::new(AtomicBool::new(false));
@@ -103,6 +107,16 @@ impl Harness {
         seen.execs.iter().filter(|exec| exec.container_id == *container).cloned().collect()
     }
 
+    /// Waits until so many execs of a container have come.
+    pub(crate) fn wait_for(&self, container: &ContainerId, count: usize) -> Vec<Exec> {
+        let of_container = |seen: &Seen| seen.execs.iter().filter(|exec| exec.container_id == *container).count();
+        let (seen, changed) = &*self.seen;
+        let too_few = |seen: &mut Seen| of_container(seen) < count;
+        let (seen, waited) = changed.wait_timeout_while(seen.lock().unwrap(), PATIENCE, too_few).unwrap();
+        assert!(!waited.timed_out(), "{} of {count} execs", of_container(&seen));
+        seen.execs.iter().filter(|exec| exec.container_id == *container).cloned().collect()
+    }
+
     /// Stops, and checks that nothing was lost: every exec the kernel counted has an outcome.
     pub(crate) fn finish(mut self) {
         self.stop.store(true, Ordering::Release);
@@ -110,7 +124,7 @@ impl Harness {
         let seen = self.seen.0.lock().unwrap();
         assert_eq!(seen.counters.lost(), 0);
         assert_eq!(seen.counters.seen, seen.counters.ordinary + seen.counters.suspicious);
-        assert_eq!(seen.counters.seen, seen.settled.values().sum::<u64>(), "{:?}", seen.settled);
+        assert_eq!(seen.counters.seen + seen.running, seen.settled.values().sum::<u64>(), "{:?}", seen.settled);
     }
 }
 
@@ -125,6 +139,9 @@ struct Driver {
 
 impl Driver {
     fn drive(&mut self, stop: &AtomicBool) {
+        let running = self.reader.running();
+        self.seen.0.lock().unwrap().running = running.records.execs.len() as u64;
+        self.batch(running);
         loop {
             let is_last = stop.load(Ordering::Acquire);
             let (batch, end) = self.reader.read(is_last);

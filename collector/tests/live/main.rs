@@ -9,7 +9,7 @@ mod harness;
 
 use cases::{CASES, Case, Content};
 use container::Container;
-use driftline_schemas::{Exec, FileClass, HashState, MountNamespace, Sha256};
+use driftline_schemas::{Exec, FdKind, FileClass, HashState, MountNamespace, Sha256};
 use harness::Harness;
 
 /// Runs a test where it can run, and says so where it cannot.
@@ -91,6 +91,91 @@ fn what_the_kernel_knows_of_a_process_is_told() {
         live.container.sh_with_terminal("/opt/busybox-tty true");
         let terminal = live.harness.exec_of(live.container.id(), "/opt/busybox-tty");
         assert!(terminal.tty.is_some_and(|name| name.starts_with("pts")));
+        live.harness.finish();
+    });
+}
+
+#[test]
+fn who_started_a_program_with_which_rights_and_files_is_told() {
+    live("who_started_a_program_with_which_rights_and_files_is_told", || {
+        let live = Live::start();
+        let command = "cd /tmp; LD_PRELOAD=/data/s3cr3t.so https_proxy=http://u:s3cr3t@proxy \
+                       /opt/busybox-args true --secret=s3cr3t </data/script 2>/dev/null | cat";
+        let exec = live.exec(command, "/opt/busybox-args");
+        let kinds: Vec<FdKind> = exec.fds.iter().map(|fd| fd.kind).collect();
+        assert_eq!(kinds, [FdKind::File, FdKind::Pipe, FdKind::Device]);
+        assert_eq!(exec.fds[0].ino, live.container.inode_of("script"));
+        assert_eq!(exec.environment, ["LD_PRELOAD", "https_proxy"]);
+        assert_eq!(exec.args[2], b"--secret=[redacted]");
+        let told = String::from_utf8_lossy(&driftline_schemas::encode(&exec).unwrap()).into_owned();
+        assert!(!told.contains("s3cr3t"), "{told}");
+
+        let shell = exec.ancestors.first().unwrap();
+        assert_eq!(
+            (shell.pid, shell.start_ns, &shell.comm),
+            (exec.parent_pid, exec.parent_start_ns, &exec.parent_comm)
+        );
+        assert_eq!((shell.comm.as_slice(), shell.path.as_deref()), (&b"sh"[..], Some(&b"/bin/busybox"[..])));
+        assert!((1..=5).contains(&exec.ancestors.len()), "{:?}", exec.ancestors);
+        assert!(exec.session_id > 0 && exec.mount_ns > 0 && exec.pid_ns > 0);
+        assert!(exec.file.lower_ino > 0 && exec.file.mnt_id > 0, "{:?}", exec.file);
+        assert_eq!((exec.container_uid, exec.container_egid, exec.capabilities_gained), (Some(0), Some(0), 0));
+        live.harness.finish();
+    });
+}
+
+#[test]
+fn rights_that_a_program_gains_are_told() {
+    live("rights_that_a_program_gains_are_told", || {
+        let live = Live::start();
+        live.container.sh("chmod 4755 /opt/busybox-plain");
+        live.container.sh_as("1000:1000", "/opt/busybox-plain true");
+        let exec = live.harness.exec_of(live.container.id(), "/opt/busybox-plain");
+        assert_eq!((exec.container_uid, exec.container_euid), (Some(1_000), Some(0)));
+        assert_eq!((exec.uid, exec.euid), (1_000, 0));
+        assert!(exec.capabilities_gained != 0 && exec.capabilities == exec.capabilities_gained, "{exec:?}");
+        // A chmod alone copies no data where the container's engine uses metacopy; the class says what was copied.
+        assert_eq!(exec.class, FileClass::CopiedUp);
+        live.harness.finish();
+    });
+}
+
+#[test]
+fn what_runs_already_is_told_under_the_id_that_its_exec_had() {
+    live("what_runs_already_is_told_under_the_id_that_its_exec_had", || {
+        let before = Harness::start(&[]);
+        let container = Container::start();
+        let command =
+            "cp /data/busybox-added /tmp/busybox-long; /tmp/busybox-long sleep 30 & /opt/busybox-args sleep 30 &";
+        container.sh(command);
+        let ran = before.exec_of(container.id(), "/tmp/busybox-long");
+        let first = before.execs(container.id()).into_iter().find(|exec| exec.container_pid == 1).unwrap();
+        assert!(!ran.running_at_start);
+        before.finish();
+
+        let after = Harness::start(&[(container.id().clone(), container.init_pid())]);
+        let again = after.exec_of(container.id(), "/tmp/busybox-long");
+        assert!(again.running_at_start);
+        assert_eq!((&again.event_id, again.sha256, again.class), (&ran.event_id, ran.sha256, FileClass::New));
+        assert_eq!((&again.args, again.pid, again.start_ns), (&ran.args, ran.pid, ran.start_ns));
+        let all = after.execs(container.id());
+        assert_eq!(all.iter().filter(|exec| exec.event_id == first.event_id).count(), 1, "{all:#?}");
+        assert_eq!(all.len(), 3, "the first process and two others");
+        after.finish();
+    });
+}
+
+#[test]
+fn every_program_of_a_busy_container_is_seen() {
+    live("every_program_of_a_busy_container_is_seen", || {
+        let live = Live::start();
+        // The first process runs already.
+        let before = live.harness.wait_for(live.container.id(), 1).len();
+        live.container.sh("i=0; while [ $i -lt 500 ]; do /opt/busybox-plain true; i=$((i+1)); done");
+        // One for the shell.
+        let all = live.harness.wait_for(live.container.id(), before + 501);
+        let made = all.iter().filter(|exec| exec.path == b"/opt/busybox-plain").count();
+        assert_eq!((made, all.len()), (500, before + 501));
         live.harness.finish();
     });
 }

@@ -73,6 +73,7 @@ pub(crate) fn exec(number: i64, class: FileClass, path: &str, file: &str) -> Exe
         collector_start: "s".into(),
         cpu: 0,
         seq: number,
+        ..Exec::default()
     }
 }
 

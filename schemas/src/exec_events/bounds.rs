@@ -3,7 +3,10 @@
 
 use super::{CollectorLoss, Container, ContainerEnded, ContainerSeen, Exec, ExecEvent, Mount, Node};
 use crate::codec::DecodeError;
-use crate::limits::{ARGS_BYTES_MAX, ID_BYTES_MAX, LABELS_BYTES_MAX, MOUNTS_MAX, PATH_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::limits::{
+    ANCESTORS_MAX, ARGS_BYTES_MAX, ENVIRONMENT_NAMES_MAX, FDS_MAX, ID_BYTES_MAX, LABELS_BYTES_MAX, MOUNTS_MAX,
+    PATH_BYTES_MAX, TEXT_BYTES_MAX,
+};
 
 /// A record's name, to say whose field is over its limit.
 #[derive(Clone, Copy)]
@@ -50,7 +53,26 @@ fn check_exec(exec: &Exec) -> Result<(), DecodeError> {
         ],
     )?;
     of.at_most(TEXT_BYTES_MAX, &[("cluster", exec.cluster.len()), ("node", exec.node.len())])?;
+    check_surroundings(of, exec)?;
     exec.mount.as_ref().map_or(Ok(()), |mount| check_mount(of, mount))
+}
+
+/// What a record says beside the program itself.
+fn check_surroundings(of: Of, exec: &Exec) -> Result<(), DecodeError> {
+    of.at_most(FDS_MAX, &[("fds", exec.fds.len())])?;
+    of.at_most(ANCESTORS_MAX, &[("ancestors", exec.ancestors.len())])?;
+    of.at_most(ENVIRONMENT_NAMES_MAX, &[("environment", exec.environment.len())])?;
+    let longest = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0);
+    of.at_most(
+        ID_BYTES_MAX,
+        &[
+            ("environment", longest(&mut exec.environment.iter().map(String::len))),
+            ("fds.peer", longest(&mut exec.fds.iter().map(|fd| fd.peer.as_ref().map_or(0, String::len)))),
+            ("ancestors.comm", longest(&mut exec.ancestors.iter().map(|ancestor| ancestor.comm.len()))),
+        ],
+    )?;
+    let path = longest(&mut exec.ancestors.iter().map(|ancestor| ancestor.path.as_ref().map_or(0, Vec::len)));
+    of.at_most(PATH_BYTES_MAX, &[("ancestors.path", path)])
 }
 
 fn check_seen(seen: &ContainerSeen) -> Result<(), DecodeError> {

@@ -27,6 +27,7 @@ impl Drive {
             boot_id: "boot".into(),
             collector_start: "run".into(),
             host_mnt_ns: HOST,
+            redaction: Redaction::default(),
         };
         Self { node: Node::new(settings, 0), now_ns: 0, out: vec![], asks: vec![], settled: BTreeMap::new() }
     }
@@ -313,4 +314,34 @@ fn pause_is_no_container_but_a_program_dropped_into_it_is_told() {
     drive.give(digested(2, Digest::Gone));
     assert_eq!(drive.kinds(), ["exec 2"]);
     assert_eq!(drive.settled[&Disposition::Dropped("sandbox")], 1);
+}
+
+#[test]
+fn event_times_keep_their_distance_until_somebody_sets_the_clock() {
+    let mut drive = Drive::new();
+    let mut at_offset = |time_ns: u64, boot_offset_ns: i64| {
+        let execs = vec![at_time(time_ns)];
+        drive.give(Input::Records(Records { execs, undecodable: 0, complete_until_ns: u64::MAX, boot_offset_ns }));
+    };
+    at_offset(10, 1_000);
+    at_offset(20, 1_000 + limits::CLOCK_JUMP);
+    at_offset(30, 1_001 + limits::CLOCK_JUMP);
+    at_offset(40, -5);
+    drive.give(described());
+    let times: Vec<i64> = drive.execs().iter().map(|exec| exec.time_ns).collect();
+    assert_eq!(times.len(), 4);
+    assert!(times.is_sorted(), "{times:?}");
+}
+
+#[test]
+fn what_runs_already_is_told_once_under_the_id_of_its_exec() {
+    let mut drive = Drive::new();
+    let mut running = at_time(1);
+    running.moment.cpu = u32::MAX;
+    running.flags |= layout::FLAG_SNAPSHOT;
+    drive.give(described()).records(vec![running, at_time(5)], 10);
+    let execs = drive.execs();
+    assert_eq!((execs[0].running_at_start, execs[0].cpu, execs[0].seq), (true, -1, 0));
+    assert!(!execs[1].running_at_start);
+    assert_eq!(execs[0].event_id, execs[1].event_id);
 }

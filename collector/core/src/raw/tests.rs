@@ -14,6 +14,7 @@ struct Parts {
     args: Vec<u8>,
     cwd: Vec<u8>,
     tty: Vec<u8>,
+    environment: Vec<u8>,
 }
 
 impl Default for Parts {
@@ -26,12 +27,13 @@ impl Default for Parts {
             args: b"ls\0-l\0\0".to_vec(),
             cwd: Vec::new(),
             tty: Vec::new(),
+            environment: Vec::new(),
         }
     }
 }
 
 fn record(parts: &Parts) -> Vec<u8> {
-    let mut bytes = vec![0; layout::SIZE];
+    let mut bytes = vec![0; layout::EXEC_SIZE];
     let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
     put(layout::VERSION, &layout::VERSION_NOW.to_ne_bytes());
     put(layout::FLAGS, &parts.flags.to_ne_bytes());
@@ -50,7 +52,13 @@ fn record(parts: &Parts) -> Vec<u8> {
     put(layout::FS_MAGIC, &magic::OVERLAY.to_ne_bytes());
     put(layout::CTIME_SEC, &2_i64.to_ne_bytes());
     put(layout::CTIME_NSEC, &5_u32.to_ne_bytes());
-    put(layout::PARENT_COMM, b"sh\0garbage");
+    put(layout::ANCESTOR_COUNT, &2_u32.to_ne_bytes());
+    for (number, (pid, comm)) in [(99_u32, b"sh\0garbage"), (1, b"init\0xxxxx")].into_iter().enumerate() {
+        let at = layout::ANCESTORS + number * layout::ANCESTOR_SIZE;
+        put(at + layout::ANCESTOR_TGID, &pid.to_ne_bytes());
+        put(at + layout::ANCESTOR_START_NS, &5_u64.to_ne_bytes());
+        put(at + layout::ANCESTOR_COMM, comm);
+    }
     let variable = [
         (layout::CGROUP_BYTES, &parts.cgroup),
         (layout::PATH_BYTES, &parts.path),
@@ -58,6 +66,7 @@ fn record(parts: &Parts) -> Vec<u8> {
         (layout::ARGS_BYTES, &parts.args),
         (layout::CWD_BYTES, &parts.cwd),
         (layout::TTY_BYTES, &parts.tty),
+        (layout::ENV_BYTES, &parts.environment),
     ];
     for (at, part) in variable {
         put(at, &u16::try_from(part.len()).unwrap().to_ne_bytes());
@@ -76,7 +85,10 @@ fn every_field_comes_out_where_it_went_in() {
     assert_eq!(raw.path, b"/bin/busybox");
     assert_eq!(raw.typed_path, b"/bin/ls");
     assert_eq!(raw.args, [b"ls".as_slice(), b"-l", b""]);
-    assert_eq!(raw.parent_comm, b"sh");
+    assert_eq!(
+        raw.ancestors.iter().map(|it| (it.pid, it.comm.as_slice())).collect::<Vec<_>>(),
+        [(99, b"sh".as_slice()), (1, b"init".as_slice())]
+    );
     assert_eq!(raw.file.dev, Dev { major: 0, minor: 41 });
     assert_eq!(raw.file.ctime_ns, 2_000_000_005);
     assert!(raw.is_overlay() && !raw.has_upper() && raw.has_whole_path() && !raw.is_script());
@@ -109,7 +121,7 @@ fn no_arguments_and_empty_arguments_differ() {
 #[test]
 fn a_record_that_contradicts_itself_is_refused() {
     let good = record(&Parts::default());
-    assert_eq!(RawExec::decode(&good[..layout::SIZE - 1]), Err(RawError::Short(layout::SIZE - 1)));
+    assert_eq!(RawExec::decode(&good[..layout::EXEC_SIZE - 1]), Err(RawError::Short(layout::EXEC_SIZE - 1)));
     assert!(matches!(RawExec::decode(&good[..good.len() - 1]), Err(RawError::Length { .. })));
     let longer = [good.as_slice(), b"x"].concat();
     assert!(matches!(RawExec::decode(&longer), Err(RawError::Length { .. })));
@@ -122,4 +134,31 @@ fn a_record_that_contradicts_itself_is_refused() {
 fn device_numbers_are_those_that_stat_shows() {
     assert_eq!(Dev::from_kernel(254 << 20 | 1).to_st_dev(), 254 << 8 | 1);
     assert_eq!(Dev { major: 0, minor: 0x1234 }.to_st_dev(), 0x0120_0034);
+}
+
+#[test]
+fn open_files_are_told_with_the_peer_of_a_connected_socket() {
+    let check = |family: u16, address: &[u8], port: u16, expect: Option<&str>| {
+        let mut bytes = record(&Parts::default());
+        let at = layout::FDS + layout::FD_SIZE;
+        bytes[at + layout::FD_MODE..][..2].copy_from_slice(&0o140_777_u16.to_ne_bytes());
+        bytes[at + layout::FD_INO..][..8].copy_from_slice(&7_u64.to_ne_bytes());
+        bytes[at + layout::FD_FAMILY..][..2].copy_from_slice(&family.to_ne_bytes());
+        bytes[at + layout::FD_ADDRESS..][..address.len()].copy_from_slice(address);
+        bytes[at + layout::FD_PORT..][..2].copy_from_slice(&port.to_be_bytes());
+        let fds = RawExec::decode(&bytes).unwrap().fds;
+        assert_eq!((fds[0].ino, fds[1].ino, fds[1].mode), (0, 7, 0o140_777));
+        assert_eq!(fds[1].peer.map(|peer| peer.to_string()).as_deref(), expect);
+    };
+    check(2, &[192, 0, 2, 7], 4_444, Some("192.0.2.7:4444"));
+    check(10, &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 443, Some("[2001:db8::1]:443"));
+    check(10, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 192, 0, 2, 7], 443, Some("192.0.2.7:443"));
+    check(2, &[0, 0, 0, 0], 0, None);
+    check(1, &[9; 16], 9, None);
+}
+
+#[test]
+fn of_the_environment_only_names_are_kept() {
+    let parts = Parts { environment: b"PATH=/bin\0LD_PRELOAD=/tmp/secret.so\0".to_vec(), ..Parts::default() };
+    assert_eq!(RawExec::decode(&record(&parts)).unwrap().environment, ["LD_PRELOAD"]);
 }

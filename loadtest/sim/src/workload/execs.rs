@@ -90,6 +90,7 @@ pub(super) fn draw(
         collector_start: "start".to_owned(),
         cpu: 0,
         seq: i64::try_from(number).unwrap_or(0),
+        ..Exec::default()
     };
     Draft { exec, label }
 }
