@@ -8,6 +8,7 @@
 #             and a static busybox for the images that tests build
 #     images  skopeo and umoci, with which tests compare the indexer; a registry, which tests fill; containerd and
 #             Docker, whose stores it reads
+#     peers   bpftrace and libbpf-tools, with which the collector's bench compares
 #     lint    shellcheck, rustfmt, clippy
 #     demo    build, and live where the demo can load eBPF (root and BTF)
 #     validate  Python with venv, for the independent OCSF validator
@@ -103,6 +104,13 @@ check_images() {
   runs dockerd --version || need docker.io
 }
 
+# --- peers -------------------------------------------------------------------------------------
+
+check_peers() {
+  runs bpftrace --version || need bpftrace
+  PATH=$PATH:/usr/sbin runs execsnoop --version || need libbpf-tools
+}
+
 # --- lint --------------------------------------------------------------------------------------
 
 check_lint() {
@@ -129,8 +137,8 @@ check_all() {
   packages=() by_hand=()
   for what in "$@"; do
     case $what in
-      build | kafka | live | images | lint | demo | validate) "check_$what" ;;
-      *) die "unknown need '$what'; known: build kafka live images lint demo validate" ;;
+      build | kafka | live | images | peers | lint | demo | validate) "check_$what" ;;
+      *) die "unknown need '$what'; known: build kafka live images peers lint demo validate" ;;
     esac
   done
 }

@@ -2,6 +2,7 @@
 //!
 //! * [`demo`]: builds a fresh image, runs programs in a container, and compares findings and alerts with what it did.
 //! * [`expected`]: the oracle: what a workload must lead to, and every way in which it did not.
+//! * [`bench_collector`]: what an exec costs under the node collector and under other observers.
 //! * [`collect`]: reads whole topics for comparison.
 //! * [`own_kafka`]: a broker of its own, for tests that ill-treat it.
 //! * [`services`]: the service binaries as child processes, for tests.
@@ -10,6 +11,7 @@
 //! What is deliberately absent: any decision that the services make. The oracle knows what was done, not how it is
 //! detected.
 
+pub mod bench_collector;
 pub mod collect;
 pub mod demo;
 pub mod expected;

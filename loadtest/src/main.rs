@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use driftline_kafka::ClientSettings;
+use driftline_loadtest::bench_collector::{self, Extent};
 use driftline_loadtest::demo;
 use driftline_runtime::env::Settings;
 use driftline_runtime::shutdown::exit_code;
@@ -34,6 +35,18 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Measure what an exec costs under the collector and under other observers of this machine
+    BenchCollector {
+        /// Rounds, in each of which every observer has its turn
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Execs in each turn
+        #[arg(long, default_value_t = 20_000)]
+        execs: u32,
+        /// File for the figures as JSON
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
     /// Delete the topics of the prefix
     DeleteTopics,
 }
@@ -61,6 +74,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Demo { output, engine } => demo::live(&kafka()?, &engine, &output.out).await,
         Command::DemoReplayed { expected, output } => demo::replayed(&kafka()?, &expected, &output.out).await,
+        Command::BenchCollector { rounds, execs, json } => {
+            bench_collector::run(&kafka()?, Extent { rounds, execs }, json.as_deref()).await
+        }
         Command::DeleteTopics => Ok(driftline_kafka::admin::delete_all(&kafka()?).await?),
     }
 }
