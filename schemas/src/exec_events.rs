@@ -144,7 +144,7 @@ pub struct FileFacts {
     pub upper: bool,
     pub lower_count: i32,
     #[serde(default)]
-    pub upper_data: bool,
+    pub metacopy: bool,
     #[serde(default)]
     pub lower_ino: i64,
     #[serde(default)]

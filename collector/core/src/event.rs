@@ -173,7 +173,7 @@ fn file_facts(raw: &RawExec) -> FileFacts {
         fs_magic: to_i64(fs_magic),
         upper: raw.has_upper(),
         lower_count: to_i32(lower_count),
-        upper_data: raw.has_upper_data(),
+        metacopy: raw.has_upper() && !raw.has_upper_data(),
         lower_ino: to_i64(lower_ino),
         mnt_id: i64::from(mnt_id),
     }

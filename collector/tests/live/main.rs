@@ -51,6 +51,8 @@ impl Live {
         let mount = exec.mount.as_ref().map(|mount| mount.point.as_str());
         assert_eq!((exec.class, exec.hash_state, mount), (case.class, state, case.mount), "{}: {exec:?}", case.name);
         assert_eq!(exec.sha256, content.map(Sha256::of), "{}: digest", case.name);
+        // Where the engine copies attributes alone, it does so for nothing else than these.
+        assert!(!exec.file.metacopy || exec.sha256 == Some(Sha256::of(self.container.busybox())), "{exec:?}");
         exec
     }
 }

@@ -220,6 +220,10 @@ impl<'a> Case<'a> {
         let Some(image) = &self.at_path else {
             return Verdict::new(Origin::Added, Some(ADDED), "no layer of the image has this path").unsure();
         };
+        if self.exec.class == FileClass::CopiedUp && self.exec.file.metacopy {
+            let note = "an image file whose attributes were changed; its data was never copied";
+            return Verdict::new(Origin::Touched, None, note);
+        }
         if u64::try_from(self.exec.file.size_bytes) != Ok(image.size_bytes) {
             return self.modified(image, "the image's file at this path has another size");
         }

@@ -96,6 +96,15 @@ fn without_a_digest_class_path_and_size_decide_with_low_confidence() {
 }
 
 #[test]
+fn a_file_whose_data_was_never_copied_is_touched_even_without_a_digest() {
+    let mut touched = unread(exec(1, C::CopiedUp, "/bin/ls", "longer than it"));
+    touched.file.metacopy = true;
+    check(&touched, &expect(Origin::Touched, None, High));
+    let written = Exec { class: C::New, ..touched };
+    check(&written, &expect(Origin::Modified, Some(ADDED), High));
+}
+
+#[test]
 fn a_script_is_judged_by_the_script_s_path() {
     let script = Exec { script: Some(b"/tmp/run".to_vec()), ..exec(1, C::New, "/bin/ls", "echo") };
     check(&script, &expect(Origin::Added, Some(ADDED), High));
