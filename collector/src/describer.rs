@@ -1,12 +1,13 @@
 //! The task that asks the container runtimes. They may be slow, so nobody waits for it.
 
 use driftline_collector_core::Description;
-use driftline_collector_runtimes::{Described, RuntimeSettings, Runtimes};
+use driftline_collector_runtimes::{Coverage, Described, RuntimeSettings, Runtimes};
 use driftline_schemas::ContainerId;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// Questions under way at a time: podman's command takes a quarter of a second of one core for each.
@@ -17,6 +18,10 @@ pub const QUESTION_QUEUE: usize = 1_024;
 
 /// All running containers are told again after this.
 const ALL_AGAIN: Duration = Duration::from_secs(3_600);
+
+/// Runtimes with a socket are asked this often what runs, so that a container is known that has not executed anything
+/// since it was seen to start; listing 100 containers takes a runtime about a millisecond.
+const LOOK_FOR_NEW: Duration = Duration::from_secs(1);
 
 /// When no runtime answers, they are looked for again, at most this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -43,8 +48,25 @@ async fn serve(settings: RuntimeSettings, mut questions: mpsc::Receiver<Containe
     let places = Arc::new(Semaphore::new(QUESTIONS));
     let mut all_again = interval(ALL_AGAIN);
     all_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut look_for_new = interval(LOOK_FOR_NEW);
+    look_for_new.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // What ran when it was last looked.
+    let known = Arc::new(Mutex::new(BTreeSet::new()));
     loop {
         tokio::select! {
+            // What comes seldom first, and all before what is new, which else would be told twice.
+            biased;
+            _ = all_again.tick() => {
+                let all: Vec<Description> = runtimes.running().await.into_iter().map(description).collect();
+                known.lock().await.extend(all.iter().map(|described| described.container.id.clone()));
+                let _ = answers.send(Answer::All(all)).await;
+            }
+            _ = look_for_new.tick() => {
+                // Not while the last look waits for a slow runtime.
+                if let Ok(known) = Arc::clone(&known).try_lock_owned() {
+                    tokio::spawn(tell_new(Arc::clone(&runtimes), known, answers.clone()));
+                }
+            }
             question = questions.recv() => {
                 let Some(id) = question else { return };
                 // One that started after us may know what the others did not.
@@ -64,12 +86,23 @@ async fn serve(settings: RuntimeSettings, mut questions: mpsc::Receiver<Containe
                     let _ = answers.send(Answer::One(id, description)).await;
                 });
             }
-            _ = all_again.tick() => {
-                let all = runtimes.running().await.into_iter().map(description).collect();
-                let _ = answers.send(Answer::All(all)).await;
-            }
         }
     }
+}
+
+/// Describes what did not run the last time.
+async fn tell_new(
+    runtimes: Arc<Runtimes>,
+    mut known: OwnedMutexGuard<BTreeSet<ContainerId>>,
+    answers: mpsc::Sender<Answer>,
+) {
+    let running: BTreeSet<ContainerId> = runtimes.running_ids_of_sockets().await.into_iter().collect();
+    for id in running.difference(&known) {
+        if let Some(description) = describe(&runtimes, id).await {
+            let _ = answers.send(Answer::One(id.clone(), Some(description))).await;
+        }
+    }
+    *known = running;
 }
 
 /// Looks which runtimes answer; says what changed.
@@ -101,7 +134,12 @@ fn description(described: Described) -> Description {
     Description {
         container: described.container,
         mounts: described.mounts,
-        init_pid: described.init_pid,
+        // The process of one whose programs run elsewhere is a sandbox or a virtual machine: nothing is read from it.
+        init_pid: described.init_pid.filter(|_| described.coverage == Coverage::Seen),
         is_sandbox: described.sandbox,
+        attempt: described.attempt,
+        annotations: described.annotations,
+        runtime_handler: described.handler,
+        is_unseen: described.coverage == Coverage::Unseen,
     }
 }

@@ -27,7 +27,9 @@ Environment:
                                       argument ends with \\x00; groups are replaced, without groups the whole match []
   DRIFTLINE_LOG, DRIFTLINE_LOG_FORMAT what is logged [info], text or json [text]
   DRIFTLINE_DOCKER_SOCKET, DRIFTLINE_PODMAN_SOCKET, DRIFTLINE_PODMAN_COMMAND, DRIFTLINE_PROC
-                                      where the runtimes are";
+                                      where the runtimes are
+  DRIFTLINE_CRI_SOCKET                sockets of containerd and CRI-O, with commas [their usual ones and k3s']
+  DRIFTLINE_POD_ANNOTATIONS           pod annotations that are told, with commas; * ends a beginning [none]";
 
 /// Threads that hash: two keep a core free on the smallest node, and one hanging file does not stop all.
 pub const HASH_THREADS: usize = 2;

@@ -154,7 +154,7 @@ fn seen(id: &ContainerId) -> ContainerSeen {
         ..Container::default()
     };
     let node = Node { cluster: "test".to_owned(), name: "node-1".to_owned(), ..Node::default() };
-    ContainerSeen { seen_ns: 0, node, container, mounts: Vec::new() }
+    ContainerSeen { node, container, ..ContainerSeen::default() }
 }
 
 /// An untouched image program.

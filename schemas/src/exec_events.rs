@@ -191,12 +191,20 @@ pub struct Mount {
 }
 
 /// A container as its runtime describes it. See `container_seen.avsc`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ContainerSeen {
     pub seen_ns: i64,
     pub node: Node,
     pub container: Container,
     pub mounts: Vec<Mount>,
+    #[serde(default)]
+    pub attempt: i32,
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    pub runtime_handler: String,
+    #[serde(default)]
+    pub unseen: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -262,7 +270,7 @@ pub struct CollectorLoss {
 }
 
 record!(Exec, "Exec", "exec.avsc", "frozen/exec.1.avsc");
-record!(ContainerSeen, "ContainerSeen", "container_seen.avsc");
+record!(ContainerSeen, "ContainerSeen", "container_seen.avsc", "frozen/container_seen.1.avsc");
 record!(ContainerEnded, "ContainerEnded", "container_ended.avsc");
 record!(CollectorLoss, "CollectorLoss", "collector_loss.avsc");
 

@@ -64,6 +64,12 @@ pub const REDACTION_BYTES_MAX: usize = 1 << 20;
 /// that the clock's slewing does not show in them; above, somebody set the clock.
 pub const CLOCK_JUMP: i64 = 10 * MS;
 
+/// What is kept of a runtime's name and of a container's id (as engines shorten it) in the reason of a loss, which holds
+/// 128 bytes.
+pub const HANDLER_BYTES: usize = 64;
+/// See [`HANDLER_BYTES`].
+pub const SHORT_ID_BYTES: usize = 12;
+
 /// Remembered digests; 8,192 of 100 bytes.
 pub const DIGESTS: usize = 8_192;
 

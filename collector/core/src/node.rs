@@ -9,7 +9,7 @@
 
 use driftline_runtime_core::{BrokenInvariant, Disposition, Effects};
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{CollectorLoss, Container, ContainerEnded, ContainerId, ContainerSeen, FileClass, Mount};
+use driftline_schemas::{CollectorLoss, Container, ContainerEnded, ContainerId, FileClass, Mount};
 use std::collections::BTreeMap;
 
 use crate::class::{self, ContainerRoot};
@@ -44,7 +44,7 @@ pub struct NodeSettings {
 }
 
 /// A container as its runtime describes it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Description {
     /// Names, image, pod.
     pub container: Container,
@@ -54,6 +54,14 @@ pub struct Description {
     pub init_pid: Option<i32>,
     /// A pod's sandbox (pause), not a container.
     pub is_sandbox: bool,
+    /// How often it was started anew in its pod.
+    pub attempt: i32,
+    /// Annotations of its pod that may be told.
+    pub annotations: BTreeMap<String, String>,
+    /// What runs it.
+    pub runtime_handler: String,
+    /// Its programs run on another kernel: none of its execs can be seen.
+    pub is_unseen: bool,
 }
 
 /// What the first process of a container shows.
@@ -345,12 +353,13 @@ impl Node {
             tracked.mounts.name(&description.mounts);
             tracked.metadata = Metadata::Known;
             if !description.is_sandbox {
-                let seen = ContainerSeen {
-                    seen_ns: now_ns,
-                    node: self.settings.node.clone(),
-                    container: description.container,
-                    mounts: tracked.mounts.as_slice().to_vec(),
-                };
+                let mounts = tracked.mounts.as_slice().to_vec();
+                let seen = tracked::record(*description, mounts, &self.settings, now_ns);
+                if seen.unseen && !std::mem::replace(&mut tracked.is_told_unseen, true) {
+                    let loss = losses::unseen(&seen, &self.settings, now_ns);
+                    effects.emit(Topic::ExecEvents, &self.settings.node.name, &loss)?;
+                    effects.count("container_unseen");
+                }
                 effects.emit(Topic::ExecEvents, id.as_str(), &seen)?;
                 effects.count("container_seen");
             }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use driftline_schemas::{Container, ContainerId, ImageId, Pod, is_digest};
 use serde::Deserialize;
 
+use crate::coverage::{Coverage, coverage};
 use crate::limits::{LABEL_BYTES_MAX, LABELS_MAX, TEXT_BYTES_MAX};
 use crate::mounts::Declared;
 
@@ -35,6 +36,9 @@ pub(crate) struct Inspect {
     /// Docker with containerd's image store: what `Image` names is not the config.
     #[serde(default)]
     image_manifest_descriptor: Option<ManifestDescriptor>,
+    /// podman: the program that runs it.
+    #[serde(default, rename = "OCIRuntime")]
+    oci_runtime: String,
     #[serde(default)]
     driver: String,
     #[serde(default)]
@@ -76,6 +80,8 @@ struct HostConfig {
     pid_mode: String,
     network_mode: String,
     ipc_mode: String,
+    /// Docker: the name of the program that runs it; podman says `oci` to every one.
+    runtime: String,
     tmpfs: Option<BTreeMap<String, String>>,
 }
 
@@ -93,13 +99,18 @@ struct InspectMount {
     writable: bool,
 }
 
-/// What `inspect` says of a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a runtime says of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Inspected {
     pub(crate) container: Container,
     pub(crate) init_pid: Option<i32>,
     pub(crate) sandbox: bool,
     pub(crate) declared: Vec<Declared>,
+    pub(crate) attempt: i32,
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// Name of what runs it; empty when nobody says.
+    pub(crate) handler: String,
+    pub(crate) coverage: Coverage,
 }
 
 impl Inspect {
@@ -142,7 +153,9 @@ impl Inspect {
             started_ns: nanoseconds(&self.state.started_at),
         };
         let init_pid = Some(self.state.pid).filter(|pid| *pid > 0);
-        Inspected { container, init_pid, sandbox, declared }
+        let handler = if self.oci_runtime.is_empty() { self.host_config.runtime } else { self.oci_runtime };
+        let coverage = coverage("", &handler);
+        Inspected { container, init_pid, sandbox, declared, handler, coverage, ..Inspected::default() }
     }
 }
 
@@ -163,13 +176,13 @@ fn image_id(runtime: &str, image: &str, manifest: Option<&ManifestDescriptor>) -
 fn pod(labels: &BTreeMap<String, String>, podman_pod: Option<String>) -> Option<Pod> {
     let text = |name: &str| labels.get(name).map(|text| shortened(text, TEXT_BYTES_MAX)).unwrap_or_default();
     let name = Some(text(POD_NAME)).filter(|name| !name.is_empty()).or(podman_pod)?;
-    let pod_labels = labels
-        .iter()
-        .filter(|(key, _)| !key.starts_with(KUBELET_PREFIX))
-        .take(LABELS_MAX)
-        .map(|(key, value)| (shortened(key, LABEL_BYTES_MAX), shortened(value, LABEL_BYTES_MAX)))
-        .collect();
-    Some(Pod { namespace: text(POD_NAMESPACE), name, uid: text(POD_UID), labels: pod_labels })
+    Some(Pod { namespace: text(POD_NAMESPACE), name, uid: text(POD_UID), labels: pod_labels(labels) })
+}
+
+/// The labels of a pod's own.
+pub(crate) fn pod_labels(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let own = labels.iter().filter(|(key, _)| !key.starts_with(KUBELET_PREFIX)).take(LABELS_MAX);
+    own.map(|(key, value)| (shortened(key, LABEL_BYTES_MAX), shortened(value, LABEL_BYTES_MAX))).collect()
 }
 
 fn declared(mounts: Vec<InspectMount>, tmpfs: BTreeMap<String, String>) -> Vec<Declared> {

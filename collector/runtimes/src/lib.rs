@@ -1,13 +1,16 @@
 //! Clients of the container runtimes of one node: what a container is, and what its image contains.
 //!
 //! Used by the collector, which describes containers, and by the indexer, which reads their images. Docker is asked over
-//! its socket, podman over its socket or by its command, containerd over its socket for images only. All that they say of a container was chosen by somebody who may
-//! start containers: it is text, bounded, and never becomes an argument, a path or a query.
+//! its socket, podman over its socket or by its command, containerd and CRI-O over the Container Runtime Interface (CRI);
+//! images come from Docker, podman and containerd. All that they say of a container was chosen by somebody who may start
+//! containers: it is text, bounded, and never becomes an argument, a path or a query.
 //!
-//! What is deliberately absent: CRI, and any decision about what a container does.
+//! What is deliberately absent: any change to a container, and any decision about what it does.
 
 mod command;
 mod containerd;
+mod coverage;
+mod cri;
 mod docker;
 mod grpc;
 mod http;
@@ -15,7 +18,10 @@ mod inspect;
 pub mod limits;
 mod mounts;
 mod podman;
+#[cfg(feature = "testing")]
+pub mod testing;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -29,6 +35,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 use command::CommandReader;
 use containerd::Containerd;
 pub use containerd::{BlobStream, StoredImage};
+pub use coverage::Coverage;
+use cri::Cri;
 use docker::Docker;
 use http::BodyReader;
 use inspect::Inspected;
@@ -36,6 +44,10 @@ use podman::Podman;
 
 /// Runtime name of containerd in container records.
 pub const CONTAINERD: &str = "containerd";
+/// Runtime name of CRI-O in container records.
+pub const CRIO: &str = "crio";
+/// How a runtime is named that answers over CRI and is neither.
+pub const CRI: &str = "cri";
 /// Runtime name of Docker in container records.
 pub const DOCKER: &str = "docker";
 /// Runtime name of podman in container records.
@@ -46,12 +58,16 @@ pub const PODMAN: &str = "podman";
 pub struct RuntimeSettings {
     /// containerd's socket.
     pub containerd_socket: PathBuf,
+    /// Sockets of runtimes that speak CRI, all of which are asked.
+    pub cri_sockets: Vec<PathBuf>,
     /// Docker's API socket.
     pub docker_socket: PathBuf,
     /// Socket of podman's API service, which is optional.
     pub podman_socket: PathBuf,
     /// podman's command, for when there is no service.
     pub podman_command: String,
+    /// Pod annotations that container records may carry: names, or beginnings of names with a `*` after them.
+    pub annotations: Vec<String>,
     /// Where the node's process file system is mounted.
     pub proc: PathBuf,
 }
@@ -67,14 +83,30 @@ impl RuntimeSettings {
     #[must_use]
     pub fn read(setting: impl Fn(&str) -> Option<String>) -> Self {
         let text = |name: &str, default: &str| setting(name).unwrap_or_else(|| default.to_owned());
+        let list = |name: &str| setting(name).map(|text| listed(&text).map(str::to_owned).collect::<Vec<_>>());
+        let containerd_socket = text("DRIFTLINE_CONTAINERD_SOCKET", "/run/containerd/containerd.sock");
+        let usual = || vec![containerd_socket.clone(), K3S_SOCKET.to_owned(), CRIO_SOCKET.to_owned()];
+        let cri_sockets = list("DRIFTLINE_CRI_SOCKET").unwrap_or_else(usual);
         Self {
-            containerd_socket: text("DRIFTLINE_CONTAINERD_SOCKET", "/run/containerd/containerd.sock").into(),
+            cri_sockets: cri_sockets.into_iter().map(PathBuf::from).collect(),
+            containerd_socket: containerd_socket.into(),
+            annotations: list("DRIFTLINE_POD_ANNOTATIONS").unwrap_or_default(),
             docker_socket: text("DRIFTLINE_DOCKER_SOCKET", "/run/docker.sock").into(),
             podman_socket: text("DRIFTLINE_PODMAN_SOCKET", "/run/podman/podman.sock").into(),
             podman_command: text("DRIFTLINE_PODMAN_COMMAND", "podman"),
             proc: text("DRIFTLINE_PROC", "/proc").into(),
         }
     }
+}
+
+/// Where k3s and RKE2 have their containerd.
+const K3S_SOCKET: &str = "/run/k3s/containerd/containerd.sock";
+/// Where CRI-O is.
+const CRIO_SOCKET: &str = "/run/crio/crio.sock";
+
+/// The parts of a list with commas.
+fn listed(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
 /// Why a runtime did not answer.
@@ -116,6 +148,14 @@ pub struct Described {
     pub init_pid: Option<i32>,
     /// It only holds a pod's namespaces.
     pub sandbox: bool,
+    /// How often it was started anew in its pod, as the kubelet counts.
+    pub attempt: i32,
+    /// Annotations of its pod, as far as the settings allow.
+    pub annotations: BTreeMap<String, String>,
+    /// Name of the runtime class or program that runs it; empty when the runtime does not say.
+    pub handler: String,
+    /// Whether its execs can be seen.
+    pub coverage: Coverage,
 }
 
 /// Whether a runtime can be asked.
@@ -132,6 +172,7 @@ pub struct RuntimeState {
 pub struct Runtimes {
     settings: RuntimeSettings,
     containerd: Option<Containerd>,
+    cri: Vec<Cri>,
     docker: Option<Docker>,
     podman: Option<Podman>,
     states: Vec<RuntimeState>,
@@ -140,8 +181,13 @@ pub struct Runtimes {
 impl Runtimes {
     /// Finds out which runtimes answer; [`Self::states`] says why others do not.
     pub async fn detect(settings: &RuntimeSettings) -> Self {
-        let (docker, podman, containerd) =
-            tokio::join!(Docker::detect(settings), Podman::detect(settings), Containerd::detect(settings));
+        let (docker, podman, containerd, cri) = tokio::join!(
+            Docker::detect(settings),
+            Podman::detect(settings),
+            Containerd::detect(settings),
+            Cri::detect(settings)
+        );
+        let (cri, cri_state) = split(cri);
         let (containerd, containerd_state) = split(containerd);
         let (docker, docker_state) = split(docker);
         let (podman, podman_state) = split(podman);
@@ -149,8 +195,9 @@ impl Runtimes {
             RuntimeState { runtime: DOCKER, state: docker_state },
             RuntimeState { runtime: PODMAN, state: podman_state },
             RuntimeState { runtime: CONTAINERD, state: containerd_state },
+            RuntimeState { runtime: CRI, state: cri_state },
         ];
-        Self { settings: settings.clone(), containerd, docker, podman, states }
+        Self { settings: settings.clone(), containerd, cri: cri.unwrap_or_default(), docker, podman, states }
     }
 
     /// What was found out about each runtime.
@@ -164,6 +211,11 @@ impl Runtimes {
         self.states.iter().filter(|state| state.state.is_ok()).map(|state| state.runtime)
     }
 
+    /// Names of the runtimes that answer and give images. CRI gives none; containerd does beside it.
+    pub fn with_images(&self) -> impl Iterator<Item = &'static str> {
+        self.answering().filter(|runtime| *runtime != CRI)
+    }
+
     /// Describes a container; nothing when no runtime knows it.
     ///
     /// # Errors
@@ -172,29 +224,37 @@ impl Runtimes {
         if !is_hex_id(id.as_str()) {
             return Ok(None);
         }
-        let podman = async {
-            match &self.podman {
-                Some(podman) => podman.inspect(id).await,
-                None => Ok(None),
-            }
+        let mut failed = None;
+        let mut known = |answer: Result<Option<Inspected>, RuntimeError>| {
+            answer.unwrap_or_else(|error| {
+                failed = Some(error);
+                None
+            })
         };
-        let docker = async {
-            match &self.docker {
-                Some(docker) => docker.inspect(id).await,
-                None => Ok(None),
-            }
-        };
-        let (podman, docker) = tokio::join!(podman, docker);
-        match (podman, docker) {
-            (Ok(Some(found)), _) | (_, Ok(Some(found))) => Ok(Some(self.described(found).await)),
-            (Err(error), _) | (_, Err(error)) => Err(error),
-            (Ok(None), Ok(None)) => Ok(None),
+        let mut found = None;
+        for cri in &self.cri {
+            found = if found.is_none() { known(cri.inspect(id).await) } else { found };
+        }
+        if let (None, Some(docker)) = (&found, &self.docker) {
+            found = known(docker.inspect(id).await);
+        }
+        // Last: its command takes a hundred times as long as a socket.
+        if let (None, Some(podman)) = (&found, &self.podman) {
+            found = known(podman.inspect(id).await);
+        }
+        match (found, failed) {
+            (Some(found), _) => Ok(Some(self.described(found).await)),
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(None),
         }
     }
 
     /// Describes all running containers. A runtime that fails is logged and left out.
     pub async fn running(&self) -> Vec<Described> {
         let mut found = Vec::new();
+        for cri in &self.cri {
+            found.extend(or_logged(cri.running().await));
+        }
         if let Some(docker) = &self.docker {
             found.extend(or_logged(docker.running().await));
         }
@@ -211,11 +271,23 @@ impl Runtimes {
     /// Ids of all running containers, sandboxes included: cheaper than [`Self::running`], to see what is new. A runtime
     /// that fails is logged and left out.
     pub async fn running_ids(&self) -> Vec<ContainerId> {
+        let mut ids = self.running_ids_of_sockets().await;
+        if let Some(podman) = self.podman.as_ref().filter(|podman| !podman.has_socket()) {
+            ids.extend(or_logged(podman.running_ids().await));
+        }
+        ids
+    }
+
+    /// The same without runtimes that have no socket: cheap enough to be asked every second.
+    pub async fn running_ids_of_sockets(&self) -> Vec<ContainerId> {
         let mut ids = Vec::new();
+        for cri in &self.cri {
+            ids.extend(or_logged(cri.running_ids().await));
+        }
         if let Some(docker) = &self.docker {
             ids.extend(or_logged(docker.running_ids().await));
         }
-        if let Some(podman) = &self.podman {
+        if let Some(podman) = self.podman.as_ref().filter(|podman| podman.has_socket()) {
             ids.extend(or_logged(podman.running_ids().await));
         }
         ids
@@ -275,12 +347,13 @@ impl Runtimes {
     }
 
     async fn described(&self, inspected: Inspected) -> Described {
-        let Inspected { container, init_pid, sandbox, declared } = inspected;
+        let Inspected { container, init_pid, sandbox, declared, attempt, annotations, handler, coverage } = inspected;
         let mountinfo = match init_pid {
             Some(pid) => mounts::read_mountinfo(&self.settings.proc, pid).await,
             None => None,
         };
-        Described { container, mounts: mounts::table(declared, mountinfo.as_deref()), init_pid, sandbox }
+        let mounts = mounts::table(declared, mountinfo.as_deref());
+        Described { container, mounts, init_pid, sandbox, attempt, annotations, handler, coverage }
     }
 }
 

@@ -5,6 +5,12 @@ use std::time::Duration;
 /// How long a runtime may take to answer. podman needs 30 ms idle, seconds while it builds.
 pub const ANSWER_MAX: Duration = Duration::from_secs(15);
 
+/// How often and after how long a container is asked for again that a CRI runtime calls created: its first program runs
+/// while the runtime still notes the start and the first process. Together less than what the collector lets an exec
+/// wait for its description.
+pub const START_WAITS: [Duration; 4] =
+    [Duration::from_millis(10), Duration::from_millis(20), Duration::from_millis(40), Duration::from_millis(80)];
+
 /// Longest answer: [`INSPECT_AT_ONCE`] containers of 14 KiB each, with room for labels and environments.
 pub const ANSWER_BYTES_MAX: usize = 16 << 20;
 

@@ -63,6 +63,11 @@ impl Podman {
         Ok((Self::Command(program.to_owned()), format!("by the command {program}")))
     }
 
+    /// Whether a service answers, or the command has to.
+    pub(crate) fn has_socket(&self) -> bool {
+        matches!(self, Self::Socket(_))
+    }
+
     pub(crate) async fn inspect(&self, id: &ContainerId) -> Result<Option<Inspected>, RuntimeError> {
         let inspected = self.inspect_all(std::slice::from_ref(id)).await?;
         Ok(self.with_pods(inspected).await.pop())

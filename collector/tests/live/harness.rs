@@ -1,14 +1,16 @@
 //! The collector's parts put together without Kafka and without runtimes: probe, core, files.
 
+use driftline_collector::describer::{self, Answer};
 use driftline_collector::files::{self, Caught};
 use driftline_collector::proc::Proc;
 use driftline_collector::reader::{Batch, Reader};
 use driftline_collector_bpf::{Counters, Probe, ProbeConfig, ReadEnd};
 use driftline_collector_core::redaction::Redaction;
 use driftline_collector_core::{Ask, Description, Input, Moment, Node, NodeSettings};
+use driftline_collector_runtimes::RuntimeSettings;
 use driftline_runtime::clock::{self, SteadyClock};
 use driftline_runtime_core::{Disposition, Effects};
-use driftline_schemas::{ContainerId, Exec, ExecEvent};
+use driftline_schemas::{ContainerId, ContainerSeen, Exec, ExecEvent};
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -18,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 const HASH_MAX: u64 = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -48,6 +51,8 @@ pub(crate) fn skip(test: &str, reason: &str) {
 #[derive(Default)]
 struct Seen {
     execs: Vec<Exec>,
+    /// Each with how many execs came before it.
+    containers: Vec<(usize, ContainerSeen)>,
     settled: BTreeMap<Disposition, u64>,
     counters: Counters,
     /// Programs that ran already.
@@ -66,6 +71,19 @@ impl Harness {
     /// Attaches the probe; from here on every exec is seen. `running` are containers that a runtime would describe, with
     /// their first processes.
     pub(crate) fn start(running: &[(ContainerId, i32)]) -> Self {
+        Self::start_with(Describer::Known(running.iter().cloned().collect()))
+    }
+
+    /// The same with the real task that asks runtimes.
+    pub(crate) fn start_with_runtimes(settings: RuntimeSettings) -> Self {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let (questions, asked) = mpsc::channel(describer::QUESTION_QUEUE);
+        let (answered, answers) = mpsc::channel(describer::QUESTION_QUEUE);
+        runtime.block_on(async { describer::start(settings, asked, answered) });
+        Self::start_with(Describer::Task { questions, answers, _runtime: runtime })
+    }
+
+    fn start_with(describer: Describer) -> Self {
         let proc = Proc::at(Path::new("/proc"));
         let host_mnt_ns = proc.host_mount_namespace();
         let config = ProbeConfig { ordinary_ring_bytes: 1 << 20, suspicious_ring_bytes: 1 << 20, host_mnt_ns };
@@ -84,7 +102,7 @@ impl Harness {
             proc,
             node: Node::new(node, 0),
             clock: SteadyClock::default(),
-            running: running.iter().cloned().collect(),
+            describer,
             seen: seen.clone(),
         };
         let stopped = stop.clone();
@@ -117,6 +135,18 @@ impl Harness {
         seen.execs.iter().filter(|exec| exec.container_id == *container).cloned().collect()
     }
 
+    /// The record of a container, as soon as there is one, and how many of its execs came before it.
+    pub(crate) fn container(&self, container: &ContainerId) -> (usize, ContainerSeen) {
+        let is_it = |seen: &&(usize, ContainerSeen)| seen.1.container.id == *container;
+        let (seen, changed) = &*self.seen;
+        let nothing_yet = |seen: &mut Seen| !seen.containers.iter().any(|one| is_it(&one));
+        let (seen, waited) = changed.wait_timeout_while(seen.lock().unwrap(), PATIENCE, nothing_yet).unwrap();
+        assert!(!waited.timed_out(), "no record of {container} in {:#?}", seen.containers);
+        let (execs, record) = seen.containers.iter().find(is_it).unwrap().clone();
+        let before = seen.execs.iter().take(execs).filter(|exec| exec.container_id == *container).count();
+        (before, record)
+    }
+
     /// Stops, and checks that nothing was lost: every exec the kernel counted has an outcome.
     pub(crate) fn finish(mut self) {
         self.stop.store(true, Ordering::Release);
@@ -128,12 +158,46 @@ impl Harness {
     }
 }
 
+/// Who says what a container is.
+enum Describer {
+    /// These containers with their first processes, at once.
+    Known(BTreeMap<ContainerId, i32>),
+    Task {
+        questions: mpsc::Sender<ContainerId>,
+        answers: mpsc::Receiver<Answer>,
+        _runtime: tokio::runtime::Runtime,
+    },
+}
+
+impl Describer {
+    fn ask(&self, id: ContainerId) -> Option<Input> {
+        match self {
+            Self::Known(running) => {
+                let description = running.get(&id).map(|pid| Box::new(description(&id, *pid)));
+                Some(Input::Described(id, description))
+            }
+            Self::Task { questions, .. } => {
+                questions.try_send(id).unwrap();
+                None
+            }
+        }
+    }
+
+    fn answered(&mut self) -> Option<Input> {
+        let Self::Task { answers, .. } = self else { return None };
+        Some(match answers.try_recv().ok()? {
+            Answer::One(id, description) => Input::Described(id, description),
+            Answer::All(all) => Input::Running(all),
+        })
+    }
+}
+
 struct Driver {
     reader: Reader,
     proc: Proc,
     node: Node,
     clock: SteadyClock,
-    running: BTreeMap<ContainerId, i32>,
+    describer: Describer,
     seen: Shared,
 }
 
@@ -146,6 +210,9 @@ impl Driver {
             let is_last = stop.load(Ordering::Acquire);
             let (batch, end) = self.reader.read(is_last);
             self.batch(batch);
+            while let Some(answer) = self.describer.answered() {
+                self.take(answer, &mut BTreeMap::new());
+            }
             if is_last && end == ReadEnd::Drained {
                 return self.take(Input::Stop, &mut BTreeMap::new());
             }
@@ -166,19 +233,16 @@ impl Driver {
             let mut effects = Effects::default();
             self.node.apply(self.clock.now_ns(), input, &mut effects).unwrap();
             for ask in effects.take_asks() {
-                inputs.push(match ask {
-                    Ask::Describe(id) => {
-                        let description = self.running.get(&id).map(|pid| Box::new(description(&id, *pid)));
-                        Input::Described(id, description)
-                    }
+                inputs.extend(match ask {
+                    Ask::Describe(id) => self.describer.ask(id),
                     Ask::Inspect(id, pid) => {
                         let inspection = self.proc.inspect(&id, pid);
-                        Input::Inspected(id, inspection.map(Box::new))
+                        Some(Input::Inspected(id, inspection.map(Box::new)))
                     }
                     Ask::Digest(job) => {
                         let caught = caught.remove(&job.moment);
                         let outcome = files::digest(&self.proc, &job, caught, HASH_MAX, clock::now_ns());
-                        Input::Digested(job.container, job.moment, outcome)
+                        Some(Input::Digested(job.container, job.moment, outcome))
                     }
                 });
             }
@@ -187,8 +251,13 @@ impl Driver {
                 *seen.settled.entry(disposition).or_default() += count;
             }
             for outgoing in effects.take_outgoing() {
-                if let ExecEvent::Exec(exec) = ExecEvent::decode(&outgoing.value).unwrap() {
-                    seen.execs.push(*exec);
+                match ExecEvent::decode(&outgoing.value).unwrap() {
+                    ExecEvent::Exec(exec) => seen.execs.push(*exec),
+                    ExecEvent::Seen(container) => {
+                        let execs = seen.execs.len();
+                        seen.containers.push((execs, *container));
+                    }
+                    ExecEvent::Ended(_) | ExecEvent::Loss(_) => {}
                 }
             }
             self.seen.1.notify_all();
@@ -199,8 +268,7 @@ impl Driver {
 fn description(id: &ContainerId, init_pid: i32) -> Description {
     Description {
         container: driftline_schemas::Container { id: id.clone(), ..Default::default() },
-        mounts: Vec::new(),
         init_pid: Some(init_pid),
-        is_sandbox: false,
+        ..Description::default()
     }
 }

@@ -6,6 +6,7 @@
 mod cases;
 mod container;
 mod harness;
+mod pods;
 
 use cases::{CASES, Case, Content};
 use container::Container;

@@ -79,7 +79,6 @@ pub(crate) fn exec(number: i64, class: FileClass, path: &str, file: &str) -> Exe
 
 pub(crate) fn seen(container: &str) -> ContainerSeen {
     ContainerSeen {
-        seen_ns: 0,
         node: Node { cluster: "c".into(), name: "n".into(), ..Node::default() },
         container: Container {
             id: ContainerId::from(container),
@@ -89,6 +88,6 @@ pub(crate) fn seen(container: &str) -> ContainerSeen {
             runtime: "podman".into(),
             ..Container::default()
         },
-        mounts: vec![],
+        ..ContainerSeen::default()
     }
 }

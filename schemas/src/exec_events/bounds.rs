@@ -80,6 +80,9 @@ fn check_seen(seen: &ContainerSeen) -> Result<(), DecodeError> {
     check_node(of, &seen.node)?;
     check_container(of, &seen.container)?;
     of.at_most(MOUNTS_MAX, &[("mounts", seen.mounts.len())])?;
+    let annotations = seen.annotations.iter().map(|(name, value)| name.len() + value.len()).sum();
+    of.at_most(LABELS_BYTES_MAX, &[("annotations", annotations)])?;
+    of.at_most(TEXT_BYTES_MAX, &[("runtime_handler", seen.runtime_handler.len())])?;
     seen.mounts.iter().try_for_each(|mount| check_mount(of, mount))
 }
 

@@ -88,12 +88,7 @@ fn written(time_ns: u64) -> RawExec {
 }
 
 fn description() -> Description {
-    Description {
-        container: Container { id: id(), ..Container::default() },
-        mounts: vec![],
-        init_pid: None,
-        is_sandbox: false,
-    }
+    Description { container: Container { id: id(), ..Container::default() }, ..Description::default() }
 }
 
 fn described() -> Input {
@@ -344,4 +339,15 @@ fn what_runs_already_is_told_once_under_the_id_of_its_exec() {
     assert_eq!((execs[0].running_at_start, execs[0].cpu, execs[0].seq), (true, -1, 0));
     assert!(!execs[1].running_at_start);
     assert_eq!(execs[0].event_id, execs[1].event_id);
+}
+
+#[test]
+fn a_container_whose_execs_cannot_be_seen_is_told_once() {
+    let mut drive = Drive::new();
+    let unseen = || Description { is_unseen: true, runtime_handler: "kata".into(), attempt: 2, ..description() };
+    drive.give(Input::Running(vec![unseen()])).give(Input::Running(vec![unseen()]));
+    let reason = format!("unseen container {} run by kata None", &id().as_str()[..12]);
+    assert_eq!(drive.kinds(), [reason.as_str(), "seen", "seen"]);
+    let ExecEvent::Seen(seen) = &drive.out[1] else { panic!("not the container's record") };
+    assert_eq!((seen.unseen, seen.attempt, seen.runtime_handler.as_str()), (true, 2, "kata"));
 }

@@ -1,12 +1,13 @@
 //! State of one container, and when its next exec may go out.
 
+use driftline_schemas::{ContainerSeen, Mount};
 use std::collections::BTreeMap;
 
 use crate::class::{self, ContainerRoot};
 use crate::digest::{Budget, Digest, DigestOutcome};
 use crate::limits;
 use crate::mounts::Mounts;
-use crate::node::Description;
+use crate::node::{Description, NodeSettings};
 use crate::raw::{Moment, RawExec};
 
 /// Whether an exec may wait for anything.
@@ -107,6 +108,8 @@ pub(super) struct Tracked {
     pub(super) last_time_ns: i64,
     pub(super) is_sandbox: bool,
     pub(super) has_ended: bool,
+    /// That none of its execs can be seen has been said.
+    pub(super) is_told_unseen: bool,
 }
 
 impl Tracked {
@@ -125,6 +128,7 @@ impl Tracked {
             last_time_ns: 0,
             is_sandbox: false,
             has_ended: false,
+            is_told_unseen: false,
         }
     }
 
@@ -174,5 +178,24 @@ impl Tracked {
             return self.held.pop_first().map(|(_, held)| held);
         }
         None
+    }
+}
+
+/// The record of a container.
+pub(super) fn record(
+    description: Description,
+    mounts: Vec<Mount>,
+    settings: &NodeSettings,
+    now_ns: i64,
+) -> ContainerSeen {
+    ContainerSeen {
+        seen_ns: now_ns,
+        node: settings.node.clone(),
+        container: description.container,
+        mounts,
+        attempt: description.attempt,
+        annotations: description.annotations,
+        runtime_handler: description.runtime_handler,
+        unseen: description.is_unseen,
     }
 }

@@ -60,7 +60,7 @@ fn mounts_are_declared_with_their_kind() {
 
 #[test]
 fn a_docker_container_is_described() {
-    let Inspected { container, init_pid, sandbox, declared } = docker(DOCKER_CONTAINER);
+    let Inspected { container, init_pid, sandbox, declared, .. } = docker(DOCKER_CONTAINER);
     assert_eq!(container.id.as_str(), "23f3db4edd1032e23f0562feda9def0b111e487d52cd16ce2732f3509783cb7e");
     assert_eq!((container.name.as_str(), container.image_ref.as_str()), ("web", "example:1"));
     assert_eq!(container.image_id.as_str(), "sha256:ac0f484f38464ce014e90295ad22dbdebf8fc4f973e5badf66d207c582d1adf0");
@@ -78,7 +78,7 @@ fn a_docker_container_is_described() {
 fn what_an_answer_leaves_out_is_empty() {
     let text = r#"{"Id":"ab","State":{"Pid":0,"StartedAt":"0001-01-01T00:00:00Z"},"Mounts":null,"Config":{"Labels":null},
         "HostConfig":{"Privileged":true}}"#;
-    let Inspected { container, init_pid, sandbox, declared } = docker(text);
+    let Inspected { container, init_pid, sandbox, declared, .. } = docker(text);
     assert!(container.privileged && container.pod.is_none() && !sandbox && declared.is_empty());
     assert_eq!((container.started_ns, init_pid), (0, None));
 }

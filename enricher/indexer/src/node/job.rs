@@ -85,7 +85,7 @@ async fn read_stored(task: &Task, image: StoredImage) -> Result<Read, JobError> 
 
 /// The runtime that holds the image, with the references it knows it by.
 async fn find(job: &Job, runtimes: &Runtimes) -> Result<(&'static str, Vec<String>), JobError> {
-    let (named, others): (Vec<_>, Vec<_>) = runtimes.answering().partition(|runtime| *runtime == job.runtime);
+    let (named, others): (Vec<_>, Vec<_>) = runtimes.with_images().partition(|runtime| *runtime == job.runtime);
     for runtime in named.into_iter().chain(others) {
         if let Some(references) = runtimes.image_references(runtime, &job.image_id).await? {
             return Ok((runtime, references));

@@ -313,7 +313,7 @@ impl Planner {
                 started_ns: container.started_ns,
                 ..Container::default()
             },
-            mounts: Vec::new(),
+            ..ContainerSeen::default()
         };
         self.event(at_ns, &container.id, &seen);
     }

@@ -1,5 +1,8 @@
-//! The clients against a real podman, and against a socket that answers like Docker.
+//! The clients against a real podman and a real containerd with pods, and against sockets that answer like Docker and
+//! CRI-O.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod pods;
 
 use std::path::Path;
 use std::process::Command;
