@@ -22,6 +22,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::describer::{self, Answer};
 use crate::files::Caught;
 use crate::hasher::{Finished, Hasher};
+use crate::kept::KeptFiles;
 use crate::metrics::Metrics;
 use crate::proc::Proc;
 use crate::reader::{self, Batch, Reader};
@@ -115,6 +116,8 @@ struct Collector {
     watched: BTreeMap<ContainerId, i32>,
     /// Executables that were caught for the batch at hand.
     caught: BTreeMap<Moment, Caught>,
+    /// Those whose hashing has to wait.
+    kept: KeptFiles,
     sent: u64,
     not_delivered: u64,
     /// Acknowledged records when deliveries were last looked at.
@@ -141,6 +144,7 @@ impl Collector {
             questions,
             watched: BTreeMap::new(),
             caught: BTreeMap::new(),
+            kept: KeptFiles::default(),
             sent: 0,
             not_delivered: 0,
             acknowledged: 0,
@@ -247,9 +251,22 @@ impl Collector {
                 Err(refused) => Some(Input::Described(refused.into_inner(), None)),
             },
             Ask::Digest(job) => {
-                let caught = self.caught.remove(&job.moment);
-                let (job, outcome) = self.hasher.submit(job, caught)?;
-                Some(Input::Digested(job.container, job.moment, outcome))
+                let caught = self.caught.remove(&job.moment).or_else(|| self.kept.take(job.moment));
+                let (job, caught) = self.hasher.submit(job, caught)?;
+                if let Some(caught) = caught {
+                    self.kept.keep(&job.container, job.moment, caught);
+                }
+                Some(Input::NotHashed(job))
+            }
+            Ask::Keep(id, moment) => {
+                if let Some(caught) = self.caught.remove(&moment) {
+                    self.kept.keep(&id, moment, caught);
+                }
+                None
+            }
+            Ask::Drop(moment) => {
+                self.kept.take(moment);
+                None
             }
             Ask::Inspect(id, pid) => {
                 let inspection = self.proc.inspect(&id, pid).map(Box::new);

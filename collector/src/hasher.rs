@@ -1,6 +1,6 @@
 //! Threads that hash. Called by the collector's task, which never waits for a file.
 
-use driftline_collector_core::{Digest, DigestJob, DigestOutcome};
+use driftline_collector_core::{DigestJob, DigestOutcome};
 use driftline_runtime::clock;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,13 +46,11 @@ impl Hasher {
         Ok(Self { queue: sender })
     }
 
-    /// Queues a job; without room it comes back at once, over budget.
-    pub fn submit(&self, job: Box<DigestJob>, caught: Option<Caught>) -> Option<Finished> {
+    /// Queues a job. Without room it comes back, with what was caught for it.
+    pub fn submit(&self, job: Box<DigestJob>, caught: Option<Caught>) -> Option<(Box<DigestJob>, Option<Caught>)> {
         match self.queue.try_send(Task { job, caught }) {
             Ok(()) => None,
-            Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) => {
-                Some((task.job, DigestOutcome::of(Digest::OverBudget)))
-            }
+            Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) => Some((task.job, task.caught)),
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod collector;
 pub mod describer;
 pub mod files;
 pub mod hasher;
+pub mod kept;
 pub mod metrics;
 pub mod proc;
 pub mod reader;

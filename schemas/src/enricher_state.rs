@@ -29,6 +29,10 @@ pub struct ContainerState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportedExec {
     pub event_id: EventId,
+    #[serde(default = "first")]
+    pub revision: i32,
+    #[serde(default)]
+    pub amend_until_ns: i64,
 }
 
 /// A finding that may be amended. See `unresolved_finding.avsc`.
@@ -47,5 +51,5 @@ fn first() -> i32 {
 }
 
 record!(ContainerState, "ContainerState", "container_state.avsc", "frozen/container_state.1.avsc");
-record!(ReportedExec, "ReportedExec", "reported_exec.avsc");
+record!(ReportedExec, "ReportedExec", "reported_exec.avsc", "frozen/reported_exec.1.avsc");
 record!(UnresolvedFinding, "UnresolvedFinding", "unresolved_finding.avsc");

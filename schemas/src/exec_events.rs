@@ -269,10 +269,41 @@ pub struct CollectorLoss {
     pub reason: String,
 }
 
+/// Execs of a container that were left out. See `container_throttled.avsc`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerThrottled {
+    pub container_id: ContainerId,
+    pub node: Node,
+    pub collector_start: String,
+    pub from_ns: i64,
+    pub to_ns: i64,
+    pub ordinary: i64,
+    pub folded: i64,
+    pub files: i64,
+    pub examples: Vec<FoldedFile>,
+}
+
+impl ContainerThrottled {
+    /// Names the interval: the same record always has the same id.
+    #[must_use]
+    pub fn event_id(&self) -> EventId {
+        EventId::of_throttle(&self.node.cluster, &self.container_id, &self.collector_start, self.from_ns)
+    }
+}
+
+/// A file of which execs were folded. See `container_throttled.avsc`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoldedFile {
+    #[serde(with = "serde_bytes")]
+    pub path: Vec<u8>,
+    pub execs: i64,
+}
+
 record!(Exec, "Exec", "exec.avsc", "frozen/exec.1.avsc");
 record!(ContainerSeen, "ContainerSeen", "container_seen.avsc", "frozen/container_seen.1.avsc");
 record!(ContainerEnded, "ContainerEnded", "container_ended.avsc");
 record!(CollectorLoss, "CollectorLoss", "collector_loss.avsc");
+record!(ContainerThrottled, "ContainerThrottled", "container_throttled.avsc");
 
 /// Everything that may stand on the exec-events topic.
 #[derive(Debug, Clone, PartialEq)]
@@ -281,6 +312,7 @@ pub enum ExecEvent {
     Seen(Box<ContainerSeen>),
     Ended(ContainerEnded),
     Loss(CollectorLoss),
+    Throttled(Box<ContainerThrottled>),
 }
 
 impl ExecEvent {
@@ -288,7 +320,7 @@ impl ExecEvent {
     /// refused here, so that nothing made of it later can be too long for a topic.
     ///
     /// # Errors
-    /// When it is none of the four records, whole and alone and within its limits.
+    /// When it is none of the five records, whole and alone and within its limits.
     pub fn decode(value: &[u8]) -> Result<Self, DecodeError> {
         let (fingerprint, datum) = split(value)?;
         let event = decode_datum(fingerprint, datum)
@@ -296,6 +328,7 @@ impl ExecEvent {
             .or_else(|| decode_datum(fingerprint, datum).map(|seen| seen.map(|seen| Self::Seen(Box::new(seen)))))
             .or_else(|| decode_datum(fingerprint, datum).map(|ended| ended.map(Self::Ended)))
             .or_else(|| decode_datum(fingerprint, datum).map(|loss| loss.map(Self::Loss)))
+            .or_else(|| decode_datum(fingerprint, datum).map(|it| it.map(|it| Self::Throttled(Box::new(it)))))
             .unwrap_or_else(|| Err(unknown(fingerprint)))?;
         bounds::check(&event)?;
         Ok(event)
@@ -309,6 +342,7 @@ impl ExecEvent {
             Self::Seen(seen) => seen.container.id.as_str(),
             Self::Ended(ended) => ended.container_id.as_str(),
             Self::Loss(loss) => &loss.node.name,
+            Self::Throttled(throttled) => throttled.container_id.as_str(),
         }
     }
 }

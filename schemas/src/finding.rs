@@ -13,6 +13,9 @@ pub const IMAGE_CONFLICT: &str = "Image Manifest Conflict";
 /// Category of a finding that says that content of a container's image is not what its digest says.
 pub const IMAGE_MISMATCH: &str = "Image Digest Mismatch";
 
+/// Category of a finding that says that a container executed programs faster than a node tells.
+pub const CONTAINER_THROTTLED: &str = "Container Throttled";
+
 /// One revision of a finding. See `finding.avsc`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {

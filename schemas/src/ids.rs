@@ -196,6 +196,13 @@ impl EventId {
         Self(derive("loss", &parts))
     }
 
+    /// Id of an interval in which execs of a container were left out.
+    #[must_use]
+    pub fn of_throttle(cluster: &str, container: &ContainerId, collector_start: &str, from_ns: i64) -> Self {
+        let (container, start) = (container.as_str().as_bytes(), collector_start.as_bytes());
+        Self(derive("throttle", &[cluster.as_bytes(), container, start, &from_ns.to_be_bytes()]))
+    }
+
     /// Id of what is wrong with a container's image, by its kind.
     #[must_use]
     pub fn of_image(cluster: &str, container: &ContainerId, kind: &str) -> Self {

@@ -25,11 +25,12 @@ pub use codec::{
     DecodeError, EncodeError, Record, WriterSchema, WriterSchemas, decode, encode, fingerprint_of, writer_schema,
 };
 pub use exec_events::{
-    Ancestor, CollectorLoss, Container, ContainerEnded, ContainerSeen, Exec, ExecEvent, Fd, FdKind, FileClass,
-    FileFacts, HashState, Mount, MountNamespace, Node, Owner, Pod,
+    Ancestor, CollectorLoss, Container, ContainerEnded, ContainerSeen, ContainerThrottled, Exec, ExecEvent, Fd, FdKind,
+    FileClass, FileFacts, FoldedFile, HashState, Mount, MountNamespace, Node, Owner, Pod,
 };
 pub use finding::{
-    Confidence, Finding, FindingState, IMAGE_CONFLICT, IMAGE_MISMATCH, Origin, Process, Severity, Subject,
+    CONTAINER_THROTTLED, Confidence, Finding, FindingState, IMAGE_CONFLICT, IMAGE_MISMATCH, Origin, Process, Severity,
+    Subject,
 };
 pub use ids::{
     AlertId, ContainerId, DiffId, EventId, ExecIdentity, FindingId, Fingerprint, IdError, ImageId, Sha256, is_digest,

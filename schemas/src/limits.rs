@@ -35,6 +35,9 @@ pub const LABELS_BYTES_MAX: usize = 128 * 1024;
 /// Most mounts in a container record; kubelet pods have 10 to 30, and a longer table would not fit a Kafka record.
 pub const MOUNTS_MAX: usize = 256;
 
+/// Files that a container's throttling names: what a person reads of a list, and the rest is counted.
+pub const FOLDED_EXAMPLES_MAX: usize = 16;
+
 /// Longest text of a schema that stands beside state; ours are below 16 KiB.
 pub const SCHEMA_BYTES_MAX: usize = 256 * 1024;
 

@@ -11,12 +11,13 @@ use std::io::BufRead as _;
 use crate::codec::{header, split};
 
 /// Every schema file; a test checks that none is missing.
-pub(crate) const FILES: [(&str, &str); 19] = [
+pub(crate) const FILES: [(&str, &str); 20] = [
     ("alert", include_str!("../alert.avsc")),
     ("collector_loss", include_str!("../collector_loss.avsc")),
     ("container_ended", include_str!("../container_ended.avsc")),
     ("container_seen", include_str!("../container_seen.avsc")),
     ("container_state", include_str!("../container_state.avsc")),
+    ("container_throttled", include_str!("../container_throttled.avsc")),
     ("correlator_beyond", include_str!("../correlator_beyond.avsc")),
     ("correlator_finding", include_str!("../correlator_finding.avsc")),
     ("correlator_partition", include_str!("../correlator_partition.avsc")),

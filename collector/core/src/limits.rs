@@ -51,6 +51,38 @@ pub const HASH_FILES_BURST: u64 = 1_000;
 /// See [`HASH_FILES_BURST`].
 pub const HASH_FILES_PER_SECOND: u64 = 200;
 
+/// Execs of one container that went out without their digest and may still get it: as many as 300 ms of the file budget
+/// pay for. An enricher can amend the last 512 findings of a container, so eight times as many may come in between.
+pub const LATE_PER_CONTAINER: usize = 64;
+
+/// The same of all containers: 32 that are over their budget at a time; 2,048 of at most 12 KiB, mostly 1 KiB.
+pub const LATE: usize = 2_048;
+
+/// How long such a digest is waited for: ten minutes give back 37 GiB of budget. Enrichers amend for an hour.
+pub const LATE_WAIT: i64 = 600 * SECOND;
+
+/// Execs of untouched image files that are told of one container at once, and how many more per second. An exec costs
+/// about 1 ms of a core (fork, exec, wait), so 2,000 per second keep two cores busy with nothing else; at 10 µs each they
+/// cost the collector a fiftieth of one. Ten seconds of it at once let a parallel build's configure step through.
+pub const ORDINARY_BURST: u64 = 10 * ORDINARY_PER_SECOND;
+/// See [`ORDINARY_BURST`].
+pub const ORDINARY_PER_SECOND: u64 = 2_000;
+
+/// The share that suspicious execs of a container have for themselves: they are judged one by one and may be hashed, so a
+/// quarter of the ordinary ones. Beyond it they are folded by file.
+pub const SUSPICIOUS_BURST: u64 = 10 * SUSPICIOUS_PER_SECOND;
+/// See [`SUSPICIOUS_BURST`].
+pub const SUSPICIOUS_PER_SECOND: u64 = 500;
+
+/// Of a file's execs beyond the share, one of so many is told: a container's flood of 10,000 per second becomes 100.
+pub const FOLD_ONE_OF: u64 = 100;
+
+/// Files told apart while folding; 1,024 of 200 bytes. A container that makes more in an interval has them folded together.
+pub const FOLDED_FILES: usize = 1_024;
+
+/// What was left out of a container is gathered for this long into one record, as losses are.
+pub const THROTTLE_INTERVAL: i64 = 10 * SECOND;
+
 /// What a script costs of the byte budget before its size is known.
 pub const SCRIPT_COST_BYTES: u64 = 64 << 10;
 
@@ -77,4 +109,5 @@ pub const DIGESTS: usize = 8_192;
 /// granularity of a tick, so two changes within one look alike.
 pub const SETTLED: i64 = SECOND;
 
+const _: () = assert!(LATE_PER_CONTAINER < LATE && LATE_WAIT < 3_600 * SECOND);
 const _: () = assert!(ORDER_WAIT < DESCRIPTION_WAIT && DESCRIPTION_WAIT < DIGEST_WAIT);

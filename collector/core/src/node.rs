@@ -9,23 +9,27 @@
 
 use driftline_runtime_core::{BrokenInvariant, Disposition, Effects};
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{CollectorLoss, Container, ContainerEnded, ContainerId, FileClass, Mount};
+use driftline_schemas::{Container, ContainerId, Mount};
 use std::collections::BTreeMap;
 
 use crate::class::{self, ContainerRoot};
 use crate::container::{Cgroup, cgroup};
 use crate::digest::{Digest, DigestCache, DigestJob, DigestOutcome, View};
-use crate::event::{self, Surroundings};
 use crate::limits;
 use crate::mounts::{KernelMount, Mounts};
 use crate::programs::Programs;
 use crate::raw::{Moment, RawExec};
 use crate::redaction::Redaction;
 
+mod late;
 mod losses;
+mod output;
+mod throttle;
 mod tracked;
+use late::Late;
 pub use losses::Loss;
 use losses::Losses;
+use throttle::Passage;
 use tracked::{Held, Metadata, RootSource, Tracked, Wait};
 
 /// What does not change while a collector runs.
@@ -84,6 +88,8 @@ pub enum Input {
     Inspected(ContainerId, Option<Box<Inspection>>),
     /// A digest is there, or why not.
     Digested(ContainerId, Moment, DigestOutcome),
+    /// So many files wait for being hashed that this one has to be asked for again later.
+    NotHashed(Box<DigestJob>),
     /// All running containers: at start, and hourly.
     Running(Vec<Description>),
     /// The first process of a container is gone.
@@ -121,6 +127,10 @@ pub enum Ask {
     /// Look at the first process of this container; answer with [`Input::Inspected`], and say [`Input::Ended`] when it
     /// is gone.
     Inspect(ContainerId, i32),
+    /// The digest of this exec will be asked for later: whatever is held for it should be kept, if there is room.
+    Keep(ContainerId, Moment),
+    /// It will not.
+    Drop(Moment),
 }
 
 type Fx = Effects<Ask>;
@@ -136,6 +146,7 @@ pub struct Node {
     /// Wall clock minus boot clock; see [`limits::CLOCK_JUMP`].
     boot_offset_ns: Option<i64>,
     losses: Losses,
+    late: Late,
     stopping: Wait,
 }
 
@@ -151,6 +162,7 @@ impl Node {
             complete_until_ns: 0,
             boot_offset_ns: None,
             losses: Losses::new(now_ns),
+            late: Late::default(),
             stopping: Wait::Allowed,
         }
     }
@@ -177,6 +189,7 @@ impl Node {
             Input::Described(id, answer) => self.on_described(now_ns, &id, answer.map(|it| *it), effects)?,
             Input::Inspected(id, inspection) => self.on_inspected(now_ns, &id, inspection.map(|it| *it), effects)?,
             Input::Digested(id, moment, outcome) => self.on_digested(now_ns, &id, moment, outcome, effects)?,
+            Input::NotHashed(job) => self.on_not_hashed(now_ns, job, effects)?,
             Input::Running(all) => {
                 for description in all {
                     let id = description.container.id.clone();
@@ -195,6 +208,7 @@ impl Node {
             Input::Stop => {
                 self.stopping = Wait::Over;
                 self.release_all(now_ns, effects)?;
+                self.report_throttled(now_ns, effects)?;
                 self.report_losses(now_ns, effects)?;
             }
         }
@@ -240,6 +254,17 @@ impl Node {
         if let Some(pid) = tracked.learn_root(&exec) {
             effects.ask(Ask::Inspect(id.clone(), pid));
         }
+        match tracked.throttle.admit(now_ns, &exec) {
+            Passage::Told => {}
+            Passage::Limited => {
+                effects.settle(Disposition::Dropped("throttled"));
+                return Ok(());
+            }
+            Passage::Folded => {
+                effects.settle(Disposition::Dropped("folded"));
+                return Ok(());
+            }
+        }
         let moment = exec.moment;
         tracked.held.insert(moment, Held::new(exec, now_ns));
         self.want_digest(now_ns, id, moment, effects);
@@ -261,6 +286,7 @@ impl Node {
         let oldest = self.containers.iter().min_by_key(|(_, tracked)| tracked.heard_ns).map(|(id, _)| id.clone());
         if let Some(id) = oldest {
             self.release_with(now_ns, &id, Wait::Over, effects)?;
+            self.report_left_out(now_ns, &id, effects)?;
             self.containers.remove(&id);
             effects.count("container_forgotten");
         }
@@ -296,6 +322,8 @@ impl Node {
             effects.ask(Ask::Digest(Box::new(job)));
         } else {
             held.digest = Some(DigestOutcome::of(Digest::OverBudget));
+            held.postponed = Some(Box::new(job));
+            effects.ask(Ask::Keep(id.clone(), moment));
         }
     }
 
@@ -367,26 +395,6 @@ impl Node {
         self.release(now_ns, id, effects)
     }
 
-    fn on_digested(
-        &mut self,
-        now_ns: i64,
-        id: &ContainerId,
-        moment: Moment,
-        outcome: DigestOutcome,
-        effects: &mut Fx,
-    ) -> Result<(), BrokenInvariant> {
-        let held = self.containers.get_mut(id).and_then(|tracked| tracked.held.get_mut(&moment));
-        let Some(held) = held else {
-            effects.count("digest_too_late");
-            return Ok(());
-        };
-        if let (Digest::Hashed(sha256), true, false) = (outcome.digest, outcome.is_settled, held.exec.is_script()) {
-            self.digests.put(&held.exec.file, sha256);
-        }
-        held.digest = Some(outcome);
-        self.release(now_ns, id, effects)
-    }
-
     fn on_tick(&mut self, now_ns: i64, effects: &mut Fx) -> Result<(), BrokenInvariant> {
         self.release_all(now_ns, effects)?;
         let mut idle = Vec::new();
@@ -401,6 +409,7 @@ impl Node {
             }
         }
         for id in idle {
+            self.report_left_out(now_ns, &id, effects)?;
             self.containers.remove(&id);
             effects.count("container_forgotten");
         }
@@ -408,25 +417,10 @@ impl Node {
             let known = self.containers.iter().filter(|(_, tracked)| matches!(tracked.metadata, Metadata::Known));
             known.for_each(|(id, _)| effects.ask(Ask::Describe(id.clone())));
         }
+        self.hash_late(now_ns, effects);
+        self.report_throttled(now_ns, effects)?;
         if self.losses.are_due(now_ns) {
             self.report_losses(now_ns, effects)?;
-        }
-        Ok(())
-    }
-
-    /// One record for each reason that has a count, over the time since the last.
-    fn report_losses(&mut self, now_ns: i64, effects: &mut Fx) -> Result<(), BrokenInvariant> {
-        let (from_ns, losses) = self.losses.take(now_ns);
-        for (loss, count) in losses {
-            let record = CollectorLoss {
-                node: self.settings.node.clone(),
-                collector_start: self.settings.collector_start.clone(),
-                from_ns,
-                to_ns: now_ns,
-                lost: Some(i64::try_from(count).unwrap_or(i64::MAX)),
-                reason: loss.reason().to_owned(),
-            };
-            effects.emit(Topic::ExecEvents, &self.settings.node.name, &record)?;
         }
         Ok(())
     }
@@ -446,56 +440,6 @@ impl Node {
 
     fn release(&mut self, now_ns: i64, id: &ContainerId, effects: &mut Fx) -> Result<(), BrokenInvariant> {
         self.release_with(now_ns, id, self.stopping, effects)
-    }
-
-    /// Sends the execs of a container from the front while they need not wait.
-    fn release_with(
-        &mut self,
-        now_ns: i64,
-        id: &ContainerId,
-        wait: Wait,
-        effects: &mut Fx,
-    ) -> Result<(), BrokenInvariant> {
-        let offset_ns = self.boot_offset_ns.unwrap_or(0);
-        let Some(tracked) = self.containers.get_mut(id) else { return Ok(()) };
-        while let Some(held) = tracked.next_ready(now_ns, self.complete_until_ns, wait) {
-            if class::is_runtime_helper(&held.exec, tracked.root.as_ref(), self.settings.host_mnt_ns) {
-                effects.settle(Disposition::Dropped("runtime_helper"));
-                continue;
-            }
-            let root = tracked.root.unwrap_or_else(|| ContainerRoot::of_process(&held.exec));
-            let wall_ns = i64::try_from(held.exec.moment.time_ns).unwrap_or(i64::MAX).saturating_add(offset_ns);
-            tracked.last_time_ns = tracked.last_time_ns.max(wall_ns);
-            let at = Surroundings {
-                settings: &self.settings,
-                container: id,
-                root: &root,
-                mounts: &tracked.mounts,
-                programs: &self.programs,
-            };
-            let event = event::exec(&held.exec, at, held.outcome().as_ref(), tracked.last_time_ns);
-            if tracked.is_sandbox && event.class == FileClass::Image && event.script.is_none() {
-                effects.settle(Disposition::Dropped("sandbox"));
-                continue;
-            }
-            effects.emit(Topic::ExecEvents, id.as_str(), &event)?;
-            effects.settle(Disposition::Reported);
-        }
-        if tracked.has_ended && tracked.held.is_empty() {
-            let was_container = !tracked.is_sandbox && matches!(tracked.metadata, Metadata::Known);
-            self.containers.remove(id);
-            if was_container {
-                let ended = ContainerEnded {
-                    container_id: id.clone(),
-                    cluster: self.settings.node.cluster.clone(),
-                    node: self.settings.node.name.clone(),
-                    ended_ns: now_ns,
-                };
-                effects.emit(Topic::ExecEvents, id.as_str(), &ended)?;
-                effects.count("container_ended");
-            }
-        }
-        Ok(())
     }
 }
 

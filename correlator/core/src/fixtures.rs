@@ -2,8 +2,9 @@
 #![allow(dead_code, reason = "each user needs a part")]
 
 use driftline_schemas::{
-    Confidence, Container, ContainerId, EventId, FileClass, Finding, FindingId, FindingState, HashState,
-    IMAGE_CONFLICT, IMAGE_MISMATCH, ImageId, Mount, Node, Origin, Owner, Pod, Process, Severity, Sha256, Subject,
+    CONTAINER_THROTTLED, Confidence, Container, ContainerId, EventId, FileClass, Finding, FindingId, FindingState,
+    HashState, IMAGE_CONFLICT, IMAGE_MISMATCH, ImageId, Mount, Node, Origin, Owner, Pod, Process, Severity, Sha256,
+    Subject,
 };
 use std::collections::BTreeMap;
 
@@ -85,6 +86,22 @@ pub(crate) fn mismatch(id: &str, time_ns: i64) -> Finding {
                config says sha256:11"
                 .into(),
         ..conflict(id, time_ns)
+    }
+}
+
+/// Execs of the container were left out.
+pub(crate) fn throttled(id: &str, time_ns: i64) -> Finding {
+    Finding {
+        detector: "throttle".into(),
+        category: CONTAINER_THROTTLED.into(),
+        origin: Origin::None,
+        techniques: Vec::new(),
+        process: None,
+        subject: None,
+        note: "in 10 s the container executed more than a node tells: 500 execs of image files and 0 execs of 0 other \
+               files that were told before were left out"
+            .into(),
+        ..added(id, time_ns)
     }
 }
 

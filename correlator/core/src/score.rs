@@ -1,7 +1,7 @@
 //! The score of a session: one table, each row documented, each row that applied shown in the alert.
 
 use driftline_schemas::correlator_state::ExecFacts;
-use driftline_schemas::{Container, Contribution, Severity, Sha256};
+use driftline_schemas::{CONTAINER_THROTTLED, Container, Contribution, Severity, Sha256};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -95,7 +95,7 @@ const BASES: usize = 5;
 /// The table: bases, then what raises, then what lowers. Two more rows appear in alerts so that the points shown add up
 /// to the score: `lowering_limit` gives back what lowering rows took beyond [`LOWERING_MAX`], `clamp` brings the sum into
 /// 0 to 100.
-pub const ROWS: [Row; 12] = [
+pub const ROWS: [Row; 13] = [
     Row {
         name: "base_informational",
         points: 0,
@@ -152,6 +152,12 @@ pub const ROWS: [Row; 12] = [
         why: host_access,
     },
     Row {
+        name: "container_throttled",
+        points: 10,
+        doc: "Execs of the container were left out because it made too many: what it ran meanwhile is not known whole.",
+        why: throttled,
+    },
+    Row {
         name: "container_root",
         points: 5,
         doc: "A program ran as root of its container.",
@@ -183,6 +189,10 @@ fn host_access(facts: &Facts) -> Option<String> {
         (false, []) => None,
         (false, shared) => Some(format!("host namespaces {}", shared.join(", "))),
     }
+}
+
+fn throttled(facts: &Facts) -> Option<String> {
+    facts.categories().contains(CONTAINER_THROTTLED).then(|| "execs were left out, see the finding".to_owned())
 }
 
 /// Before the start counts as well, by as much: the runtime may note it a little late.

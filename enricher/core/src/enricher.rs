@@ -10,6 +10,7 @@
 
 mod flow;
 mod images;
+mod late;
 mod room;
 mod state;
 
@@ -19,14 +20,14 @@ use std::sync::Arc;
 use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Gap, Position, Record, Stage};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{
-    CollectorLoss, ContainerEnded, ContainerId, ContainerSeen, Exec, ExecEvent, ImageFailure, ImageId, Sha256,
-    WriterSchema, WriterSchemas,
+    CollectorLoss, ContainerEnded, ContainerId, ContainerSeen, ExecEvent, ImageFailure, ImageId, Sha256, WriterSchema,
+    WriterSchemas,
 };
 
 use crate::finding;
 use crate::image::ImageIndex;
 use crate::limits::JUDGED_PER_APPLY_MAX;
-use crate::tracked::{Change, Parked, Place, Tracked};
+use crate::tracked::{Change, Parked, Place, Queued, Tracked};
 use images::Image;
 use state::{Kind, container_key};
 
@@ -141,9 +142,12 @@ impl Stage for Enricher {
         self.budget = JUDGED_PER_APPLY_MAX;
         self.forget_unused_images(effects);
         match input {
-            Input::Event(at, ExecEvent::Exec(exec)) => self.exec(now_ns, at, exec, effects)?,
+            Input::Event(at, ExecEvent::Exec(exec)) => self.queue(now_ns, at, Queued::Exec(exec), effects)?,
             Input::Event(at, ExecEvent::Seen(seen)) => self.seen(now_ns, at, *seen, effects)?,
             Input::Event(at, ExecEvent::Ended(ended)) => self.ended(now_ns, at, &ended, effects)?,
+            Input::Event(at, ExecEvent::Throttled(throttled)) => {
+                self.queue(now_ns, at, Queued::Throttled(throttled), effects)?;
+            }
             Input::Event(_, ExecEvent::Loss(loss)) => self.loss(&loss, effects)?,
             Input::Image(image, answer) => self.image(now_ns, &image, answer, effects)?,
             Input::Tick => self.tick(now_ns, effects)?,
@@ -219,23 +223,24 @@ impl Enricher {
         self.keys_of(partition)
     }
 
-    fn exec(&mut self, now_ns: i64, at: Position, exec: Box<Exec>, effects: &mut Fx) -> Result<(), BrokenInvariant> {
-        let id = exec.container_id.clone();
+    fn queue(&mut self, now_ns: i64, at: Position, event: Queued, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        let id = event.container_id().clone();
         let tracked = self.track(now_ns, &id, at.partition, effects)?;
-        if tracked.knows(&exec.event_id) {
+        if tracked.repeats(&event) {
             effects.settle(Disposition::Duplicate);
             self.index(&id);
             return Ok(());
         }
-        if tracked.parked.insert(at.offset, Parked { exec, told: false }).is_some() {
+        if tracked.parked.insert(at.offset, Parked { event, told: false }).is_some() {
             return Err(BrokenInvariant(format!("offset {} of partition {} came twice", at.offset, at.partition)));
         }
         self.partitions.entry(at.partition).or_default().parked += 1;
         self.proceed(now_ns, &id, effects)?;
         if let Some(tracked) = self.containers.get_mut(&id)
             && tracked.keep_parked(at.offset) == Change::Changed
+            && let Some(parked) = tracked.parked.get(&at.offset)
         {
-            effects.touch(at.partition, Kind::Parked.key(&id, at.offset));
+            effects.touch(at.partition, Kind::parked(&parked.event).key(&id, at.offset));
         }
         self.relieve(now_ns, at.partition, effects)
     }

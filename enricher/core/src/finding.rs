@@ -1,13 +1,14 @@
 //! From an exec and its verdict to the record analysts read: attacker-chosen bytes become printable here, once.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use driftline_runtime_core::Gap;
 use driftline_schemas::text::{base64, printable};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{
-    CollectorLoss, Confidence, ContainerSeen, EventId, Exec, Finding, FindingId, FindingState, Node, Origin, Process,
-    Severity, Subject,
+    CONTAINER_THROTTLED, CollectorLoss, Confidence, Container, ContainerSeen, ContainerThrottled, EventId, Exec,
+    Finding, FindingId, FindingState, Node, Origin, Process, Severity, Subject,
 };
 
 use crate::flaw::Flaw;
@@ -19,10 +20,14 @@ pub(crate) const DRIFT: &str = "drift";
 const LOSS: &str = "loss";
 /// Name of the detector that reports what is wrong with an image.
 const IMAGE: &str = "image";
+/// Name of the detector that reports which execs a node left out because a container made too many.
+const THROTTLE: &str = "throttle";
 /// Category of a loss.
 const LOSS_CATEGORY: &str = "Collector Lost Events";
 /// Category of execs that reached the topic and were gone before they were judged.
 const GAP_CATEGORY: &str = "Topic Lost Events";
+/// Files that the note about a throttled container names: what a sentence can carry. The record has more.
+const FOLDED_NAMED: usize = 3;
 /// Where a gap is: it has no node of its own, and no collector is to blame.
 pub(crate) const GAP_NODE: &str = "driftline-enricher";
 
@@ -79,6 +84,39 @@ pub(crate) fn loss(loss: &CollectorLoss, versions: &BTreeMap<String, String>) ->
         versions: versions.clone(),
         ..of_no_exec(event_id, LOSS, LOSS_CATEGORY)
     }
+}
+
+/// The finding that says that execs of a container were left out. Low: somebody who wants to hide a program among others
+/// makes such a flood, and builds hardly do.
+pub(crate) fn throttle(
+    throttled: &ContainerThrottled,
+    seen: Option<&ContainerSeen>,
+    versions: &BTreeMap<String, String>,
+) -> Finding {
+    let bare = || Container { id: throttled.container_id.clone(), ..Container::default() };
+    Finding {
+        event_time_ns: throttled.to_ns,
+        node: throttled.node.clone(),
+        container: Some(seen.map_or_else(bare, |seen| seen.container.clone())),
+        note: throttled_in_words(throttled),
+        versions: versions.clone(),
+        ..of_no_exec(throttled.event_id(), THROTTLE, CONTAINER_THROTTLED)
+    }
+}
+
+fn throttled_in_words(throttled: &ContainerThrottled) -> String {
+    let ContainerThrottled { from_ns, to_ns, ordinary, folded, files, examples, .. } = throttled;
+    let seconds = to_ns.saturating_sub(*from_ns) / 1_000_000_000;
+    let mut words = format!(
+        "in {seconds} s the container executed more than a node tells: {ordinary} execs of image files and {folded} execs \
+         of {files} other files that were told before were left out"
+    );
+    let mut before = "; most often ";
+    for file in examples.iter().take(FOLDED_NAMED).filter(|file| !file.path.is_empty()) {
+        let _ = write!(words, "{before}{} ({})", printable(&file.path).text, file.execs);
+        before = ", ";
+    }
+    words
 }
 
 /// The finding that says which records of exec-events nobody judged: the topic no longer has them.

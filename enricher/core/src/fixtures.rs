@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
 use driftline_schemas::{
-    Container, ContainerId, ContainerSeen, EventId, Exec, FileClass, FileFacts, HashState, ImageId, Mount,
-    MountNamespace, Node, Sha256,
+    Container, ContainerId, ContainerSeen, ContainerThrottled, EventId, Exec, FileClass, FileFacts, FoldedFile,
+    HashState, ImageId, Mount, MountNamespace, Node, Sha256,
 };
 
 use crate::image::{ImageIndex, merge};
@@ -74,6 +74,25 @@ pub(crate) fn exec(number: i64, class: FileClass, path: &str, file: &str) -> Exe
         cpu: 0,
         seq: number,
         ..Exec::default()
+    }
+}
+
+/// The same exec as it goes out when there was no time or budget for its digest.
+pub(crate) fn undigested(exec: Exec) -> Exec {
+    Exec { hash_state: HashState::OverBudget, sha256: None, ..exec }
+}
+
+pub(crate) fn throttled(container: &str, from_ns: i64) -> ContainerThrottled {
+    ContainerThrottled {
+        container_id: ContainerId::from(container),
+        node: Node { cluster: "c".into(), name: "n".into(), ..Node::default() },
+        collector_start: "s".into(),
+        from_ns,
+        to_ns: from_ns + 10_000_000_000,
+        ordinary: 500,
+        folded: 70,
+        files: 2,
+        examples: vec![FoldedFile { path: b"/tmp/\x1b".to_vec(), execs: 69 }],
     }
 }
 

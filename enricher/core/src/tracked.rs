@@ -2,17 +2,77 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use driftline_schemas::{ContainerSeen, EventId, Exec, ImageId};
+use driftline_schemas::{ContainerId, ContainerSeen, ContainerThrottled, EventId, Exec, HashState, ImageId};
 
 use crate::flaw::Flaw;
 use crate::limits::{ENDED_KEPT_NS, HEARD_STEP_NS, MISMATCHED_PATHS_MAX, REPORTED_MAX, SILENCE_NS, UNRESOLVED_MAX};
 
-/// An exec that waits for its container's metadata or image.
+/// What leaves a container in the order in which it came.
+#[derive(Debug)]
+pub(crate) enum Queued {
+    Exec(Box<Exec>),
+    /// Execs were left out.
+    Throttled(Box<ContainerThrottled>),
+}
+
+impl Queued {
+    pub(crate) fn container_id(&self) -> &ContainerId {
+        match self {
+            Self::Exec(exec) => &exec.container_id,
+            Self::Throttled(throttled) => &throttled.container_id,
+        }
+    }
+
+    pub(crate) fn event_id(&self) -> EventId {
+        match self {
+            Self::Exec(exec) => exec.event_id.clone(),
+            Self::Throttled(throttled) => throttled.event_id(),
+        }
+    }
+
+    fn content(&self) -> Content {
+        match self {
+            Self::Exec(exec) if exec.hash_state == HashState::OverBudget => Content::MayFollow,
+            Self::Exec(_) | Self::Throttled(_) => Content::Told,
+        }
+    }
+}
+
+/// Whether a record says all that its collector will ever say of the event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Content {
+    /// There was no time or budget for the digest; the same exec may come again with it.
+    MayFollow,
+    Told,
+}
+
+/// An event that waits for its container's metadata or image.
 #[derive(Debug)]
 pub(crate) struct Parked {
-    pub(crate) exec: Box<Exec>,
+    pub(crate) event: Queued,
     /// Whether the changelog was told: an exec that is judged in the call that brought it never is.
     pub(crate) told: bool,
+}
+
+/// An event of which a finding went out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reported {
+    pub(crate) event: EventId,
+    /// Newest revision, kept up while a digest may come.
+    pub(crate) revision: i32,
+    /// Until when the digest amends the finding; 0 when there is nothing to come.
+    pub(crate) amend_until_ns: i64,
+}
+
+/// What a record is to one that came before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nothing is known of its event.
+    New,
+    /// It says nothing new.
+    Repeat,
+    /// It brings the digest for the finding of the exec at this offset.
+    Amends(i64, Reported),
 }
 
 /// A finding that went out before the image was known.
@@ -53,10 +113,12 @@ pub(crate) struct Tracked {
     pub(crate) mismatched: BTreeSet<Vec<u8>>,
     /// What was reported of its image.
     pub(crate) flaws: BTreeSet<Flaw>,
-    /// Execs with a finding, by offset.
-    reported: BTreeMap<i64, EventId>,
-    /// Ids of all that is parked or reported.
-    known: BTreeSet<EventId>,
+    /// Events with a finding, by offset.
+    reported: BTreeMap<i64, Reported>,
+    /// Offsets of these.
+    reported_at: BTreeMap<EventId, i64>,
+    /// All that is parked.
+    waiting: BTreeSet<(EventId, Content)>,
     /// Place and timer under which the enricher has it.
     pub(crate) indexed: Option<(Place, i64)>,
 }
@@ -90,7 +152,8 @@ impl Tracked {
             mismatched: BTreeSet::new(),
             flaws: BTreeSet::new(),
             reported: BTreeMap::new(),
-            known: BTreeSet::new(),
+            reported_at: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             indexed: None,
         }
     }
@@ -119,36 +182,76 @@ impl Tracked {
         Change::Changed
     }
 
-    /// Whether this event waits already, or led to a finding.
-    pub(crate) fn knows(&self, event: &EventId) -> bool {
-        self.known.contains(event)
+    /// Whether a record repeats what waits already, or led to a finding.
+    pub(crate) fn repeats(&self, event: &Queued) -> bool {
+        let id = event.event_id();
+        let (news, told) = (event.content() == Content::Told, (id.clone(), Content::Told));
+        if self.waiting.contains(&told) {
+            return true;
+        }
+        let (id, _) = told;
+        match self.standing(event) {
+            Standing::Repeat => true,
+            Standing::Amends(..) => false,
+            Standing::New => !news && self.waiting.contains(&(id, Content::MayFollow)),
+        }
     }
 
-    /// Parks an exec for longer than the call that brought it.
+    /// What a record is to the findings that went out.
+    pub(crate) fn standing(&self, event: &Queued) -> Standing {
+        let found = self.reported_at.get(&event.event_id());
+        let Some((offset, reported)) = found.and_then(|offset| self.reported.get_key_value(offset)) else {
+            return Standing::New;
+        };
+        if reported.amend_until_ns == 0 || event.content() == Content::MayFollow {
+            return Standing::Repeat;
+        }
+        Standing::Amends(*offset, reported.clone())
+    }
+
+    /// Parks an event for longer than the call that brought it.
     pub(crate) fn keep_parked(&mut self, offset: i64) -> Change {
         let Some(parked) = self.parked.get_mut(&offset) else { return Change::Nothing };
         parked.told = true;
-        self.known.insert(parked.exec.event_id.clone());
+        self.waiting.insert((parked.event.event_id(), parked.event.content()));
         Change::Changed
     }
 
     /// Takes the head of what is parked.
     pub(crate) fn unpark(&mut self) -> Option<(i64, Parked)> {
         let (offset, parked) = self.parked.pop_first()?;
-        self.known.remove(&parked.exec.event_id);
+        self.waiting.remove(&(parked.event.event_id(), parked.event.content()));
         Some((offset, parked))
     }
 
-    /// Remembers that an exec led to a finding; returns the offset of the one that is forgotten for it.
-    pub(crate) fn remember_reported(&mut self, offset: i64, event: EventId) -> Option<i64> {
-        self.known.insert(event.clone());
-        self.reported.insert(offset, event);
+    /// Remembers that an event led to a finding; returns the offset of the one that is forgotten for it.
+    pub(crate) fn remember_reported(&mut self, offset: i64, reported: Reported) -> Option<i64> {
+        self.reported_at.insert(reported.event.clone(), offset);
+        self.reported.insert(offset, reported);
         if self.reported.len() <= REPORTED_MAX {
             return None;
         }
-        let (oldest, event) = self.reported.pop_first()?;
-        self.known.remove(&event);
+        let (oldest, reported) = self.reported.pop_first()?;
+        self.reported_at.remove(&reported.event);
         Some(oldest)
+    }
+
+    /// Another revision of a finding went out. Kept only while a digest may amend it once more.
+    pub(crate) fn remember_revision(&mut self, offset: i64, revision: i32) -> Change {
+        match self.reported.get_mut(&offset).filter(|reported| reported.amend_until_ns != 0) {
+            Some(reported) => {
+                reported.revision = revision;
+                Change::Changed
+            }
+            None => Change::Nothing,
+        }
+    }
+
+    /// The digest is there: nothing more is to come.
+    pub(crate) fn remember_digest(&mut self, offset: i64) {
+        if let Some(reported) = self.reported.get_mut(&offset) {
+            reported.amend_until_ns = 0;
+        }
     }
 
     /// Remembers an unresolved finding; returns the offset of the one that is forgotten for it.
@@ -171,7 +274,7 @@ impl Tracked {
         Mismatch::First
     }
 
-    pub(crate) fn reported(&self) -> &BTreeMap<i64, EventId> {
+    pub(crate) fn reported(&self) -> &BTreeMap<i64, Reported> {
         &self.reported
     }
 

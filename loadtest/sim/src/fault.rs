@@ -31,6 +31,10 @@ pub enum Fault {
     DuplicateDelivery,
     /// A record of the past arrives late.
     LateDelivery,
+    /// An exec comes first without its digest.
+    LateDigest,
+    /// Execs of a container were left out.
+    Throttle,
     /// An image or one of its layers comes after the execs.
     TableLate,
     /// A layer stands half on the topic while execs come.
@@ -65,7 +69,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::CrashBefore,
         Self::CrashAfter,
         Self::CrashInRestore,
@@ -79,6 +83,8 @@ impl Fault {
         Self::Rebalance,
         Self::DuplicateDelivery,
         Self::LateDelivery,
+        Self::LateDigest,
+        Self::Throttle,
         Self::TableLate,
         Self::HalfLayer,
         Self::ImageFailed,
@@ -113,6 +119,8 @@ impl Fault {
             Self::Rebalance => "rebalance",
             Self::DuplicateDelivery => "duplicate delivery",
             Self::LateDelivery => "late delivery",
+            Self::LateDigest => "digest late",
+            Self::Throttle => "container throttled",
             Self::TableLate => "image late",
             Self::HalfLayer => "half a layer",
             Self::ImageFailed => "image failed",

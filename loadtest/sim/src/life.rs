@@ -403,7 +403,9 @@ impl<V: Service> Life<V> {
             let max = usize::try_from(self.chance.between(1, 24)).unwrap_or(1);
             let fetched = world.broker.fetch(place, *next, max);
             *next = fetched.next;
-            records.extend(fetched.records.into_iter().map(|(offset, data)| record(place, offset, data)));
+            records.extend(
+                fetched.records.into_iter().map(|(offset, data)| plant::read(world, record(place, offset, data))),
+            );
         }
         if !records.is_empty() {
             self.queue.push_back(Event::Batch(records));

@@ -4,13 +4,13 @@
 mod sessions;
 
 use driftline_schemas::topics::{Topic, partition_of};
-use driftline_schemas::{ExecEvent, Finding, FindingId, FindingState};
+use driftline_schemas::{Exec, ExecEvent, Finding, FindingId, FindingState, HashState};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker::Broker;
 use crate::checks::Outputs;
 use crate::violation::{Checked, Violation};
-use crate::workload::{Clarity, Label, Plan};
+use crate::workload::{Clarity, Early, Label, Plan};
 pub(crate) use sessions::{Limits, check_alerts, clouded};
 
 const FINDINGS: &str = "oracle: findings";
@@ -36,7 +36,8 @@ impl Known<'_> {
     }
 }
 
-/// An exec as it stands first in the topic.
+/// An exec, or what was left out, as it stands first in the topic; of one that leads to nothing without its digest, as it
+/// stands there first with it.
 struct First<'a> {
     id: FindingId,
     label: &'a Label,
@@ -67,9 +68,15 @@ fn read<'a>(broker: &Broker, known: &Known<'a>) -> Inputs<'a> {
                 Some(event) if gone => drop(inputs.holes.insert(event.key().to_owned())),
                 None if gone => {}
                 None => inputs.poison += 1,
-                Some(ExecEvent::Exec(exec)) if seen.insert(exec.event_id.to_string()) => {
+                Some(ExecEvent::Exec(exec)) if tells(&exec, known.plan) && seen.insert(exec.event_id.to_string()) => {
                     if let Some(label) = known.plan.labels.get(exec.event_id.as_str()) {
                         let id = FindingId::of(&exec.event_id, "drift");
+                        inputs.execs.entry(label.container.as_str()).or_default().push(First { id, label });
+                    }
+                }
+                Some(ExecEvent::Throttled(throttled)) if seen.insert(throttled.event_id().to_string()) => {
+                    if let Some(label) = known.plan.labels.get(throttled.event_id().as_str()) {
+                        let id = FindingId::of(&throttled.event_id(), "throttle");
                         inputs.execs.entry(label.container.as_str()).or_default().push(First { id, label });
                     }
                 }
@@ -89,6 +96,11 @@ fn read<'a>(broker: &Broker, known: &Known<'a>) -> Inputs<'a> {
         }
     }
     inputs
+}
+
+fn tells(exec: &Exec, plan: &Plan) -> bool {
+    let early = plan.labels.get(exec.event_id.as_str()).and_then(|label| label.early);
+    early != Some(Early::Silent) || exec.hash_state != HashState::OverBudget
 }
 
 /// Whether the findings are those that the input must lead to.
@@ -204,11 +216,19 @@ fn check_exact(
         let wanted = exec.label.finding.filter(|wanted| !wanted.once_per_path || paths.insert(&exec.label.path));
         let found = last.get(&exec.id);
         let same = match (&wanted, found) {
-            (None, None) => true,
+            (None, None) => exec.label.early != Some(Early::Finding),
+            (None, Some(found)) => {
+                expected += 1;
+                exec.label.early == Some(Early::Finding)
+                    && (found.state, found.revision) == (FindingState::Retracted, 2)
+            }
             (Some(wanted), Some(found)) => {
                 expected += 1;
                 let said = (found.category.as_str(), found.severity, found.origin, &found.unresolved, found.revision);
-                said == (wanted.category, wanted.severity, wanted.origin, &None, 1)
+                let revision = if exec.label.early == Some(Early::Finding) { 2 } else { 1 };
+                let digest = found.subject.as_ref().is_none_or(|subject| subject.hash_state != HashState::OverBudget);
+                said == (wanted.category, wanted.severity, wanted.origin, &None, revision)
+                    && (digest || exec.label.early.is_none())
             }
             _ => false,
         };

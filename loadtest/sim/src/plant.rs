@@ -1,9 +1,9 @@
 //! Bugs planted on purpose, in the log and around the cores, never in them: each must be caught, or the simulation sees
 //! less than it claims.
 
-use driftline_runtime_core::{Outgoing, StateChange};
+use driftline_runtime_core::{Outgoing, Record, StateChange};
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{Finding, Sha256, decode};
+use driftline_schemas::{Exec, ExecEvent, Finding, HashState, Sha256, decode, encode};
 
 use crate::log::SimLog;
 use crate::world::World;
@@ -44,11 +44,13 @@ pub enum Plant {
     /// The group's generation is asked for when offsets are sent, instead of taken from what the service was last told:
     /// a member that lost its partitions and joined anew commits what it did for them.
     GenerationReadLate,
+    /// Digests that come late are not looked at.
+    LateDigestIgnored,
 }
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::LostChangelogWrite,
         Self::OffsetsCommittedEarly,
         Self::RestoreToLastStableOffset,
@@ -65,6 +67,7 @@ impl Plant {
         Self::HalfLayerUsed,
         Self::SilentOffsetReset,
         Self::GenerationReadLate,
+        Self::LateDigestIgnored,
     ];
 
     /// As typed.
@@ -87,6 +90,7 @@ impl Plant {
             Self::HalfLayerUsed => "half-layer-used",
             Self::SilentOffsetReset => "silent-offset-reset",
             Self::GenerationReadLate => "generation-read-late",
+            Self::LateDigestIgnored => "late-digest-ignored",
         }
     }
 
@@ -94,6 +98,20 @@ impl Plant {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|plant| plant.name() == name)
+    }
+}
+
+/// What is left of a record that was read.
+pub(crate) fn read(world: &World, record: Record) -> Record {
+    if !is(world, Plant::LateDigestIgnored) {
+        return record;
+    }
+    match ExecEvent::decode(record.value.as_deref().unwrap_or_default()) {
+        Ok(ExecEvent::Exec(exec)) if world.undigested.contains(exec.event_id.as_str()) => {
+            let exec = Exec { hash_state: HashState::OverBudget, sha256: None, ..*exec };
+            Record { value: encode(&exec).ok(), ..record }
+        }
+        _ => record,
     }
 }
 

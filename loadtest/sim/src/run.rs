@@ -150,6 +150,8 @@ impl<'a> Run<'a> {
         };
         let mut world = World::new(Broker::new(partitions), chance.fork(1), options.plant);
         world.now_ns = START_NS;
+        let late = plan.labels.iter().filter(|(_, label)| label.early.is_some());
+        world.undigested = late.map(|(event, _)| event.clone()).collect();
         world.broker.fencing = options.plant != Some(Plant::NoFencing);
         world.trace = (options.trace == Trace::On).then(VecDeque::new);
         world.rates = if weather == Weather::Rough { rates(&mut chance) } else { Rates::default() };

@@ -143,6 +143,8 @@ pub(crate) struct World {
     pub gave_up: BTreeSet<String>,
     pub violations: Vec<Violation>,
     pub plant: Option<Plant>,
+    /// Execs whose digests come late; for a planted bug.
+    pub undigested: BTreeSet<String>,
     pub effects: u64,
     /// Steps, when they are wanted.
     pub trace: Option<VecDeque<String>>,
@@ -174,6 +176,7 @@ impl World {
             groups: BTreeMap::new(),
             accounts: BTreeMap::new(),
             gave_up: BTreeSet::new(),
+            undigested: BTreeSet::new(),
             violations: Vec::new(),
             plant,
             effects: 0,

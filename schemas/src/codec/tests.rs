@@ -1,7 +1,7 @@
 //! The codec against hostile bytes, and against an independent Avro implementation.
 
 use super::*;
-use crate::{CollectorLoss, ContainerEnded, ContainerId, ExecEvent, Image, Node};
+use crate::{CollectorLoss, ContainerEnded, ContainerId, ContainerThrottled, ExecEvent, FoldedFile, Image, Node};
 
 fn ended() -> ContainerEnded {
     ContainerEnded { container_id: ContainerId::from("ab"), cluster: "c".into(), node: "n".into(), ended_ns: 5 }
@@ -94,6 +94,31 @@ fn optional_values_and_records_inside_records_go_both_ways() {
         reason: "ring_full".into(),
     };
     assert_eq!(ExecEvent::decode(&encode(&loss).unwrap()), Ok(ExecEvent::Loss(loss)));
+}
+
+#[test]
+fn a_throttled_container_names_as_many_files_as_are_allowed_and_no_more() {
+    let file = FoldedFile { path: vec![b'p'; limits::PATH_BYTES_MAX], execs: 7 };
+    let mut throttled = ContainerThrottled {
+        container_id: ContainerId::from("ab"),
+        node: Node { name: "n".into(), ..Node::default() },
+        collector_start: "s".into(),
+        from_ns: 1,
+        to_ns: 2,
+        ordinary: 3,
+        folded: 4,
+        files: 1,
+        examples: vec![file.clone(); limits::FOLDED_EXAMPLES_MAX],
+    };
+    let bytes = encode(&throttled).unwrap();
+    let event = ExecEvent::decode(&bytes).unwrap();
+    assert_eq!((event.key(), &event), ("ab", &ExecEvent::Throttled(Box::new(throttled.clone()))));
+    throttled.examples.push(file.clone());
+    let error = ExecEvent::decode(&encode(&throttled).unwrap()).unwrap_err().to_string();
+    assert_eq!(error, "examples of the ContainerThrottled is over its limit of 16");
+    throttled.examples = vec![FoldedFile { path: [file.path, vec![b'p']].concat(), execs: 1 }];
+    let error = ExecEvent::decode(&encode(&throttled).unwrap()).unwrap_err().to_string();
+    assert_eq!(error, "examples.path of the ContainerThrottled is over its limit of 4096");
 }
 
 fn schema_files() -> Vec<(String, String)> {

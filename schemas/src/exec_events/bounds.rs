@@ -1,11 +1,13 @@
 //! The limits of a collector's records, field by field. What keeps them leads to a finding of some 100 KiB at most:
 //! escaped and in base64 a path or argument vector is at most six times as long as its bytes.
 
-use super::{CollectorLoss, Container, ContainerEnded, ContainerSeen, Exec, ExecEvent, Mount, Node};
+use super::{
+    CollectorLoss, Container, ContainerEnded, ContainerSeen, ContainerThrottled, Exec, ExecEvent, Mount, Node,
+};
 use crate::codec::DecodeError;
 use crate::limits::{
-    ANCESTORS_MAX, ARGS_BYTES_MAX, ENVIRONMENT_NAMES_MAX, FDS_MAX, ID_BYTES_MAX, LABELS_BYTES_MAX, MOUNTS_MAX,
-    PATH_BYTES_MAX, TEXT_BYTES_MAX,
+    ANCESTORS_MAX, ARGS_BYTES_MAX, ENVIRONMENT_NAMES_MAX, FDS_MAX, FOLDED_EXAMPLES_MAX, ID_BYTES_MAX, LABELS_BYTES_MAX,
+    MOUNTS_MAX, PATH_BYTES_MAX, TEXT_BYTES_MAX,
 };
 
 /// A record's name, to say whose field is over its limit.
@@ -25,6 +27,7 @@ pub(super) fn check(event: &ExecEvent) -> Result<(), DecodeError> {
         ExecEvent::Seen(seen) => check_seen(seen),
         ExecEvent::Ended(ended) => check_ended(ended),
         ExecEvent::Loss(loss) => check_loss(loss),
+        ExecEvent::Throttled(throttled) => check_throttled(throttled),
     }
 }
 
@@ -95,6 +98,20 @@ fn check_loss(loss: &CollectorLoss) -> Result<(), DecodeError> {
     let of = Of("CollectorLoss");
     check_node(of, &loss.node)?;
     of.at_most(ID_BYTES_MAX, &[("collector_start", loss.collector_start.len()), ("reason", loss.reason.len())])
+}
+
+fn check_throttled(throttled: &ContainerThrottled) -> Result<(), DecodeError> {
+    let of = Of("ContainerThrottled");
+    check_node(of, &throttled.node)?;
+    of.at_most(
+        ID_BYTES_MAX,
+        &[
+            ("container_id", throttled.container_id.as_str().len()),
+            ("collector_start", throttled.collector_start.len()),
+        ],
+    )?;
+    of.at_most(FOLDED_EXAMPLES_MAX, &[("examples", throttled.examples.len())])?;
+    throttled.examples.iter().try_for_each(|file| of.at_most(PATH_BYTES_MAX, &[("examples.path", file.path.len())]))
 }
 
 fn check_node(of: Of, node: &Node) -> Result<(), DecodeError> {

@@ -2,7 +2,7 @@ use super::*;
 use crate::layout;
 use crate::raw::Dev;
 use crate::raw::tests::exec;
-use driftline_schemas::{Exec, ExecEvent, HashState, Sha256};
+use driftline_schemas::{Exec, ExecEvent, FileClass, HashState, Sha256};
 
 const MS: i64 = 1_000_000;
 const HOST: u32 = 99;
@@ -70,6 +70,7 @@ impl Drive {
                 ExecEvent::Exec(exec) => format!("exec {}", exec.seq),
                 ExecEvent::Seen(_) => "seen".into(),
                 ExecEvent::Ended(_) => "ended".into(),
+                ExecEvent::Throttled(it) => format!("throttled {} {}", it.ordinary, it.folded),
                 ExecEvent::Loss(loss) => format!("{} {:?}", loss.reason, loss.lost),
             })
             .collect()
@@ -149,6 +150,118 @@ fn an_exec_waits_for_the_digest_of_one_before_it_but_not_for_ever() {
     assert_eq!(drive.execs().len(), 2);
     drive.at(500);
     assert_eq!(drive.execs()[2].hash_state, HashState::OverBudget);
+}
+
+fn other_file(time_ns: u64) -> RawExec {
+    let mut raw = written(time_ns);
+    raw.file.ino = 1_000 + time_ns;
+    raw
+}
+
+fn asked(drive: &Drive) -> Vec<u64> {
+    let jobs = drive.asks.iter().filter_map(|ask| if let Ask::Digest(job) = ask { Some(job.moment.seq) } else { None });
+    jobs.collect()
+}
+
+#[test]
+fn a_digest_that_comes_late_sends_the_same_exec_again_with_it() {
+    let mut drive = Drive::new();
+    drive.give(described()).records(vec![other_file(1)], 10).at(500);
+    assert_eq!(drive.execs()[0].hash_state, HashState::OverBudget);
+    drive.at(5_000).give(digested(1, Digest::Hashed(Sha256([3; 32]))));
+    let (first, again) = (drive.execs()[0].clone(), drive.execs()[1].clone());
+    assert_eq!((again.hash_state, again.sha256), (HashState::Hashed, Some(Sha256([3; 32]))));
+    assert_eq!(Exec { hash_state: first.hash_state, sha256: None, ..again }, first, "nothing else differs");
+    assert_eq!(drive.settled[&Disposition::Reported], 1, "it is one exec");
+    drive.give(digested(1, Digest::Hashed(Sha256([3; 32]))));
+    assert_eq!(drive.execs().len(), 2, "once");
+}
+
+#[test]
+fn without_budget_an_exec_goes_out_at_once_and_is_hashed_when_there_is_budget_again() {
+    let mut drive = Drive::new();
+    let burst = limits::HASH_FILES_BURST;
+    drive.give(described()).records((1..=burst + 3).map(other_file).collect(), 1 << 40);
+    assert_eq!(asked(&drive).len() as u64, burst);
+    assert!(drive.asks.contains(&Ask::Keep(id(), at_time(burst + 1).moment)));
+    for time_ns in 1..=burst {
+        drive.give(digested(time_ns, Digest::Hashed(Sha256([1; 32]))));
+    }
+    assert_eq!(drive.execs().len() as u64, burst + 3, "nobody waits for budget");
+    drive.asks.clear();
+    drive.at(4);
+    assert_eq!(asked(&drive), [0; 0]);
+    drive.at(11);
+    assert_eq!(asked(&drive), [burst + 1, burst + 2], "200 files a second, the first first");
+    drive.give(digested(burst + 1, Digest::Hashed(Sha256([4; 32]))));
+    assert_eq!(drive.execs().last().unwrap().sha256, Some(Sha256([4; 32])));
+}
+
+#[test]
+fn when_too_much_waits_for_being_hashed_the_job_waits_for_its_turn() {
+    let mut drive = Drive::new();
+    drive.give(described()).records(vec![other_file(1)], 10);
+    let Some(Ask::Digest(job)) = drive.asks.pop() else { panic!("not asked") };
+    drive.give(Input::NotHashed(job.clone()));
+    assert_eq!(drive.execs()[0].hash_state, HashState::OverBudget);
+    drive.at(20);
+    assert_eq!(asked(&drive), [1]);
+    drive.asks.clear();
+    drive.give(Input::NotHashed(job)).at(40);
+    assert_eq!(asked(&drive), [1], "again and again");
+}
+
+#[test]
+fn digests_that_come_late_are_bounded_per_container_and_in_time() {
+    let mut drive = Drive::new();
+    let count = limits::LATE_PER_CONTAINER as u64;
+    drive.give(described()).records((1..=count + 1).map(other_file).collect(), 1 << 40).at(500);
+    assert_eq!(drive.execs().len() as u64, count + 1);
+    assert_eq!(drive.asks.iter().filter(|ask| matches!(ask, Ask::Drop(_))).count(), 1, "one more is not waited for");
+    drive.give(digested(count + 1, Digest::Hashed(Sha256([3; 32]))));
+    assert_eq!(drive.execs().len() as u64, count + 1);
+    drive.give(digested(1, Digest::Hashed(Sha256([3; 32]))));
+    assert_eq!(drive.execs().len() as u64, count + 2);
+    drive.at(500 + limits::LATE_WAIT / MS);
+    drive.give(digested(2, Digest::Hashed(Sha256([3; 32]))));
+    assert_eq!(drive.execs().len() as u64, count + 2, "too late");
+}
+
+#[test]
+fn execs_beyond_a_containers_share_are_left_out_and_said_once_per_interval() {
+    let mut drive = Drive::new();
+    let burst = limits::ORDINARY_BURST;
+    drive.give(described());
+    drive.records((1..=burst).map(at_time).collect(), 1 << 40);
+    assert_eq!(drive.settled, BTreeMap::from([(Disposition::Reported, burst)]));
+    drive.records((1..=3).map(|n| at_time(burst + n)).collect(), 1 << 40);
+    assert_eq!(drive.settled[&Disposition::Dropped("throttled")], 3);
+    let mut odd = other_file(burst + 4);
+    odd.flags |= layout::FLAG_SUSPICIOUS;
+    drive.records(vec![odd], 1 << 40).give(digested(burst + 4, Digest::Gone));
+    assert_eq!(drive.execs().len() as u64, burst + 1, "the share of suspicious ones is untouched");
+    drive.at(9_999);
+    let said = |drive: &Drive| drive.kinds().iter().filter(|kind| kind.starts_with("throttled")).cloned().collect();
+    let (before, after): (Vec<String>, Vec<String>) = (said(&drive), said(drive.at(10_000)));
+    assert_eq!((before.len(), after), (0, vec!["throttled 3 0".to_owned()]));
+    drive.at(30_000);
+    let again: Vec<String> = said(&drive);
+    assert_eq!(again.len(), 1, "nothing more was left out");
+}
+
+#[test]
+fn what_was_left_out_is_said_before_the_container_ends_and_when_the_collector_stops() {
+    for (last, expect) in [(Input::Ended(id()), Some("ended")), (Input::Stop, None)] {
+        let mut drive = Drive::new();
+        drive.give(described()).records((0..=limits::ORDINARY_BURST).map(|n| at_time(n + 1)).collect(), 1 << 40);
+        let before = drive.out.len();
+        drive.give(last);
+        let kinds = drive.kinds();
+        assert_eq!(
+            kinds[before..].iter().map(String::as_str).collect::<Vec<_>>(),
+            [Some("throttled 1 0"), expect].into_iter().flatten().collect::<Vec<_>>()
+        );
+    }
 }
 
 #[test]

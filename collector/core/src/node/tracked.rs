@@ -4,9 +4,10 @@ use driftline_schemas::{ContainerSeen, Mount};
 use std::collections::BTreeMap;
 
 use crate::class::{self, ContainerRoot};
-use crate::digest::{Budget, Digest, DigestOutcome};
+use crate::digest::{Budget, Digest, DigestJob, DigestOutcome};
 use crate::limits;
 use crate::mounts::Mounts;
+use crate::node::throttle::Throttle;
 use crate::node::{Description, NodeSettings};
 use crate::raw::{Moment, RawExec};
 
@@ -70,18 +71,25 @@ pub(super) struct Held {
     pub(super) exec: RawExec,
     pub(super) arrived_ns: i64,
     pub(super) is_hashing: bool,
+    /// What there was no budget for.
+    pub(super) postponed: Option<Box<DigestJob>>,
     pub(super) digest: Option<DigestOutcome>,
 }
 
 impl Held {
     pub(super) fn new(exec: RawExec, now_ns: i64) -> Self {
-        Self { exec, arrived_ns: now_ns, is_hashing: false, digest: None }
+        Self { exec, arrived_ns: now_ns, is_hashing: false, postponed: None, digest: None }
     }
 
     pub(super) fn needs_digest(&self, root: Option<ContainerRoot>, mounts: &Mounts) -> bool {
         let root = root.unwrap_or_else(|| ContainerRoot::of_process(&self.exec));
         let (class, _) = class::class(&self.exec, &root, mounts);
         class::needs_digest(&self.exec, class)
+    }
+
+    /// Whether its digest may come when it has gone out.
+    pub(super) fn may_be_late(&self) -> bool {
+        self.postponed.is_some() || (self.is_hashing && self.digest.is_none())
     }
 
     /// How its hashing ended; a digest that did not come in time counts as over budget.
@@ -105,6 +113,7 @@ pub(super) struct Tracked {
     pub(super) mounts: Mounts,
     pub(super) held: BTreeMap<Moment, Held>,
     pub(super) budget: Budget,
+    pub(super) throttle: Throttle,
     pub(super) last_time_ns: i64,
     pub(super) is_sandbox: bool,
     pub(super) has_ended: bool,
@@ -125,6 +134,7 @@ impl Tracked {
             mounts: Mounts::default(),
             held: BTreeMap::new(),
             budget: Budget::new(now_ns),
+            throttle: Throttle::new(now_ns),
             last_time_ns: 0,
             is_sandbox: false,
             has_ended: false,

@@ -4,7 +4,7 @@ use driftline_schemas::{Container, Finding, Process, Severity};
 
 use super::*;
 use crate::finding::Tracked;
-use crate::fixtures::{S, T0, added, container, fileless, suspicious};
+use crate::fixtures::{S, T0, added, container, fileless, suspicious, throttled};
 
 fn facts(findings: &[Finding], container: &Container) -> Facts {
     let mut facts = Facts { container: ContainerFacts::of(Some(container)), ..Facts::default() };
@@ -77,14 +77,16 @@ fn each_row_applies_for_its_reason_only() {
         process.tty = Some("pts0".into());
     });
     let plain = container();
-    let cases: [(&[Finding], &Container, &[&str]); 21] = [
+    let cases: [(&[Finding], &Container, &[&str]); 23] = [
         (&[of(Severity::Low)], &plain, &[]),
         (&[a.clone(), a.clone()], &plain, &[]),
         (&[a.clone(), b.clone()], &plain, &["second_category"]),
         (&[a.clone(), context.clone()], &plain, &[]),
         (&[a.clone(), b.clone(), c.clone()], &plain, &["second_category", "third_category"]),
-        (&[a, b, c, category("d", Severity::Low)], &plain, &["second_category", "third_category"]),
+        (&[a.clone(), b, c, category("d", Severity::Low)], &plain, &["second_category", "third_category"]),
         (&[deleted()], &plain, &["file_deleted"]),
+        (&[throttled("f", T0)], &plain, &["container_throttled"]),
+        (&[a.clone(), throttled("f", T0)], &plain, &["second_category", "container_throttled"]),
         (&[fileless("f", T0)], &plain, &[]),
         (&[process(|process| process.entered_from_outside = true)], &plain, &[]),
         (&[tty], &plain, &[]),

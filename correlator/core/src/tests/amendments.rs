@@ -5,7 +5,7 @@ use driftline_schemas::{Alert, Confidence, Container, ContainerId, Finding, Find
 use std::collections::BTreeMap;
 
 use super::{Rig, canonical, short, told};
-use crate::fixtures::{S, T0, added, added_at, container, fileless};
+use crate::fixtures::{S, T0, added, added_at, container, fileless, throttled};
 use crate::telemetry;
 
 const MALICIOUS: &str = "Execution: Added Malicious Binary Executed";
@@ -59,6 +59,37 @@ fn an_amendment_brings_what_was_unknown() {
     assert_eq!(alert.container, Some(container()));
     assert_eq!(alert.flags, ["deadline"], "that a deadline fired stays recorded");
     assert_eq!(rig.count(telemetry::FINDING_AMENDED), 1);
+}
+
+#[test]
+fn a_late_digest_replaces_the_guess_or_takes_the_finding_back() {
+    let without = |id: &str| {
+        let mut finding = Finding { origin: Origin::Modified, confidence: Confidence::Low, ..resolved(id, 1) };
+        finding.subject.as_mut().unwrap().sha256 = None;
+        finding
+    };
+    let mut rig = Rig::new();
+    rig.live(without("f0"));
+    rig.live(without("f1"));
+    rig.finding(T0, Finding { origin: Origin::Modified, ..resolved("f0", 2) });
+    rig.finding(T0, retracted("f1", 2));
+    let last = rig.tick(T0 + 7_200 * S).pop().unwrap();
+    let shown: Vec<_> = last.findings.iter().map(|it| (it.finding_id.as_str(), it.confidence, it.count)).collect();
+    assert_eq!(shown, [("f0", Confidence::High, 1)]);
+    assert!(last.findings[0].subject.as_ref().unwrap().sha256.is_some());
+}
+
+#[test]
+fn a_throttled_container_is_an_alert_that_says_so_in_its_score() {
+    let mut rig = Rig::new();
+    let alert = rig.live(throttled("t0", T0)).remove(0);
+    let score: Vec<_> = alert.contributions.iter().map(|row| (row.name.as_str(), row.points)).collect();
+    assert_eq!(score, [("base_low", 20), ("container_throttled", 10)]);
+    // Interval after interval folds into a count.
+    let later = Finding { event_time_ns: T0 + 10 * S, ..throttled("t1", T0 + 10 * S) };
+    rig.live(later);
+    let last = rig.tick(T0 + 7_200 * S).pop().unwrap();
+    assert_eq!((last.findings.len(), last.findings[0].count), (1, 2));
 }
 
 #[test]

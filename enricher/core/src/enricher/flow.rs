@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use driftline_runtime_core::{BrokenInvariant, Disposition};
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{ContainerId, Exec, FindingState, Origin};
+use driftline_schemas::{ContainerId, Exec, FindingState, HashState, Origin};
 
 use super::{Enricher, Fx, ImageAnswer, Kind, container_key};
 use crate::finding::{self, Revision};
 use crate::image::ImageIndex;
 use crate::limits::{AMEND_NS, PARKED_MAX};
-use crate::tracked::{Mismatch, Unresolved};
+use crate::tracked::{Change, Mismatch, Queued, Reported, Unresolved};
 use crate::verdict::{self, Report, Verdict, judge};
 
 /// Whether the head of a container's queue can be judged.
@@ -95,23 +95,27 @@ impl Enricher {
                 return Ok(());
             }
             self.budget -= 1;
-            if let Some((offset, exec)) = self.unpark(id, effects) {
-                let verdict = judge(&exec, image);
-                self.report(now_ns, offset, exec, &verdict, effects)?;
+            match self.unpark(id, effects) {
+                Some((offset, Queued::Exec(exec))) => {
+                    let verdict = judge(&exec, image);
+                    self.report(now_ns, offset, exec, &verdict, effects)?;
+                }
+                Some((offset, Queued::Throttled(throttled))) => self.report_throttle(offset, &throttled, effects)?,
+                None => {}
             }
         }
     }
 
-    fn unpark(&mut self, id: &ContainerId, effects: &mut Fx) -> Option<(i64, Box<Exec>)> {
+    fn unpark(&mut self, id: &ContainerId, effects: &mut Fx) -> Option<(i64, Queued)> {
         let tracked = self.containers.get_mut(id)?;
         let (offset, parked) = tracked.unpark()?;
         if parked.told {
-            effects.touch(tracked.partition, Kind::Parked.key(id, offset));
+            effects.touch(tracked.partition, Kind::parked(&parked.event).key(id, offset));
         }
         if let Some(partition) = self.partitions.get_mut(&tracked.partition) {
             partition.parked -= 1;
         }
-        Some((offset, parked.exec))
+        Some((offset, parked.event))
     }
 
     /// Sets the deadline of a container that must wait.
@@ -141,7 +145,7 @@ impl Enricher {
         }
     }
 
-    /// Settles one exec: a finding, or nothing to report.
+    /// Settles one exec: a finding, another revision of one, or nothing to report.
     fn report(
         &mut self,
         now_ns: i64,
@@ -150,6 +154,7 @@ impl Enricher {
         verdict: &Verdict,
         effects: &mut Fx,
     ) -> Result<(), BrokenInvariant> {
+        let Some(exec) = self.amend_with_digest(now_ns, exec, verdict, effects)? else { return Ok(()) };
         let Some(report) = self.wanted(&exec, verdict, effects) else {
             effects.settle(match verdict.origin {
                 Origin::HostNamespace => Disposition::Dropped("host_namespace"),
@@ -161,24 +166,38 @@ impl Enricher {
         effects.settle(Disposition::Reported);
         let id = exec.container_id.clone();
         let Some(tracked) = self.containers.get_mut(&id) else { return Ok(()) };
-        let partition = tracked.partition;
         let first = Revision { number: 1, state: FindingState::Active };
         let finding = finding::drift(&exec, tracked.seen.as_deref(), verdict, report, first, &self.settings.versions);
         effects.emit(Topic::Findings, id.as_str(), &finding)?;
-        effects.touch(partition, Kind::Reported.key(&id, offset));
-        if let Some(oldest) = tracked.remember_reported(offset, exec.event_id.clone()) {
-            effects.touch(partition, Kind::Reported.key(&id, oldest));
-        }
-        if verdict.unresolved.is_none() {
-            return Ok(());
-        }
-        effects.touch(partition, Kind::Unresolved.key(&id, offset));
-        let unresolved = Unresolved { exec, revision: 1, amend_until_ns: now_ns.saturating_add(AMEND_NS) };
-        if let Some(oldest) = tracked.remember_unresolved(offset, unresolved) {
-            effects.count("unresolved_forgotten");
-            effects.touch(partition, Kind::Unresolved.key(&id, oldest));
+        let amend_until_ns = now_ns.saturating_add(AMEND_NS);
+        let awaits_digest = exec.hash_state == HashState::OverBudget;
+        let reported = Reported {
+            event: exec.event_id.clone(),
+            revision: 1,
+            amend_until_ns: if awaits_digest { amend_until_ns } else { 0 },
+        };
+        self.remember_reported(&id, offset, reported, effects);
+        if verdict.unresolved.is_some() {
+            self.remember_unresolved(&id, offset, Unresolved { exec, revision: 1, amend_until_ns }, effects);
         }
         Ok(())
+    }
+
+    pub(super) fn remember_reported(&mut self, id: &ContainerId, offset: i64, reported: Reported, effects: &mut Fx) {
+        let Some(tracked) = self.containers.get_mut(id) else { return };
+        effects.touch(tracked.partition, Kind::Reported.key(id, offset));
+        if let Some(oldest) = tracked.remember_reported(offset, reported) {
+            effects.touch(tracked.partition, Kind::Reported.key(id, oldest));
+        }
+    }
+
+    pub(super) fn remember_unresolved(&mut self, id: &ContainerId, offset: i64, it: Unresolved, effects: &mut Fx) {
+        let Some(tracked) = self.containers.get_mut(id) else { return };
+        effects.touch(tracked.partition, Kind::Unresolved.key(id, offset));
+        if let Some(oldest) = tracked.remember_unresolved(offset, it) {
+            effects.count("unresolved_forgotten");
+            effects.touch(tracked.partition, Kind::Unresolved.key(id, oldest));
+        }
     }
 
     /// The report of a verdict, unless it was made for this container and path before.
@@ -218,11 +237,10 @@ impl Enricher {
             let Some((offset, old)) = tracked.unresolved.pop_first() else { return Ok(()) };
             effects.touch(tracked.partition, Kind::Unresolved.key(id, offset));
             let verdict = judge(&old.exec, Ok(&index));
-            let (report, state) = verdict
-                .report
-                .map_or((verdict::ADDED, FindingState::Retracted), |report| (report, FindingState::Active));
-            effects.count(if state == FindingState::Active { "finding_amended" } else { "finding_retracted" });
-            let revision = Revision { number: old.revision.saturating_add(1), state };
+            let (report, revision) = amendment(&verdict, old.revision, effects);
+            if tracked.remember_revision(offset, revision.number) == Change::Changed {
+                effects.touch(tracked.partition, Kind::Reported.key(id, offset));
+            }
             let seen = tracked.seen.as_deref();
             let finding = finding::drift(&old.exec, seen, &verdict, report, revision, &self.settings.versions);
             effects.emit(Topic::Findings, id.as_str(), &finding)?;
@@ -241,4 +259,12 @@ impl Enricher {
             oldest.remove();
         }
     }
+}
+
+/// What the next revision of a finding says: what stands now, or that nothing does.
+pub(super) fn amendment(verdict: &Verdict, revision: i32, effects: &mut Fx) -> (Report, Revision) {
+    let (report, state) =
+        verdict.report.map_or((verdict::ADDED, FindingState::Retracted), |report| (report, FindingState::Active));
+    effects.count(if state == FindingState::Active { "finding_amended" } else { "finding_retracted" });
+    (report, Revision { number: revision.saturating_add(1), state })
 }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `container/<id>` | [`ContainerState`]; there is one for every container, and nothing below without it |
 //! | `parked/<id>/<offset>` | the parked [`Exec`] |
+//! | `throttled/<id>/<offset>` | the parked [`ContainerThrottled`] |
 //! | `reported/<id>/<offset>` | [`ReportedExec`] |
 //! | `unresolved/<id>/<offset>` | [`UnresolvedFinding`] |
 //!
@@ -14,14 +15,17 @@ use std::collections::BTreeMap;
 
 use driftline_runtime_core::BrokenInvariant;
 use driftline_schemas::enricher_state::{ContainerState, ReportedExec, UnresolvedFinding};
-use driftline_schemas::{ContainerId, ContainerSeen, Exec, WriterSchema, WriterSchemas, encode, writer_schema};
+use driftline_schemas::{
+    ContainerId, ContainerSeen, ContainerThrottled, Exec, WriterSchema, WriterSchemas, encode, writer_schema,
+};
 
 use super::{Enricher, Fx};
 use crate::flaw::Flaw;
-use crate::tracked::{Parked, Tracked, Unresolved};
+use crate::tracked::{Parked, Queued, Reported, Tracked, Unresolved};
 
 const CONTAINER: &str = "container";
 const PARKED: &str = "parked";
+const THROTTLED: &str = "throttled";
 const REPORTED: &str = "reported";
 const UNRESOLVED: &str = "unresolved";
 
@@ -29,6 +33,7 @@ const UNRESOLVED: &str = "unresolved";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Parked,
+    Throttled,
     Reported,
     Unresolved,
 }
@@ -44,9 +49,18 @@ pub(super) fn container_key(id: &ContainerId) -> String {
 }
 
 impl Kind {
+    /// Under which an event is parked.
+    pub(super) fn parked(event: &Queued) -> Self {
+        match event {
+            Queued::Exec(_) => Self::Parked,
+            Queued::Throttled(_) => Self::Throttled,
+        }
+    }
+
     pub(super) fn key(self, id: &ContainerId, offset: i64) -> String {
         let name = match self {
             Self::Parked => PARKED,
+            Self::Throttled => THROTTLED,
             Self::Reported => REPORTED,
             Self::Unresolved => UNRESOLVED,
         };
@@ -60,6 +74,7 @@ impl Key {
         let kind = match name {
             CONTAINER => return Some(Self::Container(ContainerId::from(rest))),
             PARKED => Kind::Parked,
+            THROTTLED => Kind::Throttled,
             REPORTED => Kind::Reported,
             UNRESOLVED => Kind::Unresolved,
             _ => return None,
@@ -74,6 +89,7 @@ pub(super) fn schemas() -> Vec<WriterSchema> {
         writer_schema::<ContainerState>(),
         writer_schema::<ContainerSeen>(),
         writer_schema::<Exec>(),
+        writer_schema::<ContainerThrottled>(),
         writer_schema::<ReportedExec>(),
         writer_schema::<UnresolvedFinding>(),
     ]
@@ -108,10 +124,18 @@ impl Tracked {
 
     fn exec_to_state(&self, kind: Kind, offset: i64) -> Result<Option<Vec<u8>>, BrokenInvariant> {
         let value = match kind {
-            Kind::Parked => self.parked.get(&offset).map(|parked| encode(&*parked.exec)),
-            Kind::Reported => {
-                self.reported().get(&offset).map(|event| encode(&ReportedExec { event_id: event.clone() }))
+            Kind::Parked | Kind::Throttled => {
+                self.parked.get(&offset).filter(|parked| Kind::parked(&parked.event) == kind).map(
+                    |parked| match &parked.event {
+                        Queued::Exec(exec) => encode(&**exec),
+                        Queued::Throttled(throttled) => encode(&**throttled),
+                    },
+                )
             }
+            Kind::Reported => self.reported().get(&offset).map(|reported| {
+                let Reported { event, revision, amend_until_ns } = reported.clone();
+                encode(&ReportedExec { event_id: event, revision, amend_until_ns })
+            }),
             Kind::Unresolved => self.unresolved.get(&offset).map(|unresolved| {
                 encode(&UnresolvedFinding {
                     exec: encode(&*unresolved.exec)?,
@@ -123,6 +147,11 @@ impl Tracked {
         Ok(value.transpose()?)
     }
 
+    fn restore_parked(&mut self, offset: i64, event: Queued) {
+        self.parked.insert(offset, Parked { event, told: true });
+        self.keep_parked(offset);
+    }
+
     fn take_exec_state(
         &mut self,
         kind: Kind,
@@ -131,13 +160,11 @@ impl Tracked {
         schemas: &WriterSchemas,
     ) -> Result<(), BrokenInvariant> {
         match kind {
-            Kind::Parked => {
-                self.parked.insert(offset, Parked { exec: Box::new(schemas.decode(value)?), told: true });
-                self.keep_parked(offset);
-            }
+            Kind::Parked => self.restore_parked(offset, Queued::Exec(Box::new(schemas.decode(value)?))),
+            Kind::Throttled => self.restore_parked(offset, Queued::Throttled(Box::new(schemas.decode(value)?))),
             Kind::Reported => {
-                let reported: ReportedExec = schemas.decode(value)?;
-                self.remember_reported(offset, reported.event_id);
+                let ReportedExec { event_id: event, revision, amend_until_ns } = schemas.decode(value)?;
+                self.remember_reported(offset, Reported { event, revision, amend_until_ns });
             }
             Kind::Unresolved => {
                 let UnresolvedFinding { exec, amend_until_ns, revision } = schemas.decode(value)?;
@@ -153,7 +180,7 @@ impl Enricher {
     pub(super) fn keys_of(&self, partition: i32) -> Vec<String> {
         let own = self.containers.iter().filter(|(_, tracked)| tracked.partition == partition);
         own.flat_map(|(id, tracked)| {
-            let parked = tracked.parked.keys().map(|offset| Kind::Parked.key(id, *offset));
+            let parked = tracked.parked.iter().map(|(offset, it)| Kind::parked(&it.event).key(id, *offset));
             let reported = tracked.reported().keys().map(|offset| Kind::Reported.key(id, *offset));
             let unresolved = tracked.unresolved.keys().map(|offset| Kind::Unresolved.key(id, *offset));
             std::iter::once(container_key(id)).chain(parked).chain(reported).chain(unresolved)

@@ -1,14 +1,15 @@
 //! Parking, order, deadlines and amendments of the stage. Limits and the changelog have files of their own.
 
 mod images;
+mod late;
 mod limits;
 mod restore;
 mod upgrade;
 
 use super::*;
-use crate::fixtures::{IMAGE, exec, image, mount, seen};
+use crate::fixtures::{IMAGE, exec, image, mount, seen, throttled, undigested};
 use crate::limits::{AMEND_NS, ENDED_KEPT_NS, REQUEST_AGAIN_NS, SILENCE_NS};
-use driftline_schemas::{FileClass, Finding, FindingState, ImageRequest, Origin, decode};
+use driftline_schemas::{Exec, FileClass, Finding, FindingState, ImageRequest, Origin, decode};
 
 const SECOND: i64 = 1_000_000_000;
 

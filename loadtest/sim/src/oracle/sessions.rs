@@ -159,7 +159,7 @@ fn said(active: &[&Finding], all: &[Finding]) -> Said {
     let mut folds = BTreeSet::new();
     let shown = active.iter().filter(|finding| {
         let file = finding.subject.as_ref().map(|subject| (subject.path.clone(), subject.sha256));
-        let of_image = (finding.detector == "image").then(|| finding.category.clone());
+        let of_image = (finding.subject.is_none() && finding.container.is_some()).then(|| finding.category.clone());
         folds.insert((finding.detector.clone(), file, of_image))
     });
     let score = score(active, all);
@@ -206,6 +206,7 @@ fn score(active: &[&Finding], all: &[Finding]) -> i32 {
     raise(any(&deleted), 15);
     raise(process(|process| process.entered_from_outside && process.tty.is_some()), 10);
     raise(described.is_some_and(|container| container.privileged || !container.host_namespaces.is_empty()), 10);
+    raise(categories.contains("Container Throttled"), 10);
     raise(process(|process| process.container_root_user), 5);
     let times = || active.iter().map(|finding| finding.event_time_ns);
     let at_start = described.filter(|container| container.started_ns != 0).is_some_and(|container| {

@@ -1,11 +1,12 @@
 //! Execs of every class and origin, each made so that its verdict is known without judging it.
 
 use driftline_schemas::{
-    ContainerId, Exec, ExecIdentity, FileClass, FileFacts, HashState, Mount, MountNamespace, Origin, Severity, Sha256,
+    CONTAINER_THROTTLED, ContainerId, Exec, ExecIdentity, FileClass, FileFacts, HashState, Mount, MountNamespace,
+    Origin, Severity, Sha256,
 };
 
 use super::images::{FILE_BYTES, ImagePlan};
-use super::{CLUSTER, Expected, Label};
+use super::{CLUSTER, Early, Expected, Label};
 use crate::rng::Rng;
 
 /// An exec and what it must lead to.
@@ -23,6 +24,8 @@ struct File {
     mount: Option<&'static str>,
     namespace: MountNamespace,
     finding: Option<Expected>,
+    /// What it would lead to without its digest, where the digest may come late.
+    without_digest: Option<Early>,
 }
 
 const ADDED: &str = "Added Binary Executed";
@@ -50,8 +53,11 @@ pub(super) fn draw(
     let start_ns = 1_000 + number;
     let identity = ExecIdentity { cluster: CLUSTER, boot_id: "boot", pid: 100, start_ns, exec_count: seed };
     // Without the image nothing can be said of what looks like one of its files.
-    let suspicious = file.namespace == MountNamespace::Own && file.class != FileClass::Image;
-    let label = Label { container: container.to_owned(), finding: file.finding, suspicious, path: file.path.clone() };
+    let suspicious =
+        file.namespace == MountNamespace::Own && !matches!(file.class, FileClass::Image | FileClass::RootfsPlain);
+    let early = file.without_digest.filter(|_| file.sha256.is_some() && rng.one_in(3));
+    let label =
+        Label { container: container.to_owned(), finding: file.finding, early, suspicious, path: file.path.clone() };
     let exec = Exec {
         event_id: identity.event_id(),
         cluster: CLUSTER.to_owned(),
@@ -95,6 +101,16 @@ pub(super) fn draw(
     Draft { exec, label }
 }
 
+/// The exec as it goes out before its digest is there.
+pub(super) fn without_digest(exec: &Exec) -> Exec {
+    Exec { hash_state: HashState::OverBudget, sha256: None, ..exec.clone() }
+}
+
+pub(super) fn throttle_label(container: &str) -> Label {
+    let finding = low(CONTAINER_THROTTLED, Origin::None);
+    Label { container: container.to_owned(), finding, early: None, suspicious: true, path: String::new() }
+}
+
 fn mount(point: &'static str) -> Mount {
     Mount { point: point.to_owned(), fs_type: "tmpfs".to_owned(), source: String::new(), read_only: false }
 }
@@ -113,8 +129,14 @@ fn file(rng: &mut Rng, number: u64, image: &ImagePlan) -> File {
         mount: None,
         namespace: MountNamespace::Own,
         finding,
+        // Everything that is not an untouched file of the image; a root that is no overlay is a case of its own.
+        without_digest: match class {
+            FileClass::Image => None,
+            FileClass::RootfsPlain => Some(Early::Silent),
+            _ => Some(Early::Finding),
+        },
     };
-    match rng.below(17) {
+    match rng.below(19) {
         0..=1 => plain(FileClass::Image, &known, None, None),
         2 => plain(FileClass::Image, "/bin/gone", None, low(MISMATCH, Origin::Inconsistent)),
         3..=4 => plain(FileClass::New, &strange, Some(other), low(ADDED, Origin::Added)),
@@ -134,7 +156,13 @@ fn file(rng: &mut Rng, number: u64, image: &ImagePlan) -> File {
             mount: Some("/dev/shm"),
             ..plain(FileClass::Volume, "/dev/shm/x", Some(other), high(FILELESS_SHM, Origin::FilelessShm))
         },
-        15 => plain(FileClass::OtherFs, &strange, None, low(ADDED, Origin::Mounted)),
-        _ => File { namespace: MountNamespace::Host, ..plain(FileClass::New, &strange, None, None) },
+        15 => plain(FileClass::RootfsPlain, &known, Some(other), low(ADDED, Origin::Modified)),
+        16 => plain(FileClass::RootfsPlain, &known, Some(digest), None),
+        17 => plain(FileClass::OtherFs, &strange, None, low(ADDED, Origin::Mounted)),
+        _ => File {
+            namespace: MountNamespace::Host,
+            without_digest: None,
+            ..plain(FileClass::New, &strange, None, None)
+        },
     }
 }

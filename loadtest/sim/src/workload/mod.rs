@@ -6,8 +6,8 @@ mod images;
 
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{
-    CollectorLoss, Container, ContainerEnded, ContainerId, ContainerSeen, ImageId, Node, Record, Severity, Sha256,
-    encode,
+    CollectorLoss, Container, ContainerEnded, ContainerId, ContainerSeen, ContainerThrottled, ImageId, Node, Record,
+    Severity, Sha256, encode,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -48,9 +48,18 @@ pub(crate) enum Clarity {
 pub(crate) struct Label {
     pub container: String,
     pub finding: Option<Expected>,
+    /// What it leads to at first, when its digest comes late.
+    pub early: Option<Early>,
     /// Whether it is reported even if the image cannot be asked.
     pub suspicious: bool,
     pub path: String,
+}
+
+/// What an exec without its digest leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Early {
+    Silent,
+    Finding,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -257,6 +266,10 @@ impl Planner {
                 last_ns = last_ns.max(delivered_ns);
                 last_in_order_ns = last_in_order_ns.max(time_ns + SECOND_NS);
             }
+            if self.rng.one_in(8) {
+                let delivered_ns = self.throttle(container, *burst_ns);
+                last_ns = last_ns.max(delivered_ns);
+            }
             // Collectors describe containers again and again.
             if number > 0 {
                 self.describe(container, *burst_ns - SECOND_NS);
@@ -334,7 +347,13 @@ impl Planner {
             let late_s = if very_late { self.rng.between(4_800, 6_000) } else { self.rng.between(5, 120) };
             delivered_ns = delivered_ns.saturating_add(late_s * SECOND_NS);
         }
+        let is_late = label.early.is_some();
         self.labels.insert(exec.event_id.to_string(), label);
+        if is_late {
+            self.hit(Fault::LateDigest);
+            self.event(delivered_ns, &container.id, &execs::without_digest(&exec));
+            delivered_ns = delivered_ns.saturating_add(self.rng.between(0, 9_000) * MILLISECOND_NS);
+        }
         self.event(delivered_ns, &container.id, &exec);
         self.last_exec = Some(exec.clone());
         if self.rng.one_in(8) {
@@ -344,6 +363,31 @@ impl Planner {
             return again_ns;
         }
         delivered_ns
+    }
+
+    /// Execs of a container were left out; when that is told, perhaps twice.
+    fn throttle(&mut self, container: &ContainerPlan, burst_ns: i64) -> i64 {
+        self.hit(Fault::Throttle);
+        let throttled = ContainerThrottled {
+            container_id: ContainerId::from(container.id.as_str()),
+            node: node(&container.node),
+            collector_start: "start".to_owned(),
+            from_ns: burst_ns,
+            to_ns: burst_ns.saturating_add(self.rng.between(1, 4) * SECOND_NS),
+            ordinary: self.rng.between(1, 9),
+            folded: 0,
+            files: 0,
+            examples: Vec::new(),
+        };
+        self.labels.insert(throttled.event_id().to_string(), execs::throttle_label(&container.id));
+        let mut told_ns = throttled.to_ns;
+        self.event(told_ns, &container.id, &throttled);
+        if self.rng.one_in(4) {
+            self.hit(Fault::DuplicateDelivery);
+            told_ns = told_ns.saturating_add(self.rng.between(0, 8_000) * MILLISECOND_NS);
+            self.event(told_ns, &container.id, &throttled);
+        }
+        told_ns
     }
 
     fn losses(&mut self, bursts: &[i64]) {

@@ -33,7 +33,7 @@ const IMAGES: [&str; 3] = [IMAGE, "sha256:2222", ""];
 
 fn step(random: &mut Random, number: i64) -> Step {
     let container = random.of(&CONTAINERS);
-    match random.below(12) {
+    match random.below(13) {
         0..=5 => {
             // Few numbers, so that some come twice.
             let number = number - i64::try_from(random.below(4)).unwrap();
@@ -46,6 +46,9 @@ fn step(random: &mut Random, number: i64) -> Step {
                 (FileClass::RootfsPlain, "/bin/cp", "/bin/cp"),
             ]);
             let mut exec = exec(number, class, path, file);
+            if random.below(3) == 0 {
+                exec = undigested(exec);
+            }
             exec.container_id = ContainerId::from(container);
             exec.event_id = format!("{container}-{number}").as_str().into();
             Step::Event(ExecEvent::Exec(Box::new(exec)))
@@ -73,6 +76,7 @@ fn step(random: &mut Random, number: i64) -> Step {
             ]);
             Step::Answer(ImageId::from(random.of(&IMAGES)), answer)
         }
+        10 => Step::Event(ExecEvent::Throttled(Box::new(throttled(container, number - number % 3)))),
         _ => Step::Tick,
     }
 }

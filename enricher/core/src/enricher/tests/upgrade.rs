@@ -2,7 +2,7 @@
 
 use super::*;
 use driftline_schemas::encode;
-use driftline_schemas::enricher_state::{ContainerState, UnresolvedFinding};
+use driftline_schemas::enricher_state::{ContainerState, ReportedExec, UnresolvedFinding};
 use driftline_schemas::testing::{as_written_by_next, as_written_by_previous};
 
 /// State with every kind of key, and every field of it in use.
@@ -16,10 +16,10 @@ fn state() -> BTreeMap<String, Vec<u8>> {
         container_id: ContainerId::from("fox"),
         ..exec(3, FileClass::New, "/tmp/y", "evil")
     })));
-    bench.ended("box").ended("fox");
+    bench.event(ExecEvent::Throttled(Box::new(throttled("fox", 1)))).ended("box").ended("fox");
     let state = bench.state();
     let kinds: BTreeSet<&str> = state.keys().map(|key| key.split('/').next().unwrap()).collect();
-    assert_eq!(kinds, BTreeSet::from(["container", "parked", "reported", "unresolved"]));
+    assert_eq!(kinds, BTreeSet::from(["container", "parked", "reported", "throttled", "unresolved"]));
     let [own, other] = ["container/box", "container/fox"].map(|key| decode::<ContainerState>(&state[key]).unwrap());
     assert!(own.seen.is_some() && own.ended && own.given_up.is_some() && own.mismatched_paths.len() == 1);
     assert_eq!(own.image_flaws, ["conflict"]);
@@ -91,6 +91,12 @@ fn what_older_state_lacks_takes_its_default() {
     }
     let unresolved = "unresolved/box/00000000000000000003";
     assert_eq!(with_older(&state, unresolved, "revision"), state, "the first revision is the default");
+    let reported = "reported/box/00000000000000000003";
+    assert_eq!(with_older(&state, reported, "revision"), state, "the first revision is the default");
+    let amendable = ReportedExec { amend_until_ns: 7, ..decode(&state[reported]).unwrap() };
+    let mut amendable_state = state.clone();
+    amendable_state.insert(reported.to_owned(), encode(&amendable).unwrap());
+    assert_eq!(with_older(&amendable_state, reported, "amend_until_ns"), state, "nothing more is to come");
     let parked = "parked/fox/00000000000000000004";
     assert_eq!(with_older(&state, parked, "tty"), state, "nobody has a terminal");
 }
@@ -112,7 +118,7 @@ fn a_waiting_container_whose_deadline_is_not_known_gets_one() {
     bench.after(1).after(5 * SECOND - 1);
     assert_eq!(bench.findings(), []);
     bench.after(1);
-    assert_eq!(bench.findings(), [active(3, 1, Origin::Unresolved)]);
+    assert_eq!(bench.findings()[0], active(3, 1, Origin::Unresolved));
 }
 
 #[test]

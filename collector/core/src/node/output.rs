@@ -1,0 +1,207 @@
+//! What leaves a node: execs from the front of their container's queue, digests that came late, accounts of what was left
+//! out or lost.
+
+use driftline_runtime_core::{BrokenInvariant, Disposition};
+use driftline_schemas::topics::Topic;
+use driftline_schemas::{CollectorLoss, ContainerEnded, ContainerId, ContainerThrottled, FileClass};
+
+use super::late::{Kept, LateExec};
+use super::tracked::{Metadata, Wait};
+use super::{Ask, Fx, Node};
+use crate::class::{self, ContainerRoot};
+use crate::digest::{Digest, DigestJob, DigestOutcome};
+use crate::event::{self, Surroundings};
+use crate::mounts::Mounts;
+use crate::raw::Moment;
+
+impl Node {
+    pub(super) fn on_digested(
+        &mut self,
+        now_ns: i64,
+        id: &ContainerId,
+        moment: Moment,
+        outcome: DigestOutcome,
+        effects: &mut Fx,
+    ) -> Result<(), BrokenInvariant> {
+        let held = self.containers.get_mut(id).and_then(|tracked| tracked.held.get_mut(&moment));
+        let Some(held) = held else { return self.on_digested_late(id, moment, &outcome, effects) };
+        if let (Digest::Hashed(sha256), true, false) = (outcome.digest, outcome.is_settled, held.exec.is_script()) {
+            self.digests.put(&held.exec.file, sha256);
+        }
+        held.digest = Some(outcome);
+        self.release(now_ns, id, effects)
+    }
+
+    /// The exec went out without it: the same goes out again, with it.
+    fn on_digested_late(
+        &mut self,
+        id: &ContainerId,
+        moment: Moment,
+        outcome: &DigestOutcome,
+        effects: &mut Fx,
+    ) -> Result<(), BrokenInvariant> {
+        let Some(late) = self.late.take(id, moment) else {
+            effects.count("digest_too_late");
+            return Ok(());
+        };
+        let LateExec { exec, time_ns, .. } = late;
+        if let (Digest::Hashed(sha256), true, false) = (outcome.digest, outcome.is_settled, exec.is_script()) {
+            self.digests.put(&exec.file, sha256);
+        }
+        let unknown = Mounts::default();
+        let tracked = self.containers.get(id);
+        let root = tracked.and_then(|tracked| tracked.root).unwrap_or_else(|| ContainerRoot::of_process(&exec));
+        let mounts = tracked.map_or(&unknown, |tracked| &tracked.mounts);
+        let programs = &self.programs;
+        let at = Surroundings { settings: &self.settings, container: id, root: &root, mounts, programs };
+        effects.count("digest_late");
+        effects.emit(Topic::ExecEvents, id.as_str(), &event::exec(&exec, at, Some(outcome), time_ns))
+    }
+
+    /// The shell has no room for a job: its exec goes out without waiting, and the job waits for its turn.
+    pub(super) fn on_not_hashed(
+        &mut self,
+        now_ns: i64,
+        job: Box<DigestJob>,
+        effects: &mut Fx,
+    ) -> Result<(), BrokenInvariant> {
+        let id = job.container.clone();
+        effects.count("digest_postponed");
+        let held = self.containers.get_mut(&id).and_then(|tracked| tracked.held.get_mut(&job.moment));
+        let Some(held) = held else {
+            if self.late.wants(&id, job.moment) {
+                self.late.postpone(&id, job);
+            } else {
+                effects.ask(Ask::Drop(job.moment));
+            }
+            return Ok(());
+        };
+        held.digest = Some(DigestOutcome::of(Digest::OverBudget));
+        held.postponed = Some(job);
+        self.release(now_ns, &id, effects)
+    }
+
+    /// Asks for the digests of execs that went out, as far as their containers' budgets allow.
+    pub(super) fn hash_late(&mut self, now_ns: i64, effects: &mut Fx) {
+        let containers = &self.containers;
+        for moment in self.late.forget(now_ns, |id| containers.contains_key(id)) {
+            effects.count("late_digest_forgotten");
+            effects.ask(Ask::Drop(moment));
+        }
+        for id in self.late.containers() {
+            let Some(tracked) = self.containers.get_mut(&id) else { continue };
+            for job in self.late.affordable(now_ns, &id, &mut tracked.budget) {
+                effects.ask(Ask::Digest(Box::new(job)));
+            }
+        }
+    }
+
+    /// Says of which containers execs were left out, when their interval is over.
+    pub(super) fn report_throttled(&mut self, now_ns: i64, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        let is_over = self.stopping == Wait::Over;
+        let due = self.containers.iter().filter(|(_, tracked)| is_over || tracked.throttle.is_due(now_ns));
+        let due: Vec<ContainerId> = due.map(|(id, _)| id.clone()).collect();
+        due.iter().try_for_each(|id| self.report_left_out(now_ns, id, effects))
+    }
+
+    /// Says how many execs of a container were left out, if any.
+    pub(super) fn report_left_out(
+        &mut self,
+        now_ns: i64,
+        id: &ContainerId,
+        effects: &mut Fx,
+    ) -> Result<(), BrokenInvariant> {
+        let left_out = self.containers.get_mut(id).and_then(|tracked| tracked.throttle.take());
+        let Some(left_out) = left_out else { return Ok(()) };
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let record = ContainerThrottled {
+            container_id: id.clone(),
+            node: self.settings.node.clone(),
+            collector_start: self.settings.collector_start.clone(),
+            from_ns: left_out.from_ns,
+            to_ns: now_ns,
+            ordinary: number(left_out.ordinary),
+            folded: number(left_out.folded),
+            files: number(left_out.files),
+            examples: left_out.examples,
+        };
+        effects.count("container_throttled");
+        effects.emit(Topic::ExecEvents, id.as_str(), &record)
+    }
+
+    /// One record for each reason that has a count, over the time since the last.
+    pub(super) fn report_losses(&mut self, now_ns: i64, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        let (from_ns, losses) = self.losses.take(now_ns);
+        for (loss, count) in losses {
+            let record = CollectorLoss {
+                node: self.settings.node.clone(),
+                collector_start: self.settings.collector_start.clone(),
+                from_ns,
+                to_ns: now_ns,
+                lost: Some(i64::try_from(count).unwrap_or(i64::MAX)),
+                reason: loss.reason().to_owned(),
+            };
+            effects.emit(Topic::ExecEvents, &self.settings.node.name, &record)?;
+        }
+        Ok(())
+    }
+
+    /// Sends the execs of a container from the front while they need not wait.
+    pub(super) fn release_with(
+        &mut self,
+        now_ns: i64,
+        id: &ContainerId,
+        wait: Wait,
+        effects: &mut Fx,
+    ) -> Result<(), BrokenInvariant> {
+        let offset_ns = self.boot_offset_ns.unwrap_or(0);
+        let Some(tracked) = self.containers.get_mut(id) else { return Ok(()) };
+        while let Some(held) = tracked.next_ready(now_ns, self.complete_until_ns, wait) {
+            if class::is_runtime_helper(&held.exec, tracked.root.as_ref(), self.settings.host_mnt_ns) {
+                effects.settle(Disposition::Dropped("runtime_helper"));
+                held.postponed.iter().for_each(|job| effects.ask(Ask::Drop(job.moment)));
+                continue;
+            }
+            let root = tracked.root.unwrap_or_else(|| ContainerRoot::of_process(&held.exec));
+            let wall_ns = i64::try_from(held.exec.moment.time_ns).unwrap_or(i64::MAX).saturating_add(offset_ns);
+            tracked.last_time_ns = tracked.last_time_ns.max(wall_ns);
+            let at = Surroundings {
+                settings: &self.settings,
+                container: id,
+                root: &root,
+                mounts: &tracked.mounts,
+                programs: &self.programs,
+            };
+            let event = event::exec(&held.exec, at, held.outcome().as_ref(), tracked.last_time_ns);
+            let moment = held.exec.moment;
+            if tracked.is_sandbox && event.class == FileClass::Image && event.script.is_none() {
+                effects.settle(Disposition::Dropped("sandbox"));
+                held.postponed.iter().for_each(|job| effects.ask(Ask::Drop(job.moment)));
+                continue;
+            }
+            effects.emit(Topic::ExecEvents, id.as_str(), &event)?;
+            effects.settle(Disposition::Reported);
+            let may_be_late = held.may_be_late();
+            if may_be_late && self.late.keep(now_ns, id, held, event.time_ns) == Kept::Full {
+                effects.count("late_digest_refused");
+                effects.ask(Ask::Drop(moment));
+            }
+        }
+        if tracked.has_ended && tracked.held.is_empty() {
+            let was_container = !tracked.is_sandbox && matches!(tracked.metadata, Metadata::Known);
+            self.report_left_out(now_ns, id, effects)?;
+            self.containers.remove(id);
+            if was_container {
+                let ended = ContainerEnded {
+                    container_id: id.clone(),
+                    cluster: self.settings.node.cluster.clone(),
+                    node: self.settings.node.name.clone(),
+                    ended_ns: now_ns,
+                };
+                effects.emit(Topic::ExecEvents, id.as_str(), &ended)?;
+                effects.count("container_ended");
+            }
+        }
+        Ok(())
+    }
+}

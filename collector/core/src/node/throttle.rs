@@ -1,0 +1,227 @@
+//! What a container may execute before execs of it are left out, and the account of what was.
+//!
+//! Two shares, so that a flood of the one kind takes nothing from the other: execs of untouched image files, which are
+//! left out beyond their share; and suspicious ones, which beyond theirs are folded by file. Of each file the first exec of
+//! an interval is always told, and then one of every [`limits::FOLD_ONE_OF`]: nothing new hides behind what is known.
+
+use driftline_schemas::FoldedFile;
+use driftline_schemas::limits::{FOLDED_EXAMPLES_MAX, PATH_BYTES_MAX};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crate::limits;
+use crate::raw::{Dev, RawExec};
+
+/// So many at once, and so many more per second.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Bucket {
+    tokens: u64,
+    burst: u64,
+    per_second: u64,
+    at_ns: i64,
+}
+
+impl Bucket {
+    fn new(now_ns: i64, burst: u64, per_second: u64) -> Self {
+        Self { tokens: burst, burst, per_second, at_ns: now_ns }
+    }
+
+    fn take(&mut self, now_ns: i64) -> bool {
+        // In whole tokens, so that no fraction is lost.
+        let step_ns = 1_000_000_000 / self.per_second;
+        let steps = u64::try_from(now_ns.saturating_sub(self.at_ns)).unwrap_or(0) / step_ns;
+        self.at_ns = self.at_ns.saturating_add(i64::try_from(steps.saturating_mul(step_ns)).unwrap_or(i64::MAX));
+        self.tokens = self.tokens.saturating_add(steps).min(self.burst);
+        match self.tokens.checked_sub(1) {
+            Some(left) => {
+                self.tokens = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// A file, as far as execs of it are alike: the kernel's identity and what it is called.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Fold {
+    File {
+        dev: Dev,
+        ino: u64,
+        path: Vec<u8>,
+    },
+    /// All files beyond [`limits::FOLDED_FILES`].
+    Others,
+}
+
+impl Fold {
+    /// Of a script the executable is only the interpreter: what was typed names it.
+    fn of(exec: &RawExec) -> Self {
+        let path = if exec.is_script() { &exec.typed_path } else { &exec.path };
+        Self::File { dev: exec.file.dev, ino: exec.file.ino, path: path.clone() }
+    }
+}
+
+/// What becomes of an exec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passage {
+    Told,
+    Limited,
+    Folded,
+}
+
+/// What was left out in an interval.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    pub(super) from_ns: i64,
+    pub(super) ordinary: u64,
+    pub(super) folded: u64,
+    pub(super) files: u64,
+    pub(super) examples: Vec<FoldedFile>,
+}
+
+/// The shares of one container.
+#[derive(Debug)]
+pub(super) struct Throttle {
+    ordinary: Bucket,
+    suspicious: Bucket,
+    /// When the first exec of this interval was left out or might have been.
+    since_ns: Option<i64>,
+    limited: u64,
+    /// How many execs of each came in this interval beyond the share.
+    files: BTreeMap<Fold, Tally>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    told: u64,
+    folded: u64,
+}
+
+impl Throttle {
+    pub(super) fn new(now_ns: i64) -> Self {
+        Self {
+            ordinary: Bucket::new(now_ns, limits::ORDINARY_BURST, limits::ORDINARY_PER_SECOND),
+            suspicious: Bucket::new(now_ns, limits::SUSPICIOUS_BURST, limits::SUSPICIOUS_PER_SECOND),
+            since_ns: None,
+            limited: 0,
+            files: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn admit(&mut self, now_ns: i64, exec: &RawExec) -> Passage {
+        let share = if exec.is_suspicious() { &mut self.suspicious } else { &mut self.ordinary };
+        if share.take(now_ns) {
+            return Passage::Told;
+        }
+        self.since_ns.get_or_insert(now_ns);
+        if !exec.is_suspicious() {
+            self.limited += 1;
+            return Passage::Limited;
+        }
+        let fold = Fold::of(exec);
+        let is_known = self.files.contains_key(&fold) || self.files.len() < limits::FOLDED_FILES;
+        let tally = self.files.entry(if is_known { fold } else { Fold::Others }).or_default();
+        if (tally.told + tally.folded).is_multiple_of(limits::FOLD_ONE_OF) {
+            tally.told += 1;
+            return Passage::Told;
+        }
+        tally.folded += 1;
+        Passage::Folded
+    }
+
+    /// Whether an interval is over.
+    pub(super) fn is_due(&self, now_ns: i64) -> bool {
+        self.since_ns.is_some_and(|since_ns| now_ns.saturating_sub(since_ns) >= limits::THROTTLE_INTERVAL)
+    }
+
+    /// The account of the interval, when anything was left out; another begins with the next exec beyond a share.
+    pub(super) fn take(&mut self) -> Option<LeftOut> {
+        let from_ns = self.since_ns.take()?;
+        let ordinary = std::mem::take(&mut self.limited);
+        let mut files: Vec<_> = std::mem::take(&mut self.files).into_iter().filter(|(_, it)| it.folded > 0).collect();
+        let folded = files.iter().map(|(_, tally)| tally.folded).sum();
+        files.sort_by_key(|(_, tally)| Reverse(tally.folded));
+        let left_out = LeftOut {
+            from_ns,
+            ordinary,
+            folded,
+            files: files.len() as u64,
+            examples: files.into_iter().take(FOLDED_EXAMPLES_MAX).map(example).collect(),
+        };
+        (ordinary + folded > 0).then_some(left_out)
+    }
+}
+
+fn example((fold, tally): (Fold, Tally)) -> FoldedFile {
+    let path = match fold {
+        Fold::File { mut path, .. } => {
+            path.truncate(PATH_BYTES_MAX);
+            path
+        }
+        Fold::Others => Vec::new(),
+    };
+    FoldedFile { path, execs: i64::try_from(tally.folded).unwrap_or(i64::MAX) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout;
+    use crate::raw::tests::exec;
+
+    const SECOND: i64 = 1_000_000_000;
+
+    fn suspicious(ino: u64) -> RawExec {
+        let mut raw = exec();
+        raw.flags |= layout::FLAG_SUSPICIOUS;
+        raw.file.ino = ino;
+        raw
+    }
+
+    fn told(throttle: &mut Throttle, now_ns: i64, raw: &RawExec, count: u64) -> u64 {
+        (0..count).map(|_| u64::from(throttle.admit(now_ns, raw) == Passage::Told)).sum()
+    }
+
+    #[test]
+    fn ordinary_execs_end_at_their_share_and_come_back_with_time() {
+        let mut throttle = Throttle::new(0);
+        assert_eq!(told(&mut throttle, 0, &exec(), limits::ORDINARY_BURST), limits::ORDINARY_BURST);
+        assert_eq!(throttle.take(), None);
+        assert_eq!(throttle.admit(0, &exec()), Passage::Limited);
+        assert_eq!(told(&mut throttle, 0, &suspicious(1), 1), 1, "the other share is untouched");
+        assert_eq!(told(&mut throttle, SECOND, &exec(), 2 * limits::ORDINARY_PER_SECOND), limits::ORDINARY_PER_SECOND);
+        let left_out = throttle.take().unwrap();
+        assert_eq!((left_out.from_ns, left_out.ordinary), (0, 1 + limits::ORDINARY_PER_SECOND));
+        assert_eq!(throttle.take(), None, "said once");
+    }
+
+    #[test]
+    fn suspicious_ones_fold_by_file_and_each_file_is_told() {
+        let mut throttle = Throttle::new(0);
+        assert_eq!(told(&mut throttle, 0, &suspicious(1), limits::SUSPICIOUS_BURST), limits::SUSPICIOUS_BURST);
+        let n = limits::FOLD_ONE_OF;
+        assert_eq!(told(&mut throttle, 0, &suspicious(1), 3 * n), 3);
+        assert_eq!(told(&mut throttle, 0, &suspicious(2), 2), 1, "another file is news");
+        assert_eq!(told(&mut throttle, 0, &RawExec { path: b"/other".to_vec(), ..suspicious(1) }, 1), 1);
+        let left_out = throttle.take().unwrap();
+        assert_eq!((left_out.ordinary, left_out.folded, left_out.files), (0, 3 * n - 3 + 1, 2));
+        let counts: Vec<i64> = left_out.examples.iter().map(|file| file.execs).collect();
+        assert_eq!(counts, [i64::try_from(3 * n - 3).unwrap(), 1]);
+        assert_eq!(told(&mut throttle, 0, &suspicious(1), 1), 1, "each interval tells each file anew");
+    }
+
+    #[test]
+    fn files_beyond_the_limit_fold_together() {
+        let mut throttle = Throttle::new(0);
+        told(&mut throttle, 0, &suspicious(1), limits::SUSPICIOUS_BURST);
+        for ino in 0..limits::FOLDED_FILES as u64 {
+            assert_eq!(throttle.admit(0, &suspicious(ino)), Passage::Told);
+        }
+        assert_eq!(throttle.admit(0, &suspicious(1 << 40)), Passage::Told, "the first of the others");
+        assert_eq!(throttle.admit(0, &suspicious(2 << 40)), Passage::Folded);
+        assert_eq!(throttle.files.len(), limits::FOLDED_FILES + 1);
+        let left_out = throttle.take().unwrap();
+        assert_eq!((left_out.folded, left_out.files, left_out.examples[0].path.len()), (1, 1, 0));
+    }
+}
