@@ -26,6 +26,7 @@ use crate::kept::KeptFiles;
 use crate::metrics::Metrics;
 use crate::proc::Proc;
 use crate::reader::{self, Batch, Reader};
+use crate::self_test::SelfTest;
 use crate::settings::{CollectorSettings, HASH_QUEUE, HASH_THREADS};
 
 /// How often the core is told the time.
@@ -41,7 +42,7 @@ const DELIVERIES: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When the settings, Kafka or the kernel do not allow it, or a part stops.
-pub async fn run(settings: CollectorSettings) -> anyhow::Result<()> {
+pub async fn run(settings: CollectorSettings, self_test: SelfTest) -> anyhow::Result<()> {
     let telemetry = Telemetry::new("collector");
     let metrics = Metrics::register(&telemetry)?;
     let address = telemetry.serve(settings.telemetry).await?;
@@ -58,11 +59,12 @@ pub async fn run(settings: CollectorSettings) -> anyhow::Result<()> {
         host_mnt_ns: proc.host_mount_namespace(),
         redaction: settings.redaction.clone(),
     };
-    let probe = Probe::load(&ProbeConfig {
+    let mut probe = Probe::load(&ProbeConfig {
         ordinary_ring_bytes: settings.ring_bytes,
         suspicious_ring_bytes: settings.suspicious_ring_bytes,
         host_mnt_ns: node.host_mnt_ns,
     })?;
+    prove(&mut probe, self_test)?;
     tracing::info!(%address, node = node.node.name, cluster = node.node.cluster, "collector is attached");
     let (mut edges, hasher, questions) = Edges::start(&settings, &proc, probe)?;
     let producer = Producer::new(&settings.kafka)?;
@@ -70,6 +72,17 @@ pub async fn run(settings: CollectorSettings) -> anyhow::Result<()> {
     telemetry.set_ready();
     collector.work(&mut edges, stopped).await?;
     collector.finish(&mut edges).await
+}
+
+/// Nothing is reported before it is proved that what the program reads is true on this kernel.
+fn prove(probe: &mut Probe, self_test: SelfTest) -> anyhow::Result<()> {
+    let report = tokio::task::block_in_place(|| self_test.run(probe))?;
+    for (case, why) in report.not_tried() {
+        tracing::warn!(case, why, "self-test: not tried");
+    }
+    let cases = report.cases.len();
+    tracing::info!(cases, kernel = report.kernel, "self-test passed");
+    Ok(())
 }
 
 async fn kafka_is_ready(settings: &CollectorSettings) -> anyhow::Result<()> {

@@ -8,10 +8,13 @@
 
 pub mod collector;
 pub mod describer;
+pub mod doctor;
 pub mod files;
 pub mod hasher;
 pub mod kept;
 pub mod metrics;
 pub mod proc;
 pub mod reader;
+pub mod rights;
+pub mod self_test;
 pub mod settings;

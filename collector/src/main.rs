@@ -1,28 +1,99 @@
 //! Reports every exec in every container of a node to Kafka.
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use driftline_collector::collector;
+use driftline_collector::proc::Proc;
+use driftline_collector::self_test::{self, SelfTest};
 use driftline_collector::settings::CollectorSettings;
+use driftline_collector::{doctor, rights};
+use driftline_collector_runtimes::RuntimeSettings;
+use driftline_runtime::checks;
 use driftline_runtime::env::Settings;
 use driftline_runtime::{shutdown, telemetry};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use tokio::runtime::Runtime;
 
 /// Reports every exec in every container of this node to Kafka. Needs root (or `CAP_BPF`, `CAP_PERFMON`, `CAP_SYS_PTRACE`
-/// and `CAP_DAC_READ_SEARCH`) and a kernel with BTF. All settings come from the environment.
+/// and `CAP_DAC_READ_SEARCH`, and gives up whatever else it has) and a kernel with BTF. All settings come from the
+/// environment.
 #[derive(Parser)]
 #[command(version, after_help = driftline_collector::settings::HELP)]
-struct Arguments {}
-
-#[tokio::main]
-async fn main() -> ExitCode {
-    Arguments::parse();
-    shutdown::exit_code("driftline-collector", run().await)
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
 }
 
-async fn run() -> anyhow::Result<()> {
+#[derive(Subcommand)]
+enum Command {
+    /// Prove that the kernel program tells the truth on this kernel, without Kafka; exits 1 when it does not
+    SelfTest {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what kernel, rights and runtimes of this node allow, each with a remedy; exits 1 when there is a problem
+    Doctor {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    #[command(name = self_test::HELPER, hide = true)]
+    SelfTestHelper { proc: PathBuf },
+    #[command(name = self_test::EXIT, hide = true)]
+    SelfTestExit { ignored: Vec<String> },
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        None => ended(collect()),
+        Some(Command::SelfTest { json }) => ended(test(json)),
+        Some(Command::Doctor { json }) => examine(json),
+        Some(Command::SelfTestHelper { proc }) => ended(self_test::serve(&proc)),
+        Some(Command::SelfTestExit { .. }) => ExitCode::SUCCESS,
+    }
+}
+
+fn ended(result: anyhow::Result<()>) -> ExitCode {
+    shutdown::exit_code("driftline-collector", result)
+}
+
+fn collect() -> anyhow::Result<()> {
     let mut settings = Settings::of_process();
     telemetry::start_logs(&mut settings);
     let collector = CollectorSettings::read(&mut settings);
     settings.finish()?;
-    collector::run(collector).await
+    rights::require()?;
+    // The one process that keeps more, until the test is over.
+    let self_test = SelfTest::prepare(&collector.runtimes.proc)?;
+    rights::give_up_others()?;
+    Runtime::new()?.block_on(collector::run(collector, self_test))
+}
+
+fn test(json: bool) -> anyhow::Result<()> {
+    let report = doctor::self_test(&Proc::at(&runtimes().proc))?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("kernel {}\n{report}", report.kernel);
+    }
+    Ok(())
+}
+
+fn examine(json: bool) -> ExitCode {
+    let examined = Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
+        let checks = runtime.block_on(doctor::examine(&runtimes()));
+        let text = if json { serde_json::to_string_pretty(&checks)? } else { checks::table(&checks) };
+        println!("{text}");
+        Ok(checks)
+    });
+    match examined {
+        Ok(checks) if checks::has_problem(&checks) => ExitCode::FAILURE,
+        other => ended(other.map(|_| ())),
+    }
+}
+
+fn runtimes() -> RuntimeSettings {
+    let settings = Settings::of_process();
+    RuntimeSettings::read(|name| settings.optional(name))
 }

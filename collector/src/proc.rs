@@ -92,7 +92,7 @@ impl Proc {
     }
 
     /// Process files may hold any bytes; those that are not UTF-8 are of no use here.
-    fn text(&self, below: impl AsRef<Path>) -> String {
+    pub(crate) fn text(&self, below: impl AsRef<Path>) -> String {
         let bytes = std::fs::read(self.path(below)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }

@@ -1,6 +1,7 @@
 //! What every service needs and none should write twice.
 //!
 //! * [`env`]: settings from the environment; every problem is reported, not only the first.
+//! * [`checks`]: what a doctor finds, and its table.
 //! * [`clock`]: the only place that asks what time it is.
 //! * [`telemetry`]: logs, Prometheus metrics, `/healthz`, `/readyz`.
 //! * [`service`]: the loop around an executor: what comes in, when to commit, what is counted.
@@ -8,6 +9,7 @@
 //!
 //! What is deliberately absent: anything that knows what a record means.
 
+pub mod checks;
 pub mod clock;
 pub mod env;
 pub mod service;

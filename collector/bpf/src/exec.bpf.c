@@ -16,6 +16,7 @@
 #include "path.h"
 #include "process.h"
 #include "scratch.h"
+#include "self_test.h"
 
 #include <bpf/bpf_tracing.h>
 
@@ -179,6 +180,13 @@ static __always_inline void read_facts(struct scratch *scratch, struct task_stru
 	append_file_path(scratch, task, file);
 }
 
+static __always_inline void submit_self_test(struct scratch *scratch)
+{
+	__u64 size = sizeof(struct exec_record) + *(volatile __u32 *)&scratch->used;
+	if (size <= sizeof(struct exec_record) + DATA_BYTES)
+		bpf_ringbuf_output(&self_test, scratch, size, BPF_RB_NO_WAKEUP);
+}
+
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(driftline_exec, struct task_struct *task, __s32 old_pid, struct linux_binprm *bprm)
 {
@@ -186,9 +194,14 @@ int BPF_PROG(driftline_exec, struct task_struct *task, __s32 old_pid, struct lin
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
 	if (!scratch)
 		return 0;
+	bool is_test = is_self_test(task);
 	if (!in_container(scratch, task)) {
-		count(COUNTER_HOST);
-		return 0;
+		if (!is_test) {
+			count(COUNTER_HOST);
+			return 0;
+		}
+		scratch->head.cgroup_bytes = 0;
+		scratch->used = 0;
 	}
 	const char *filename = bprm->filename;
 	read_facts(scratch, task, bprm->file, bprm->interp != filename ? FLAG_SCRIPT : 0);
@@ -200,7 +213,7 @@ int BPF_PROG(driftline_exec, struct task_struct *task, __s32 old_pid, struct lin
 				      &task->cred->cap_permitted);
 	head->time_ns = bpf_ktime_get_boot_ns();
 	head->cpu = bpf_get_smp_processor_id();
-	head->seq = count(COUNTER_SEEN);
+	head->seq = is_test ? 0 : count(COUNTER_SEEN);
 	bool is_suspicious = head->flags & FLAG_SUSPICIOUS;
 	head->filename_bytes = append_string(scratch, filename, PATH_BYTES_MAX);
 	append_args(scratch, task);
@@ -208,7 +221,10 @@ int BPF_PROG(driftline_exec, struct task_struct *task, __s32 old_pid, struct lin
 		append_cwd(scratch, task);
 	append_tty(scratch, task);
 	append_environment(scratch, task);
-	submit(scratch, is_suspicious);
+	if (is_test)
+		submit_self_test(scratch);
+	else
+		submit(scratch, is_suspicious);
 	return 0;
 }
 

@@ -6,21 +6,21 @@
 //!
 //! What is deliberately absent: any reading of a record's content.
 
-use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, Iter, ProgramError};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
 use std::io::{self, BufReader, Read as _};
-use std::path::Path;
 use std::time::Duration;
 
 mod layout_check;
+mod overlay;
+
+pub use overlay::{OverlayLayers, OverlayLayout};
 
 /// The kernel's description of its own types; CO-RE is impossible without.
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
-/// The same of the overlay module, where overlay is one and is loaded.
-const OVERLAY_BTF: &str = "/sys/kernel/btf/overlay";
 const PROGRAM: &str = "driftline_exec";
 const HOOK: &str = "sched_process_exec";
 const RUNNING_PROGRAM: &str = "driftline_running";
@@ -111,6 +111,9 @@ pub struct Probe {
     ordinary: RingBuf<MapData>,
     suspicious: RingBuf<MapData>,
     counters: PerCpuArray<MapData, u64>,
+    self_test: RingBuf<MapData>,
+    self_test_parent: Array<MapData, u32>,
+    overlay_layout: OverlayLayout,
 }
 
 impl std::fmt::Debug for Probe {
@@ -131,7 +134,8 @@ impl Probe {
             _ => ProbeError::NoBtf(error.to_string()),
         })?;
         let btf = Btf::parse(&kernel, Endianness::default()).map_err(|error| ProbeError::NoBtf(error.to_string()))?;
-        let layers_in_inode = u32::from(overlay_layers_in_inode(&kernel));
+        let overlay_layout = OverlayLayout::of_kernel(&kernel);
+        let layers_in_inode = u32::from(overlay_layout.layers == OverlayLayers::InInode);
         let mut program = EbpfLoader::new()
             .btf(Some(&btf))
             .override_global("host_mnt_ns", &config.host_mnt_ns, true)
@@ -154,6 +158,9 @@ impl Probe {
             ordinary: take(&mut program, "ordinary")?,
             suspicious: take(&mut program, "suspicious")?,
             counters: take(&mut program, "counters")?,
+            self_test: take(&mut program, "self_test")?,
+            self_test_parent: take(&mut program, "self_test_parent")?,
+            overlay_layout,
             program,
         })
     }
@@ -211,6 +218,26 @@ impl Probe {
         link.into_file().map_err(|error| ProbeError::Other(with_sources(&error)))
     }
 
+    /// From now on execs of this process's children are recorded for [`Self::read_self_test`], whether in a container or
+    /// not; 0 ends that. Process ids are the host's.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn self_test_children_of(&mut self, pid: u32) -> io::Result<()> {
+        self.self_test_parent.set(0, pid, 0).map_err(io::Error::other)
+    }
+
+    /// Hands over the records of such execs.
+    pub fn read_self_test(&mut self, each: impl FnMut(&[u8])) {
+        drain(&mut self.self_test, usize::MAX, each);
+    }
+
+    /// Where the loader says that overlay keeps a file's layers on this kernel.
+    #[must_use]
+    pub fn overlay_layout(&self) -> OverlayLayout {
+        self.overlay_layout
+    }
+
     /// What the program has counted.
     ///
     /// # Errors
@@ -249,27 +276,11 @@ fn take<M: TryFrom<aya::maps::Map, Error = MapError>>(program: &mut Ebpf, name: 
 
 /// Kernels before 5.11 count maps against the limit of locked memory. Newer ones do not care, so neither do we when it
 /// fails: loading will say so.
-fn allow_locked_memory() {
+///
+/// Raising it needs `CAP_SYS_RESOURCE`, so the collector calls this before it gives up what it need not have.
+pub fn allow_locked_memory() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
-}
-
-/// Whether overlay keeps a file's layers in its inode: since 6.5, and where that was ported back. The name of the field
-/// changed with the place, so the name in the type information tells; without one for overlay the version must do.
-fn overlay_layers_in_inode(kernel_btf: &[u8]) -> bool {
-    let has = |btf: &[u8], name: &[u8]| btf.windows(name.len()).any(|window| window == name);
-    let module = std::fs::read(Path::new(OVERLAY_BTF)).unwrap_or_default();
-    for btf in [kernel_btf, &module] {
-        if has(btf, b"\0__numlower\0") {
-            return true;
-        }
-        if has(btf, b"\0numlower\0") {
-            return false;
-        }
-    }
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 5)
 }
 
 fn missing(name: &str) -> ProbeError {

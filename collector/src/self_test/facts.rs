@@ -1,0 +1,104 @@
+//! One exec as named facts: what the kernel's record says, to be compared with what the helper found out by other ways.
+
+use driftline_collector_core::{Dev, RawExec};
+use std::collections::BTreeMap;
+
+/// Facts by name, as text: so that any two can be compared, sent through a pipe and shown.
+pub(super) type Facts = BTreeMap<String, String>;
+
+/// Nanoseconds of a tick of `/proc/PID/stat`: 100 a second on every architecture that has eBPF.
+const TICK_NS: u64 = 10_000_000;
+
+/// What a record says.
+pub(super) fn of_exec(exec: &RawExec) -> Facts {
+    let file = &exec.file;
+    let pairs = [
+        ("path", text(&exec.path)),
+        ("typed path", text(&exec.typed_path)),
+        ("arguments", arguments(&exec.args)),
+        ("working directory", text(&exec.cwd)),
+        ("size", file.size_bytes.to_string()),
+        ("inode", file.ino.to_string()),
+        ("inode of the upper file", file.real_ino.to_string()),
+        ("mode", mode(u32::from(file.mode))),
+        ("links", file.nlink.to_string()),
+        ("modification time", file.mtime_ns.to_string()),
+        ("change time", file.ctime_ns.to_string()),
+        ("file system", magic(file.fs_magic)),
+        ("device", device(file.dev)),
+        ("mount", file.mnt_id.to_string()),
+        ("root device", device(exec.root_dev)),
+        ("root mount", exec.root_mnt_id.to_string()),
+        ("on an overlay", yes_no(exec.is_overlay())),
+        ("upper part", yes_no(exec.has_upper())),
+        ("lower parts", file.lower_count.to_string()),
+        ("script", yes_no(exec.is_script())),
+        ("without a directory", yes_no(exec.is_anonymous())),
+        ("process id", exec.pid.to_string()),
+        ("process id in its namespace", exec.ns_pid.to_string()),
+        ("start", (exec.start_ns / TICK_NS).to_string()),
+        ("parent's process id", exec.parent_pid.to_string()),
+        ("parent's start", (exec.parent_start_ns / TICK_NS).to_string()),
+        ("parent's name", text(&exec.parent_comm)),
+        ("user ids", format!("{} {}", exec.uid, exec.euid)),
+        ("group ids", format!("{} {}", exec.gid, exec.egid)),
+        ("mount namespace", exec.mnt_ns.to_string()),
+        ("process id namespace", exec.pid_ns.to_string()),
+        ("container cgroup", text(&exec.cgroup)),
+        ("terminal", yes_no(!exec.tty.is_empty())),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// One line for each fact that is not as expected.
+pub(super) fn differences(expected: &Facts, seen: &Facts) -> Vec<String> {
+    let differs = |(name, value): (&String, &String)| {
+        let seen = seen.get(name).map_or("nothing", String::as_str);
+        (seen != value).then(|| format!("{name} is {value:?}, the kernel program says {seen:?}"))
+    };
+    expected.iter().filter_map(differs).collect()
+}
+
+pub(super) fn text(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}
+
+pub(super) fn arguments(arguments: &[impl AsRef<[u8]>]) -> String {
+    arguments.iter().map(|argument| text(argument.as_ref())).collect::<Vec<_>>().join("|")
+}
+
+pub(super) fn mode(mode: u32) -> String {
+    format!("{mode:o}")
+}
+
+pub(super) fn magic(magic: u64) -> String {
+    format!("{magic:x}")
+}
+
+pub(super) fn device(dev: Dev) -> String {
+    format!("{}:{}", dev.major, dev.minor)
+}
+
+pub(super) fn yes_no(is: bool) -> String {
+    if is { "yes" } else { "no" }.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(pairs: &[(&str, &str)]) -> Facts {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn only_what_is_expected_and_not_so_is_told() {
+        let seen = facts(&[("size", "1"), ("mode", "755"), ("links", "1")]);
+        assert_eq!(differences(&facts(&[("size", "1")]), &seen), Vec::<String>::new());
+        let told = differences(&facts(&[("size", "2"), ("mode", "755"), ("inode", "7")]), &seen);
+        assert_eq!(
+            told,
+            ["inode is \"7\", the kernel program says \"nothing\"", "size is \"2\", the kernel program says \"1\""]
+        );
+    }
+}

@@ -1,0 +1,297 @@
+//! The process whose children the self-test executes. A process of its own, because it mounts, and because it starts
+//! before the collector gives up its capabilities.
+//!
+//! It says its process id, waits for a line, executes one program after the other, and says of each what `stat`, `/proc`
+//! and its own knowledge tell of it. It ends when nobody listens any more.
+
+use anyhow::Context as _;
+use driftline_collector_core::Dev;
+use driftline_collector_core::container::{Cgroup, cgroup};
+use driftline_collector_core::raw::magic;
+use rustix::fs::{AtFlags, CWD, MemfdFlags, StatxFlags, fstatfs, memfd_create, readlinkat, statx};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{BufRead as _, Write as _};
+use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::facts::{self, Facts};
+use super::overlay::{CHANGED, NEW, Overlay, SCRIPT, UNLINKED, UNTOUCHED};
+use super::program;
+use crate::proc::Proc;
+
+/// What the executed programs are called.
+const NAME: &str = "driftline-self-test";
+/// Their arguments; the first is the command with which the collector ends at once.
+const ARGUMENTS: [&str; 3] = [super::EXIT, "an argument", ""];
+
+/// What is said of each case, one line each.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Said {
+    /// A program was executed; this is true of it.
+    Executed {
+        /// Which case.
+        case: String,
+        /// What is true.
+        facts: Facts,
+    },
+    /// It could not be tried here.
+    NotTried {
+        /// Which case.
+        case: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// Runs the helper.
+///
+/// # Errors
+/// When something does not work that works everywhere.
+pub(super) fn serve(proc: &Proc) -> anyhow::Result<()> {
+    say(&std::fs::read_link(proc.path("self")).context("/proc/self")?)?;
+    let mut line = String::new();
+    if std::io::stdin().lock().read_line(&mut line)? == 0 {
+        return Ok(());
+    }
+    let helper = Helper { proc: proc.clone() };
+    helper.own_program()?;
+    helper.memfd()?;
+    helper.overlay()
+}
+
+fn say(what: &impl Serialize) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, what)?;
+    writeln!(out)?;
+    Ok(out.flush()?)
+}
+
+struct Helper {
+    proc: Proc,
+}
+
+impl Helper {
+    /// The collector itself, which is on the file system of its installation.
+    fn own_program(&self) -> anyhow::Result<()> {
+        let own = Path::new("/proc/self/exe");
+        let file = File::open(own)?;
+        let path = std::fs::read_link(own)?;
+        let mut facts = self.execute(own, &file)?;
+        if facts.get("on an overlay").is_some_and(|is| is == "yes") {
+            // What `stat` gives for these depends on the overlay's options.
+            facts.remove("inode");
+        }
+        insert(&mut facts, "path", facts::text(path.as_os_str().as_bytes()));
+        insert(&mut facts, "script", facts::yes_no(false));
+        insert(&mut facts, "without a directory", facts::yes_no(false));
+        say(&Said::Executed { case: "a program by its path".to_owned(), facts })
+    }
+
+    fn memfd(&self) -> anyhow::Result<()> {
+        let mut file = File::from(memfd_create(NAME, MemfdFlags::CLOEXEC)?);
+        file.write_all(&program::image())?;
+        let typed = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let mut facts = self.execute(Path::new(&typed), &file)?;
+        insert(&mut facts, "path", format!("memfd:{NAME}"));
+        insert(&mut facts, "without a directory", facts::yes_no(true));
+        say(&Said::Executed { case: "a program in memory".to_owned(), facts })
+    }
+
+    fn overlay(&self) -> anyhow::Result<()> {
+        let overlay = match Overlay::mount(&program::image()) {
+            Ok(overlay) => overlay,
+            Err(error) => {
+                let why = format!("cannot mount an overlay, which needs CAP_SYS_ADMIN at the start: {error}");
+                return say(&Said::NotTried { case: "files of an overlay".to_owned(), why });
+            }
+        };
+        self.on_overlay(&overlay, "overlay: untouched file", UNTOUCHED, ("no", 1))?;
+        self.on_overlay(&overlay, "overlay: new file", NEW, ("yes", 0))?;
+        self.on_overlay(&overlay, "overlay: file after chmod", CHANGED, ("yes", 1))?;
+        self.unlinked(&overlay)?;
+        self.script(&overlay)
+    }
+
+    fn on_overlay(&self, overlay: &Overlay, case: &str, name: &str, layers: (&str, u32)) -> anyhow::Result<()> {
+        let path = overlay.path(name);
+        let mut facts = self.execute(&path, &File::open(&path)?)?;
+        insert(&mut facts, "path", facts::text(path.as_os_str().as_bytes()));
+        insert_layers(&mut facts, layers);
+        if let Ok(upper) = std::fs::metadata(overlay.upper(name)) {
+            use std::os::unix::fs::MetadataExt as _;
+            insert(&mut facts, "inode of the upper file", upper.ino().to_string());
+        }
+        say(&Said::Executed { case: case.to_owned(), facts })
+    }
+
+    fn unlinked(&self, overlay: &Overlay) -> anyhow::Result<()> {
+        let path = overlay.path(UNLINKED);
+        let file = File::open(&path)?;
+        std::fs::remove_file(&path)?;
+        let mut facts = self.execute(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())), &file)?;
+        insert_layers(&mut facts, ("yes", 0));
+        insert(&mut facts, "links", "0".to_owned());
+        say(&Said::Executed { case: "overlay: unlinked file".to_owned(), facts })
+    }
+
+    /// Of a script the file is the interpreter.
+    fn script(&self, overlay: &Overlay) -> anyhow::Result<()> {
+        let (script, interpreter) = (overlay.path(SCRIPT), overlay.path(UNTOUCHED));
+        let mut facts = self.execute(&script, &File::open(&interpreter)?)?;
+        let path = |path: &Path| facts::text(path.as_os_str().as_bytes());
+        insert(&mut facts, "path", path(&interpreter));
+        insert(&mut facts, "script", facts::yes_no(true));
+        insert_layers(&mut facts, ("no", 1));
+        // The kernel puts the interpreter and the script in the place of the first argument.
+        let given = [interpreter.as_os_str().as_bytes(), script.as_os_str().as_bytes()];
+        let all: Vec<&[u8]> = given.into_iter().chain(ARGUMENTS.iter().map(|argument| argument.as_bytes())).collect();
+        insert(&mut facts, "arguments", facts::arguments(&all));
+        say(&Said::Executed { case: "overlay: script".to_owned(), facts })
+    }
+
+    /// Executes a program; what is true of it when `file` is what the kernel executes.
+    fn execute(&self, program: &Path, file: &File) -> anyhow::Result<Facts> {
+        let mut command = Command::new(program);
+        command.arg0(NAME).args(ARGUMENTS).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut child = command.spawn().with_context(|| format!("cannot execute {}", program.display()))?;
+        // Not yet waited for, so its process id is still its own.
+        let mut facts = self.process(child.id());
+        child.wait()?;
+        insert(&mut facts, "typed path", facts::text(program.as_os_str().as_bytes()));
+        let arguments: Vec<&str> = std::iter::once(NAME).chain(ARGUMENTS).collect();
+        insert(&mut facts, "arguments", facts::arguments(&arguments));
+        self.file(&mut facts, file)?;
+        Ok(facts)
+    }
+
+    fn file(&self, facts: &mut Facts, file: &File) -> anyhow::Result<()> {
+        let stat = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)?;
+        let file_system = u64::try_from(fstatfs(file.as_fd())?.f_type)?;
+        insert(facts, "size", stat.stx_size.to_string());
+        insert(facts, "inode", stat.stx_ino.to_string());
+        insert(facts, "mode", facts::mode(u32::from(stat.stx_mode)));
+        insert(facts, "links", stat.stx_nlink.to_string());
+        insert(facts, "modification time", nanoseconds(stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec));
+        insert(facts, "change time", nanoseconds(stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec));
+        insert(facts, "file system", facts::magic(file_system));
+        insert(facts, "on an overlay", facts::yes_no(file_system == magic::OVERLAY));
+        insert(facts, "mount", stat.stx_mnt_id.to_string());
+        if let Some(device) = self.device_of(stat.stx_mnt_id) {
+            insert(facts, "device", device);
+        }
+        Ok(())
+    }
+
+    /// What is true of a child, and of this process as its parent.
+    fn process(&self, child: u32) -> Facts {
+        let mut facts = Facts::new();
+        let own = Proc::at(Path::new("/proc"));
+        let status = own.text(format!("{child}/status"));
+        let ids = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let mut ids = line.unwrap_or_default().split_ascii_whitespace();
+            format!("{} {}", ids.next().unwrap_or("?"), ids.next().unwrap_or("?"))
+        };
+        insert(&mut facts, "user ids", ids("Uid:"));
+        insert(&mut facts, "group ids", ids("Gid:"));
+        insert(&mut facts, "process id in its namespace", child.to_string());
+        let child_stat = own.text(format!("{child}/stat"));
+        insert(&mut facts, "start", stat_field(&child_stat, 22));
+        insert(&mut facts, "terminal", facts::yes_no(stat_field(&child_stat, 7) != "0"));
+        let own_id = std::fs::read_link(self.proc.path("self")).unwrap_or_default();
+        if own_id == Path::new(&std::process::id().to_string()) {
+            insert(&mut facts, "process id", child.to_string());
+        }
+        insert(&mut facts, "parent's process id", own_id.display().to_string());
+        insert(&mut facts, "parent's start", stat_field(&own.text("self/stat"), 22));
+        insert(&mut facts, "parent's name", own.text("self/comm").trim_end().to_owned());
+        for (name, namespace) in [("mount namespace", "mnt"), ("process id namespace", "pid")] {
+            insert(&mut facts, name, namespace_number(&own.path(format!("self/ns/{namespace}"))));
+        }
+        if let Some(name) = container_cgroup(&own.text("self/cgroup")) {
+            insert(&mut facts, "container cgroup", name);
+        }
+        if let Ok(root) = statx(CWD, "/", AtFlags::empty(), StatxFlags::MNT_ID) {
+            insert(&mut facts, "root mount", root.stx_mnt_id.to_string());
+            if let Some(device) = self.device_of(root.stx_mnt_id) {
+                insert(&mut facts, "root device", device);
+            }
+        }
+        facts
+    }
+
+    /// Device of a mount's superblock, which is not what `stat` gives on every file system. Mounts of the kernel's own,
+    /// like that of memory files, are in no table.
+    fn device_of(&self, mount_id: u64) -> Option<String> {
+        let table = self.proc.text("self/mountinfo");
+        let line = table.lines().find(|line| line.split(' ').next() == Some(&mount_id.to_string()))?;
+        let (major, minor) = line.split(' ').nth(2)?.split_once(':')?;
+        Some(facts::device(Dev { major: major.parse().ok()?, minor: minor.parse().ok()? }))
+    }
+}
+
+fn insert(facts: &mut Facts, name: &str, value: String) {
+    facts.insert(name.to_owned(), value);
+}
+
+fn insert_layers(facts: &mut Facts, (upper, lower): (&str, u32)) {
+    insert(facts, "upper part", upper.to_owned());
+    insert(facts, "lower parts", lower.to_string());
+}
+
+fn nanoseconds(seconds: i64, nanoseconds: u32) -> String {
+    seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(nanoseconds)).to_string()
+}
+
+/// A field of `/proc/PID/stat` by its number in proc(5). The command name before the third may itself hold spaces.
+fn stat_field(stat: &str, number: usize) -> String {
+    let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    after_name.split(' ').nth(number.saturating_sub(3)).unwrap_or("?").to_owned()
+}
+
+/// The link reads `mnt:[4026531841]`.
+fn namespace_number(link: &PathBuf) -> String {
+    let target = readlinkat(CWD, link, Vec::new()).unwrap_or_default();
+    let target = target.to_string_lossy().into_owned();
+    target.split(['[', ']']).nth(1).unwrap_or("?").to_owned()
+}
+
+/// The innermost component that is like a container's, of the unified hierarchy before others, as the kernel program
+/// looks for it. Nothing when this process sees only the root, which in a cgroup namespace may be anything.
+fn container_cgroup(cgroups: &str) -> Option<String> {
+    let mut lines: Vec<&str> = cgroups.lines().collect();
+    lines.sort_by_key(|line| !line.starts_with("0::"));
+    if lines.iter().all(|line| line.ends_with(":/")) {
+        return None;
+    }
+    let is_like_one = |name: &&str| cgroup(name.as_bytes()) != Cgroup::Other;
+    let found = lines.iter().find_map(|line| line.rsplit('/').find(is_like_one));
+    Some(found.unwrap_or_default().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_counted_after_the_name_whatever_it_holds() {
+        let stat = "7 (a ) b) S 1 2 3 0 4 5 6 7 8 9 10 11 12 13 14 15 16 17 4711 18";
+        assert_eq!((stat_field(stat, 3), stat_field(stat, 7)), ("S".to_owned(), "0".to_owned()));
+        assert_eq!(stat_field(stat, 22), "4711");
+        assert_eq!(stat_field("", 22), "?");
+    }
+
+    #[test]
+    fn a_container_is_found_in_the_unified_hierarchy_first() {
+        let (one, two) = ("1".repeat(64), "2".repeat(64));
+        let cgroups = format!("4:pids:/docker/{one}\n0::/libpod_parent/libpod-{two}/inner\n");
+        assert_eq!(container_cgroup(&cgroups), Some(format!("libpod-{two}")));
+        assert_eq!(container_cgroup(&format!("4:pids:/docker/{one}\n0::/init\n")), Some(one));
+        assert_eq!(container_cgroup("0::/user.slice\n"), Some(String::new()));
+        assert_eq!(container_cgroup("0::/\n"), None);
+    }
+}
