@@ -156,6 +156,12 @@ async fn engines(settings: &RuntimeSettings) -> Vec<Check> {
     let mut checks = Vec::new();
     for state in found.states() {
         checks.push(match &state.state {
+            // The words of the runtimes' own module.
+            Ok(how) if how.starts_with("by the command") => {
+                let found = format!("answers {how}, which needs more than the collector's four capabilities");
+                let remedy = "start podman's service: `systemctl enable --now podman.socket`";
+                Check::new("runtimes", state.runtime, Health::Warning, found, remedy)
+            }
             Ok(how) => Check::ok("runtimes", state.runtime, format!("answers {how}")),
             Err(error) => Check::new("runtimes", state.runtime, Health::NotRun, error, ""),
         });

@@ -7,6 +7,7 @@ mod cases;
 mod container;
 mod harness;
 mod pods;
+mod rights;
 
 use cases::{CASES, Case, Content};
 use container::Container;
