@@ -4,6 +4,7 @@
 
 mod analyze;
 mod dead_letters;
+mod doctor;
 mod images;
 mod output;
 mod progress;
@@ -61,6 +62,8 @@ enum Command {
     Images(ImagesCommand),
     /// Read records that could not be used, with the reason
     DeadLetters(TailArguments),
+    /// Say what Kafka and this node allow, each with a remedy; exits 1 when there is a problem
+    Doctor(doctor::Arguments),
     /// Keep a time of the topics in a file, bytes verbatim
     Record(record::Arguments),
     /// Produce the records of a recording again, into topics of their own unless --prefix says which
@@ -205,6 +208,7 @@ async fn run(cli: Cli, named_prefix: Option<String>) -> anyhow::Result<()> {
         Command::Images(ImagesCommand::Show(arguments)) => images::show(&settings, &arguments).await,
         Command::Images(ImagesCommand::Verify { image, against }) => images::verify(&settings, &image, &against).await,
         Command::DeadLetters(arguments) => dead_letters::tail(&settings, &arguments).await,
+        Command::Doctor(arguments) => doctor::examine(&settings, &arguments).await,
         Command::Record(arguments) => record::record(&settings, &arguments)
             .await
             .with_context(|| format!("recording {}", arguments.file.display())),

@@ -1,7 +1,7 @@
 //! Creates the topics of the one table, and checks that the cluster's are as configured.
 
 use rdkafka::TopicPartitionList;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
@@ -18,6 +18,7 @@ use crate::{ClientSettings, KafkaError};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The topic setting behind [`Retention`].
 const RETENTION: &str = "retention.ms";
+const MIN_IN_SYNC: &str = "min.insync.replicas";
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// Tries, [`RETRY_PAUSE`] apart, for leaders of new partitions: they are elected within a second on a healthy cluster.
 const LEADER_TRIES: usize = 20;
@@ -51,6 +52,10 @@ pub struct ExistingTopic {
     pub partitions: i32,
     /// Partitions that have no leader at the moment.
     pub leaderless: i32,
+    /// Copies of the partition that has the fewest.
+    pub replicas: i32,
+    /// In-sync copies of the partition that has the fewest.
+    pub in_sync: i32,
 }
 
 /// Waits until the cluster answers a metadata request.
@@ -140,6 +145,23 @@ pub async fn list(settings: &ClientSettings) -> Result<Vec<ExistingTopic>, Kafka
     topics.retain(|topic| topic.name.starts_with(&prefix));
     topics.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(topics)
+}
+
+/// How many in-sync copies a produce to each of these topics has to reach, by name. What the cluster does not tell, for
+/// lack of a right, is left out.
+///
+/// # Errors
+/// When the cluster does not answer.
+pub async fn min_in_sync(settings: &ClientSettings, topics: &[String]) -> Result<BTreeMap<String, i32>, KafkaError> {
+    let client: AdminClient<DefaultClientContext> = settings.config().create()?;
+    let resources: Vec<ResourceSpecifier<'_>> = topics.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+    let answers = client.describe_configs(&resources, &options).await?;
+    let told = topics.iter().zip(answers).filter_map(|(name, answer)| {
+        let minimum = answer.ok()?.get(MIN_IN_SYNC)?.value.as_ref()?.parse().ok()?;
+        Some((name.clone(), minimum))
+    });
+    Ok(told.collect())
 }
 
 /// The id that the cluster gave itself, the same for every client and broker.
@@ -242,6 +264,8 @@ fn topics_of(metadata: &Metadata) -> Vec<ExistingTopic> {
             name: topic.name().to_owned(),
             partitions: count(topic.partitions().len()),
             leaderless: count(topic.partitions().iter().filter(|partition| partition.leader() < 0).count()),
+            replicas: count(topic.partitions().iter().map(|each| each.replicas().len()).min().unwrap_or(0)),
+            in_sync: count(topic.partitions().iter().map(|each| each.isr().len()).min().unwrap_or(0)),
         })
         .collect()
 }

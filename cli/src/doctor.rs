@@ -1,0 +1,200 @@
+//! `driftline doctor`: what Kafka allows, and what this node does if the collector is installed on it.
+//!
+//! The node's part is the collector's own (`driftline-collector doctor`): only that program can load eBPF.
+
+use anyhow::bail;
+use clap::Args;
+use driftline_kafka::admin::{self, ExistingTopic};
+use driftline_kafka::{ClientSettings, KafkaError};
+use driftline_runtime::checks::{self, Check, Health};
+use driftline_schemas::topics::TOPICS;
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::process::Command;
+
+use crate::output::out;
+
+const COLLECTOR: &str = "driftline-collector";
+
+/// Kafka that does not answer for this long is not there.
+const KAFKA_WAIT: Duration = Duration::from_secs(5);
+
+/// The collector's self-test has a minute of its own, and every runtime is asked with a limit.
+const NODE_WAIT: Duration = Duration::from_secs(120);
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Look at Kafka only
+    #[arg(long, conflicts_with = "node_only")]
+    kafka_only: bool,
+    /// Look at this node only
+    #[arg(long)]
+    node_only: bool,
+    /// The collector's program, by default beside this one or in PATH
+    #[arg(long, value_name = "PROGRAM")]
+    collector: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn examine(settings: &ClientSettings, arguments: &Arguments) -> anyhow::Result<()> {
+    let mut found = Vec::new();
+    if !arguments.kafka_only {
+        found.extend(node(arguments.collector.clone()).await);
+    }
+    if !arguments.node_only {
+        found.extend(kafka(settings).await);
+    }
+    if arguments.json {
+        out(serde_json::to_string_pretty(&found)?)?;
+    } else {
+        out(checks::table(&found))?;
+    }
+    let problems = found.iter().filter(|check| check.health == Health::Problem).count();
+    if problems > 0 {
+        bail!("{problems} of {} checks found a problem", found.len());
+    }
+    Ok(())
+}
+
+// --- node ---------------------------------------------------------------------------------------------------------
+
+async fn node(program: Option<PathBuf>) -> Vec<Check> {
+    let program = program.unwrap_or_else(beside);
+    let mut command = Command::new(&program);
+    command.args(["doctor", "--json"]).kill_on_drop(true);
+    let failed = |found: String| vec![Check::new("node", "collector", Health::Problem, found, "run it by hand")];
+    match tokio::time::timeout(NODE_WAIT, command.output()).await {
+        Err(_) => failed(format!("{} did not end within {} s", program.display(), NODE_WAIT.as_secs())),
+        Ok(Err(error)) if error.kind() == ErrorKind::NotFound => {
+            let found = format!("{COLLECTOR} is not on this machine");
+            let remedy = "run `driftline-collector doctor` where it is, or say --collector PROGRAM";
+            vec![Check::new("node", "all", Health::NotRun, found, remedy)]
+        }
+        Ok(Err(error)) => failed(format!("{}: {error}", program.display())),
+        // It exits 1 when there is a problem, and says which on standard output.
+        Ok(Ok(output)) => serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            failed(format!("{} ended with {}: {}", program.display(), output.status, said.trim()))
+        }),
+    }
+}
+
+/// The collector's program in the directory of this one; without it whatever PATH has.
+fn beside() -> PathBuf {
+    let own = std::env::current_exe().ok();
+    let beside = own.and_then(|own| Some(own.parent()?.join(COLLECTOR)));
+    beside.filter(|path| path.exists()).unwrap_or_else(|| COLLECTOR.into())
+}
+
+// --- Kafka --------------------------------------------------------------------------------------------------------
+
+async fn kafka(settings: &ClientSettings) -> Vec<Check> {
+    match topics(settings).await {
+        Ok(checks) => checks,
+        Err(error) => {
+            let remedy =
+                "see that the brokers run and can be reached from here; --bootstrap or KAFKA_BOOTSTRAP names them";
+            vec![Check::new("kafka", "brokers", Health::Problem, error, remedy)]
+        }
+    }
+}
+
+async fn topics(settings: &ClientSettings) -> Result<Vec<Check>, KafkaError> {
+    admin::wait(settings, KAFKA_WAIT).await?;
+    let cluster = admin::cluster_id(settings).await?;
+    let mut checks = vec![Check::ok("kafka", "brokers", format!("{} answers, cluster {cluster}", settings.bootstrap))];
+    let existing = admin::list(settings).await?;
+    let names: Vec<String> = TOPICS.iter().map(|spec| settings.topic(spec.topic)).collect();
+    let found: Vec<&ExistingTopic> = existing.iter().filter(|topic| names.contains(&topic.name)).collect();
+    let missing: Vec<&str> =
+        names.iter().filter(|name| !found.iter().any(|topic| topic.name == **name)).map(String::as_str).collect();
+    checks.push(if missing.is_empty() {
+        Check::ok("kafka", "topics", format!("all {} are there", names.len()))
+    } else {
+        let text = format!("{} of {} are missing: {}", missing.len(), names.len(), missing.join(", "));
+        Check::new("kafka", "topics", Health::Problem, text, "create them with `driftline topics create`")
+    });
+    if found.is_empty() {
+        return Ok(checks);
+    }
+    checks.push(partitions(settings, &found));
+    let names: Vec<String> = found.iter().map(|topic| topic.name.clone()).collect();
+    checks.push(replicas(&found, &admin::min_in_sync(settings, &names).await?));
+    Ok(checks)
+}
+
+fn partitions(settings: &ClientSettings, found: &[&ExistingTopic]) -> Check {
+    let wanted = |topic: &ExistingTopic| {
+        let spec = TOPICS.iter().find(|spec| settings.topic(spec.topic) == topic.name);
+        spec.map_or(0, |spec| settings.partition_count(spec.topic))
+    };
+    let wrong: Vec<String> = found
+        .iter()
+        .filter(|topic| topic.partitions != wanted(topic))
+        .map(|topic| format!("{} has {}, configured are {}", topic.name, topic.partitions, wanted(topic)))
+        .collect();
+    if wrong.is_empty() {
+        return Check::ok("kafka", "partitions", "as configured");
+    }
+    let remedy = "set DRIFTLINE_PARTITIONS to what the topics have, or drain into new topics";
+    Check::new("kafka", "partitions", Health::Problem, wrong.join("\n"), remedy)
+}
+
+/// Writing waits for `min.insync.replicas` copies: more than there are, and nothing is ever written; as many, and the loss
+/// of one broker stops everything; one, and the loss of its disk loses alerts.
+fn replicas(found: &[&ExistingTopic], minimum: &BTreeMap<String, i32>) -> Check {
+    let of = |topic: &ExistingTopic| minimum.get(&topic.name).copied().unwrap_or(1);
+    let told = |which: &dyn Fn(&ExistingTopic) -> bool, what: &dyn Fn(&ExistingTopic) -> String| {
+        let lines: Vec<String> = found.iter().copied().filter(|topic| which(topic)).map(what).collect();
+        (!lines.is_empty()).then(|| lines.join("\n"))
+    };
+    if let Some(text) =
+        told(&|topic| topic.leaderless > 0, &|topic| format!("{} has partitions without leader", topic.name))
+    {
+        return Check::new("kafka", "copies", Health::Problem, text, "bring the missing brokers back");
+    }
+    let too_few = |topic: &ExistingTopic| {
+        format!("{} has {} in-sync copies, writing needs {}", topic.name, topic.in_sync, of(topic))
+    };
+    if let Some(text) = told(&|topic| topic.in_sync < of(topic), &too_few) {
+        let remedy = "bring the missing brokers back, or lower min.insync.replicas of these topics";
+        return Check::new("kafka", "copies", Health::Problem, text, remedy);
+    }
+    let fewest = found.iter().map(|topic| topic.replicas).min().unwrap_or(0);
+    if fewest == 1 {
+        let remedy = "fine for a trial; else three brokers, `driftline topics create --replication 3`";
+        return Check::new("kafka", "copies", Health::Warning, "topics have one copy, lost with its disk", remedy);
+    }
+    if let Some(topic) = found.iter().find(|topic| topic.replicas <= of(topic)) {
+        let text = format!("{} has {} copies and needs {} to be written", topic.name, topic.replicas, of(topic));
+        let remedy = "one broker's restart stops writing: min.insync.replicas should be one less than the copies";
+        return Check::new("kafka", "copies", Health::Warning, text, remedy);
+    }
+    Check::ok("kafka", "copies", format!("{fewest}, and one broker may fail"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(replicas: i32, in_sync: i32) -> ExistingTopic {
+        ExistingTopic { name: "t".to_owned(), partitions: 1, leaderless: 0, replicas, in_sync }
+    }
+
+    #[test]
+    fn copies_are_judged_by_what_the_loss_of_a_broker_does() {
+        let health =
+            |topic: ExistingTopic, minimum| replicas(&[&topic], &BTreeMap::from([("t".to_owned(), minimum)])).health;
+        assert_eq!(health(topic(3, 3), 2), Health::Ok);
+        assert_eq!(health(topic(3, 2), 2), Health::Ok);
+        assert_eq!(health(topic(3, 1), 2), Health::Problem);
+        assert_eq!(health(topic(1, 1), 2), Health::Problem);
+        assert_eq!(health(topic(1, 1), 1), Health::Warning);
+        assert_eq!(health(topic(2, 2), 2), Health::Warning);
+        assert_eq!(health(ExistingTopic { leaderless: 1, ..topic(3, 3) }, 2), Health::Problem);
+    }
+}
