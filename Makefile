@@ -17,7 +17,7 @@ help: ## no | 0 | no | this table
 	  'BEGIN { print "TARGET|ROOT|MINUTES|CI|WHAT IT DOES" } \
 	   /^[a-z-]+: ##/ { sub(/^ */, "", $$2); print $$1 "|" $$2 "|" $$3 "|" $$4 "|" $$5 }' $(MAKEFILE_LIST) | \
 	  while IFS='|' read -r target root minutes ci what; do \
-	    printf '%-11s %-8s %-8s %-4s %s\n' "$$target" "$$root" "$$minutes" "$$ci" "$$what"; \
+	    printf '%-12s %-8s %-8s %-4s %s\n' "$$target" "$$root" "$$minutes" "$$ci" "$$what"; \
 	  done
 	@echo
 	@echo "ROOT 'better': without root or BTF the live eBPF parts are left out, which is then said."
@@ -91,6 +91,10 @@ STACKS ?= 2000
 .PHONY: test-images
 test-images: ## yes | 8 | yes | what podman and umoci unpack of random layers against our merged index; STACKS=300
 	@deploy/dev/test-images.sh $(STACKS) $(SEED)
+
+.PHONY: test-kernels
+test-kernels: ## no | 2 | yes | the collector's self-test on Debian's kernels, booted under emulation; SUITES="bookworm sid"
+	@deploy/dev/kernel-test.sh $(SUITES)
 
 .PHONY: golden
 golden: ## no | 1 | no | writes the expected files of the formats anew; look at the diff

@@ -9,6 +9,7 @@
 #     images  skopeo and umoci, with which tests compare the indexer; a registry, which tests fill; containerd and
 #             Docker, whose stores it reads
 #     peers   bpftrace and libbpf-tools, with which the collector's bench compares
+#     kernels an emulator for x86 machines, and what goes into its guests
 #     lint    shellcheck, rustfmt, clippy
 #     demo    build, and live where the demo can load eBPF (root and BTF)
 #     validate  Python with venv, for the independent OCSF validator
@@ -111,6 +112,16 @@ check_peers() {
   PATH=$PATH:/usr/sbin runs execsnoop --version || need libbpf-tools
 }
 
+# --- kernels -----------------------------------------------------------------------------------
+
+check_kernels() {
+  runs qemu-system-x86_64 --version || need qemu-system-x86
+  { runs busybox true && ! ldd "$(command -v busybox)" 2>/dev/null | grep -q '=>'; } || need busybox-static
+  runs strip --version || need binutils
+  runs xz --version || need xz-utils
+  runs zstd --version || need zstd
+}
+
 # --- lint --------------------------------------------------------------------------------------
 
 check_lint() {
@@ -137,8 +148,8 @@ check_all() {
   packages=() by_hand=()
   for what in "$@"; do
     case $what in
-      build | kafka | live | images | peers | lint | demo | validate) "check_$what" ;;
-      *) die "unknown need '$what'; known: build kafka live images peers lint demo validate" ;;
+      build | kafka | live | images | kernels | peers | lint | demo | validate) "check_$what" ;;
+      *) die "unknown need '$what'; known: build kafka live images kernels peers lint demo validate" ;;
     esac
   done
 }

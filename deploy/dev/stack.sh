@@ -7,7 +7,8 @@
 #
 # STACK_PARTS="indexer enricher correlator collector" selects parts; the collector and the node's
 # indexer need root and BTF and are left out without. STACK_DIR (target/stack) holds for each part
-# NAME.log, NAME.pid and NAME.telemetry (the URL). DRIFTLINE_BIN_DIR (target/debug) has the binaries.
+# NAME.log, NAME.pid and NAME.telemetry (the URL). Where podman has no service yet, one is started for the
+# collector, which may not run podman's command. DRIFTLINE_BIN_DIR (target/debug) has the binaries.
 # Settings, passed on as they are when set: DRIFTLINE_TOPIC_PREFIX (driftline), DRIFTLINE_CLUSTER
 # (dev), DRIFTLINE_NODE (this node's name), DRIFTLINE_PARTITIONS (3), DRIFTLINE_REPLICATION (1) and
 # any other DRIFTLINE_*.
@@ -96,6 +97,25 @@ free_part_port() {
   done
 }
 
+# podman's command needs more capabilities than the collector keeps; podman's service does not run it.
+start_podman_service() {
+  local base=$state/podman-service socket=$state/podman.sock
+  [[ -z ${DRIFTLINE_PODMAN_SOCKET:-} && ! -S /run/podman/podman.sock ]] || return 0
+  command -v podman >/dev/null && [[ $(id -u) == 0 ]] || return 0
+  export DRIFTLINE_PODMAN_SOCKET=$socket
+  recorded_pid "$base" >/dev/null && return 0
+  rm -f "$socket"
+  setsid podman system service --time=0 "unix://$socket" </dev/null >"$base.log" 2>&1 8>&- 9>&- &
+  record_process "$base" "$!" || return 0
+  wait_until 10 test -S "$socket" || warn "podman's service does not answer; see $(shown "$base.log")"
+}
+
+stop_podman_service() {
+  stop_recorded "$state/podman-service" 5 || true
+  forget_process "$state/podman-service"
+  rm -f "$state/podman.sock"
+}
+
 # --- the table -----------------------------------------------------------------------------------
 
 # Paths inside the checkout are shown as one would type them there.
@@ -169,6 +189,7 @@ up() {
   trap 'stop_started "${started[@]}"' EXIT
   # Held to the end of the script, when every part has long been listening.
   lock_ports
+  [[ " ${parts[*]} " != *" collector "* ]] || start_podman_service
   for part in "${parts[@]}"; do
     recorded_pid "$state/$part" >/dev/null && continue
     started+=("$part")
@@ -212,6 +233,7 @@ stop_started() {
     forget_process "$state/$part"
     rm -f "$state/$part.exit" "$state/$part.telemetry"
   done
+  [[ " $* " != *" collector "* ]] || stop_podman_service
 }
 
 down() {
@@ -223,6 +245,7 @@ down() {
     any=yes
     stop_part "$part" || failed=1
   done
+  stop_podman_service
   [[ $any == yes ]] || say "stack: nothing runs"
   return "$failed"
 }
