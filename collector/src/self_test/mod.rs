@@ -19,7 +19,7 @@ use serde::Serialize;
 use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -102,7 +102,7 @@ impl fmt::Display for Report {
 pub struct SelfTest {
     helper: Child,
     input: ChildStdin,
-    said: Receiver<String>,
+    output: Option<ChildStdout>,
 }
 
 impl SelfTest {
@@ -121,17 +121,7 @@ impl SelfTest {
         let (Some(input), Some(output)) = (helper.stdin.take(), helper.stdout.take()) else {
             return Err(SelfTestError::Broken("a process without standard input".to_owned()));
         };
-        let (sender, said) = sync_channel(0);
-        let read = move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        };
-        let thread = std::thread::Builder::new().name("self-test".to_owned()).spawn(read);
-        thread.map_err(|error| SelfTestError::Broken(format!("cannot start a thread: {error}")))?;
-        Ok(Self { helper, input, said })
+        Ok(Self { helper, input, output: Some(output) })
     }
 
     /// Executes the programs and compares.
@@ -150,12 +140,13 @@ impl SelfTest {
 
     fn execute(&mut self, probe: &mut Probe) -> Result<(Vec<Said>, Vec<Vec<u8>>), SelfTestError> {
         let deadline = monotonic() + PATIENCE;
-        let pid: String = self.next(deadline)?.ok_or_else(|| broken("its helper ended at once"))?;
+        let lines = self.lines()?;
+        let pid: String = next(&lines, deadline)?.ok_or_else(|| broken("its helper ended at once"))?;
         let pid = pid.parse().map_err(|_| broken(format!("{pid:?} is no process id")))?;
         probe.self_test_children_of(pid).map_err(broken)?;
         self.input.write_all(b"go\n").map_err(broken)?;
         let mut said = Vec::new();
-        while let Some(case) = self.next(deadline)? {
+        while let Some(case) = next(&lines, deadline)? {
             said.push(case);
         }
         let status = self.helper.wait().map_err(broken)?;
@@ -167,15 +158,35 @@ impl SelfTest {
         Ok((said, records))
     }
 
-    /// The next line; nothing after the last one.
-    fn next<T: serde::de::DeserializeOwned>(&self, deadline: Instant) -> Result<Option<T>, SelfTestError> {
-        use std::sync::mpsc::RecvTimeoutError;
-        match self.said.recv_timeout(deadline.saturating_duration_since(monotonic())) {
-            Ok(line) => serde_json::from_str(&line).map(Some).map_err(broken),
-            Err(RecvTimeoutError::Disconnected) => Ok(None),
-            Err(RecvTimeoutError::Timeout) => {
-                Err(broken(format!("its helper does not end within {} s", PATIENCE.as_secs())))
+    /// What the helper says, by a thread, so that waiting for it has an end. Not before the capabilities were given up:
+    /// a thread keeps those it was started with.
+    fn lines(&mut self) -> Result<Receiver<String>, SelfTestError> {
+        let output = self.output.take().ok_or_else(|| broken("its helper has no output"))?;
+        let (sender, lines) = sync_channel(0);
+        let read = move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
             }
+        };
+        let thread = std::thread::Builder::new().name("self-test".to_owned()).spawn(read);
+        thread.map_err(|error| broken(format!("cannot start a thread: {error}")))?;
+        Ok(lines)
+    }
+}
+
+/// The next line; nothing after the last one.
+fn next<T: serde::de::DeserializeOwned>(
+    lines: &Receiver<String>,
+    deadline: Instant,
+) -> Result<Option<T>, SelfTestError> {
+    use std::sync::mpsc::RecvTimeoutError;
+    match lines.recv_timeout(deadline.saturating_duration_since(monotonic())) {
+        Ok(line) => serde_json::from_str(&line).map(Some).map_err(broken),
+        Err(RecvTimeoutError::Disconnected) => Ok(None),
+        Err(RecvTimeoutError::Timeout) => {
+            Err(broken(format!("its helper does not end within {} s", PATIENCE.as_secs())))
         }
     }
 }
