@@ -1,7 +1,8 @@
 //! Pure part of the collector: the kernel's raw records become exec events.
 //!
 //! [`Node`] owns all state of one node; the shell feeds it records, descriptions, digests and time, and carries out what
-//! it asks. [`RawExec::decode`] reads a record, [`class`] says where a file lives, [`event`] puts the result together.
+//! it asks. [`RawExec::decode`] reads a record, [`class`] says where a file lives, [`event`] puts the result together,
+//! [`spool`] keeps account of what Kafka has not acknowledged.
 //!
 //! What is deliberately absent: files, sockets, clocks, threads. Each can be slow or lie; here everything is data.
 
@@ -17,6 +18,7 @@ pub mod node;
 pub mod programs;
 pub mod raw;
 pub mod redaction;
+pub mod spool;
 
 pub use class::{ContainerRoot, ScriptFacts};
 pub use digest::{Crossing, Digest, DigestJob, DigestOutcome, DigestSubject};

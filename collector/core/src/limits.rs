@@ -110,4 +110,41 @@ pub const DIGESTS: usize = 8_192;
 pub const SETTLED: i64 = SECOND;
 
 const _: () = assert!(LATE_PER_CONTAINER < LATE && LATE_WAIT < 3_600 * SECOND);
+/// Everything that was given to the core has gone out after this long: the two longest waits one after the other.
+pub const EMITTED_AFTER: i64 = DIGEST_WAIT + ORDER_WAIT;
+
+/// Most records that are in memory until Kafka acknowledges them: 20 ms, between two looks at the acknowledgements, of the
+/// 10,000 a second that the rings were tried with, 20 times over. Kafka's client has a copy of each.
+pub const WINDOW_RECORDS: usize = 4_096;
+/// Most bytes of them; a record has 1 KiB, and twice this is a fifth of the memory a collector may have.
+pub const WINDOW_BYTES: usize = 4 << 20;
+
+/// A record that is not acknowledged after this long is written to the disk: longer than a broker's pause or the election
+/// of a leader. What a killed collector takes with it is not older.
+pub const SPILL_AFTER: i64 = 2 * SECOND;
+
+/// A segment of the spool takes no more records once it is this long: what goes at once when the disk's share is used up.
+pub const SEGMENT_BYTES: u64 = 1 << 20;
+
+/// Written to the disk at once; what is gathered in memory until then is written every 20 ms anyway.
+pub const SPOOL_WRITE_BYTES: usize = 256 << 10;
+
+/// Least that the spool may be given: twice what the window keeps from being given up, and the segment written to.
+pub const SPOOL_MIB_MIN: i64 = 16;
+
+/// Reasons for which records can be missing: the shell and the core have ten.
+pub const SPOOL_REASONS: usize = 12;
+/// Longest name of one.
+pub const SPOOL_REASON_BYTES: usize = 32;
+
+/// Length of a checkpoint: a page, which a disk writes whole.
+pub const CHECKPOINT_SLOT_BYTES: usize = 4_096;
+/// How often it is written.
+pub const CHECKPOINT_EVERY: i64 = SECOND;
+
+/// What the kernel keeps in memory before it writes it to the disk, after a crash of the machine is gone: by default it
+/// is written after 30 s, looked for every 5 s.
+pub const DIRTY_MAX: i64 = 60 * SECOND;
+
+const _: () = assert!(WINDOW_BYTES as u64 + 2 * SEGMENT_BYTES < (SPOOL_MIB_MIN as u64) << 20);
 const _: () = assert!(ORDER_WAIT < DESCRIPTION_WAIT && DESCRIPTION_WAIT < DIGEST_WAIT);

@@ -1,6 +1,7 @@
 //! The only package that names the Kafka client, so that its habits are written down once.
 //!
 //! * [`Producer`]: sends to the partition the key demands, and can say when everything sent is acknowledged.
+//! * [`TrackedProducer`]: says of each record whether it is acknowledged, and never gives up for lack of time.
 //! * [`GroupReader`]: one input topic shared by a consumer group; hands over batches and rebalances.
 //! * [`KafkaLog`]: what the executor needs of a group, its changelog and a producer, with transactions or without.
 //! * [`TopicReader`]: topics or ranges of offsets, assigned by hand; says when it has caught up.
@@ -21,6 +22,7 @@ mod reader;
 mod record;
 mod settings;
 mod state;
+mod tracked;
 mod transaction;
 
 pub use driftline_runtime_core::Record;
@@ -31,3 +33,4 @@ pub use producer::Producer;
 pub use ranges::{OffsetRange, TimeRange, low_watermark, offset_ranges};
 pub use reader::{ReadFrom, ReaderEvent, TopicReader};
 pub use settings::ClientSettings;
+pub use tracked::{Outcome, Report, TrackedProducer};

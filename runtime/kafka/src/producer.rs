@@ -92,7 +92,7 @@ impl std::fmt::Debug for Producer {
     }
 }
 
-fn config(settings: &ClientSettings, limit_bytes: usize) -> ClientConfig {
+pub(crate) fn config(settings: &ClientSettings, limit_bytes: usize) -> ClientConfig {
     let mut config = settings.config();
     config
         .set("acks", "all")

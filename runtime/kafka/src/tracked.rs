@@ -1,0 +1,147 @@
+//! A producer that says of each record whether it is acknowledged. Called by the collector, which keeps records until
+//! then.
+//!
+//! The client never gives up on a record for lack of time: it keeps the order of each partition over outages of any
+//! length, and its caller bounds what it has to keep. Errors that do not pass by waiting are reported.
+
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
+use rdkafka::{ClientContext, Message as _};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use driftline_schemas::limits::RECORD_BYTES_MAX;
+use driftline_schemas::topics::{Topic, partition_of};
+
+use crate::producer::config;
+use crate::{ClientSettings, KafkaError};
+
+/// Longest wait for the client's thread when it is dropped.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The cluster has it.
+    Acknowledged,
+    /// The cluster does not take this record, now or later.
+    Refused,
+    /// The client has given up; it, or another one, may succeed later.
+    Failed,
+}
+
+/// A report on one record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// The number it was sent with.
+    pub sequence: u64,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+#[derive(Default)]
+struct Reports {
+    new: Mutex<Vec<Report>>,
+    last_failure: Mutex<String>,
+}
+
+struct Context(Arc<Reports>);
+
+impl ClientContext for Context {}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Box<u64>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, sequence: Box<u64>) {
+        let outcome = match result {
+            Ok(_) => Outcome::Acknowledged,
+            Err((error, message)) => {
+                let text = format!("{}: {error}", message.topic());
+                *self.0.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = text;
+                outcome_of(error)
+            }
+        };
+        self.0.new.lock().unwrap_or_else(PoisonError::into_inner).push(Report { sequence: *sequence, outcome });
+    }
+}
+
+fn outcome_of(error: &ClientError) -> Outcome {
+    match error.rdkafka_error_code() {
+        Some(
+            RDKafkaErrorCode::MessageSizeTooLarge
+            | RDKafkaErrorCode::InvalidMessage
+            | RDKafkaErrorCode::InvalidMessageSize
+            | RDKafkaErrorCode::InvalidRecord,
+        ) => Outcome::Refused,
+        _ => Outcome::Failed,
+    }
+}
+
+/// See the module.
+pub struct TrackedProducer {
+    inner: ThreadedProducer<Context>,
+    reports: Arc<Reports>,
+    settings: ClientSettings,
+    /// Name and partitions of the topic that was sent to last.
+    topic: Option<(Topic, String, i32)>,
+}
+
+impl std::fmt::Debug for TrackedProducer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TrackedProducer").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl TrackedProducer {
+    /// Makes one; does not yet connect.
+    ///
+    /// # Errors
+    /// When the client refuses its settings.
+    pub fn new(settings: &ClientSettings) -> Result<Self, KafkaError> {
+        let mut config = config(settings, RECORD_BYTES_MAX);
+        // Never: see the module.
+        config.set("message.timeout.ms", "0");
+        let reports = Arc::<Reports>::default();
+        let inner = config.create_with_context(Context(Arc::clone(&reports)))?;
+        Ok(Self { inner, reports, settings: settings.clone(), topic: None })
+    }
+
+    /// Queues a record for the partition of its key. `false`: the client's queue is full, or it has failed for good, which
+    /// a report says then.
+    pub fn send(&mut self, topic: Topic, key: &[u8], value: &[u8], sequence: u64) -> bool {
+        if self.topic.as_ref().is_none_or(|(known, ..)| *known != topic) {
+            self.topic = Some((topic, self.settings.topic(topic), self.settings.partition_count(topic)));
+        }
+        let Some((_, name, partitions)) = &self.topic else { return false };
+        let record: BaseRecord<'_, [u8], [u8], Box<u64>> = BaseRecord::with_opaque_to(name, Box::new(sequence))
+            .key(key)
+            .payload(value)
+            .partition(partition_of(key, *partitions));
+        let Err((error, _)) = self.inner.send(record) else { return true };
+        if !matches!(error, ClientError::MessageProduction(RDKafkaErrorCode::QueueFull)) {
+            *self.reports.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
+            let report = Report { sequence, outcome: outcome_of(&error) };
+            self.reports.new.lock().unwrap_or_else(PoisonError::into_inner).push(report);
+        }
+        false
+    }
+
+    /// Reports since the last call, in the order in which they came.
+    pub fn reports(&mut self) -> Vec<Report> {
+        std::mem::take(&mut self.reports.new.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Why a record was last not delivered.
+    #[must_use]
+    pub fn last_failure(&self) -> String {
+        self.reports.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for TrackedProducer {
+    /// Whoever sends again keeps the records; without this the client would wait for them.
+    fn drop(&mut self) {
+        self.inner.purge(PurgeConfig::default().queue().inflight());
+        let _ = self.inner.flush(CLOSE_WAIT);
+    }
+}
