@@ -5,11 +5,11 @@ use driftline_collector_bpf::{Probe, ProbeConfig};
 use driftline_collector_core::{
     Ask, Digest, DigestJob, DigestOutcome, Input, Loss, Moment, Node, NodeSettings, limits,
 };
-use driftline_kafka::{Producer, admin};
-use driftline_runtime::clock::{SteadyClock, monotonic};
+use driftline_kafka::{KafkaError, admin};
+use driftline_runtime::clock::{self, SteadyClock, monotonic};
 use driftline_runtime::shutdown;
 use driftline_runtime::telemetry::Telemetry;
-use driftline_runtime_core::{Effects, Outgoing};
+use driftline_runtime_core::Effects;
 use driftline_schemas::ContainerId;
 use driftline_schemas::topics::Topic;
 use std::collections::{BTreeMap, VecDeque};
@@ -24,6 +24,7 @@ use crate::files::Caught;
 use crate::hasher::{Finished, Hasher};
 use crate::kept::KeptFiles;
 use crate::metrics::Metrics;
+use crate::outbox::{self, KafkaClient, Outbox, OutboxSettings};
 use crate::proc::Proc;
 use crate::reader::{self, Batch, Reader};
 use crate::self_test::SelfTest;
@@ -35,8 +36,11 @@ const TICK: Duration = Duration::from_millis(20);
 /// How often the containers' first processes are looked for.
 const WATCH: Duration = Duration::from_secs(2);
 
-/// How often deliveries are looked at.
-const DELIVERIES: Duration = Duration::from_secs(1);
+/// Pause between tries to reach a Kafka that was reached before.
+const CHECK_AGAIN: Duration = Duration::from_secs(2);
+
+/// How long a stopping collector waits for acknowledgements; what is not acknowledged by then stays in the spool.
+const SETTLE_MAX: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -47,10 +51,6 @@ pub async fn run(settings: CollectorSettings, self_test: SelfTest) -> anyhow::Re
     let metrics = Metrics::register(&telemetry)?;
     let address = telemetry.serve(settings.telemetry).await?;
     let mut stopped = std::pin::pin!(shutdown::signalled()?);
-    tokio::select! {
-        ready = kafka_is_ready(&settings) => ready?,
-        _ = &mut stopped => return Ok(()),
-    }
     let proc = Proc::at(&settings.runtimes.proc);
     let node = NodeSettings {
         node: settings.node.clone(),
@@ -59,16 +59,27 @@ pub async fn run(settings: CollectorSettings, self_test: SelfTest) -> anyhow::Re
         host_mnt_ns: proc.host_mount_namespace(),
         redaction: settings.redaction.clone(),
     };
+    let mut outbox = Outbox::new(outbox_settings(&settings, &node), KafkaClient::new(&settings.kafka)?)?;
+    let checked = if outbox.was_attached() {
+        check_until_known(&settings)
+    } else {
+        tokio::select! {
+            ready = kafka_is_ready(&settings) => ready?,
+            _ = &mut stopped => return Ok(()),
+        }
+        outbox.open_gate();
+        mpsc::channel(1).1
+    };
     let mut probe = Probe::load(&ProbeConfig {
         ordinary_ring_bytes: settings.ring_bytes,
         suspicious_ring_bytes: settings.suspicious_ring_bytes,
         host_mnt_ns: node.host_mnt_ns,
     })?;
     prove(&mut probe, self_test)?;
+    outbox.attached(clock::now_ns());
     tracing::info!(%address, node = node.node.name, cluster = node.node.cluster, "collector is attached");
-    let (mut edges, hasher, questions) = Edges::start(&settings, &proc, probe)?;
-    let producer = Producer::new(&settings.kafka)?;
-    let mut collector = Collector::new(node, proc, producer, metrics, hasher, questions);
+    let (mut edges, hasher, questions) = Edges::start(&settings, &proc, probe, checked)?;
+    let mut collector = Collector::new(node, proc, outbox, metrics, hasher, questions);
     telemetry.set_ready();
     collector.work(&mut edges, stopped).await?;
     collector.finish(&mut edges).await
@@ -85,9 +96,39 @@ fn prove(probe: &mut Probe, self_test: SelfTest) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn kafka_is_ready(settings: &CollectorSettings) -> anyhow::Result<()> {
+fn outbox_settings(settings: &CollectorSettings, node: &NodeSettings) -> OutboxSettings {
+    OutboxSettings {
+        directory: settings.spool_directory.clone(),
+        bytes_max: settings.spool_bytes_max,
+        node: node.node.clone(),
+        collector_start: node.collector_start.clone(),
+        boot_id: node.boot_id.clone(),
+        origin: outbox::origin_of(&settings.kafka),
+    }
+}
+
+async fn kafka_is_ready(settings: &CollectorSettings) -> Result<(), KafkaError> {
     admin::wait(&settings.kafka, settings.kafka_wait).await?;
-    Ok(admin::check(&settings.kafka, &[Topic::ExecEvents]).await?)
+    admin::check(&settings.kafka, &[Topic::ExecEvents]).await
+}
+
+/// Says whether the topic is as configured as soon as Kafka answers. Nothing is sent to a topic that is not.
+fn check_until_known(settings: &CollectorSettings) -> mpsc::Receiver<Result<(), KafkaError>> {
+    let (known, checked) = mpsc::channel(1);
+    let settings = settings.clone();
+    tokio::spawn(async move {
+        while !known.is_closed() {
+            match kafka_is_ready(&settings).await {
+                result @ (Ok(()) | Err(KafkaError::NoTopic(_) | KafkaError::PartitionCount { .. })) => {
+                    let _ = known.send(result).await;
+                    return;
+                }
+                Err(error) => tracing::warn!(%error, "records are spooled until kafka answers"),
+            }
+            tokio::time::sleep(CHECK_AGAIN).await;
+        }
+    });
+    checked
 }
 
 /// Where inputs come from.
@@ -95,6 +136,8 @@ struct Edges {
     batches: mpsc::Receiver<Batch>,
     finished: mpsc::Receiver<Finished>,
     answers: mpsc::Receiver<Answer>,
+    /// Whether the topic is as configured, where that was not known at the start.
+    checked: mpsc::Receiver<Result<(), KafkaError>>,
     stop_reading: Arc<AtomicBool>,
 }
 
@@ -103,6 +146,7 @@ impl Edges {
         settings: &CollectorSettings,
         proc: &Proc,
         probe: Probe,
+        checked: mpsc::Receiver<Result<(), KafkaError>>,
     ) -> anyhow::Result<(Self, Hasher, mpsc::Sender<ContainerId>)> {
         let (batch_sender, batches) = mpsc::channel(reader::BATCHES);
         let (finished_sender, finished) = mpsc::channel(HASH_QUEUE);
@@ -113,7 +157,7 @@ impl Edges {
         describer::start(settings.runtimes.clone(), question_receiver, answer_sender);
         let reader = Reader::new(probe, proc.clone(), settings.hash_file_bytes_max);
         reader.start(Arc::clone(&stop_reading), batch_sender)?;
-        Ok((Self { batches, finished, answers, stop_reading }, hasher, questions))
+        Ok((Self { batches, finished, answers, checked, stop_reading }, hasher, questions))
     }
 }
 
@@ -121,7 +165,7 @@ struct Collector {
     node: Node,
     clock: SteadyClock,
     proc: Proc,
-    producer: Producer,
+    outbox: Outbox<KafkaClient>,
     metrics: Metrics,
     hasher: Hasher,
     questions: mpsc::Sender<ContainerId>,
@@ -131,17 +175,13 @@ struct Collector {
     caught: BTreeMap<Moment, Caught>,
     /// Those whose hashing has to wait.
     kept: KeptFiles,
-    sent: u64,
-    not_delivered: u64,
-    /// Acknowledged records when deliveries were last looked at.
-    acknowledged: u64,
 }
 
 impl Collector {
     fn new(
         node: NodeSettings,
         proc: Proc,
-        producer: Producer,
+        outbox: Outbox<KafkaClient>,
         metrics: Metrics,
         hasher: Hasher,
         questions: mpsc::Sender<ContainerId>,
@@ -151,16 +191,13 @@ impl Collector {
             node: Node::new(node, clock.now_ns()),
             clock,
             proc,
-            producer,
+            outbox,
             metrics,
             hasher,
             questions,
             watched: BTreeMap::new(),
             caught: BTreeMap::new(),
             kept: KeptFiles::default(),
-            sent: 0,
-            not_delivered: 0,
-            acknowledged: 0,
         }
     }
 
@@ -171,7 +208,7 @@ impl Collector {
             timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
             timer
         };
-        let (mut tick, mut watch, mut deliveries) = (every(TICK), every(WATCH), every(DELIVERIES));
+        let (mut tick, mut watch) = (every(TICK), every(WATCH));
         loop {
             tokio::select! {
                 biased;
@@ -180,39 +217,58 @@ impl Collector {
                     return Ok(());
                 }
                 // What comes seldom first: under load there is always a batch.
-                _ = tick.tick() => self.take(Input::Tick).await?,
-                _ = watch.tick() => self.watch().await?,
-                _ = deliveries.tick() => self.deliveries().await?,
-                Some(answer) = edges.answers.recv() => self.take(answered(answer)).await?,
-                Some((job, outcome)) = edges.finished.recv() => self.digested(*job, outcome).await?,
-                batch = edges.batches.recv() => self.batch(batch.context("the ring reader has stopped")?).await?,
+                _ = tick.tick() => self.tick()?,
+                _ = watch.tick() => self.watch()?,
+                Some(checked) = edges.checked.recv() => {
+                    checked?;
+                    self.outbox.open_gate();
+                }
+                Some(answer) = edges.answers.recv() => self.take(answered(answer))?,
+                Some((job, outcome)) = edges.finished.recv() => self.digested(*job, outcome)?,
+                batch = edges.batches.recv() => self.batch(batch.context("the ring reader has stopped")?)?,
             }
         }
+    }
+
+    fn tick(&mut self) -> anyhow::Result<()> {
+        self.take(Input::Tick)?;
+        self.outbox.tick(self.clock.now_ns(), self.node.held());
+        self.metrics.outbox(&self.outbox.numbers());
+        if self.outbox.take_containers_lost() {
+            self.take(Input::ContainersLost)?;
+        }
+        Ok(())
     }
 
     /// Reads what is left, finishes what was begun within its time, sends all of it.
     async fn finish(&mut self, edges: &mut Edges) -> anyhow::Result<()> {
         edges.stop_reading.store(true, Ordering::Release);
         while let Some(batch) = edges.batches.recv().await {
-            self.batch(batch).await?;
+            self.batch(batch)?;
         }
         let begun = monotonic();
         let patience = Duration::from_nanos(limits::DIGEST_WAIT.unsigned_abs());
         while self.node.held() > 0 && begun.elapsed() < patience {
             tokio::select! {
-                Some((job, outcome)) = edges.finished.recv() => self.digested(*job, outcome).await?,
-                Some(answer) = edges.answers.recv() => self.take(answered(answer)).await?,
-                () = tokio::time::sleep(TICK) => self.take(Input::Tick).await?,
+                Some((job, outcome)) = edges.finished.recv() => self.digested(*job, outcome)?,
+                Some(answer) = edges.answers.recv() => self.take(answered(answer))?,
+                () = tokio::time::sleep(TICK) => self.take(Input::Tick)?,
             }
         }
-        self.deliveries().await?;
-        self.take(Input::Stop).await?;
-        self.producer.settled().await.context("the last records did not reach Kafka")?;
-        tracing::info!(sent = self.sent, "stopped");
+        self.take(Input::Stop)?;
+        let begun = monotonic();
+        while !self.outbox.is_settled() && begun.elapsed() < SETTLE_MAX {
+            tokio::time::sleep(TICK).await;
+            self.outbox.tick(self.clock.now_ns(), self.node.held());
+        }
+        self.outbox.close(self.clock.now_ns());
+        let numbers = self.outbox.numbers();
+        self.metrics.outbox(&numbers);
+        tracing::info!(spooled = numbers.spool_records, "stopped");
         Ok(())
     }
 
-    async fn batch(&mut self, batch: Batch) -> anyhow::Result<()> {
+    fn batch(&mut self, batch: Batch) -> anyhow::Result<()> {
         self.caught.extend(batch.caught);
         if let Some(age_ns) = batch.age_ns {
             self.metrics.read(age_ns);
@@ -221,22 +277,24 @@ impl Collector {
             let lost = self.metrics.kernel(counters);
             if lost > 0 {
                 tracing::warn!(lost, "the rings were full");
-                self.take(Input::Lost(Loss::Ring, lost)).await?;
+                self.take(Input::Lost(Loss::Ring, lost))?;
             }
         }
-        self.take(Input::Records(batch.records)).await?;
+        let read_ns = batch.records.complete_until();
+        self.take(Input::Records(batch.records))?;
+        self.outbox.has_read(read_ns);
         // What was not asked for by now is not needed.
         self.caught.clear();
         Ok(())
     }
 
-    async fn digested(&mut self, job: DigestJob, outcome: DigestOutcome) -> anyhow::Result<()> {
+    fn digested(&mut self, job: DigestJob, outcome: DigestOutcome) -> anyhow::Result<()> {
         self.metrics.digest(digest_label(outcome.digest));
-        self.take(Input::Digested(job.container, job.moment, outcome)).await
+        self.take(Input::Digested(job.container, job.moment, outcome))
     }
 
     /// Gives the core an input, and does what it asks, until it asks nothing more.
-    async fn take(&mut self, input: Input) -> anyhow::Result<()> {
+    fn take(&mut self, input: Input) -> anyhow::Result<()> {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             let mut effects = Effects::default();
@@ -249,7 +307,7 @@ impl Collector {
             }
             inputs.extend(effects.take_asks().into_iter().filter_map(|ask| self.answer(ask)));
             for outgoing in effects.take_outgoing() {
-                inputs.extend(self.send(&outgoing).await);
+                self.outbox.push(self.clock.now_ns(), outgoing);
             }
         }
         self.metrics.sizes(self.node.held(), self.node.container_count());
@@ -289,48 +347,12 @@ impl Collector {
         }
     }
 
-    /// Hands a record to the Kafka client. While its queue is full nothing is read, so the rings fill and the kernel
-    /// counts; after the client's patience the record is lost and counted here.
-    async fn send(&mut self, outgoing: &Outgoing) -> Option<Input> {
-        match self.producer.send(outgoing.topic, &outgoing.key, &outgoing.value, &[]).await {
-            Ok(()) => {
-                self.sent += 1;
-                self.metrics.sent.inc();
-                None
-            }
-            Err(error) => {
-                tracing::error!(%error, "record lost");
-                self.metrics.not_sent.inc();
-                Some(Input::Lost(Loss::Producer, 1))
-            }
-        }
-    }
-
-    /// Counts records that the client gave up on. The two numbers are read in this order so that a record which is
-    /// acknowledged in between is not taken for a lost one.
-    async fn deliveries(&mut self) -> anyhow::Result<()> {
-        let in_flight = self.producer.in_flight();
-        let acknowledged = self.producer.acknowledged();
-        let failed = self.sent.saturating_sub(in_flight).saturating_sub(acknowledged);
-        let newly = failed.saturating_sub(self.not_delivered);
-        if newly > 0 {
-            self.not_delivered = failed;
-            self.metrics.not_sent.inc_by(newly);
-            tracing::error!(lost = newly, "kafka did not take records in time");
-            self.take(Input::Lost(Loss::Producer, newly)).await?;
-        } else if acknowledged > self.acknowledged {
-            self.take(Input::Delivered).await?;
-        }
-        self.acknowledged = acknowledged;
-        Ok(())
-    }
-
-    async fn watch(&mut self) -> anyhow::Result<()> {
+    fn watch(&mut self) -> anyhow::Result<()> {
         let gone: Vec<ContainerId> =
             self.watched.iter().filter(|(id, pid)| !self.proc.belongs(id, **pid)).map(|(id, _)| id.clone()).collect();
         for id in gone {
             self.watched.remove(&id);
-            self.take(Input::Ended(id)).await?;
+            self.take(Input::Ended(id))?;
         }
         Ok(())
     }

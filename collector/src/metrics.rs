@@ -8,6 +8,8 @@ use driftline_runtime_core::Disposition;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 use std::time::Duration;
 
+use crate::outbox::Numbers;
+
 /// All of them.
 #[derive(Debug)]
 pub struct Metrics {
@@ -17,8 +19,12 @@ pub struct Metrics {
     containers: IntGauge,
     digests: IntCounterVec,
     events: IntCounterVec,
-    pub(crate) sent: IntCounter,
-    pub(crate) not_sent: IntCounter,
+    sent: IntCounter,
+    acknowledged: IntCounter,
+    lost: IntCounterVec,
+    waiting: IntGauge,
+    spool_records: IntGauge,
+    spool_bytes: IntGauge,
     reading: Histogram,
     last: Counters,
 }
@@ -42,7 +48,12 @@ impl Metrics {
             digests: telemetry.counters("collector_digests_total", "Digests asked for, by how it ended", &["state"])?,
             events: telemetry.counters("collector_events_total", "Named events in the core", &["event"])?,
             sent: telemetry.counter("collector_records_sent_total", "Records handed to the Kafka client")?,
-            not_sent: telemetry.counter("collector_records_lost_total", "Records that Kafka did not take")?,
+            acknowledged: telemetry
+                .counter("collector_records_acknowledged_total", "Records that Kafka acknowledged")?,
+            lost: telemetry.counters("collector_records_lost_total", "Records given up, by reason", &["reason"])?,
+            waiting: telemetry.gauge("collector_records_waiting", "Records in memory that are not acknowledged")?,
+            spool_records: telemetry.gauge("collector_spool_records", "Records in the segments of the spool")?,
+            spool_bytes: telemetry.gauge("collector_spool_bytes", "Length of the segments of the spool")?,
             reading: telemetry
                 .seconds("collector_reading_seconds", "From exec to its record in the collector's hands")?,
             last: Counters::default(),
@@ -81,6 +92,17 @@ impl Metrics {
 
     pub(crate) fn event(&self, event: &str, count: u64) {
         self.events.with_label_values(&[event]).inc_by(count);
+    }
+
+    pub(crate) fn outbox(&self, numbers: &Numbers) {
+        self.sent.inc_by(numbers.sent);
+        self.acknowledged.inc_by(numbers.acknowledged);
+        for (reason, records) in &numbers.given_up.records {
+            self.lost.with_label_values(&[reason.label()]).inc_by(*records);
+        }
+        self.waiting.set(i64::try_from(numbers.window).unwrap_or(i64::MAX));
+        self.spool_records.set(i64::try_from(numbers.spool_records).unwrap_or(i64::MAX));
+        self.spool_bytes.set(i64::try_from(numbers.spool_bytes).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn sizes(&self, held: usize, containers: usize) {

@@ -1,11 +1,13 @@
 //! Settings of the collector. Called once, by `main`.
 
+use driftline_collector_core::limits;
 use driftline_collector_core::redaction::Redaction;
 use driftline_collector_runtimes::RuntimeSettings;
 use driftline_kafka::ClientSettings;
 use driftline_runtime::env::Settings;
 use driftline_schemas::Node;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Shown by `--help`.
@@ -25,11 +27,17 @@ Environment:
   DRIFTLINE_HASH_FILE_MIB_MAX         largest file that is hashed [512]
   DRIFTLINE_REDACT_ARGS               regular expressions, one a line, of what must not leave the node in arguments; each
                                       argument ends with \\x00; groups are replaced, without groups the whole match []
+  DRIFTLINE_SPOOL_DIR                 where records wait that Kafka does not take
+                                      [/var/lib/driftline/collector]
+  DRIFTLINE_SPOOL_MIB_MAX             most it takes of the disk [256]
   DRIFTLINE_LOG, DRIFTLINE_LOG_FORMAT what is logged [info], text or json [text]
   DRIFTLINE_DOCKER_SOCKET, DRIFTLINE_PODMAN_SOCKET, DRIFTLINE_PODMAN_COMMAND, DRIFTLINE_PROC
                                       where the runtimes are
   DRIFTLINE_CRI_SOCKET                sockets of containerd and CRI-O, with commas [their usual ones and k3s']
   DRIFTLINE_POD_ANNOTATIONS           pod annotations that are told, with commas; * ends a beginning [none]";
+
+/// Where the spool is when nothing else is said.
+const SPOOL_DIRECTORY: &str = "/var/lib/driftline/collector";
 
 /// Threads that hash: two keep a core free on the smallest node, and one hanging file does not stop all.
 pub const HASH_THREADS: usize = 2;
@@ -57,6 +65,10 @@ pub struct CollectorSettings {
     pub hash_file_bytes_max: u64,
     /// What must not leave the node in arguments.
     pub redaction: Redaction,
+    /// Where records wait that Kafka does not take.
+    pub spool_directory: PathBuf,
+    /// Most bytes of them.
+    pub spool_bytes_max: u64,
     /// Where the runtimes are.
     pub runtimes: RuntimeSettings,
 }
@@ -80,7 +92,9 @@ impl CollectorSettings {
             telemetry: settings.telemetry_address(),
             ring_bytes: ring(settings, "DRIFTLINE_RING_KIB", 4_096),
             suspicious_ring_bytes: ring(settings, "DRIFTLINE_SUSPICIOUS_RING_KIB", 2_048),
-            hash_file_bytes_max: megabytes(settings, "DRIFTLINE_HASH_FILE_MIB_MAX", 512),
+            hash_file_bytes_max: megabytes(settings, "DRIFTLINE_HASH_FILE_MIB_MAX", 512, 1),
+            spool_directory: settings.text("DRIFTLINE_SPOOL_DIR", SPOOL_DIRECTORY).into(),
+            spool_bytes_max: megabytes(settings, "DRIFTLINE_SPOOL_MIB_MAX", 256, limits::SPOOL_MIB_MIN),
             redaction: redaction(settings),
             runtimes: RuntimeSettings::read(|name| settings.optional(name)),
         }
@@ -106,8 +120,8 @@ fn redaction(settings: &mut Settings) -> Redaction {
     })
 }
 
-fn megabytes(settings: &mut Settings, name: &str, default: i64) -> u64 {
-    let megabytes = settings.number(name, default, 1..=1 << 20);
+fn megabytes(settings: &mut Settings, name: &str, default: i64, least: i64) -> u64 {
+    let megabytes = settings.number(name, default, least..=1 << 20);
     u64::try_from(megabytes).unwrap_or(1) << 20
 }
 
@@ -132,12 +146,20 @@ mod tests {
 
     #[test]
     fn everything_wrong_is_said_at_once() {
-        let wrong =
-            &[("DRIFTLINE_RING_KIB", "100"), ("DRIFTLINE_HASH_FILE_MIB_MAX", "x"), ("DRIFTLINE_REDACT_ARGS", "(")];
-        let message = read(wrong).unwrap_err();
-        for part in
-            ["\"(\" is no pattern", "KAFKA_BOOTSTRAP", "100 is not a power of two", "\"x\" is not a whole number"]
-        {
+        let message = read(&[
+            ("DRIFTLINE_RING_KIB", "100"),
+            ("DRIFTLINE_HASH_FILE_MIB_MAX", "x"),
+            ("DRIFTLINE_REDACT_ARGS", "("),
+            ("DRIFTLINE_SPOOL_MIB_MAX", "8"),
+        ])
+        .unwrap_err();
+        for part in [
+            "KAFKA_BOOTSTRAP",
+            "8 is not between 16",
+            "100 is not a power of two",
+            "\"x\" is not a whole number",
+            "\"(\" is no pattern",
+        ] {
             assert!(message.contains(part), "{part} in {message}");
         }
     }

@@ -51,6 +51,7 @@ pub async fn start(name: &str, kafka: &ClientSettings, extra: &[(&str, &str)], l
         .env("DRIFTLINE_TELEMETRY_ADDR", telemetry.to_string())
         .env("DRIFTLINE_INSTANCE", INSTANCE)
         .env("DRIFTLINE_STORE_DIR", logs.join(format!("{name}-{}.store", telemetry.port())))
+        .env("DRIFTLINE_SPOOL_DIR", logs.join(format!("{name}-{}.spool", telemetry.port())))
         .envs(extra.iter().copied())
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)

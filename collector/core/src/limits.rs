@@ -36,10 +36,6 @@ pub const IDLE: i64 = 3_600 * SECOND;
 /// Losses are gathered for this long into one record.
 pub const LOSS_INTERVAL: i64 = 10 * SECOND;
 
-/// While Kafka takes nothing, losses are not said, or the record that says them would be lost too; after this long they
-/// are, for a quiet node would otherwise never try.
-pub const REFUSED_MAX: i64 = 60 * SECOND;
-
 /// Bytes that may be hashed for one container at once, and how many come back per second: one core hashes 1.5 GB/s, so
 /// one container gets at most a 25th of a core for good.
 pub const HASH_BYTES_BURST: u64 = 1 << 30;
@@ -126,19 +122,20 @@ pub const SPILL_AFTER: i64 = 2 * SECOND;
 /// A segment of the spool takes no more records once it is this long: what goes at once when the disk's share is used up.
 pub const SEGMENT_BYTES: u64 = 1 << 20;
 
-/// Written to the disk at once; what is gathered in memory until then is written every 20 ms anyway.
-pub const SPOOL_WRITE_BYTES: usize = 256 << 10;
-
 /// Least that the spool may be given: twice what the window keeps from being given up, and the segment written to.
 pub const SPOOL_MIB_MIN: i64 = 16;
+
+/// What was lost on the way to Kafka is said when it has caught up, or it would displace more; after this long it is said
+/// all the same, because a Kafka that is too slow for good never catches up.
+pub const UNSAID_MAX: i64 = 60 * SECOND;
 
 /// Reasons for which records can be missing: the shell and the core have ten.
 pub const SPOOL_REASONS: usize = 12;
 /// Longest name of one.
 pub const SPOOL_REASON_BYTES: usize = 32;
 
-/// Length of a checkpoint: a page, which a disk writes whole.
-pub const CHECKPOINT_SLOT_BYTES: usize = 4_096;
+/// Length of a checkpoint: 500 bytes, and every reason twice.
+pub const CHECKPOINT_SLOT_BYTES: usize = 8_192;
 /// How often it is written.
 pub const CHECKPOINT_EVERY: i64 = SECOND;
 

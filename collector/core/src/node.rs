@@ -96,8 +96,8 @@ pub enum Input {
     Ended(ContainerId),
     /// Execs were lost since the last time this was said.
     Lost(Loss, u64),
-    /// Records were acknowledged, and none was lost.
-    Delivered,
+    /// Records about containers were lost after they had been emitted.
+    ContainersLost,
     /// Time has passed.
     Tick,
     /// The collector stops: nothing more will be read, nothing is waited for.
@@ -131,6 +131,14 @@ pub enum Ask {
     Keep(ContainerId, Moment),
     /// It will not.
     Drop(Moment),
+}
+
+impl Records {
+    /// [`Self::complete_until_ns`] on the wall clock.
+    #[must_use]
+    pub fn complete_until(&self) -> i64 {
+        i64::try_from(self.complete_until_ns).unwrap_or(i64::MAX).saturating_add(self.boot_offset_ns)
+    }
 }
 
 type Fx = Effects<Ask>;
@@ -202,8 +210,8 @@ impl Node {
                 }
                 self.release(now_ns, &id, effects)?;
             }
-            Input::Lost(loss, count) => self.losses.add(now_ns, loss, count),
-            Input::Delivered => self.losses.delivered(),
+            Input::Lost(loss, count) => self.losses.add(loss, count),
+            Input::ContainersLost => self.describe_anew(effects),
             Input::Tick => self.on_tick(now_ns, effects)?,
             Input::Stop => {
                 self.stopping = Wait::Over;
@@ -220,7 +228,7 @@ impl Node {
         self.follow_clock(records.boot_offset_ns);
         for _ in 0..records.undecodable {
             effects.settle(Disposition::Dropped("undecodable"));
-            self.losses.add(now_ns, Loss::Undecodable, 1);
+            self.losses.add(Loss::Undecodable, 1);
         }
         for exec in records.execs {
             match cgroup(&exec.cgroup) {
@@ -413,16 +421,17 @@ impl Node {
             self.containers.remove(&id);
             effects.count("container_forgotten");
         }
-        if self.losses.announce_is_due(now_ns) {
-            let known = self.containers.iter().filter(|(_, tracked)| matches!(tracked.metadata, Metadata::Known));
-            known.for_each(|(id, _)| effects.ask(Ask::Describe(id.clone())));
-        }
         self.hash_late(now_ns, effects);
         self.report_throttled(now_ns, effects)?;
         if self.losses.are_due(now_ns) {
             self.report_losses(now_ns, effects)?;
         }
         Ok(())
+    }
+
+    fn describe_anew(&self, effects: &mut Fx) {
+        let known = self.containers.iter().filter(|(_, tracked)| matches!(tracked.metadata, Metadata::Known));
+        known.for_each(|(id, _)| effects.ask(Ask::Describe(id.clone())));
     }
 
     fn release_all(&mut self, now_ns: i64, effects: &mut Fx) -> Result<(), BrokenInvariant> {

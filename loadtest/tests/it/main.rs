@@ -24,6 +24,7 @@ mod log;
 mod record;
 mod recording;
 mod restore;
+mod spool;
 mod start;
 mod telemetry;
 mod topics;

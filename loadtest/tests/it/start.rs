@@ -56,6 +56,7 @@ fn without_kafka_a_service_says_so_and_ends() {
             skip("without_kafka_a_service_says_so_and_ends (collector)", "needs root and BTF");
             continue;
         }
+        let spool = tempfile::tempdir().unwrap();
         let began = clock::monotonic();
         let output = run(
             service,
@@ -63,6 +64,7 @@ fn without_kafka_a_service_says_so_and_ends() {
                 ("KAFKA_BOOTSTRAP", "127.0.0.1:1"),
                 ("DRIFTLINE_KAFKA_WAIT_S", "2"),
                 ("DRIFTLINE_TELEMETRY_ADDR", "127.0.0.1:0"),
+                ("DRIFTLINE_SPOOL_DIR", spool.path().to_str().unwrap()),
                 ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
             ],
         );

@@ -5,19 +5,15 @@
 //! length, and its caller bounds what it has to keep. Errors that do not pass by waiting are reported.
 
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, Message as _};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use driftline_schemas::limits::RECORD_BYTES_MAX;
 use driftline_schemas::topics::{Topic, partition_of};
 
 use crate::producer::config;
 use crate::{ClientSettings, KafkaError};
-
-/// Longest wait for the client's thread when it is dropped.
-const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// What became of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +73,7 @@ fn outcome_of(error: &ClientError) -> Outcome {
     }
 }
 
-/// See the module.
+/// See the module. Dropped, it forgets what was not acknowledged: whoever sends again keeps the records.
 pub struct TrackedProducer {
     inner: ThreadedProducer<Context>,
     reports: Arc<Reports>,
@@ -135,13 +131,5 @@ impl TrackedProducer {
     #[must_use]
     pub fn last_failure(&self) -> String {
         self.reports.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Drop for TrackedProducer {
-    /// Whoever sends again keeps the records; without this the client would wait for them.
-    fn drop(&mut self) {
-        self.inner.purge(PurgeConfig::default().queue().inflight());
-        let _ = self.inner.flush(CLOSE_WAIT);
     }
 }

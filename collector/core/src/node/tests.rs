@@ -374,15 +374,22 @@ fn a_container_ends_after_its_last_exec() {
 #[test]
 fn losses_are_told_once_per_interval_with_their_count() {
     let mut drive = Drive::new();
-    drive.give(Input::Lost(Loss::Ring, 3)).give(Input::Lost(Loss::Ring, 4)).give(Input::Lost(Loss::Producer, 1));
+    drive.give(Input::Lost(Loss::Ring, 3)).give(Input::Lost(Loss::Ring, 4)).give(Input::Lost(Loss::Undecodable, 1));
     drive.at(9_999);
     assert_eq!(drive.kinds(), [""; 0]);
     drive.at(10_000);
-    assert_eq!(drive.kinds(), [""; 0], "Kafka refuses records still");
-    drive.give(Input::Delivered).at(10_020);
-    assert_eq!(drive.kinds(), ["ring_full Some(7)", "producer_full Some(1)"]);
+    assert_eq!(drive.kinds(), ["ring_full Some(7)", "undecodable Some(1)"]);
     drive.at(20_000);
     assert_eq!(drive.kinds().len(), 2);
+}
+
+#[test]
+fn containers_are_described_anew_when_their_records_were_lost() {
+    let mut drive = Drive::new();
+    drive.give(described()).give(Input::ContainersLost);
+    assert_eq!(drive.asks.last(), Some(&Ask::Describe(id())));
+    drive.give(described());
+    assert_eq!(drive.kinds(), ["seen", "seen"]);
 }
 
 #[test]

@@ -26,6 +26,10 @@ pub struct Checkpoint {
     pub spooled: u64,
     /// What was given up and not yet said.
     pub gaps: Gaps,
+    /// What is said in records that are not acknowledged yet.
+    pub saying: Gaps,
+    /// Run whose records those are: said again they have the same id.
+    pub said_by: String,
 }
 
 impl Checkpoint {
@@ -61,7 +65,8 @@ impl Checkpoint {
 }
 
 const _: () = assert!(
-    HEAD_BYTES + 1_024 + limits::SPOOL_REASONS * (limits::SPOOL_REASON_BYTES + 128) <= limits::CHECKPOINT_SLOT_BYTES
+    HEAD_BYTES + 1_024 + 2 * limits::SPOOL_REASONS * (limits::SPOOL_REASON_BYTES + 128)
+        <= limits::CHECKPOINT_SLOT_BYTES
 );
 
 #[cfg(test)]
@@ -75,8 +80,19 @@ mod tests {
             let reason = format!("{reason:0>width$}", width = limits::SPOOL_REASON_BYTES);
             assert!(gaps.add(&reason, Gap { lost: Some(u64::MAX), from_ns: i64::MIN, to_ns: i64::MAX }));
         }
-        let (origin, boot_id) = ("f".repeat(64), "b".repeat(36));
-        Checkpoint { number, origin, boot_id, safe_ns: i64::MAX, done: u64::MAX, spooled: u64::MAX, gaps }
+        let (origin, boot_id, said_by) = ("f".repeat(64), "b".repeat(36), "c".repeat(36));
+        let saying = gaps.clone();
+        Checkpoint {
+            number,
+            origin,
+            boot_id,
+            safe_ns: i64::MAX,
+            done: u64::MAX,
+            spooled: u64::MAX,
+            gaps,
+            saying,
+            said_by,
+        }
     }
 
     #[test]

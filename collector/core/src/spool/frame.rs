@@ -49,6 +49,8 @@ impl Stamp {
     pub fn of(value: &[u8], now_ns: i64) -> Self {
         let (kind, time_ns) = match ExecEvent::decode(value) {
             Ok(ExecEvent::Exec(exec)) => (Kind::Exec, exec.time_ns),
+            // It stands for execs that were left out: without it they are lost without a word.
+            Ok(ExecEvent::Throttled(throttled)) => (Kind::Exec, throttled.to_ns),
             Ok(ExecEvent::Seen(seen)) => (Kind::Container, seen.seen_ns),
             Ok(ExecEvent::Ended(ended)) => (Kind::Container, ended.ended_ns),
             Ok(ExecEvent::Loss(loss)) => (Kind::Loss, loss.to_ns),

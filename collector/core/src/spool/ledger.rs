@@ -39,6 +39,7 @@ impl Segment {
     /// Takes account of a frame that stands in it.
     pub fn take(&mut self, frame: &Frame<'_>) {
         self.last = frame.sequence;
+        self.bytes = self.bytes.saturating_add(u64::try_from(frame.bytes()).unwrap_or(u64::MAX));
         self.from_ns = self.from_ns.min(frame.stamp.time_ns);
         self.to_ns = self.to_ns.max(frame.stamp.time_ns);
         match frame.stamp.kind {
@@ -130,13 +131,12 @@ impl Ledger {
         let bytes = u64::try_from(frame.bytes()).unwrap_or(u64::MAX);
         if let Some(active) = self.segments.back_mut() {
             active.take(frame);
-            active.bytes = active.bytes.saturating_add(bytes);
             self.bytes = self.bytes.saturating_add(bytes);
             self.unread += u64::from(frame.sequence > self.read);
         }
     }
 
-    /// A record has come into the window, from a segment or not.
+    /// A record has come into the window from a segment.
     pub fn has_read(&mut self, sequence: u64) {
         self.read = self.read.max(sequence);
         self.unread = self.unread.saturating_sub(1);
@@ -163,6 +163,11 @@ impl Ledger {
         self.bytes = self.bytes.saturating_sub(segment.bytes);
         self.unread = self.unread.saturating_sub(segment.records());
         Some(segment)
+    }
+
+    /// Takes out the last segment if nothing stands in it.
+    pub fn take_empty(&mut self) -> Option<Segment> {
+        self.segments.pop_back_if(|segment| segment.records() == 0)
     }
 
     /// Takes out the first segment if all of it is acknowledged.

@@ -35,6 +35,12 @@ pub struct Progress {
 }
 
 impl SafeMoment {
+    /// Everything until `safe_ns` is safe.
+    #[must_use]
+    pub fn at(safe_ns: i64) -> Self {
+        Self { safe_ns, stage: Stage::Idle }
+    }
+
     /// The moment; 0 when none is known.
     #[must_use]
     pub fn safe_ns(&self) -> i64 {

@@ -15,6 +15,8 @@ pub struct Entry {
     pub key: Vec<u8>,
     /// Value.
     pub value: Vec<u8>,
+    /// Whether it stands in a segment, too.
+    pub is_on_disk: bool,
     is_done: bool,
 }
 
@@ -22,7 +24,7 @@ impl Entry {
     /// A record that came at `since_ns`.
     #[must_use]
     pub fn new(sequence: u64, since_ns: i64, key: Vec<u8>, value: Vec<u8>) -> Self {
-        Self { sequence, since_ns, key, value, is_done: false }
+        Self { sequence, since_ns, key, value, is_on_disk: false, is_done: false }
     }
 
     fn bytes(&self) -> usize {
@@ -84,9 +86,15 @@ impl Window {
         }
     }
 
-    /// Those that are not acknowledged, from the first on.
-    pub fn unacknowledged(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(|entry| !entry.is_done)
+    /// Those behind a number, also the acknowledged ones among them.
+    pub fn after_mut(&mut self, sequence: u64) -> impl Iterator<Item = &mut Entry> {
+        let at = self.entries.partition_point(|entry| entry.sequence <= sequence);
+        self.entries.range_mut(at..)
+    }
+
+    /// Those that would be lost with this process: neither acknowledged nor on the disk.
+    pub fn at_risk(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| !entry.is_done && !entry.is_on_disk)
     }
 
     /// A record by its number.
@@ -132,7 +140,9 @@ mod tests {
         window.done(2);
         window.done(4);
         assert_eq!(window.first().unwrap().sequence, 1);
-        assert_eq!(window.unacknowledged().map(|entry| entry.sequence).collect::<Vec<_>>(), [1, 5]);
+        assert_eq!(window.at_risk().map(|entry| entry.sequence).collect::<Vec<_>>(), [1, 5]);
+        window.after_mut(2).for_each(|entry| entry.is_on_disk = true);
+        assert_eq!(window.at_risk().map(|entry| entry.sequence).collect::<Vec<_>>(), [1]);
         window.done(3);
         window.done(1);
         assert_eq!((window.first().unwrap().sequence, window.len()), (5, 1));
