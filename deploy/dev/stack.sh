@@ -82,6 +82,7 @@ start_part() {
   printf 'http://127.0.0.1:%s\n' "$port" >"$base.telemetry"
   # Its own session: an interrupt typed at the terminal stops the script, not the services.
   DRIFTLINE_TELEMETRY_ADDR=127.0.0.1:$port DRIFTLINE_STORE_DIR=${DRIFTLINE_STORE_DIR:-$state/images} \
+    DRIFTLINE_SPOOL_DIR=${DRIFTLINE_SPOOL_DIR:-$state/spool} \
     setsid bash -c "$keep_exit_code" "driftline-$name (parent)" "$bin_dir/driftline-$name" "$base" \
     </dev/null >/dev/null 2>&1 8>&- 9>&- &
   wait_until 5 test -s "$base.pid" || die "driftline-$name could not be started"

@@ -24,18 +24,10 @@ impl OwnKafka {
     /// # Errors
     /// When it does not start, with what the script says.
     pub fn start(root: &Path) -> anyhow::Result<Self> {
-        Self::start_at(root, PORT)
-    }
-
-    /// As [`Self::start`], on the first free port from `port` on.
-    ///
-    /// # Errors
-    /// As [`Self::start`].
-    pub fn start_at(root: &Path, port: &str) -> anyhow::Result<Self> {
         let state = tempfile::tempdir()?;
         let script = root.join("deploy/dev/kafka.sh");
-        run(&script, "up", state.path(), port)?;
-        let bootstrap = run(&script, "bootstrap", state.path(), port)?.trim().to_owned();
+        run(&script, "up", state.path())?;
+        let bootstrap = run(&script, "bootstrap", state.path())?.trim().to_owned();
         let pid = std::fs::read_to_string(state.path().join("broker.pid"))?;
         let pid = pid.trim().parse().ok().and_then(Pid::from_raw).context("the broker has no pid")?;
         Ok(Self { state, script, bootstrap, pid })
@@ -61,16 +53,16 @@ impl OwnKafka {
 impl Drop for OwnKafka {
     fn drop(&mut self) {
         let _ = self.thaw();
-        let _ = run(&self.script, "down", self.state.path(), PORT);
+        let _ = run(&self.script, "down", self.state.path());
     }
 }
 
-fn run(script: &Path, command: &str, state: &Path, port: &str) -> anyhow::Result<String> {
+fn run(script: &Path, command: &str, state: &Path) -> anyhow::Result<String> {
     let output = Command::new(script)
         .arg(command)
         .env("KAFKA_STATE", state)
         .env("KAFKA_MODE", "java")
-        .env("KAFKA_PORT", port)
+        .env("KAFKA_PORT", PORT)
         .env_remove("KAFKA_BOOTSTRAP")
         .stdin(Stdio::null())
         .output()?;

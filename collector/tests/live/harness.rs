@@ -259,7 +259,7 @@ impl Driver {
                         let execs = seen.execs.len();
                         seen.containers.push((execs, *container));
                     }
-                    ExecEvent::Ended(_) | ExecEvent::Loss(_) => {}
+                    ExecEvent::Ended(_) | ExecEvent::Loss(_) | ExecEvent::Throttled(_) => {}
                 }
             }
             self.seen.1.notify_all();
