@@ -21,6 +21,7 @@ use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use driftline_enricher_core::Trust;
 use driftline_formats::SiemFormat;
 use driftline_schemas::text::terminal_json;
 use driftline_schemas::topics::Topic;
@@ -28,6 +29,7 @@ use driftline_schemas::{Alert, Finding, Severity, decode};
 
 use crate::output::out;
 use crate::tail::Tailed;
+use crate::trust::trust_values;
 use adapters::Settings;
 use diff::Alerts;
 use newest::{Newest, Revision};
@@ -63,6 +65,9 @@ struct SettingsArguments {
     /// How long a container's events wait for metadata and image
     #[arg(long, env = "DRIFTLINE_PARK_MS", default_value_t = 5_000, value_name = "MS", value_parser = clap::value_parser!(u64).range(0..=60_000))]
     park_ms: u64,
+    /// Whose publications of images count
+    #[arg(long, env = "DRIFTLINE_TRUST", default_value = "any-node", value_parser = trust_values())]
+    trust: Trust,
     /// Quiet time that ends a session
     #[arg(long, env = "DRIFTLINE_SESSION_GAP_S", default_value_t = 600, value_name = "S")]
     session_gap_s: u64,
@@ -97,6 +102,7 @@ impl SettingsArguments {
     fn settings(&self) -> Settings {
         Settings {
             park: Duration::from_millis(self.park_ms),
+            trust: self.trust,
             session_gap: Duration::from_secs(self.session_gap_s),
             session_cap: Duration::from_secs(self.session_cap_s),
             retention: Duration::from_secs(self.session_retention_s),

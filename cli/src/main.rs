@@ -14,6 +14,7 @@ mod replay;
 mod tail;
 mod times;
 mod topics;
+mod trust;
 
 use anyhow::Context as _;
 use clap::parser::ValueSource;
@@ -132,6 +133,8 @@ enum ImagesCommand {
         /// Only those that nobody could read
         #[arg(long)]
         failed: bool,
+        #[command(flatten)]
+        eyes: images::Eyes,
         /// Print JSON, one object a line
         #[arg(long)]
         json: bool,
@@ -201,9 +204,9 @@ async fn run(cli: Cli, named_prefix: Option<String>) -> anyhow::Result<()> {
         Command::Alerts(AlertsCommand::Tail { tail, format: AlertFormat::Ocsf }) => tail::ocsf(&settings, &tail).await,
         Command::Alerts(AlertsCommand::Show { id, json }) => tail::show_alert(&settings, &id, json).await,
         Command::Images(ImagesCommand::Add(arguments)) => images::add(&settings, &arguments).await,
-        Command::Images(ImagesCommand::List { failed, json }) => {
+        Command::Images(ImagesCommand::List { failed, eyes, json }) => {
             let which = if failed { images::Which::Failed } else { images::Which::All };
-            images::list(&settings, which, json).await
+            images::list(&settings, &eyes, which, json).await
         }
         Command::Images(ImagesCommand::Show(arguments)) => images::show(&settings, &arguments).await,
         Command::Images(ImagesCommand::Verify { image, against }) => images::verify(&settings, &image, &against).await,

@@ -15,7 +15,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use corpus::{Corpus, Size, image_id, own_path};
+use corpus::{Corpus, Size, own_path, view};
 use driftline_enricher::store::blocks::Made;
 use driftline_enricher::store::{Origin, Row, open};
 use driftline_enricher_core::Trust;
@@ -37,7 +37,7 @@ fn restart(directory: &Path, corpus: &Corpus, expected: Made) -> (f64, f64) {
     let opened = open(directory, &origin, Trust::default(), &corpus.extent()).unwrap();
     let open_s = seconds(began);
     for number in 0..SIZE.images {
-        let Lookup::Complete { stored, .. } = opened.tables.lookup(&image_id(number)) else { panic!("complete") };
+        let Lookup::Complete { stored, .. } = opened.tables.lookup(&view(number)) else { panic!("complete") };
         let (index, made) = opened.store.load(&stored).unwrap();
         assert_eq!(made, expected);
         assert!(index.file(own_path(number).as_bytes()).is_some());

@@ -20,13 +20,13 @@ use driftline_runtime::service::{Membership, Service};
 use driftline_runtime::telemetry::{Telemetry, start_logs};
 use driftline_runtime::{clock, shutdown};
 use driftline_schemas::topics::Topic;
-use shell::EnricherShell;
+use shell::{EnricherShell, ShellSettings};
 
 /// Decides of every exec in a container whether its program belongs to the image.
 ///
 /// Settings come from the environment: KAFKA_BOOTSTRAP (required), DRIFTLINE_TOPIC_PREFIX, DRIFTLINE_PARTITIONS,
-/// DRIFTLINE_INSTANCE, DRIFTLINE_DELIVERY, DRIFTLINE_CLUSTER, DRIFTLINE_PARK_MS, DRIFTLINE_IMAGE_CACHE_MIB, DRIFTLINE_TRUST,
-/// DRIFTLINE_STORE_DIR, DRIFTLINE_KAFKA_WAIT_S, DRIFTLINE_TELEMETRY_ADDR, DRIFTLINE_LOG, DRIFTLINE_LOG_FORMAT.
+/// DRIFTLINE_INSTANCE, DRIFTLINE_DELIVERY, DRIFTLINE_CLUSTER, DRIFTLINE_PARK_MS, DRIFTLINE_IMAGE_CACHE_MIB, DRIFTLINE_IMAGE_KEEP_S,
+/// DRIFTLINE_TRUST, DRIFTLINE_STORE_DIR, DRIFTLINE_KAFKA_WAIT_S, DRIFTLINE_TELEMETRY_ADDR, DRIFTLINE_LOG, DRIFTLINE_LOG_FORMAT.
 #[derive(Debug, Parser)]
 #[command(name = "driftline-enricher", version)]
 struct Arguments {}
@@ -42,8 +42,11 @@ const TOPICS: [Topic; 7] = [
     Topic::EnricherState,
 ];
 
-/// Whose publications of images are used, as `DRIFTLINE_TRUST` says it.
-const TRUST: [(&str, Trust); 2] = [("any-node", Trust::AnyNode), ("verified-only", Trust::VerifiedOnly)];
+/// How long content of images is kept on disk that no container uses, unless set: a cron job's image is used again within
+/// it, and findings are amended for as long.
+const KEEP_S: i64 = 3_600;
+/// A month; who wants more has the disk for a store of each instance without collection.
+const KEEP_S_MAX: i64 = 31 * 86_400;
 
 /// Everything configurable, validated.
 struct Configuration {
@@ -52,7 +55,7 @@ struct Configuration {
     identity: Identity,
     cluster: String,
     park_ms: i64,
-    cache_mib: i64,
+    shell: ShellSettings,
     trust: Trust,
     store: PathBuf,
     telemetry: std::net::SocketAddr,
@@ -67,8 +70,11 @@ fn configuration() -> anyhow::Result<Configuration> {
         identity: settings.identity(),
         cluster: settings.cluster(),
         park_ms: settings.number("DRIFTLINE_PARK_MS", 5_000, 0..=60_000),
-        cache_mib: settings.number("DRIFTLINE_IMAGE_CACHE_MIB", 256, 16..=65_536),
-        trust: settings.choice("DRIFTLINE_TRUST", &TRUST, Trust::default()),
+        shell: ShellSettings {
+            cache_mib: settings.number("DRIFTLINE_IMAGE_CACHE_MIB", 256, 16..=65_536),
+            keep: Duration::from_secs(settings.number("DRIFTLINE_IMAGE_KEEP_S", KEEP_S, 1..=KEEP_S_MAX).unsigned_abs()),
+        },
+        trust: settings.choice("DRIFTLINE_TRUST", &Trust::NAMES, Trust::default()),
         store: PathBuf::from(settings.text("DRIFTLINE_STORE_DIR", "/var/lib/driftline/enricher")),
         telemetry: settings.telemetry_address(),
     };
@@ -103,8 +109,8 @@ async fn join(configuration: &Configuration, telemetry: &Telemetry) -> anyhow::R
     let began = clock::monotonic();
     let opened = open_store(configuration, telemetry).await?;
     let (store, unread) = (Arc::new(opened.store), unread(&opened.ranges));
-    let feed = Feed::start(TopicReader::follow(kafka, &opened.ranges)?, Arc::clone(&store));
-    let mut shell = EnricherShell::new(feed, store, opened.tables, configuration.cache_mib, telemetry)?;
+    let feed = Feed::start(TopicReader::follow(kafka, &opened.ranges)?, Arc::clone(&store), kafka.clone());
+    let mut shell = EnricherShell::new(feed, store, opened.tables, configuration.shell, telemetry)?;
     tracing::info!(images = shell.image_count(), unread, "image store open");
     shell.catch_up().await?;
     tracing::info!(seconds = began.elapsed().as_secs_f64(), images = shell.image_count(), "image tables caught up");
@@ -114,7 +120,8 @@ async fn join(configuration: &Configuration, telemetry: &Telemetry) -> anyhow::R
         cluster: configuration.cluster.clone(),
         partitions: kafka.partition_count(Topic::ExecEvents),
         park_ns,
-        versions: CoreSettings::versions(park_ns),
+        trust: configuration.trust,
+        versions: CoreSettings::versions(park_ns, configuration.trust),
     });
     let membership = Membership {
         service: "enricher",

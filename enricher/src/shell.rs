@@ -1,4 +1,7 @@
-//! What the enricher's core cannot do itself: read the image tables, load an image off the loop's task.
+//! What the enricher's core cannot do itself: read the image tables, load an image off the loop's task, and keep of the
+//! tables' bytes what is needed ([`keeping`]).
+
+mod keeping;
 
 use moka::future::Cache;
 use prometheus::{IntCounter, IntGauge};
@@ -8,13 +11,16 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use driftline_enricher::store::{Feed, FeedEvent, KnownChunks, News, Row, Store, StoreError, blocks};
+use driftline_enricher::store::{Feed, FeedEvent, News, Row, Store, StoreError};
+use driftline_enricher_core::chunks::KnownChunks;
 use driftline_enricher_core::image::ImageIndex;
-use driftline_enricher_core::tables::{Change, ImageTables, Lookup, Stored};
-use driftline_enricher_core::{Ask, Enricher, ImageAnswer, Input};
+use driftline_enricher_core::tables::{Change, Following, ImageTables, LoadError, Lookup, Stored};
+use driftline_enricher_core::{Ask, Enricher, ImageAnswer, ImageView, Input};
+use driftline_runtime::clock;
 use driftline_runtime::service::{Backlog, ServiceError, Shell};
 use driftline_runtime::telemetry::Telemetry;
-use driftline_schemas::{ImageFailure, ImageId, LayerChunk, LayerEvent, Sha256};
+use driftline_schemas::{ImageFailure, LayerChunk, LayerEvent, Sha256};
+use keeping::Keeping;
 
 /// Answers on their way to the core; loading waits when the core is that far behind.
 const ANSWERS: usize = 64;
@@ -22,18 +28,20 @@ const ANSWERS: usize = 64;
 /// Longest time that a tick waits for answers; loading an image takes milliseconds to a second.
 const TICK_HELD_MAX: Duration = Duration::from_secs(1);
 
-type Answer = (ImageId, ImageAnswer);
+/// What cannot be read from the store now may be read later: when it is looked for again.
+const UNREAD_NS: i64 = 30_000_000_000;
+
+type Answer = (ImageView, ImageAnswer);
 
 pub(crate) struct EnricherShell {
     feed: Feed,
     images: ImageTables<KnownChunks>,
     store: Arc<Store>,
     /// Images the core uses; it is told when their answer changes.
-    wanted: BTreeSet<ImageId>,
-    /// Those whose content it was told, and which nobody has contradicted yet.
-    settled: BTreeSet<ImageId>,
+    following: Following,
     /// Those of them for which it has not been told anything yet.
-    unanswered: BTreeSet<ImageId>,
+    unanswered: BTreeSet<ImageView>,
+    keeping: Keeping,
     /// When the core was told the time last.
     last_tick: Instant,
     /// Merged images by the name of their content, weighed in KiB; concurrent misses of one do the work once.
@@ -46,24 +54,33 @@ pub(crate) struct EnricherShell {
     known: IntGauge,
 }
 
+/// What the shell is told by the settings.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ShellSettings {
+    /// Memory for merged images that no container uses at the moment.
+    pub(crate) cache_mib: i64,
+    /// How long content is kept on disk that no container uses.
+    pub(crate) keep: Duration,
+}
+
 impl EnricherShell {
     pub(crate) fn new(
         feed: Feed,
         store: Arc<Store>,
         images: ImageTables<KnownChunks>,
-        cache_mib: i64,
+        settings: ShellSettings,
         telemetry: &Telemetry,
     ) -> Result<Self, prometheus::Error> {
         let merged = Cache::builder()
             .weigher(|_, index: &Arc<ImageIndex>| u32::try_from(index.memory_bytes() / 1024 + 1).unwrap_or(u32::MAX))
-            .max_capacity(u64::try_from(cache_mib).unwrap_or(1) * 1024)
+            .max_capacity(u64::try_from(settings.cache_mib).unwrap_or(1) * 1024)
             .build();
         Ok(Self {
             feed,
             images,
             store,
-            wanted: BTreeSet::new(),
-            settled: BTreeSet::new(),
+            following: Following::default(),
+            keeping: Keeping::new(settings.keep, telemetry)?,
             unanswered: BTreeSet::new(),
             last_tick: Instant::now(),
             merged,
@@ -95,6 +112,8 @@ impl EnricherShell {
         match event {
             Some(FeedEvent::Stored(rows)) => self.stored(rows),
             Some(FeedEvent::CaughtUp) => {}
+            Some(FeedEvent::Collected(manifests, bytes)) => self.collected(&manifests, bytes),
+            Some(FeedEvent::ReadAgain { manifests, gone }) => self.read_again(&manifests, &gone),
             Some(FeedEvent::Unread(error)) => return Err(error.into()),
             Some(FeedEvent::Unwritten(error)) => return Err(of_store(&error)),
             None => return Err(ServiceError::Shell("the image table reader ended".to_owned())),
@@ -104,18 +123,18 @@ impl EnricherShell {
 
     /// Takes what the store has taken; of many new layers the core is told once.
     fn stored(&mut self, rows: Vec<Row>) {
-        let (mut is_layer_new, mut is_contradicted) = (false, false);
+        let mut changes = Vec::new();
         for row in rows {
             let (topic, partition, offset) = (row.topic.spec().stem, row.partition, row.offset);
             match self.take(row.news) {
-                Ok(Some(Change::Image(id))) => self.answer_if_wanted(&id),
-                Ok(Some(Change::Layer)) => is_layer_new = true,
-                Ok(Some(Change::Conflict(what))) => {
-                    self.conflicts.inc();
-                    tracing::error!(what, "two publications contradict each other: one of the publishers lies");
-                    is_contradicted = true;
-                }
                 Ok(None) => {}
+                Ok(Some(change)) => {
+                    if let Change::Conflict(what) = &change {
+                        self.conflicts.inc();
+                        tracing::error!(what, "two publications contradict each other: one of the publishers lies");
+                    }
+                    changes.push(change);
+                }
                 Err(reason) => {
                     self.rejected.inc();
                     tracing::warn!(topic, partition, offset, reason, "image table record rejected");
@@ -123,12 +142,7 @@ impl EnricherShell {
             }
         }
         self.known.set(i64::try_from(self.images.image_count()).unwrap_or(i64::MAX));
-        if is_layer_new || is_contradicted {
-            self.answer_complete();
-        }
-        if is_contradicted {
-            self.answer_contradicted();
-        }
+        self.following.concerned(&changes, &self.images).iter().for_each(|view| self.answer(view));
     }
 
     fn take(&mut self, news: News) -> Result<Option<Change>, String> {
@@ -140,9 +154,13 @@ impl EnricherShell {
                 let chunk = LayerChunk { manifest_sha256: manifest, index, data: Vec::new() };
                 self.images.layer(LayerEvent::Chunk(chunk)).map(Some)
             }
-            // What running containers were told stays good for them, and layers stay with who names them.
+            // What running containers were told stays good for them.
             News::ImageGone(key) => {
                 self.images.forget_image(&key);
+                Ok(None)
+            }
+            News::LayerGone(key) => {
+                self.images.forget_layer(&key);
                 Ok(None)
             }
             News::Nothing => Ok(None),
@@ -150,47 +168,48 @@ impl EnricherShell {
         }
     }
 
-    /// A layer came: tells the core of every awaited image that is complete now.
-    fn answer_complete(&mut self) {
-        let complete = |id: &&ImageId| matches!(self.images.lookup(id), Lookup::Complete { .. });
-        let complete: Vec<ImageId> = self.wanted.iter().filter(complete).cloned().collect();
-        complete.iter().for_each(|id| self.answer(id));
-    }
-
-    /// Tells the core of every image it has that is contradicted now.
-    fn answer_contradicted(&mut self) {
-        let contradicted = |id: &&ImageId| matches!(self.images.lookup(id), Lookup::Complete { conflict: Some(_), .. });
-        let contradicted: Vec<ImageId> = self.settled.iter().filter(contradicted).cloned().collect();
-        contradicted.iter().for_each(|id| self.answer(id));
-    }
-
-    fn answer_if_wanted(&mut self, id: &ImageId) {
-        if self.wanted.contains(id) {
-            self.answer(id);
-        }
-    }
-
     /// Tells the core what is known of an image now, in the order in which it became known; loading happens in the
-    /// background.
-    fn answer(&mut self, id: &ImageId) {
-        let id = id.clone();
-        match self.images.lookup(&id) {
-            Lookup::Missing => self.known_now.push_back((id, ImageAnswer::Missing)),
+    /// background. Of an image whose chunks were collected it is told when they are here again.
+    fn answer(&mut self, view: &ImageView) {
+        let view = view.clone();
+        match self.images.lookup(&view) {
+            Lookup::Missing => self.known_now.push_back((view, ImageAnswer::Missing)),
             Lookup::Failed { reason, failure, retry_ns } => {
-                self.known_now.push_back((id, ImageAnswer::Failed { reason, failure, retry_ns }));
+                self.known_now.push_back((view, ImageAnswer::Failed { reason, failure, retry_ns }));
             }
+            Lookup::Collected(manifests) => self.keeping.read_again(view, &manifests),
             Lookup::Complete { stored, conflict } => {
+                self.keeping.used(&view, stored.name());
                 let (sender, merged, store) = (self.answers.0.clone(), self.merged.clone(), Arc::clone(&self.store));
                 tokio::spawn(async move {
-                    let loaded = merged.try_get_with(blocks::name(&stored), load(store, stored)).await;
+                    let loaded = merged.try_get_with(stored.name(), load(store, stored)).await;
                     let answer = match loaded {
                         Ok(index) => ImageAnswer::Ready { index, conflict },
                         Err(failed) => ImageAnswer::clone(&failed),
                     };
-                    let _ = sender.send((id, answer)).await;
+                    let _ = sender.send((view, answer)).await;
                 });
             }
         }
+    }
+
+    fn collected(&mut self, manifests: &[Sha256], bytes: u64) {
+        manifests.iter().for_each(|manifest| self.images.chunks_mut().collect(manifest));
+        self.keeping.collected(manifests.len(), bytes);
+    }
+
+    /// What of these manifests did not come is not on the topic any more.
+    fn read_again(&mut self, manifests: &BTreeSet<Sha256>, gone: &BTreeSet<Sha256>) {
+        manifests.iter().for_each(|manifest| self.images.chunks_mut().forget_collected(manifest));
+        self.keeping.was_read_again(manifests, gone).iter().for_each(|view| self.answer(view));
+    }
+
+    /// Collects what nothing needs, a bounded part of it.
+    fn tidy(&mut self) {
+        let following = &self.following;
+        let due = self.keeping.step(&self.images, |id| following.uses(id));
+        due.iter().for_each(|manifest| self.images.chunks_mut().collect(manifest));
+        self.keeping.sweep_merged(&self.store);
     }
 }
 
@@ -206,7 +225,14 @@ async fn load(store: Arc<Store>, stored: Stored) -> Result<Arc<ImageIndex>, Imag
         retry_ns: i64::MAX,
     };
     let loaded = tokio::task::spawn_blocking(move || store.load(&stored)).await.map_err(crashed)?;
-    loaded.map(|(index, _)| Arc::new(index)).map_err(|error| ImageAnswer::unusable(&error))
+    loaded.map(|(index, _)| Arc::new(index)).map_err(|error| match &error {
+        LoadError::Unread(..) => ImageAnswer::Failed {
+            reason: error.to_string(),
+            failure: error.failure(),
+            retry_ns: clock::now_ns().saturating_add(UNREAD_NS),
+        },
+        LoadError::Layer(..) | LoadError::Merge(_) => ImageAnswer::unusable(&error),
+    })
 }
 
 impl Shell for EnricherShell {
@@ -224,38 +250,34 @@ impl Shell for EnricherShell {
 
     fn ask(&mut self, ask: Ask) {
         match ask {
-            Ask::Image(id) => {
-                self.answer(&id);
-                self.unanswered.insert(id.clone());
-                self.wanted.insert(id);
+            Ask::Image(view) => {
+                self.following.ask(view.clone());
+                self.unanswered.insert(view.clone());
+                self.answer(&view);
             }
-            Ask::Forget(id) => {
-                self.unanswered.remove(&id);
-                self.wanted.remove(&id);
-                self.settled.remove(&id);
+            Ask::Forget(view) => {
+                self.unanswered.remove(&view);
+                self.following.forget(&view);
+                self.keeping.forget(&view);
             }
         }
     }
 
     async fn next(&mut self) -> Result<Input, ServiceError> {
         loop {
-            if let Some((id, answer)) = self.known_now.pop_front() {
-                self.unanswered.remove(&id);
-                return Ok(Input::Image(id, answer));
+            if let Some((view, answer)) = self.known_now.pop_front() {
+                self.unanswered.remove(&view);
+                return Ok(Input::Image(view, answer));
             }
+            self.keeping.give_orders(&self.feed);
             tokio::select! {
-                Some((id, answer)) = self.answers.1.recv() => {
-                    self.unanswered.remove(&id);
-                    // Content does not change under a digest; only that somebody contradicts it may be news.
-                    if let ImageAnswer::Ready { conflict, .. } = &answer
-                        && (self.wanted.remove(&id) || self.settled.remove(&id))
-                        && conflict.is_none()
-                    {
-                        self.settled.insert(id.clone());
-                    }
-                    return Ok(Input::Image(id, answer));
+                Some((view, answer)) = self.answers.1.recv() => {
+                    self.unanswered.remove(&view);
+                    self.following.told(&view, &answer);
+                    return Ok(Input::Image(view, answer));
                 }
                 event = self.feed.next() => self.table_event(event)?,
+                () = self.keeping.is_due() => self.tidy(),
             }
         }
     }

@@ -31,6 +31,12 @@ pub fn is_verified_source(source: &str) -> bool {
     ["registry:", "ci:"].iter().any(|prefix| source.starts_with(prefix))
 }
 
+/// The node whose indexer publishes under this source.
+#[must_use]
+pub fn node_of_source(source: &str) -> Option<&str> {
+    source.strip_prefix("node:")
+}
+
 /// What kind of failure it was. See `image.avsc`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -37,5 +37,5 @@ pub use ids::{
 };
 pub use images::{
     Image, ImageEvent, ImageFailure, ImageRequest, LayerBasis, LayerChunk, LayerEvent, LayerHead, Platform,
-    is_verified_source,
+    is_verified_source, node_of_source,
 };

@@ -16,6 +16,7 @@ const PARTITIONS: i32 = 12;
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
     pub(super) park: Duration,
+    pub(super) trust: enricher::Trust,
     pub(super) session_gap: Duration,
     pub(super) session_cap: Duration,
     pub(super) retention: Duration,
@@ -25,7 +26,14 @@ pub(super) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let correlator::Options { session_gap, session_cap, retention, threshold, .. } = correlator::Options::default();
-        Self { park: Duration::from_secs(5), session_gap, session_cap, retention, threshold }
+        Self {
+            park: Duration::from_secs(5),
+            trust: enricher::Trust::default(),
+            session_gap,
+            session_cap,
+            retention,
+            threshold,
+        }
     }
 }
 
@@ -37,7 +45,8 @@ impl Settings {
             cluster: String::new(),
             partitions: placing.count(),
             park_ns,
-            versions: enricher::Settings::versions(park_ns),
+            trust: self.trust,
+            versions: enricher::Settings::versions(park_ns, self.trust),
         }
     }
 

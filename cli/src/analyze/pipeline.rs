@@ -71,7 +71,7 @@ impl Pipeline {
             placing,
             park_ns: nanoseconds(settings.park),
             gap_ns: nanoseconds(settings.session_gap),
-            images: Images::default(),
+            images: Images::new(settings.trust),
             enricher: Enricher::new(settings.enricher(placing)),
             correlator: Correlator::new(settings.correlator()?, placing.count()),
             now_ns: None,

@@ -1,27 +1,37 @@
-//! What stands on the two image topics, each publisher's word beside the others'.
+//! What stands on the two image topics, as the enricher sees it: the same tables answer.
 
-use anyhow::{Context as _, bail};
-use std::collections::{BTreeMap, BTreeSet};
+use anyhow::bail;
+use clap::Args;
 
 use driftline_enricher_core::image::ImageIndex;
-use driftline_enricher_core::tables::{ImageTables, Lookup};
+use driftline_enricher_core::tables::{ImageTables, Lookup, assemble};
+use driftline_enricher_core::{ImageView, Trust};
 use driftline_kafka::{ClientSettings, ReadFrom, ReaderEvent, Record, TopicReader, admin};
 use driftline_schemas::layer::LayerManifest;
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{
-    DiffId, Image, ImageId, LayerChunk, LayerEvent, LayerHead, Sha256, decode, is_verified_source,
-};
+use driftline_schemas::{DiffId, Image, ImageId, LayerEvent, LayerHead, decode, is_verified_source};
+
+use crate::trust::trust_values;
 
 /// Fewest characters of a digest that name an image.
 const PREFIX_MIN: usize = 4;
 
+/// Whose eyes the images are seen with.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Eyes {
+    /// Whose publications count, as the enricher is set
+    #[arg(long, env = "DRIFTLINE_TRUST", default_value = "any-node", value_parser = trust_values())]
+    trust: Trust,
+    /// With the trust same-node: for containers of this node; every node's word counts unless set
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
+}
+
 /// Every record of the image topics that counts.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
-    /// By image, in the order in which they were published.
-    pub(super) images: BTreeMap<ImageId, Vec<Image>>,
-    heads: BTreeMap<DiffId, Vec<LayerHead>>,
-    chunks: BTreeMap<Sha256, BTreeMap<i32, LayerChunk>>,
+    pub(super) tables: ImageTables,
+    node: Option<String>,
 }
 
 /// What can be done with an image.
@@ -31,6 +41,8 @@ pub(super) enum State {
     /// Layers that are not there whole.
     Incomplete(usize),
     Failed(String),
+    /// Nobody publishes it whose word counts.
+    Untrusted(Trust),
     /// Complete, and somebody contradicts it.
     Conflict(String),
 }
@@ -41,6 +53,7 @@ impl State {
             Self::Complete => "complete",
             Self::Incomplete(_) => "incomplete",
             Self::Failed(_) => "failed",
+            Self::Untrusted(_) => "untrusted",
             Self::Conflict(_) => "conflict",
         }
     }
@@ -51,17 +64,23 @@ impl State {
             Self::Complete => None,
             Self::Incomplete(missing) => Some(format!("{missing} layers are not published whole")),
             Self::Failed(why) | Self::Conflict(why) => Some(why.clone()),
+            Self::Untrusted(trust) => Some(format!("with the trust {} nobody's word about it counts", trust.name())),
         }
     }
 }
 
 impl Catalogue {
+    pub(super) fn new(eyes: &Eyes) -> Self {
+        let node = eyes.node.clone().filter(|_| eyes.trust == Trust::SameNode);
+        Self { tables: ImageTables::new(eyes.trust), node }
+    }
+
     /// Reads both topics up to where they end now.
-    pub(super) async fn read(settings: &ClientSettings) -> anyhow::Result<Self> {
+    pub(super) async fn read(settings: &ClientSettings, eyes: &Eyes) -> anyhow::Result<Self> {
         const TOPICS: [Topic; 2] = [Topic::Images, Topic::ImageLayers];
         admin::check(settings, &TOPICS).await?;
         let mut reader = TopicReader::start(settings, &TOPICS, ReadFrom::Beginning)?;
-        let mut catalogue = Self::default();
+        let mut catalogue = Self::new(eyes);
         loop {
             match reader.next().await {
                 Some(ReaderEvent::Record(record)) => catalogue.take(&record),
@@ -73,49 +92,16 @@ impl Catalogue {
 
     /// Records that cannot be used are the enricher's to report.
     fn take(&mut self, record: &Record) {
-        let Some(value) = &record.value else { return self.forget(record) };
-        if record.topic == Topic::Images {
-            if let Ok(image) = decode::<Image>(value) {
-                self.image(image);
+        let key = || String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
+        match (record.topic, &record.value) {
+            (Topic::Images, Some(value)) => {
+                let _ = decode::<Image>(value).map(|image| self.tables.image(image));
             }
-            return;
-        }
-        match LayerEvent::decode(value) {
-            Ok(LayerEvent::Head(head)) => self.head(head),
-            Ok(LayerEvent::Chunk(chunk)) => {
-                self.chunks.entry(chunk.manifest_sha256).or_default().insert(chunk.index, chunk);
+            (Topic::Images, None) => self.tables.forget_image(&key()),
+            (_, Some(value)) => {
+                let _ = LayerEvent::decode(value).map(|event| self.tables.layer(event));
             }
-            Err(_) => {}
-        }
-    }
-
-    fn image(&mut self, image: Image) {
-        let published = self.images.entry(image.image_id.clone()).or_default();
-        match published.iter_mut().find(|known| known.source == image.source) {
-            Some(known) => *known = image,
-            None => published.push(image),
-        }
-    }
-
-    fn head(&mut self, head: LayerHead) {
-        let published = self.heads.entry(head.diff_id.clone()).or_default();
-        match published.iter_mut().find(|known| known.source == head.source) {
-            Some(known) => *known = head,
-            None => published.push(head),
-        }
-    }
-
-    /// A tombstone takes away what one publisher said.
-    fn forget(&mut self, record: &Record) {
-        let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
-        let Some((id, source)) = key.split_once('/') else { return };
-        if record.topic == Topic::Images {
-            if let Some(published) = self.images.get_mut(&ImageId::from(id)) {
-                published.retain(|image| image.source != source);
-            }
-            self.images.retain(|_, published| !published.is_empty());
-        } else if let Some(published) = self.heads.get_mut(&DiffId::from(id)) {
-            published.retain(|head| head.source != source);
+            (_, None) => self.tables.forget_layer(&key()),
         }
     }
 
@@ -123,11 +109,11 @@ impl Catalogue {
     pub(super) fn find(&self, name: &str) -> anyhow::Result<&ImageId> {
         let prefix = if name.starts_with("sha256:") { name.to_owned() } else { format!("sha256:{name}") };
         let is_prefix = prefix.len() >= "sha256:".len() + PREFIX_MIN;
-        let meant = |(id, published): &(&ImageId, &Vec<Image>)| {
+        let meant = |(id, published): &(&ImageId, &[Image])| {
             let named = published.iter().any(|image| image.references.iter().any(|reference| reference == name));
             named || (is_prefix && id.as_str().starts_with(&prefix))
         };
-        let found: Vec<&ImageId> = self.images.iter().filter(meant).map(|(id, _)| id).collect();
+        let found: Vec<&ImageId> = self.tables.images().filter(meant).map(|(id, _)| id).collect();
         match found.as_slice() {
             [only] => Ok(only),
             [] => bail!("no image is called {name}; `driftline images list` shows what is published"),
@@ -137,81 +123,115 @@ impl Catalogue {
 
     /// What publishers say of an image; those that could read it first, in the order in which they said it.
     pub(super) fn published(&self, id: &ImageId) -> Vec<&Image> {
-        let mut published: Vec<&Image> = self.images.get(id).into_iter().flatten().collect();
+        let mut published: Vec<&Image> = self.tables.said_of(id).iter().collect();
         published.sort_by_key(|image| image.failed.is_some());
         published
     }
 
     pub(super) fn heads(&self, diff_id: &DiffId) -> &[LayerHead] {
-        self.heads.get(diff_id).map_or(&[], Vec::as_slice)
+        self.tables.heads(diff_id)
     }
 
     pub(super) fn is_whole(&self, head: &LayerHead) -> bool {
-        let chunks = self.chunks.get(&head.manifest_sha256);
-        chunks.is_some_and(|chunks| (0..head.chunk_count).all(|index| chunks.contains_key(&index)))
+        self.tables.is_whole(head)
     }
 
     /// The content of a layer as one publisher has it.
     pub(super) fn manifest(&self, head: &LayerHead) -> anyhow::Result<LayerManifest> {
-        let chunks = self.chunks.get(&head.manifest_sha256).with_context(|| {
-            format!("the manifest of layer {} by {} is not there; index the image again", head.diff_id, head.source)
-        })?;
-        Ok(LayerManifest::assemble(head, chunks.values().map(|chunk| chunk.data.as_slice()))?)
+        if !self.is_whole(head) {
+            bail!("the manifest of layer {} by {} is not there; index the image again", head.diff_id, head.source);
+        }
+        Ok(assemble(head, self.tables.chunks())?)
     }
 
     pub(super) fn state(&self, id: &ImageId) -> State {
-        let published = self.published(id);
-        let Some(first) = published.first() else { return State::Failed("nobody publishes it".to_owned()) };
-        if let Some(why) = &first.failed {
-            return State::Failed(why.clone());
+        let view = self.view(id);
+        match self.tables.lookup(&view) {
+            Lookup::Complete { conflict, .. } => conflict.map_or(State::Complete, State::Conflict),
+            Lookup::Failed { reason, .. } => State::Failed(reason),
+            Lookup::Missing | Lookup::Collected(_) => match self.tables.missing_layers(&view) {
+                Some(missing) => State::Incomplete(missing),
+                None => State::Untrusted(self.tables.trust()),
+            },
         }
-        let whole = |diff_id: &&DiffId| self.heads(diff_id).iter().any(|head| self.is_whole(head));
-        let missing = first.diff_ids.len() - first.diff_ids.iter().filter(whole).count();
-        if missing > 0 {
-            return State::Incomplete(missing);
-        }
-        self.conflict(&published).map_or(State::Complete, State::Conflict)
-    }
-
-    fn conflict(&self, published: &[&Image]) -> Option<String> {
-        let mut good = published.iter().filter(|image| image.failed.is_none());
-        let first = good.next()?;
-        if let Some(other) = good.find(|image| image.diff_ids != first.diff_ids) {
-            return Some(format!("{} and {} list different layers", first.source, other.source));
-        }
-        first.diff_ids.iter().find_map(|diff_id| {
-            let heads = self.heads(diff_id);
-            let first = heads.first()?;
-            let other = heads.iter().find(|head| head.manifest_sha256 != first.manifest_sha256)?;
-            Some(format!("{} and {} differ about layer {diff_id}", first.source, other.source))
-        })
     }
 
     /// The merged content, as the enricher has it.
     pub(super) fn index(&self, id: &ImageId) -> anyhow::Result<ImageIndex> {
-        let mut tables = ImageTables::default();
-        let published = self.published(id);
-        let diff_ids: BTreeSet<&DiffId> = published.iter().flat_map(|image| &image.diff_ids).collect();
-        for head in diff_ids.into_iter().flat_map(|diff_id| self.heads(diff_id)) {
-            for chunk in self.chunks.get(&head.manifest_sha256).into_iter().flat_map(BTreeMap::values) {
-                tables.layer(LayerEvent::Chunk(chunk.clone())).map_err(anyhow::Error::msg)?;
-            }
-            tables.layer(LayerEvent::Head(head.clone())).map_err(anyhow::Error::msg)?;
-        }
-        for image in published {
-            tables.image(image.clone()).map_err(anyhow::Error::msg)?;
-        }
-        match tables.lookup(id) {
-            Lookup::Complete { stored, .. } => Ok(stored.load(tables.chunks())?),
+        match self.tables.lookup(&self.view(id)) {
+            Lookup::Complete { stored, .. } => Ok(stored.load(self.tables.chunks())?),
             _ => {
                 let state = self.state(id);
                 bail!("image {id} is {}: {}", state.name(), state.detail().unwrap_or_default())
             }
         }
     }
+
+    fn view(&self, id: &ImageId) -> ImageView {
+        ImageView { image: id.clone(), node: self.node.clone() }
+    }
 }
 
 /// Whether more than a node's word stands for what a source publishes.
 pub(super) fn trust(source: &str) -> &'static str {
     if is_verified_source(source) { "verified" } else { "node" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use driftline_schemas::LayerBasis;
+
+    fn image(source: &str, diff_ids: &[&str]) -> Image {
+        Image {
+            image_id: ImageId::from("sha256:i"),
+            diff_ids: diff_ids.iter().map(|id| DiffId::from(*id)).collect(),
+            source: source.to_owned(),
+            ..Image::default()
+        }
+    }
+
+    /// What is listed when these have published an image of one layer, each with a manifest of so many bytes in its path.
+    fn state(eyes: &Eyes, images: &[Image], layers: &[(&str, LayerBasis, usize)]) -> &'static str {
+        let mut catalogue = Catalogue::new(eyes);
+        for image in images {
+            catalogue.tables.image(image.clone()).unwrap();
+        }
+        for (source, basis, length) in layers {
+            let entry = driftline_schemas::layer::LayerEntry {
+                path: vec![b'/'; *length],
+                kind: driftline_schemas::layer::EntryKind::Directory,
+                mode: 0o755,
+                size_bytes: 0,
+                sha256: None,
+                target: None,
+            };
+            let mut layer = LayerManifest::new(vec![entry]).publish(&DiffId::from("sha256:a"), source, 0).unwrap();
+            layer.head.basis = *basis;
+            layer.chunks.into_iter().for_each(|it| drop(catalogue.tables.layer(LayerEvent::Chunk(it)).unwrap()));
+            catalogue.tables.layer(LayerEvent::Head(layer.head)).unwrap();
+        }
+        catalogue.state(&ImageId::from("sha256:i")).name()
+    }
+
+    #[test]
+    fn an_image_is_listed_as_the_enricher_sees_it() {
+        use LayerBasis::{Blob, Snapshot};
+        let any = Eyes::default();
+        let of = |source: &str| image(source, &["sha256:a"]);
+        assert_eq!(state(&any, &[of("node:a")], &[]), "incomplete");
+        assert_eq!(state(&any, &[of("node:a")], &[("node:a", Blob, 1), ("node:b", Blob, 1)]), "complete");
+        assert_eq!(state(&any, &[of("node:a")], &[("node:a", Blob, 1), ("node:b", Blob, 2)]), "conflict");
+        assert_eq!(state(&any, &[of("node:a")], &[("node:a", Blob, 1), ("node:b", Snapshot, 2)]), "complete");
+        let on = |source: &str, config: &str| Image { config_digest: config.into(), ..of(source) };
+        let platforms = [on("node:a", "sha256:amd64"), on("node:b", "sha256:arm64")];
+        assert_eq!(state(&any, &platforms, &[("node:a", Blob, 1)]), "failed");
+
+        let verified = Eyes { trust: Trust::VerifiedOnly, node: None };
+        assert_eq!(state(&verified, &[of("node:a")], &[("node:a", Blob, 1)]), "untrusted");
+        assert_eq!(state(&verified, &[of("node:a"), of("ci:x")], &[("node:a", Blob, 1)]), "incomplete");
+        let same = |node: &str| Eyes { trust: Trust::SameNode, node: Some(node.to_owned()) };
+        assert_eq!(state(&same("a"), &[of("node:a")], &[("node:a", Blob, 1), ("node:b", Blob, 2)]), "complete");
+        assert_eq!(state(&same("b"), &[of("node:a")], &[("node:a", Blob, 1)]), "untrusted");
+    }
 }

@@ -7,7 +7,7 @@ use driftline_kafka::ClientSettings;
 use driftline_schemas::ImageId;
 use driftline_schemas::text::{printable, terminal_json};
 
-use super::catalogue::{Catalogue, trust};
+use super::catalogue::{Catalogue, Eyes, trust};
 use crate::output::out;
 use crate::{progress, render};
 
@@ -29,9 +29,9 @@ struct Row {
     indexed_ns: i64,
 }
 
-pub(crate) async fn list(settings: &ClientSettings, which: Which, json: bool) -> anyhow::Result<()> {
-    let catalogue = Catalogue::read(settings).await?;
-    let rows = catalogue.images.keys().filter_map(|id| row(&catalogue, id));
+pub(crate) async fn list(settings: &ClientSettings, eyes: &Eyes, which: Which, json: bool) -> anyhow::Result<()> {
+    let catalogue = Catalogue::read(settings, eyes).await?;
+    let rows = catalogue.tables.images().filter_map(|(id, _)| row(&catalogue, id));
     let rows: Vec<Row> = rows.filter(|row| which == Which::All || row.state == "failed").collect();
     if json {
         for row in &rows {

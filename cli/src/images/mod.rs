@@ -8,6 +8,7 @@ mod source;
 mod verify;
 
 pub(crate) use add::{Add, add};
+pub(crate) use catalogue::Eyes;
 pub(crate) use list::{Which, list};
 pub(crate) use show::{Show, show};
 pub(crate) use verify::{Unverifiable, verify};

@@ -9,7 +9,7 @@ use driftline_kafka::ClientSettings;
 use driftline_schemas::text::{printable, terminal_json};
 use driftline_schemas::{DiffId, Image, ImageId, LayerHead, Sha256};
 
-use super::catalogue::{Catalogue, trust};
+use super::catalogue::{Catalogue, Eyes, trust};
 use crate::output::out;
 use crate::{progress, render};
 
@@ -26,6 +26,8 @@ pub(crate) struct Show {
     /// Say where the image has this content
     #[arg(long, value_name = "DIGEST", conflicts_with_all = ["files", "path"])]
     sha256: Option<String>,
+    #[command(flatten)]
+    eyes: Eyes,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -56,7 +58,7 @@ struct Whole<'a> {
 }
 
 pub(crate) async fn show(settings: &ClientSettings, arguments: &Show) -> anyhow::Result<()> {
-    let catalogue = Catalogue::read(settings).await?;
+    let catalogue = Catalogue::read(settings, &arguments.eyes).await?;
     let id = catalogue.find(&arguments.image)?;
     if arguments.files.is_none() && arguments.path.is_none() && arguments.sha256.is_none() {
         return whole(&catalogue, id, arguments);

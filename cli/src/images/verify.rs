@@ -8,7 +8,7 @@ use driftline_schemas::layer::LayerManifest;
 use driftline_schemas::text::printable;
 use driftline_schemas::{DiffId, ImageId, LayerHead};
 
-use super::catalogue::Catalogue;
+use super::catalogue::{Catalogue, Eyes};
 use super::source::index;
 use crate::output::out;
 
@@ -32,7 +32,7 @@ pub(crate) async fn verify(settings: &ClientSettings, name: &str, against: &str)
 }
 
 async fn compare(settings: &ClientSettings, name: &str, against: &str) -> anyhow::Result<(ImageId, Vec<String>)> {
-    let catalogue = Catalogue::read(settings).await?;
+    let catalogue = Catalogue::read(settings, &Eyes::default()).await?;
     let id = catalogue.find(name)?.clone();
     let wanted = Wanted { image_id: Some(id.clone()), platform: own_platform() };
     let indexed = index(against, wanted).await?;

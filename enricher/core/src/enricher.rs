@@ -20,7 +20,7 @@ use std::sync::Arc;
 use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Gap, Position, Record, Stage};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{
-    CollectorLoss, ContainerEnded, ContainerId, ContainerSeen, ExecEvent, ImageFailure, ImageId, Sha256, WriterSchema,
+    CollectorLoss, ContainerEnded, ContainerId, ContainerSeen, ExecEvent, ImageFailure, Sha256, WriterSchema,
     WriterSchemas,
 };
 
@@ -28,6 +28,7 @@ use crate::finding;
 use crate::image::ImageIndex;
 use crate::limits::JUDGED_PER_APPLY_MAX;
 use crate::tracked::{Change, Parked, Place, Queued, Tracked};
+use crate::trust::{ImageView, Trust};
 use images::Image;
 use state::{Kind, container_key};
 
@@ -40,6 +41,8 @@ pub struct Settings {
     pub partitions: i32,
     /// Cluster whose events these are, for what has no collector to say it; empty when not known.
     pub cluster: String,
+    /// Whose publications of images are used.
+    pub trust: Trust,
     /// Digests of what makes a verdict, carried by every finding.
     pub versions: BTreeMap<String, String>,
 }
@@ -47,8 +50,8 @@ pub struct Settings {
 impl Settings {
     /// What a finding must name so that somebody can repeat the judgement: the version, and a digest of what was set.
     #[must_use]
-    pub fn versions(park_ns: i64) -> BTreeMap<String, String> {
-        let config = format!("park_ms={}", park_ns / 1_000_000);
+    pub fn versions(park_ns: i64, trust: Trust) -> BTreeMap<String, String> {
+        let config = format!("park_ms={} trust={}", park_ns / 1_000_000, trust.name());
         BTreeMap::from([
             ("enricher".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             ("enricher_config".to_owned(), Sha256::of(config.as_bytes()).to_string()),
@@ -62,7 +65,7 @@ pub enum Input {
     /// A record of the exec-events topic.
     Event(Position, ExecEvent),
     /// The shell's answer to [`Ask::Image`], or news about an image asked for before.
-    Image(ImageId, ImageAnswer),
+    Image(ImageView, ImageAnswer),
     /// Time passes.
     Tick,
 }
@@ -94,9 +97,9 @@ pub enum ImageAnswer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
     /// Load an image; answer now, and again when the answer changes.
-    Image(ImageId),
+    Image(ImageView),
     /// The image is not needed any more.
-    Forget(ImageId),
+    Forget(ImageView),
 }
 
 /// What is only about one partition of exec-events.
@@ -114,7 +117,7 @@ pub struct Enricher {
     settings: Settings,
     containers: BTreeMap<ContainerId, Tracked>,
     partitions: BTreeMap<i32, Partition>,
-    images: BTreeMap<ImageId, Image>,
+    images: BTreeMap<ImageView, Image>,
     /// When time alone changes something of a container.
     timers: BTreeSet<(i64, ContainerId)>,
     /// Containers that could go on when [`Self::budget`] was used up.
@@ -122,7 +125,7 @@ pub struct Enricher {
     /// Execs and amendments that this call may still judge.
     budget: usize,
     /// Images whose last container went with its partition; the shell is told with the next input.
-    unused: Vec<ImageId>,
+    unused: Vec<ImageView>,
 }
 
 type Fx = Effects<Ask>;
@@ -254,12 +257,13 @@ impl Enricher {
     ) -> Result<(), BrokenInvariant> {
         effects.settle(Disposition::Clean);
         let id = seen.container.id.clone();
+        let trust = self.settings.trust;
         let tracked = self.track(now_ns, &id, at.partition, effects)?;
-        let before = tracked.image_id().cloned();
-        if tracked.describe(seen) == Change::Changed {
+        let before = tracked.image().cloned();
+        if tracked.describe(seen, trust) == Change::Changed {
             effects.touch(at.partition, container_key(&id));
         }
-        let image = tracked.image_id().cloned();
+        let image = tracked.image().cloned();
         if image != before {
             before.iter().for_each(|image| self.release_image(image, &id, effects));
             image.iter().for_each(|image| self.use_image(image, &id, effects));

@@ -9,8 +9,14 @@ use driftline_schemas::{
 };
 
 use crate::image::{ImageIndex, merge};
+use crate::trust::ImageView;
 
 pub(crate) const IMAGE: &str = "sha256:1111";
+
+/// [`IMAGE`] where every node's word counts.
+pub(crate) fn view() -> ImageView {
+    ImageView::of_all(&ImageId::from(IMAGE))
+}
 
 /// An image with `/bin/ls` and `/bin/cp`, each file's content being its name.
 pub(crate) fn image() -> Arc<ImageIndex> {

@@ -25,4 +25,4 @@ mod trust;
 pub mod verdict;
 
 pub use enricher::{Ask, Enricher, ImageAnswer, Input, Settings};
-pub use trust::Trust;
+pub use trust::{ImageView, Trust};

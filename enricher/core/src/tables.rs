@@ -1,25 +1,34 @@
 //! The image tables in memory: records as they stand on the topics, decoded into an index only on demand.
 //!
-//! Owned by whoever answers [`crate::Ask::Image`]: the enricher's shell, `driftline analyze`, the simulation. A layer
-//! counts only when every chunk of a head is there and their digest is the head's; so half a layer is never used.
+//! Owned by whoever answers [`crate::Ask::Image`]: the enricher's shell, `driftline analyze`, the simulation; and by
+//! `driftline images`, which says what they say. A layer counts only when every chunk of a head is there and their digest
+//! is the head's; so half a layer is never used.
 //!
 //! What each publisher says of an image or layer stands beside what others say. Which of them counts is decided when it
-//! is asked for: see [`Trust`].
+//! is asked for, by the [`Trust`] and, for some settings, by the node of the container: see [`ImageView`].
+//!
+//! Beside them: whom news concern ([`Following`]), and whose bytes need not be kept ([`Collection`]).
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod collection;
+mod following;
+mod said;
+mod stored;
+#[cfg(test)]
+mod tests;
 
-use driftline_schemas::layer::{LayerManifest, ManifestError, check_chunk_count};
+use std::collections::{BTreeMap, BTreeSet};
+
+use driftline_schemas::layer::check_chunk_count;
 use driftline_schemas::limits::LAYERS_MAX;
 use driftline_schemas::{DiffId, Image, ImageFailure, ImageId, LayerBasis, LayerChunk, LayerEvent, LayerHead, Sha256};
 
-use crate::chunks::{ChunkSource, ChunkStore, MemoryChunks, check_chunk};
-use crate::image::{ImageIndex, MergeError, merge};
-use crate::trust::Trust;
-
-/// Most publishers of one image or layer that are remembered; the first few agree, or somebody lies. One that counts
-/// more takes the place of one that counts less, so that nodes cannot keep a verified source out.
-const SOURCES_MAX: usize = 16;
+use crate::chunks::{ChunkStore, MemoryChunks, Place, check_chunk};
+use crate::trust::{ImageView, Rank, Trust};
+pub use collection::{COLLECTED_PER_STEP, Collection};
+pub use following::Following;
+pub use said::Said;
+use said::{contradicted_list, image_rank, names_several, put, severity};
+pub use stored::{LoadError, Stored, assemble};
 
 /// Longest description of a conflict: two publishers and two digests with room, as much as a finding carries of a reason.
 const CONFLICT_BYTES_MAX: usize = crate::limits::REASON_BYTES_MAX;
@@ -32,6 +41,10 @@ pub struct ImageTables<C = MemoryChunks> {
     images: BTreeMap<ImageId, Vec<Image>>,
     /// Heads of a layer, in the order in which they were published.
     heads: BTreeMap<DiffId, Vec<LayerHead>>,
+    /// Images that name a layer.
+    named_by: BTreeMap<DiffId, BTreeSet<ImageId>>,
+    /// Layers that a publisher says to have this manifest.
+    layers_of: BTreeMap<Sha256, BTreeSet<DiffId>>,
     chunks: C,
 }
 
@@ -67,36 +80,9 @@ pub enum Lookup {
         /// How publishers contradict each other about it, when they do.
         conflict: Option<String>,
     },
-}
-
-/// The heads of the layers of an image, lowest first; all their chunks are there.
-#[derive(Debug)]
-pub struct Stored(Vec<LayerHead>);
-
-/// A published image that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// A layer's manifest is not what its head says.
-    #[error("layer {0}: {1}")]
-    Layer(DiffId, ManifestError),
-    /// What was there cannot be read.
-    #[error("layer {0}: {1}")]
-    Unread(DiffId, String),
-    /// The layers contradict each other.
-    #[error("layers do not merge: {0}")]
-    Merge(#[from] MergeError),
-}
-
-impl LoadError {
-    /// What kind of failure it is: content that is not what its digest says, or that cannot be used.
-    #[must_use]
-    pub fn failure(&self) -> ImageFailure {
-        match self {
-            Self::Layer(_, ManifestError::Digest { .. }) => ImageFailure::Mismatch,
-            Self::Unread(..) => ImageFailure::Unavailable,
-            Self::Layer(..) | Self::Merge(_) => ImageFailure::Unsupported,
-        }
-    }
+    /// Everything is published, and the chunks of these manifests were collected: they have to be read from the topic
+    /// again.
+    Collected(BTreeSet<Sha256>),
 }
 
 impl ImageTables {
@@ -117,13 +103,48 @@ impl<C: ChunkStore> ImageTables<C> {
     /// Tables without images and heads, beside the chunks that are there.
     #[must_use]
     pub fn with_chunks(trust: Trust, chunks: C) -> Self {
-        Self { trust, images: BTreeMap::new(), heads: BTreeMap::new(), chunks }
+        Self {
+            trust,
+            images: BTreeMap::new(),
+            heads: BTreeMap::new(),
+            named_by: BTreeMap::new(),
+            layers_of: BTreeMap::new(),
+            chunks,
+        }
     }
 
     /// The chunks, for [`Stored::load`].
     #[must_use]
     pub fn chunks(&self) -> &C {
         &self.chunks
+    }
+
+    /// The chunks, to be told what became of them.
+    pub fn chunks_mut(&mut self) -> &mut C {
+        &mut self.chunks
+    }
+
+    /// Whose publications count.
+    #[must_use]
+    pub fn trust(&self) -> Trust {
+        self.trust
+    }
+
+    /// Every image with what is said of it, in the order in which it was.
+    pub fn images(&self) -> impl Iterator<Item = (&ImageId, &[Image])> {
+        self.images.iter().map(|(id, said)| (id, said.as_slice()))
+    }
+
+    /// What is said of an image, whether it counts or not, in the order in which it was.
+    #[must_use]
+    pub fn said_of(&self, id: &ImageId) -> &[Image] {
+        self.images.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// The heads of a layer, whether they count or not, in the order in which they were published.
+    #[must_use]
+    pub fn heads(&self, diff_id: &DiffId) -> &[LayerHead] {
+        self.heads.get(diff_id).map_or(&[], Vec::as_slice)
     }
 
     /// How many images there are.
@@ -141,10 +162,17 @@ impl<C: ChunkStore> ImageTables<C> {
             return Err(format!("{} layers, allowed are {LAYERS_MAX}", image.diff_ids.len()));
         }
         let (id, trust) = (image.image_id.clone(), self.trust);
-        put(self.images.entry(id.clone()).or_default(), image, |image| {
-            (trust.rank(&image.source, LayerBasis::Blob).is_none(), image.failed.is_some(), image_rank(image))
+        for diff_id in &image.diff_ids {
+            if !self.named_by.get(diff_id).is_some_and(|images| images.contains(&id)) {
+                self.named_by.entry(diff_id.clone()).or_default().insert(id.clone());
+            }
+        }
+        let replaced = put(self.images.entry(id.clone()).or_default(), image, trust.sources_max(), |image| {
+            (!trust.counts(&image.source, None), image.failed.is_some(), image_rank(image))
         });
-        let is_contradicted = contradicted_list(&self.candidates(&id)).is_some();
+        self.unname(&id, &replaced);
+        let candidates = self.candidates(&id, None);
+        let is_contradicted = !names_several(&candidates) && contradicted_list(&candidates).is_some();
         Ok(if is_contradicted { Change::Conflict(id.to_string()) } else { Change::Image(id) })
     }
 
@@ -154,9 +182,26 @@ impl<C: ChunkStore> ImageTables<C> {
         let Some((id, source)) = key.split_once('/') else { return };
         let id = ImageId::from(id);
         let Some(known) = self.images.get_mut(&id) else { return };
-        known.retain(|image| image.source != source);
+        let gone: Vec<Image> = known.extract_if(.., |image| image.source == source).collect();
         if known.is_empty() {
             self.images.remove(&id);
+        }
+        self.unname(&id, &gone);
+    }
+
+    /// Forgets that an image names layers which only these records of it said.
+    fn unname(&mut self, id: &ImageId, gone: &[Image]) {
+        for diff_id in gone.iter().flat_map(|image| &image.diff_ids) {
+            let is_named = |image: &Image| image.diff_ids.contains(diff_id);
+            if self.images.get(id).is_some_and(|said| said.iter().any(is_named)) {
+                continue;
+            }
+            if let Some(images) = self.named_by.get_mut(diff_id) {
+                images.remove(id);
+                if images.is_empty() {
+                    self.named_by.remove(diff_id);
+                }
+            }
         }
     }
 
@@ -171,12 +216,47 @@ impl<C: ChunkStore> ImageTables<C> {
         }
     }
 
+    /// Forgets a head, `diff_id/source`, or a chunk, `manifest digest/number`: the record with this key was deleted.
+    /// Bytes that are here stay for as long as images in use need them.
+    pub fn forget_layer(&mut self, key: &str) {
+        let Some((subject, rest)) = key.split_once('/') else { return };
+        if let Some((manifest, index)) = subject.parse().ok().zip(rest.parse().ok()) {
+            return self.chunks.forget(&manifest, index);
+        }
+        let diff_id = DiffId::from(subject);
+        let Some(known) = self.heads.get_mut(&diff_id) else { return };
+        let gone: Vec<LayerHead> = known.extract_if(.., |head| head.source == rest).collect();
+        if known.is_empty() {
+            self.heads.remove(&diff_id);
+        }
+        self.unlink(&diff_id, &gone);
+    }
+
     fn head(&mut self, head: LayerHead) -> Result<Change, String> {
         check_chunk_count(head.chunk_count).map_err(|error| error.to_string())?;
         let diff_id = head.diff_id.clone();
-        put(self.heads.entry(diff_id.clone()).or_default(), head, |head| Trust::AnyNode.rank(&head.source, head.basis));
-        let is_contradicted = self.contradicted_layer(&diff_id).is_some();
+        self.layers_of.entry(head.manifest_sha256).or_default().insert(diff_id.clone());
+        let sources_max = self.trust.sources_max();
+        let rank = |head: &LayerHead| Rank::of(&head.source, head.basis);
+        let replaced = put(self.heads.entry(diff_id.clone()).or_default(), head, sources_max, rank);
+        self.unlink(&diff_id, &replaced);
+        let is_contradicted = self.contradicted_layer(&diff_id, None).is_some();
         Ok(if is_contradicted { Change::Conflict(diff_id.to_string()) } else { Change::Layer })
+    }
+
+    /// Forgets that a layer has a manifest which only these heads of it said.
+    fn unlink(&mut self, diff_id: &DiffId, gone: &[LayerHead]) {
+        for manifest in gone.iter().map(|head| head.manifest_sha256) {
+            if self.heads(diff_id).iter().any(|head| head.manifest_sha256 == manifest) {
+                continue;
+            }
+            if let Some(layers) = self.layers_of.get_mut(&manifest) {
+                layers.remove(diff_id);
+                if layers.is_empty() {
+                    self.layers_of.remove(&manifest);
+                }
+            }
+        }
     }
 
     fn chunk(&mut self, chunk: LayerChunk) -> Result<Change, String> {
@@ -185,10 +265,11 @@ impl<C: ChunkStore> ImageTables<C> {
         Ok(Change::Layer)
     }
 
-    /// What is known of an image.
+    /// What is known of an image, as containers of a node see it.
     #[must_use]
-    pub fn lookup(&self, id: &ImageId) -> Lookup {
-        let candidates = self.candidates(id);
+    pub fn lookup(&self, view: &ImageView) -> Lookup {
+        let node = view.node.as_deref();
+        let candidates = self.candidates(&view.image, node);
         if names_several(&candidates) {
             let reason = "it is the digest of an index with several platforms; the runtime does not say which one runs";
             return Lookup::Failed {
@@ -197,19 +278,24 @@ impl<C: ChunkStore> ImageTables<C> {
                 retry_ns: i64::MAX,
             };
         }
-        let complete = candidates.iter().find_map(|image| {
-            let layers: Option<Vec<_>> = image.diff_ids.iter().map(|diff_id| self.stored(diff_id)).collect();
+        let whole = candidates.iter().find_map(|image| {
+            let layers: Option<Vec<_>> = image.diff_ids.iter().map(|diff_id| self.whole(diff_id, node)).collect();
             layers.map(|layers| (image, layers))
         });
-        if let Some((image, layers)) = complete {
-            let layer = || image.diff_ids.iter().find_map(|diff_id| self.contradicted_layer(diff_id));
+        if let Some((image, layers)) = whole {
+            let collected = layers.iter().filter(|head| self.place(head) == Place::Collected);
+            let collected: BTreeSet<Sha256> = collected.map(|head| head.manifest_sha256).collect();
+            if !collected.is_empty() {
+                return Lookup::Collected(collected);
+            }
+            let layer = || image.diff_ids.iter().find_map(|diff_id| self.contradicted_layer(diff_id, node));
             let conflict = contradicted_list(&candidates).or_else(layer).map(bounded);
-            return Lookup::Complete { stored: Stored(layers), conflict };
+            return Lookup::Complete { stored: Stored::new(layers.into_iter().cloned().collect()), conflict };
         }
         if !candidates.is_empty() {
             return Lookup::Missing;
         }
-        let failed = self.trusted(id).max_by_key(|image| severity(image.failure));
+        let failed = self.trusted(&view.image, node).max_by_key(|image| severity(image.failure));
         failed.map_or(Lookup::Missing, |image| Lookup::Failed {
             reason: image.failed.clone().unwrap_or_default(),
             failure: image.failure,
@@ -217,365 +303,65 @@ impl<C: ChunkStore> ImageTables<C> {
         })
     }
 
+    /// Layers that are missing of the list that counts most; `None` when no list counts.
+    #[must_use]
+    pub fn missing_layers(&self, view: &ImageView) -> Option<usize> {
+        let node = view.node.as_deref();
+        let candidates = self.candidates(&view.image, node);
+        let list = candidates.first()?;
+        Some(list.diff_ids.iter().filter(|diff_id| self.whole(diff_id, node).is_none()).count())
+    }
+
+    /// Whether all chunks of a head have been published.
+    #[must_use]
+    pub fn is_whole(&self, head: &LayerHead) -> bool {
+        self.place(head) != Place::Nowhere
+    }
+
     /// What counts of what is said of an image, who failed included.
-    fn trusted(&self, id: &ImageId) -> impl Iterator<Item = &Image> {
-        let counts = |image: &&Image| self.trust.rank(&image.source, LayerBasis::Blob).is_some();
-        self.images.get(id).into_iter().flatten().filter(counts)
+    fn trusted(&self, id: &ImageId, node: Option<&str>) -> impl Iterator<Item = &Image> {
+        self.images.get(id).into_iter().flatten().filter(move |image| self.trust.counts(&image.source, node))
     }
 
     /// The lists of layers that count, who counts most first.
-    fn candidates(&self, id: &ImageId) -> Vec<&Image> {
-        let mut candidates: Vec<&Image> = self.trusted(id).filter(|image| image.failed.is_none()).collect();
+    fn candidates(&self, id: &ImageId, node: Option<&str>) -> Vec<&Image> {
+        let mut candidates: Vec<&Image> = self.trusted(id, node).filter(|image| image.failed.is_none()).collect();
         candidates.sort_by_key(|image| image_rank(image));
         candidates
     }
 
     /// The heads of a layer that count, who counts most first.
-    fn ranked(&self, diff_id: &DiffId) -> Vec<&LayerHead> {
-        let rank = |head: &LayerHead| self.trust.rank(&head.source, head.basis);
-        let mut heads: Vec<&LayerHead> =
-            self.heads.get(diff_id).into_iter().flatten().filter(|head| rank(head).is_some()).collect();
+    fn ranked(&self, diff_id: &DiffId, node: Option<&str>) -> Vec<&LayerHead> {
+        let rank = |head: &LayerHead| self.trust.rank(&head.source, head.basis, node);
+        let mut heads: Vec<&LayerHead> = self.heads(diff_id).iter().filter(|head| rank(head).is_some()).collect();
         heads.sort_by_key(|head| rank(head));
         heads
     }
 
     /// Who contradicts whom about a layer. What was unpacked on a node may differ from its blob without a lie.
-    fn contradicted_layer(&self, diff_id: &DiffId) -> Option<String> {
-        let mut heads = self.ranked(diff_id).into_iter().filter(|head| head.basis == LayerBasis::Blob);
+    fn contradicted_layer(&self, diff_id: &DiffId, node: Option<&str>) -> Option<String> {
+        let mut heads = self.ranked(diff_id, node).into_iter().filter(|head| head.basis == LayerBasis::Blob);
         let first = heads.next()?;
         let other = heads.find(|head| head.manifest_sha256 != first.manifest_sha256)?;
         let said = |head: &LayerHead| format!("{} says {}", head.source, head.manifest_sha256);
         Some(format!("layer {diff_id}: {}, {}", said(first), said(other)))
     }
 
-    /// The complete manifest of a layer that counts most.
-    fn stored(&self, diff_id: &DiffId) -> Option<LayerHead> {
-        let is_whole = |head: &&LayerHead| {
-            let count = check_chunk_count(head.chunk_count).unwrap_or_default();
-            count > 0 && (0..count).all(|index| self.chunks.has(&head.manifest_sha256, index))
-        };
-        self.ranked(diff_id).into_iter().find(is_whole).cloned()
-    }
-}
-
-/// What a publisher says of something.
-pub trait Said {
-    /// Who says it.
-    fn source(&self) -> &str;
-    /// Whether it says the same, at whatever time.
-    fn agrees(&self, other: &Self) -> bool;
-}
-
-impl Said for Image {
-    fn source(&self) -> &str {
-        &self.source
+    /// The whole manifest of a layer that counts most. One whose chunks were collected counts as it did before: nobody
+    /// takes its place because of that.
+    fn whole(&self, diff_id: &DiffId, node: Option<&str>) -> Option<&LayerHead> {
+        self.ranked(diff_id, node).into_iter().find(|head| self.is_whole(head))
     }
 
-    fn agrees(&self, other: &Self) -> bool {
-        self.diff_ids == other.diff_ids && self.failed.is_some() == other.failed.is_some()
-    }
-}
-
-impl Said for LayerHead {
-    fn source(&self) -> &str {
-        &self.source
-    }
-
-    fn agrees(&self, other: &Self) -> bool {
-        self.manifest_sha256 == other.manifest_sha256 && self.basis == other.basis
-    }
-}
-
-/// Puts what a publisher says in the place of what it said before; who says something else than before comes last. When
-/// there are too many, the last of those that count least goes.
-fn put<T: Said, R: Ord>(known: &mut Vec<T>, new: T, rank: impl Fn(&T) -> R) {
-    if let Some(old) = known.iter_mut().find(|old| old.source() == new.source() && old.agrees(&new)) {
-        *old = new;
-        return;
-    }
-    known.retain(|old| old.source() != new.source());
-    known.push(new);
-    if known.len() > SOURCES_MAX {
-        let least = known.iter().enumerate().max_by_key(|(_, said)| rank(said)).map(|(at, _)| at);
-        least.into_iter().for_each(|at| drop(known.remove(at)));
-    }
-}
-
-fn image_rank(image: &Image) -> Option<crate::trust::Rank> {
-    Trust::AnyNode.rank(&image.source, LayerBasis::Blob)
-}
-
-/// Whether the id is that of an index, and nodes of several platforms have published what each of them runs. Nobody lies
-/// then, and nobody can say which one a container has.
-fn names_several(candidates: &[&Image]) -> bool {
-    let mut configs = candidates.iter().map(|image| image.config_digest.as_str());
-    let first = configs.next().unwrap_or_default();
-    candidates.iter().all(|image| !image.config_digest.is_empty()) && configs.any(|config| config != first)
-}
-
-/// Who contradicts whom about the list of layers: a config digest decides it, so there is one.
-fn contradicted_list(candidates: &[&Image]) -> Option<String> {
-    let (first, others) = candidates.split_first()?;
-    let other = others.iter().find(|image| image.diff_ids != first.diff_ids)?;
-    let said = |image: &Image| format!("{} says {} layers", image.source, image.diff_ids.len());
-    Some(format!("different lists of layers: {}, {}", said(first), said(other)))
-}
-
-/// What a failure says of the image rather than of who failed: the more, the higher.
-fn severity(failure: ImageFailure) -> u8 {
-    match failure {
-        ImageFailure::Unavailable => 0,
-        ImageFailure::Unsupported => 1,
-        ImageFailure::Mismatch => 2,
+    /// Where the chunks of a head are, all together.
+    fn place(&self, head: &LayerHead) -> Place {
+        let count = check_chunk_count(head.chunk_count).unwrap_or_default();
+        let places = (0..count).map(|index| self.chunks.place(&head.manifest_sha256, index));
+        places.max().unwrap_or(Place::Nowhere)
     }
 }
 
 fn bounded(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(CONFLICT_BYTES_MAX));
     text
-}
-
-impl Stored {
-    /// The digests of the layers' manifests, lowest layer first: they decide what [`Self::load`] gives.
-    pub fn manifests(&self) -> impl Iterator<Item = &Sha256> {
-        self.0.iter().map(|head| &head.manifest_sha256)
-    }
-
-    /// Verifies, decodes and merges the layers; takes milliseconds to seconds, so not on the loop's task.
-    ///
-    /// # Errors
-    /// When a manifest is not what its head says, or the layers cannot be merged.
-    pub fn load(&self, chunks: &impl ChunkSource) -> Result<ImageIndex, LoadError> {
-        let layers: Vec<Arc<LayerManifest>> =
-            self.0.iter().map(|head| assemble(head, chunks).map(Arc::new)).collect::<Result<_, _>>()?;
-        Ok(merge(&layers)?)
-    }
-}
-
-fn assemble(head: &LayerHead, chunks: &impl ChunkSource) -> Result<LayerManifest, LoadError> {
-    let count = check_chunk_count(head.chunk_count).map_err(|error| LoadError::Layer(head.diff_id.clone(), error))?;
-    let chunks: Vec<_> = (0..count)
-        .map(|index| chunks.chunk(&head.manifest_sha256, index))
-        .collect::<Result<_, _>>()
-        .map_err(|why| LoadError::Unread(head.diff_id.clone(), why))?;
-    LayerManifest::assemble(head, chunks.iter().map(AsRef::as_ref))
-        .map_err(|error| LoadError::Layer(head.diff_id.clone(), error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use driftline_schemas::layer::{EntryKind, LayerEntry, PublishedLayer};
-    use driftline_schemas::limits::{CHUNK_BYTES, CHUNKS_MAX};
-
-    fn image(diff_ids: &[&str], failed: Option<&str>) -> Image {
-        Image {
-            image_id: ImageId::from("sha256:i"),
-            diff_ids: diff_ids.iter().map(|id| DiffId::from(*id)).collect(),
-            source: "node:a".into(),
-            failed: failed.map(str::to_owned),
-            ..Image::default()
-        }
-    }
-
-    fn layer(diff_id: &str, path: &str, source: &str) -> PublishedLayer {
-        let entry = LayerEntry {
-            path: path.into(),
-            kind: EntryKind::File,
-            mode: 0o755,
-            size_bytes: 1,
-            sha256: Some([1; 32]),
-            target: None,
-        };
-        LayerManifest::new(vec![entry]).publish(&DiffId::from(diff_id), source, 0).unwrap()
-    }
-
-    fn put(tables: &mut ImageTables, layer: PublishedLayer) -> Change {
-        for chunk in layer.chunks {
-            tables.layer(LayerEvent::Chunk(chunk)).unwrap();
-        }
-        tables.layer(LayerEvent::Head(layer.head)).unwrap()
-    }
-
-    #[test]
-    fn an_image_is_complete_only_with_every_chunk_of_every_layer() {
-        let mut tables = ImageTables::default();
-        let id = ImageId::from("sha256:i");
-        tables.image(image(&["sha256:a", "sha256:b"], None)).unwrap();
-        put(&mut tables, layer("sha256:a", "/a", "node:a"));
-        assert!(matches!(tables.lookup(&id), Lookup::Missing));
-        let second = layer("sha256:b", "/b", "node:a");
-        tables.layer(LayerEvent::Head(second.head.clone())).unwrap();
-        assert!(matches!(tables.lookup(&id), Lookup::Missing), "a head without its chunk");
-        put(&mut tables, second);
-        let Lookup::Complete { stored, .. } = tables.lookup(&id) else { panic!("complete") };
-        assert!(stored.load(tables.chunks()).unwrap().file(b"/b").is_some());
-    }
-
-    #[test]
-    fn the_first_publisher_wins_and_a_second_opinion_is_noticed() {
-        let mut tables = ImageTables::default();
-        tables.image(image(&["sha256:a"], None)).unwrap();
-        assert_eq!(put(&mut tables, layer("sha256:a", "/true", "node:a")), Change::Layer);
-        assert_eq!(put(&mut tables, layer("sha256:a", "/true", "node:b")), Change::Layer);
-        let conflict = put(&mut tables, layer("sha256:a", "/lie", "node:c"));
-        assert_eq!(conflict, Change::Conflict("sha256:a".to_owned()));
-        let Lookup::Complete { stored, .. } = tables.lookup(&ImageId::from("sha256:i")) else { panic!("complete") };
-        assert!(stored.load(tables.chunks()).unwrap().file(b"/true").is_some());
-    }
-
-    #[test]
-    fn a_chunk_that_is_not_the_head_s_fails_the_load() {
-        let mut tables = ImageTables::default();
-        tables.image(image(&["sha256:a"], None)).unwrap();
-        let mut forged = layer("sha256:a", "/a", "node:a");
-        forged.chunks[0].data = layer("sha256:a", "/b", "node:a").chunks[0].data.clone();
-        put(&mut tables, forged);
-        let Lookup::Complete { stored, .. } = tables.lookup(&ImageId::from("sha256:i")) else { panic!("complete") };
-        assert!(matches!(stored.load(tables.chunks()), Err(LoadError::Layer(_, ManifestError::Digest { .. }))));
-    }
-
-    #[test]
-    fn an_index_that_nodes_of_two_platforms_published_names_no_image() {
-        let mut tables = ImageTables::default();
-        let id = ImageId::from("sha256:i");
-        let of = |source: &str, config: &str, layer: &str| Image {
-            source: source.to_owned(),
-            config_digest: config.to_owned(),
-            ..image(&[layer], None)
-        };
-        tables.image(of("node:a", "sha256:amd64", "sha256:a")).unwrap();
-        put(&mut tables, layer("sha256:a", "/true", "node:a"));
-        assert!(matches!(tables.lookup(&id), Lookup::Complete { conflict: None, .. }));
-        tables.image(of("node:b", "sha256:arm64", "sha256:b")).unwrap();
-        assert!(matches!(tables.lookup(&id), Lookup::Failed { failure: ImageFailure::Unsupported, .. }));
-        // Who says that it is the config's own digest cannot mean an index: then somebody lies.
-        tables.image(of("node:c", "", "sha256:c")).unwrap();
-        assert!(matches!(tables.lookup(&id), Lookup::Complete { conflict: Some(_), .. }));
-    }
-
-    #[test]
-    fn a_second_list_of_layers_for_one_image_is_a_conflict_and_not_taken() {
-        let mut tables = ImageTables::default();
-        tables.image(image(&["sha256:a"], None)).unwrap();
-        let evil = Image { source: "node:evil".into(), ..image(&["sha256:a", "sha256:evil"], None) };
-        let conflict = tables.image(evil).unwrap();
-        assert_eq!(conflict, Change::Conflict("sha256:i".to_owned()));
-        put(&mut tables, layer("sha256:a", "/true", "node:a"));
-        assert!(matches!(tables.lookup(&ImageId::from("sha256:i")), Lookup::Complete { .. }));
-    }
-
-    #[test]
-    fn a_failed_attempt_does_not_hide_a_published_image() {
-        let mut tables = ImageTables::default();
-        let id = ImageId::from("sha256:i");
-        tables.image(image(&[], Some("no engine"))).unwrap();
-        assert!(matches!(tables.lookup(&id), Lookup::Failed { .. }));
-        tables.image(Image { source: "node:b".into(), ..image(&[], None) }).unwrap();
-        tables.image(image(&[], Some("no engine"))).unwrap();
-        assert!(matches!(tables.lookup(&id), Lookup::Complete { .. }));
-    }
-
-    /// What wins of two publications of one layer, the first of them first on the topic, and whether they conflict.
-    #[track_caller]
-    fn check(trust: Trust, said: [(&str, LayerBasis); 2], winner: Option<usize>, is_conflict: bool) {
-        let mut tables = ImageTables::new(trust);
-        for source in ["node:a", "ci:x"] {
-            tables.image(Image { source: source.into(), ..image(&["sha256:a"], None) }).unwrap();
-        }
-        let paths = ["/0", "/1"];
-        for ((source, basis), path) in said.into_iter().zip(paths) {
-            let mut layer = layer("sha256:a", path, source);
-            layer.head.basis = basis;
-            put(&mut tables, layer);
-        }
-        match tables.lookup(&ImageId::from("sha256:i")) {
-            Lookup::Complete { stored, conflict } => {
-                let index = stored.load(tables.chunks()).unwrap();
-                let won = paths.iter().position(|path| index.file(path.as_bytes()).is_some());
-                assert_eq!((won, conflict.is_some()), (winner, is_conflict), "{trust:?} {said:?}: {conflict:?}");
-            }
-            other => assert!(winner.is_none() && matches!(other, Lookup::Missing), "{trust:?} {said:?}: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn trust_decides_which_publication_counts() {
-        use LayerBasis::{Blob, Snapshot};
-        use Trust::{AnyNode, VerifiedOnly};
-        check(AnyNode, [("node:a", Blob), ("node:b", Blob)], Some(0), true);
-        check(AnyNode, [("node:a", Blob), ("ci:x", Blob)], Some(1), true);
-        check(AnyNode, [("node:a", Blob), ("registry:x", Blob)], Some(1), true);
-        check(AnyNode, [("registry:x", Blob), ("ci:x", Blob)], Some(0), true);
-        check(AnyNode, [("node:a", Snapshot), ("node:b", Blob)], Some(1), false);
-        check(AnyNode, [("node:a", Blob), ("ci:x", Snapshot)], Some(1), false);
-        check(AnyNode, [("node:ci:x", Blob), ("node:registry:", Blob)], Some(0), true);
-        check(VerifiedOnly, [("node:a", Blob), ("ci:x", Blob)], Some(1), false);
-        check(VerifiedOnly, [("ci:y", Blob), ("ci:x", Blob)], Some(0), true);
-        check(VerifiedOnly, [("node:a", Blob), ("node:b", Blob)], None, false);
-    }
-
-    #[test]
-    fn a_publisher_replaces_what_it_said_itself_only() {
-        let id = ImageId::from("sha256:i");
-        let from = |source: &str, failed| Image { source: source.into(), ..image(&[], failed) };
-        let mut tables = ImageTables::default();
-        tables.image(from("node:a", None)).unwrap();
-        tables.image(from("node:b", Some("no engine"))).unwrap();
-        assert!(matches!(tables.lookup(&id), Lookup::Complete { .. }));
-        tables.image(from("node:a", Some("gone"))).unwrap();
-        assert!(matches!(tables.lookup(&id), Lookup::Failed { .. }));
-        tables.image(from("node:b", None)).unwrap();
-        assert!(matches!(tables.lookup(&id), Lookup::Complete { .. }));
-        tables.forget_image("sha256:i/node:b");
-        assert!(matches!(tables.lookup(&id), Lookup::Failed { .. }));
-        tables.forget_image("sha256:i/node:a");
-        assert!(matches!(tables.lookup(&id), Lookup::Missing));
-        assert_eq!(tables.image_count(), 0);
-    }
-
-    #[test]
-    fn of_many_failures_the_one_that_says_most_of_the_image_is_told() {
-        let mut tables = ImageTables::default();
-        for (source, failure) in [
-            ("node:a", ImageFailure::Unavailable),
-            ("node:b", ImageFailure::Mismatch),
-            ("node:c", ImageFailure::Unsupported),
-        ] {
-            tables.image(Image { source: source.into(), failure, ..image(&[], Some(source)) }).unwrap();
-        }
-        let Lookup::Failed { reason, failure, .. } = tables.lookup(&ImageId::from("sha256:i")) else {
-            panic!("failed")
-        };
-        assert_eq!((reason.as_str(), failure), ("node:b", ImageFailure::Mismatch));
-    }
-
-    #[test]
-    fn nodes_cannot_keep_a_verified_source_out() {
-        let mut tables = ImageTables::default();
-        tables.image(image(&["sha256:a"], None)).unwrap();
-        for number in 0..2 * SOURCES_MAX {
-            put(&mut tables, layer("sha256:a", "/lie", &format!("node:{number}")));
-        }
-        put(&mut tables, layer("sha256:a", "/true", "registry:x"));
-        let Lookup::Complete { stored, conflict } = tables.lookup(&ImageId::from("sha256:i")) else {
-            panic!("complete")
-        };
-        assert!(stored.load(tables.chunks()).unwrap().file(b"/true").is_some());
-        let conflict = conflict.unwrap();
-        assert!(conflict.contains("registry:x says ") && conflict.contains("node:0 says "), "{conflict}");
-        assert_eq!(tables.heads.values().next().unwrap().len(), SOURCES_MAX);
-    }
-
-    #[test]
-    fn numbers_beyond_the_limits_are_refused() {
-        let mut tables = ImageTables::default();
-        let digest = Sha256::of(b"");
-        let chunk =
-            |index, length| LayerEvent::Chunk(LayerChunk { manifest_sha256: digest, index, data: vec![0; length] });
-        assert!(tables.layer(chunk(-1, 1)).is_err());
-        assert!(tables.layer(chunk(i32::try_from(CHUNKS_MAX).unwrap(), 1)).is_err());
-        assert!(tables.layer(chunk(0, CHUNK_BYTES + 1)).is_err());
-        assert!(tables.image(image(&["sha256:a"; LAYERS_MAX + 1], None)).is_err());
-    }
 }

@@ -1,11 +1,13 @@
-//! What the enricher remembers of one container. All of it is in the changelog, but for [`Tracked::indexed`].
+//! What the enricher remembers of one container. All of it is in the changelog, but for what follows from the rest:
+//! [`Tracked::indexed`] and [`Tracked::image`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use driftline_schemas::{ContainerId, ContainerSeen, ContainerThrottled, EventId, Exec, HashState, ImageId};
+use driftline_schemas::{ContainerId, ContainerSeen, ContainerThrottled, EventId, Exec, HashState};
 
 use crate::flaw::Flaw;
 use crate::limits::{ENDED_KEPT_NS, HEARD_STEP_NS, MISMATCHED_PATHS_MAX, REPORTED_MAX, SILENCE_NS, UNRESOLVED_MAX};
+use crate::trust::{ImageView, Trust};
 
 /// What leaves a container in the order in which it came.
 #[derive(Debug)]
@@ -99,6 +101,8 @@ pub(crate) struct Tracked {
     pub(crate) partition: i32,
     /// Newest container record, without the mount table, which no verdict asks for.
     pub(crate) seen: Option<Box<ContainerSeen>>,
+    /// Its image, as its node sees it.
+    image: Option<ImageView>,
     /// Parked execs by offset.
     pub(crate) parked: BTreeMap<i64, Parked>,
     /// When waiting ends; set while something waits.
@@ -143,6 +147,7 @@ impl Tracked {
         Self {
             partition,
             seen: None,
+            image: None,
             parked: BTreeMap::new(),
             deadline_ns: None,
             given_up: None,
@@ -158,8 +163,15 @@ impl Tracked {
         }
     }
 
-    pub(crate) fn image_id(&self) -> Option<&ImageId> {
-        self.seen.as_ref().map(|seen| &seen.container.image_id).filter(|id| id.is_known())
+    pub(crate) fn image(&self) -> Option<&ImageView> {
+        self.image.as_ref()
+    }
+
+    /// Takes a record without asking whether it is news.
+    pub(crate) fn set_seen(&mut self, seen: Box<ContainerSeen>, trust: Trust) {
+        let image = Some(&seen.container.image_id).filter(|id| id.is_known());
+        self.image = image.map(|image| trust.view(image, &seen.node.name));
+        self.seen = Some(seen);
     }
 
     /// Something came of the container.
@@ -172,13 +184,13 @@ impl Tracked {
     }
 
     /// Takes a container record; most repeat what is known.
-    pub(crate) fn describe(&mut self, seen: ContainerSeen) -> Change {
+    pub(crate) fn describe(&mut self, seen: ContainerSeen, trust: Trust) -> Change {
         let same = |old: &ContainerSeen| old.node == seen.node && old.container == seen.container;
         if !self.ended && self.seen.as_deref().is_some_and(same) {
             return Change::Nothing;
         }
         self.ended = false;
-        self.seen = Some(Box::new(ContainerSeen { mounts: Vec::new(), ..seen }));
+        self.set_seen(Box::new(ContainerSeen { mounts: Vec::new(), ..seen }), trust);
         Change::Changed
     }
 

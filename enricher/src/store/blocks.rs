@@ -1,13 +1,16 @@
 //! Merged images in files, so that a restart does not merge them again.
 //!
-//! A file is named after what decides its content: the version of merging and the digests of the manifests, in order. Its
-//! own digest is checked when it is read; one that does not pass is made anew.
+//! A file is named after what decides its content ([`Stored::name`]). Its own digest is checked when it is read; one that
+//! does not pass is made anew. Files of images that nothing uses are removed after a while ([`Store::sweep_merged`]).
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use driftline_enricher_core::image::{FORMAT_VERSION, ImageIndex};
+use driftline_enricher_core::image::ImageIndex;
 use driftline_enricher_core::tables::{LoadError, Stored};
+use driftline_runtime::clock;
 use driftline_schemas::Sha256;
 
 use super::Store;
@@ -23,12 +26,16 @@ pub enum Made {
     Now,
 }
 
-/// Name of the merged image of these layers.
-#[must_use]
-pub fn name(stored: &Stored) -> Sha256 {
-    let mut content = FORMAT_VERSION.to_le_bytes().to_vec();
-    stored.manifests().for_each(|manifest| content.extend_from_slice(&manifest.0));
-    Sha256::of(&content)
+/// Files removed in one sweep: a tenth of a second's work of the disk.
+const SWEPT_MAX: usize = 256;
+
+/// What a sweep removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 impl Store {
@@ -37,10 +44,13 @@ impl Store {
     /// # Errors
     /// When the layers cannot be read or merged. A file that cannot be written is none: the next start merges again.
     pub fn load(&self, stored: &Stored) -> Result<(ImageIndex, Made), LoadError> {
-        let path = self.block_path(&name(stored));
+        let path = self.block_path(&stored.name());
         if let Ok(bytes) = fs::read(&path) {
             match ImageIndex::from_bytes(Box::new(bytes)) {
-                Ok(index) => return Ok((index, Made::Before)),
+                Ok(index) => {
+                    touch(&path);
+                    return Ok((index, Made::Before));
+                }
                 Err(error) => tracing::warn!(path = %path.display(), %error, "a merged image is made anew"),
             }
         }
@@ -49,6 +59,38 @@ impl Store {
             tracing::warn!(path = %path.display(), %error, "a merged image is not kept");
         }
         Ok((index, Made::Now))
+    }
+
+    /// Removes files of merged images that are not among those in use and were not for this long, and what a kill left.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// When the directory cannot be read or a file not be removed.
+    pub fn sweep_merged(&self, in_use: &BTreeSet<Sha256>, keep: Duration) -> std::io::Result<Swept> {
+        let mut swept = Swept::default();
+        let directory = match fs::read_dir(self.directory.join(DIRECTORY)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(swept),
+            directory => directory?,
+        };
+        let (mut left, now) = (SWEPT_MAX, now());
+        for file in directory {
+            let file = file?;
+            let is_used =
+                file.file_name().to_str().and_then(|name| name.parse().ok()).is_some_and(|name| in_use.contains(&name));
+            let about = file.metadata()?;
+            let age = now.duration_since(about.modified()?).unwrap_or_default();
+            if is_used || age < keep || !about.is_file() {
+                continue;
+            }
+            fs::remove_file(file.path())?;
+            swept.files += 1;
+            swept.bytes = swept.bytes.saturating_add(about.len());
+            left -= 1;
+            if left == 0 {
+                break;
+            }
+        }
+        Ok(swept)
     }
 
     fn block_path(&self, name: &Sha256) -> PathBuf {
@@ -62,4 +104,16 @@ impl Store {
         fs::write(&partial, index.as_bytes())?;
         fs::rename(partial, path)
     }
+}
+
+/// Notes that a file was needed. One whose time cannot be set is made anew the sooner.
+fn touch(path: &Path) {
+    let touched = fs::File::options().write(true).open(path).and_then(|file| file.set_modified(now()));
+    if let Err(error) = touched {
+        tracing::debug!(path = %path.display(), %error, "the time of a merged image cannot be set");
+    }
+}
+
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(clock::now_ns().unsigned_abs())
 }

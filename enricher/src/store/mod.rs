@@ -4,31 +4,35 @@
 //! ends the process, the file says exactly what was read. [`open`] gives the tables back as the records made them; chunks
 //! are read when an image is loaded. Merged images lie beside it, each in a file of its own ([`blocks`]).
 //!
+//! The bytes of chunks that no image in use needs are dropped ([`Store::collect`]); their places on the topic stay, and the
+//! feed reads them again when an image needs them.
+//!
 //! All of it can be had from the topics again. So a file that is damaged, of another format, of another cluster or not of
 //! these topics is set aside, and a new one is filled from the beginning; there is nothing to migrate or to repair.
 
+mod again;
 pub mod blocks;
+mod collected;
 mod error;
 mod feed;
 mod opening;
 mod row;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use driftline_enricher_core::chunks::{ChunkSource, ChunkStore};
+use driftline_enricher_core::chunks::ChunkSource;
 use driftline_enricher_core::tables::Said;
 use driftline_schemas::{Image, LayerEvent, LayerHead, Sha256, decode};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition};
 
 pub use error::{Rebuilt, StoreError};
-pub use feed::{Feed, FeedEvent};
+pub use feed::{Feed, FeedEvent, Order};
 pub use opening::{Opened, Origin, open};
 pub use row::{News, Row};
 
 /// Of the tables below and what stands in them; another one means another file.
-const FORMAT_VERSION: &str = "1";
+const FORMAT_VERSION: &str = "2";
 
 /// Partition and offset that order it among others of its kind, timestamp in milliseconds, value as on the topic.
 type Kept = (i32, i64, i64, &'static [u8]);
@@ -37,8 +41,8 @@ type Kept = (i32, i64, i64, &'static [u8]);
 const IMAGES: TableDefinition<'_, &str, Kept> = TableDefinition::new("images");
 /// `diff_id/source` → head.
 const HEADS: TableDefinition<'_, &str, Kept> = TableDefinition::new("heads");
-/// Manifest digest and big-endian number → timestamp in milliseconds and chunk, value as on the topic.
-const CHUNKS: TableDefinition<'_, &[u8], (i64, &[u8])> = TableDefinition::new("chunks");
+/// Manifest digest and big-endian number → chunk; an empty value when it was collected. No record of the topic is empty.
+const CHUNKS: TableDefinition<'_, &[u8], Kept> = TableDefinition::new("chunks");
 /// Stem of the topic and partition → next offset.
 const POSITIONS: TableDefinition<'_, (&str, i32), i64> = TableDefinition::new("positions");
 /// What the file is of, see [`Origin`].
@@ -49,20 +53,6 @@ const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
 pub struct Store {
     database: Database,
     directory: PathBuf,
-}
-
-/// Which chunks a store has.
-#[derive(Debug, Default)]
-pub struct KnownChunks(BTreeMap<Sha256, BTreeSet<u32>>);
-
-impl ChunkStore for KnownChunks {
-    fn put(&mut self, manifest: Sha256, index: u32, _: Vec<u8>) {
-        self.0.entry(manifest).or_default().insert(index);
-    }
-
-    fn has(&self, manifest: &Sha256, index: u32) -> bool {
-        self.0.get(manifest).is_some_and(|known| known.contains(&index))
-    }
 }
 
 impl Store {
@@ -86,9 +76,14 @@ impl Store {
                         put(&mut heads, &head_key(head), row, value, decoded_head, head)?;
                     }
                     (News::Chunk { manifest, index }, Some(value)) => {
-                        chunks.insert(chunk_key(manifest, *index).as_slice(), (row.timestamp_ms, value))?;
+                        let place = (row.partition, row.offset, row.timestamp_ms, value);
+                        chunks.insert(chunk_key(manifest, *index).as_slice(), place)?;
                     }
                     (News::ImageGone(key), _) => drop(images.remove(key.as_str())?),
+                    (News::LayerGone(key), _) => match chunk_of_name(key) {
+                        Some((manifest, index)) => collected::leave(&mut chunks, &manifest, index)?,
+                        None => drop(heads.remove(key.as_str())?),
+                    },
                     (News::Nothing | News::Refused(_), _) | (_, None) => {}
                 }
                 positions.insert((row.topic.spec().stem, row.partition), row.offset.saturating_add(1))?;
@@ -132,7 +127,7 @@ impl Store {
     fn chunk_value(&self, manifest: &Sha256, index: u32) -> Result<Option<Vec<u8>>, StoreError> {
         let chunks = self.database.begin_read()?.open_table(CHUNKS)?;
         let found = chunks.get(chunk_key(manifest, index).as_slice())?;
-        Ok(found.map(|row| row.value().1.to_vec()))
+        Ok(found.map(|row| row.value().3.to_vec()).filter(|value| !value.is_empty()))
     }
 }
 
@@ -149,6 +144,12 @@ fn chunk_key(manifest: &Sha256, index: u32) -> [u8; CHUNK_KEY_BYTES] {
 fn chunk_of_key(key: &[u8]) -> Option<(Sha256, u32)> {
     let (digest, number) = key.split_first_chunk::<32>()?;
     Some((Sha256(*digest), u32::from_be_bytes(number.try_into().ok()?)))
+}
+
+/// The chunk that has this key on the topic, `manifest digest/number`.
+fn chunk_of_name(key: &str) -> Option<(Sha256, u32)> {
+    let (manifest, index) = key.split_once('/')?;
+    Some((manifest.parse().ok()?, index.parse().ok()?))
 }
 
 fn head_key(head: &LayerHead) -> String {

@@ -7,13 +7,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use driftline_enricher_core::Trust;
+use driftline_enricher_core::chunks::{ChunkStore as _, KnownChunks};
 use driftline_enricher_core::tables::ImageTables;
 use driftline_kafka::OffsetRange;
 use driftline_runtime::clock;
-use driftline_schemas::{Image, LayerChunk, LayerEvent, decode};
+use driftline_schemas::{Image, LayerEvent, decode};
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition};
 
-use super::{CHUNKS, FORMAT_VERSION, HEADS, IMAGES, Kept, KnownChunks, META, POSITIONS, Rebuilt, Store, StoreError};
+use super::{CHUNKS, FORMAT_VERSION, HEADS, IMAGES, Kept, META, POSITIONS, Rebuilt, Store, StoreError};
 use super::{chunk_of_key, decoded_head};
 
 const FILE: &str = "images.redb";
@@ -187,11 +188,14 @@ impl Store {
         }
         let chunks = self.database.begin_read()?.open_table(CHUNKS)?;
         for row in chunks.iter()? {
-            let place = chunk_of_key(row?.0.value());
-            let (manifest_sha256, index) =
-                place.ok_or_else(|| StoreError::unusable(Rebuilt::Damaged, "it has a chunk without a place"))?;
-            let index = i32::try_from(index).unwrap_or(i32::MAX);
-            let _ = tables.layer(LayerEvent::Chunk(LayerChunk { manifest_sha256, index, data: Vec::new() }));
+            let (key, value) = row?;
+            let (manifest, index) = chunk_of_key(key.value())
+                .ok_or_else(|| StoreError::unusable(Rebuilt::Damaged, "it has a chunk without a number"))?;
+            if value.value().3.is_empty() {
+                tables.chunks_mut().put_collected(manifest, index);
+            } else {
+                tables.chunks_mut().put(manifest, index, Vec::new());
+            }
         }
         Ok(tables)
     }

@@ -38,7 +38,9 @@ pub enum News {
         /// Number of the piece.
         index: u32,
     },
-    /// Nothing that counts: a deleted layer stays with who names it.
+    /// The head or chunk with this key was deleted.
+    LayerGone(String),
+    /// Nothing that counts: a deleted record without a key.
     Nothing,
     /// Cannot be used, and why.
     Refused(String),
@@ -54,11 +56,10 @@ impl Row {
                 decode::<Image>(value).map_or_else(|error| News::Refused(error.to_string()), News::Image)
             }
             (Some(value), _) => layer(value).unwrap_or_else(News::Refused),
-            (None, Topic::Images) => {
-                let key = key.and_then(|key| String::from_utf8(key).ok());
-                key.map_or(News::Nothing, News::ImageGone)
+            (None, _) => {
+                let gone = if topic == Topic::Images { News::ImageGone } else { News::LayerGone };
+                key.and_then(|key| String::from_utf8(key).ok()).map_or(News::Nothing, gone)
             }
-            (None, _) => News::Nothing,
         };
         Self { topic, partition, offset, timestamp_ms, value, news }
     }

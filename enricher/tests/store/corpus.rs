@@ -1,5 +1,6 @@
 //! Records of the image topics as an indexer publishes them: images that share base layers.
 
+use driftline_enricher_core::ImageView;
 use driftline_kafka::{OffsetRange, Record};
 use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
 use driftline_schemas::topics::Topic;
@@ -27,6 +28,11 @@ pub(crate) fn image_id(number: usize) -> ImageId {
     ImageId::from(Sha256::of(format!("image {number}").as_bytes()).to_digest().as_str())
 }
 
+/// The image where every node's word counts.
+pub(crate) fn view(number: usize) -> ImageView {
+    ImageView::of_all(&image_id(number))
+}
+
 /// A path that only this image has.
 pub(crate) fn own_path(number: usize) -> String {
     format!("/opt/app-{number}/lib/module-0")
@@ -51,7 +57,7 @@ impl Corpus {
         vec![range(Topic::Images, self.images), range(Topic::ImageLayers, self.layers)]
     }
 
-    fn layer(&mut self, stem: &str, files: usize) -> DiffId {
+    pub(crate) fn layer(&mut self, stem: &str, files: usize) -> DiffId {
         let entry = |number| {
             let path = format!("{stem}-{number}");
             let sha256 = Some(Sha256::of(path.as_bytes()).0);
@@ -66,7 +72,7 @@ impl Corpus {
         diff_id
     }
 
-    fn image(&mut self, number: usize, diff_ids: Vec<DiffId>) {
+    pub(crate) fn image(&mut self, number: usize, diff_ids: Vec<DiffId>) {
         let image =
             Image { image_id: image_id(number), diff_ids, source: "node:a".into(), indexed_ns: 1, ..Image::default() };
         self.push(Topic::Images, encode(&image).unwrap());

@@ -6,6 +6,7 @@
     reason = "tests; clippy excepts only their own functions"
 )]
 
+mod collection;
 mod corpus;
 
 use std::fs;
@@ -13,7 +14,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use corpus::{Corpus, Size, image_id, own_path};
+use corpus::{Corpus, Size, image_id, own_path, view};
 use driftline_enricher::store::blocks::Made;
 use driftline_enricher::store::{Opened, Origin, Rebuilt, Row, StoreError, open};
 use driftline_enricher_core::Trust;
@@ -45,7 +46,7 @@ fn fill(opened: &Opened, corpus: &Corpus, at_once: usize) -> usize {
 /// What the store says of every image: the bytes of its index.
 fn answers(opened: &Opened) -> Vec<Option<Vec<u8>>> {
     (0..SMALL.images)
-        .map(|number| match opened.tables.lookup(&image_id(number)) {
+        .map(|number| match opened.tables.lookup(&view(number)) {
             Lookup::Complete { stored, .. } => {
                 let (index, _) = opened.store.load(&stored).unwrap();
                 assert!(index.file(own_path(number).as_bytes()).is_some());
@@ -79,7 +80,7 @@ fn a_restart_reads_no_record_twice_and_merges_nothing_again() {
     assert_eq!(again.rebuilt, None);
     assert_eq!(fill(&again, &corpus, 5), 0);
     assert_eq!(answers(&again), expected);
-    let Lookup::Complete { stored, .. } = again.tables.lookup(&image_id(0)) else { panic!("complete") };
+    let Lookup::Complete { stored, .. } = again.tables.lookup(&view(0)) else { panic!("complete") };
     assert_eq!(again.store.load(&stored).unwrap().1, Made::Before);
 }
 
@@ -214,7 +215,7 @@ fn a_damaged_merged_image_is_made_anew() {
         fs::write(merged.join(name), bytes).unwrap();
     }
     let store = opened(directory.path(), &corpus.extent());
-    let Lookup::Complete { stored, .. } = store.tables.lookup(&image_id(0)) else { panic!("complete") };
+    let Lookup::Complete { stored, .. } = store.tables.lookup(&view(0)) else { panic!("complete") };
     assert_eq!(store.store.load(&stored).unwrap().1, Made::Now);
     assert_eq!(answers(&store), expected);
 }
@@ -274,7 +275,7 @@ fn who_published_first_is_first_after_a_restart() {
     let extent: Vec<_> = Corpus::default().extent().into_iter().map(|it| OffsetRange { end: 7, ..it }).collect();
     opened(directory.path(), &extent).store.write(&rows).unwrap();
     let store = opened(directory.path(), &extent);
-    let Lookup::Complete { stored, conflict } = store.tables.lookup(&image_id(0)) else { panic!("complete") };
+    let Lookup::Complete { stored, conflict } = store.tables.lookup(&view(0)) else { panic!("complete") };
     assert!(conflict.is_some());
     assert!(Arc::new(store.store).load(&stored).unwrap().0.file(b"/true").is_some());
 }

@@ -134,6 +134,7 @@ fn setup(partitions: i32) -> Checked<Setup> {
             park_ns: 5 * SECOND_NS,
             partitions,
             cluster: CLUSTER.to_owned(),
+            trust: enricher::Trust::default(),
             versions: BTreeMap::from([("rules".to_owned(), "1".to_owned())]),
         },
         correlator: correlator::Settings::new(options)

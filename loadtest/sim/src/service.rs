@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use driftline_correlator_core::{self as correlator, Correlator};
 use driftline_enricher_core::image::ImageIndex;
-use driftline_enricher_core::tables::{ImageTables, Lookup};
-use driftline_enricher_core::{Ask, Enricher, ImageAnswer, Input, Settings};
+use driftline_enricher_core::tables::{Following, ImageTables, Lookup};
+use driftline_enricher_core::{Ask, Enricher, ImageAnswer, ImageView, Input, Settings};
 use driftline_runtime_core::{Roles, Stage};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Image, ImageEvent, ImageId, LayerEvent, decode};
@@ -135,9 +135,9 @@ impl Shell<correlator::Input, correlator::Ask> for NoShell {
 pub(crate) struct EnricherShell {
     tables: ImageTables,
     positions: BTreeMap<Place, i64>,
-    wanted: BTreeSet<ImageId>,
+    following: Following,
     /// Answers by when they are there.
-    answers: BTreeMap<(i64, u64), (ImageId, ImageAnswer)>,
+    answers: BTreeMap<(i64, u64), (ImageView, ImageAnswer)>,
     sent: u64,
     chance: Rng,
     /// Images that the tables have, whole or not; for a planted bug.
@@ -165,32 +165,22 @@ impl EnricherShell {
             Topic::Images => decode::<Image>(value).map(ImageEvent::Image),
             _ => LayerEvent::decode(value).map(ImageEvent::Layer),
         };
-        match event {
+        let change = match event {
             Ok(ImageEvent::Image(image)) => {
-                let id = image.image_id.clone();
-                self.named.insert(id.clone());
-                if self.tables.image(image).is_ok() && self.wanted.contains(&id) {
-                    self.answer(&id, world);
-                }
+                self.named.insert(image.image_id.clone());
+                self.tables.image(image)
             }
-            Ok(ImageEvent::Layer(layer)) => {
-                if self.tables.layer(layer).is_ok() {
-                    self.answer_complete(world);
-                }
-            }
-            Err(_) => {}
-        }
+            Ok(ImageEvent::Layer(layer)) => self.tables.layer(layer),
+            Err(_) => return,
+        };
+        let Ok(change) = change else { return };
+        self.following.concerned(&[change], &self.tables).iter().for_each(|view| self.answer(view, world));
     }
 
-    fn answer_complete(&mut self, world: &World) {
-        let complete = |id: &&ImageId| matches!(self.tables.lookup(id), Lookup::Complete { .. });
-        let complete: Vec<ImageId> = self.wanted.iter().filter(complete).cloned().collect();
-        complete.iter().for_each(|id| self.answer(id, world));
-    }
-
-    fn answer(&mut self, id: &ImageId, world: &World) {
-        let answer = match self.tables.lookup(id) {
-            Lookup::Missing => match self.half(id, world) {
+    fn answer(&mut self, view: &ImageView, world: &World) {
+        let answer = match self.tables.lookup(view) {
+            // Nothing is collected in memory.
+            Lookup::Missing | Lookup::Collected(_) => match self.half(&view.image, world) {
                 Some(index) => ImageAnswer::Ready { index, conflict: None },
                 None => ImageAnswer::Missing,
             },
@@ -206,7 +196,7 @@ impl EnricherShell {
             _ => 0,
         };
         self.sent += 1;
-        self.answers.insert((world.now_ns.saturating_add(late_ns), self.sent), (id.clone(), answer));
+        self.answers.insert((world.now_ns.saturating_add(late_ns), self.sent), (view.clone(), answer));
     }
 
     /// The planted bug: what is missing counts as empty.
@@ -223,7 +213,7 @@ impl Shell<Input, Ask> for EnricherShell {
         let mut shell = Self {
             tables: ImageTables::default(),
             positions: BTreeMap::new(),
-            wanted: BTreeSet::new(),
+            following: Following::default(),
             answers: BTreeMap::new(),
             sent: 0,
             chance,
@@ -235,24 +225,20 @@ impl Shell<Input, Ask> for EnricherShell {
 
     fn ask(&mut self, ask: Ask, world: &World) {
         match ask {
-            Ask::Image(id) => {
-                self.answer(&id, world);
-                self.wanted.insert(id);
+            Ask::Image(view) => {
+                self.following.ask(view.clone());
+                self.answer(&view, world);
             }
-            Ask::Forget(id) => {
-                self.wanted.remove(&id);
-            }
+            Ask::Forget(view) => self.following.forget(&view),
         }
     }
 
     fn next(&mut self, world: &World) -> Option<Input> {
         self.read(world);
         let entry = self.answers.first_entry().filter(|entry| entry.key().0 <= world.now_ns)?;
-        let (id, answer) = entry.remove();
-        if let ImageAnswer::Ready { conflict: Some(_), .. } = answer {
-            self.wanted.remove(&id);
-        }
-        Some(Input::Image(id, answer))
+        let (view, answer) = entry.remove();
+        self.following.told(&view, &answer);
+        Some(Input::Image(view, answer))
     }
 
     fn due_ns(&self, world: &World) -> i64 {

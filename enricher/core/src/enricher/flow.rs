@@ -50,7 +50,7 @@ impl Enricher {
         if tracked.seen.is_none() {
             return waiting("no_metadata");
         }
-        let Some(image) = tracked.image_id() else { return Readiness::Flow("image_id_unknown".to_owned()) };
+        let Some(image) = tracked.image() else { return Readiness::Flow("image_id_unknown".to_owned()) };
         match self.images.get(image).and_then(|image| image.answer.as_ref()) {
             Some(ImageAnswer::Ready { index, .. }) => Readiness::Ready(Arc::clone(index)),
             Some(ImageAnswer::Failed { reason, .. }) => Readiness::Flow(format!("image_failed: {reason}")),

@@ -6,13 +6,14 @@ use std::ops::Bound;
 use driftline_runtime_core::BrokenInvariant;
 use driftline_schemas::text::printable_start;
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{ContainerId, ContainerSeen, ImageFailure, ImageId, ImageRequest};
+use driftline_schemas::{ContainerId, ContainerSeen, ImageFailure, ImageRequest};
 
 use super::{Ask, Enricher, Fx, ImageAnswer, container_key};
 use crate::finding;
 use crate::flaw::Flaw;
 use crate::limits::{REASON_BYTES_MAX, REQUEST_AGAIN_NS, REQUESTS_PER_TICK_MAX};
 use crate::tables::LoadError;
+use crate::trust::ImageView;
 
 /// An image that containers use.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ impl Enricher {
     pub(super) fn image(
         &mut self,
         now_ns: i64,
-        id: &ImageId,
+        id: &ImageView,
         answer: ImageAnswer,
         effects: &mut Fx,
     ) -> Result<(), BrokenInvariant> {
@@ -104,7 +105,7 @@ impl Enricher {
     /// What is wrong with a container's image, unless that was reported.
     fn unreported_flaw(&self, id: &ContainerId) -> Option<(Flaw, &str)> {
         let tracked = self.containers.get(id)?;
-        let image = self.images.get(tracked.image_id()?)?;
+        let image = self.images.get(tracked.image()?)?;
         image.answer.as_ref()?.flaw().filter(|(flaw, _)| !tracked.flaws.contains(flaw))
     }
 
@@ -149,7 +150,7 @@ impl Enricher {
     pub(super) fn request_missing(&mut self, now_ns: i64, effects: &mut Fx) -> Result<(), BrokenInvariant> {
         let missing = |image: &Image| image.answer.as_ref().is_some_and(ImageAnswer::is_missing);
         let due = self.images.iter().filter(|(_, image)| image.request_again_ns <= now_ns && missing(image));
-        let due: Vec<ImageId> = due.take(REQUESTS_PER_TICK_MAX).map(|(id, _)| id.clone()).collect();
+        let due: Vec<ImageView> = due.take(REQUESTS_PER_TICK_MAX).map(|(id, _)| id.clone()).collect();
         due.iter().try_for_each(|id| self.request_if_missing(now_ns, id, effects))
     }
 
@@ -158,7 +159,7 @@ impl Enricher {
         self.unused.drain(..).for_each(|image| effects.ask(Ask::Forget(image)));
     }
 
-    pub(super) fn use_image(&mut self, image: &ImageId, container: &ContainerId, effects: &mut Fx) {
+    pub(super) fn use_image(&mut self, image: &ImageView, container: &ContainerId, effects: &mut Fx) {
         let known = self.images.entry(image.clone()).or_insert_with(|| {
             effects.ask(Ask::Image(image.clone()));
             Image { answer: None, users: BTreeSet::new(), request_again_ns: 0, asked: None }
@@ -166,7 +167,7 @@ impl Enricher {
         known.users.insert(container.clone());
     }
 
-    pub(super) fn release_image(&mut self, image: &ImageId, container: &ContainerId, effects: &mut Fx) {
+    pub(super) fn release_image(&mut self, image: &ImageView, container: &ContainerId, effects: &mut Fx) {
         let Some(known) = self.images.get_mut(image) else { return };
         known.users.remove(container);
         if known.users.is_empty() {
@@ -176,13 +177,13 @@ impl Enricher {
     }
 
     /// Asks the indexers for an image that nobody has published.
-    fn request_if_missing(&mut self, now_ns: i64, id: &ImageId, effects: &mut Fx) -> Result<(), BrokenInvariant> {
-        let Some(image) = self.images.get_mut(id) else { return Ok(()) };
+    fn request_if_missing(&mut self, now_ns: i64, view: &ImageView, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        let Some(image) = self.images.get_mut(view) else { return Ok(()) };
         let missing = image.answer.as_ref().is_some_and(ImageAnswer::is_missing) && image.request_again_ns <= now_ns;
         let seen = |user: &ContainerId| self.containers.get(user).and_then(|user| user.seen.as_deref());
         let (true, Some((user, seen))) = (missing, image.next_to_ask(seen)) else { return Ok(()) };
         let request = ImageRequest {
-            image_id: id.clone(),
+            image_id: view.image.clone(),
             reference: seen.container.image_ref.clone(),
             runtime: seen.container.runtime.clone(),
             cluster: seen.node.cluster.clone(),
@@ -193,7 +194,7 @@ impl Enricher {
         image.asked = Some(user);
         image.request_again_ns = now_ns.saturating_add(REQUEST_AGAIN_NS);
         effects.count("image_requested");
-        effects.emit(Topic::ImageRequests, id.as_str(), &request)
+        effects.emit(Topic::ImageRequests, view.image.as_str(), &request)
     }
 }
 

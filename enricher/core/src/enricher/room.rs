@@ -133,7 +133,7 @@ impl Enricher {
         }
         self.backlog.remove(id);
         self.unindex(id, partition, tracked.indexed);
-        if let Some(image) = tracked.image_id() {
+        if let Some(image) = tracked.image() {
             self.release_image(image, id, effects);
         }
         Ok(())

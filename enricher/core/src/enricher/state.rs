@@ -22,6 +22,7 @@ use driftline_schemas::{
 use super::{Enricher, Fx};
 use crate::flaw::Flaw;
 use crate::tracked::{Parked, Queued, Reported, Tracked, Unresolved};
+use crate::trust::Trust;
 
 const CONTAINER: &str = "container";
 const PARKED: &str = "parked";
@@ -109,11 +110,11 @@ impl Tracked {
         Ok(encode(&state)?)
     }
 
-    fn of_state(partition: i32, value: &[u8], schemas: &WriterSchemas) -> Result<Self, BrokenInvariant> {
+    fn of_state(partition: i32, value: &[u8], schemas: &WriterSchemas, trust: Trust) -> Result<Self, BrokenInvariant> {
         let state: ContainerState = schemas.decode(value)?;
         let seen = state.seen.map(|seen| schemas.decode::<ContainerSeen>(&seen)).transpose()?;
         let mut tracked = Self::new(partition, state.heard_ns);
-        tracked.seen = seen.map(Box::new);
+        seen.into_iter().for_each(|seen| tracked.set_seen(Box::new(seen), trust));
         tracked.ended = state.ended;
         tracked.deadline_ns = state.deadline_ns;
         tracked.given_up = state.given_up;
@@ -210,7 +211,7 @@ impl Enricher {
         let mut restored: BTreeMap<ContainerId, Tracked> = BTreeMap::new();
         for (key, value) in state {
             if let Some(Key::Container(id)) = Key::parse(key) {
-                restored.insert(id, Tracked::of_state(partition, value, schemas)?);
+                restored.insert(id, Tracked::of_state(partition, value, schemas, self.settings.trust)?);
             }
         }
         for (key, value) in state {
@@ -233,7 +234,7 @@ impl Enricher {
 
     fn take_over(&mut self, partition: i32, id: ContainerId, tracked: Tracked, effects: &mut Fx) {
         self.partitions.entry(partition).or_default().parked += tracked.parked.len();
-        if let Some(image) = tracked.image_id().cloned() {
+        if let Some(image) = tracked.image().cloned() {
             self.use_image(&image, &id, effects);
         }
         self.containers.insert(id.clone(), tracked);

@@ -7,14 +7,20 @@ mod restore;
 mod upgrade;
 
 use super::*;
-use crate::fixtures::{IMAGE, exec, image, mount, seen, throttled, undigested};
+use crate::fixtures::{IMAGE, exec, image, mount, seen, throttled, undigested, view};
 use crate::limits::{AMEND_NS, ENDED_KEPT_NS, REQUEST_AGAIN_NS, SILENCE_NS};
-use driftline_schemas::{Exec, FileClass, Finding, FindingState, ImageRequest, Origin, decode};
+use driftline_schemas::{Exec, FileClass, Finding, FindingState, ImageId, ImageRequest, Origin, decode};
 
 const SECOND: i64 = 1_000_000_000;
 
 fn settings() -> Settings {
-    Settings { park_ns: 5 * SECOND, partitions: 1, cluster: "c".into(), versions: BTreeMap::new() }
+    Settings {
+        park_ns: 5 * SECOND,
+        partitions: 1,
+        cluster: "c".into(),
+        trust: Trust::default(),
+        versions: BTreeMap::new(),
+    }
 }
 
 struct Bench {
@@ -69,7 +75,7 @@ impl Bench {
     }
 
     fn answer(&mut self, answer: ImageAnswer) -> &mut Self {
-        self.input(Input::Image(ImageId::from(IMAGE), answer))
+        self.input(Input::Image(view(), answer))
     }
 
     fn after(&mut self, ns: i64) -> &mut Self {
@@ -113,7 +119,7 @@ fn events_wait_for_metadata_and_image_and_leave_in_order() {
     bench.exec(1, FileClass::New, "/tmp/x", "evil").exec(2, FileClass::Image, "/bin/ls", "");
     assert_eq!((bench.findings(), bench.enricher.held()), (vec![], 2));
     bench.seen();
-    assert_eq!(bench.effects.take_asks(), [Ask::Image(ImageId::from(IMAGE))]);
+    assert_eq!(bench.effects.take_asks(), [Ask::Image(view())]);
     assert_eq!(bench.enricher.held(), 2);
     bench.exec(3, FileClass::New, "/tmp/y", "/bin/ls").image();
     assert_eq!(bench.findings(), [active(1, 1, Origin::Added), active(3, 1, Origin::Relocated)]);
@@ -223,7 +229,7 @@ fn an_ended_container_is_forgotten_when_nothing_of_it_is_left_to_say() {
     bench.image();
     assert_eq!(bench.findings(), [active(1, 2, Origin::Added)], "and what is out is amended");
     bench.after(ENDED_KEPT_NS);
-    assert_eq!(bench.effects.take_asks(), [Ask::Forget(ImageId::from(IMAGE))]);
+    assert_eq!(bench.effects.take_asks(), [Ask::Forget(view())]);
     assert_eq!(bench.state(), BTreeMap::new());
 }
 
@@ -273,8 +279,7 @@ fn an_image_whose_partition_went_and_came_back_is_asked_for_last() {
     let state = bench.state();
     bench.enricher.drop_partition(0);
     bench.enricher.restore(1, 0, state, &WriterSchemas::default(), &mut bench.effects).unwrap();
-    let id = ImageId::from(IMAGE);
-    assert_eq!(bench.effects.take_asks(), [Ask::Forget(id.clone()), Ask::Image(id)]);
+    assert_eq!(bench.effects.take_asks(), [Ask::Forget(view()), Ask::Image(view())]);
 }
 
 #[test]
@@ -286,7 +291,7 @@ fn a_revoked_partition_takes_everything_with_it() {
     bench.enricher.drop_partition(0);
     assert_eq!((bench.enricher.held(), bench.state()), (0, BTreeMap::new()));
     bench.after(6 * SECOND);
-    assert_eq!(bench.effects.take_asks(), [Ask::Forget(ImageId::from(IMAGE))]);
+    assert_eq!(bench.effects.take_asks(), [Ask::Forget(view())]);
     assert_eq!(bench.findings(), []);
 }
 

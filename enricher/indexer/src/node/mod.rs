@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use driftline_collector_runtimes::{RuntimeSettings, Runtimes};
+use driftline_enricher_core::Trust;
 use driftline_runtime::env::Settings;
 use driftline_runtime::telemetry::Telemetry;
 use driftline_schemas::{ImageId, ImageRequest};
@@ -102,6 +103,10 @@ impl Origin for Node {
 
     fn turn(&self, request: &ImageRequest) -> Turn {
         if request.node == self.name { Turn::After { pause_ns: 0 } } else { Turn::Never }
+    }
+
+    fn suffices(&self, source: &str, trust: Trust) -> bool {
+        trust.counts(source, Some(&self.name))
     }
 
     async fn read(&self, task: &Task) -> Result<Read, JobError> {

@@ -27,8 +27,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::anyhow;
+use driftline_enricher_core::Trust;
 use driftline_runtime::telemetry::Telemetry;
-use driftline_schemas::{ImageFailure, ImageId, ImageRequest, Sha256};
+use driftline_schemas::{ImageFailure, ImageId, ImageRequest, Sha256, is_verified_source};
 use prometheus::IntCounterVec;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -113,6 +114,10 @@ impl Origin for Central {
 
     fn turn(&self, request: &ImageRequest) -> Turn {
         Turn::After { pause_ns: self.share.pause_ns(&request.image_id) }
+    }
+
+    fn suffices(&self, source: &str, trust: Trust) -> bool {
+        trust == Trust::AnyNode || is_verified_source(source)
     }
 
     async fn read(&self, task: &Task) -> Result<Read, JobError> {

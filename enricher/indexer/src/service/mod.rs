@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use driftline_enricher_core::Trust;
 use driftline_kafka::{ClientSettings, Producer, ReadFrom, ReaderEvent, Record, TopicReader, admin};
 use driftline_runtime::clock;
 use driftline_runtime::env::Settings;
@@ -47,6 +48,8 @@ pub struct ServiceSettings {
     pub cluster: String,
     /// Images indexed at once.
     pub parallel: usize,
+    /// Whose publications the enricher uses: others need not keep this indexer from publishing.
+    pub trust: Trust,
 }
 
 impl ServiceSettings {
@@ -58,6 +61,7 @@ impl ServiceSettings {
             kafka_wait: settings.kafka_wait(),
             cluster: settings.cluster(),
             parallel: usize::try_from(settings.number("DRIFTLINE_INDEXER_PARALLEL", PARALLEL, 1..=8)).unwrap_or(1),
+            trust: settings.choice("DRIFTLINE_TRUST", &Trust::NAMES, Trust::default()),
         }
     }
 }
@@ -79,6 +83,9 @@ pub(crate) trait Origin: Send + Sync + 'static {
 
     /// Whose turn it is to answer a request of this cluster.
     fn turn(&self, request: &ImageRequest) -> Turn;
+
+    /// Whether what a source publishes will do for those who ask this origin.
+    fn suffices(&self, source: &str, trust: Trust) -> bool;
 
     /// Reads an image.
     fn read(&self, task: &Task) -> impl Future<Output = Result<Read, JobError>> + Send;
@@ -186,7 +193,9 @@ impl<O: Origin> Service<O> {
             Topic::Images => match decode::<Image>(value) {
                 Ok(image) => {
                     self.known.note(&image);
-                    self.plan.note(&image);
+                    if self.origin.suffices(&image.source, self.settings.trust) {
+                        self.plan.note(&image);
+                    }
                 }
                 Err(error) => tracing::warn!(%error, offset = record.offset, "image record cannot be read"),
             },

@@ -248,3 +248,30 @@ fn an_image_that_comes_sets_free_and_amends_no_more_than_one_call_may_judge() {
         assert_eq!(unresolved.findings().len(), more);
     }
 }
+
+#[test]
+fn with_same_node_each_node_s_containers_have_the_image_as_their_own_node_sees_it() {
+    let mut bench = Bench::new();
+    bench.enricher = Enricher::new(Settings { trust: Trust::SameNode, ..settings() });
+    let on = |node: &str| ImageView { image: ImageId::from(IMAGE), node: Some(node.to_owned()) };
+    bench.seen_on("box", "n").seen_on("fox", "n").seen_on("owl", "m");
+    assert_eq!(bench.effects.take_asks(), [Ask::Image(on("n")), Ask::Image(on("m"))]);
+    bench.exec(1, FileClass::New, "/tmp/x", "evil");
+    let stranger = Exec { container_id: ContainerId::from("owl"), ..exec(2, FileClass::New, "/tmp/x", "evil") };
+    bench.event(ExecEvent::Exec(Box::new(stranger)));
+    bench.input(Input::Image(on("n"), ready(None)));
+    assert_eq!(bench.findings(), [active(1, 1, Origin::Added)], "node m has not published it");
+    bench.input(Input::Image(on("m"), ImageAnswer::Missing));
+    let asked: Vec<_> = bench.requests().into_iter().map(|request| request.node).collect();
+    assert_eq!(asked, ["m"], "only that node's indexer can help");
+    bench.input(Input::Image(on("m"), ready(None)));
+    assert_eq!(bench.findings(), [active(2, 1, Origin::Added)]);
+
+    // The same after a restart, and the last container of a node releases its image.
+    let mut next = Bench::new();
+    next.enricher = Enricher::new(Settings { trust: Trust::SameNode, ..settings() });
+    next.enricher.restore(1, 0, bench.state(), &WriterSchemas::default(), &mut next.effects).unwrap();
+    assert_eq!(next.effects.take_asks(), [Ask::Image(on("n")), Ask::Image(on("m"))]);
+    next.ended("owl").after(ENDED_KEPT_NS + 1);
+    assert_eq!(next.effects.take_asks(), [Ask::Forget(on("m"))]);
+}

@@ -276,7 +276,10 @@ fn one_image_more_than_a_tick_asks_for_is_asked_for_in_the_next() {
     let mut bench = Bench::new();
     for n in 0..=REQUESTS_PER_TICK_MAX {
         bench.seen_in(&format!("box-{n}"), &format!("sha256:{n}"));
-        bench.input(Input::Image(ImageId::from(format!("sha256:{n}").as_str()), ImageAnswer::Missing));
+        bench.input(Input::Image(
+            ImageView::of_all(&ImageId::from(format!("sha256:{n}").as_str())),
+            ImageAnswer::Missing,
+        ));
     }
     assert_eq!(bench.requests().len(), REQUESTS_PER_TICK_MAX + 1, "one for each answer");
     bench.after(REQUEST_AGAIN_NS);

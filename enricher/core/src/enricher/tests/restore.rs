@@ -127,7 +127,7 @@ impl Instance {
                     (ImageAnswer::Ready { .. }, _) => {}
                     (known, answer) => *known = answer,
                 }
-                Input::Image(id, known.clone())
+                Input::Image(ImageView::of_all(&id), known.clone())
             }
             Step::Tick => Input::Tick,
         };
@@ -145,7 +145,7 @@ impl Instance {
             }
             for ask in asks {
                 let Ask::Image(id) = ask else { continue };
-                let answer = self.answers.get(&id).cloned().unwrap_or(ImageAnswer::Missing);
+                let answer = self.answers.get(&id.image).cloned().unwrap_or(ImageAnswer::Missing);
                 self.enricher.apply(self.now_ns, Input::Image(id, answer), &mut effects).unwrap();
                 findings.extend(self.perform(&mut effects));
             }
@@ -189,7 +189,7 @@ impl Instance {
         assert_eq!(effects.take_outgoing(), [], "a restore reports nothing");
         for ask in effects.take_asks() {
             let Ask::Image(id) = ask else { continue };
-            let answer = next.answers.get(&id).cloned().unwrap_or(ImageAnswer::Missing);
+            let answer = next.answers.get(&id.image).cloned().unwrap_or(ImageAnswer::Missing);
             assert_eq!(next.apply(Input::Image(id, answer)), [], "nothing could go on that had not gone on before");
         }
         next

@@ -1,0 +1,82 @@
+//! The layers of a published image, and what is made of them.
+
+use std::sync::Arc;
+
+use driftline_schemas::layer::{LayerManifest, ManifestError, check_chunk_count};
+use driftline_schemas::{DiffId, ImageFailure, LayerHead, Sha256};
+
+use crate::chunks::ChunkSource;
+use crate::image::{FORMAT_VERSION, ImageIndex, MergeError, merge};
+
+/// The heads of the layers of an image, lowest first; all their chunks are there.
+#[derive(Debug)]
+pub struct Stored(Vec<LayerHead>);
+
+/// A published image that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A layer's manifest is not what its head says.
+    #[error("layer {0}: {1}")]
+    Layer(DiffId, ManifestError),
+    /// What was there cannot be read.
+    #[error("layer {0}: {1}")]
+    Unread(DiffId, String),
+    /// The layers contradict each other.
+    #[error("layers do not merge: {0}")]
+    Merge(#[from] MergeError),
+}
+
+impl LoadError {
+    /// What kind of failure it is: content that is not what its digest says, or that cannot be used.
+    #[must_use]
+    pub fn failure(&self) -> ImageFailure {
+        match self {
+            Self::Layer(_, ManifestError::Digest { .. }) => ImageFailure::Mismatch,
+            Self::Unread(..) => ImageFailure::Unavailable,
+            Self::Layer(..) | Self::Merge(_) => ImageFailure::Unsupported,
+        }
+    }
+}
+
+impl Stored {
+    pub(super) fn new(heads: Vec<LayerHead>) -> Self {
+        Self(heads)
+    }
+
+    /// Name of the merged image: what decides its content, so images of equal layers share it, whoever published them.
+    #[must_use]
+    pub fn name(&self) -> Sha256 {
+        let mut content = FORMAT_VERSION.to_le_bytes().to_vec();
+        self.manifests().for_each(|manifest| content.extend_from_slice(&manifest.0));
+        Sha256::of(&content)
+    }
+
+    /// The digests of the layers' manifests, lowest layer first: they decide what [`Self::load`] gives.
+    pub fn manifests(&self) -> impl Iterator<Item = &Sha256> {
+        self.0.iter().map(|head| &head.manifest_sha256)
+    }
+
+    /// Verifies, decodes and merges the layers; takes milliseconds to seconds, so not on the loop's task.
+    ///
+    /// # Errors
+    /// When a manifest is not what its head says, or the layers cannot be merged.
+    pub fn load(&self, chunks: &impl ChunkSource) -> Result<ImageIndex, LoadError> {
+        let layers: Vec<Arc<LayerManifest>> =
+            self.0.iter().map(|head| assemble(head, chunks).map(Arc::new)).collect::<Result<_, _>>()?;
+        Ok(merge(&layers)?)
+    }
+}
+
+/// The manifest that a head names.
+///
+/// # Errors
+/// When chunks cannot be read, or are not what the head says.
+pub fn assemble(head: &LayerHead, chunks: &impl ChunkSource) -> Result<LayerManifest, LoadError> {
+    let count = check_chunk_count(head.chunk_count).map_err(|error| LoadError::Layer(head.diff_id.clone(), error))?;
+    let chunks: Vec<_> = (0..count)
+        .map(|index| chunks.chunk(&head.manifest_sha256, index))
+        .collect::<Result<_, _>>()
+        .map_err(|why| LoadError::Unread(head.diff_id.clone(), why))?;
+    LayerManifest::assemble(head, chunks.iter().map(AsRef::as_ref))
+        .map_err(|error| LoadError::Layer(head.diff_id.clone(), error))
+}
