@@ -92,6 +92,14 @@ impl Workload {
     /// # Errors
     /// When Kafka does not take it.
     pub async fn publish_image(&self, producer: &Producer) -> Result<(), PublishError> {
+        self.publish_image_as(producer, &self.image.source).await
+    }
+
+    /// The same as another source.
+    ///
+    /// # Errors
+    /// When Kafka does not take it.
+    pub async fn publish_image_as(&self, producer: &Producer, source: &str) -> Result<(), PublishError> {
         let layers = self
             .image
             .diff_ids
@@ -103,7 +111,7 @@ impl Workload {
             })
             .collect();
         let indexed = Indexed { image: self.image.clone(), layers };
-        Publisher::new(producer.clone(), &self.image.source).publish(&indexed, 0).await.map(drop)
+        Publisher::new(producer.clone(), source).publish(&indexed, 0).await.map(drop)
     }
 
     /// Produces the container records.

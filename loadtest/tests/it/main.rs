@@ -17,6 +17,7 @@ mod confluence;
 mod delivery;
 mod gap;
 mod harness;
+mod image_store;
 mod images;
 mod invariant;
 mod latency;
