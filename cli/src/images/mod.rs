@@ -1,8 +1,9 @@
-//! `driftline images`: publishes what images contain, and shows and checks what is published.
+//! `driftline images`: publishes what images contain, and shows, checks and removes what is published.
 
 mod add;
 mod catalogue;
 mod list;
+mod remove;
 mod show;
 mod source;
 mod verify;
@@ -10,5 +11,6 @@ mod verify;
 pub(crate) use add::{Add, add};
 pub(crate) use catalogue::Eyes;
 pub(crate) use list::{Which, list};
+pub(crate) use remove::remove;
 pub(crate) use show::{Show, show};
 pub(crate) use verify::{Unverifiable, verify};

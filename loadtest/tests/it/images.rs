@@ -133,3 +133,42 @@ async fn images_are_listed_shown_and_compared_with_what_they_were_made_of() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_image_is_gone_with_the_layers_that_no_other_has() {
+    with_topics("images_remove", |bench| async move {
+        let file = bench.logs.path().join("app.tar");
+        let image_id = archive(&file, b"program");
+        let add = || text(&driftline(&bench, &["images", "add", file.to_str().unwrap()]));
+        let listed = || text(&driftline(&bench, &["images", "list", "--json"]));
+        add();
+        let mut reader = TopicReader::start(&bench.kafka, &[Topic::Images], ReadFrom::Beginning).unwrap();
+        let Some(ReaderEvent::Record(record)) = reader.next().await else { panic!("an image") };
+        let image = decode::<Image>(record.value.as_deref().unwrap()).unwrap();
+        let other = Image { image_id: ImageId::from(Sha256::of(b"other").to_digest().as_str()), ..image };
+        let mut publisher = Publisher::new(Producer::new(&bench.kafka).unwrap(), "node:n");
+        publisher.publish(&Indexed { image: other.clone(), layers: vec![] }, clock::now_ns()).await.unwrap();
+
+        let removed = text(&driftline(&bench, &["images", "remove", &image_id]));
+        assert!(removed.contains("1 publications and 0 layers removed"), "{removed}");
+        let rest = listed();
+        assert!(!rest.contains(&image_id) && rest.contains(r#""state":"complete""#), "the other has the layer: {rest}");
+        let removed = text(&driftline(&bench, &["images", "remove", other.image_id.as_str()]));
+        assert!(removed.contains("1 publications and 1 layers removed"), "{removed}");
+        assert_eq!(listed(), "");
+        let mut layers = TopicReader::start(&bench.kafka, &[Topic::ImageLayers], ReadFrom::Beginning).unwrap();
+        let mut left = std::collections::BTreeMap::new();
+        while let Some(ReaderEvent::Record(record)) = layers.next().await {
+            left.insert(record.key.unwrap(), record.value.is_some());
+        }
+        assert_eq!(
+            left.into_values().collect::<Vec<_>>(),
+            [false, false],
+            "the newest of head and chunk is a tombstone"
+        );
+        add();
+        assert!(listed().contains(r#""state":"complete""#));
+        assert!(!driftline(&bench, &["images", "remove", "sha256:0000"]).status.success());
+    })
+    .await;
+}

@@ -117,6 +117,11 @@ impl<'a> Sections<'a> {
         self.records.iter().filter_map(move |record| self.entry(record))
     }
 
+    /// The entry with this number, in the order of [`Self::entries`].
+    pub(super) fn nth(self, number: usize) -> Option<ImageEntry<'a>> {
+        self.entry(self.records.get(number)?)
+    }
+
     /// How many files there are.
     pub(super) fn file_count(self) -> usize {
         self.by_content.count()

@@ -69,7 +69,7 @@ pub fn merge(layers: &[Arc<LayerManifest>]) -> Result<ImageIndex, MergeError> {
     }
     let entries = merged.nodes.iter().map(|(path, node)| node.entry(path));
     let block = block::write(entries).map_err(|_| MergeError::TooLarge)?;
-    Ok(ImageIndex { block: Box::new(block.into_boxed_slice()) })
+    Ok(ImageIndex::of(Box::new(block.into_boxed_slice())))
 }
 
 /// What lies at a path.

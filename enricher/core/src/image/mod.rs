@@ -4,6 +4,7 @@
 //! judged. Immutable: one block of bytes, see [`block`]. The same bytes can be kept in a file.
 
 mod block;
+mod links;
 mod merge;
 mod resolve;
 mod table;
@@ -16,17 +17,20 @@ use driftline_schemas::Sha256;
 
 use block::Sections;
 pub use block::{FORMAT_VERSION, OpenError};
+use links::{Known, Links};
 pub use merge::{MergeError, merge};
 pub use resolve::{LINKS_MAX, Last, real_path};
 
 /// Whatever holds the bytes of an index: memory, or a mapped file.
 pub type Bytes = Box<dyn AsRef<[u8]> + Send + Sync>;
 
-/// The merged paths of an image. At most 77 bytes a file and 65 any other path, beside the text of paths and targets.
+/// The merged paths of an image. At most 77 bytes a file, 81 a symlink and 65 any other path, beside the text of paths and
+/// targets.
 ///
 /// No path of it goes through a symlink, a file or a device: [`merge`] keeps it so.
 pub struct ImageIndex {
     block: Bytes,
+    links: Links,
 }
 
 /// What a path of a merged image is.
@@ -105,7 +109,13 @@ impl ImageIndex {
     /// When they are not whole, or of another version.
     pub fn from_bytes(block: Bytes) -> Result<Self, OpenError> {
         block::check((*block).as_ref())?;
-        Ok(Self { block })
+        Ok(Self::of(block))
+    }
+
+    /// The index of bytes that are one.
+    fn of(block: Bytes) -> Self {
+        let links = Sections::of((*block).as_ref()).map(Links::of).unwrap_or_default();
+        Self { block, links }
     }
 
     /// Everything, to be kept for [`Self::from_bytes`].
@@ -158,7 +168,7 @@ impl ImageIndex {
     /// Memory this index holds, for the weigher of a cache.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.as_bytes().len()
+        size_of::<Self>() + self.as_bytes().len() + self.links.memory_bytes()
     }
 
     /// Everything in the image, by path. The root is in it when a layer has it.
@@ -173,6 +183,11 @@ impl ImageIndex {
 
     fn walked(&self, path: &[u8], last: Last) -> Option<ImageEntry<'_>> {
         let sections = self.sections()?;
+        match self.links.find(sections, path, last) {
+            Known::Entry(entry) => return Some(entry),
+            Known::Nothing => return None,
+            Known::Unknown => {}
+        }
         sections.find(&real_path(path, last, |at| sections.find(at)?.target)?)
     }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use driftline_schemas::Sha256;
 use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
 
-use super::{ImageIndex, LINKS_MAX, MergeError, NodeKind, OpenError, merge};
+use super::links::{Known, Links};
+use super::{ImageIndex, LINKS_MAX, Last, MergeError, NodeKind, OpenError, merge, real_path};
 
 /// One entry a line: `f PATH BYTE` a file whose digest is that byte repeated, `d PATH` a directory, `l PATH TARGET` a
 /// symlink, `h PATH TARGET` a hard link, `c PATH` a device, `w PATH` a whiteout, `o PATH` an opaque mark.
@@ -326,7 +327,7 @@ fn bytes_that_are_not_whole_are_refused_and_never_panic() {
         bytes[at] ^= 0xff;
         assert!(open(&bytes).is_err(), "flipped at {at}");
         // What the digest would have refused must still be safe to ask.
-        let forged = ImageIndex { block: Box::new(bytes) };
+        let forged = ImageIndex::of(Box::new(bytes));
         let _ = (forged.file(b"/lib/b"), forged.entry(b"/lib"));
         for entry in forged.entries() {
             let _ = forged.paths_of(&entry.sha256.unwrap_or(Sha256([0; 32]))).count();
@@ -335,4 +336,66 @@ fn bytes_that_are_not_whole_are_refused_and_never_panic() {
     let mut newer = index.as_bytes().to_vec();
     newer[8] = 99;
     assert_eq!(open(&newer).unwrap_err(), OpenError::Version(99));
+}
+
+/// A number from 0 up to `below`, the next of a fixed sequence.
+fn chance(seed: &mut u64, below: u64) -> u64 {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*seed >> 33) % below
+}
+
+/// A path of a few components out of few names, dots and empty ones among them.
+fn some_path(seed: &mut u64, plain: bool) -> String {
+    let names = if plain { &["a", "b", "c", "dd"][..] } else { &["a", "b", "c", "dd", "a", "b", "..", ".", ""][..] };
+    (0..=chance(seed, 4))
+        .map(|_| format!("/{}", names[usize::try_from(chance(seed, names.len() as u64)).unwrap()]))
+        .collect()
+}
+
+#[test]
+fn a_path_found_without_walking_is_the_one_that_walking_finds() {
+    let (mut seed, mut known, mut found) = (7, 0, 0);
+    for _ in 0..400 {
+        let mut text = String::new();
+        for number in 0..12 {
+            let path = some_path(&mut seed, true);
+            let line = match chance(&mut seed, 3) {
+                0 => format!("f {path} {number}"),
+                1 => format!("l {path} {}", some_path(&mut seed, false)),
+                _ => format!("l {path} {}", some_path(&mut seed, false).trim_start_matches('/')),
+            };
+            if !line.ends_with(' ') {
+                text.push_str(&line);
+                text.push('\n');
+            }
+        }
+        let Ok(index) = merge(&[layer(&text)]) else { continue };
+        let sections = index.sections().unwrap();
+        for _ in 0..100 {
+            let path = some_path(&mut seed, false).into_bytes();
+            for last in [Last::Followed, Last::Kept] {
+                let walked = real_path(&path, last, |at| sections.find(at)?.target);
+                let walked = walked.and_then(|path| sections.find(&path));
+                let quick = index.links.find(sections, &path, last);
+                known += usize::from(quick != Known::Unknown);
+                found += usize::from(matches!(quick, Known::Entry(_)));
+                match quick {
+                    Known::Entry(entry) => assert_eq!(walked, Some(entry), "{path:?} {last:?} in\n{text}"),
+                    Known::Nothing => assert_eq!(walked, None, "{path:?} {last:?} in\n{text}"),
+                    Known::Unknown => {}
+                }
+            }
+        }
+    }
+    assert!(known > 10_000 && found > 1_000, "{known} {found}");
+}
+
+#[test]
+fn without_a_table_of_symlinks_paths_are_walked() {
+    let few: String = (0..100).map(|number| format!("l /{number} /usr/{number}\n")).collect();
+    let index = merged(&[&few, "f /usr/7/x 1"]);
+    assert!(index.links.memory_bytes() > 0 && index.file(b"/7/x").is_some());
+    let without = ImageIndex { links: Links::default(), ..index };
+    assert_eq!(without.links.find(without.sections().unwrap(), b"/7/x", Last::Followed), Known::Unknown);
+    assert!(without.file(b"/7/x").is_some(), "it is walked");
 }

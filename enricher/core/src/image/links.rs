@@ -1,0 +1,140 @@
+//! Finds the symlinks of a path without a digest for each of its directories: most paths that are not in an index as they
+//! stand go through one symlinked directory, `/bin` or `/lib`.
+//!
+//! Made of an index when it is made or opened, not kept with it. Where it cannot tell, [`super::real_path`] walks.
+
+use std::borrow::Cow;
+
+use driftline_schemas::limits::PATH_BYTES_MAX;
+
+use super::block::Sections;
+use super::resolve::{LINKS_MAX, Last, parent};
+use super::{ImageEntry, NodeKind};
+
+/// Slots looked at for one path. The hash is quick, so an image can choose paths that fall together; then there is no
+/// table, and its paths are walked.
+const PROBES_MAX: usize = 16;
+
+/// Slots per symlink: half of them stay empty at least, so that most searches end at the first.
+const SLOTS_PER_LINK: usize = 2;
+
+/// Where the symlinks of an index are. Empty when there is no table.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    /// Record numbers plus one, by the hash of their path; 0 is empty. As many as a power of two.
+    slots: Vec<u32>,
+}
+
+/// What is known of a path without walking it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Known<'a> {
+    /// This lies there.
+    Entry(ImageEntry<'a>),
+    /// Nothing does.
+    Nothing,
+    /// It has to be walked.
+    Unknown,
+}
+
+impl Links {
+    pub(super) fn of(sections: Sections<'_>) -> Self {
+        let links = || sections.entries().zip(1_u32..).filter(|(entry, _)| entry.kind == NodeKind::Symlink);
+        let mut made = Self { slots: vec![0; (links().count() * SLOTS_PER_LINK).next_power_of_two()] };
+        for (entry, number) in links() {
+            let hash = entry.path.iter().fold(HASH_START, |hash, byte| hashed(hash, *byte));
+            let free = made.places(hash).find(|at| made.slots.get(*at) == Some(&0));
+            match free.and_then(|at| made.slots.get_mut(at)) {
+                Some(slot) => *slot = number,
+                None => return Self::default(),
+            }
+        }
+        made
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<u32>()
+    }
+
+    /// What lies at a path, as [`super::real_path`] would find it.
+    pub(super) fn find<'a>(&self, sections: Sections<'a>, path: &[u8], last: Last) -> Known<'a> {
+        let mut path = Cow::Borrowed(path);
+        // All that is walked together stays below the components that a walk may have.
+        let mut left = PATH_BYTES_MAX;
+        for _ in 0..=LINKS_MAX {
+            let Some(rest) = left.checked_sub(path.len()) else { return Known::Unknown };
+            left = rest;
+            match self.first(sections, &path, last) {
+                First::None => return sections.find(&path).map_or(Known::Nothing, Known::Entry),
+                First::Unknown => return Known::Unknown,
+                First::Link { entry, len } => {
+                    let after = path.get(len..).unwrap_or_default();
+                    path = Cow::Owned(followed(entry, after));
+                }
+            }
+        }
+        Known::Unknown
+    }
+
+    /// The first symlink on the way, when every component is a plain name.
+    fn first<'a>(&self, sections: Sections<'a>, path: &[u8], last: Last) -> First<'a> {
+        if self.slots.is_empty() || path.first() != Some(&b'/') {
+            return First::Unknown;
+        }
+        let mut hash = HASH_START;
+        let mut name_at = 1;
+        for (at, byte) in path.iter().copied().chain([b'/']).enumerate() {
+            if byte == b'/' && at > 0 {
+                if matches!(path.get(name_at..at), None | Some(b"" | b"." | b"..")) {
+                    return First::Unknown;
+                }
+                name_at = at + 1;
+                let is_kept = at == path.len() && last == Last::Kept;
+                let prefix = path.get(..at).unwrap_or_default();
+                if let Some(entry) = self.link(sections, hash, prefix).filter(|_| !is_kept) {
+                    return First::Link { entry, len: at };
+                }
+            }
+            hash = hashed(hash, byte);
+        }
+        First::None
+    }
+
+    /// The symlink with this path, which has this hash.
+    fn link<'a>(&self, sections: Sections<'a>, hash: u32, path: &[u8]) -> Option<ImageEntry<'a>> {
+        let numbers = self.places(hash).filter_map(|at| self.slots.get(at)).take_while(|number| **number > 0);
+        numbers.filter_map(|number| sections.nth(usize::try_from(number - 1).ok()?)).find(|entry| entry.path == path)
+    }
+
+    /// Where a path with this hash may be.
+    fn places(&self, hash: u32) -> impl Iterator<Item = usize> + use<> {
+        let mask = self.slots.len().wrapping_sub(1);
+        let start = usize::try_from(hash ^ (hash >> 15)).unwrap_or(0);
+        (0..PROBES_MAX).map(move |step| start.wrapping_add(step) & mask)
+    }
+}
+
+enum First<'a> {
+    None,
+    Link {
+        entry: ImageEntry<'a>,
+        /// Length of the path up to and with the symlink.
+        len: usize,
+    },
+    Unknown,
+}
+
+/// The path after a symlink was followed; `after` begins with `/`, or is empty.
+fn followed(link: ImageEntry<'_>, after: &[u8]) -> Vec<u8> {
+    let target = link.target.unwrap_or_default();
+    if target.starts_with(b"/") {
+        return [target, after].concat();
+    }
+    [parent(link.path), b"/", target, after].concat()
+}
+
+/// FNV-1a, of which a path's prefixes cost nothing more.
+const HASH_START: u32 = 0x811c_9dc5;
+
+fn hashed(hash: u32, byte: u8) -> u32 {
+    (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+}
