@@ -126,25 +126,22 @@ impl ImageIndex {
 
     /// The regular file that `path` names inside the image.
     ///
-    /// A path that the kernel has resolved is answered by one search, and that answer is final: a file is in the index
-    /// under its real path only. Any other path is walked as the kernel walks it with the image as its root: symlinks
+    /// A path is answered by one search after its symlinks are found in a small table of them, which for most paths of an
+    /// exec are none. What cannot be told so is walked as the kernel walks it with the image as its root: symlinks
     /// in every component, the last one included, at most [`LINKS_MAX`] of them; `..` stops at the root; `.` and
     /// repeated `/` mean nothing. `None` when there is no such file, when the path is relative or ends in `/`, or when
     /// walking exceeds a limit. A component that does not exist or is a file is not noticed when `..` leaves it: who
     /// executed the path has proven that it can be walked.
     #[must_use]
     pub fn file(&self, path: &[u8]) -> Option<ImageFile<'_>> {
-        match self.sections()?.find(path) {
-            Some(entry) if entry.kind == NodeKind::File => entry.file(),
-            _ => self.walked(path, Last::Followed)?.file(),
-        }
+        self.at(path, Last::Followed)?.file()
     }
 
     /// What lies at `path`, found through symlinked directories as by [`Self::file`]; a symlink in the last component is
     /// the answer.
     #[must_use]
     pub fn entry(&self, path: &[u8]) -> Option<ImageEntry<'_>> {
-        self.sections()?.find(path).or_else(|| self.walked(path, Last::Kept))
+        self.at(path, Last::Kept)
     }
 
     /// The first path, in order of bytes, of a file with this content.
@@ -181,14 +178,16 @@ impl ImageIndex {
         self.entries().filter_map(ImageEntry::file)
     }
 
-    fn walked(&self, path: &[u8], last: Last) -> Option<ImageEntry<'_>> {
+    fn at(&self, path: &[u8], last: Last) -> Option<ImageEntry<'_>> {
         let sections = self.sections()?;
         match self.links.find(sections, path, last) {
             Known::Entry(entry) => return Some(entry),
             Known::Nothing => return None,
             Known::Unknown => {}
         }
-        sections.find(&real_path(path, last, |at| sections.find(at)?.target)?)
+        // A file is in the index under its real path only, so what is found there is the answer.
+        let direct = sections.find(path).filter(|entry| last == Last::Kept || entry.kind == NodeKind::File);
+        direct.or_else(|| sections.find(&real_path(path, last, |at| sections.find(at)?.target)?))
     }
 
     fn sections(&self) -> Option<Sections<'_>> {
