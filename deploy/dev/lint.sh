@@ -141,7 +141,7 @@ check_pure_settings() {
 entries() { sed -n 's/^ *{ *path = \("[^"]*"\).*/\1/p; s/^\([a-z-]* = [a-z0-9]*\)$/\1/p' "$1"; }
 
 # What a pure package may name directly, besides other pure packages.
-pure_allowed=' crc32fast driftline-schemas driftline-runtime-core indexmap memchr serde serde_bytes serde_json sha2 smallvec thiserror '
+pure_allowed=' crc32fast driftline-schemas driftline-runtime-core indexmap memchr regex serde serde_bytes serde_json sha2 smallvec thiserror '
 # What must not be reachable from one at all: I/O, runtimes, clients, stores, randomness.
 pure_refused='(.*-sys|tokio(-.*)?|rdkafka|hyper(-.*)?|rand(_.*)?|getrandom|moka|redb|libc|nix|rustix)'
 
