@@ -5,12 +5,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use driftline_collector_runtimes::{RuntimeSettings, Runtimes};
-use driftline_indexer::index_layout;
 use driftline_indexer::node::index_image;
+use driftline_indexer::{Indexed, index_layout};
 use driftline_schemas::ImageId;
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 use crate::oci::{Layout, Stored, archive_of, file, layer};
+use crate::registry::server::{Auth, Registry};
+use crate::registry::{index, settings};
 use crate::sources::{check_same, write_image};
 use crate::tools::{LANES, PODMAN, podman, run, skip, wanted};
 
@@ -64,35 +67,79 @@ fn nowhere() -> RuntimeSettings {
     }
 }
 
+/// A Docker of the test's own that has the image `example:1`.
+struct Docker {
+    _engine: Engine,
+    directory: TempDir,
+    host: String,
+    runtimes: Runtimes,
+    config: ImageId,
+    expect: Indexed,
+}
+
+impl Docker {
+    async fn with_image() -> Result<Self, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name).display().to_string();
+        let (socket, log) = (at("docker.sock"), directory.path().join("log"));
+        let host = format!("unix://{socket}");
+        let own = ["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("pid"), "--host", &host];
+        let quiet = ["--bridge=none", "--iptables=false", "--exec-opt", "native.cgroupdriver=cgroupfs"];
+        let mut engine = Engine::start("dockerd", &[&own[..], &quiet[..]].concat(), &log)?;
+        let settings = RuntimeSettings { docker_socket: socket.into(), ..nowhere() };
+        let runtimes = engine.answering(&settings, &log).await?;
+        let layout = directory.path().join("layout");
+        let config = write_image(&Layout(&layout), Stored::Gzip);
+        let expect = index_layout(&layout, &wanted(Some(&config)), LANES).unwrap();
+        let from = format!("oci:{}:example:1", layout.display());
+        let to = "docker-daemon:example:1";
+        run("skopeo", &["--insecure-policy", "copy", "--quiet", "--dest-daemon-host", &host, &from, to])?;
+        Ok(Self { _engine: engine, directory, host, runtimes, config, expect })
+    }
+
+    fn call(&self, arguments: &[&str]) -> String {
+        let output = run("docker", &[&["--host", self.host.as_str()], arguments].concat()).unwrap();
+        String::from_utf8(output).unwrap().trim().to_owned()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_docker_exports_is_the_image_of_the_layout() {
-    const NAME: &str = "what_docker_exports_is_the_image_of_the_layout";
-    let directory = tempfile::tempdir().unwrap();
-    let at = |name: &str| directory.path().join(name).display().to_string();
-    let (socket, log) = (at("docker.sock"), directory.path().join("log"));
-    let host = format!("unix://{socket}");
-    let own = ["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("pid"), "--host", &host];
-    let quiet = ["--bridge=none", "--iptables=false", "--exec-opt", "native.cgroupdriver=cgroupfs"];
-    let mut docker = match Engine::start("dockerd", &[&own[..], &quiet[..]].concat(), &log) {
+    let docker = match Docker::with_image().await {
+        Ok(docker) => docker,
+        Err(reason) => return skip("what_docker_exports_is_the_image_of_the_layout", &reason),
+    };
+    let found = index_image(&docker.runtimes, &docker.config).await.unwrap();
+    check_same("docker", &found, &docker.expect);
+    assert_eq!(found.image.references, ["example:1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_docker_pushes_into_a_registry_is_the_image_of_the_layout() {
+    const NAME: &str = "what_docker_pushes_into_a_registry_is_the_image_of_the_layout";
+    let docker = match Docker::with_image().await {
         Ok(docker) => docker,
         Err(reason) => return skip(NAME, &reason),
     };
-    let settings = RuntimeSettings { docker_socket: socket.into(), ..nowhere() };
-    let runtimes = match docker.answering(&settings, &log).await {
-        Ok(runtimes) => runtimes,
+    let store = docker.directory.path().join("registry");
+    std::fs::create_dir(&store).unwrap();
+    let registry = match Registry::start(&store, &Auth::Nobody, None) {
+        Ok(registry) => registry,
         Err(reason) => return skip(NAME, &reason),
     };
-    let layout = directory.path().join("layout");
-    let config = write_image(&Layout(&layout), Stored::Gzip);
-    let expect = index_layout(&layout, &wanted(Some(&config)), LANES).unwrap();
-    let from = format!("oci:{}:example:1", layout.display());
-    let copy = ["--insecure-policy", "copy", "--quiet", "--dest-daemon-host", &host, &from, "docker-daemon:example:1"];
-    if let Err(reason) = run("skopeo", &copy) {
-        return skip(NAME, &reason);
-    }
-    let found = index_image(&runtimes, &config).await.unwrap();
-    check_same("docker", &found, &expect);
-    assert_eq!(found.image.references, ["example:1"]);
+    let reference = format!("127.0.0.1:{}/team/pushed:1", registry.port);
+    docker.call(&["tag", "example:1", &reference]);
+    docker.call(&["push", "--quiet", &reference]);
+    let manifest = docker.call(&["image", "inspect", "--format", "{{index .RepoDigests 0}}", &reference]);
+    let (access, wanted) = (settings(registry.port, &[]), docker.config.clone());
+    let read = tokio::task::spawn_blocking(move || index(access, wanted.as_str(), &reference));
+    let found = read.await.unwrap().unwrap();
+    check_same("pushed", &found, &docker.expect);
+    // Docker writes manifests of its own kind, and the layers anew.
+    let (_, digest) = manifest.split_once('@').unwrap();
+    let stored = store.join("docker/registry/v2/blobs/sha256").join(&digest[7..9]).join(&digest[7..]).join("data");
+    let written: serde_json::Value = serde_json::from_slice(&std::fs::read(stored).unwrap()).unwrap();
+    assert_eq!(written["mediaType"], "application/vnd.docker.distribution.manifest.v2+json");
 }
 
 #[tokio::test(flavor = "multi_thread")]

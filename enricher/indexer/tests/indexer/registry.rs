@@ -1,6 +1,6 @@
 //! Registry mode against a real registry, and against a server that does what registries should not.
 
-mod server;
+pub(crate) mod server;
 mod service;
 
 use std::path::Path;
@@ -56,7 +56,7 @@ fn world() -> Result<World, String> {
 }
 
 /// Settings for a registry at a port of loopback, plain unless other settings say something else.
-fn settings(port: u16, more: &[(&str, String)]) -> RegistrySettings {
+pub(crate) fn settings(port: u16, more: &[(&str, String)]) -> RegistrySettings {
     let host = format!("127.0.0.1:{port}");
     let mut values = vec![
         ("KAFKA_BOOTSTRAP".to_owned(), "127.0.0.1:1".to_owned()),
@@ -76,7 +76,7 @@ fn settings(port: u16, more: &[(&str, String)]) -> RegistrySettings {
     read
 }
 
-fn index(settings: RegistrySettings, image_id: &str, reference: &str) -> Result<Indexed, IndexError> {
+pub(crate) fn index(settings: RegistrySettings, image_id: &str, reference: &str) -> Result<Indexed, IndexError> {
     read(settings.access, &Wanted::id(&ImageId::from(image_id)), reference)
 }
 
