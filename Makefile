@@ -17,7 +17,7 @@ help: ## no | 0 | no | this table
 	  'BEGIN { print "TARGET|ROOT|MINUTES|CI|WHAT IT DOES" } \
 	   /^[a-z-]+: ##/ { sub(/^ */, "", $$2); print $$1 "|" $$2 "|" $$3 "|" $$4 "|" $$5 }' $(MAKEFILE_LIST) | \
 	  while IFS='|' read -r target root minutes ci what; do \
-	    printf '%-12s %-8s %-8s %-4s %s\n' "$$target" "$$root" "$$minutes" "$$ci" "$$what"; \
+	    printf '%-16s %-8s %-8s %-5s %s\n' "$$target" "$$root" "$$minutes" "$$ci" "$$what"; \
 	  done
 	@echo
 	@echo "ROOT 'better': without root or BTF the live eBPF parts are left out, which is then said."
@@ -51,6 +51,11 @@ lint: ## no | 2 | yes | format, clippy, shellcheck, licences and the rules of th
 .PHONY: test
 test: ## better | 4 | yes | every test, on a real Kafka and live containers
 	@deploy/dev/test.sh
+
+.PHONY: test-collector
+test-collector: ## yes | 3 | test | the collector's part of it: real containers and pods, full disks, missing rights
+	@deploy/dev/needs.sh build live images
+	cargo test --locked -p driftline-collector-core -p driftline-collector-runtimes -p driftline-collector
 
 # Simulated seeds; one of them alone with its last steps: make sim SEED=7
 SEEDS ?= 2000
