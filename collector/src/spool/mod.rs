@@ -87,7 +87,7 @@ pub struct Unread {
 pub struct Spool {
     directory: PathBuf,
     /// Held as long as the spool is.
-    _lock: File,
+    lock: File,
     bytes_max: u64,
     run: String,
     ledger: Ledger,
@@ -132,7 +132,7 @@ impl Spool {
         let (checkpoints, checkpoint) = CheckpointFile::open(directory).with_context(unusable)?;
         let mut spool = Self {
             directory: directory.to_owned(),
-            _lock: lock,
+            lock,
             bytes_max,
             run: run.to_owned(),
             ledger: Ledger::default(),
@@ -455,6 +455,14 @@ fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
     options
+}
+
+impl Drop for Spool {
+    /// Not left to the closing of the file: a child that this process is starting holds it too, until it has become another
+    /// program.
+    fn drop(&mut self) {
+        let _ = flock(&self.lock, FlockOperation::Unlock);
+    }
 }
 
 #[cfg(test)]

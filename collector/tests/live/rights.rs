@@ -7,7 +7,7 @@ use driftline_schemas::topics::Topic;
 use driftline_schemas::{ContainerId, ExecEvent};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -39,6 +39,10 @@ fn short(capability: &str) -> String {
     capability.trim_start_matches("CAP_").to_lowercase()
 }
 
+fn spool_beside(podman: &Path) -> PathBuf {
+    podman.with_file_name("spool")
+}
+
 /// The collector as root with exactly these capabilities.
 fn collector(capabilities: &[String], kafka: &ClientSettings, podman: &Path) -> Command {
     let kept: String = capabilities.iter().map(|capability| format!(",+{capability}")).collect();
@@ -50,6 +54,7 @@ fn collector(capabilities: &[String], kafka: &ClientSettings, podman: &Path) -> 
         .env("DRIFTLINE_PARTITIONS", "1")
         .env("DRIFTLINE_TELEMETRY_ADDR", "127.0.0.1:0")
         .env("DRIFTLINE_PODMAN_SOCKET", podman)
+        .env("DRIFTLINE_SPOOL_DIR", spool_beside(podman))
         .stdin(Stdio::null());
     command
 }
@@ -102,7 +107,7 @@ async fn four_capabilities_are_enough_for_a_real_container() {
     let said = || fs::read_to_string(&log).unwrap_or_default();
     until(|| said().contains("collector is attached")).await;
     assert!(said().contains("self-test passed"), "{}", said());
-    check_process(running.0.id());
+    check_process(running.0.id(), &spool_beside(&socket));
 
     container.sh("/bin/true; cp /data/busybox-added /tmp/busybox-drift; /tmp/busybox-drift true");
     let mut reader = TopicReader::start(&kafka, &[Topic::ExecEvents], ReadFrom::Beginning).unwrap();
@@ -117,7 +122,7 @@ async fn four_capabilities_are_enough_for_a_real_container() {
     let said = || fs::read_to_string(&log).unwrap_or_default();
     until(|| said().contains("collector is attached")).await;
     assert!(said().contains("self-test passed") && !said().contains("not tried"), "{}", said());
-    check_process(running.0.id());
+    check_process(running.0.id(), &spool_beside(&socket));
     admin::delete_all(&kafka).await.unwrap();
 }
 
@@ -137,8 +142,9 @@ async fn events(reader: &mut TopicReader, container: &ContainerId) {
     }
 }
 
-/// Every thread has the four and nothing else, none can get more, and no regular file is open for writing but the log.
-fn check_process(pid: u32) {
+/// Every thread has the four and nothing else, none can get more, and no regular file is open for writing but the log and
+/// what is in the spool.
+fn check_process(pid: u32, spool: &Path) {
     let mut threads = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
         let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
@@ -165,7 +171,9 @@ fn check_process(pid: u32) {
             written.push(fs::read_link(fd.path()).unwrap());
         }
     }
-    assert!(written.iter().all(|path| path.extension().is_some_and(|end| end == "log")), "{written:?}");
+    assert!(written.iter().any(|path| path.starts_with(spool)), "{written:?}");
+    let is_log = |path: &PathBuf| path.extension().is_some_and(|end| end == "log");
+    assert!(written.iter().all(|path| is_log(path) || path.starts_with(spool)), "{written:?}");
 }
 
 async fn until(mut is_so: impl FnMut() -> bool) {
