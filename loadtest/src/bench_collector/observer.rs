@@ -104,6 +104,11 @@ pub(super) const PEERS: [Peer; 2] = [
     Peer { name: "execsnoop (libbpf-tools)", command: &["execsnoop"] },
 ];
 
+/// Both look for tracepoints below tracefs, which nobody else may have mounted; in a mount namespace of its own it stays
+/// the observer's.
+const WITH_TRACEFS: &str =
+    r#"mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing; exec "$@""#;
+
 /// How long an observer may take to attach.
 const ATTACH: Duration = Duration::from_secs(20);
 
@@ -118,11 +123,11 @@ impl Peer {
     }
 
     fn start(&self) -> anyhow::Result<Child> {
-        let (program, arguments) = self.command.split_first().context("no command")?;
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", WITH_TRACEFS, "sh"]).args(self.command);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        command.spawn().with_context(|| format!("{program} is not installed"))
+        command.spawn().context("unshare is not installed")
     }
 
     /// Until it holds a program that the kernel has run.
