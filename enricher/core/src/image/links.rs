@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use driftline_schemas::limits::PATH_BYTES_MAX;
+use memchr::memchr;
 
 use super::block::Sections;
 use super::resolve::{LINKS_MAX, Last, parent};
@@ -41,7 +42,8 @@ impl Links {
         let links = || sections.entries().zip(1_u32..).filter(|(entry, _)| entry.kind == NodeKind::Symlink);
         let mut made = Self { slots: vec![0; (links().count() * SLOTS_PER_LINK).next_power_of_two()] };
         for (entry, number) in links() {
-            let hash = entry.path.iter().fold(HASH_START, |hash, byte| hashed(hash, *byte));
+            let names = entry.path.split(|byte| *byte == b'/').skip(1);
+            let hash = names.fold(HASH_START, hashed);
             let free = made.places(hash).find(|at| made.slots.get(*at) == Some(&0));
             match free.and_then(|at| made.slots.get_mut(at)) {
                 Some(slot) => *slot = number,
@@ -81,34 +83,34 @@ impl Links {
             return First::Unknown;
         }
         let mut hash = HASH_START;
-        let mut name_at = 1;
-        for (at, byte) in path.iter().copied().chain([b'/']).enumerate() {
-            if byte == b'/' && at > 0 {
-                if matches!(path.get(name_at..at), None | Some(b"" | b"." | b"..")) {
-                    return First::Unknown;
-                }
-                name_at = at + 1;
-                let is_kept = at == path.len() && last == Last::Kept;
-                let prefix = path.get(..at).unwrap_or_default();
-                if let Some(entry) = self.link(sections, hash, prefix).filter(|_| !is_kept) {
-                    return First::Link { entry, len: at };
-                }
+        let mut at = 0;
+        while let Some(rest) = path.get(at + 1..) {
+            let name = memchr(b'/', rest).and_then(|len| rest.get(..len)).unwrap_or(rest);
+            if matches!(name, b"" | b"." | b"..") {
+                return First::Unknown;
             }
-            hash = hashed(hash, byte);
+            at += 1 + name.len();
+            hash = hashed(hash, name);
+            let is_kept = at == path.len() && last == Last::Kept;
+            let prefix = path.get(..at).unwrap_or_default();
+            if let Some(entry) = self.link(sections, hash, prefix).filter(|_| !is_kept) {
+                return First::Link { entry, len: at };
+            }
         }
         First::None
     }
 
     /// The symlink with this path, which has this hash.
-    fn link<'a>(&self, sections: Sections<'a>, hash: u32, path: &[u8]) -> Option<ImageEntry<'a>> {
+    fn link<'a>(&self, sections: Sections<'a>, hash: u64, path: &[u8]) -> Option<ImageEntry<'a>> {
         let numbers = self.places(hash).filter_map(|at| self.slots.get(at)).take_while(|number| **number > 0);
         numbers.filter_map(|number| sections.nth(usize::try_from(number - 1).ok()?)).find(|entry| entry.path == path)
     }
 
     /// Where a path with this hash may be.
-    fn places(&self, hash: u32) -> impl Iterator<Item = usize> + use<> {
+    fn places(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
         let mask = self.slots.len().wrapping_sub(1);
-        let start = usize::try_from(hash ^ (hash >> 15)).unwrap_or(0);
+        // The upper half of a product depends on every bit of what was multiplied.
+        let start = usize::try_from(hash >> 32).unwrap_or(0);
         (0..PROBES_MAX).map(move |step| start.wrapping_add(step) & mask)
     }
 }
@@ -132,9 +134,16 @@ fn followed(link: ImageEntry<'_>, after: &[u8]) -> Vec<u8> {
     [parent(link.path), b"/", target, after].concat()
 }
 
-/// FNV-1a, of which a path's prefixes cost nothing more.
-const HASH_START: u32 = 0x811c_9dc5;
+/// Any number but 0.
+const HASH_START: u64 = HASH_FACTOR;
+/// 2^64 over the golden ratio, as in Fibonacci hashing: odd, and its bits are spread.
+const HASH_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
-fn hashed(hash: u32, byte: u8) -> u32 {
-    (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+/// A path's hash with one more component, eight bytes at a time; the directories of a path have theirs on the way.
+fn hashed(hash: u64, name: &[u8]) -> u64 {
+    let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(HASH_FACTOR).rotate_left(29);
+    let (words, rest) = name.as_chunks();
+    let whole = words.iter().fold(hash, |hash, word| mix(hash, u64::from_le_bytes(*word)));
+    let last = rest.iter().fold(1, |word, byte| word << 8 | u64::from(*byte));
+    mix(whole, last).wrapping_mul(HASH_FACTOR)
 }
