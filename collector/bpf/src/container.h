@@ -39,15 +39,15 @@ static __always_inline struct kernfs_node *parent_of(struct kernfs_node *node)
 {
 	struct kernfs_node___private *newer = (void *)node;
 	if (bpf_core_field_exists(newer->__parent))
-		return BPF_CORE_READ(newer, __parent);
-	return BPF_CORE_READ(node, parent);
+		return newer->__parent;
+	return node->parent;
 }
 
 /* Puts the name of the innermost container cgroup at the start of the data. */
-static __always_inline bool find_container(struct scratch *scratch, struct kernfs_node *node)
+static __noinline bool find_container(struct scratch *scratch, struct kernfs_node *node)
 {
 	for (int level = 0; level < CGROUP_LEVELS_MAX && node; level++) {
-		long length = bpf_probe_read_kernel_str(scratch->data, CGROUP_NAME_MAX, BPF_CORE_READ(node, name));
+		long length = bpf_probe_read_kernel_str(scratch->data, CGROUP_NAME_MAX, node->name);
 		if (may_be_container(scratch->data, length)) {
 			scratch->used = length - 1;
 			scratch->head.cgroup_bytes = length - 1;
@@ -65,12 +65,10 @@ static __always_inline bool in_container(struct scratch *scratch, struct task_st
 		return true;
 	if (!bpf_core_enum_value_exists(enum cgroup_subsys_id, pids_cgrp_id))
 		return false;
-	struct css_set *set = BPF_CORE_READ(task, cgroups);
-	__u32 pids = bpf_core_enum_value(enum cgroup_subsys_id, pids_cgrp_id);
-	struct cgroup_subsys_state *state = NULL;
-	bpf_probe_read_kernel(&state, sizeof(state),
-			      (void *)set + OFFSET_OF(struct css_set, subsys) + pids * sizeof(state));
-	return find_container(scratch, BPF_CORE_READ(state, cgroup, kn));
+	/* A constant once loaded, so that the verifier still knows what lies there. */
+	__u64 pids = bpf_core_enum_value(enum cgroup_subsys_id, pids_cgrp_id);
+	struct cgroup_subsys_state **state = (void *)task->cgroups + OFFSET_OF(struct css_set, subsys);
+	return find_container(scratch, state[pids]->cgroup->kn);
 }
 
 #endif

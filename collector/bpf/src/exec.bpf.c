@@ -52,13 +52,8 @@ static __always_inline void append_file_path(struct scratch *scratch, struct tas
 {
 	struct exec_record *head = &scratch->head;
 	__u32 begin = scratch->used;
-	struct walk walk = {
-		.dentry = BPF_CORE_READ(file, f_path.dentry),
-		.mnt = BPF_CORE_READ(file, f_path.mnt),
-		.top = BPF_CORE_READ(task, nsproxy, mnt_ns, root),
-	};
-	head->mnt_id = mount_id(walk.mnt);
-	int end = append_path(scratch, &walk);
+	head->mnt_id = file->f_path.mnt == task->fs->root.mnt ? head->root_mnt_id : mount_id(file->f_path.mnt);
+	int end = append_path(scratch, task, file->f_path.dentry, file->f_path.mnt);
 	if (end == WALK_COMPLETE)
 		head->flags |= FLAG_PATH_COMPLETE;
 	else if (end == WALK_TRUNCATED)
@@ -71,67 +66,57 @@ static __always_inline void append_file_path(struct scratch *scratch, struct tas
 static __always_inline void append_cwd(struct scratch *scratch, struct task_struct *task)
 {
 	__u32 begin = scratch->used;
-	struct walk walk = {
-		.dentry = BPF_CORE_READ(task, fs, pwd.dentry),
-		.mnt = BPF_CORE_READ(task, fs, pwd.mnt),
-		.top = BPF_CORE_READ(task, nsproxy, mnt_ns, root),
-	};
-	if (append_path(scratch, &walk) == WALK_COMPLETE)
+	if (append_path(scratch, task, task->fs->pwd.dentry, task->fs->pwd.mnt) == WALK_COMPLETE)
 		scratch->head.flags |= FLAG_CWD_COMPLETE;
 	scratch->head.cwd_bytes = scratch->used - begin;
 }
 
-static __always_inline void append_args(struct scratch *scratch, struct task_struct *task)
+/* What reading a part of the program's own memory came to. */
+enum user_end { USER_WHOLE, USER_TRUNCATED, USER_UNREADABLE };
+
+/* Both parts have this limit, which the verifier has to see as a number. */
+#define USER_BYTES_MAX 4096
+_Static_assert(ARGS_BYTES_MAX == USER_BYTES_MAX && ENV_BYTES_MAX == USER_BYTES_MAX, "limits differ");
+
+static __always_inline enum user_end append_user(struct scratch *scratch, unsigned long begin, unsigned long end)
 {
-	struct exec_record *head = &scratch->head;
-	unsigned long begin = task->mm->arg_start;
-	unsigned long length = task->mm->arg_end - begin;
-	if (length > ARGS_BYTES_MAX) {
-		length = ARGS_BYTES_MAX;
-		head->flags |= FLAG_ARGS_TRUNCATED;
-	}
-	void *to = space(scratch, ARGS_BYTES_MAX);
+	unsigned long length = end - begin;
+	bool is_whole = length <= USER_BYTES_MAX;
+	void *to = space(scratch, USER_BYTES_MAX);
 	if (!to)
-		return;
-	/* Tells the verifier the bound, which the compiler has already proved away. */
+		return USER_UNREADABLE;
+	/* In assembly, or the compiler would prove the bound and hide it from the verifier. */
 	asm volatile("if %[length] <= %[max] goto +1; %[length] = %[max]"
 		     : [length] "+r"(length)
-		     : [max] "i"(ARGS_BYTES_MAX));
-	if (bpf_probe_read_user(to, length, (void *)begin)) {
-		head->flags |= FLAG_ARGS_UNREADABLE;
-		return;
-	}
-	head->args_bytes = length;
+		     : [max] "i"(USER_BYTES_MAX));
+	if (bpf_probe_read_user(to, length, (void *)begin))
+		return USER_UNREADABLE;
 	scratch->used += length;
+	return is_whole ? USER_WHOLE : USER_TRUNCATED;
+}
+
+static __always_inline void append_args(struct scratch *scratch, struct task_struct *task)
+{
+	__u32 begin = scratch->used;
+	enum user_end end = append_user(scratch, task->mm->arg_start, task->mm->arg_end);
+	scratch->head.args_bytes = scratch->used - begin;
+	if (end != USER_WHOLE)
+		scratch->head.flags |= end == USER_TRUNCATED ? FLAG_ARGS_TRUNCATED : FLAG_ARGS_UNREADABLE;
 }
 
 /* Whole, because looking for a few names in it costs more here than copying it; user space keeps the names only. */
 static __always_inline void append_environment(struct scratch *scratch, struct task_struct *task)
 {
-	struct exec_record *head = &scratch->head;
-	unsigned long begin = task->mm->env_start;
-	unsigned long length = task->mm->env_end - begin;
-	if (length > ENV_BYTES_MAX) {
-		length = ENV_BYTES_MAX;
-		head->flags |= FLAG_ENV_TRUNCATED;
-	}
-	void *to = space(scratch, ENV_BYTES_MAX);
-	if (!to)
-		return;
-	asm volatile("if %[length] <= %[max] goto +1; %[length] = %[max]"
-		     : [length] "+r"(length)
-		     : [max] "i"(ENV_BYTES_MAX));
-	if (bpf_probe_read_user(to, length, (void *)begin)) {
-		head->flags |= FLAG_ENV_UNREADABLE;
-		return;
-	}
-	head->env_bytes = length;
-	scratch->used += length;
+	__u32 begin = scratch->used;
+	enum user_end end = append_user(scratch, task->mm->env_start, task->mm->env_end);
+	scratch->head.env_bytes = scratch->used - begin;
+	if (end != USER_WHOLE)
+		scratch->head.flags |= end == USER_TRUNCATED ? FLAG_ENV_TRUNCATED : FLAG_ENV_UNREADABLE;
 }
 
 static __always_inline void append_tty(struct scratch *scratch, struct task_struct *task)
 {
-	struct tty_struct *tty = BPF_CORE_READ(task, signal, tty);
+	struct tty_struct *tty = task->signal->tty;
 	if (tty)
 		scratch->head.tty_bytes = append_string(scratch, &tty->name, TTY_NAME_MAX);
 }
@@ -208,9 +193,8 @@ int BPF_PROG(driftline_exec, struct task_struct *task, __s32 old_pid, struct lin
 
 	struct exec_record *head = &scratch->head;
 	/* What the process could do before is forgotten by now; that it gained something is not. */
-	if (BPF_CORE_READ_BITFIELD_PROBED(bprm, secureexec))
-		bpf_probe_read_kernel(&head->capabilities_gained, sizeof(head->capabilities_gained),
-				      &task->cred->cap_permitted);
+	if (BPF_CORE_READ_BITFIELD(bprm, secureexec))
+		head->capabilities_gained = CAPABILITIES(task, cap_permitted);
 	head->time_ns = bpf_ktime_get_boot_ns();
 	head->cpu = bpf_get_smp_processor_id();
 	head->seq = is_test ? 0 : count(COUNTER_SEEN);

@@ -94,6 +94,8 @@ struct fdtable {
 
 struct files_struct {
 	struct fdtable *fdt;
+	struct fdtable fdtab;
+	struct file *fd_array[64];
 };
 
 struct in6_addr {
@@ -170,7 +172,7 @@ struct user_namespace {
 	int level;
 };
 
-/* A set of 64 bits: two words until 6.2, one since. */
+/* 6.3 and later; see CAPABILITIES. */
 typedef struct {
 	__u64 val;
 } kernel_cap_t;

@@ -8,48 +8,70 @@
 /* Deeper paths lose their beginning and are flagged; the verifier walks every step. */
 #define PATH_COMPONENTS_MAX 128
 
-struct walk {
-	struct dentry *dentry;
-	struct vfsmount *mnt;
-	/* Root mount of the process's mount namespace. */
-	struct mount *top;
-};
-
 enum walk_end { WALK_COMPLETE, WALK_TRUNCATED, WALK_ANONYMOUS, WALK_UNREACHED };
+
+/* Appends one component, at most to the limit of a path that begins there. */
+static __always_inline enum walk_end append_component(struct scratch *scratch, __u32 begin, const void *name)
+{
+	void *to = space(scratch, COMPONENT_MAX);
+	if (!to || *(volatile __u32 *)&scratch->used - begin > PATH_BYTES_MAX)
+		return WALK_TRUNCATED;
+	long length = bpf_probe_read_kernel_str(to, COMPONENT_MAX, name);
+	if (length <= 0)
+		return WALK_UNREACHED;
+	scratch->used += length;
+	return WALK_COMPLETE;
+}
+
+/* The rest of a path, from a mount on: by addresses, as a mount is found by that of a member. */
+static __noinline int append_above(struct scratch *scratch, __u32 begin, struct mount *mount, struct mount *top)
+{
+	struct dentry *dentry = NULL, *mnt_root = NULL;
+
+	for (int step = 0; step < PATH_COMPONENTS_MAX; step++) {
+		if (dentry == mnt_root) {
+			struct mount *above = BPF_CORE_READ(mount, mnt_parent);
+			if (mount == top)
+				return WALK_COMPLETE;
+			if (above == mount)
+				return WALK_UNREACHED;
+			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+			mount = above;
+			mnt_root = BPF_CORE_READ(mount, mnt.mnt_root);
+			continue;
+		}
+		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+		enum walk_end end = append_component(scratch, begin, BPF_CORE_READ(dentry, d_name.name));
+		if (end != WALK_COMPLETE)
+			return end;
+		if (parent == dentry)
+			return WALK_ANONYMOUS;
+		dentry = parent;
+	}
+	return WALK_TRUNCATED;
+}
 
 /*
  * Appends the components of a path, last one first. Goes on above a chroot, up to the root of the mount namespace: the
  * container's files are named by what they are in the container.
  */
-static __noinline int append_path(struct scratch *scratch, struct walk *at)
+static __noinline int append_path(struct scratch *scratch, struct task_struct *task, struct dentry *dentry,
+				  struct vfsmount *mnt)
 {
-	struct dentry *dentry = at->dentry;
-	struct vfsmount *vfsmount = at->mnt;
-	struct dentry *mnt_root = BPF_CORE_READ(vfsmount, mnt_root);
+	struct dentry *mnt_root = mnt->mnt_root;
+	struct mount *top = task->nsproxy->mnt_ns->root;
 	__u32 begin = *(volatile __u32 *)&scratch->used;
 
 	for (int step = 0; step < PATH_COMPONENTS_MAX; step++) {
-		struct dentry *parent;
 		if (dentry == mnt_root) {
-			struct mount *mount = (void *)vfsmount - OFFSET_OF(struct mount, mnt);
-			struct mount *above = BPF_CORE_READ(mount, mnt_parent);
-			if (mount == at->top)
+			if (mnt == &top->mnt)
 				return WALK_COMPLETE;
-			if (above == mount)
-				return WALK_UNREACHED;
-			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-			vfsmount = (void *)above + OFFSET_OF(struct mount, mnt);
-			mnt_root = BPF_CORE_READ(vfsmount, mnt_root);
-			continue;
+			return append_above(scratch, begin, (void *)mnt - OFFSET_OF(struct mount, mnt), top);
 		}
-		parent = BPF_CORE_READ(dentry, d_parent);
-		void *to = space(scratch, COMPONENT_MAX);
-		if (!to || *(volatile __u32 *)&scratch->used - begin > PATH_BYTES_MAX)
-			return WALK_TRUNCATED;
-		long length = bpf_probe_read_kernel_str(to, COMPONENT_MAX, BPF_CORE_READ(dentry, d_name.name));
-		if (length <= 0)
-			return WALK_UNREACHED;
-		scratch->used += length;
+		struct dentry *parent = dentry->d_parent;
+		enum walk_end end = append_component(scratch, begin, dentry->d_name.name);
+		if (end != WALK_COMPLETE)
+			return end;
 		if (parent == dentry)
 			return WALK_ANONYMOUS;
 		dentry = parent;

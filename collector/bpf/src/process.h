@@ -16,8 +16,7 @@ const volatile __u32 host_mnt_ns = 0;
 /* Process id in the task's own pid namespace, and that namespace. */
 static __always_inline void read_upid(struct task_struct *task, struct upid *upid)
 {
-	struct pid *pid = BPF_CORE_READ(task, thread_pid);
-	void *numbers = (void *)pid + OFFSET_OF(struct pid, numbers);
+	void *numbers = (void *)task->thread_pid + OFFSET_OF(struct pid, numbers);
 	__u32 level = task->thread_pid->level;
 	upid->nr = 0;
 	upid->ns = NULL;
@@ -107,9 +106,9 @@ static __always_inline void read_ids(struct exec_record *head, struct task_struc
 	head->gid = task->cred->gid.val;
 	head->euid = task->cred->euid.val;
 	head->egid = task->cred->egid.val;
-	struct user_namespace *ns = BPF_CORE_READ(task, cred, user_ns);
 	__u32 users[2] = { head->uid, head->euid }, groups[2] = { head->gid, head->egid };
 	if (task->cred->user_ns->level > 0) {
+		struct user_namespace *ns = BPF_CORE_READ(task, cred, user_ns);
 		__u32 users_inside[2], groups_inside[2];
 		ids_inside((void *)ns + OFFSET_OF(struct user_namespace, uid_map), users, users_inside);
 		ids_inside((void *)ns + OFFSET_OF(struct user_namespace, gid_map), groups, groups_inside);
@@ -146,28 +145,26 @@ static __noinline int read_parents(struct exec_record *head, struct task_struct 
 	return 0;
 }
 
-static __always_inline __u32 session_id(struct task_struct *task)
-{
-	struct upid leader = {};
-	__u32 which = bpf_core_enum_value(enum pid_type, PIDTYPE_SID);
-	void *signal = task->signal;
-	struct pid *session = NULL;
-
-	bpf_probe_read_kernel(&session, sizeof(session),
-			      signal + OFFSET_OF(struct signal_struct, pids) + which * sizeof(session));
-	/* The first number is that in the host's pid namespace. */
-	bpf_probe_read_kernel(&leader, sizeof(leader), (void *)session + OFFSET_OF(struct pid, numbers));
-	return leader.nr;
-}
+/* A set of 64 bits: two words until 6.2, one since. */
+#define CAPABILITIES(task, set)                                                             \
+	({                                                                                  \
+		__u64 capabilities = 0;                                                     \
+		if (bpf_core_field_exists((task)->cred->set.val))                           \
+			capabilities = (task)->cred->set.val;                               \
+		else                                                                        \
+			bpf_probe_read_kernel(&capabilities, sizeof(capabilities), &(task)->cred->set); \
+		capabilities;                                                               \
+	})
 
 static __always_inline void read_process(struct exec_record *head, struct task_struct *task)
 {
 	head->tgid = task->tgid;
 	head->start_ns = task->start_boottime;
 	head->exec_count = task->self_exec_id;
-	head->session_id = session_id(task);
+	/* The first number is that in the host's pid namespace. */
+	head->session_id = task->signal->pids[PIDTYPE_SID]->numbers[0].nr;
 	read_ids(head, task);
-	bpf_probe_read_kernel(&head->capabilities, sizeof(head->capabilities), &task->cred->cap_effective);
+	head->capabilities = CAPABILITIES(task, cap_effective);
 	head->mnt_ns = task->nsproxy->mnt_ns->ns.inum;
 	read_ancestors(head, task);
 	read_parents(head, task);
@@ -181,7 +178,7 @@ static __always_inline void read_root(struct exec_record *head, struct task_stru
 
 	head->root_dev = mnt->mnt_sb->s_dev;
 	head->root_fs_magic = mnt->mnt_sb->s_magic;
-	head->root_mnt_id = mount_id(BPF_CORE_READ(task, fs, root.mnt));
+	head->root_mnt_id = mount_id(mnt);
 	if (head->root_fs_magic == OVERLAYFS_SUPER_MAGIC)
 		head->flags |= FLAG_ROOT_OVERLAY;
 	if (mnt->mnt_root != task->fs->root.dentry)
