@@ -7,7 +7,7 @@ use std::time::Duration;
 use driftline_kafka::{ClientSettings, ReadFrom, ReaderEvent, Record as KafkaRecord, TopicReader};
 use driftline_runtime::clock;
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{Alert, Container, ContainerId, Exec, ExecEvent, Finding, decode};
+use driftline_schemas::{Alert, Container, ContainerId, ContainerThrottled, Exec, ExecEvent, Finding, decode};
 
 /// Everything that was read so far.
 #[derive(Debug, Default)]
@@ -20,6 +20,10 @@ pub struct Collected {
     pub ocsf: Vec<String>,
     /// Execs that the collectors reported.
     pub execs: Vec<Exec>,
+    /// When each of them could be read, nanoseconds since 1970.
+    pub exec_arrivals_ns: Vec<i64>,
+    /// Execs that the collectors left out, and said so.
+    pub throttled: Vec<ContainerThrottled>,
     /// Dead letters.
     pub dead_letters: Vec<KafkaRecord>,
 }
@@ -82,8 +86,13 @@ impl Collected {
             Topic::AlertsOcsf => self.ocsf.push(String::from_utf8(value.to_vec())?),
             Topic::ExecEvents => {
                 // Tests put garbage there on purpose.
-                if let Ok(ExecEvent::Exec(exec)) = ExecEvent::decode(value) {
-                    self.execs.push(*exec);
+                match ExecEvent::decode(value) {
+                    Ok(ExecEvent::Exec(exec)) => {
+                        self.execs.push(*exec);
+                        self.exec_arrivals_ns.push(clock::now_ns());
+                    }
+                    Ok(ExecEvent::Throttled(throttled)) => self.throttled.push(*throttled),
+                    _ => {}
                 }
             }
             _ => self.dead_letters.push(record),

@@ -1,6 +1,7 @@
 /*
- * Starts a program many times, one after the other, and says how long that took: `spawn COUNT PROGRAM [COPY]`. With COPY
- * the program is copied there first, and runs from there once it has lain untouched for a while. Part of bench-collector.
+ * Starts a program many times, one after the other, and says how long that took: `spawn COUNT PAUSE_MS PROGRAM [COPY]`. With
+ * COPY the program is copied there first, and runs from there once it has lain untouched for a while. Part of
+ * bench-collector.
  */
 #include <fcntl.h>
 #include <spawn.h>
@@ -34,14 +35,14 @@ static long long now_ns(void)
 
 int main(int argc, char **argv)
 {
-	if (argc < 3)
+	if (argc < 4)
 		return 2;
-	char *program = argv[argc > 3 ? 3 : 2];
+	char *program = argv[argc > 4 ? 4 : 3];
 	char *const arguments[] = { program, NULL }, *const environment[] = { "PATH=/bin", NULL };
-	int count = atoi(argv[1]);
+	int count = atoi(argv[1]), pause_us = 1000 * atoi(argv[2]);
 
-	if (argc > 3)
-		copy(argv[2], program);
+	if (argc > 4)
+		copy(argv[3], program);
 	long long begin = now_ns();
 	for (int made = 0; made < count; made++) {
 		pid_t pid;
@@ -50,6 +51,8 @@ int main(int argc, char **argv)
 			return 4;
 		if (waitpid(pid, &status, 0) != pid || status)
 			return 5;
+		if (pause_us)
+			usleep(pause_us);
 	}
 	printf("%lld\n", now_ns() - begin);
 	return 0;

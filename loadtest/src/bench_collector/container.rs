@@ -3,6 +3,7 @@
 use anyhow::{Context as _, ensure};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use super::Program;
 
@@ -49,11 +50,22 @@ impl Workload {
         }
     }
 
-    /// Executes the program so many times in a fresh container.
+    /// Executes the program so many times in a fresh container, one after the other.
     pub(super) fn run(&self, execs: u32, program: Program) -> anyhow::Result<Turn> {
-        let count = execs.to_string();
+        self.run_paced(execs, Duration::ZERO, program)
+    }
+
+    /// The same with a pause after each.
+    pub(super) fn run_paced(&self, execs: u32, pause: Duration, program: Program) -> anyhow::Result<Turn> {
+        let (count, pause) = (execs.to_string(), pause.as_millis().to_string());
         let mut command = Command::new("podman");
-        command.args(GLOBAL).args(["run", "--rm"]).args(RUN).args([&self.image, "/bin/spawn", &count, TINY_PATH]);
+        command.args(GLOBAL).args(["run", "--rm"]).args(RUN).args([
+            &self.image,
+            "/bin/spawn",
+            &count,
+            &pause,
+            TINY_PATH,
+        ]);
         if program == Program::Drifted {
             command.arg(DRIFTED_PATH);
         }

@@ -16,14 +16,18 @@ use std::time::Duration;
 use driftline_kafka::{ClientSettings, admin};
 use driftline_runtime::clock;
 
-use crate::collect::Collector;
+use crate::collect::{Collected, Collector};
 use crate::services;
 use container::Workload;
 use observer::{Usage, usage};
-use report::{Report, Row};
+use report::{Latencies, Report, Row, Seen};
 
-/// How long the last record may take to arrive.
+/// How long the last record may take to arrive. What is left out of a container is said every ten seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Execs whose way to Kafka is timed, and the pause after each: nobody is busy meanwhile.
+const PACED: u32 = 200;
+const PAUSE: Duration = Duration::from_millis(17);
 
 /// How much is run.
 #[derive(Debug, Clone, Copy)]
@@ -88,14 +92,60 @@ async fn driftline(
     let settings = [("DRIFTLINE_SPOOL_DIR", spool.to_str().unwrap_or_default())];
     let collector = services::start("collector", &kafka, &settings, logs.path()).await?;
     let mut reader = Collector::start(&kafka)?;
+    workload.run_paced(PACED, PAUSE, program)?;
+    let seen = until_seen(&mut reader, workload.path(program), usize::try_from(PACED)?).await?;
+    let latencies_ns = latencies(&reader.collected, workload.path(program));
+    let start_peak_bytes = usage(collector.pid())?.peak_bytes;
+    observer::forget_peak(collector.pid())?;
     let before = usage(collector.pid())?;
     let turn = workload.run(extent.execs, program)?;
     let made = usize::try_from(extent.execs)?;
-    let is_of_workload = |path: &[u8]| path == workload.path(program).as_bytes();
-    reader.until(PATIENCE, |seen| seen.execs.iter().filter(|exec| is_of_workload(&exec.path)).count() >= made).await?;
+    let after_paced = until_seen(&mut reader, workload.path(program), made + seen.all()).await?;
     let after = usage(collector.pid())?;
-    let seen = reader.collected.execs.iter().filter(|exec| is_of_workload(&exec.path)).count();
     anyhow::ensure!(collector.terminate().await?.success(), "the collector did not end well");
     admin::delete_all(&kafka).await?;
-    Ok(Row::of(turn.wall_ns, Usage::between(&before, &after)).with_seen(seen))
+    Ok(Row::of(turn.wall_ns, Usage::between(&before, &after)).with_seen(Seen {
+        told: after_paced.told - seen.told,
+        left_out: after_paced.left_out - seen.left_out,
+        latencies_ns: Latencies::of(latencies_ns),
+        start_peak_bytes,
+    }))
+}
+
+/// What has come of the workload's execs.
+#[derive(Debug, Clone, Copy)]
+struct Count {
+    /// Records of their own.
+    told: usize,
+    /// Counted in a record that says what was left out of the container.
+    left_out: usize,
+}
+
+impl Count {
+    fn all(self) -> usize {
+        self.told + self.left_out
+    }
+}
+
+/// Reads until so many execs of the program are accounted for, or it takes too long.
+async fn until_seen(reader: &mut Collector, path: &str, made: usize) -> anyhow::Result<Count> {
+    reader.until(PATIENCE, |collected| count(collected, path).all() >= made).await?;
+    Ok(count(&reader.collected, path))
+}
+
+fn count(collected: &Collected, path: &str) -> Count {
+    let told = collected.execs.iter().filter(|exec| exec.path == path.as_bytes()).count();
+    let left_out = collected.throttled.iter().map(|throttled| {
+        let of_file = throttled.examples.iter().filter(|file| file.path == path.as_bytes());
+        // Of ordinary execs the files are not told; the workload's container executes little else.
+        of_file.map(|file| file.execs).sum::<i64>() + throttled.ordinary
+    });
+    Count { told, left_out: usize::try_from(left_out.sum::<i64>()).unwrap_or(0) }
+}
+
+/// From the exec to the moment at which its record could be read.
+fn latencies(collected: &Collected, path: &str) -> Vec<u64> {
+    let arrived = collected.execs.iter().zip(&collected.exec_arrivals_ns);
+    let of_workload = arrived.filter(|(exec, _)| exec.path == path.as_bytes());
+    of_workload.map(|(exec, arrived_ns)| u64::try_from(arrived_ns.saturating_sub(exec.time_ns)).unwrap_or(0)).collect()
 }

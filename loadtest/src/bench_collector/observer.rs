@@ -1,7 +1,9 @@
 //! What a process and its BPF programs have used, and the other observers that a distribution offers.
 
 use anyhow::{Context as _, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -36,6 +38,7 @@ pub(super) struct Usage {
     pub(super) cpu_ns: u64,
     pub(super) bpf_ns: u64,
     pub(super) bpf_runs: u64,
+    /// Most memory since the process started, or since [`forget_peak`].
     pub(super) peak_bytes: u64,
 }
 
@@ -78,6 +81,11 @@ pub(super) fn usage(pid: u32) -> anyhow::Result<Usage> {
     Ok(usage)
 }
 
+/// From now on the peak is that of the work, not of the start, when the kernel's type information is read.
+pub(super) fn forget_peak(pid: u32) -> anyhow::Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").context("the peak of resident memory cannot be reset")
+}
+
 fn peak_bytes(process: &std::path::Path) -> anyhow::Result<u64> {
     let status = fs::read_to_string(process.join("status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
@@ -89,10 +97,20 @@ fn peak_bytes(process: &std::path::Path) -> anyhow::Result<u64> {
 pub(super) struct Peer {
     pub(super) name: &'static str,
     command: &'static [&'static str],
+    attached: Attached,
 }
 
-/// From Debian's packages bpftrace and libbpf-tools.
-pub(super) const PEERS: [Peer; 2] = [
+/// How one sees that an observer observes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Attached {
+    /// It holds a BPF program that the kernel has run.
+    RunsBpf,
+    /// Its first line says so.
+    SaysSo,
+}
+
+/// From Debian's packages bpftrace, libbpf-tools and auditd.
+pub(super) const PEERS: [Peer; 3] = [
     Peer {
         name: "bpftrace",
         command: &[
@@ -100,12 +118,14 @@ pub(super) const PEERS: [Peer; 2] = [
             "-e",
             r#"tracepoint:sched:sched_process_exec { printf("%d %s %s\n", pid, comm, str(args->filename)); }"#,
         ],
+        attached: Attached::RunsBpf,
     },
-    Peer { name: "execsnoop (libbpf-tools)", command: &["execsnoop"] },
+    Peer { name: "execsnoop (libbpf-tools)", command: &["execsnoop"], attached: Attached::RunsBpf },
+    Peer { name: "auditd", command: &["deploy/dev/auditd.sh"], attached: Attached::SaysSo },
 ];
 
-/// Both look for tracepoints below tracefs, which nobody else may have mounted; in a mount namespace of its own it stays
-/// the observer's.
+/// The first two look for tracepoints below tracefs, which nobody else may have mounted; in a mount namespace of its own it
+/// stays the observer's.
 const WITH_TRACEFS: &str =
     r#"mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing; exec "$@""#;
 
@@ -114,24 +134,31 @@ const ATTACH: Duration = Duration::from_secs(20);
 
 impl Peer {
     pub(super) fn measure(&self, run: impl Fn() -> anyhow::Result<Turn>) -> anyhow::Result<Row> {
-        let mut child = Killed(self.start()?);
-        self.attached(&mut child.0)?;
-        let before = usage(child.0.id())?;
+        let mut observer = Ended(self.start()?);
+        self.attached(&mut observer.0)?;
+        let pids = observer.pids();
+        let before = usage_of_all(&pids)?;
         let turn = run()?;
-        let after = usage(child.0.id())?;
+        let after = usage_of_all(&pids)?;
         Ok(Row::of(turn.wall_ns, Usage::between(&before, &after)))
     }
 
     fn start(&self) -> anyhow::Result<Child> {
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", WITH_TRACEFS, "sh"]).args(self.command);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let says_so = self.attached == Attached::SaysSo;
+        command.stdin(Stdio::null()).stdout(if says_so { Stdio::piped() } else { Stdio::null() }).stderr(Stdio::null());
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.spawn().context("unshare is not installed")
     }
 
-    /// Until it holds a program that the kernel has run.
     fn attached(&self, child: &mut Child) -> anyhow::Result<()> {
+        if let Some(said) = child.stdout.as_mut() {
+            let mut line = String::new();
+            BufReader::new(said).read_line(&mut line)?;
+            ensure!(line.trim() == "attached", "it does not attach");
+            return Ok(());
+        }
         let tries = ATTACH.as_millis() / 100;
         for _ in 0..tries {
             ensure!(child.try_wait()?.is_none(), "it ended at once");
@@ -145,11 +172,37 @@ impl Peer {
     }
 }
 
-struct Killed(Child);
+/// A process and those that it started, together; memory is the largest one's.
+fn usage_of_all(pids: &[u32]) -> anyhow::Result<Usage> {
+    let mut sum = Usage::default();
+    for pid in pids {
+        let one = usage(*pid)?;
+        sum.cpu_ns += one.cpu_ns;
+        sum.bpf_ns += one.bpf_ns;
+        sum.bpf_runs += one.bpf_runs;
+        sum.peak_bytes = sum.peak_bytes.max(one.peak_bytes);
+    }
+    Ok(sum)
+}
 
-impl Drop for Killed {
+/// An observer that is asked to end, so that it can undo what it set up.
+struct Ended(Child);
+
+impl Ended {
+    fn pids(&self) -> Vec<u32> {
+        let pid = self.0.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        std::iter::once(pid).chain(children.split_whitespace().filter_map(|child| child.parse().ok())).collect()
+    }
+}
+
+impl Drop for Ended {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        if let Ok(pid) = i32::try_from(self.0.id())
+            && let Some(pid) = Pid::from_raw(pid)
+        {
+            let _ = kill_process(pid, Signal::TERM);
+        }
         let _ = self.0.wait();
     }
 }

@@ -14,16 +14,45 @@ const IMAGE_KERNEL_NS_MAX: u64 = 2_000;
 const DRIFTED_KERNEL_NS_MAX: u64 = 25_000;
 /// Most processor time of the collector per event, up to the record that Kafka acknowledged.
 const CPU_NS_MAX: u64 = 10_000;
-/// Most memory.
+/// Most memory while it works.
 const PEAK_BYTES_MAX: u64 = 40 << 20;
+/// Most time from an exec to its record in Kafka, of 99 of 100 on an idle machine.
+const LATENCY_NS_MAX: u64 = 100_000_000;
 
 /// One turn of one contender.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
     wall_ns: u64,
     usage: Usage,
-    /// Execs of the workload that came out, where that can be counted.
-    seen: Option<usize>,
+    /// What came out, where that can be counted.
+    seen: Option<Seen>,
+}
+
+/// What came out of the collector.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    /// Execs with a record of their own.
+    pub(super) told: usize,
+    /// Execs beyond the container's rate limit, counted in a record that says so.
+    pub(super) left_out: usize,
+    pub(super) latencies_ns: Latencies,
+    /// Most memory until the work began.
+    pub(super) start_peak_bytes: u64,
+}
+
+/// From execs to their records.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Latencies {
+    median: u64,
+    of_99_percent: u64,
+}
+
+impl Latencies {
+    pub(super) fn of(mut all_ns: Vec<u64>) -> Self {
+        all_ns.sort_unstable();
+        let at = |percent: usize| all_ns.get(all_ns.len() * percent / 100).copied().unwrap_or(0);
+        Self { median: at(50), of_99_percent: at(99) }
+    }
 }
 
 impl Row {
@@ -35,12 +64,12 @@ impl Row {
         Self { wall_ns, usage, seen: None }
     }
 
-    pub(super) fn with_seen(self, seen: usize) -> Self {
+    pub(super) fn with_seen(self, seen: Seen) -> Self {
         Self { seen: Some(seen), ..self }
     }
 }
 
-/// Medians over the rounds.
+/// Medians over the rounds; of memory and of what came out the worst.
 struct Line {
     name: &'static str,
     program: Program,
@@ -48,7 +77,28 @@ struct Line {
     kernel_ns: u64,
     cpu_ns: u64,
     peak_bytes: u64,
-    seen: Option<usize>,
+    seen: Option<SeenLine>,
+}
+
+struct SeenLine {
+    all: usize,
+    told: usize,
+    latency_ns: u64,
+    latency_99_ns: u64,
+    start_peak_bytes: u64,
+}
+
+impl SeenLine {
+    fn of(rows: &[Row]) -> Option<Self> {
+        let seen: Vec<Seen> = rows.iter().filter_map(|row| row.seen).collect();
+        Some(Self {
+            all: seen.iter().map(|seen| seen.told + seen.left_out).min()?,
+            told: seen.iter().map(|seen| seen.told).min()?,
+            latency_ns: median(seen.iter().map(|seen| seen.latencies_ns.median).collect()),
+            latency_99_ns: median(seen.iter().map(|seen| seen.latencies_ns.of_99_percent).collect()),
+            start_peak_bytes: seen.iter().map(|seen| seen.start_peak_bytes).max()?,
+        })
+    }
 }
 
 pub(super) struct Report {
@@ -69,7 +119,7 @@ impl Report {
                 kernel_ns: median(&|row| row.usage.bpf_ns / row.usage.bpf_runs.max(1)),
                 cpu_ns: median(&|row| row.usage.cpu_ns) / execs,
                 peak_bytes: rows.iter().map(|row| row.usage.peak_bytes).max().unwrap_or(0),
-                seen: rows.iter().filter_map(|row| row.seen).min(),
+                seen: SeenLine::of(&rows),
             }
         };
         Self { extent, lines: rows.into_iter().map(line).collect(), not_run }
@@ -77,9 +127,15 @@ impl Report {
 
     pub(super) fn json(&self) -> String {
         let lines = self.lines.iter().map(|line| {
+            let seen = line.seen.as_ref().map(|seen| {
+                json!({
+                    "all": seen.all, "told": seen.told, "latency_ns": seen.latency_ns,
+                    "latency_99_ns": seen.latency_99_ns, "start_peak_bytes": seen.start_peak_bytes,
+                })
+            });
             json!({
                 "contender": line.name, "program": label(line.program), "wall_ns": line.wall_ns,
-                "kernel_ns": line.kernel_ns, "cpu_ns": line.cpu_ns, "peak_bytes": line.peak_bytes, "seen": line.seen,
+                "kernel_ns": line.kernel_ns, "cpu_ns": line.cpu_ns, "peak_bytes": line.peak_bytes, "seen": seen,
             })
         });
         let lines: Vec<_> = lines.collect();
@@ -96,16 +152,18 @@ impl Report {
                 Program::Image => IMAGE_KERNEL_NS_MAX,
                 Program::Drifted => DRIFTED_KERNEL_NS_MAX,
             };
+            let Some(seen) = &line.seen else { continue };
             let figures = [
                 ("ns in the kernel", line.kernel_ns, kernel_max),
                 ("ns of processor time", line.cpu_ns, CPU_NS_MAX),
                 ("bytes resident", line.peak_bytes, PEAK_BYTES_MAX),
+                ("ns to Kafka", seen.latency_99_ns, LATENCY_NS_MAX),
             ];
             for (what, is, limit) in figures.into_iter().filter(|(_, is, limit)| is > limit) {
                 missed.push(format!("{}: {is} {what}, asked for at most {limit}", label(line.program)));
             }
-            if line.seen != usize::try_from(self.extent.execs).ok() {
-                missed.push(format!("{}: {:?} of {} seen", label(line.program), line.seen, self.extent.execs));
+            if usize::try_from(self.extent.execs).ok() != Some(seen.all) {
+                missed.push(format!("{}: {} of {} seen", label(line.program), seen.all, self.extent.execs));
             }
         }
         if missed.is_empty() { Ok(()) } else { bail!("missed:\n  {}", missed.join("\n  ")) }
@@ -136,23 +194,39 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<26}{:<9}{:>12}{:>14}{:>12}{:>10}{:>8}",
-            "OBSERVER", "PROGRAM", "EXEC us", "IN KERNEL us", "ITS CPU us", "PEAK MiB", "SEEN %"
+            "{:<26}{:<9}{:>10}{:>14}{:>12}{:>10}{:>8}{:>8}{:>16}{:>12}",
+            "OBSERVER",
+            "PROGRAM",
+            "EXEC us",
+            "IN KERNEL us",
+            "ITS CPU us",
+            "PEAK MiB",
+            "SEEN %",
+            "TOLD %",
+            "TO KAFKA ms",
+            "START MiB"
         )?;
+        let dash = || "-".to_owned();
         for line in &self.lines {
             let us = |ns: u64| format!("{:.2}", precise(ns) / 1e3);
-            let or_none = |text: String| if line.name == name(0) { "-".to_owned() } else { text };
-            let seen = line.seen.map(|seen| 100.0 * precise(seen as u64) / f64::from(self.extent.execs));
+            let ms = |ns: u64| format!("{:.0}", precise(ns) / 1e6);
+            let mib = |bytes: u64| format!("{:.1}", precise(bytes) / f64::from(1 << 20));
+            let or_none = |text: String| if line.name == name(0) { dash() } else { text };
+            let percent = |seen: usize| format!("{:.1}", 100.0 * precise(seen as u64) / f64::from(self.extent.execs));
+            let of_seen = |text: &dyn Fn(&SeenLine) -> String| line.seen.as_ref().map_or_else(dash, text);
             writeln!(
                 f,
-                "{:<26}{:<9}{:>12}{:>14}{:>12}{:>10}{:>8}",
+                "{:<26}{:<9}{:>10}{:>14}{:>12}{:>10}{:>8}{:>8}{:>16}{:>12}",
                 line.name,
                 label(line.program),
                 us(line.wall_ns),
-                or_none(us(line.kernel_ns)),
+                or_none(if line.kernel_ns == 0 { dash() } else { us(line.kernel_ns) }),
                 or_none(us(line.cpu_ns)),
-                or_none(format!("{:.1}", precise(line.peak_bytes) / f64::from(1 << 20))),
-                seen.map_or_else(|| "-".to_owned(), |seen| format!("{seen:.1}")),
+                or_none(mib(line.peak_bytes)),
+                of_seen(&|seen| percent(seen.all)),
+                of_seen(&|seen| percent(seen.told)),
+                of_seen(&|seen| format!("{} ({} of 99 %)", ms(seen.latency_ns), ms(seen.latency_99_ns))),
+                of_seen(&|seen| mib(seen.start_peak_bytes)),
             )?;
         }
         self.not_run.iter().try_for_each(|why| writeln!(f, "not run: {why}"))
