@@ -1,7 +1,9 @@
 //! The bytes of an [`super::ImageIndex`]: how they are written and read, from memory or from a file.
 //!
-//! Header, records of the paths in order of bytes, two tables ([`table`]) that find records by path and files by content,
-//! text, SHA-256 of all that. Numbers are little endian. Reading checks every offset, so bytes that a digest does not protect give wrong answers at worst.
+//! Header, records in order of the bytes of their paths, two tables ([`table`]) that find records by path and files by
+//! content, SHA-256 of all that. A record's text follows it at once, for what is asked at random lies in no cache, and the
+//! text is then on the way when the record is. Numbers are little endian. Reading checks every offset, so bytes that a
+//! digest does not protect give wrong answers at worst.
 
 use driftline_schemas::Sha256;
 
@@ -11,13 +13,13 @@ use super::{ImageEntry, NodeKind};
 const MAGIC: [u8; 8] = *b"dl-image";
 
 /// Of the layout and of what [`super::merge`] makes of layers: changes with either, so that kept bytes are made anew.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
-/// Magic, version, number of records, number of files, length of the text.
+/// Magic, version, number of records, number of files, length of all records.
 const HEADER_BYTES: usize = 8 + 4 + 4 + 4 + 4;
 const DIGEST_BYTES: usize = 32;
-/// SHA-256, size, place and length of the path, length of the target that follows it, mode, layer, kind.
-const RECORD_BYTES: usize = 32 + 8 + 4 + 2 + 2 + 2 + 2 + 1;
+/// SHA-256, size, lengths of the path and of the target that follow it, mode, layer, kind.
+const RECORD_BYTES: usize = 32 + 8 + 2 + 2 + 2 + 2 + 1;
 
 const _: () = assert!(RECORD_BYTES + 2 * BYTES_PER_PLACE <= 100, "what a file may cost beside its path");
 
@@ -35,50 +37,46 @@ pub enum OpenError {
     Digest,
 }
 
-/// The index does not fit: more than 4 GiB of paths, or a path or target that no kernel takes.
+/// The index does not fit: more than 4 GiB of records, or a path or target that no kernel takes.
 #[derive(Debug)]
 pub(super) struct TooLarge;
 
 /// The sections of a block.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sections<'a> {
-    records: &'a [[u8; RECORD_BYTES]],
+    records: &'a [u8],
     by_path: Table<'a>,
     by_content: Table<'a>,
-    text: &'a [u8],
 }
 
 /// Writes the entries, which come in order of their paths.
 pub(super) fn write<'a>(entries: impl Iterator<Item = ImageEntry<'a>>) -> Result<Vec<u8>, TooLarge> {
-    let (mut records, mut text) = (Vec::new(), Vec::new());
+    let mut records = Vec::new();
     let (mut by_path, mut by_content) = (Vec::new(), Vec::new());
-    let mut count: u32 = 0;
     for entry in entries {
-        let target = entry.target.unwrap_or_default();
+        let at = number(records.len())?;
+        let target = entry.target.filter(|_| entry.kind == NodeKind::Symlink).unwrap_or_default();
         records.extend_from_slice(&entry.sha256.map_or([0; 32], |sha256| sha256.0));
         records.extend_from_slice(&entry.size_bytes.to_le_bytes());
-        records.extend_from_slice(&number(text.len())?.to_le_bytes());
         for len in [entry.path.len(), target.len()] {
             records.extend_from_slice(&u16::try_from(len).map_err(|_| TooLarge)?.to_le_bytes());
         }
         records.extend_from_slice(&entry.mode.to_le_bytes());
         records.extend_from_slice(&entry.layer.to_le_bytes());
         records.push(entry.kind.code());
-        text.extend_from_slice(entry.path);
-        text.extend_from_slice(target);
-        by_path.push((Sha256::of(entry.path).0, count));
-        by_content.extend(entry.sha256.map(|sha256| (sha256.0, count)));
-        count = count.checked_add(1).ok_or(TooLarge)?;
+        records.extend_from_slice(entry.path);
+        records.extend_from_slice(target);
+        by_path.push((Sha256::of(entry.path).0, at));
+        by_content.extend(entry.sha256.map(|sha256| (sha256.0, at)));
     }
-    let mut block = Vec::with_capacity(HEADER_BYTES + records.len() + text.len());
+    let mut block = Vec::with_capacity(HEADER_BYTES + records.len());
     block.extend_from_slice(&MAGIC);
-    for value in [FORMAT_VERSION, count, number(by_content.len())?, number(text.len())?] {
+    for value in [FORMAT_VERSION, number(by_path.len())?, number(by_content.len())?, number(records.len())?] {
         block.extend_from_slice(&value.to_le_bytes());
     }
     block.extend_from_slice(&records);
     table::write(by_path.into_iter(), &mut block)?;
     table::write(by_content.into_iter(), &mut block)?;
-    block.extend_from_slice(&text);
     let digest = Sha256::of(&block);
     block.extend_from_slice(&digest.0);
     Ok(block)
@@ -105,21 +103,39 @@ impl<'a> Sections<'a> {
         let (header, rest) = block.split_first_chunk::<HEADER_BYTES>()?;
         let (rest, _) = rest.split_last_chunk::<DIGEST_BYTES>()?;
         let count = |at| usize::try_from(u32::from_le_bytes(field(header, at)?)).ok();
-        let (records, rest) = rest.split_at_checked(count(12)?.checked_mul(RECORD_BYTES)?)?;
+        let (records, rest) = rest.split_at_checked(count(20)?)?;
         let (by_path, rest) = Table::split(rest, count(12)?)?;
-        let (by_content, text) = Table::split(rest, count(16)?)?;
-        (text.len() == count(20)?).then_some(())?;
-        Some(Self { records: records.as_chunks().0, by_path, by_content, text })
+        let (by_content, rest) = Table::split(rest, count(16)?)?;
+        rest.is_empty().then_some(Self { records, by_path, by_content })
     }
 
-    /// Entries by path.
-    pub(super) fn entries(self) -> impl Iterator<Item = ImageEntry<'a>> {
-        self.records.iter().filter_map(move |record| self.entry(record))
+    /// Entries by path, each with its place for [`Self::at`].
+    pub(super) fn entries(self) -> impl Iterator<Item = (usize, ImageEntry<'a>)> {
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            let at = next;
+            let entry = self.at(at)?;
+            next += RECORD_BYTES + entry.path.len() + entry.target.map_or(0, <[u8]>::len);
+            Some((at, entry))
+        })
     }
 
-    /// The entry with this number, in the order of [`Self::entries`].
-    pub(super) fn nth(self, number: usize) -> Option<ImageEntry<'a>> {
-        self.entry(self.records.get(number)?)
+    /// The entry at this place.
+    pub(super) fn at(self, at: usize) -> Option<ImageEntry<'a>> {
+        let (record, text) = self.records.get(at..)?.split_first_chunk::<RECORD_BYTES>()?;
+        let len = |at| Some(usize::from(u16::from_le_bytes(field(record, at)?)));
+        let (path, text) = text.split_at_checked(len(40)?)?;
+        let target = text.get(..len(42)?)?;
+        let kind = NodeKind::of_code(u8::from_le_bytes(field(record, 48)?))?;
+        Some(ImageEntry {
+            path,
+            kind,
+            mode: u16::from_le_bytes(field(record, 44)?),
+            size_bytes: u64::from_le_bytes(field(record, 32)?),
+            sha256: (kind == NodeKind::File).then_some(Sha256(field(record, 0)?)),
+            target: (kind == NodeKind::Symlink).then_some(target),
+            layer: u16::from_le_bytes(field(record, 46)?),
+        })
     }
 
     /// How many files there are.
@@ -129,39 +145,14 @@ impl<'a> Sections<'a> {
 
     /// The entry at exactly this path.
     pub(super) fn find(self, path: &[u8]) -> Option<ImageEntry<'a>> {
-        let mut numbers = self.by_path.find(&Sha256::of(path).0);
-        let record = numbers.find_map(|number| self.records.get(number).filter(|it| self.path(it) == Some(path)))?;
-        self.entry(record)
+        let mut same = self.by_path.find(&Sha256::of(path).0).filter_map(move |at| self.at(at));
+        same.find(|entry| entry.path == path)
     }
 
     /// Files with this content, by path.
     pub(super) fn with_content(self, sha256: Sha256) -> impl Iterator<Item = ImageEntry<'a>> {
-        let same = self.by_content.find(&sha256.0).filter_map(move |number| self.records.get(number));
-        same.filter(move |record| field(*record, 0) == Some(sha256.0)).filter_map(move |record| self.entry(record))
-    }
-
-    fn path(self, record: &[u8; RECORD_BYTES]) -> Option<&'a [u8]> {
-        self.text_at(u32::from_le_bytes(field(record, 40)?), 0, u16::from_le_bytes(field(record, 44)?))
-    }
-
-    fn entry(self, record: &[u8; RECORD_BYTES]) -> Option<ImageEntry<'a>> {
-        let kind = NodeKind::of_code(u8::from_le_bytes(field(record, 52)?))?;
-        let (at, path_len) = (u32::from_le_bytes(field(record, 40)?), u16::from_le_bytes(field(record, 44)?));
-        let target = self.text_at(at, path_len, u16::from_le_bytes(field(record, 46)?))?;
-        Some(ImageEntry {
-            path: self.text_at(at, 0, path_len)?,
-            kind,
-            mode: u16::from_le_bytes(field(record, 48)?),
-            size_bytes: u64::from_le_bytes(field(record, 32)?),
-            sha256: (kind == NodeKind::File).then_some(Sha256(field(record, 0)?)),
-            target: (kind == NodeKind::Symlink).then_some(target),
-            layer: u16::from_le_bytes(field(record, 50)?),
-        })
-    }
-
-    fn text_at(self, at: u32, skipped: u16, len: u16) -> Option<&'a [u8]> {
-        let start = usize::try_from(at).ok()?.checked_add(usize::from(skipped))?;
-        self.text.get(start..start.checked_add(usize::from(len))?)
+        let same = self.by_content.find(&sha256.0).filter_map(move |at| self.at(at));
+        same.filter(move |entry| entry.sha256 == Some(sha256))
     }
 }
 

@@ -22,7 +22,7 @@ const SLOTS_PER_LINK: usize = 2;
 /// Where the symlinks of an index are. Empty when there is no table.
 #[derive(Debug, Default)]
 pub(super) struct Links {
-    /// Record numbers plus one, by the hash of their path; 0 is empty. As many as a power of two.
+    /// Places of records plus one, by the hash of their path; 0 is empty. As many as a power of two.
     slots: Vec<u32>,
 }
 
@@ -39,14 +39,14 @@ pub(super) enum Known<'a> {
 
 impl Links {
     pub(super) fn of(sections: Sections<'_>) -> Self {
-        let links = || sections.entries().zip(1_u32..).filter(|(entry, _)| entry.kind == NodeKind::Symlink);
+        let links = || sections.entries().filter(|(_, entry)| entry.kind == NodeKind::Symlink);
         let mut made = Self { slots: vec![0; (links().count() * SLOTS_PER_LINK).next_power_of_two()] };
-        for (entry, number) in links() {
+        for (at, entry) in links() {
             let names = entry.path.split(|byte| *byte == b'/').skip(1);
             let hash = names.fold(HASH_START, hashed);
-            let free = made.places(hash).find(|at| made.slots.get(*at) == Some(&0));
-            match free.and_then(|at| made.slots.get_mut(at)) {
-                Some(slot) => *slot = number,
+            let free = made.slots(hash).find(|at| made.slots.get(*at) == Some(&0));
+            match free.and_then(|free| made.slots.get_mut(free)).zip(u32::try_from(at + 1).ok()) {
+                Some((slot, place)) => *slot = place,
                 None => return Self::default(),
             }
         }
@@ -102,12 +102,12 @@ impl Links {
 
     /// The symlink with this path, which has this hash.
     fn link<'a>(&self, sections: Sections<'a>, hash: u64, path: &[u8]) -> Option<ImageEntry<'a>> {
-        let numbers = self.places(hash).filter_map(|at| self.slots.get(at)).take_while(|number| **number > 0);
-        numbers.filter_map(|number| sections.nth(usize::try_from(number - 1).ok()?)).find(|entry| entry.path == path)
+        let places = self.slots(hash).filter_map(|at| self.slots.get(at)).take_while(|place| **place > 0);
+        places.filter_map(|place| sections.at(usize::try_from(place - 1).ok()?)).find(|entry| entry.path == path)
     }
 
-    /// Where a path with this hash may be.
-    fn places(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
+    /// The slots in which a path with this hash may be.
+    fn slots(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
         let mask = self.slots.len().wrapping_sub(1);
         // The upper half of a product depends on every bit of what was multiplied.
         let start = usize::try_from(hash >> 32).unwrap_or(0);

@@ -24,7 +24,7 @@ pub use resolve::{LINKS_MAX, Last, real_path};
 /// Whatever holds the bytes of an index: memory, or a mapped file.
 pub type Bytes = Box<dyn AsRef<[u8]> + Send + Sync>;
 
-/// The merged paths of an image. At most 77 bytes a file, 81 a symlink and 65 any other path, beside the text of paths and
+/// The merged paths of an image. At most 73 bytes a file, 77 a symlink and 61 any other path, beside the text of paths and
 /// targets.
 ///
 /// No path of it goes through a symlink, a file or a device: [`merge`] keeps it so.
@@ -170,7 +170,7 @@ impl ImageIndex {
 
     /// Everything in the image, by path. The root is in it when a layer has it.
     pub fn entries(&self) -> impl Iterator<Item = ImageEntry<'_>> {
-        self.sections().into_iter().flat_map(Sections::entries)
+        self.sections().into_iter().flat_map(Sections::entries).map(|(_, entry)| entry)
     }
 
     /// All files by path.

@@ -7,7 +7,7 @@
 
 use super::block::{TooLarge, field, number};
 
-/// First bits of a digest, and the number of the record that has it.
+/// First bits of a digest, and the place of the record that has it.
 const PLACE_BYTES: usize = 8;
 /// Where a group starts.
 const START_BYTES: usize = 4;
@@ -36,7 +36,7 @@ impl<'a> Table<'a> {
         self.places.len()
     }
 
-    /// Numbers of the records that may have this digest, in order.
+    /// Places of the records that may have this digest, in order.
     pub(super) fn find(self, digest: &[u8; 32]) -> impl Iterator<Item = usize> + use<'a> {
         let key = key(digest);
         let group = group(key, self.bits);
@@ -51,7 +51,7 @@ impl<'a> Table<'a> {
     }
 }
 
-/// Appends the table of these digests and numbers.
+/// Appends the table of these digests and places.
 pub(super) fn write(digests: impl Iterator<Item = ([u8; 32], u32)>, out: &mut Vec<u8>) -> Result<(), TooLarge> {
     let mut places: Vec<(u32, u32)> = digests.map(|(digest, number)| (key(&digest), number)).collect();
     places.sort_unstable();
