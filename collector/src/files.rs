@@ -5,7 +5,7 @@
 //! Lookups stay below the container's root, and on its mount unless the file is known to lie on another.
 
 use driftline_collector_core::{
-    Crossing, Dev, Digest, DigestJob, DigestOutcome, DigestSubject, RawExec, RawFile, ScriptFacts, limits, mounts,
+    Crossing, Dev, Digest, DigestJob, DigestOutcome, DigestSubject, NamedFacts, RawExec, RawFile, limits, mounts,
 };
 use driftline_schemas::Sha256;
 use rustix::fs::{
@@ -70,10 +70,10 @@ pub fn digest(proc: &Proc, job: &DigestJob, caught: Option<Caught>, bytes_max: u
     match (job.subject, caught) {
         (DigestSubject::File(_), Some(caught)) => {
             let digest = caught.reading.finish(&caught.handle, &caught.before);
-            DigestOutcome { digest, is_settled: caught.is_settled, script: None }
+            DigestOutcome { digest, is_settled: caught.is_settled, named: None }
         }
         (DigestSubject::File(seen), None) => digest_of_file(proc, job, &seen, bytes_max, now_ns),
-        (DigestSubject::Script { executed_ns }, _) => digest_of_script(proc, job, executed_ns, bytes_max),
+        (DigestSubject::Named { executed_ns, .. }, _) => digest_of_named(proc, job, executed_ns, bytes_max),
     }
 }
 
@@ -86,7 +86,7 @@ fn digest_of_file(proc: &Proc, job: &DigestJob, seen: &RawFile, bytes_max: u64, 
         match found.map(|handle| (facts(&handle), handle)) {
             Ok((Some(facts), handle)) if is_same(&facts, seen) => {
                 let digest = hash(&handle, &facts, bytes_max);
-                return DigestOutcome { digest, is_settled: is_settled(&facts, now_ns), script: None };
+                return DigestOutcome { digest, is_settled: is_settled(&facts, now_ns), named: None };
             }
             Ok(_) => missed = Digest::Changed,
             Err(_) if missed == Digest::Changed => {}
@@ -100,7 +100,7 @@ fn is_settled(facts: &Statx, now_ns: i64) -> bool {
     now_ns.saturating_sub(nanoseconds(facts.stx_ctime)) >= limits::SETTLED
 }
 
-fn digest_of_script(proc: &Proc, job: &DigestJob, executed_ns: i64, bytes_max: u64) -> DigestOutcome {
+fn digest_of_named(proc: &Proc, job: &DigestJob, executed_ns: i64, bytes_max: u64) -> DigestOutcome {
     let mut missed = Digest::Gone;
     for root in &job.roots {
         let handle = match descriptor_number(&job.path) {
@@ -108,17 +108,17 @@ fn digest_of_script(proc: &Proc, job: &DigestJob, executed_ns: i64, bytes_max: u
             None => look_up(proc, *root, &job.path, job.crossing),
         };
         match handle {
-            Ok(handle) => return digest_of_open_script(&handle, executed_ns, bytes_max),
+            Ok(handle) => return digest_of_open(&handle, executed_ns, bytes_max),
             Err(why) => missed = why,
         }
     }
     DigestOutcome::of(missed)
 }
 
-fn digest_of_open_script(handle: &OwnedFd, executed_ns: i64, bytes_max: u64) -> DigestOutcome {
+fn digest_of_open(handle: &OwnedFd, executed_ns: i64, bytes_max: u64) -> DigestOutcome {
     let Some(facts) = facts(handle) else { return DigestOutcome::of(Digest::Unreadable) };
     let fs_magic = fstatfs(handle).map_or(0, |fs| u64::try_from(fs.f_type).unwrap_or(0));
-    let script = Some(ScriptFacts {
+    let named = Some(NamedFacts {
         path: path_of(handle),
         dev: dev_of(&facts),
         ino: facts.stx_ino,
@@ -137,12 +137,15 @@ fn digest_of_open_script(handle: &OwnedFd, executed_ns: i64, bytes_max: u64) -> 
     } else {
         hash(handle, &facts, bytes_max)
     };
-    DigestOutcome { digest, is_settled: false, script }
+    DigestOutcome { digest, is_settled: false, named }
 }
 
-/// `execveat` of a descriptor names a script `/dev/fd/N`; the interpreter keeps that descriptor open.
+/// `execveat` of a descriptor names a script `/dev/fd/N`, and a loader may be given that or `/proc/self/fd/N`; either keeps
+/// the descriptor open. The links themselves are not followed when paths are looked up.
 fn descriptor_number(path: &[u8]) -> Option<u32> {
-    std::str::from_utf8(path.strip_prefix(b"/dev/fd/")?).ok()?.parse().ok()
+    let number =
+        [b"/dev/fd/".as_slice(), b"/proc/self/fd/"].iter().find_map(|directory| path.strip_prefix(*directory))?;
+    std::str::from_utf8(number).ok()?.parse().ok()
 }
 
 fn descriptor_of(proc: &Proc, pid: u32, number: u32) -> Result<OwnedFd, Digest> {

@@ -1,8 +1,9 @@
 //! The thread that reads the rings. It decodes, opens at once what may be gone in a moment, and hands both on.
 
 use driftline_collector_bpf::{Counters, Probe, ReadEnd};
-use driftline_collector_core::{Moment, RawExec, RawFile, Records, limits, mounts};
+use driftline_collector_core::{Moment, RawExec, RawFile, Records, Subject, limits, mounts};
 use driftline_runtime::clock;
+use driftline_schemas::FileClass;
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -157,8 +158,9 @@ impl Catcher {
     }
 
     fn catch(&mut self, exec: &RawExec) -> Option<(Moment, Caught)> {
-        // Of a script the executable is only the interpreter.
-        let is_wanted = exec.is_suspicious() && !exec.is_script() && !mounts::is_refused(exec.file.fs_magic);
+        // Of a script, and of what a loader runs, the executable is only the interpreter.
+        let is_executable = Subject::of(exec, FileClass::Image) == Subject::Executable;
+        let is_wanted = exec.is_suspicious() && is_executable && !mounts::is_refused(exec.file.fs_magic);
         if !is_wanted || self.is_known(&exec.file) || Arc::strong_count(&self.places) > CAUGHT_MAX {
             return None;
         }

@@ -81,15 +81,18 @@ pub struct Exec {
     pub environment_truncated: bool,
     #[serde(default)]
     pub ancestors: Vec<Ancestor>,
+    #[serde(default, with = "serde_bytes")]
+    pub loaded: Option<Vec<u8>>,
     #[serde(default)]
     pub running_at_start: bool,
 }
 
 impl Exec {
-    /// Path of the file that is judged: the script where there is one, else the executable.
+    /// Path of the file that is judged: the script, or what a dynamic loader was told to run, where there is one; else the
+    /// executable.
     #[must_use]
     pub fn subject_path(&self) -> &[u8] {
-        self.script.as_deref().unwrap_or(&self.path)
+        self.script.as_deref().or(self.loaded.as_deref()).unwrap_or(&self.path)
     }
 }
 
@@ -299,7 +302,7 @@ pub struct FoldedFile {
     pub execs: i64,
 }
 
-record!(Exec, "Exec", "exec.avsc", "frozen/exec.1.avsc");
+record!(Exec, "Exec", "exec.avsc", "frozen/exec.1.avsc", "frozen/exec.2.avsc");
 record!(ContainerSeen, "ContainerSeen", "container_seen.avsc", "frozen/container_seen.1.avsc");
 record!(ContainerEnded, "ContainerEnded", "container_ended.avsc");
 record!(CollectorLoss, "CollectorLoss", "collector_loss.avsc");

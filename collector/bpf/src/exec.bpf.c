@@ -133,6 +133,22 @@ static __always_inline bool is_ordinary(const struct exec_record *head)
 	       head->dev == head->root_dev && head->nlink > 0;
 }
 
+/*
+ * A dynamic loader that is executed itself runs a file that nothing here tells of (`ld.so PATH`), so user space has to look
+ * for that before it is gone. Loaders begin with "ld-", "ld." or "ld64.", musl's may be "libc."; core's `subject` module
+ * looks at the whole name. Names have at least eight bytes of room.
+ */
+static __always_inline bool may_be_loader(struct file *file)
+{
+	char name[6] = {};
+	bpf_probe_read_kernel(name, sizeof(name), file->f_path.dentry->d_name.name);
+	if (name[0] != 'l')
+		return false;
+	if (name[1] == 'd')
+		return name[2] == '-' || name[2] == '.' || (name[2] >= '0' && name[2] <= '9');
+	return name[1] == 'i' && name[2] == 'b' && name[3] == 'c' && name[4] == '.';
+}
+
 static __always_inline void submit(struct scratch *scratch, bool is_suspicious)
 {
 	__u64 size = sizeof(struct exec_record) + *(volatile __u32 *)&scratch->used;
@@ -160,7 +176,7 @@ static __always_inline void read_facts(struct scratch *scratch, struct task_stru
 	read_root(head, task);
 	read_process(head, task);
 	read_fds(head, task);
-	if (!is_ordinary(head))
+	if (!is_ordinary(head) || may_be_loader(file))
 		head->flags |= FLAG_SUSPICIOUS;
 	append_file_path(scratch, task, file);
 }

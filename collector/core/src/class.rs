@@ -4,6 +4,7 @@ use driftline_schemas::{FileClass, Mount, MountNamespace};
 
 use crate::mounts::Mounts;
 use crate::raw::{Dev, RawExec, magic};
+use crate::subject::Subject;
 
 /// Root file system of a container: that of its first process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +32,9 @@ impl ContainerRoot {
     }
 }
 
-/// What the shell found out about a script: it has no record of the kernel's.
+/// What the shell found out about a subject that is known by name only: it has no record of the kernel's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScriptFacts {
+pub struct NamedFacts {
     /// Absolute path in the container, symbolic links resolved.
     pub path: Vec<u8>,
     /// Superblock as `stat` shows it.
@@ -125,32 +126,40 @@ fn is_memfd(exec: &RawExec) -> bool {
         && exec.path.starts_with(b"memfd:")
 }
 
-/// Class of a script. Which layer it lies in cannot be asked from user space, so one on the container's root is
-/// [`FileClass::RootfsPlain`]: judged by its digest.
+/// Class of a subject that is known by name only. Which layer it lies in cannot be asked from user space, so one on the
+/// container's root is [`FileClass::RootfsPlain`]: judged by its digest.
 #[must_use]
-pub fn class_of_script<'a>(
-    script: &ScriptFacts,
+pub fn class_of_named<'a>(
+    named: &NamedFacts,
     root: &ContainerRoot,
     mounts: &'a Mounts,
 ) -> (FileClass, Option<&'a Mount>) {
-    let on_root = match (script.mnt_id, root.mnt_id) {
-        (Some(of_script), Some(of_root)) => of_script == of_root,
-        _ => script.dev == root.dev,
+    if is_named_memfd(named) {
+        return (FileClass::Memfd, None);
+    }
+    let on_root = match (named.mnt_id, root.mnt_id) {
+        (Some(of_named), Some(of_root)) => of_named == of_root,
+        _ => named.dev == root.dev,
     };
     if on_root {
         return (FileClass::RootfsPlain, None);
     }
-    let mount = mounts.of_file(&script.path, script.mnt_id, script.dev);
+    let mount = mounts.of_file(&named.path, named.mnt_id, named.dev);
     let class = match mount {
         Some(_) => FileClass::Volume,
-        None if script.dev == root.dev => FileClass::RootfsPlain,
-        None if script.fs_magic == magic::OVERLAY => FileClass::Foreign,
+        None if named.dev == root.dev => FileClass::RootfsPlain,
+        None if named.fs_magic == magic::OVERLAY => FileClass::Foreign,
         None => FileClass::OtherFs,
     };
     (class, mount)
 }
 
-/// Class of a script that could not be opened: only its path is known.
+/// A memfd as its link in `/proc` reads: it never has a link, and its name is the only one in its file system.
+fn is_named_memfd(named: &NamedFacts) -> bool {
+    named.nlink == 0 && matches!(named.fs_magic, magic::TMPFS | magic::HUGETLBFS) && named.path.starts_with(b"/memfd:")
+}
+
+/// Class of such a subject that could not be opened: only its path is known.
 #[must_use]
 pub fn class_by_path<'a>(path: &[u8], mounts: &'a Mounts) -> (FileClass, Option<&'a Mount>) {
     let mount = mounts.above(path);
@@ -160,7 +169,7 @@ pub fn class_by_path<'a>(path: &[u8], mounts: &'a Mounts) -> (FileClass, Option<
 /// Whether the digest must be known: only an untouched image file speaks for itself.
 #[must_use]
 pub fn needs_digest(exec: &RawExec, class: FileClass) -> bool {
-    exec.is_script() || class != FileClass::Image
+    class != FileClass::Image || Subject::of(exec, class) != Subject::Executable
 }
 
 #[cfg(test)]

@@ -3,12 +3,14 @@
 use driftline_schemas::{ContainerId, HashState, Sha256};
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::class::{ContainerRoot, ScriptFacts};
+use crate::class::{self, ContainerRoot, NamedFacts};
 use crate::limits::{
-    DIGESTS, HASH_BYTES_BURST, HASH_BYTES_PER_SECOND, HASH_FILES_BURST, HASH_FILES_PER_SECOND, SCRIPT_COST_BYTES,
+    DIGESTS, HASH_BYTES_BURST, HASH_BYTES_PER_SECOND, HASH_FILES_BURST, HASH_FILES_PER_SECOND, LOADED_COST_BYTES,
+    SCRIPT_COST_BYTES,
 };
 use crate::mounts::{Mounts, is_refused};
 use crate::raw::{Dev, Moment, RawExec, RawFile};
+use crate::subject::{Subject, absolute};
 
 /// How the files of a container can be reached, as far as is known.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +21,15 @@ pub struct View<'a> {
     pub root: Option<ContainerRoot>,
     /// Its mounts.
     pub mounts: &'a Mounts,
+}
+
+impl View<'_> {
+    /// What of an exec is judged.
+    #[must_use]
+    pub fn subject<'a>(&self, exec: &'a RawExec) -> Subject<'a> {
+        let root = self.root.unwrap_or_else(|| ContainerRoot::of_process(exec));
+        Subject::of(exec, class::class(exec, &root, self.mounts).0)
+    }
 }
 
 /// A file to hash.
@@ -54,10 +65,13 @@ pub enum Crossing {
 pub enum DigestSubject {
     /// The executed file: counts only if it is still what the kernel saw.
     File(RawFile),
-    /// A script, of which the kernel's record has only the name. Counts only if it has not changed since the exec.
-    Script {
+    /// A script, or what a loader was told to run, of which only the name is known. Counts only if it has not changed since
+    /// the exec.
+    Named {
         /// Wall clock of the exec.
         executed_ns: i64,
+        /// What it costs of the byte budget: its size is known when it is opened.
+        cost_bytes: u64,
     },
 }
 
@@ -67,8 +81,9 @@ impl DigestJob {
     /// # Errors
     /// [`Digest::RefusedFs`] when the subject must not be opened.
     pub fn of(container: &ContainerId, exec: &RawExec, view: View<'_>, boot_offset_ns: i64) -> Result<Self, Digest> {
-        let (path, crosses, refused) = if exec.is_script() {
-            let path = script_path(exec);
+        let subject = view.subject(exec);
+        let (path, crosses, refused) = if let Some(typed) = subject.typed() {
+            let path = absolute(exec, typed);
             let on_mount = view.mounts.above(&path).is_some();
             let refused = view.mounts.refuses(&path) || (!on_mount && is_refused(exec.root_fs_magic));
             (path, on_mount, refused)
@@ -79,51 +94,39 @@ impl DigestJob {
             return Err(Digest::RefusedFs);
         }
         let executed_ns = i64::try_from(exec.moment.time_ns).unwrap_or(i64::MAX).saturating_add(boot_offset_ns);
-        let subject =
-            if exec.is_script() { DigestSubject::Script { executed_ns } } else { DigestSubject::File(exec.file) };
+        let named = |cost_bytes| DigestSubject::Named { executed_ns, cost_bytes };
         Ok(Self {
             container: container.clone(),
             moment: exec.moment,
             pid: exec.pid,
-            roots: roots(exec, view),
+            roots: roots(exec, subject, view),
             path,
             crossing: if crosses { Crossing::Cross } else { Crossing::Stay },
-            subject,
+            subject: match subject {
+                Subject::Executable => DigestSubject::File(exec.file),
+                Subject::Script(_) => named(SCRIPT_COST_BYTES),
+                Subject::Loaded(_) => named(LOADED_COST_BYTES),
+            },
         })
     }
 
     fn cost_bytes(&self) -> u64 {
         match &self.subject {
             DigestSubject::File(file) => u64::try_from(file.size_bytes).unwrap_or(0),
-            DigestSubject::Script { .. } => SCRIPT_COST_BYTES,
+            DigestSubject::Named { cost_bytes, .. } => *cost_bytes,
         }
     }
 }
 
 /// Paths count from the root of the mount namespace, except an absolute one that a chrooted process typed.
-fn roots(exec: &RawExec, view: View<'_>) -> Vec<u32> {
-    let from_own_root = exec.is_script() && exec.typed_path.starts_with(b"/");
+fn roots(exec: &RawExec, subject: Subject<'_>, view: View<'_>) -> Vec<u32> {
+    let from_own_root = subject.typed().is_some_and(|typed| typed.starts_with(b"/"));
     let by_process = from_own_root || !exec.is_chrooted();
     let same_namespace = view.root.is_some_and(|root| root.mount_ns == exec.mnt_ns);
     let by_first = same_namespace && !(from_own_root && exec.is_chrooted());
     let process = Some(exec.pid).filter(|_| by_process);
     let first = view.init_pid.and_then(|pid| u32::try_from(pid).ok()).filter(|_| by_first);
     process.into_iter().chain(first.filter(|first| Some(*first) != process)).collect()
-}
-
-/// Absolute path of an exec's script as far as its name tells: what was typed, from the working directory.
-#[must_use]
-pub fn script_path(exec: &RawExec) -> Vec<u8> {
-    if exec.typed_path.starts_with(b"/") {
-        return exec.typed_path.clone();
-    }
-    let typed = exec.typed_path.strip_prefix(b"./").unwrap_or(&exec.typed_path);
-    let mut path = exec.cwd.clone();
-    if !path.ends_with(b"/") {
-        path.push(b'/');
-    }
-    path.extend_from_slice(typed);
-    path
 }
 
 /// How hashing ended.
@@ -177,15 +180,15 @@ pub struct DigestOutcome {
     pub digest: Digest,
     /// The file had not changed for a while when it was hashed, so equal facts mean equal content.
     pub is_settled: bool,
-    /// Facts of the script, when one was opened.
-    pub script: Option<ScriptFacts>,
+    /// Facts of a subject that was known by name only, when it was opened.
+    pub named: Option<NamedFacts>,
 }
 
 impl DigestOutcome {
-    /// An outcome without a script's facts.
+    /// An outcome without such facts.
     #[must_use]
     pub fn of(digest: Digest) -> Self {
-        Self { digest, is_settled: false, script: None }
+        Self { digest, is_settled: false, named: None }
     }
 }
 
@@ -336,7 +339,9 @@ mod tests {
         let check = |change: fn(&mut RawExec), expect: &[u32]| {
             let mut raw = exec();
             change(&mut raw);
-            assert_eq!(roots(&raw, View { init_pid: Some(1), root: Some(root), mounts: &Mounts::default() }), expect);
+            let mounts = Mounts::default();
+            let view = View { init_pid: Some(1), root: Some(root), mounts: &mounts };
+            assert_eq!(roots(&raw, view.subject(&raw), view), expect);
         };
         check(|_| (), &[4_711, 1]);
         check(|raw| raw.pid = 1, &[1]);
@@ -391,12 +396,9 @@ mod tests {
     }
 
     #[test]
-    fn a_script_is_found_from_the_working_directory() {
+    fn a_name_is_found_from_the_working_directory() {
         let check = |cwd: &[u8], typed: &[u8], expect: &[u8]| {
-            let mut raw = exec();
-            raw.cwd = cwd.to_vec();
-            raw.typed_path = typed.to_vec();
-            assert_eq!(script_path(&raw), expect);
+            assert_eq!(absolute(&RawExec { cwd: cwd.to_vec(), ..exec() }, typed), expect);
         };
         check(b"/srv", b"./x.sh", b"/srv/x.sh");
         check(b"/", b"x.sh", b"/x.sh");

@@ -5,12 +5,13 @@ use driftline_schemas::{
     Ancestor, ContainerId, Exec, ExecIdentity, Fd, FdKind, FileClass, FileFacts, HashState, Mount,
 };
 
-use crate::class::{self, ContainerRoot, ScriptFacts};
-use crate::digest::{DigestOutcome, script_path};
+use crate::class::{self, ContainerRoot, NamedFacts};
+use crate::digest::{Digest, DigestOutcome};
 use crate::mounts::Mounts;
 use crate::node::NodeSettings;
 use crate::programs::Programs;
 use crate::raw::{RawExec, RawFd, RawFile};
+use crate::subject::{Subject, absolute};
 
 /// What is known of the container when one of its execs is written down.
 #[derive(Debug, Clone, Copy)]
@@ -30,11 +31,11 @@ pub struct Surroundings<'a> {
 /// Puts an exec event together. `digest` is `None` when none is needed; `time_ns` is the wall clock.
 #[must_use]
 pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>, time_ns: i64) -> Exec {
-    let script = raw.is_script().then(|| digest.and_then(|outcome| outcome.script.as_ref()));
-    let (class, mount) = classify(raw, at, script);
-    let script_path = script.map(|facts| facts.map_or_else(|| script_path(raw), |facts| facts.path.clone()));
+    let judged = Judged::of(raw, at, digest);
+    let named_path = judged.named_path(raw);
     let is_long = |path: &[u8]| path.len() > PATH_BYTES_MAX;
-    let is_cut = is_long(&raw.path) || script_path.as_deref().is_some_and(is_long);
+    let is_cut = is_long(&raw.path) || named_path.as_deref().is_some_and(is_long);
+    let told_if = |is_it: bool| named_path.as_deref().filter(|_| is_it).map(end_of);
     Exec {
         event_id: identity(raw, at.settings).event_id(),
         cluster: at.settings.node.cluster.clone(),
@@ -52,7 +53,7 @@ pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>,
         path: end_of(&raw.path),
         path_truncated: raw.has_truncated_path() || is_cut,
         typed_path: end_of(&raw.typed_path),
-        script: script_path.as_deref().map(end_of),
+        script: told_if(matches!(judged.subject, Subject::Script(_))),
         args: at.settings.redaction.apply(&raw.args),
         args_truncated: raw.has_truncated_args() || raw.has_unreadable_args(),
         cwd: end_of(&raw.cwd),
@@ -65,14 +66,14 @@ pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>,
         entered_from_outside: raw.is_from_outside(),
         chrooted: raw.is_chrooted(),
         namespace: class::mount_namespace(raw, at.root, at.settings.host_mnt_ns),
-        class,
-        file: match script {
-            None => file_facts(raw),
-            Some(facts) => facts.map(script_facts).unwrap_or_default(),
+        class: judged.class,
+        file: match judged.subject {
+            Subject::Executable => file_facts(raw),
+            Subject::Script(_) | Subject::Loaded(_) => judged.named.map(named_facts).unwrap_or_default(),
         },
-        mount: mount.cloned(),
-        hash_state: digest.map_or(HashState::NotNeeded, |outcome| outcome.digest.state()),
-        sha256: digest.and_then(|outcome| outcome.digest.sha256()),
+        mount: judged.mount.cloned(),
+        hash_state: judged.digest.map_or(HashState::NotNeeded, Digest::state),
+        sha256: judged.digest.and_then(Digest::sha256),
         collector_start: at.settings.collector_start.clone(),
         cpu: if raw.is_snapshot() { -1 } else { to_i32(raw.moment.cpu) },
         seq: if raw.is_snapshot() { 0 } else { to_i64(raw.moment.seq) },
@@ -89,7 +90,40 @@ pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>,
         environment: raw.environment.clone(),
         environment_truncated: raw.has_truncated_environment(),
         ancestors: ancestors(raw, at.programs),
+        loaded: told_if(matches!(judged.subject, Subject::Loaded(_))),
         running_at_start: raw.is_snapshot(),
+    }
+}
+
+/// What is judged of an exec, and what is known of it.
+struct Judged<'a> {
+    subject: Subject<'a>,
+    class: FileClass,
+    mount: Option<&'a Mount>,
+    digest: Option<Digest>,
+    /// Of a subject that is known by name only, when it could be opened.
+    named: Option<&'a NamedFacts>,
+}
+
+impl<'a> Judged<'a> {
+    fn of(raw: &'a RawExec, at: Surroundings<'a>, outcome: Option<&'a DigestOutcome>) -> Self {
+        let (executed, mount) = class::class(raw, at.root, at.mounts);
+        let subject = Subject::of(raw, executed);
+        let named = outcome.and_then(|outcome| outcome.named.as_ref());
+        // A better root may have become known since the file was hashed, and with it another subject.
+        let is_of_subject = subject.typed().is_some() || named.is_none();
+        let digest = outcome.map(|outcome| if is_of_subject { outcome.digest } else { Digest::OverBudget });
+        let (class, mount) = match (subject.typed(), named) {
+            (None, _) => (executed, mount),
+            (Some(_), Some(facts)) => class::class_of_named(facts, at.root, at.mounts),
+            (Some(typed), None) => class::class_by_path(&absolute(raw, typed), at.mounts),
+        };
+        Self { subject, class, mount, digest, named }
+    }
+
+    fn named_path(&self, raw: &RawExec) -> Option<Vec<u8>> {
+        let typed = self.subject.typed()?;
+        Some(self.named.map_or_else(|| absolute(raw, typed), |facts| facts.path.clone()))
     }
 }
 
@@ -135,19 +169,6 @@ fn end_of(path: &[u8]) -> Vec<u8> {
     path.get(path.len().saturating_sub(PATH_BYTES_MAX)..).unwrap_or_default().to_vec()
 }
 
-/// Class of the subject. `script` is `None` for a binary, `Some(None)` for a script that could not be opened.
-fn classify<'a>(
-    raw: &RawExec,
-    at: Surroundings<'a>,
-    script: Option<Option<&ScriptFacts>>,
-) -> (FileClass, Option<&'a Mount>) {
-    match script {
-        None => class::class(raw, at.root, at.mounts),
-        Some(Some(facts)) => class::class_of_script(facts, at.root, at.mounts),
-        Some(None) => class::class_by_path(&script_path(raw), at.mounts),
-    }
-}
-
 fn identity<'a>(raw: &RawExec, settings: &'a NodeSettings) -> ExecIdentity<'a> {
     ExecIdentity {
         cluster: &settings.node.cluster,
@@ -179,7 +200,7 @@ fn file_facts(raw: &RawExec) -> FileFacts {
     }
 }
 
-fn script_facts(facts: &ScriptFacts) -> FileFacts {
+fn named_facts(facts: &NamedFacts) -> FileFacts {
     FileFacts {
         dev: facts.dev.to_st_dev(),
         ino: to_i64(facts.ino),
@@ -207,7 +228,6 @@ fn to_i64(number: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Digest;
     use crate::layout;
     use crate::raw::tests::exec as raw_exec;
     use crate::raw::{Dev, magic};
@@ -272,7 +292,7 @@ mod tests {
         let mut raw = raw_exec();
         raw.flags |= layout::FLAG_SCRIPT;
         raw.typed_path = b"/opt/x.sh".to_vec();
-        let facts = ScriptFacts {
+        let facts = NamedFacts {
             path: b"/srv/x.sh".to_vec(),
             dev: Dev { major: 0, minor: 41 },
             ino: 12,
@@ -284,7 +304,7 @@ mod tests {
             fs_magic: magic::OVERLAY,
             mnt_id: Some(raw.root_mnt_id),
         };
-        let outcome = DigestOutcome { digest: Digest::Hashed(Sha256([1; 32])), is_settled: false, script: Some(facts) };
+        let outcome = DigestOutcome { digest: Digest::Hashed(Sha256([1; 32])), is_settled: false, named: Some(facts) };
         let built = build(&raw, Some(&outcome));
         assert_eq!(built.script.as_deref(), Some(b"/srv/x.sh".as_slice()));
         assert_eq!((built.class, built.file.ino, built.sha256), (FileClass::RootfsPlain, 12, Some(Sha256([1; 32]))));
@@ -294,6 +314,39 @@ mod tests {
             (gone.class, gone.file, gone.hash_state),
             (FileClass::Unknown, FileFacts::default(), HashState::Gone)
         );
+    }
+
+    #[test]
+    fn of_a_loader_of_the_image_what_it_runs_is_described_and_of_another_the_loader() {
+        let args = [b"ld.so".as_slice(), b"./x"].map(|argument| serde_bytes::ByteBuf::from(argument.to_vec()));
+        let raw =
+            RawExec { path: b"/lib/ld-2.31.so".to_vec(), args: args.to_vec(), cwd: b"/tmp".to_vec(), ..raw_exec() };
+        let facts = NamedFacts {
+            path: b"/tmp/x".to_vec(),
+            dev: raw.file.dev,
+            ino: 13,
+            size_bytes: 9,
+            mode: 0o100_755,
+            nlink: 1,
+            mtime_ns: 1,
+            ctime_ns: 2,
+            fs_magic: magic::OVERLAY,
+            mnt_id: Some(raw.root_mnt_id),
+        };
+        let outcome = DigestOutcome { digest: Digest::Hashed(Sha256([1; 32])), is_settled: true, named: Some(facts) };
+        let built = build(&raw, Some(&outcome));
+        assert_eq!((built.loaded.as_deref(), built.script.as_deref()), (Some(b"/tmp/x".as_slice()), None));
+        assert_eq!(
+            (built.subject_path(), built.path.as_slice()),
+            (b"/tmp/x".as_slice(), b"/lib/ld-2.31.so".as_slice())
+        );
+        assert_eq!((built.class, built.file.ino, built.sha256), (FileClass::RootfsPlain, 13, Some(Sha256([1; 32]))));
+        let gone = build(&raw, Some(&DigestOutcome::of(Digest::Gone)));
+        assert_eq!((gone.loaded.as_deref(), gone.class), (Some(b"/tmp/x".as_slice()), FileClass::Unknown));
+        // It turned out not to be the image's: the digest is that of something else.
+        let own = RawExec { flags: raw.flags | layout::FLAG_UPPER, ..raw };
+        let own = build(&own, Some(&outcome));
+        assert_eq!((own.loaded.as_deref(), own.sha256, own.hash_state), (None, None, HashState::OverBudget));
     }
 
     #[test]

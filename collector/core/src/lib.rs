@@ -19,9 +19,11 @@ pub mod programs;
 pub mod raw;
 pub mod redaction;
 pub mod spool;
+pub mod subject;
 
-pub use class::{ContainerRoot, ScriptFacts};
+pub use class::{ContainerRoot, NamedFacts};
 pub use digest::{Crossing, Digest, DigestJob, DigestOutcome, DigestSubject};
 pub use mounts::Mounts;
 pub use node::{Ask, Description, Input, Inspection, Loss, Node, NodeSettings, Records};
 pub use raw::{Dev, Moment, RawExec, RawFile};
+pub use subject::Subject;

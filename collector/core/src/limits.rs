@@ -82,6 +82,9 @@ pub const THROTTLE_INTERVAL: i64 = 10 * SECOND;
 /// What a script costs of the byte budget before its size is known.
 pub const SCRIPT_COST_BYTES: u64 = 64 << 10;
 
+/// What a program that a loader was told to run costs before its size is known; most are of some hundred KiB.
+pub const LOADED_COST_BYTES: u64 = 1 << 20;
+
 /// Remembered programs of processes, and of files: a node runs some thousand processes at a time; 16,384 of 150 bytes, twice.
 pub const PROGRAMS: usize = 16_384;
 

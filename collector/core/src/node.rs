@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use crate::class::{self, ContainerRoot};
 use crate::container::{Cgroup, cgroup};
-use crate::digest::{Digest, DigestCache, DigestJob, DigestOutcome, View};
+use crate::digest::{Digest, DigestCache, DigestJob, DigestOutcome, DigestSubject, View};
 use crate::limits;
 use crate::mounts::{KernelMount, Mounts};
 use crate::programs::Programs;
@@ -319,7 +319,11 @@ impl Node {
                 return;
             }
         };
-        let remembered = if held.exec.is_script() { None } else { self.digests.get(&held.exec.file) };
+        // Of a subject that is known by name only, nobody knows which file it is.
+        let remembered = match job.subject {
+            DigestSubject::File(file) => self.digests.get(&file),
+            DigestSubject::Named { .. } => None,
+        };
         if let Some(sha256) = remembered {
             effects.count("digest_remembered");
             held.digest = Some(DigestOutcome::of(Digest::Hashed(sha256)));

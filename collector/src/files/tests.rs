@@ -52,7 +52,7 @@ impl Case {
     }
 
     fn script(&self, path: &[u8], executed_ns: i64) -> DigestOutcome {
-        digest(&self.proc, &self.job(path, DigestSubject::Script { executed_ns }), None, MAX, 0)
+        digest(&self.proc, &self.job(path, DigestSubject::Named { executed_ns, cost_bytes: 0 }), None, MAX, 0)
     }
 }
 
@@ -100,7 +100,7 @@ fn a_script_is_described_and_hashed_unless_it_changed_since() {
     std::fs::set_permissions(OsStr::from_bytes(&path), std::fs::Permissions::from_mode(0o755)).unwrap();
     let outcome = case.script(&path, i64::MAX);
     assert_eq!(outcome.digest, Digest::Hashed(Sha256::of(b"#!/bin/sh\n")));
-    let script = outcome.script.unwrap();
+    let script = outcome.named.unwrap();
     assert_eq!((script.path.as_slice(), script.size_bytes, script.mode), (path.as_slice(), 10, 0o100_755));
     let seen = case.seen(&path);
     assert_eq!(case.script(&path, seen.ctime_ns - 1).digest, Digest::Changed);

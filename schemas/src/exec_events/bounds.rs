@@ -41,6 +41,7 @@ fn check_exec(exec: &Exec) -> Result<(), DecodeError> {
             ("path", exec.path.len()),
             ("typed_path", exec.typed_path.len()),
             ("script", exec.script.as_ref().map_or(0, Vec::len)),
+            ("loaded", exec.loaded.as_ref().map_or(0, Vec::len)),
             ("cwd", exec.cwd.len()),
         ],
     )?;

@@ -138,7 +138,7 @@ fn on_a_plain_root_the_mount_tells_a_volume_of_the_same_disk() {
 
 #[test]
 fn scripts_on_the_root_are_judged_by_digest() {
-    let script = |mnt_id: Option<u32>, minor: u32, path: &[u8]| ScriptFacts {
+    let script = |mnt_id: Option<u32>, minor: u32, path: &[u8]| NamedFacts {
         path: path.to_vec(),
         dev: Dev { major: 0, minor },
         ino: 1,
@@ -150,8 +150,7 @@ fn scripts_on_the_root_are_judged_by_digest() {
         fs_magic: magic::OVERLAY,
         mnt_id,
     };
-    let check =
-        |facts: &ScriptFacts, expect: FileClass| assert_eq!(class_of_script(facts, &root(), &mounts()).0, expect);
+    let check = |facts: &NamedFacts, expect: FileClass| assert_eq!(class_of_named(facts, &root(), &mounts()).0, expect);
     check(&script(Some(644), 500, b"/x"), FileClass::RootfsPlain);
     check(&script(None, 41, b"/x"), FileClass::RootfsPlain);
     check(&script(Some(900), 41, b"/x"), FileClass::RootfsPlain);

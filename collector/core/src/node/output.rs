@@ -25,7 +25,7 @@ impl Node {
     ) -> Result<(), BrokenInvariant> {
         let held = self.containers.get_mut(id).and_then(|tracked| tracked.held.get_mut(&moment));
         let Some(held) = held else { return self.on_digested_late(id, moment, &outcome, effects) };
-        if let (Digest::Hashed(sha256), true, false) = (outcome.digest, outcome.is_settled, held.exec.is_script()) {
+        if let (Digest::Hashed(sha256), true, false) = (outcome.digest, outcome.is_settled, outcome.named.is_some()) {
             self.digests.put(&held.exec.file, sha256);
         }
         held.digest = Some(outcome);
@@ -45,7 +45,7 @@ impl Node {
             return Ok(());
         };
         let LateExec { exec, time_ns, .. } = late;
-        if let (Digest::Hashed(sha256), true, false) = (outcome.digest, outcome.is_settled, exec.is_script()) {
+        if let (Digest::Hashed(sha256), true, false) = (outcome.digest, outcome.is_settled, outcome.named.is_some()) {
             self.digests.put(&exec.file, sha256);
         }
         let unknown = Mounts::default();
@@ -174,7 +174,8 @@ impl Node {
             };
             let event = event::exec(&held.exec, at, held.outcome().as_ref(), tracked.last_time_ns);
             let moment = held.exec.moment;
-            if tracked.is_sandbox && event.class == FileClass::Image && event.script.is_none() {
+            if tracked.is_sandbox && event.class == FileClass::Image && event.script.is_none() && event.loaded.is_none()
+            {
                 effects.settle(Disposition::Dropped("sandbox"));
                 held.postponed.iter().for_each(|job| effects.ask(Ask::Drop(job.moment)));
                 continue;

@@ -97,7 +97,7 @@ fn described() -> Input {
 }
 
 fn digested(time_ns: u64, digest: Digest) -> Input {
-    let outcome = DigestOutcome { digest, is_settled: true, script: None };
+    let outcome = DigestOutcome { digest, is_settled: true, named: None };
     Input::Digested(id(), Moment { time_ns, cpu: 0, seq: time_ns }, outcome)
 }
 

@@ -4,13 +4,14 @@
 //! left out beyond their share; and suspicious ones, which beyond theirs are folded by file. Of each file the first exec of
 //! an interval is always told, and then one of every [`limits::FOLD_ONE_OF`]: nothing new hides behind what is known.
 
-use driftline_schemas::FoldedFile;
 use driftline_schemas::limits::{FOLDED_EXAMPLES_MAX, PATH_BYTES_MAX};
+use driftline_schemas::{FileClass, FoldedFile};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::limits;
 use crate::raw::{Dev, RawExec};
+use crate::subject::Subject;
 
 /// So many at once, and so many more per second.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,10 +56,10 @@ enum Fold {
 }
 
 impl Fold {
-    /// Of a script the executable is only the interpreter: what was typed names it.
+    /// Of a script, and of what a loader runs, the executable is only the interpreter: what was typed names it.
     fn of(exec: &RawExec) -> Self {
-        let path = if exec.is_script() { &exec.typed_path } else { &exec.path };
-        Self::File { dev: exec.file.dev, ino: exec.file.ino, path: path.clone() }
+        let path = Subject::of(exec, FileClass::Image).typed().unwrap_or(&exec.path);
+        Self::File { dev: exec.file.dev, ino: exec.file.ino, path: path.to_vec() }
     }
 }
 

@@ -1,0 +1,169 @@
+//! What of an exec is judged: usually the file that the kernel executed; of a script the script; and where a dynamic loader
+//! of the image was told to run a program (`ld.so PATH`), that program. The last two are known by name only: the kernel
+//! says nothing of them, so they are looked up from user space.
+
+use driftline_schemas::FileClass;
+use serde_bytes::ByteBuf;
+
+use crate::raw::RawExec;
+
+/// What is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject<'a> {
+    /// The file that the kernel executed.
+    Executable,
+    /// A `#!` or binfmt script of this name, as it was typed.
+    Script(&'a [u8]),
+    /// A program of this name, as the loader was given it.
+    Loaded(&'a [u8]),
+}
+
+impl<'a> Subject<'a> {
+    /// The subject of an exec whose executed file has this class. A loader that is not an untouched file of the image is
+    /// itself what has to be judged: else any program could hide behind a loader's name and an image program as argument.
+    #[must_use]
+    pub fn of(exec: &'a RawExec, class: FileClass) -> Self {
+        if exec.is_script() {
+            return Self::Script(&exec.typed_path);
+        }
+        let is_loader = class == FileClass::Image && is_loader(&exec.path);
+        // A name that was cut off is nobody's: it will not be found, which is told.
+        let cut_off = exec.has_truncated_args().then_some(b"".as_slice());
+        let program = if is_loader { loaded_program(&exec.args, cut_off) } else { None };
+        program.map_or(Self::Executable, Self::Loaded)
+    }
+
+    /// Its name as it was given, where that is all that is known.
+    #[must_use]
+    pub fn typed(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Executable => None,
+            Self::Script(typed) | Self::Loaded(typed) => Some(typed),
+        }
+    }
+}
+
+/// What was typed, from the working directory: as absolute as its name tells.
+#[must_use]
+pub fn absolute(exec: &RawExec, typed: &[u8]) -> Vec<u8> {
+    if typed.starts_with(b"/") {
+        return typed.to_vec();
+    }
+    let mut path = exec.cwd.clone();
+    if !path.ends_with(b"/") {
+        path.push(b'/');
+    }
+    path.extend_from_slice(typed.strip_prefix(b"./").unwrap_or(typed));
+    path
+}
+
+/// Whether a file is called as the loaders of glibc (`ld-linux-x86-64.so.2`, `ld-2.31.so`, `ld64.so.2`, `ld.so.1`), musl
+/// (`ld-musl-x86_64.so.1`, which may be a link to `libc.so` or `libc.musl-x86_64.so.1`) and uClibc (`ld-uClibc.so.0`) are.
+/// The kernel program looks at the first bytes of the same names.
+fn is_loader(path: &[u8]) -> bool {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let begins = |start: &&[u8]| name.starts_with(start);
+    let starts: [&[u8]; 6] = [b"ld-", b"ld.so", b"ld32.so", b"ld64.so", b"libc.so", b"libc.musl-"];
+    starts.iter().any(begins) && name.windows(3).any(|part| part == b".so")
+}
+
+/// Options of glibc's and musl's loaders that are followed by their value; musl's also take `--option=value`.
+const WITH_VALUE: [&[u8]; 7] = [
+    b"--library-path",
+    b"--preload",
+    b"--argv0",
+    b"--audit",
+    b"--inhibit-rpath",
+    b"--glibc-hwcaps-prepend",
+    b"--glibc-hwcaps-mask",
+];
+
+/// Options with which a loader runs nothing.
+const RUNS_NOTHING: [&[u8]; 6] =
+    [b"--list", b"--verify", b"--help", b"--version", b"--list-tunables", b"--list-diagnostics"];
+
+/// What a loader with these arguments runs; `None` when that is nothing, `after_end` when they end before it. Only
+/// arguments with two dashes are options of theirs.
+fn loaded_program<'a>(args: &'a [ByteBuf], after_end: Option<&'a [u8]>) -> Option<&'a [u8]> {
+    let mut args = args.iter().map(|argument| argument.as_slice()).skip(1);
+    while let Some(argument) = args.next() {
+        if argument == b"--" {
+            return args.next().or(after_end);
+        }
+        if !argument.starts_with(b"--") {
+            return Some(argument).filter(|path| !path.is_empty());
+        }
+        if RUNS_NOTHING.contains(&argument) {
+            return None;
+        }
+        if WITH_VALUE.contains(&argument) {
+            args.next();
+        }
+    }
+    after_end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout;
+    use crate::raw::tests::exec;
+
+    fn loader(path: &str, args: &[&str]) -> RawExec {
+        let args = args.iter().map(|argument| ByteBuf::from(argument.as_bytes())).collect();
+        RawExec { path: path.into(), args, ..exec() }
+    }
+
+    #[test]
+    fn a_loader_of_the_image_is_judged_by_what_it_is_told_to_run() {
+        let check = |args: &[&str], expect: Option<&str>| {
+            let raw = loader("/lib64/ld-linux-x86-64.so.2", args);
+            assert_eq!(Subject::of(&raw, FileClass::Image).typed(), expect.map(str::as_bytes), "{args:?}");
+        };
+        check(&["ld.so", "/tmp/x", "--list"], Some("/tmp/x"));
+        check(&["ld.so", "-x"], Some("-x"));
+        check(&["ld.so", "--inhibit-cache", "--library-path", "/tmp", "--argv0", "sh", "./x"], Some("./x"));
+        check(&["ld.so", "--library-path=/tmp", "--preload=/y", "--", "--x"], Some("--x"));
+        check(&["ld.so", "--list", "/tmp/x"], None);
+        check(&["ld.so", "--preload", "/tmp/x"], None);
+        check(&["ld.so", ""], None);
+        check(&["ld.so"], None);
+        check(&[], None);
+    }
+
+    #[test]
+    fn a_program_hidden_behind_too_many_arguments_is_not_the_loader() {
+        let mut raw = loader("/lib64/ld-linux-x86-64.so.2", &["ld.so", "--argv0", "xxxxx"]);
+        raw.flags |= layout::FLAG_ARGS_TRUNCATED;
+        assert_eq!(Subject::of(&raw, FileClass::Image), Subject::Loaded(b""));
+    }
+
+    #[test]
+    fn loaders_are_known_by_their_names_and_others_are_not() {
+        let is = |name: &str| is_loader(format!("/usr/lib/{name}").as_bytes());
+        for name in ["ld-2.31.so", "ld-musl-aarch64.so.1", "libc.musl-x86_64.so.1", "libc.so", "ld64.so.2", "ld.so.1"] {
+            assert!(is(name), "{name}");
+        }
+        for name in ["ld", "ld.bfd", "ld-analyse", "ldconfig", "libc.a", "libcrypto.so.3", "so.ld-", "x"] {
+            assert!(!is(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_loader_that_is_not_the_image_s_hides_nothing() {
+        let raw = loader("/tmp/ld-linux-x86-64.so.2", &["ld.so", "/bin/true"]);
+        for class in
+            [FileClass::New, FileClass::CopiedUp, FileClass::Foreign, FileClass::RootfsPlain, FileClass::Volume]
+        {
+            assert_eq!(Subject::of(&raw, class), Subject::Executable);
+        }
+    }
+
+    #[test]
+    fn a_script_stays_one_whatever_runs_it() {
+        let mut raw = loader("/lib/ld-musl-x86_64.so.1", &["ld", "/tmp/s", "x"]);
+        raw.flags |= layout::FLAG_SCRIPT;
+        raw.typed_path = b"s".to_vec();
+        assert_eq!(Subject::of(&raw, FileClass::Image), Subject::Script(b"s"));
+    }
+}
