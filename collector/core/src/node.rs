@@ -230,7 +230,10 @@ impl Node {
             effects.settle(Disposition::Dropped("undecodable"));
             self.losses.add(Loss::Undecodable, 1);
         }
-        for exec in records.execs {
+        // There are two rings: what a process did first has to be known first.
+        let mut execs = records.execs;
+        execs.sort_by_key(|exec| exec.moment);
+        for exec in execs {
             match cgroup(&exec.cgroup) {
                 Cgroup::Container(id) => self.on_exec(now_ns, &id, exec, effects)?,
                 Cgroup::Monitor => effects.settle(Disposition::Dropped("monitor")),
@@ -252,7 +255,10 @@ impl Node {
         exec: RawExec,
         effects: &mut Fx,
     ) -> Result<(), BrokenInvariant> {
-        if class::is_runtime_helper(&exec, None, self.settings.host_mnt_ns) {
+        // What a runtime starts on its way into a container has executed nothing there before, as `nsenter` on its way out
+        // has.
+        let was_inside = self.programs.knows(&exec);
+        if !was_inside && class::is_runtime_helper(&exec, None, self.settings.host_mnt_ns) {
             effects.settle(Disposition::Dropped("runtime_helper"));
             return Ok(());
         }
@@ -274,7 +280,7 @@ impl Node {
             }
         }
         let moment = exec.moment;
-        tracked.held.insert(moment, Held::new(exec, now_ns));
+        tracked.held.insert(moment, Held { was_inside, ..Held::new(exec, now_ns) });
         self.want_digest(now_ns, id, moment, effects);
         Ok(())
     }

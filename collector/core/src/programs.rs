@@ -22,6 +22,12 @@ impl Programs {
         self.of_file.put((exec.file.dev, exec.file.ino), &exec.path);
     }
 
+    /// Whether this very process was seen executing something.
+    #[must_use]
+    pub fn knows(&self, exec: &RawExec) -> bool {
+        self.of_process.get(&(exec.pid, exec.start_ns)).is_some()
+    }
+
     /// Path of what an ancestor runs, in its own container.
     #[must_use]
     pub fn path_of(&self, ancestor: &RawAncestor) -> Option<&[u8]> {

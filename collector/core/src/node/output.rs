@@ -157,7 +157,8 @@ impl Node {
         let offset_ns = self.boot_offset_ns.unwrap_or(0);
         let Some(tracked) = self.containers.get_mut(id) else { return Ok(()) };
         while let Some(held) = tracked.next_ready(now_ns, self.complete_until_ns, wait) {
-            if class::is_runtime_helper(&held.exec, tracked.root.as_ref(), self.settings.host_mnt_ns) {
+            let is_helper = || class::is_runtime_helper(&held.exec, tracked.root.as_ref(), self.settings.host_mnt_ns);
+            if !held.was_inside && is_helper() {
                 effects.settle(Disposition::Dropped("runtime_helper"));
                 held.postponed.iter().for_each(|job| effects.ask(Ask::Drop(job.moment)));
                 continue;

@@ -285,6 +285,17 @@ fn the_runtimes_own_execs_are_dropped_and_counted() {
 }
 
 #[test]
+fn what_a_process_executes_outside_after_it_did_inside_is_not_the_runtimes() {
+    let mut drive = Drive::new();
+    let nsenter = at_time(1);
+    // By the ring that is read first.
+    let outside = RawExec { mnt_ns: HOST, ..at_time(2) };
+    drive.give(described()).records(vec![outside, nsenter], 10);
+    assert_eq!(drive.settled.get(&Disposition::Dropped("runtime_helper")), None);
+    assert_eq!(drive.execs()[1].namespace, driftline_schemas::MountNamespace::Host);
+}
+
+#[test]
 fn cgroups_that_are_no_containers_are_counted() {
     let mut drive = Drive::new();
     let cgroup = |name: String| RawExec { cgroup: name.into_bytes(), ..at_time(1) };

@@ -70,6 +70,8 @@ pub(super) enum RootSource {
 pub(super) struct Held {
     pub(super) exec: RawExec,
     pub(super) arrived_ns: i64,
+    /// Its process has executed something in the container before.
+    pub(super) was_inside: bool,
     pub(super) is_hashing: bool,
     /// What there was no budget for.
     pub(super) postponed: Option<Box<DigestJob>>,
@@ -78,7 +80,7 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn new(exec: RawExec, now_ns: i64) -> Self {
-        Self { exec, arrived_ns: now_ns, is_hashing: false, postponed: None, digest: None }
+        Self { exec, arrived_ns: now_ns, was_inside: false, is_hashing: false, postponed: None, digest: None }
     }
 
     pub(super) fn needs_digest(&self, root: Option<ContainerRoot>, mounts: &Mounts) -> bool {
