@@ -75,6 +75,7 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mount -t tmpfs tmp /tmp
 mount -t cgroup2 cgroup /sys/fs/cgroup
+ifconfig lo up
 insmod /overlay.ko
 echo "GUEST $(uname -r) after $(cut -d' ' -f1 /proc/uptime) s"
 /driftline-collector self-test

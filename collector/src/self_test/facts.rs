@@ -2,6 +2,7 @@
 
 use driftline_collector_core::{Dev, RawExec};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 /// Facts by name, as text: so that any two can be compared, sent through a pipe and shown.
 pub(super) type Facts = BTreeMap<String, String>;
@@ -45,9 +46,39 @@ pub(super) fn of_exec(exec: &RawExec) -> Facts {
         ("mount namespace", exec.mnt_ns.to_string()),
         ("process id namespace", exec.pid_ns.to_string()),
         ("container cgroup", text(&exec.cgroup)),
-        ("terminal", yes_no(!exec.tty.is_empty())),
+        ("terminal", text(&exec.tty)),
+        ("session", exec.session_id.to_string()),
+        ("user ids inside", format!("{} {}", exec.ns_uid, exec.ns_euid)),
+        ("group ids inside", format!("{} {}", exec.ns_gid, exec.ns_egid)),
+        ("capabilities", format!("{:016x}", exec.capabilities)),
+        ("capabilities gained", format!("{:016x}", exec.capabilities_gained)),
+        ("environment", exec.environment.join("|")),
+        ("ancestors", ancestors(exec)),
     ];
-    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    let files = ["standard input", "standard output", "standard error"].into_iter().zip(&exec.fds);
+    let files = files.map(|(name, fd)| (name, open_file(u32::from(fd.mode), fd.ino, fd.rdev, fd.peer)));
+    pairs.into_iter().chain(files).map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn ancestors(exec: &RawExec) -> String {
+    let told = exec.ancestors.iter().map(|each| {
+        ancestor(&each.pid.to_string(), &(each.start_ns / TICK_NS).to_string(), &String::from_utf8_lossy(&each.comm))
+    });
+    told.collect::<Vec<_>>().join("|")
+}
+
+/// A process by its id, its start in ticks and its name.
+pub(super) fn ancestor(pid: &str, start: &str, name: &str) -> String {
+    format!("{pid} {start} {name}")
+}
+
+pub(super) fn open_file(mode: u32, ino: u64, device: Dev, peer: Option<SocketAddr>) -> String {
+    let peer = peer.map_or_else(|| "-".to_owned(), |peer| peer.to_string());
+    format!("{mode:o} {ino} {}:{} {peer}", device.major, device.minor)
+}
+
+pub(super) fn insert(facts: &mut Facts, name: &str, value: String) {
+    facts.insert(name.to_owned(), value);
 }
 
 /// One line for each fact that is not as expected.

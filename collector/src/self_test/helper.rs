@@ -16,11 +16,12 @@ use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use super::facts::{self, Facts};
+use super::facts::{self, Facts, insert};
 use super::overlay::{CHANGED, NEW, Overlay, SCRIPT, UNLINKED, UNTOUCHED};
 use super::program;
+use super::surroundings::{self, OpenFiles};
 use crate::proc::Proc;
 
 /// What the executed programs are called.
@@ -70,6 +71,18 @@ fn say(what: &impl Serialize) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
+/// Where programs are executed: a directory that every Linux has, below a mount.
+const DIRECTORY: &str = "/proc/sys/kernel";
+
+/// What a program is given beside its arguments and open files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Given {
+    /// What this process has: the collector's own program may need it to start.
+    Nothing,
+    /// An environment and a working directory of its own.
+    Everything,
+}
+
 struct Helper {
     proc: Proc,
 }
@@ -80,7 +93,7 @@ impl Helper {
         let own = Path::new("/proc/self/exe");
         let file = File::open(own)?;
         let path = std::fs::read_link(own)?;
-        let mut facts = self.execute(own, &file)?;
+        let mut facts = self.execute(own, &file, Given::Nothing)?;
         if facts.get("on an overlay").is_some_and(|is| is == "yes") {
             // What `stat` gives for these depends on the overlay's options.
             facts.remove("inode");
@@ -95,7 +108,7 @@ impl Helper {
         let mut file = File::from(memfd_create(NAME, MemfdFlags::CLOEXEC)?);
         file.write_all(&program::image())?;
         let typed = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let mut facts = self.execute(Path::new(&typed), &file)?;
+        let mut facts = self.execute(Path::new(&typed), &file, Given::Everything)?;
         insert(&mut facts, "path", format!("memfd:{NAME}"));
         insert(&mut facts, "without a directory", facts::yes_no(true));
         say(&Said::Executed { case: "a program in memory".to_owned(), facts })
@@ -118,7 +131,7 @@ impl Helper {
 
     fn on_overlay(&self, overlay: &Overlay, case: &str, name: &str, layers: (&str, u32)) -> anyhow::Result<()> {
         let path = overlay.path(name);
-        let mut facts = self.execute(&path, &File::open(&path)?)?;
+        let mut facts = self.execute(&path, &File::open(&path)?, Given::Everything)?;
         insert(&mut facts, "path", facts::text(path.as_os_str().as_bytes()));
         insert_layers(&mut facts, layers);
         if let Ok(upper) = std::fs::metadata(overlay.upper(name)) {
@@ -132,7 +145,8 @@ impl Helper {
         let path = overlay.path(UNLINKED);
         let file = File::open(&path)?;
         std::fs::remove_file(&path)?;
-        let mut facts = self.execute(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())), &file)?;
+        let mut facts =
+            self.execute(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())), &file, Given::Everything)?;
         insert_layers(&mut facts, ("yes", 0));
         insert(&mut facts, "links", "0".to_owned());
         say(&Said::Executed { case: "overlay: unlinked file".to_owned(), facts })
@@ -141,7 +155,7 @@ impl Helper {
     /// Of a script the file is the interpreter.
     fn script(&self, overlay: &Overlay) -> anyhow::Result<()> {
         let (script, interpreter) = (overlay.path(SCRIPT), overlay.path(UNTOUCHED));
-        let mut facts = self.execute(&script, &File::open(&interpreter)?)?;
+        let mut facts = self.execute(&script, &File::open(&interpreter)?, Given::Everything)?;
         let path = |path: &Path| facts::text(path.as_os_str().as_bytes());
         insert(&mut facts, "path", path(&interpreter));
         insert(&mut facts, "script", facts::yes_no(true));
@@ -154,13 +168,28 @@ impl Helper {
     }
 
     /// Executes a program; what is true of it when `file` is what the kernel executes.
-    fn execute(&self, program: &Path, file: &File) -> anyhow::Result<Facts> {
+    fn execute(&self, program: &Path, file: &File, given: Given) -> anyhow::Result<Facts> {
+        let mut facts = Facts::new();
+        let files = OpenFiles::open()?;
         let mut command = Command::new(program);
-        command.arg0(NAME).args(ARGUMENTS).stdin(Stdio::null()).stdout(Stdio::null());
+        command.arg0(NAME).args(ARGUMENTS);
+        files.give_to(&mut command)?;
+        files.tell(&mut facts);
+        if given == Given::Everything {
+            command.current_dir(DIRECTORY);
+            insert(&mut facts, "working directory", DIRECTORY.to_owned());
+            surroundings::set_environment(&mut command, &mut facts);
+        }
+        let ancestors = surroundings::ancestors(&self.proc);
         let mut child = command.spawn().with_context(|| format!("cannot execute {}", program.display()))?;
         // Not yet waited for, so its process id is still its own.
-        let mut facts = self.process(child.id());
+        facts.extend(self.process(child.id()));
         child.wait()?;
+        // One of them may have ended meanwhile, and another taken its place.
+        if let Some(ancestors) = ancestors.filter(|before| surroundings::ancestors(&self.proc).as_ref() == Some(before))
+        {
+            insert(&mut facts, "ancestors", ancestors);
+        }
         insert(&mut facts, "typed path", facts::text(program.as_os_str().as_bytes()));
         let arguments: Vec<&str> = std::iter::once(NAME).chain(ARGUMENTS).collect();
         insert(&mut facts, "arguments", facts::arguments(&arguments));
@@ -196,12 +225,21 @@ impl Helper {
             let mut ids = line.unwrap_or_default().split_ascii_whitespace();
             format!("{} {}", ids.next().unwrap_or("?"), ids.next().unwrap_or("?"))
         };
-        insert(&mut facts, "user ids", ids("Uid:"));
-        insert(&mut facts, "group ids", ids("Gid:"));
+        for (name, of) in [("user ids", "Uid:"), ("group ids", "Gid:")] {
+            insert(&mut facts, name, ids(of));
+            // It is in the user namespace of this process, which is the node's: others cannot load the kernel program.
+            insert(&mut facts, &format!("{name} inside"), ids(of));
+        }
+        surroundings::rights(&status, &mut facts);
         insert(&mut facts, "process id in its namespace", child.to_string());
         let child_stat = own.text(format!("{child}/stat"));
         insert(&mut facts, "start", stat_field(&child_stat, 22));
-        insert(&mut facts, "terminal", facts::yes_no(stat_field(&child_stat, 7) != "0"));
+        if let Some(terminal) = surroundings::terminal(&stat_field(&child_stat, 7)) {
+            insert(&mut facts, "terminal", terminal);
+        }
+        if let Some(session) = surroundings::session(&self.proc) {
+            insert(&mut facts, "session", session);
+        }
         let own_id = std::fs::read_link(self.proc.path("self")).unwrap_or_default();
         if own_id == Path::new(&std::process::id().to_string()) {
             insert(&mut facts, "process id", child.to_string());
@@ -232,10 +270,6 @@ impl Helper {
         let (major, minor) = line.split(' ').nth(2)?.split_once(':')?;
         Some(facts::device(Dev { major: major.parse().ok()?, minor: minor.parse().ok()? }))
     }
-}
-
-fn insert(facts: &mut Facts, name: &str, value: String) {
-    facts.insert(name.to_owned(), value);
 }
 
 fn insert_layers(facts: &mut Facts, (upper, lower): (&str, u32)) {

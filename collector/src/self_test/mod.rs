@@ -11,6 +11,7 @@ mod facts;
 mod helper;
 mod overlay;
 mod program;
+mod surroundings;
 
 use driftline_collector_bpf::Probe;
 use driftline_collector_core::RawExec;
