@@ -1,6 +1,6 @@
 //! A podman container of its own image, gone when dropped.
 
-use driftline_schemas::ContainerId;
+use driftline_schemas::{ContainerId, ImageId};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
@@ -9,25 +9,29 @@ use tempfile::TempDir;
 
 /// Content of every script.
 pub(crate) const SCRIPT: &[u8] = b"#!/bin/sh\nexit 0\n";
-const APPLETS: [&str; 15] = [
-    "cat", "chmod", "chroot", "cp", "ln", "mkdir", "mount", "mv", "printf", "rm", "sh", "sleep", "touch", "true",
+const APPLETS: [&str; 16] = [
+    "cat", "chmod", "chroot", "cp", "ln", "mkdir", "mount", "mv", "nc", "printf", "rm", "sh", "sleep", "touch", "true",
     "unshare",
 ];
 /// Files of the image that cases change, each its own.
-const PROGRAMS: [&str; 10] = ["plain", "chmod", "touch", "mv", "ln", "over", "append", "rename", "args", "tty"];
+const PROGRAMS: [&str; 3] = ["plain", "args", "tty"];
 
 pub(crate) struct Container {
     id: ContainerId,
     name: String,
     image: String,
     data: TempDir,
-    busybox: Vec<u8>,
     added: Vec<u8>,
 }
 
 impl Container {
     /// Builds an image that nobody has seen before, and starts a container of it that does nothing.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with more options of podman itself.
+    pub(crate) fn start_with(options: &[&str]) -> Self {
         let nonce = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap().trim().to_owned();
         let busybox = [fs::read(busybox_path().unwrap()).unwrap(), nonce.clone().into_bytes()].concat();
         let added = [busybox.clone(), b"added".to_vec()].concat();
@@ -38,7 +42,9 @@ impl Container {
         write(&data.path().join("busybox-added"), &added);
         write(&data.path().join("script"), SCRIPT);
         let bind = format!("{}:/data", data.path().display());
-        let mut arguments = vec!["--runtime=runc", "--cgroup-manager=cgroupfs", "run", "-d", "--name", &name];
+        let mut arguments = vec!["--runtime=runc", "--cgroup-manager=cgroupfs"];
+        arguments.extend(options);
+        arguments.extend(["run", "-d", "--name", &name]);
         arguments.extend(["--network=none", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000"]);
         // A tmpfs from which programs may run, and system calls as in clusters without a profile.
         arguments.extend([
@@ -51,7 +57,7 @@ impl Container {
             "600",
         ]);
         let id = podman(&arguments);
-        Self { id: ContainerId::from(id.trim()), name, image, data, busybox, added }
+        Self { id: ContainerId::from(id.trim()), name, image, data, added }
     }
 
     pub(crate) fn id(&self) -> &ContainerId {
@@ -63,9 +69,10 @@ impl Container {
         podman(&["inspect", &self.name, "--format", "{{.State.Pid}}"]).trim().parse().unwrap()
     }
 
-    /// Content of the image's programs.
-    pub(crate) fn busybox(&self) -> &[u8] {
-        &self.busybox
+    /// Config digest of its image.
+    pub(crate) fn image_id(&self) -> ImageId {
+        let id = podman(&["inspect", &self.name, "--format", "{{.Image}}"]);
+        ImageId::from(format!("sha256:{}", id.trim().trim_start_matches("sha256:")).as_str())
     }
 
     /// Content of the program that is no part of the image.
@@ -91,18 +98,6 @@ impl Container {
     /// The same with a terminal.
     pub(crate) fn sh_with_terminal(&self, command: &str) {
         podman(&["--cgroup-manager=cgroupfs", "exec", "-t", &self.name, "/bin/sh", "-c", command]);
-    }
-
-    /// Puts `/data/memfd` there: copies a file into a memfd of a given name and executes that.
-    pub(crate) fn add_memfd_runner(&self) -> Result<(), String> {
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/live/memfd.c");
-        let built =
-            Command::new("cc").args(["-static", "-O1", "-o"]).arg(self.data.path().join("memfd")).arg(source).output();
-        match built {
-            Ok(output) if output.status.success() => Ok(()),
-            Ok(output) => Err(format!("cc cannot link statically: {}", String::from_utf8_lossy(&output.stderr))),
-            Err(error) => Err(format!("no C compiler: {error}")),
-        }
     }
 }
 
@@ -133,7 +128,7 @@ fn build_image(image: &str, busybox: &[u8]) {
     fs::remove_file(archive).unwrap();
 }
 
-fn write(path: &Path, content: &[u8]) {
+pub(crate) fn write(path: &Path, content: &[u8]) {
     fs::write(path, content).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }

@@ -1,10 +1,10 @@
-//! The collector's parts put together without Kafka and without runtimes: probe, core, files.
+//! The collector's parts put together without Kafka and without runtimes: probe, reader, core, files.
 
 use driftline_collector::describer::{self, Answer};
 use driftline_collector::files::{self, Caught};
 use driftline_collector::proc::Proc;
-use driftline_collector::reader::{Batch, Reader};
-use driftline_collector_bpf::{Counters, Probe, ProbeConfig, ReadEnd};
+use driftline_collector::reader::{BATCHES, Batch, Reader};
+use driftline_collector_bpf::{Counters, Probe, ProbeConfig};
 use driftline_collector_core::redaction::Redaction;
 use driftline_collector_core::{Ask, Description, Input, Moment, Node, NodeSettings};
 use driftline_collector_runtimes::RuntimeSettings;
@@ -20,21 +20,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{RwLock, mpsc};
 
 const HASH_MAX: u64 = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why live tests cannot run here, if they cannot.
 pub(crate) fn missing() -> Option<String> {
+    if let Some(reason) = missing_without_engines() {
+        return Some(reason);
+    }
+    let podman = Command::new("podman").arg("--version").output();
+    (!podman.is_ok_and(|output| output.status.success())).then(|| "podman is not installed".to_owned())
+}
+
+/// The same but for container engines.
+pub(crate) fn missing_without_engines() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("needs root".to_owned());
     }
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         return Some("the kernel has no BTF".to_owned());
-    }
-    if !Command::new("podman").arg("--version").output().is_ok_and(|output| output.status.success()) {
-        return Some("podman is not installed".to_owned());
     }
     super::container::busybox_path().is_none().then(|| "no static busybox is installed".to_owned())
 }
@@ -47,6 +53,17 @@ pub(crate) fn skip(test: &str, reason: &str) {
     let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
     writeln!(file, "{test}\t{reason}").unwrap();
 }
+
+/// Shows something to whoever reads the result of the whole test run: cargo hides what passing tests print.
+#[expect(clippy::disallowed_methods, reason = "a test's own setting")]
+pub(crate) fn report(text: &str) {
+    let Ok(path) = std::env::var("DRIFTLINE_TABLE") else { return };
+    let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+    writeln!(file, "{text}").unwrap();
+}
+
+/// Containers of the whole node go through the same rings: who writes here is alone, all other tests read.
+pub(crate) static NODE: RwLock<()> = RwLock::const_new(());
 
 #[derive(Default)]
 struct Seen {
@@ -71,7 +88,7 @@ impl Harness {
     /// Attaches the probe; from here on every exec is seen. `running` are containers that a runtime would describe, with
     /// their first processes.
     pub(crate) fn start(running: &[(ContainerId, i32)]) -> Self {
-        Self::start_with(Describer::Known(running.iter().cloned().collect()))
+        Self::start_hashing_at_most(HASH_MAX, running)
     }
 
     /// The same with the real task that asks runtimes.
@@ -80,10 +97,15 @@ impl Harness {
         let (questions, asked) = mpsc::channel(describer::QUESTION_QUEUE);
         let (answered, answers) = mpsc::channel(describer::QUESTION_QUEUE);
         runtime.block_on(async { describer::start(settings, asked, answered) });
-        Self::start_with(Describer::Task { questions, answers, _runtime: runtime })
+        Self::start_with(Describer::Task { questions, answers, _runtime: runtime }, HASH_MAX)
     }
 
-    fn start_with(describer: Describer) -> Self {
+    /// As [`Self::start`], but nothing longer than this is hashed.
+    pub(crate) fn start_hashing_at_most(bytes_max: u64, running: &[(ContainerId, i32)]) -> Self {
+        Self::start_with(Describer::Known(running.iter().cloned().collect()), bytes_max)
+    }
+
+    fn start_with(describer: Describer, bytes_max: u64) -> Self {
         let proc = Proc::at(Path::new("/proc"));
         let host_mnt_ns = proc.host_mount_namespace();
         let config = ProbeConfig { ordinary_ring_bytes: 1 << 20, suspicious_ring_bytes: 1 << 20, host_mnt_ns };
@@ -97,27 +119,44 @@ impl Harness {
         };
         let seen = Shared::default();
         let stop = Arc::new(AtomicBool::new(false));
+        let (sender, batches) = mpsc::channel(BATCHES);
+        Reader::new(probe, proc.clone(), bytes_max).start(stop.clone(), sender).unwrap();
         let mut driver = Driver {
-            reader: Reader::new(probe, proc.clone(), HASH_MAX),
+            batches,
+            bytes_max,
             proc,
             node: Node::new(node, 0),
             clock: SteadyClock::default(),
             describer,
             seen: seen.clone(),
         };
-        let stopped = stop.clone();
-        let thread = std::thread::spawn(move || driver.drive(&stopped));
+        let thread = std::thread::spawn(move || driver.drive());
         Self { seen, stop, thread: Some(thread) }
     }
 
     /// The last exec of a file in a container, as soon as there is one.
     pub(crate) fn exec_of(&self, container: &ContainerId, path: &str) -> Exec {
-        let is_it = |exec: &&Exec| exec.container_id == *container && exec.subject_path() == path.as_bytes();
+        let found = self.find(container, path.as_bytes());
+        found.unwrap_or_else(|| panic!("no exec of {path:?} in {:#?}", self.execs(container)))
+    }
+
+    /// The last exec of a file in a container; nothing when none comes.
+    pub(crate) fn find(&self, container: &ContainerId, path: &[u8]) -> Option<Exec> {
+        self.find_where(container, |exec| exec.subject_path() == path)
+    }
+
+    /// The last exec in a container that is like this; nothing when none comes.
+    pub(crate) fn find_where(&self, container: &ContainerId, is_like: impl Fn(&Exec) -> bool) -> Option<Exec> {
+        let is_it = |exec: &&Exec| exec.container_id == *container && is_like(exec);
         let (seen, changed) = &*self.seen;
         let nothing_yet = |seen: &mut Seen| !seen.execs.iter().any(|exec| is_it(&exec));
-        let (seen, waited) = changed.wait_timeout_while(seen.lock().unwrap(), PATIENCE, nothing_yet).unwrap();
-        assert!(!waited.timed_out(), "no exec of {path:?} in {:#?}", seen.execs);
-        seen.execs.iter().rev().find(is_it).unwrap().clone()
+        let (seen, _) = changed.wait_timeout_while(seen.lock().unwrap(), PATIENCE, nothing_yet).unwrap();
+        seen.execs.iter().rev().find(is_it).cloned()
+    }
+
+    /// First process of a container, on the node.
+    pub(crate) fn first_process(&self, container: &ContainerId) -> i32 {
+        self.find_where(container, |exec| exec.container_pid == 1).unwrap().pid
     }
 
     pub(crate) fn execs(&self, container: &ContainerId) -> Vec<Exec> {
@@ -193,7 +232,8 @@ impl Describer {
 }
 
 struct Driver {
-    reader: Reader,
+    batches: mpsc::Receiver<Batch>,
+    bytes_max: u64,
     proc: Proc,
     node: Node,
     clock: SteadyClock,
@@ -202,21 +242,18 @@ struct Driver {
 }
 
 impl Driver {
-    fn drive(&mut self, stop: &AtomicBool) {
-        let running = self.reader.running();
+    /// Until the reader has read the last: there is a batch at least every 20 ms.
+    fn drive(&mut self) {
+        let running = self.batches.blocking_recv().unwrap();
         self.seen.0.lock().unwrap().running = running.records.execs.len() as u64;
         self.batch(running);
-        loop {
-            let is_last = stop.load(Ordering::Acquire);
-            let (batch, end) = self.reader.read(is_last);
+        while let Some(batch) = self.batches.blocking_recv() {
             self.batch(batch);
             while let Some(answer) = self.describer.answered() {
                 self.take(answer, &mut BTreeMap::new());
             }
-            if is_last && end == ReadEnd::Drained {
-                return self.take(Input::Stop, &mut BTreeMap::new());
-            }
         }
+        self.take(Input::Stop, &mut BTreeMap::new());
     }
 
     fn batch(&mut self, batch: Batch) {
@@ -241,7 +278,7 @@ impl Driver {
                     }
                     Ask::Digest(job) => {
                         let caught = caught.remove(&job.moment);
-                        let outcome = files::digest(&self.proc, &job, caught, HASH_MAX, clock::now_ns());
+                        let outcome = files::digest(&self.proc, &job, caught, self.bytes_max, clock::now_ns());
                         Some(Input::Digested(job.container, job.moment, outcome))
                     }
                     // No test here uses up a budget.

@@ -1,24 +1,30 @@
 //! The probe, the core and the hasher against real containers: the ways in which a program gets into a container, with
 //! class, path, state and digest exact. Needs root, BTF, podman and a static busybox; without them it says so, also in
 //! the file that `DRIFTLINE_SKIPPED` names.
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-mod cases;
 mod container;
+mod engine;
 mod harness;
+mod image;
 mod pods;
 mod rights;
+mod table;
 
-use cases::{CASES, Case, Content};
 use container::Container;
-use driftline_schemas::{Exec, FdKind, FileClass, HashState, MountNamespace, Sha256};
+use driftline_collector_runtimes::RuntimeSettings;
+use driftline_enricher_core::verdict::judge;
+use driftline_schemas::{Exec, FdKind, FileClass, HashState, MountNamespace, Origin, Sha256};
 use harness::Harness;
 
 /// Runs a test where it can run, and says so where it cannot.
 fn live(test: &str, run: impl FnOnce()) {
     match harness::missing() {
         Some(reason) => harness::skip(test, &reason),
-        None => run(),
+        None => {
+            let _among_others = harness::NODE.blocking_read();
+            run();
+        }
     }
 }
 
@@ -40,34 +46,6 @@ impl Live {
         self.container.sh(command);
         self.harness.exec_of(self.container.id(), path)
     }
-
-    fn check(&self, case: &Case) -> Exec {
-        let exec = self.exec(case.command, case.path);
-        let content = match case.content {
-            Content::NotHashed => None,
-            Content::Image => Some(self.container.busybox()),
-            Content::Added => Some(self.container.added()),
-            Content::Script => Some(container::SCRIPT),
-        };
-        let state = if content.is_some() { HashState::Hashed } else { HashState::NotNeeded };
-        let mount = exec.mount.as_ref().map(|mount| mount.point.as_str());
-        assert_eq!((exec.class, exec.hash_state, mount), (case.class, state, case.mount), "{}: {exec:?}", case.name);
-        assert_eq!(exec.sha256, content.map(Sha256::of), "{}: digest", case.name);
-        // Where the engine copies attributes alone, it does so for nothing else than these.
-        assert!(!exec.file.metacopy || exec.sha256 == Some(Sha256::of(self.container.busybox())), "{exec:?}");
-        exec
-    }
-}
-
-#[test]
-fn every_way_into_a_container_is_told_exactly() {
-    live("every_way_into_a_container_is_told_exactly", || {
-        let live = Live::start();
-        for case in CASES {
-            live.check(case);
-        }
-        live.harness.finish();
-    });
 }
 
 #[test]
@@ -129,6 +107,69 @@ fn who_started_a_program_with_which_rights_and_files_is_told() {
 }
 
 #[test]
+fn the_peer_of_a_shell_s_connection_is_told() {
+    live("the_peer_of_a_shell_s_connection_is_told", || {
+        let live = Live::start();
+        // A reverse shell: the program is started by who connects. Tried again until somebody listens.
+        let reverse = "nc -l -p 4444 >/dev/null & until nc 127.0.0.1 4444 -e /opt/busybox-args true; do :; done; wait";
+        let reverse = live.exec(reverse, "/opt/busybox-args");
+        // A bind shell: by who listens.
+        let bound = "nc -l -p 4445 -e /opt/busybox-tty true & until nc 127.0.0.1 4445 >/dev/null; do :; done; wait";
+        let bound = live.exec(bound, "/opt/busybox-tty");
+        for exec in [&reverse, &bound] {
+            let kinds: Vec<FdKind> = exec.fds.iter().map(|fd| fd.kind).collect();
+            assert_eq!(kinds[..2], [FdKind::Socket, FdKind::Socket], "{exec:?}");
+            assert_eq!(exec.fds[0].ino, exec.fds[1].ino);
+        }
+        assert_eq!(reverse.fds[0].peer.as_deref(), Some("127.0.0.1:4444"));
+        let peer = bound.fds[0].peer.as_deref().unwrap();
+        assert!(peer.starts_with("127.0.0.1:") && peer != "127.0.0.1:4445", "{peer}");
+        live.harness.finish();
+    });
+}
+
+#[test]
+fn the_two_ends_of_a_pipe_are_told_to_be_one() {
+    live("the_two_ends_of_a_pipe_are_told_to_be_one", || {
+        let live = Live::start();
+        let pipelines = "/opt/busybox-args cat </data/script | /opt/busybox-tty cat >/dev/null; \
+                         /opt/busybox-plain cat </data/script | cat";
+        let first = live.exec(pipelines, "/opt/busybox-args");
+        let second = live.harness.exec_of(live.container.id(), "/opt/busybox-tty");
+        let other = live.harness.exec_of(live.container.id(), "/opt/busybox-plain");
+        assert_eq!((first.fds[1].kind, second.fds[0].kind), (FdKind::Pipe, FdKind::Pipe));
+        assert!(first.fds[1].ino > 0 && first.fds[1].ino == second.fds[0].ino, "{first:?} {second:?}");
+        assert_ne!(other.fds[1].ino, first.fds[1].ino);
+        live.harness.finish();
+    });
+}
+
+#[test]
+fn a_file_whose_data_was_never_copied_is_touched_though_it_was_not_hashed() {
+    const TEST: &str = "a_file_whose_data_was_never_copied_is_touched_though_it_was_not_hashed";
+    live(TEST, || {
+        let container = Container::start_with(&["--storage-opt=overlay.mountopt=metacopy=on"]);
+        let mounts = std::fs::read_to_string(format!("/proc/{}/mounts", container.init_pid())).unwrap();
+        let root = mounts.lines().find(|line| line.split(' ').nth(1) == Some("/")).unwrap();
+        if !root.contains("metacopy=on") {
+            return harness::skip(TEST, &format!("this kernel has no overlay with metacopy: {root}"));
+        }
+        let index = table::index_of(&RuntimeSettings::default(), &container.image_id());
+        let running = [(container.id().clone(), container.init_pid())];
+        let harness = Harness::start_hashing_at_most(1, &running);
+        container.sh("chmod 700 /opt/busybox-plain; /opt/busybox-plain true; printf x >>/opt/busybox-args; /opt/busybox-args true");
+        let check = |path: &str, is_metacopy: bool, origin: Origin| {
+            let exec = harness.exec_of(container.id(), path);
+            assert_eq!((exec.class, exec.hash_state), (FileClass::CopiedUp, HashState::TooLarge), "{exec:?}");
+            assert_eq!((exec.file.metacopy, judge(&exec, Ok(&index)).origin), (is_metacopy, origin), "{exec:?}");
+        };
+        check("/opt/busybox-plain", true, Origin::Touched);
+        check("/opt/busybox-args", false, Origin::Modified);
+        harness.finish();
+    });
+}
+
+#[test]
 fn rights_that_a_program_gains_are_told() {
     live("rights_that_a_program_gains_are_told", || {
         let live = Live::start();
@@ -180,23 +221,6 @@ fn every_program_of_a_busy_container_is_seen() {
         let all = live.harness.wait_for(live.container.id(), before + 501);
         let made = all.iter().filter(|exec| exec.path == b"/opt/busybox-plain").count();
         assert_eq!((made, all.len()), (500, before + 501));
-        live.harness.finish();
-    });
-}
-
-#[test]
-fn a_memfd_is_told_whatever_its_name() {
-    live("a_memfd_is_told_whatever_its_name", || {
-        let live = Live::start();
-        if let Err(reason) = live.container.add_memfd_runner() {
-            return harness::skip("a_memfd_is_told_whatever_its_name", &reason);
-        }
-        // The name that runc gives its own copy.
-        let name = "memfd:runc_cloned:/proc/self/exe";
-        let command = "/data/memfd /data/busybox-added runc_cloned:/proc/self/exe busybox sleep 0.1";
-        let exec = live.exec(command, name);
-        assert_eq!((exec.class, exec.hash_state), (FileClass::Memfd, HashState::Hashed));
-        assert_eq!(exec.sha256, Some(Sha256::of(live.container.added())));
         live.harness.finish();
     });
 }

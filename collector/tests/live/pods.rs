@@ -11,6 +11,7 @@ fn an_exec_in_a_pod_comes_after_its_description_and_pause_does_not_come() {
     if let Some(reason) = harness::missing() {
         return harness::skip(NAME, &reason);
     }
+    let _among_others = harness::NODE.blocking_read();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let pods = match runtime.block_on(Pods::start()) {
         Ok(pods) => pods,

@@ -28,6 +28,8 @@ const PAUSE: &str = "localhost/driftline-pods/pause:1";
 pub const KATA: &str = "kata-test";
 /// How long containerd may take to start, or to see an image.
 const PATIENCE_TRIES: u32 = 200;
+/// How long a command in a container may take: a little less than an answer.
+const EXEC_SECONDS: i64 = 14;
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 /// What a pod with one container is asked for with.
@@ -47,8 +49,12 @@ pub struct PodSpec {
     pub container: String,
     /// How often that was started before.
     pub attempt: u32,
-    /// Paths on the node and in the container.
+    /// Paths on the node and in the container, mounted read-only.
     pub mounts: Vec<(PathBuf, String)>,
+    /// The same, writable.
+    pub volumes: Vec<(PathBuf, String)>,
+    /// Its image, as [`Pods::load`] named it; [`IMAGE`] when there is none.
+    pub image: Option<ImageId>,
     /// With all rights.
     pub privileged: bool,
     /// With a terminal.
@@ -57,6 +63,24 @@ pub struct PodSpec {
     pub host_pid: bool,
     /// Runtime class, empty for the default.
     pub runtime_handler: String,
+}
+
+/// How containerd keeps layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Snapshotter {
+    /// Roots are overlays, as by default.
+    Overlayfs,
+    /// Roots are plain directories, each a copy.
+    Native,
+}
+
+impl Snapshotter {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Overlayfs => "overlayfs",
+            Self::Native => "native",
+        }
+    }
 }
 
 /// A pod that runs.
@@ -83,10 +107,18 @@ impl Pods {
     /// # Errors
     /// What is missing here, or what went wrong.
     pub async fn start() -> Result<Self, String> {
+        Self::start_with(Snapshotter::Overlayfs).await
+    }
+
+    /// The same with layers kept in this way.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with(snapshotter: Snapshotter) -> Result<Self, String> {
         let busybox = static_busybox()?;
         let directory = tempfile::tempdir().map_err(text)?;
         let socket = directory.path().join("containerd.sock");
-        std::fs::write(directory.path().join("config.toml"), config(directory.path())).map_err(text)?;
+        std::fs::write(directory.path().join("config.toml"), config(directory.path(), snapshotter)).map_err(text)?;
         let log = std::fs::File::create(directory.path().join("log")).map_err(text)?;
         let mut command = Command::new("containerd");
         command.arg("--config").arg(directory.path().join("config.toml"));
@@ -148,15 +180,18 @@ impl Pods {
         let run = RunPodSandbox { config: Some(sandbox_config.clone()), runtime_handler: spec.runtime_handler.clone() };
         let sandbox = self.grpc.ask(run, &[]).await.map_err(text)?.unwrap_or_default().id;
         let name = ("io.kubernetes.container.name".to_owned(), spec.container.clone());
-        let mounts = spec.mounts.iter().map(|(host, inside)| Mount {
-            container_path: inside.clone(),
-            host_path: host.display().to_string(),
-            readonly: true,
+        let mounts = [(&spec.mounts, true), (&spec.volumes, false)].into_iter().flat_map(|(mounts, readonly)| {
+            mounts.iter().map(move |(host, inside)| Mount {
+                container_path: inside.clone(),
+                host_path: host.display().to_string(),
+                readonly,
+            })
         });
+        let image = spec.image.as_ref().unwrap_or(&self.image_id).as_str().to_owned();
         let config = ContainerConfig {
             metadata: Some(ContainerMetadata { name: spec.container.clone(), attempt: spec.attempt }),
             // The kubelet asks by the image's id, not by its name.
-            image: Some(ImageSpec { image: self.image_id.as_str().to_owned(), ..ImageSpec::default() }),
+            image: Some(ImageSpec { image, ..ImageSpec::default() }),
             command: Vec::new(),
             mounts: mounts.collect(),
             labels: kubelet.into_iter().chain([name]).collect(),
@@ -181,7 +216,7 @@ impl Pods {
     /// What containerd or the command says.
     pub async fn exec(&self, container: &ContainerId, command: &[&str]) -> Result<String, String> {
         let cmd = command.iter().map(|part| (*part).to_owned()).collect();
-        let question = ExecSync { container_id: container.as_str().to_owned(), cmd, timeout: 10 };
+        let question = ExecSync { container_id: container.as_str().to_owned(), cmd, timeout: EXEC_SECONDS };
         let done = self.grpc.ask(question, &[]).await.map_err(text)?.unwrap_or_default();
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if done.exit_code == 0 { Ok(said(&done.stdout)) } else { Err(said(&done.stderr)) }
@@ -213,6 +248,20 @@ impl Pods {
             tries += 1;
             tokio::time::sleep(TRY_AGAIN).await;
         }
+        self.id_of(name).await
+    }
+
+    /// Imports an image from an archive that names it so, and returns its id.
+    ///
+    /// # Errors
+    /// What containerd says.
+    pub async fn load(&self, archive: &Path, name: &str) -> Result<ImageId, String> {
+        self.ctr(&["images", "import", &archive.display().to_string()])?;
+        self.id_of(name).await
+    }
+
+    /// The id of an image, once CRI sees it.
+    async fn id_of(&self, name: &str) -> Result<ImageId, String> {
         for _ in 0..PATIENCE_TRIES {
             let image = Some(ImageSpec { image: name.to_owned(), ..ImageSpec::default() });
             let answer = self.grpc.ask(ImageStatusRequest { image }, &[]).await;
@@ -251,7 +300,8 @@ impl Drop for Pods {
     }
 }
 
-fn config(directory: &Path) -> String {
+fn config(directory: &Path, snapshotter: Snapshotter) -> String {
+    let snapshotter = snapshotter.name();
     let at = |name: &str| directory.join(name).display().to_string();
     format!(
         r#"version = 2
@@ -265,6 +315,8 @@ path = {:?}
 sandbox_image = {PAUSE:?}
 restrict_oom_score_adj = true
 disable_apparmor = true
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = {snapshotter:?}
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{KATA}]

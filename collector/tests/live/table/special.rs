@@ -1,0 +1,236 @@
+//! Cases that take more than a command in a container: other containers, other namespaces, a collector that comes later.
+
+use driftline_enricher_core::verdict::judge;
+use driftline_schemas::{ContainerId, Exec, FileClass, HashState, MountNamespace, Origin, Sha256};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::cases::Content;
+use super::{At, Ground, Table};
+use crate::engine::{Contained, Power, Running};
+use crate::harness::Harness;
+
+/// How often a program is copied, executed and removed at once.
+const FLASHES: usize = 20;
+
+/// Those for which a collector has to be there.
+pub(super) fn while_watched(ground: &Ground, table: &mut Table, harness: &Harness, running: &Running, at: &At<'_>) {
+    flashes(ground, table, harness, running, at);
+    two_containers(ground, table, harness, running, at);
+    entered(ground, table, harness, at);
+    let power = running.run(&ground.image, &ground.spec(Power::All));
+    left(table, harness, running, at, &power);
+    entered_another(table, harness, running, at, &power);
+    nested(ground, table, harness, running, at, &power);
+}
+
+/// `cp x; ./x; rm x` in less than a millisecond: always told and judged, and a digest is right or missing.
+fn flashes(ground: &Ground, table: &mut Table, harness: &Harness, running: &Running, at: &At<'_>) {
+    let count = FLASHES.to_string();
+    let ways = ["/data/ways", "flash", "/data/ways", "/tmp/flash-", &count];
+    running.exec(at.container, &ways).unwrap();
+    let digest = Sha256::of(&fs::read(ground.files.path("ways")).unwrap());
+    let mut wrong = Vec::new();
+    let mut hashed = 0;
+    for number in 0..FLASHES {
+        let Some(exec) = harness.find(&at.container.id, format!("/tmp/flash-{number}").as_bytes()) else {
+            wrong.push(format!("the exec of number {number} was not told"));
+            continue;
+        };
+        let is_right =
+            if exec.hash_state == HashState::Hashed { exec.sha256 == Some(digest) } else { exec.sha256.is_none() };
+        if exec.class != FileClass::New || judge(&exec, Ok(at.index)).origin != Origin::Added || !is_right {
+            wrong.push(format!("{exec:?}"));
+        }
+        hashed += usize::from(exec.sha256.is_some());
+    }
+    println!("{}: {hashed} of {FLASHES} programs that were gone at once have their digest", at.engine.name());
+    // How many depends on what else the machine does.
+    if hashed == 0 {
+        wrong.push("none was hashed".to_owned());
+    }
+    table.add("cp x; ./x; rm x at once", at.engine, FileClass::New, Origin::Added, &wrong);
+}
+
+/// What one container does to its image's file is not done to the other's.
+fn two_containers(ground: &Ground, table: &mut Table, harness: &Harness, running: &Running, at: &At<'_>) {
+    let other = running.run(&ground.image, &ground.spec(Power::Usual));
+    let change = "cat /data/busybox-added >/opt/busybox-plain; /opt/busybox-plain true";
+    running.exec(&other, &["/bin/sh", "-c", change]).unwrap();
+    let changed = Expect { class: FileClass::CopiedUp, content: Content::Added, origin: Origin::Modified };
+    check(
+        ground,
+        table,
+        "two containers, the changed one",
+        at,
+        harness.find(&other.id, b"/opt/busybox-plain"),
+        &changed,
+    );
+    running.exec(at.container, &["/opt/busybox-nest", "true"]).unwrap();
+    running.exec(&other, &["/opt/busybox-nest", "true"]).unwrap();
+    let untouched = Expect { class: FileClass::Image, content: Content::NotHashed, origin: Origin::Image };
+    for (case, container) in [("two containers, the first", at.container), ("two containers, the second", &other)] {
+        check(ground, table, case, at, harness.find(&container.id, b"/opt/busybox-nest"), &untouched);
+    }
+    running.remove(&other);
+}
+
+/// `nsenter` from the node, in the container's cgroup as a runtime's exec is. One that stays in the node's cgroup is a
+/// program of the node's to every part of this.
+fn entered(ground: &Ground, table: &mut Table, harness: &Harness, at: &At<'_>) {
+    let pid = harness.first_process(&at.container.id);
+    let join: String =
+        cgroups_of(pid).iter().map(|path| format!("echo $$ >{}/cgroup.procs; ", path.display())).collect();
+    let enter = format!("{join} exec nsenter -t {pid} -m -p -- /tmp/busybox-cp true");
+    let status = Command::new("sh").args(["-c", &enter]).status().unwrap();
+    assert!(status.success(), "{enter}");
+    let expect = Expect { class: FileClass::New, content: Content::Image, origin: Origin::Relocated };
+    let exec = harness.find_where(&at.container.id, |exec| {
+        exec.path == b"/tmp/busybox-cp" && exec.entered_from_outside && exec.parent_comm == b"nsenter"
+    });
+    check(ground, table, "nsenter into the container", at, exec, &expect);
+}
+
+/// A privileged container's way to the node: the node's programs are no drift, and are told as what they are.
+fn left(table: &mut Table, harness: &Harness, running: &Running, at: &At<'_>, power: &Contained) {
+    // Not the first process: some systems hide it even from root.
+    let own = std::process::id().to_string();
+    let direct = ["/bin/nsenter", "-t", &own, "-m", "/bin/true"];
+    let complaint = running.exec(power, &direct).err();
+    let host = fs::canonicalize("/bin/true").unwrap().display().to_string();
+    let exec = harness.find(&power.id, host.as_bytes());
+    let is_told = exec.as_ref().is_some_and(|exec| exec.namespace == MountNamespace::Host);
+    let class = exec.as_ref().map_or(FileClass::Unknown, |exec| exec.class);
+    let origin = exec.as_ref().map_or(Origin::None, |exec| judge(exec, Ok(at.index)).origin);
+    let is_right = is_told && origin == Origin::HostNamespace;
+    let wrong = if is_right { Vec::new() } else { vec![format!("{complaint:?} {exec:?}")] };
+    table.add("nsenter out of the container", at.engine, class, origin, &wrong);
+}
+
+/// From one container into another: the file is none of its own image's.
+fn entered_another(table: &mut Table, harness: &Harness, running: &Running, at: &At<'_>, power: &Contained) {
+    let pid = harness.first_process(&at.container.id).to_string();
+    let complaint = running.exec(power, &["/bin/nsenter", "-t", &pid, "-m", "/opt/busybox-plain", "true"]).err();
+    let exec = harness.find(&power.id, b"/opt/busybox-plain");
+    let is_told = exec.as_ref().is_some_and(|exec| exec.namespace == MountNamespace::Other);
+    let class = exec.as_ref().map_or(FileClass::Unknown, |exec| exec.class);
+    let origin = exec.as_ref().map_or(Origin::None, |exec| judge(exec, Ok(at.index)).origin);
+    let is_right = is_told && class == FileClass::Foreign && origin == Origin::Mounted;
+    let wrong = if is_right { Vec::new() } else { vec![format!("{complaint:?} {exec:?}")] };
+    table.add("nsenter into another container", at.engine, class, origin, &wrong);
+}
+
+/// What an engine in a container does: an overlay, a cgroup named as a container, namespaces of their own. No runtime of
+/// the node knows such a container, so what it runs is told under its own id and judged as unresolved, not missed.
+fn nested(ground: &Ground, table: &mut Table, harness: &Harness, running: &Running, at: &At<'_>, power: &Contained) {
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    let (ready, go) = (format!("{}-ready", at.engine.name()), format!("{}-go", at.engine.name()));
+    let inside = format!(
+        "set -e; cd /scratch; mkdir l u w m; mount -t overlay -o lowerdir=l,upperdir=u,workdir=w none m; \
+         cp /data/busybox-added m/busybox-nested; echo $$ >/data/{ready}; \
+         while [ ! -e /data/{go} ]; do usleep 20000; done; unshare -mpf sh -c 'cd m; mkdir old; pivot_root . old; exec /busybox-nested sleep 0.1'; umount m"
+    );
+    let (complaint, wrong) = std::thread::scope(|scope| {
+        let shell = scope.spawn(|| running.exec(power, &["/bin/sh", "-c", &inside]));
+        let pid = read_when_there(&ground.files.path(&ready));
+        let made: Vec<PathBuf> = cgroups_of(pid).iter().map(|path| path.join(ID)).collect();
+        for path in &made {
+            fs::create_dir(path).unwrap();
+            fs::write(path.join("cgroup.procs"), pid.to_string()).unwrap();
+        }
+        ground.files.write(&go, b"");
+        let complaint = shell.join().unwrap().err();
+        let exec = harness.find(&ContainerId::from(ID), b"/busybox-nested");
+        for path in made {
+            let _ = fs::remove_dir(path);
+        }
+        let digest = ground.files.content(Content::Added).map(Sha256::of);
+        let is_right = exec.as_ref().is_some_and(|exec| {
+            let verdict = judge(exec, Err("no_metadata"));
+            exec.class == FileClass::New
+                && exec.sha256 == digest
+                && verdict.origin == Origin::Unresolved
+                && verdict.report.is_some()
+        });
+        (complaint, if is_right { Vec::new() } else { vec![format!("{exec:?}")] })
+    });
+    let wrong: Vec<String> = complaint.into_iter().chain(wrong).collect();
+    table.add("container in a container", at.engine, FileClass::New, Origin::Unresolved, &wrong);
+}
+
+/// Those for a collector that was started after everything, and that no runtime tells anything.
+pub(super) fn after_a_restart(table: &mut Table, harness: &Harness, running: &Running, at: &At<'_>) {
+    let early = "cp /data/busybox-added /tmp/busybox-early; /tmp/busybox-early true; /tmp/busybox-new true; /opt/busybox-nest true";
+    running.exec(at.container, &["/bin/sh", "-c", early]).unwrap();
+    let exec = harness.find(&at.container.id, b"/tmp/busybox-early");
+    let origins = exec.as_ref().map(|exec| [Err("no_metadata"), Ok(at.index)].map(|image| judge(exec, image).origin));
+    let is_right = origins == Some([Origin::Unresolved, Origin::Added]);
+    let wrong = if is_right { Vec::new() } else { vec![format!("{origins:?} {exec:?}")] };
+    let class = exec.map_or(FileClass::Unknown, |exec| exec.class);
+    table.add("exec before the metadata is known", at.engine, class, Origin::Added, &wrong);
+    for (case, path, expect) in [
+        ("collector restarted, new file", "/tmp/busybox-new", (FileClass::New, Origin::Added)),
+        ("collector restarted, image binary", "/opt/busybox-nest", (FileClass::Image, Origin::Image)),
+    ] {
+        let exec = harness.find(&at.container.id, path.as_bytes());
+        let found = exec.as_ref().map(|exec| (exec.class, judge(exec, Ok(at.index)).origin));
+        let wrong = if found == Some(expect) { Vec::new() } else { vec![format!("{exec:?}")] };
+        let (class, origin) = found.unwrap_or((FileClass::Unknown, Origin::None));
+        table.add(case, at.engine, class, origin, &wrong);
+    }
+}
+
+struct Expect {
+    class: FileClass,
+    content: Content,
+    origin: Origin,
+}
+
+fn check(ground: &Ground, table: &mut Table, case: &'static str, at: &At<'_>, exec: Option<Exec>, expect: &Expect) {
+    let Some(exec) = exec else {
+        return table.add(case, at.engine, expect.class, expect.origin, &["no such exec was told".to_owned()]);
+    };
+    let origin = judge(&exec, Ok(at.index)).origin;
+    let sha256 = ground.files.content(expect.content).map(Sha256::of);
+    let is_right = (exec.class, exec.sha256, origin) == (expect.class, sha256, expect.origin);
+    let wrong = if is_right { Vec::new() } else { vec![format!("{exec:?}")] };
+    table.add(case, at.engine, exec.class, origin, &wrong);
+}
+
+/// A container's cgroups on the node, in the hierarchies that the kernel program looks at: the unified one, and that of
+/// process counts where there are several.
+fn cgroups_of(pid: i32) -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let point = |fs_type: &str, option: &str| {
+        let is_it = |line: &&str| {
+            let fields: Vec<&str> = line.split(' ').collect();
+            fields[2] == fs_type && (option.is_empty() || fields[3].split(',').any(|each| each == option))
+        };
+        mounts.lines().find(is_it).map(|line| line.split(' ').nth(1).unwrap().to_owned())
+    };
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let below = |line: &str| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        let point = match controllers {
+            "" => point("cgroup2", "")?,
+            "pids" => point("cgroup", "pids")?,
+            _ => return None,
+        };
+        Some(Path::new(&point).join(path.trim_start_matches('/')))
+    };
+    cgroups.lines().filter_map(below).collect()
+}
+
+fn read_when_there(path: &Path) -> i32 {
+    for _ in 0..500 {
+        let number = fs::read_to_string(path).unwrap_or_default();
+        // All of it: a line.
+        if let Some(number) = number.strip_suffix('\n') {
+            return number.parse().unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("{} does not come", path.display());
+}
