@@ -52,10 +52,10 @@ lint: ## no | 2 | yes | format, clippy, shellcheck, licences and the rules of th
 test: ## better | 4 | yes | every test, on a real Kafka and live containers
 	@deploy/dev/test.sh
 
+# Containers that come and go: make test-collector CHURN=1000
 .PHONY: test-collector
-test-collector: ## yes | 3 | test | the collector's part of it: real containers and pods, full disks, missing rights
-	@deploy/dev/needs.sh build live images
-	cargo test --locked -p driftline-collector-core -p driftline-collector-runtimes -p driftline-collector
+test-collector: ## yes | 5 | test | the collector's part of it, with tables of every way into a container under each engine; CHURN=1000
+	@$(if $(CHURN),DRIFTLINE_CHURN=$(CHURN)) deploy/dev/test-collector.sh
 
 # Simulated seeds; one of them alone with its last steps: make sim SEED=7
 SEEDS ?= 2000

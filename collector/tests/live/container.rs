@@ -3,7 +3,7 @@
 use driftline_schemas::{ContainerId, ImageId};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
@@ -78,6 +78,19 @@ impl Container {
     /// Content of the program that is no part of the image.
     pub(crate) fn added(&self) -> &[u8] {
         &self.added
+    }
+
+    /// A file of `/data`, on the node.
+    pub(crate) fn data(&self, name: &str) -> PathBuf {
+        self.data.path().join(name)
+    }
+
+    /// Runs a command line in another container of the same image, which ends with it.
+    pub(crate) fn run_another(&self, command: &str) {
+        let bind = format!("{}:/data", self.data.path().display());
+        let run = ["--runtime=runc", "--cgroup-manager=cgroupfs", "run", "--rm", "--network=none"];
+        let limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000"];
+        podman(&[&run[..], &limits, &["-v", &bind, &self.image, "/bin/sh", "-c", command]].concat());
     }
 
     /// Runs a command line in the container.

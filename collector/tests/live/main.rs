@@ -3,10 +3,13 @@
 //! the file that `DRIFTLINE_SKIPPED` names.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod churn;
 mod container;
 mod engine;
+mod flood;
 mod harness;
 mod image;
+mod installed;
 mod pods;
 mod rights;
 mod table;

@@ -1,63 +1,14 @@
-//! The collector as it is installed: its binary, a real Kafka, a real container, and four capabilities.
+//! Four capabilities of a user who is nobody are enough, and each is needed.
 
 use driftline_collector::rights::NEEDED;
-use driftline_kafka::{ClientSettings, ReadFrom, ReaderEvent, TopicReader, admin};
-use driftline_runtime::env::Settings;
-use driftline_schemas::topics::Topic;
+use driftline_kafka::{ClientSettings, admin};
 use driftline_schemas::{ContainerId, ExecEvent};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use super::container::Container;
 use super::harness;
-
-const COLLECTOR: &str = env!("CARGO_BIN_EXE_driftline-collector");
-const PATIENCE: Duration = Duration::from_secs(40);
-
-/// A child that is killed when dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Settings of the Kafka under test, with a prefix nobody else has.
-fn kafka() -> Option<ClientSettings> {
-    let bootstrap = Settings::of_process().optional("KAFKA_BOOTSTRAP")?;
-    let prefix = format!("test-rights-{}", std::process::id());
-    Some(ClientSettings { bootstrap, prefix, partitions: 1, client_id: "driftline-test".to_owned() })
-}
-
-/// `bpf` of `CAP_BPF`, as setpriv wants it.
-fn short(capability: &str) -> String {
-    capability.trim_start_matches("CAP_").to_lowercase()
-}
-
-fn spool_beside(podman: &Path) -> PathBuf {
-    podman.with_file_name("spool")
-}
-
-/// The collector as root with exactly these capabilities.
-fn collector(capabilities: &[String], kafka: &ClientSettings, podman: &Path) -> Command {
-    let kept: String = capabilities.iter().map(|capability| format!(",+{capability}")).collect();
-    let mut command = Command::new("setpriv");
-    command
-        .args([&format!("--bounding-set=-all{kept}"), "--inh-caps=-all", COLLECTOR])
-        .env("KAFKA_BOOTSTRAP", &kafka.bootstrap)
-        .env("DRIFTLINE_TOPIC_PREFIX", &kafka.prefix)
-        .env("DRIFTLINE_PARTITIONS", "1")
-        .env("DRIFTLINE_TELEMETRY_ADDR", "127.0.0.1:0")
-        .env("DRIFTLINE_PODMAN_SOCKET", podman)
-        .env("DRIFTLINE_SPOOL_DIR", spool_beside(podman))
-        .stdin(Stdio::null());
-    command
-}
+use super::installed::{Events, Place, Starter, is_log, kafka, short};
 
 #[test]
 fn each_of_the_four_capabilities_that_is_missing_is_named() {
@@ -68,10 +19,11 @@ fn each_of_the_four_capabilities_that_is_missing_is_named() {
             partitions: 1,
             client_id: String::new(),
         };
+        let place = Place::without_podman();
         for missing in NEEDED {
-            let others: Vec<String> =
-                NEEDED.iter().filter(|needed| needed.name != missing.name).map(|needed| short(needed.name)).collect();
-            let output = collector(&others, &kafka, Path::new("/nowhere")).output().unwrap();
+            let others = NEEDED.iter().filter(|needed| needed.name != missing.name);
+            let starter = Starter::User(others.map(|needed| short(needed.name)).collect());
+            let output = place.command(&starter, &kafka).output().unwrap();
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(!output.status.success() && said.contains(&format!("missing {} (", missing.name)), "{said}");
             assert_eq!(said.matches("CAP_").count(), 1, "only the one that is missing: {said}");
@@ -85,53 +37,34 @@ async fn four_capabilities_are_enough_for_a_real_container() {
     if let Some(reason) = harness::missing() {
         return harness::skip(name, &reason);
     }
-    let Some(kafka) = kafka() else {
+    let Some(kafka) = kafka("rights") else {
         return harness::skip(name, "KAFKA_BOOTSTRAP is not set; make test starts a Kafka");
     };
+    let _among_others = harness::NODE.read().await;
     admin::create(&kafka, 1).await.unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let socket = directory.path().join("podman.sock");
-    // podman's command needs CAP_SYS_ADMIN; its service has it, and the collector asks that.
-    let service = Command::new("podman")
-        .args(["system", "service", "--time=0", &format!("unix://{}", socket.display())])
-        .stderr(Stdio::null())
-        .spawn();
-    let _service = Running(service.unwrap());
-    until(|| socket.exists()).await;
-
+    let place = Place::with_podman().await;
     let container = Container::start();
-    let all: Vec<String> = NEEDED.iter().map(|needed| short(needed.name)).collect();
-    let log = directory.path().join("four.log");
-    let running = collector(&all, &kafka, &socket).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
-    let running = Running(running);
-    let said = || fs::read_to_string(&log).unwrap_or_default();
-    until(|| said().contains("collector is attached")).await;
-    assert!(said().contains("self-test passed"), "{}", said());
-    check_process(running.0.id(), &spool_beside(&socket));
+    let running = place.start(place.command(&Starter::usual(), &kafka)).await;
+    assert!(place.log().contains("self-test passed"), "{}", place.log());
+    check_process(running.0.id(), &place, &Starter::usual());
 
     container.sh("/bin/true; cp /data/busybox-added /tmp/busybox-drift; /tmp/busybox-drift true");
-    let mut reader = TopicReader::start(&kafka, &[Topic::ExecEvents], ReadFrom::Beginning).unwrap();
-    let seen = tokio::time::timeout(PATIENCE, events(&mut reader, container.id())).await;
-    assert!(seen.is_ok(), "not all that was expected came:\n{}", said());
+    let seen = events(&mut Events::of(&kafka), container.id()).await;
+    assert_eq!(seen, Ok(()), "{}", place.log());
     drop(running);
 
     // Started as root with everything, it gives up the rest, and could try all of the self-test before.
-    let log = directory.path().join("root.log");
-    let mut command = collector(&["all".to_owned()], &kafka, &socket);
-    let running = Running(command.stderr(fs::File::create(&log).unwrap()).spawn().unwrap());
-    let said = || fs::read_to_string(&log).unwrap_or_default();
-    until(|| said().contains("collector is attached")).await;
-    assert!(said().contains("self-test passed") && !said().contains("not tried"), "{}", said());
-    check_process(running.0.id(), &spool_beside(&socket));
+    let running = place.start(place.command(&Starter::Root, &kafka)).await;
+    assert!(place.log().contains("self-test passed") && !place.log().contains("not tried"), "{}", place.log());
+    check_process(running.0.id(), &place, &Starter::Root);
     admin::delete_all(&kafka).await.unwrap();
 }
 
 /// Reads until the container was described and both of its programs were told, one of them with its digest.
-async fn events(reader: &mut TopicReader, container: &ContainerId) {
+async fn events(events: &mut Events, container: &ContainerId) -> Result<(), &'static str> {
     let (mut is_described, mut is_image_seen, mut is_drift_seen) = (false, false, false);
-    while !(is_described && is_image_seen && is_drift_seen) {
-        let Some(ReaderEvent::Record(record)) = reader.next().await else { continue };
-        match ExecEvent::decode(&record.value.unwrap()).unwrap() {
+    let is_enough = |event| {
+        match event {
             ExecEvent::Seen(seen) => is_described |= seen.container.id == *container,
             ExecEvent::Exec(exec) if exec.container_id == *container => {
                 is_image_seen |= exec.path == b"/bin/busybox";
@@ -139,12 +72,15 @@ async fn events(reader: &mut TopicReader, container: &ContainerId) {
             }
             _ => {}
         }
-    }
+        is_described && is_image_seen && is_drift_seen
+    };
+    events.take_until(is_enough).await
 }
 
-/// Every thread has the four and nothing else, none can get more, and no regular file is open for writing but the log and
-/// what is in the spool.
-fn check_process(pid: u32, spool: &Path) {
+/// Every thread is this user's, has the four and nothing else, none can get more, and no regular file is open for writing but
+/// the log and what is in the spool.
+fn check_process(pid: u32, place: &Place, starter: &Starter) {
+    let (user, spool) = (starter.user(), place.spool(starter));
     let mut threads = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
         let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
@@ -156,6 +92,7 @@ fn check_process(pid: u32, spool: &Path) {
         );
         assert_eq!((field("CapInh:").as_str(), field("CapAmb:").as_str()), ("0000000000000000", "0000000000000000"));
         assert_eq!(field("NoNewPrivs:"), "1");
+        assert!(field("Uid:").split_whitespace().all(|id| id == user.to_string()), "{}", field("Uid:"));
         threads += 1;
     }
     assert!(threads > 1);
@@ -171,16 +108,6 @@ fn check_process(pid: u32, spool: &Path) {
             written.push(fs::read_link(fd.path()).unwrap());
         }
     }
-    assert!(written.iter().any(|path| path.starts_with(spool)), "{written:?}");
-    let is_log = |path: &PathBuf| path.extension().is_some_and(|end| end == "log");
-    assert!(written.iter().all(|path| is_log(path) || path.starts_with(spool)), "{written:?}");
-}
-
-async fn until(mut is_so: impl FnMut() -> bool) {
-    let wait = async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap();
+    assert!(written.iter().any(|path| path.starts_with(&spool)), "{written:?}");
+    assert!(written.iter().all(|path| is_log(path) || path.starts_with(&spool)), "{written:?}");
 }

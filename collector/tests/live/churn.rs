@@ -1,0 +1,101 @@
+//! Containers that come and go: nothing of them stays. 200 of podman's; `DRIFTLINE_CHURN=1000` for a long run.
+
+use driftline_kafka::admin;
+use driftline_runtime::clock::monotonic;
+use driftline_runtime::env::Settings;
+use driftline_schemas::{ContainerId, ExecEvent};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::container::Container;
+use super::harness;
+use super::installed::{Events, Place, Starter, kafka, until};
+
+const CONTAINERS: usize = 200;
+/// Side by side.
+const LANES: usize = 2;
+/// What the collector may have grown by, when this part of them was there: less than 4 KiB for each of the others.
+const WARM: usize = 5;
+const GROWTH_KIB_MAX: u64 = 1_024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_that_come_and_go_are_all_told_and_leave_nothing_behind() {
+    let name = "containers_that_come_and_go_are_all_told_and_leave_nothing_behind";
+    if let Some(reason) = harness::missing() {
+        return harness::skip(name, &reason);
+    }
+    let Some(kafka) = kafka("churn") else {
+        return harness::skip(name, "KAFKA_BOOTSTRAP is not set; make test starts a Kafka");
+    };
+    let wanted = Settings::of_process().optional("DRIFTLINE_CHURN").map_or(CONTAINERS, |text| text.parse().unwrap());
+    let _among_others = harness::NODE.read().await;
+    admin::create(&kafka, 1).await.unwrap();
+    let place = Place::with_podman().await;
+    let container = Container::start();
+    let collector = place.start(place.command(&Starter::usual(), &kafka)).await;
+    let begun = monotonic();
+    let early = tokio::task::block_in_place(|| {
+        churn(&container, wanted / WARM);
+        let early = resident_kib(collector.0.id());
+        churn(&container, wanted - wanted / WARM);
+        early
+    });
+    let took = begun.elapsed();
+    let late = resident_kib(collector.0.id());
+    // Of the node's containers it knows those that run, whoever runs them.
+    until(|| place.metric("driftline_collector_containers") < wanted as u64 / 10).await;
+    let text = format!(
+        "{wanted} containers in {} s: {early} KiB resident after {}, {late} KiB after all, {} known at the end",
+        took.as_secs(),
+        wanted / WARM,
+        place.metric("driftline_collector_containers")
+    );
+    println!("{text}");
+    harness::report(&text);
+    assert!(late <= early + GROWTH_KIB_MAX, "{text}");
+
+    let mut execs: BTreeMap<ContainerId, usize> = BTreeMap::new();
+    let (mut described, mut ended) = (BTreeSet::new(), BTreeSet::new());
+    let all = |event| {
+        match event {
+            ExecEvent::Exec(exec) if exec.path == b"/tmp/busybox-churn" => {
+                assert!(exec.sha256.is_some() || exec.hash_state != driftline_schemas::HashState::NotNeeded);
+                *execs.entry(exec.container_id.clone()).or_default() += 1;
+            }
+            ExecEvent::Seen(seen) => drop(described.insert(seen.container.id.clone())),
+            ExecEvent::Ended(end) => drop(ended.insert(end.container_id.clone())),
+            _ => {}
+        }
+        execs.len() == wanted && execs.keys().all(|id| ended.contains(id) || !described.contains(id))
+    };
+    let read = Events::of(&kafka).take_until(all).await;
+    assert_eq!(read, Ok(()), "{} of {wanted} told, {} ended", execs.len(), ended.len());
+    assert!(execs.values().all(|count| *count == 1), "each has executed it once");
+    let text = format!(
+        "  {} of them were described before they had ended",
+        execs.keys().filter(|id| described.contains(id)).count()
+    );
+    println!("{text}");
+    harness::report(&text);
+    admin::delete_all(&kafka).await.unwrap();
+}
+
+fn churn(container: &Container, count: usize) {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..LANES {
+            scope.spawn(|| {
+                while next.fetch_add(1, Ordering::Relaxed) < count {
+                    container.run_another("cp /data/busybox-added /tmp/busybox-churn; /tmp/busybox-churn true");
+                }
+            });
+        }
+    });
+}
+
+fn resident_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
