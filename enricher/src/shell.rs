@@ -2,8 +2,8 @@
 //! tables' bytes what is needed ([`keeping`]).
 
 mod keeping;
+mod merged;
 
-use moka::future::Cache;
 use prometheus::{IntCounter, IntGauge};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -13,23 +13,19 @@ use tokio::time::Instant;
 
 use driftline_enricher::store::{Feed, FeedEvent, News, Row, Store, StoreError};
 use driftline_enricher_core::chunks::KnownChunks;
-use driftline_enricher_core::image::ImageIndex;
-use driftline_enricher_core::tables::{Change, Following, ImageTables, LoadError, Lookup, Stored};
+use driftline_enricher_core::tables::{Change, Following, ImageTables, Lookup};
 use driftline_enricher_core::{Ask, Enricher, ImageAnswer, ImageView, Input};
-use driftline_runtime::clock;
 use driftline_runtime::service::{Backlog, ServiceError, Shell};
 use driftline_runtime::telemetry::Telemetry;
-use driftline_schemas::{ImageFailure, LayerChunk, LayerEvent, Sha256};
+use driftline_schemas::{LayerChunk, LayerEvent, Sha256};
 use keeping::Keeping;
+use merged::Merged;
 
 /// Answers on their way to the core; loading waits when the core is that far behind.
 const ANSWERS: usize = 64;
 
 /// Longest time that a tick waits for answers; loading an image takes milliseconds to a second.
 const TICK_HELD_MAX: Duration = Duration::from_secs(1);
-
-/// What cannot be read from the store now may be read later: when it is looked for again.
-const UNREAD_NS: i64 = 30_000_000_000;
 
 type Answer = (ImageView, ImageAnswer);
 
@@ -44,8 +40,7 @@ pub(crate) struct EnricherShell {
     keeping: Keeping,
     /// When the core was told the time last.
     last_tick: Instant,
-    /// Merged images by the name of their content, weighed in KiB; concurrent misses of one do the work once.
-    merged: Cache<Sha256, Arc<ImageIndex>>,
+    merged: Merged,
     answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
     /// Answers that need no loading; taken before anything else, so never more than one event of the tables brings.
     known_now: VecDeque<Answer>,
@@ -71,19 +66,15 @@ impl EnricherShell {
         settings: ShellSettings,
         telemetry: &Telemetry,
     ) -> Result<Self, prometheus::Error> {
-        let merged = Cache::builder()
-            .weigher(|_, index: &Arc<ImageIndex>| u32::try_from(index.memory_bytes() / 1024 + 1).unwrap_or(u32::MAX))
-            .max_capacity(u64::try_from(settings.cache_mib).unwrap_or(1) * 1024)
-            .build();
         Ok(Self {
             feed,
             images,
+            merged: Merged::new(Arc::clone(&store), settings.cache_mib, telemetry)?,
             store,
             following: Following::default(),
             keeping: Keeping::new(settings.keep, telemetry)?,
             unanswered: BTreeSet::new(),
             last_tick: Instant::now(),
-            merged,
             answers: mpsc::channel(ANSWERS),
             known_now: VecDeque::new(),
             rejected: telemetry
@@ -180,10 +171,9 @@ impl EnricherShell {
             Lookup::Collected(manifests) => self.keeping.read_again(view, &manifests),
             Lookup::Complete { stored, conflict } => {
                 self.keeping.used(&view, stored.name());
-                let (sender, merged, store) = (self.answers.0.clone(), self.merged.clone(), Arc::clone(&self.store));
+                let (sender, merged) = (self.answers.0.clone(), self.merged.clone());
                 tokio::spawn(async move {
-                    let loaded = merged.try_get_with(stored.name(), load(store, stored)).await;
-                    let answer = match loaded {
+                    let answer = match merged.get(stored).await {
                         Ok(index) => ImageAnswer::Ready { index, conflict },
                         Err(failed) => ImageAnswer::clone(&failed),
                     };
@@ -216,23 +206,6 @@ impl EnricherShell {
 /// What the service ends with when its store fails.
 pub(crate) fn of_store(error: &StoreError) -> ServiceError {
     ServiceError::Shell(error.to_string())
-}
-
-async fn load(store: Arc<Store>, stored: Stored) -> Result<Arc<ImageIndex>, ImageAnswer> {
-    let crashed = |error: tokio::task::JoinError| ImageAnswer::Failed {
-        reason: error.to_string(),
-        failure: ImageFailure::Unsupported,
-        retry_ns: i64::MAX,
-    };
-    let loaded = tokio::task::spawn_blocking(move || store.load(&stored)).await.map_err(crashed)?;
-    loaded.map(|(index, _)| Arc::new(index)).map_err(|error| match &error {
-        LoadError::Unread(..) => ImageAnswer::Failed {
-            reason: error.to_string(),
-            failure: error.failure(),
-            retry_ns: clock::now_ns().saturating_add(UNREAD_NS),
-        },
-        LoadError::Layer(..) | LoadError::Merge(_) => ImageAnswer::unusable(&error),
-    })
 }
 
 impl Shell for EnricherShell {
