@@ -1,5 +1,7 @@
 //! Registry mode against a real registry, and against a server that does what registries should not.
 
+mod elsewhere;
+mod lazy;
 pub(crate) mod server;
 mod service;
 
