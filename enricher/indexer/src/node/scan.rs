@@ -49,6 +49,11 @@ impl Scanner {
         let mut described = BTreeSet::new();
         for id in running.difference(seen) {
             let container = match runtimes.describe(id).await {
+                // A pod's sandbox runs no program of an image that anybody deployed.
+                Ok(Some(found)) if found.sandbox => {
+                    described.insert(id.clone());
+                    continue;
+                }
                 Ok(Some(found)) => found.container,
                 // Gone again.
                 Ok(None) => continue,

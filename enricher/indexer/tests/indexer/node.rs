@@ -1,11 +1,14 @@
-//! The service on a real Kafka with a real podman: the image of a container that just runs is published by itself, a
-//! request is answered, and the chunks on the topic make the manifests that the archive gives.
+//! The service on a real Kafka with a real podman, and with a containerd's pods: the image of a container that just runs is
+//! published by itself, a request is answered, and the chunks on the topic make the manifests that the archive gives.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use driftline_indexer::node::{NodeSettings, run};
+use driftline_collector_runtimes::Runtimes;
+use driftline_collector_runtimes::testing::{IMAGE, PodSpec, Pods};
+use driftline_enricher_core::Trust;
+use driftline_indexer::node::{NodeSettings, index_image, run};
 use driftline_indexer::{ServiceSettings, index_archive};
 use driftline_kafka::{ClientSettings, Producer, ReadFrom, ReaderEvent, TopicReader, admin};
 use driftline_runtime::clock;
@@ -177,5 +180,55 @@ async fn images_of_running_containers_are_published_and_requests_answered() {
     stop.send("the test ends").unwrap();
     tokio::time::timeout(PATIENCE, service).await.unwrap().unwrap().unwrap();
     drop((images, container));
+    admin::delete_all(&kafka).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_image_of_a_pod_is_published_because_it_runs_also_where_only_the_own_node_s_word_counts() {
+    const NAME: &str = "the_image_of_a_pod_is_published_because_it_runs_also_where_only_the_own_node_s_word_counts";
+    let Some(bootstrap) = setting("KAFKA_BOOTSTRAP") else { return skip(NAME, "KAFKA_BOOTSTRAP is not set") };
+    let pods = match Pods::start().await {
+        Ok(pods) => pods,
+        Err(reason) => return skip(NAME, &reason),
+    };
+    let nonce = format!("pods-{}-{}", std::process::id(), clock::now_ns());
+    let mut settings = settings(bootstrap, &nonce);
+    settings.runtimes = pods.settings();
+    settings.service.trust = Trust::SameNode;
+    let kafka = settings.service.kafka.clone();
+    admin::create(&kafka, 1).await.unwrap();
+    let expect = index_image(&Runtimes::detect(&pods.settings()).await, pods.image_id()).await.unwrap();
+    // Another node has published the same already.
+    let other = Image { source: "node:node-2".to_owned(), indexed_ns: clock::now_ns(), ..expect.image.clone() };
+    let producer = Producer::new(&kafka).unwrap();
+    producer.send(Topic::Images, other.key().as_bytes(), &encode(&other).unwrap(), &[]).await.unwrap();
+    producer.settled().await.unwrap();
+
+    let mut images = TopicReader::start(&kafka, &[Topic::Images], ReadFrom::Beginning).unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let telemetry = Telemetry::new("indexer");
+    let service =
+        tokio::spawn(async move { run(settings, &telemetry, async { stopped.await.unwrap_or("dropped") }).await });
+    let spec = PodSpec {
+        name: "web-1".into(),
+        namespace: "shop".into(),
+        uid: "u-1".into(),
+        container: "web".into(),
+        ..PodSpec::default()
+    };
+    let pod = pods.run(&spec).await.unwrap();
+    let own = image(&mut images, |image| image.source == "node:node-1").await;
+    assert_eq!((&own.image_id, own.failed.as_deref()), (pods.image_id(), None));
+    assert_eq!(own.references, [IMAGE]);
+    assert_eq!(own.diff_ids, expect.image.diff_ids);
+    let on_topic = manifests(&kafka).await;
+    for layer in &expect.layers {
+        let (head, found) = on_topic.iter().find(|(head, _)| head.diff_id == layer.diff_id).unwrap();
+        assert_eq!((found, head.source.as_str()), (&layer.manifest, "node:node-1"));
+    }
+    pods.remove(&pod).await.unwrap();
+    stop.send("the test ends").unwrap();
+    tokio::time::timeout(PATIENCE, service).await.unwrap().unwrap().unwrap();
+    drop(images);
     admin::delete_all(&kafka).await.unwrap();
 }
