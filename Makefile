@@ -101,6 +101,10 @@ test-images: ## yes | 8 | yes | what podman and umoci unpack of random layers ag
 test-kernels: ## no | 2 | yes | the collector's self-test on Debian's kernels, booted under emulation; SUITES="bookworm sid"
 	@deploy/dev/kernel-test.sh $(SUITES)
 
+.PHONY: test-kubernetes
+test-kubernetes: ## no | 1 | no | the collector's Kubernetes client against a real kube-apiserver, compiled once in ten minutes
+	@deploy/dev/kubernetes-test.sh
+
 .PHONY: golden
 golden: ## no | 1 | no | writes the expected files of the formats anew; look at the diff
 	UPDATE_GOLDEN=1 cargo test -q --locked -p driftline-formats

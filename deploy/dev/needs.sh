@@ -10,6 +10,7 @@
 #             Docker, whose stores it reads
 #     peers   bpftrace and libbpf-tools, with which the collector's bench compares
 #     kernels an emulator for x86 machines, and what goes into its guests
+#     kubernetes  etcd, and Go to compile a kube-apiserver
 #     lint    shellcheck, rustfmt, clippy
 #     demo    build, and live where the demo can load eBPF (root and BTF)
 #     validate  Python with venv, for the independent OCSF validator
@@ -122,6 +123,19 @@ check_kernels() {
   runs zstd --version || need zstd
 }
 
+# --- kubernetes --------------------------------------------------------------------------------
+
+check_kubernetes() {
+  runs etcd --version || need etcd-server
+  runs curl --version || need curl
+  runs openssl version || need openssl
+  # Debian 12's own is too old for the module.
+  local have
+  have=$(go env GOVERSION 2>/dev/null) || have=
+  [[ -n $have && $(printf '%s\n' go1.24 "$have" | sort -V | head -1) == go1.24 ]] ||
+    by_hand+=("Go 1.24 or newer is missing (found '${have:-none}'): install it by hand")
+}
+
 # --- lint --------------------------------------------------------------------------------------
 
 check_lint() {
@@ -148,8 +162,8 @@ check_all() {
   packages=() by_hand=()
   for what in "$@"; do
     case $what in
-      build | kafka | live | images | kernels | peers | lint | demo | validate) "check_$what" ;;
-      *) die "unknown need '$what'; known: build kafka live images kernels peers lint demo validate" ;;
+      build | kafka | live | images | kernels | kubernetes | peers | lint | demo | validate) "check_$what" ;;
+      *) die "unknown need '$what'; known: build kafka live images kernels kubernetes peers lint demo validate" ;;
     esac
   done
 }

@@ -208,6 +208,17 @@ fn nanoseconds(text: &str) -> i64 {
     time.and_then(|time| i64::try_from(time.as_nanosecond()).ok()).filter(|ns| *ns > 0).unwrap_or(0)
 }
 
+/// Annotations that the settings allow to be told: names, or beginnings of names with a `*` after them.
+pub(crate) fn allowed(patterns: &[String], annotations: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let matches = |name: &str, pattern: &String| match pattern.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == pattern,
+    };
+    let told = annotations.iter().filter(|(name, _)| patterns.iter().any(|pattern| matches(name, pattern)));
+    let told = told.take(LABELS_MAX);
+    told.map(|(name, value)| (shortened(name, LABEL_BYTES_MAX), shortened(value, LABEL_BYTES_MAX))).collect()
+}
+
 /// At most `limit` bytes, cut at a character.
 pub(crate) fn shortened(text: &str, limit: usize) -> String {
     text.get(..text.floor_char_boundary(limit)).unwrap_or(text).to_owned()

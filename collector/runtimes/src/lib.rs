@@ -2,8 +2,9 @@
 //!
 //! Used by the collector, which describes containers, and by the indexer, which reads their images. Docker is asked over
 //! its socket, podman over its socket or by its command, containerd and CRI-O over the Container Runtime Interface (CRI);
-//! images come from Docker, podman and containerd. All that they say of a container was chosen by somebody who may start
-//! containers: it is text, bounded, and never becomes an argument, a path or a query.
+//! images come from Docker, podman and containerd. What only the cluster knows of a pod comes from the Kubernetes API
+//! (feature `kubernetes`). All that they say of a container was chosen by somebody who may start containers: it is text,
+//! bounded, and never becomes an argument, a path or a query.
 //!
 //! What is deliberately absent: any change to a container, and any decision about what it does.
 
@@ -15,6 +16,8 @@ mod docker;
 mod grpc;
 mod http;
 mod inspect;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod limits;
 mod mounts;
 mod podman;

@@ -26,6 +26,13 @@ pub const LABELS_MAX: usize = 128;
 /// See [`LABELS_MAX`].
 pub const LABEL_BYTES_MAX: usize = 512;
 
+/// Most pods of a node of which the Kubernetes API's word is kept: twice what the largest nodes run.
+pub const PODS_MAX: usize = 1_024;
+
+/// Longest answer of the Kubernetes API, which is the list of a node's pods: 512 of 64 KiB, three times what pods of many
+/// containers with managed fields have. Also what one watch may bring before it is begun anew.
+pub const API_BYTES_MAX: usize = 32 << 20;
+
 /// Flow-control window of gRPC: eight pieces of the 1 MiB in which containerd sends content, so that it reads ahead.
 pub const GRPC_WINDOW_BYTES: u32 = 8 << 20;
 

@@ -4,15 +4,14 @@
 mod info;
 pub(crate) mod messages;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use driftline_schemas::{Container, ContainerId, ImageId, Pod, is_digest};
 
 use crate::coverage::coverage;
 use crate::grpc::Grpc;
-use crate::inspect::{Inspected, pod_labels, shortened};
-use crate::limits::{CONTAINERS_MAX, LABEL_BYTES_MAX, LABELS_MAX, START_WAITS, TEXT_BYTES_MAX};
+use crate::inspect::{Inspected, allowed, pod_labels, shortened};
+use crate::limits::{CONTAINERS_MAX, LABEL_BYTES_MAX, START_WAITS, TEXT_BYTES_MAX};
 use crate::mounts::Declared;
 use crate::{CONTAINERD, CRI, CRIO, RuntimeError, RuntimeSettings, is_hex_id};
 use info::Info;
@@ -128,7 +127,7 @@ impl Cri {
             init_pid: info.init_pid(),
             declared,
             attempt: i32::try_from(metadata.attempt).unwrap_or(i32::MAX),
-            annotations: self.allowed(&sandbox.annotations),
+            annotations: allowed(&self.annotations, &sandbox.annotations),
             ..with_handler(&sandbox, &info)
         })
     }
@@ -177,16 +176,6 @@ impl Cri {
         // The kubelet asks for containers by it, and it stays when the image is removed.
         let asked = config_digest(info.asked_image()).map(|id| (id, source("container-config")));
         Ok(asked.unwrap_or_else(|| (ImageId::default(), source("unknown"))))
-    }
-
-    fn allowed(&self, annotations: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-        let matches = |name: &str, allowed: &String| match allowed.strip_suffix('*') {
-            Some(beginning) => name.starts_with(beginning),
-            None => name == allowed,
-        };
-        let told = annotations.iter().filter(|(name, _)| self.annotations.iter().any(|allowed| matches(name, allowed)));
-        let told = told.take(LABELS_MAX);
-        told.map(|(name, value)| (shortened(name, LABEL_BYTES_MAX), shortened(value, LABEL_BYTES_MAX))).collect()
     }
 }
 

@@ -1,6 +1,8 @@
 //! For tests: a containerd of their own with CRI, and pods in it, asked for as a kubelet asks. Needs root, containerd
-//! with runc, umoci and a static busybox; where one is missing, starting says so.
+//! with runc, umoci and a static busybox; where one is missing, starting says so. And an API server that needs nothing
+//! ([`api`]).
 
+pub mod api;
 mod messages;
 
 use std::collections::BTreeMap;

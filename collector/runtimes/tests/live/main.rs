@@ -1,7 +1,8 @@
-//! The clients against a real podman and a real containerd with pods, and against sockets that answer like Docker and
-//! CRI-O.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+//! The clients against a real podman and a real containerd with pods, and against sockets that answer like Docker, CRI-O
+//! and Kubernetes.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod kubernetes;
 mod pods;
 
 use std::path::Path;
