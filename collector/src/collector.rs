@@ -154,7 +154,7 @@ impl Edges {
         let (answer_sender, answers) = mpsc::channel(describer::QUESTION_QUEUE);
         let stop_reading = Arc::new(AtomicBool::new(false));
         let hasher = Hasher::start(proc, HASH_THREADS, HASH_QUEUE, settings.hash_file_bytes_max, &finished_sender)?;
-        describer::start(settings.runtimes.clone(), question_receiver, answer_sender);
+        describer::start(settings.runtimes.clone(), &settings.kubernetes, question_receiver, answer_sender);
         let reader = Reader::new(probe, proc.clone(), settings.hash_file_bytes_max);
         reader.start(Arc::clone(&stop_reading), batch_sender)?;
         Ok((Self { batches, finished, answers, checked, stop_reading }, hasher, questions))
@@ -223,7 +223,7 @@ impl Collector {
                     checked?;
                     self.outbox.open_gate();
                 }
-                Some(answer) = edges.answers.recv() => self.take(answered(answer))?,
+                Some(answer) = edges.answers.recv() => self.told(answer)?,
                 Some((job, outcome)) = edges.finished.recv() => self.digested(*job, outcome)?,
                 batch = edges.batches.recv() => self.batch(batch.context("the ring reader has stopped")?)?,
             }
@@ -251,7 +251,7 @@ impl Collector {
         while self.node.held() > 0 && begun.elapsed() < patience {
             tokio::select! {
                 Some((job, outcome)) = edges.finished.recv() => self.digested(*job, outcome)?,
-                Some(answer) = edges.answers.recv() => self.take(answered(answer))?,
+                Some(answer) = edges.answers.recv() => self.told(answer)?,
                 () = tokio::time::sleep(TICK) => self.take(Input::Tick)?,
             }
         }
@@ -286,6 +286,18 @@ impl Collector {
         // What was not asked for by now is not needed.
         self.caught.clear();
         Ok(())
+    }
+
+    fn told(&mut self, answer: Answer) -> anyhow::Result<()> {
+        match answer {
+            Answer::One(id, description) => self.take(Input::Described(id, description)),
+            Answer::All(all) => self.take(Input::Running(all)),
+            Answer::Placed(placement) => self.take(Input::Placed(placement)),
+            Answer::Trouble(trouble) => {
+                self.metrics.api_trouble(trouble.label());
+                Ok(())
+            }
+        }
     }
 
     fn digested(&mut self, job: DigestJob, outcome: DigestOutcome) -> anyhow::Result<()> {
@@ -355,13 +367,6 @@ impl Collector {
             self.take(Input::Ended(id))?;
         }
         Ok(())
-    }
-}
-
-fn answered(answer: Answer) -> Input {
-    match answer {
-        Answer::One(id, description) => Input::Described(id, description),
-        Answer::All(all) => Input::Running(all),
     }
 }
 

@@ -1,6 +1,8 @@
-//! The task that asks the container runtimes. They may be slow, so nobody waits for it.
+//! The task that asks the container runtimes, and adds what the Kubernetes API has said of their pods. They may be slow, so
+//! nobody waits for it; what the API says later makes it ask for the pod's containers again.
 
-use driftline_collector_core::Description;
+use driftline_collector_core::{Description, Placement};
+use driftline_collector_runtimes::kubernetes::{self, ApiTrouble, Facts, KubernetesSettings, News};
 use driftline_collector_runtimes::{Coverage, Described, RuntimeSettings, Runtimes};
 use driftline_schemas::ContainerId;
 use std::collections::BTreeSet;
@@ -33,19 +35,44 @@ pub enum Answer {
     One(ContainerId, Option<Box<Description>>),
     /// About all that run.
     All(Vec<Description>),
+    /// About the node.
+    Placed(Placement),
+    /// The Kubernetes API does not tell something.
+    Trouble(ApiTrouble),
+}
+
+/// Who is asked, and who knows more of what they say.
+#[derive(Clone)]
+struct Sources {
+    runtimes: Arc<Runtimes>,
+    facts: Facts,
 }
 
 /// Starts the task. It ends when nobody asks any more.
-pub fn start(settings: RuntimeSettings, questions: mpsc::Receiver<ContainerId>, answers: mpsc::Sender<Answer>) {
-    tokio::spawn(serve(settings, questions, answers));
+pub fn start(
+    settings: RuntimeSettings,
+    cluster: &KubernetesSettings,
+    questions: mpsc::Receiver<ContainerId>,
+    answers: mpsc::Sender<Answer>,
+) {
+    let (facts, news) = kubernetes::start(cluster);
+    tokio::spawn(serve(settings, facts, news, questions, answers));
 }
 
-async fn serve(settings: RuntimeSettings, mut questions: mpsc::Receiver<ContainerId>, answers: mpsc::Sender<Answer>) {
-    let mut runtimes = detect(&settings, None).await;
+async fn serve(
+    settings: RuntimeSettings,
+    facts: Facts,
+    mut news: mpsc::Receiver<News>,
+    mut questions: mpsc::Receiver<ContainerId>,
+    answers: mpsc::Sender<Answer>,
+) {
+    let mut sources = Sources { runtimes: detect(&settings, None).await, facts };
     // A container that no runtime knew.
     let unknown = Arc::new(AtomicBool::new(false));
     let mut looked_at = Instant::now();
     let places = Arc::new(Semaphore::new(QUESTIONS));
+    // News come in numbers at the start, and whoever asks must not wait behind them.
+    let news_place = Arc::new(Semaphore::new(1));
     let mut all_again = interval(ALL_AGAIN);
     all_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut look_for_new = interval(LOOK_FOR_NEW);
@@ -57,29 +84,35 @@ async fn serve(settings: RuntimeSettings, mut questions: mpsc::Receiver<Containe
             // What comes seldom first, and all before what is new, which else would be told twice.
             biased;
             _ = all_again.tick() => {
-                let all: Vec<Description> = runtimes.running().await.into_iter().map(description).collect();
-                known.lock().await.extend(all.iter().map(|described| described.container.id.clone()));
+                let all = sources.running().await;
+                let ids: BTreeSet<ContainerId> = all.iter().map(|described| described.container.id.clone()).collect();
+                sources.facts.retain(&ids);
+                known.lock().await.extend(ids);
                 let _ = answers.send(Answer::All(all)).await;
             }
             _ = look_for_new.tick() => {
                 // Not while the last look waits for a slow runtime.
                 if let Ok(known) = Arc::clone(&known).try_lock_owned() {
-                    tokio::spawn(tell_new(Arc::clone(&runtimes), known, answers.clone()));
+                    tokio::spawn(tell_new(sources.clone(), known, answers.clone()));
                 }
+            }
+            // Ends when there is no API to be asked.
+            Some(news) = news.recv() => {
+                tokio::spawn(tell_news(sources.clone(), news, Arc::clone(&news_place), answers.clone()));
             }
             question = questions.recv() => {
                 let Some(id) = question else { return };
                 // One that started after us may know what the others did not.
-                let silent = runtimes.states().iter().any(|found| found.state.is_err());
+                let silent = sources.runtimes.states().iter().any(|found| found.state.is_err());
                 if silent && unknown.load(Ordering::Acquire) && looked_at.elapsed() >= LOOK_AGAIN {
-                    runtimes = detect(&settings, Some(&runtimes)).await;
+                    sources.runtimes = detect(&settings, Some(&sources.runtimes)).await;
                     looked_at = Instant::now();
                     unknown.store(false, Ordering::Release);
                 }
                 let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-                let (runtimes, answers, unknown) = (Arc::clone(&runtimes), answers.clone(), Arc::clone(&unknown));
+                let (sources, answers, unknown) = (sources.clone(), answers.clone(), Arc::clone(&unknown));
                 tokio::spawn(async move {
-                    let description = describe(&runtimes, &id).await;
+                    let description = sources.describe(&id).await;
                     unknown.fetch_or(description.is_none(), Ordering::AcqRel);
                     drop(place);
                     // Fails only when the collector stops.
@@ -91,18 +124,31 @@ async fn serve(settings: RuntimeSettings, mut questions: mpsc::Receiver<Containe
 }
 
 /// Describes what did not run the last time.
-async fn tell_new(
-    runtimes: Arc<Runtimes>,
-    mut known: OwnedMutexGuard<BTreeSet<ContainerId>>,
-    answers: mpsc::Sender<Answer>,
-) {
-    let running: BTreeSet<ContainerId> = runtimes.running_ids_of_sockets().await.into_iter().collect();
+async fn tell_new(sources: Sources, mut known: OwnedMutexGuard<BTreeSet<ContainerId>>, answers: mpsc::Sender<Answer>) {
+    let running: BTreeSet<ContainerId> = sources.runtimes.running_ids_of_sockets().await.into_iter().collect();
     for id in running.difference(&known) {
-        if let Some(description) = describe(&runtimes, id).await {
-            let _ = answers.send(Answer::One(id.clone(), Some(description))).await;
+        sources.tell(id, &answers).await;
+    }
+    sources.facts.ended(&known.difference(&running).cloned().collect());
+    *known = running;
+}
+
+/// Passes on what the API says. Containers of a pod of which more is known are told again.
+async fn tell_news(sources: Sources, news: News, place: Arc<Semaphore>, answers: mpsc::Sender<Answer>) {
+    match news {
+        News::Pod(uid) => {
+            let Ok(_place) = place.acquire().await else { return };
+            for id in sources.facts.containers_of(&uid) {
+                sources.tell(&id, &answers).await;
+            }
+        }
+        News::Node(kubernetes::Placement { provider_id, zone }) => {
+            let _ = answers.send(Answer::Placed(Placement { provider_id, zone })).await;
+        }
+        News::Trouble(trouble) => {
+            let _ = answers.send(Answer::Trouble(trouble)).await;
         }
     }
-    *known = running;
 }
 
 /// Looks which runtimes answer; says what changed.
@@ -119,14 +165,33 @@ async fn detect(settings: &RuntimeSettings, before: Option<&Runtimes>) -> Arc<Ru
     Arc::new(runtimes)
 }
 
-async fn describe(runtimes: &Runtimes, id: &ContainerId) -> Option<Box<Description>> {
-    match runtimes.describe(id).await {
-        Ok(Some(described)) => Some(Box::new(description(described))),
-        Ok(None) => None,
-        Err(error) => {
-            tracing::warn!(container = %id, %error, "container cannot be described");
-            None
+impl Sources {
+    async fn describe(&self, id: &ContainerId) -> Option<Box<Description>> {
+        match self.runtimes.describe(id).await {
+            Ok(Some(described)) => Some(Box::new(self.description(described))),
+            Ok(None) => None,
+            Err(error) => {
+                tracing::warn!(container = %id, %error, "container cannot be described");
+                None
+            }
         }
+    }
+
+    async fn running(&self) -> Vec<Description> {
+        self.runtimes.running().await.into_iter().map(|described| self.description(described)).collect()
+    }
+
+    /// Describes a container that nobody asked for.
+    async fn tell(&self, id: &ContainerId, answers: &mpsc::Sender<Answer>) {
+        if let Some(description) = self.describe(id).await {
+            // Fails only when the collector stops.
+            let _ = answers.send(Answer::One(id.clone(), Some(description))).await;
+        }
+    }
+
+    fn description(&self, mut described: Described) -> Description {
+        self.facts.complete(&mut described);
+        description(described)
     }
 }
 

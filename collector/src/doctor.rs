@@ -1,6 +1,7 @@
 //! What this node allows, each with a remedy. `driftline doctor` shows it beside what Kafka allows.
 
 use driftline_collector_bpf::{OverlayLayers, Probe, ProbeConfig};
+use driftline_collector_runtimes::kubernetes::{self, Examined, KubernetesSettings};
 use driftline_collector_runtimes::{RuntimeSettings, Runtimes};
 use driftline_runtime::checks::{Check, Health};
 use rustix::fs::statfs;
@@ -22,12 +23,13 @@ const CGROUP2_MAGIC: u64 = 0x6367_7270;
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Looks at everything.
-pub async fn examine(runtimes: &RuntimeSettings) -> Vec<Check> {
+pub async fn examine(runtimes: &RuntimeSettings, cluster: &KubernetesSettings) -> Vec<Check> {
     let proc = Proc::at(&runtimes.proc);
     let mut checks = kernel(&proc);
     checks.push(capabilities());
     checks.push(host_processes(&proc));
     checks.extend(engines(runtimes).await);
+    checks.push(api(cluster).await);
     checks.push(clock());
     checks
 }
@@ -173,6 +175,30 @@ async fn engines(settings: &RuntimeSettings) -> Vec<Check> {
         checks.push(Check::new("runtimes", "any", Health::Problem, what, remedy));
     }
     checks
+}
+
+/// Without it alerts lack the workload, so nothing that it says is a problem.
+async fn api(settings: &KubernetesSettings) -> Check {
+    let lacking = |found: String, remedy| Check::new("cluster", "Kubernetes API", Health::Warning, found, remedy);
+    match kubernetes::examine(settings).await {
+        Examined::Off(why) => Check::new("cluster", "Kubernetes API", Health::NotRun, why, ""),
+        Examined::Well(version) => {
+            Check::ok("cluster", "Kubernetes API", format!("answers ({version}), and allows what is needed"))
+        }
+        Examined::Unreachable(why) => {
+            let remedy = "let the collector's pod reach the API server with its service account's token, name a kubeconfig \
+                          in DRIFTLINE_KUBERNETES, or set it to off: owners, service accounts and zone are unknown";
+            lacking(why, remedy)
+        }
+        Examined::Forbidden(missing) => {
+            let remedy = "grant its service account the ClusterRole in the README";
+            lacking(format!("answers, and does not allow: {}", missing.join(", ")), remedy)
+        }
+        Examined::NoSuchNode(name) => {
+            let remedy = "set DRIFTLINE_NODE to the node's name in the cluster, spec.nodeName of the collector's pod";
+            lacking(format!("answers, and knows no node named {name:?}"), remedy)
+        }
+    }
 }
 
 /// Event times are this node's. Only the usual services leave a mark that can be read without rights.

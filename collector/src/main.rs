@@ -4,9 +4,10 @@ use clap::{Parser, Subcommand};
 use driftline_collector::collector;
 use driftline_collector::proc::Proc;
 use driftline_collector::self_test::{self, SelfTest};
-use driftline_collector::settings::CollectorSettings;
+use driftline_collector::settings::{CollectorSettings, node_name};
 use driftline_collector::{doctor, rights};
 use driftline_collector_runtimes::RuntimeSettings;
+use driftline_collector_runtimes::kubernetes::KubernetesSettings;
 use driftline_runtime::checks;
 use driftline_runtime::env::Settings;
 use driftline_runtime::{shutdown, telemetry};
@@ -82,7 +83,9 @@ fn test(json: bool) -> anyhow::Result<()> {
 
 fn examine(json: bool) -> ExitCode {
     let examined = Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
-        let checks = runtime.block_on(doctor::examine(&runtimes()));
+        let runtimes = runtimes();
+        let cluster = cluster(&runtimes);
+        let checks = runtime.block_on(doctor::examine(&runtimes, &cluster));
         let text = if json { serde_json::to_string_pretty(&checks)? } else { checks::table(&checks) };
         println!("{text}");
         Ok(checks)
@@ -91,6 +94,12 @@ fn examine(json: bool) -> ExitCode {
         Ok(checks) if checks::has_problem(&checks) => ExitCode::FAILURE,
         other => ended(other.map(|_| ())),
     }
+}
+
+fn cluster(runtimes: &RuntimeSettings) -> KubernetesSettings {
+    let mut settings = Settings::of_process();
+    let node = node_name(&mut settings);
+    KubernetesSettings::read(&node, &runtimes.annotations, |name| settings.optional(name))
 }
 
 fn runtimes() -> RuntimeSettings {

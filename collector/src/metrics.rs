@@ -25,6 +25,7 @@ pub struct Metrics {
     waiting: IntGauge,
     spool_records: IntGauge,
     spool_bytes: IntGauge,
+    api_troubles: IntCounterVec,
     reading: Histogram,
     last: Counters,
 }
@@ -54,6 +55,11 @@ impl Metrics {
             waiting: telemetry.gauge("collector_records_waiting", "Records in memory that are not acknowledged")?,
             spool_records: telemetry.gauge("collector_spool_records", "Records in the segments of the spool")?,
             spool_bytes: telemetry.gauge("collector_spool_bytes", "Length of the segments of the spool")?,
+            api_troubles: telemetry.counters(
+                "collector_kubernetes_troubles_total",
+                "What the Kubernetes API did not tell, by reason",
+                &["reason"],
+            )?,
             reading: telemetry
                 .seconds("collector_reading_seconds", "From exec to its record in the collector's hands")?,
             last: Counters::default(),
@@ -88,6 +94,10 @@ impl Metrics {
 
     pub(crate) fn digest(&self, state: &str) {
         self.digests.with_label_values(&[state]).inc();
+    }
+
+    pub(crate) fn api_trouble(&self, reason: &str) {
+        self.api_troubles.with_label_values(&[reason]).inc();
     }
 
     pub(crate) fn event(&self, event: &str, count: u64) {

@@ -3,6 +3,7 @@
 use driftline_collector_core::limits;
 use driftline_collector_core::redaction::Redaction;
 use driftline_collector_runtimes::RuntimeSettings;
+use driftline_collector_runtimes::kubernetes::KubernetesSettings;
 use driftline_kafka::ClientSettings;
 use driftline_runtime::env::Settings;
 use driftline_schemas::Node;
@@ -34,7 +35,9 @@ Environment:
   DRIFTLINE_DOCKER_SOCKET, DRIFTLINE_PODMAN_SOCKET, DRIFTLINE_PODMAN_COMMAND, DRIFTLINE_PROC
                                       where the runtimes are
   DRIFTLINE_CRI_SOCKET                sockets of containerd and CRI-O, with commas [their usual ones and k3s']
-  DRIFTLINE_POD_ANNOTATIONS           pod annotations that are told, with commas; * ends a beginning [none]";
+  DRIFTLINE_POD_ANNOTATIONS           pod annotations that are told, with commas; * ends a beginning [none]
+  DRIFTLINE_KUBERNETES                whom to ask for owners, service accounts, provider id and zone: auto, the API of
+                                      the cluster whose pod this is; a kubeconfig file; or off [auto]";
 
 /// Where the spool is when nothing else is said.
 const SPOOL_DIRECTORY: &str = "/var/lib/driftline/collector";
@@ -71,19 +74,22 @@ pub struct CollectorSettings {
     pub spool_bytes_max: u64,
     /// Where the runtimes are.
     pub runtimes: RuntimeSettings,
+    /// Who knows more of their pods.
+    pub kubernetes: KubernetesSettings,
 }
 
 impl CollectorSettings {
     /// Reads them; what is wrong is noted in `settings`.
     #[must_use]
     pub fn read(settings: &mut Settings) -> Self {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let name = node_name(settings);
+        let runtimes = RuntimeSettings::read(|name| settings.optional(name));
         Self {
             kafka: settings.kafka("collector"),
             kafka_wait: settings.kafka_wait(),
             node: Node {
                 cluster: settings.cluster(),
-                name: settings.name("DRIFTLINE_NODE", &host),
+                name: name.clone(),
                 provider_id: settings.text("DRIFTLINE_PROVIDER_ID", ""),
                 zone: settings.text("DRIFTLINE_ZONE", ""),
                 project: settings.text("DRIFTLINE_PROJECT", ""),
@@ -96,9 +102,16 @@ impl CollectorSettings {
             spool_directory: settings.text("DRIFTLINE_SPOOL_DIR", SPOOL_DIRECTORY).into(),
             spool_bytes_max: megabytes(settings, "DRIFTLINE_SPOOL_MIB_MAX", 256, limits::SPOOL_MIB_MIN),
             redaction: redaction(settings),
-            runtimes: RuntimeSettings::read(|name| settings.optional(name)),
+            kubernetes: KubernetesSettings::read(&name, &runtimes.annotations, |name| settings.optional(name)),
+            runtimes,
         }
     }
+}
+
+/// The node's name, which is its host's unless set.
+pub fn node_name(settings: &mut Settings) -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    settings.name("DRIFTLINE_NODE", &host)
 }
 
 /// The kernel takes powers of two that are whole pages.

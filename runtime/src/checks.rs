@@ -32,7 +32,7 @@ impl Health {
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// What it is part of: `kernel`, `rights`, `runtimes`, `node` or `kafka`.
+    /// What it is part of: `kernel`, `rights`, `runtimes`, `cluster`, `node` or `kafka`.
     pub area: String,
     /// What was looked at.
     pub name: String,

@@ -24,6 +24,6 @@ pub mod subject;
 pub use class::{ContainerRoot, NamedFacts};
 pub use digest::{Crossing, Digest, DigestJob, DigestOutcome, DigestSubject};
 pub use mounts::Mounts;
-pub use node::{Ask, Description, Input, Inspection, Loss, Node, NodeSettings, Records};
+pub use node::{Ask, Description, Input, Inspection, Loss, Node, NodeSettings, Placement, Records};
 pub use raw::{Dev, Moment, RawExec, RawFile};
 pub use subject::Subject;

@@ -68,6 +68,15 @@ pub struct Description {
     pub is_unseen: bool,
 }
 
+/// Where the node is, as its cluster says. Empty is unknown.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// The cloud provider's id of it.
+    pub provider_id: String,
+    /// Its zone.
+    pub zone: String,
+}
+
 /// What the first process of a container shows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inspection {
@@ -98,6 +107,8 @@ pub enum Input {
     Lost(Loss, u64),
     /// Records about containers were lost after they had been emitted.
     ContainersLost,
+    /// The cluster says where the node is.
+    Placed(Placement),
     /// Time has passed.
     Tick,
     /// The collector stops: nothing more will be read, nothing is waited for.
@@ -147,6 +158,8 @@ type Fx = Effects<Ask>;
 #[derive(Debug)]
 pub struct Node {
     settings: NodeSettings,
+    /// Where the node is by the settings, which nobody overrules.
+    said: Placement,
     containers: BTreeMap<ContainerId, Tracked>,
     digests: DigestCache,
     programs: Programs,
@@ -162,8 +175,10 @@ impl Node {
     /// A node of which nothing is known yet.
     #[must_use]
     pub fn new(settings: NodeSettings, now_ns: i64) -> Self {
+        let driftline_schemas::Node { provider_id, zone, .. } = settings.node.clone();
         Self {
             settings,
+            said: Placement { provider_id, zone },
             containers: BTreeMap::new(),
             digests: DigestCache::default(),
             programs: Programs::default(),
@@ -212,6 +227,7 @@ impl Node {
             }
             Input::Lost(loss, count) => self.losses.add(loss, count),
             Input::ContainersLost => self.describe_anew(effects),
+            Input::Placed(placement) => self.on_placed(placement, effects),
             Input::Tick => self.on_tick(now_ns, effects)?,
             Input::Stop => {
                 self.stopping = Wait::Over;
@@ -437,6 +453,18 @@ impl Node {
             self.report_losses(now_ns, effects)?;
         }
         Ok(())
+    }
+
+    /// Containers that were told from an unknown place are told anew.
+    fn on_placed(&mut self, placement: Placement, effects: &mut Fx) {
+        let prefer = |said: &String, placed: String| if said.is_empty() { placed } else { said.clone() };
+        let provider_id = prefer(&self.said.provider_id, placement.provider_id);
+        let zone = prefer(&self.said.zone, placement.zone);
+        let node = &mut self.settings.node;
+        if (&node.provider_id, &node.zone) != (&provider_id, &zone) {
+            (node.provider_id, node.zone) = (provider_id, zone);
+            self.describe_anew(effects);
+        }
     }
 
     fn describe_anew(&self, effects: &mut Fx) {

@@ -8,6 +8,7 @@ use driftline_collector_bpf::{Counters, Probe, ProbeConfig};
 use driftline_collector_core::redaction::Redaction;
 use driftline_collector_core::{Ask, Description, Input, Moment, Node, NodeSettings};
 use driftline_collector_runtimes::RuntimeSettings;
+use driftline_collector_runtimes::kubernetes::KubernetesSettings;
 use driftline_runtime::clock::{self, SteadyClock};
 use driftline_runtime_core::{Disposition, Effects};
 use driftline_schemas::{ContainerId, ContainerSeen, Exec, ExecEvent};
@@ -91,12 +92,12 @@ impl Harness {
         Self::start_hashing_at_most(HASH_MAX, running)
     }
 
-    /// The same with the real task that asks runtimes.
-    pub(crate) fn start_with_runtimes(settings: RuntimeSettings) -> Self {
+    /// The same with the real task that asks runtimes, and a cluster.
+    pub(crate) fn start_with_runtimes(settings: RuntimeSettings, cluster: &KubernetesSettings) -> Self {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let (questions, asked) = mpsc::channel(describer::QUESTION_QUEUE);
         let (answered, answers) = mpsc::channel(describer::QUESTION_QUEUE);
-        runtime.block_on(async { describer::start(settings, asked, answered) });
+        runtime.block_on(async { describer::start(settings, cluster, asked, answered) });
         Self::start_with(Describer::Task { questions, answers, _runtime: runtime }, HASH_MAX)
     }
 
@@ -186,6 +187,20 @@ impl Harness {
         (before, record)
     }
 
+    /// A record of a container that is as wanted.
+    pub(crate) fn container_when(
+        &self,
+        container: &ContainerId,
+        is_it: impl Fn(&ContainerSeen) -> bool,
+    ) -> ContainerSeen {
+        let (seen, changed) = &*self.seen;
+        let wanted = |(_, record): &&(usize, ContainerSeen)| record.container.id == *container && is_it(record);
+        let nothing_yet = |seen: &mut Seen| !seen.containers.iter().any(|one| wanted(&one));
+        let (seen, waited) = changed.wait_timeout_while(seen.lock().unwrap(), PATIENCE, nothing_yet).unwrap();
+        assert!(!waited.timed_out(), "no such record of {container} in {:#?}", seen.containers);
+        seen.containers.iter().find(wanted).unwrap().1.clone()
+    }
+
     /// Stops, and checks that nothing was lost: every exec the kernel counted has an outcome.
     pub(crate) fn finish(mut self) {
         self.stop.store(true, Ordering::Release);
@@ -224,10 +239,12 @@ impl Describer {
 
     fn answered(&mut self) -> Option<Input> {
         let Self::Task { answers, .. } = self else { return None };
-        Some(match answers.try_recv().ok()? {
-            Answer::One(id, description) => Input::Described(id, description),
-            Answer::All(all) => Input::Running(all),
-        })
+        match answers.try_recv().ok()? {
+            Answer::One(id, description) => Some(Input::Described(id, description)),
+            Answer::All(all) => Some(Input::Running(all)),
+            Answer::Placed(placement) => Some(Input::Placed(placement)),
+            Answer::Trouble(trouble) => unreachable!("the API tells all that is asked: {trouble:?}"),
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! Pods of a real containerd, described by the task that describes them in production.
 
 use crate::harness::{self, Harness};
+use driftline_collector_runtimes::kubernetes::KubernetesSettings;
+use driftline_collector_runtimes::testing::api::{ApiServer, REPORT, WEB, recorded_pod};
 use driftline_collector_runtimes::testing::{PodSpec, Pods};
-use driftline_schemas::{FileClass, HashState};
+use driftline_schemas::{FileClass, HashState, Owner};
 
 const NAME: &str = "an_exec_in_a_pod_comes_after_its_description_and_pause_does_not_come";
 
@@ -17,7 +19,7 @@ fn an_exec_in_a_pod_comes_after_its_description_and_pause_does_not_come() {
         Ok(pods) => pods,
         Err(reason) => return harness::skip(NAME, &reason),
     };
-    let harness = Harness::start_with_runtimes(pods.settings());
+    let harness = Harness::start_with_runtimes(pods.settings(), &KubernetesSettings::read("node-1", &[], |_| None));
     let spec = PodSpec {
         name: "web-1".into(),
         namespace: "shop".into(),
@@ -46,5 +48,63 @@ fn an_exec_in_a_pod_comes_after_its_description_and_pause_does_not_come() {
     assert_eq!((dropped.class, dropped.hash_state), (FileClass::New, HashState::Hashed));
     assert_eq!(harness.execs(&pod.sandbox), [], "pause is no container");
     runtime.block_on(pods.remove(&pod)).unwrap();
+    harness.finish();
+}
+
+/// The API server is the tests' own, with answers recorded from a real one.
+#[test]
+fn a_pod_s_container_is_told_with_its_workload_or_at_once_and_again_when_the_cluster_tells() {
+    const NAME: &str = "a_pod_s_container_is_told_with_its_workload_or_at_once_and_again_when_the_cluster_tells";
+    if let Some(reason) = harness::missing() {
+        return harness::skip(NAME, &reason);
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let pods = match runtime.block_on(Pods::start()) {
+        Ok(pods) => pods,
+        Err(reason) => return harness::skip(NAME, &reason),
+    };
+    let api = ApiServer::start().unwrap();
+    let [web, mut report] = [WEB, REPORT].map(recorded_pod);
+    api.put_pod(web.clone());
+    let kubeconfig = api.kubeconfig().display().to_string();
+    let allowed = ["team.example/*".to_owned()];
+    let cluster = KubernetesSettings::read("node-1", &allowed, move |name| {
+        (name == "DRIFTLINE_KUBERNETES").then(|| kubeconfig.clone())
+    });
+    let harness = Harness::start_with_runtimes(pods.settings(), &cluster);
+    let text = |pod: &serde_json::Value, name: &str| pod["metadata"][name].as_str().unwrap().to_owned();
+    let spec = |pod: &serde_json::Value| PodSpec {
+        name: text(pod, "name"),
+        namespace: text(pod, "namespace"),
+        uid: text(pod, "uid"),
+        container: "app".into(),
+        ..PodSpec::default()
+    };
+    let owner = |kind: &str, name: &str| Some(Owner { kind: kind.into(), name: name.into() });
+
+    let known = runtime.block_on(pods.run(&spec(&web))).unwrap();
+    let told = harness.container_when(&known.container, |seen| !seen.node.zone.is_empty());
+    assert_eq!((told.container.owner, told.container.service_account.as_str()), (owner("Deployment", "web"), "web"));
+    assert_eq!(told.annotations, [("team.example/owner".to_owned(), "shop".to_owned())].into());
+    let place = (told.node.provider_id.as_str(), told.node.zone.as_str());
+    assert_eq!(place, ("gce://shop-prod/europe-west1-b/node-1", "europe-west1-b"));
+
+    // Nobody waits for a cluster that has not told yet.
+    let early = runtime.block_on(pods.run(&spec(&report))).unwrap();
+    harness.exec_of(&early.container, "/bin/busybox");
+    let (execs_before, record) = harness.container(&early.container);
+    assert_eq!((execs_before, record.container.owner), (0, None));
+    api.put_pod(report.clone());
+    let told = harness.container_when(&early.container, |seen| seen.container.owner.is_some());
+    assert_eq!(told.container.owner, owner("CronJob", "report"));
+    // A container is looked at twice by itself, for its exec and because it is new: the third time is for the news.
+    for value in ["one", "two", "three"] {
+        report["metadata"]["annotations"] = serde_json::json!({"team.example/owner": value});
+        api.put_pod(report.clone());
+        harness.container_when(&early.container, |seen| seen.annotations.values().any(|told| told == value));
+    }
+    for pod in [&known, &early] {
+        runtime.block_on(pods.remove(pod)).unwrap();
+    }
     harness.finish();
 }

@@ -22,8 +22,12 @@ struct Drive {
 
 impl Drive {
     fn new() -> Self {
+        Self::with(driftline_schemas::Node { cluster: "c".into(), name: "n".into(), ..Default::default() })
+    }
+
+    fn with(node: driftline_schemas::Node) -> Self {
         let settings = NodeSettings {
-            node: driftline_schemas::Node { cluster: "c".into(), name: "n".into(), ..Default::default() },
+            node,
             boot_id: "boot".into(),
             collector_start: "run".into(),
             host_mnt_ns: HOST,
@@ -401,6 +405,32 @@ fn containers_are_described_anew_when_their_records_were_lost() {
     assert_eq!(drive.asks.last(), Some(&Ask::Describe(id())));
     drive.give(described());
     assert_eq!(drive.kinds(), ["seen", "seen"]);
+}
+
+#[test]
+fn containers_are_told_anew_when_the_cluster_says_where_the_node_is() {
+    let mut drive = Drive::new();
+    let placed = |id: &str, zone: &str| Input::Placed(Placement { provider_id: id.into(), zone: zone.into() });
+    drive.give(described()).give(placed("", ""));
+    assert_eq!(drive.asks, [], "nothing is known yet");
+    drive.give(placed("gce://p/z/n", "z"));
+    assert_eq!(drive.asks, [Ask::Describe(id())]);
+    drive.give(described()).give(placed("gce://p/z/n", "z"));
+    assert_eq!(drive.asks.len(), 1, "it is as before");
+    let nodes = drive.out.iter().filter_map(|event| match event {
+        ExecEvent::Seen(seen) => Some((seen.node.provider_id.as_str(), seen.node.zone.as_str())),
+        _ => None,
+    });
+    assert_eq!(nodes.collect::<Vec<_>>(), [("", ""), ("gce://p/z/n", "z")]);
+}
+
+#[test]
+fn where_the_node_is_by_its_settings_nobody_overrules() {
+    let node = driftline_schemas::Node { zone: "own".into(), ..Default::default() };
+    let mut drive = Drive::with(node);
+    drive.give(Input::Placed(Placement { provider_id: "p".into(), zone: "z".into() })).give(described());
+    let ExecEvent::Seen(seen) = &drive.out[0] else { panic!("a container") };
+    assert_eq!((seen.node.provider_id.as_str(), seen.node.zone.as_str()), ("p", "own"));
 }
 
 #[test]
