@@ -5,7 +5,7 @@
 #     build   C compiler, make, pkg-config, clang with the bpf target, libbpf, OpenSSL and zlib headers
 #     kafka   Java 17 or newer, Maven
 #     live    a container runtime (podman with runc or crun, or a Docker that answers)
-#             and a static busybox for the images that tests build
+#             and a static busybox for the images that tests build; musl, whose dynamic loader is one of two that are tried
 #     images  skopeo and umoci, with which tests compare the indexer; a registry, which tests fill; containerd and
 #             Docker, whose stores it reads
 #     peers   bpftrace and libbpf-tools, with which the collector's bench compares
@@ -90,6 +90,7 @@ check_live() {
   fi
   # An image made of busybox alone has no libraries, so a dynamic one would not start in it.
   { runs busybox true && ! ldd "$(command -v busybox)" 2>/dev/null | grep -q '=>'; } || need busybox-static
+  runs musl-gcc --version || need musl-tools
 }
 
 # --- images ------------------------------------------------------------------------------------

@@ -3,8 +3,6 @@
 
 use driftline_schemas::{Exec, FileClass, Origin};
 
-use crate::engine::Engine;
-
 /// Whose digest is expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
@@ -30,6 +28,8 @@ pub(crate) enum Content {
     ChangedDynamic,
     /// The image's dynamic loader.
     Loader,
+    /// A program for musl's loader.
+    Musl,
 }
 
 pub(crate) struct Case {
@@ -44,7 +44,6 @@ pub(crate) struct Case {
     pub(crate) mount: Option<&'static str>,
     /// What else has to be so.
     pub(crate) also: fn(&Exec) -> bool,
-    pub(crate) not_under: Option<(Engine, &'static str)>,
 }
 
 impl Case {
@@ -66,7 +65,7 @@ const fn case(
     origin: Origin,
 ) -> Case {
     let path = path.as_bytes();
-    Case { name, command, path, class, content, origin, mount: None, also: |_| true, not_under: None }
+    Case { name, command, path, class, content, origin, mount: None, also: |_| true }
 }
 
 use Content::{
@@ -100,6 +99,9 @@ pub(crate) const PROGRAMS: &[&str] = &[
 
 /// Where the image's dynamic loader is.
 pub(crate) const LOADER: &str = "/lib/ld-linux-test.so.2";
+/// Where that of musl is, which is its C library too; and a link to it, by the name that programs have in them.
+pub(crate) const MUSL: &str = "/lib/libc.so";
+pub(crate) const MUSL_LINK: &str = "/lib/ld-musl-test.so.1";
 
 /// 300 bytes in two names.
 const LONG: &str = "/tmp/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb/busybox-long";
@@ -404,6 +406,15 @@ pub(crate) const CASES: &[Case] = &[
         NewDynamic,
         Origin::Fileless,
     ),
+    case(
+        "new file by musl's ld.so",
+        "cp /data/musl /tmp/musl; cd /tmp; /lib/ld-musl-test.so.1 ./musl",
+        "/tmp/musl",
+        RootfsPlain,
+        Content::Musl,
+        Origin::Added,
+    )
+    .also(|exec| exec.path == MUSL.as_bytes() && exec.loaded.is_some()),
     case(
         "copied ld.so, image binary",
         "cp /lib/ld-linux-test.so.2 /tmp/ld-linux-own.so.2; /tmp/ld-linux-own.so.2 --library-path /lib /opt/dynamic",

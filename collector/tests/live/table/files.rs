@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-use super::cases::{Content, LOADER, PROGRAMS};
+use super::cases::{Content, LOADER, MUSL, MUSL_LINK, PROGRAMS};
 use crate::container::{SCRIPT, busybox_path, write};
 use crate::image::{Image, Layer};
 
@@ -53,6 +53,13 @@ pub(crate) struct Files {
     new_dynamic: Vec<u8>,
     changed_script: Vec<u8>,
     changed_dynamic: Vec<u8>,
+    musl: Option<Musl>,
+}
+
+/// What musl's compiler makes, and musl.
+struct Musl {
+    program: Vec<u8>,
+    library: Vec<u8>,
 }
 
 impl Files {
@@ -69,6 +76,7 @@ impl Files {
         compile(&at("dynamic.c").display().to_string(), &at("dynamic"), &[]);
         let dynamic = [fs::read(at("dynamic")).unwrap(), nonce.into_bytes()].concat();
         let (loader, library) = loader_and_library(&at("dynamic"));
+        let musl = Musl::make(&at("dynamic.c"), &at("musl"));
         let new_dynamic = [dynamic.as_slice(), NEW].concat();
         let new_script = [SCRIPT, NEW].concat();
         write(&at("dynamic"), &new_dynamic);
@@ -90,7 +98,13 @@ impl Files {
             new_dynamic,
             changed_script,
             changed_dynamic,
+            musl,
         }
+    }
+
+    /// Why a content cannot be had here.
+    pub(crate) fn missing(&self, content: Content) -> Option<&'static str> {
+        (content == Content::Musl && self.musl.is_none()).then_some("no musl-gcc; install musl-tools")
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -114,6 +128,7 @@ impl Files {
             Content::Dynamic => &self.dynamic,
             Content::ChangedDynamic => &self.changed_dynamic,
             Content::Loader => &self.loader,
+            Content::Musl => &self.musl.as_ref()?.program,
         })
     }
 
@@ -125,6 +140,20 @@ impl Files {
         }
         layer = layer.program("bin/busybox", &self.busybox);
         APPLETS.iter().fold(layer, |layer, applet| layer.symlink(&format!("bin/{applet}"), "busybox"))
+    }
+}
+
+impl Musl {
+    fn make(source: &Path, program: &Path) -> Option<Self> {
+        let compiled = Command::new("musl-gcc").args(["-O1", "-o"]).arg(program).arg(source).status();
+        if !compiled.is_ok_and(|status| status.success()) {
+            return None;
+        }
+        // The only one that is installed, by the name that programs have in them.
+        let loaders = fs::read_dir("/lib").unwrap().map(|entry| entry.unwrap().path());
+        let is_musl = |path: &PathBuf| path.to_string_lossy().starts_with("/lib/ld-musl-");
+        let library = loaders.filter(is_musl).find_map(|path| fs::read(path).ok())?;
+        Some(Self { program: fs::read(program).unwrap(), library })
     }
 }
 
@@ -148,6 +177,10 @@ pub(crate) fn image(files: &Files) -> Image {
     }
     for directory in ["applets", "hard", "own"] {
         lower = lower.program(&format!("opt/{directory}/busybox"), &files.busybox);
+    }
+    if let Some(musl) = &files.musl {
+        lower = lower.program(MUSL.trim_start_matches('/'), &musl.library);
+        lower = lower.symlink(MUSL_LINK.trim_start_matches('/'), "libc.so");
     }
     let lower = lower
         .symlink("opt/applets/true", "busybox")

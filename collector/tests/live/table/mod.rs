@@ -189,7 +189,7 @@ impl Ground {
         complaints: &BTreeMap<&'static str, String>,
     ) {
         for case in cases {
-            if let Some((_, reason)) = case.not_under.filter(|(engine, _)| *engine == at.engine) {
+            if let Some(reason) = self.files.missing(case.content) {
                 table.not_run(case.name, at.engine, reason);
                 continue;
             }
