@@ -14,7 +14,7 @@ since=$SECONDS code=0
 deploy/dev/test.sh -p driftline-collector-core -p driftline-collector-runtimes -p driftline-collector || code=$?
 
 printf '\nlive tests that ran, in containers or on this kernel:\n'
-awk -F '\t' 'NR == FNR { left_out[$1]; next } { name = $1; sub(/.*::/, "", name) } !(name in left_out) { print "  " $1 }' \
+awk -F '\t' 'FILENAME == ARGV[1] { left_out[$1]; next } { name = $1; sub(/.*::/, "", name) } !(name in left_out) { print "  " $1 }' \
   target/test.skipped <(sed -n '/Running tests\/live/,/^test result/s/^test \(.*\) \.\.\. ok$/\1/p' target/test.log | sort)
 printf '\n'
 cat "$DRIFTLINE_TABLE"
