@@ -6,6 +6,7 @@ use serde::Deserialize;
 use crate::http::Api;
 use crate::inspect::{Inspect, Inspected};
 use crate::limits::CONTAINERS_MAX;
+use crate::one_by_one::OneByOne;
 use crate::{DOCKER, ImageExport, RuntimeError, RuntimeSettings, is_hex_id, parse};
 
 /// A Docker engine.
@@ -56,29 +57,6 @@ impl Docker {
         Ok((Self { api }, how))
     }
 
-    pub(crate) async fn inspect(&self, id: &ContainerId) -> Result<Option<Inspected>, RuntimeError> {
-        let Some(answer) = self.api.get(&format!("/containers/{id}/json")).await? else { return Ok(None) };
-        Ok(Some(parse::<Inspect>(DOCKER, &answer)?.into_inspected(DOCKER, None)))
-    }
-
-    pub(crate) async fn running(&self) -> Result<Vec<Inspected>, RuntimeError> {
-        let mut running = Vec::new();
-        for id in self.running_ids().await? {
-            match self.inspect(&id).await {
-                Ok(container) => running.extend(container),
-                Err(error) => tracing::warn!(%error, %id, "container cannot be described"),
-            }
-        }
-        Ok(running)
-    }
-
-    pub(crate) async fn running_ids(&self) -> Result<Vec<ContainerId>, RuntimeError> {
-        let answer = self.api.get("/containers/json").await?.unwrap_or_default();
-        let listed: Vec<Listed> = parse(DOCKER, &answer)?;
-        let ids = listed.iter().map(|listed| listed.id.as_str()).filter(|id| is_hex_id(id));
-        Ok(ids.take(CONTAINERS_MAX).map(ContainerId::from).collect())
-    }
-
     pub(crate) async fn references(&self, image_id: &ImageId) -> Result<Option<Vec<String>>, RuntimeError> {
         let Some(answer) = self.api.get(&format!("/images/{image_id}/json")).await? else { return Ok(None) };
         Ok(Some(parse::<ImageInspect>(DOCKER, &answer)?.repo_tags.unwrap_or_default()))
@@ -86,5 +64,19 @@ impl Docker {
 
     pub(crate) async fn export(&self, image_id: &ImageId) -> Result<ImageExport, RuntimeError> {
         self.api.stream(&format!("/images/{image_id}/get")).await.map(ImageExport::of_body)
+    }
+}
+
+impl OneByOne for Docker {
+    async fn inspect(&self, id: &ContainerId) -> Result<Option<Inspected>, RuntimeError> {
+        let Some(answer) = self.api.get(&format!("/containers/{id}/json")).await? else { return Ok(None) };
+        Ok(Some(parse::<Inspect>(DOCKER, &answer)?.into_inspected(DOCKER, None)))
+    }
+
+    async fn running_ids(&self) -> Result<Vec<ContainerId>, RuntimeError> {
+        let answer = self.api.get("/containers/json").await?.unwrap_or_default();
+        let listed: Vec<Listed> = parse(DOCKER, &answer)?;
+        let ids = listed.iter().map(|listed| listed.id.as_str()).filter(|id| is_hex_id(id));
+        Ok(ids.take(CONTAINERS_MAX).map(ContainerId::from).collect())
     }
 }

@@ -20,6 +20,7 @@ mod inspect;
 pub mod kubernetes;
 pub mod limits;
 mod mounts;
+mod one_by_one;
 mod podman;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -43,6 +44,7 @@ use cri::Cri;
 use docker::Docker;
 use http::BodyReader;
 use inspect::Inspected;
+use one_by_one::OneByOne as _;
 use podman::Podman;
 
 /// Runtime name of containerd in container records.

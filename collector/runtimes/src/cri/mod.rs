@@ -13,6 +13,7 @@ use crate::grpc::Grpc;
 use crate::inspect::{Inspected, allowed, pod_labels, shortened};
 use crate::limits::{CONTAINERS_MAX, LABEL_BYTES_MAX, START_WAITS, TEXT_BYTES_MAX};
 use crate::mounts::Declared;
+use crate::one_by_one::OneByOne;
 use crate::{CONTAINERD, CRI, CRIO, RuntimeError, RuntimeSettings, is_hex_id};
 use info::Info;
 use messages::{
@@ -61,45 +62,6 @@ impl Cri {
             _ => CRI,
         };
         Ok((Self { runtime, grpc: Grpc::new(runtime, socket)?, annotations }, version.runtime_version))
-    }
-
-    /// Describes a container or sandbox; nothing when the runtime does not know it.
-    pub(crate) async fn inspect(&self, id: &ContainerId) -> Result<Option<Inspected>, RuntimeError> {
-        let mut waits = START_WAITS.into_iter();
-        loop {
-            let question = ContainerStatusRequest { container_id: id.as_str().to_owned(), verbose: true };
-            let answer = self.grpc.ask(question, &[]).await?.unwrap_or_default();
-            // Both complete the beginning of an id.
-            let Some(status) = answer.status.filter(|status| status.id == id.as_str()) else {
-                return self.sandbox(id.as_str()).await;
-            };
-            match waits.next().filter(|_| status.state == CONTAINER_CREATED) {
-                Some(wait) => tokio::time::sleep(wait).await,
-                None => return self.container(status, Info::read(self.runtime, &answer.info)?).await.map(Some),
-            }
-        }
-    }
-
-    /// Containers and sandboxes that run.
-    pub(crate) async fn running_ids(&self) -> Result<Vec<ContainerId>, RuntimeError> {
-        let containers = self.grpc.ask(ListContainersRequest {}, &[]).await?.unwrap_or_default().containers;
-        let sandboxes = self.grpc.ask(ListPodSandboxRequest {}, &[]).await?.unwrap_or_default().items;
-        let containers =
-            containers.into_iter().filter(|listed| listed.state == CONTAINER_RUNNING).map(|listed| listed.id);
-        let sandboxes = sandboxes.into_iter().filter(|listed| listed.state == SANDBOX_READY).map(|listed| listed.id);
-        let ids = containers.chain(sandboxes).filter(|id| is_hex_id(id)).take(CONTAINERS_MAX);
-        Ok(ids.map(|id| ContainerId::from(id.as_str())).collect())
-    }
-
-    pub(crate) async fn running(&self) -> Result<Vec<Inspected>, RuntimeError> {
-        let mut running = Vec::new();
-        for id in self.running_ids().await? {
-            match self.inspect(&id).await {
-                Ok(container) => running.extend(container),
-                Err(error) => tracing::warn!(%error, %id, "container cannot be described"),
-            }
-        }
-        Ok(running)
     }
 
     async fn container(&self, status: ContainerStatus, info: Info) -> Result<Inspected, RuntimeError> {
@@ -176,6 +138,34 @@ impl Cri {
         // The kubelet asks for containers by it, and it stays when the image is removed.
         let asked = config_digest(info.asked_image()).map(|id| (id, source("container-config")));
         Ok(asked.unwrap_or_else(|| (ImageId::default(), source("unknown"))))
+    }
+}
+
+impl OneByOne for Cri {
+    async fn inspect(&self, id: &ContainerId) -> Result<Option<Inspected>, RuntimeError> {
+        let mut waits = START_WAITS.into_iter();
+        loop {
+            let question = ContainerStatusRequest { container_id: id.as_str().to_owned(), verbose: true };
+            let answer = self.grpc.ask(question, &[]).await?.unwrap_or_default();
+            // Both complete the beginning of an id.
+            let Some(status) = answer.status.filter(|status| status.id == id.as_str()) else {
+                return self.sandbox(id.as_str()).await;
+            };
+            match waits.next().filter(|_| status.state == CONTAINER_CREATED) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return self.container(status, Info::read(self.runtime, &answer.info)?).await.map(Some),
+            }
+        }
+    }
+
+    async fn running_ids(&self) -> Result<Vec<ContainerId>, RuntimeError> {
+        let containers = self.grpc.ask(ListContainersRequest {}, &[]).await?.unwrap_or_default().containers;
+        let sandboxes = self.grpc.ask(ListPodSandboxRequest {}, &[]).await?.unwrap_or_default().items;
+        let containers =
+            containers.into_iter().filter(|listed| listed.state == CONTAINER_RUNNING).map(|listed| listed.id);
+        let sandboxes = sandboxes.into_iter().filter(|listed| listed.state == SANDBOX_READY).map(|listed| listed.id);
+        let ids = containers.chain(sandboxes).filter(|id| is_hex_id(id)).take(CONTAINERS_MAX);
+        Ok(ids.map(|id| ContainerId::from(id.as_str())).collect())
     }
 }
 
