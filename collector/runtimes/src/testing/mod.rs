@@ -1,9 +1,13 @@
-//! For tests: a containerd of their own with CRI, and pods in it, asked for as a kubelet asks. Needs root, containerd
-//! with runc, umoci and a static busybox; where one is missing, starting says so. And an API server that needs nothing
-//! ([`api`]).
+//! For tests: a containerd of their own with CRI, and pods in it, asked for as a kubelet asks; a socket that answers like
+//! CRI-O; and an API server ([`api`]). The first needs root, containerd with runc, umoci and a static busybox; where one is
+//! missing, starting says so.
 
 pub mod api;
+mod crio;
 mod messages;
+mod recorded;
+
+pub use crio::{Crio, Events};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

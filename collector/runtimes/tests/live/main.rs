@@ -2,6 +2,7 @@
 //! and Kubernetes.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod crio;
 mod kubernetes;
 mod pods;
 
