@@ -155,7 +155,7 @@ impl Running {
             namespace: "table".to_owned(),
             container: "case".to_owned(),
             volumes: spec.binds.iter().cloned().chain(memory).collect(),
-            image: Some(image.clone()),
+            image: Some(image.as_str().to_owned()),
             privileged: spec.power == Power::All,
             host_pid: spec.power == Power::All,
             ..PodSpec::default()

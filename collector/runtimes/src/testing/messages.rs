@@ -10,18 +10,20 @@ use crate::grpc::Question;
 macro_rules! question {
     ($question:ty, $method:literal, $answer:ty) => {
         impl Question for $question {
-            const METHOD: &'static str = concat!("/runtime.v1.RuntimeService/", $method);
+            const METHOD: &'static str = concat!("/runtime.v1.", $method);
             type Answer = $answer;
         }
     };
 }
 
-question!(RunPodSandbox, "RunPodSandbox", Made);
-question!(CreateContainer, "CreateContainer", Made);
-question!(StartContainer, "StartContainer", Done);
-question!(ExecSync, "ExecSync", Executed);
-question!(StopPodSandbox, "StopPodSandbox", Done);
-question!(RemovePodSandbox, "RemovePodSandbox", Done);
+question!(RunPodSandbox, "RuntimeService/RunPodSandbox", Made);
+question!(CreateContainer, "RuntimeService/CreateContainer", Made);
+question!(StartContainer, "RuntimeService/StartContainer", Done);
+question!(ExecSync, "RuntimeService/ExecSync", Executed);
+question!(StopPodSandbox, "RuntimeService/StopPodSandbox", Done);
+question!(RemovePodSandbox, "RuntimeService/RemovePodSandbox", Done);
+
+question!(PullImage, "ImageService/PullImage", Pulled);
 
 /// Answers with the id of what was made.
 #[derive(Clone, PartialEq, Message)]
@@ -147,4 +149,16 @@ pub(super) struct StopPodSandbox {
 pub(super) struct RemovePodSandbox {
     #[prost(string, tag = "1")]
     pub(super) pod_sandbox_id: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct PullImage {
+    #[prost(message, optional, tag = "1")]
+    pub(super) image: Option<ImageSpec>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Pulled {
+    #[prost(string, tag = "1")]
+    pub(super) image_ref: String,
 }

@@ -6,8 +6,10 @@ pub mod api;
 mod crio;
 mod messages;
 mod recorded;
+mod registry;
 
 pub use crio::{Crio, Events};
+pub use registry::Registry;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,8 +24,8 @@ use crate::cri::messages::{
 use crate::grpc::Grpc;
 use crate::{CRI, RuntimeSettings};
 use messages::{
-    ContainerConfig, ContainerSecurity, CreateContainer, ExecSync, LinuxContainer, LinuxSandbox, RemovePodSandbox,
-    RunPodSandbox, SandboxConfig, SandboxSecurity, StartContainer, StopPodSandbox,
+    ContainerConfig, ContainerSecurity, CreateContainer, ExecSync, LinuxContainer, LinuxSandbox, PullImage,
+    RemovePodSandbox, RunPodSandbox, SandboxConfig, SandboxSecurity, StartContainer, StopPodSandbox,
 };
 
 /// The image of pods' containers: busybox alone.
@@ -59,8 +61,6 @@ pub struct PodSpec {
     pub mounts: Vec<(PathBuf, String)>,
     /// The same, writable.
     pub volumes: Vec<(PathBuf, String)>,
-    /// Its image, as [`Pods::load`] named it; [`IMAGE`] when there is none.
-    pub image: Option<ImageId>,
     /// With all rights.
     pub privileged: bool,
     /// With a terminal.
@@ -69,6 +69,8 @@ pub struct PodSpec {
     pub host_pid: bool,
     /// Runtime class, empty for the default.
     pub runtime_handler: String,
+    /// The image as it is asked for; by default [`IMAGE`], by its id as the kubelet does.
+    pub image: Option<String>,
 }
 
 /// How containerd keeps layers.
@@ -193,10 +195,9 @@ impl Pods {
                 readonly,
             })
         });
-        let image = spec.image.as_ref().unwrap_or(&self.image_id).as_str().to_owned();
+        let image = spec.image.clone().unwrap_or_else(|| self.image_id.as_str().to_owned());
         let config = ContainerConfig {
             metadata: Some(ContainerMetadata { name: spec.container.clone(), attempt: spec.attempt }),
-            // The kubelet asks by the image's id, not by its name.
             image: Some(ImageSpec { image, ..ImageSpec::default() }),
             command: Vec::new(),
             mounts: mounts.collect(),
@@ -214,6 +215,16 @@ impl Pods {
         let container = self.grpc.ask(create, &[]).await.map_err(text)?.unwrap_or_default().id;
         self.grpc.ask(StartContainer { container_id: container.clone() }, &[]).await.map_err(text)?;
         Ok(Pod { sandbox: ContainerId::from(sandbox.as_str()), container: ContainerId::from(container.as_str()) })
+    }
+
+    /// Pulls an image; returns what the kubelet then asks for it by.
+    ///
+    /// # Errors
+    /// What containerd says.
+    pub async fn pull(&self, reference: &str) -> Result<String, String> {
+        let image = Some(ImageSpec { image: reference.to_owned(), ..ImageSpec::default() });
+        let pulled = self.grpc.ask(PullImage { image }, &[]).await.map_err(text)?;
+        Ok(pulled.unwrap_or_default().image_ref)
     }
 
     /// Runs a command in a container; what it printed.

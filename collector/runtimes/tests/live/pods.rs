@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use driftline_collector_runtimes::testing::{IMAGE, KATA, PodSpec, Pods};
+use driftline_collector_runtimes::testing::{IMAGE, KATA, PodSpec, Pods, Registry};
 use driftline_collector_runtimes::{Coverage, RuntimeSettings, Runtimes};
 use driftline_schemas::{Container, ContainerId, Mount, Pod};
 
@@ -99,4 +99,22 @@ async fn what_a_pod_may_do_and_what_runs_it_are_told() {
     let pod = pods.run(&unseen).await.unwrap();
     let told = runtimes.describe(&pod.container).await.unwrap().unwrap();
     assert_eq!((told.handler.as_str(), told.coverage), (KATA, Coverage::Unseen));
+}
+
+#[tokio::test]
+async fn a_pulled_image_is_known_by_its_config_digest() {
+    const NAME: &str = "a_pulled_image_is_known_by_its_config_digest";
+    let (registry, pods) = match (Registry::start(), Pods::start().await) {
+        (Ok(registry), Ok(pods)) => (registry, pods),
+        (Err(reason), _) | (_, Err(reason)) => return skip(NAME, &reason),
+    };
+    let runtimes = Runtimes::detect(&pods.settings()).await;
+    let by_id = pods.pull(&registry.reference()).await.unwrap();
+    for (uid, asked) in [("by id", by_id), ("by name", registry.reference())] {
+        let pod = pods.run(&PodSpec { uid: uid.into(), image: Some(asked), ..web() }).await.unwrap();
+        let told = runtimes.describe(&pod.container).await.unwrap().unwrap().container;
+        assert_eq!((&told.image_id, &told.image_ref), (registry.image_id(), &registry.reference()), "{uid}");
+        assert_eq!(told.image_id_source, "containerd-image-status", "its status has the manifest's digest");
+    }
+    assert_ne!(registry.image_id(), pods.image_id());
 }
