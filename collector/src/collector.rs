@@ -23,6 +23,7 @@ use crate::describer::{self, Answer};
 use crate::files::Caught;
 use crate::hasher::{Finished, Hasher};
 use crate::kept::KeptFiles;
+use crate::looks::Pace;
 use crate::metrics::Metrics;
 use crate::outbox::{self, KafkaClient, Outbox, OutboxSettings};
 use crate::proc::Proc;
@@ -154,7 +155,13 @@ impl Edges {
         let (answer_sender, answers) = mpsc::channel(describer::QUESTION_QUEUE);
         let stop_reading = Arc::new(AtomicBool::new(false));
         let hasher = Hasher::start(proc, HASH_THREADS, HASH_QUEUE, settings.hash_file_bytes_max, &finished_sender)?;
-        describer::start(settings.runtimes.clone(), &settings.kubernetes, question_receiver, answer_sender);
+        describer::start(
+            settings.runtimes.clone(),
+            &settings.kubernetes,
+            Pace::default(),
+            question_receiver,
+            answer_sender,
+        );
         let reader = Reader::new(probe, proc.clone(), settings.hash_file_bytes_max);
         reader.start(Arc::clone(&stop_reading), batch_sender)?;
         Ok((Self { batches, finished, answers, checked, stop_reading }, hasher, questions))
@@ -292,6 +299,12 @@ impl Collector {
         match answer {
             Answer::One(id, description) => self.take(Input::Described(id, description)),
             Answer::All(all) => self.take(Input::Running(all)),
+            Answer::Gone(ids) => {
+                // Of those whose first process is known the kernel says whether it is true.
+                self.watch()?;
+                let unwatched = ids.into_iter().filter(|id| !self.watched.contains_key(id));
+                unwatched.collect::<Vec<_>>().into_iter().try_for_each(|id| self.take(Input::Ended(id)))
+            }
             Answer::Placed(placement) => self.take(Input::Placed(placement)),
             Answer::Trouble(trouble) => {
                 self.metrics.api_trouble(trouble.label());

@@ -3,14 +3,16 @@
 
 use driftline_collector_core::{Description, Placement};
 use driftline_collector_runtimes::kubernetes::{self, ApiTrouble, Facts, KubernetesSettings, News};
-use driftline_collector_runtimes::{Coverage, Described, RuntimeSettings, Runtimes};
+use driftline_collector_runtimes::{Coverage, Described, Listed, RuntimeSettings, Runtimes};
 use driftline_schemas::ContainerId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, mpsc};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::looks::{Looks, Pace};
 
 /// Questions under way at a time: podman's command takes a quarter of a second of one core for each.
 const QUESTIONS: usize = 4;
@@ -21,12 +23,8 @@ pub const QUESTION_QUEUE: usize = 1_024;
 /// All running containers are told again after this.
 const ALL_AGAIN: Duration = Duration::from_secs(3_600);
 
-/// Runtimes with a socket are asked this often what runs, so that a container is known that has not executed anything
-/// since it was seen to start; listing 100 containers takes a runtime about a millisecond.
-const LOOK_FOR_NEW: Duration = Duration::from_secs(1);
-
 /// When no runtime answers, they are looked for again, at most this often.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+const DETECT_AGAIN: Duration = Duration::from_secs(10);
 
 /// What the task says.
 #[derive(Debug)]
@@ -35,6 +33,8 @@ pub enum Answer {
     One(ContainerId, Option<Box<Description>>),
     /// About all that run.
     All(Vec<Description>),
+    /// These ran when it was last looked, and no runtime runs them any more.
+    Gone(Vec<ContainerId>),
     /// About the node.
     Placed(Placement),
     /// The Kubernetes API does not tell something.
@@ -52,33 +52,34 @@ struct Sources {
 pub fn start(
     settings: RuntimeSettings,
     cluster: &KubernetesSettings,
+    pace: Pace,
     questions: mpsc::Receiver<ContainerId>,
     answers: mpsc::Sender<Answer>,
 ) {
     let (facts, news) = kubernetes::start(cluster);
-    tokio::spawn(serve(settings, facts, news, questions, answers));
+    tokio::spawn(serve(settings, facts, news, pace, questions, answers));
 }
 
 async fn serve(
     settings: RuntimeSettings,
     facts: Facts,
     mut news: mpsc::Receiver<News>,
+    pace: Pace,
     mut questions: mpsc::Receiver<ContainerId>,
     answers: mpsc::Sender<Answer>,
 ) {
     let mut sources = Sources { runtimes: detect(&settings, None).await, facts };
+    let mut listener = sources.runtimes.listen();
+    let mut looks = Looks::new(pace, Instant::now(), listener.heard());
     // A container that no runtime knew.
     let unknown = Arc::new(AtomicBool::new(false));
-    let mut looked_at = Instant::now();
+    let mut detected_at = Instant::now();
     let places = Arc::new(Semaphore::new(QUESTIONS));
     // News come in numbers at the start, and whoever asks must not wait behind them.
     let news_place = Arc::new(Semaphore::new(1));
     let mut all_again = interval(ALL_AGAIN);
     all_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut look_for_new = interval(LOOK_FOR_NEW);
-    look_for_new.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // What ran when it was last looked.
-    let known = Arc::new(Mutex::new(BTreeSet::new()));
+    let known = Arc::new(Mutex::new(Known::default()));
     loop {
         tokio::select! {
             // What comes seldom first, and all before what is new, which else would be told twice.
@@ -87,26 +88,31 @@ async fn serve(
                 let all = sources.running().await;
                 let ids: BTreeSet<ContainerId> = all.iter().map(|described| described.container.id.clone()).collect();
                 sources.facts.retain(&ids);
-                known.lock().await.extend(ids);
+                known.lock().await.told.extend(ids);
                 let _ = answers.send(Answer::All(all)).await;
             }
-            _ = look_for_new.tick() => {
-                // Not while the last look waits for a slow runtime.
-                if let Ok(known) = Arc::clone(&known).try_lock_owned() {
-                    tokio::spawn(tell_new(sources.clone(), known, answers.clone()));
+            () = sleep_until(looks.due()) => {
+                looks.look(Instant::now());
+                match Arc::clone(&known).try_lock_owned() {
+                    Ok(known) => drop(tokio::spawn(tell_new(sources.clone(), known, answers.clone()))),
+                    // The last look waits for a slow runtime.
+                    Err(_) => looks.want(Instant::now()),
                 }
             }
             // Ends when there is no API to be asked.
             Some(news) = news.recv() => {
                 tokio::spawn(tell_news(sources.clone(), news, Arc::clone(&news_place), answers.clone()));
             }
+            () = listener.changed() => looks.hear(Instant::now(), listener.heard()),
             question = questions.recv() => {
                 let Some(id) = question else { return };
                 // One that started after us may know what the others did not.
                 let silent = sources.runtimes.states().iter().any(|found| found.state.is_err());
-                if silent && unknown.load(Ordering::Acquire) && looked_at.elapsed() >= LOOK_AGAIN {
+                if silent && unknown.load(Ordering::Acquire) && detected_at.elapsed() >= DETECT_AGAIN {
                     sources.runtimes = detect(&settings, Some(&sources.runtimes)).await;
-                    looked_at = Instant::now();
+                    listener = sources.runtimes.listen();
+                    looks = Looks::new(pace, Instant::now(), listener.heard());
+                    detected_at = Instant::now();
                     unknown.store(false, Ordering::Release);
                 }
                 let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -123,14 +129,35 @@ async fn serve(
     }
 }
 
-/// Describes what did not run the last time.
-async fn tell_new(sources: Sources, mut known: OwnedMutexGuard<BTreeSet<ContainerId>>, answers: mpsc::Sender<Answer>) {
-    let running: BTreeSet<ContainerId> = sources.runtimes.running_ids_of_sockets().await.into_iter().collect();
-    for id in running.difference(&known) {
+/// What looks found.
+#[derive(Debug, Default)]
+struct Known {
+    /// What was told, by a look or with all others.
+    told: BTreeSet<ContainerId>,
+    /// What runtimes with a socket ran when they were last looked at.
+    ran: BTreeSet<ContainerId>,
+}
+
+/// Describes what did not run the last time, and says what runs no more.
+async fn tell_new(sources: Sources, mut known: OwnedMutexGuard<Known>, answers: mpsc::Sender<Answer>) {
+    let Listed { ids, is_whole } = sources.runtimes.running_ids_of_sockets().await;
+    let running: BTreeSet<ContainerId> = ids.into_iter().collect();
+    for id in running.difference(&known.told) {
         sources.tell(id, &answers).await;
     }
-    sources.facts.ended(&known.difference(&running).cloned().collect());
-    *known = running;
+    if !is_whole {
+        // What a runtime that did not answer ran is not gone.
+        known.told.extend(running.iter().cloned());
+        known.ran.extend(running);
+        return;
+    }
+    sources.facts.ended(&known.told.difference(&running).cloned().collect());
+    let gone: Vec<ContainerId> = known.ran.difference(&running).cloned().collect();
+    if !gone.is_empty() {
+        let _ = answers.send(Answer::Gone(gone)).await;
+    }
+    known.told.clone_from(&running);
+    known.ran = running;
 }
 
 /// Passes on what the API says. Containers of a pod of which more is known are told again.
@@ -208,3 +235,6 @@ fn description(described: Described) -> Description {
         is_unseen: described.coverage == Coverage::Unseen,
     }
 }
+
+#[cfg(test)]
+mod tests;

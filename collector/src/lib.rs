@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod files;
 pub mod hasher;
 pub mod kept;
+pub mod looks;
 pub mod metrics;
 pub mod outbox;
 pub mod proc;

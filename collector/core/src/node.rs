@@ -101,7 +101,8 @@ pub enum Input {
     NotHashed(Box<DigestJob>),
     /// All running containers: at start, and hourly.
     Running(Vec<Description>),
-    /// The first process of a container is gone.
+    /// The first process of a container is gone, or its runtime does not run it any more. What it executed up to now may
+    /// still lie in the rings.
     Ended(ContainerId),
     /// Execs were lost since the last time this was said.
     Lost(Loss, u64),
@@ -221,7 +222,7 @@ impl Node {
             }
             Input::Ended(id) => {
                 if let Some(tracked) = self.containers.get_mut(&id) {
-                    tracked.has_ended = true;
+                    tracked.ended_ns.get_or_insert(now_ns);
                 }
                 self.release(now_ns, &id, effects)?;
             }
@@ -476,7 +477,7 @@ impl Node {
         let waiting: Vec<ContainerId> = self
             .containers
             .iter()
-            .filter(|(_, tracked)| !tracked.held.is_empty() || tracked.has_ended)
+            .filter(|(_, tracked)| !tracked.held.is_empty() || tracked.ended_ns.is_some())
             .map(|(id, _)| id.clone())
             .collect();
         for id in waiting {

@@ -3,6 +3,7 @@
 use driftline_schemas::{ContainerId, ImageId};
 use serde::Deserialize;
 
+use crate::events::Source;
 use crate::http::Api;
 use crate::inspect::{Inspect, Inspected};
 use crate::limits::CONTAINERS_MAX;
@@ -55,6 +56,11 @@ impl Docker {
         }
         let how = format!("version {} at {}", version.version, settings.docker_socket.display());
         Ok((Self { api }, how))
+    }
+
+    /// Where it tells what happens.
+    pub(crate) fn source(&self) -> Source {
+        Source::Docker(self.api.clone())
     }
 
     pub(crate) async fn references(&self, image_id: &ImageId) -> Result<Option<Vec<String>>, RuntimeError> {

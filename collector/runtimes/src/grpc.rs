@@ -87,6 +87,25 @@ impl Grpc {
         tokio::time::timeout(ANSWER_MAX, answers).await.map_err(|_| RuntimeError::Slow(self.runtime))?
     }
 
+    /// Calls `on_answer` with every answer of a stream that may say nothing for days. Returns when the service ends it.
+    pub(crate) async fn follow<Q: Question>(
+        &self,
+        question: Q,
+        mut on_answer: impl FnMut(),
+    ) -> Result<(), RuntimeError> {
+        let failed = |status| failed(self.runtime, &status);
+        let mut client = self.ready().await?;
+        let codec = ProstCodec::<Q, Q::Answer>::default();
+        let request = self.request(question, &[])?;
+        // Go's servers send not even headers before the first answer.
+        let stream = client.server_streaming(request, PathAndQuery::from_static(Q::METHOD), codec).await;
+        let mut stream = stream.map_err(failed)?.into_inner();
+        while stream.message().await.map_err(failed)?.is_some() {
+            on_answer();
+        }
+        Ok(())
+    }
+
     async fn ready(&self) -> Result<Client<Channel>, RuntimeError> {
         let mut client = Client::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
         client.ready().await.map_err(|error| RuntimeError::failed(self.runtime, root_cause(&error)))?;

@@ -46,6 +46,17 @@ impl Api {
         Ok(BodyReader { body: response.into_body(), rest: Bytes::new() })
     }
 
+    /// Calls `on_piece` with every piece of an answer that may say nothing for days. Returns when the engine ends it.
+    pub(crate) async fn follow(&self, path: &str, mut on_piece: impl FnMut()) -> Result<(), RuntimeError> {
+        let response = self.request(path).await?.ok_or_else(|| self.failed("it does not tell what happens"))?;
+        let mut body = response.into_body();
+        while let Some(piece) = body.frame().await {
+            piece.map_err(|error| self.failed(error))?;
+            on_piece();
+        }
+        Ok(())
+    }
+
     async fn request(&self, path: &str) -> Result<Option<Response<Incoming>>, RuntimeError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.failed(error))?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;

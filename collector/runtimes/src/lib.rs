@@ -13,6 +13,7 @@ mod containerd;
 mod coverage;
 mod cri;
 mod docker;
+mod events;
 mod grpc;
 mod http;
 mod inspect;
@@ -42,6 +43,7 @@ pub use containerd::{BlobStream, StoredImage};
 pub use coverage::Coverage;
 use cri::Cri;
 use docker::Docker;
+pub use events::{Heard, Listener};
 use http::BodyReader;
 use inspect::Inspected;
 use one_by_one::OneByOne as _;
@@ -163,6 +165,22 @@ pub struct Described {
     pub coverage: Coverage,
 }
 
+/// Running containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Their ids.
+    pub ids: Vec<ContainerId>,
+    /// No runtime failed to answer, so what is missing does not run.
+    pub is_whole: bool,
+}
+
+impl Listed {
+    fn take(&mut self, answer: Result<Vec<ContainerId>, RuntimeError>) {
+        self.is_whole &= answer.is_ok();
+        self.ids.extend(or_logged(answer));
+    }
+}
+
 /// Whether a runtime can be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeState {
@@ -276,26 +294,26 @@ impl Runtimes {
     /// Ids of all running containers, sandboxes included: cheaper than [`Self::running`], to see what is new. A runtime
     /// that fails is logged and left out.
     pub async fn running_ids(&self) -> Vec<ContainerId> {
-        let mut ids = self.running_ids_of_sockets().await;
+        let mut ids = self.running_ids_of_sockets().await.ids;
         if let Some(podman) = self.podman.as_ref().filter(|podman| !podman.has_socket()) {
             ids.extend(or_logged(podman.running_ids().await));
         }
         ids
     }
 
-    /// The same without runtimes that have no socket: cheap enough to be asked every second.
-    pub async fn running_ids_of_sockets(&self) -> Vec<ContainerId> {
-        let mut ids = Vec::new();
+    /// The same without runtimes that have no socket: cheap enough to be asked often.
+    pub async fn running_ids_of_sockets(&self) -> Listed {
+        let mut listed = Listed { ids: Vec::new(), is_whole: true };
         for cri in &self.cri {
-            ids.extend(or_logged(cri.running_ids().await));
+            listed.take(cri.running_ids().await);
         }
         if let Some(docker) = &self.docker {
-            ids.extend(or_logged(docker.running_ids().await));
+            listed.take(docker.running_ids().await);
         }
         if let Some(podman) = self.podman.as_ref().filter(|podman| podman.has_socket()) {
-            ids.extend(or_logged(podman.running_ids().await));
+            listed.take(podman.running_ids().await);
         }
-        ids
+        listed
     }
 
     /// Whether a runtime holds an image.

@@ -11,6 +11,14 @@ pub const ANSWER_MAX: Duration = Duration::from_secs(15);
 pub const START_WAITS: [Duration; 4] =
     [Duration::from_millis(10), Duration::from_millis(20), Duration::from_millis(40), Duration::from_millis(80)];
 
+/// Within which time a runtime refuses to tell what happens, if it does: it answers a question in milliseconds. One that
+/// has not refused by then is relied on.
+pub const REFUSED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Pause before a runtime that did not tell what happens is asked to again: a service that restarts takes some seconds,
+/// and one that never tells is not asked often.
+pub const LISTEN_AGAIN: Duration = Duration::from_secs(10);
+
 /// Longest answer: [`INSPECT_AT_ONCE`] containers of 14 KiB each, with room for labels and environments.
 pub const ANSWER_BYTES_MAX: usize = 16 << 20;
 

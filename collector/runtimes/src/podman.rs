@@ -6,13 +6,14 @@ use driftline_schemas::{ContainerId, ImageId};
 use serde::Deserialize;
 
 use crate::command::{Output, run, stream};
+use crate::events::Source;
 use crate::http::Api;
 use crate::inspect::{Inspect, Inspected, shortened};
 use crate::limits::{CONTAINERS_MAX, INSPECT_AT_ONCE, TEXT_BYTES_MAX};
 use crate::{ArchiveFormat, ImageExport, PODMAN, RuntimeError, RuntimeSettings, is_hex_id, parse};
 
 /// Oldest API version that answers all that is asked here.
-const API: &str = "/v4.0.0/libpod";
+pub(crate) const API: &str = "/v4.0.0/libpod";
 
 /// podman of this node.
 #[derive(Debug)]
@@ -66,6 +67,14 @@ impl Podman {
     /// Whether a service answers, or the command has to.
     pub(crate) fn has_socket(&self) -> bool {
         matches!(self, Self::Socket(_))
+    }
+
+    /// Where it tells what happens: its service; the command would have to run all the time.
+    pub(crate) fn source(&self) -> Option<Source> {
+        match self {
+            Self::Socket(api) => Some(Source::Podman(api.clone())),
+            Self::Command(_) => None,
+        }
     }
 
     pub(crate) async fn inspect(&self, id: &ContainerId) -> Result<Option<Inspected>, RuntimeError> {

@@ -2,6 +2,7 @@
 
 use driftline_collector::describer::{self, Answer};
 use driftline_collector::files::{self, Caught};
+use driftline_collector::looks::Pace;
 use driftline_collector::proc::Proc;
 use driftline_collector::reader::{BATCHES, Batch, Reader};
 use driftline_collector_bpf::{Counters, Probe, ProbeConfig};
@@ -71,6 +72,7 @@ struct Seen {
     execs: Vec<Exec>,
     /// Each with how many execs came before it.
     containers: Vec<(usize, ContainerSeen)>,
+    ended: Vec<ContainerId>,
     settled: BTreeMap<Disposition, u64>,
     counters: Counters,
     /// Programs that ran already.
@@ -97,7 +99,7 @@ impl Harness {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let (questions, asked) = mpsc::channel(describer::QUESTION_QUEUE);
         let (answered, answers) = mpsc::channel(describer::QUESTION_QUEUE);
-        runtime.block_on(async { describer::start(settings, cluster, asked, answered) });
+        runtime.block_on(async { describer::start(settings, cluster, Pace::default(), asked, answered) });
         Self::start_with(Describer::Task { questions, answers, _runtime: runtime }, HASH_MAX)
     }
 
@@ -201,6 +203,14 @@ impl Harness {
         seen.containers.iter().find(wanted).unwrap().1.clone()
     }
 
+    /// Waits until the end of a container was said.
+    pub(crate) fn ended(&self, container: &ContainerId) {
+        let (seen, changed) = &*self.seen;
+        let not_yet = |seen: &mut Seen| !seen.ended.contains(container);
+        let (seen, waited) = changed.wait_timeout_while(seen.lock().unwrap(), PATIENCE, not_yet).unwrap();
+        assert!(!waited.timed_out(), "{container} does not end: {:?}", seen.ended);
+    }
+
     /// Stops, and checks that nothing was lost: every exec the kernel counted has an outcome.
     pub(crate) fn finish(mut self) {
         self.stop.store(true, Ordering::Release);
@@ -237,14 +247,19 @@ impl Describer {
         }
     }
 
-    fn answered(&mut self) -> Option<Input> {
-        let Self::Task { answers, .. } = self else { return None };
-        match answers.try_recv().ok()? {
-            Answer::One(id, description) => Some(Input::Described(id, description)),
-            Answer::All(all) => Some(Input::Running(all)),
-            Answer::Placed(placement) => Some(Input::Placed(placement)),
-            Answer::Trouble(trouble) => unreachable!("the API tells all that is asked: {trouble:?}"),
+    fn answered(&mut self) -> Vec<Input> {
+        let Self::Task { answers, .. } = self else { return vec![] };
+        let mut inputs = vec![];
+        while let Ok(answer) = answers.try_recv() {
+            match answer {
+                Answer::One(id, description) => inputs.push(Input::Described(id, description)),
+                Answer::All(all) => inputs.push(Input::Running(all)),
+                Answer::Placed(placement) => inputs.push(Input::Placed(placement)),
+                Answer::Trouble(trouble) => unreachable!("the API tells all that is asked: {trouble:?}"),
+                Answer::Gone(ids) => inputs.extend(ids.into_iter().map(Input::Ended)),
+            }
         }
+        inputs
     }
 }
 
@@ -266,8 +281,8 @@ impl Driver {
         self.batch(running);
         while let Some(batch) = self.batches.blocking_recv() {
             self.batch(batch);
-            while let Some(answer) = self.describer.answered() {
-                self.take(answer, &mut BTreeMap::new());
+            for input in self.describer.answered() {
+                self.take(input, &mut BTreeMap::new());
             }
         }
         self.take(Input::Stop, &mut BTreeMap::new());
@@ -313,7 +328,8 @@ impl Driver {
                         let execs = seen.execs.len();
                         seen.containers.push((execs, *container));
                     }
-                    ExecEvent::Ended(_) | ExecEvent::Loss(_) | ExecEvent::Throttled(_) => {}
+                    ExecEvent::Ended(ended) => seen.ended.push(ended.container_id),
+                    ExecEvent::Loss(_) | ExecEvent::Throttled(_) => {}
                 }
             }
             self.seen.1.notify_all();

@@ -48,6 +48,7 @@ fn an_exec_in_a_pod_comes_after_its_description_and_pause_does_not_come() {
     assert_eq!((dropped.class, dropped.hash_state), (FileClass::New, HashState::Hashed));
     assert_eq!(harness.execs(&pod.sandbox), [], "pause is no container");
     runtime.block_on(pods.remove(&pod)).unwrap();
+    harness.ended(&pod.container);
     harness.finish();
 }
 

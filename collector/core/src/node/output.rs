@@ -189,20 +189,21 @@ impl Node {
                 effects.ask(Ask::Drop(moment));
             }
         }
-        if tracked.has_ended && tracked.held.is_empty() {
-            let was_container = !tracked.is_sandbox && matches!(tracked.metadata, Metadata::Known);
-            self.report_left_out(now_ns, id, effects)?;
-            self.containers.remove(id);
-            if was_container {
-                let ended = ContainerEnded {
-                    container_id: id.clone(),
-                    cluster: self.settings.node.cluster.clone(),
-                    node: self.settings.node.name.clone(),
-                    ended_ns: now_ns,
-                };
-                effects.emit(Topic::ExecEvents, id.as_str(), &ended)?;
-                effects.count("container_ended");
-            }
+        // On the wall clock, as the time of the end is.
+        let complete_until_ns = i64::try_from(self.complete_until_ns).unwrap_or(i64::MAX).saturating_add(offset_ns);
+        let Some(ended_ns) = tracked.over_since(now_ns, complete_until_ns, wait) else { return Ok(()) };
+        let is_told = !tracked.is_sandbox && matches!(tracked.metadata, Metadata::Known);
+        self.report_left_out(now_ns, id, effects)?;
+        self.containers.remove(id);
+        if is_told {
+            let ended = ContainerEnded {
+                container_id: id.clone(),
+                cluster: self.settings.node.cluster.clone(),
+                node: self.settings.node.name.clone(),
+                ended_ns,
+            };
+            effects.emit(Topic::ExecEvents, id.as_str(), &ended)?;
+            effects.count("container_ended");
         }
         Ok(())
     }

@@ -387,6 +387,28 @@ fn a_container_ends_after_its_last_exec() {
 }
 
 #[test]
+fn a_container_that_ends_waits_for_what_the_rings_may_still_hold_of_it() {
+    let boot_ns = |ms: i64| (ms * MS).unsigned_abs();
+    let mut drive = Drive::new();
+    drive.give(described()).records(vec![at_time(1)], 10).at(100).give(Input::Ended(id()));
+    drive.at(120).records(vec![at_time(boot_ns(99))], boot_ns(99) + 1);
+    assert_eq!(drive.kinds(), ["seen", "exec 1", "exec 99000000"], "as one that is described");
+    drive.records(vec![], boot_ns(100));
+    let Some(ExecEvent::Ended(ended)) = drive.out.last() else { panic!("{:?}", drive.kinds()) };
+    assert_eq!((ended.ended_ns, drive.node.container_count()), (100 * MS, 0));
+}
+
+#[test]
+fn a_container_s_end_is_said_when_nothing_is_read_any_more() {
+    let mut drive = Drive::new();
+    drive.at(1_000).give(described()).give(Input::Ended(id()));
+    drive.at(1_000 + limits::ORDER_WAIT / MS - 1);
+    assert_eq!(drive.kinds(), ["seen"]);
+    drive.at(1_000 + limits::ORDER_WAIT / MS);
+    assert_eq!(drive.kinds(), ["seen", "ended"]);
+}
+
+#[test]
 fn losses_are_told_once_per_interval_with_their_count() {
     let mut drive = Drive::new();
     drive.give(Input::Lost(Loss::Ring, 3)).give(Input::Lost(Loss::Ring, 4)).give(Input::Lost(Loss::Undecodable, 1));

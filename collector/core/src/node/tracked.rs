@@ -118,7 +118,8 @@ pub(super) struct Tracked {
     pub(super) throttle: Throttle,
     pub(super) last_time_ns: i64,
     pub(super) is_sandbox: bool,
-    pub(super) has_ended: bool,
+    /// When its end was said.
+    pub(super) ended_ns: Option<i64>,
     /// That none of its execs can be seen has been said.
     pub(super) is_told_unseen: bool,
 }
@@ -139,7 +140,7 @@ impl Tracked {
             throttle: Throttle::new(now_ns),
             last_time_ns: 0,
             is_sandbox: false,
-            has_ended: false,
+            ended_ns: None,
             is_told_unseen: false,
         }
     }
@@ -174,7 +175,7 @@ impl Tracked {
         self.mounts = Mounts::default();
         self.metadata = Metadata::Unknown { failures: 0, retry_at_ns: 0 };
         self.first_heard_ns = self.heard_ns;
-        self.has_ended = false;
+        self.ended_ns = None;
     }
 
     /// Takes the first exec, if it need not wait.
@@ -190,6 +191,13 @@ impl Tracked {
             return self.held.pop_first().map(|(_, held)| held);
         }
         None
+    }
+
+    /// When it ended, once nothing of it can follow: all of its execs have been read and have gone out.
+    pub(super) fn over_since(&self, now_ns: i64, complete_until_ns: i64, wait: Wait) -> Option<i64> {
+        let ended_ns = self.ended_ns.filter(|_| self.held.is_empty())?;
+        let is_read = complete_until_ns >= ended_ns || now_ns.saturating_sub(ended_ns) >= limits::ORDER_WAIT;
+        (is_read || wait == Wait::Over).then_some(ended_ns)
     }
 }
 

@@ -28,6 +28,7 @@ question!(CreateLease, "leases.v1.Leases/Create", Empty);
 question!(PinResource, "leases.v1.Leases/AddResource", Empty);
 question!(DeleteLease, "leases.v1.Leases/Delete", Empty);
 question!(ViewSnapshot, "snapshots.v1.Snapshots/View", Mounts);
+question!(Subscribe, "events.v1.Events/Subscribe", Envelope);
 question!(RemoveSnapshot, "snapshots.v1.Snapshots/Remove", Empty);
 
 /// An answer that is not looked at.
@@ -193,3 +194,14 @@ pub(super) struct RemoveSnapshot {
     #[prost(string, tag = "2")]
     pub(super) key: String,
 }
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Subscribe {
+    /// Any of them has to match.
+    #[prost(string, repeated, tag = "1")]
+    pub(crate) filters: Vec<String>,
+}
+
+/// An event. Only that it came is of interest.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Envelope {}

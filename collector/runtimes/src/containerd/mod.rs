@@ -1,8 +1,8 @@
 //! containerd over gRPC: which images it holds, whatever they are called by.
 //!
-//! Describing its containers takes CRI, which is not spoken here.
+//! Its containers are described over CRI, which is not spoken here.
 
-mod messages;
+pub(crate) mod messages;
 mod stored;
 
 pub use stored::{BlobStream, StoredImage};

@@ -22,6 +22,7 @@ question!(ListContainersRequest, "RuntimeService/ListContainers", ListContainers
 question!(ContainerStatusRequest, "RuntimeService/ContainerStatus", ContainerStatusResponse);
 question!(ListPodSandboxRequest, "RuntimeService/ListPodSandbox", ListPodSandboxResponse);
 question!(PodSandboxStatusRequest, "RuntimeService/PodSandboxStatus", PodSandboxStatusResponse);
+question!(GetEventsRequest, "RuntimeService/GetContainerEvents", ContainerEvent);
 question!(ImageStatusRequest, "ImageService/ImageStatus", ImageStatusResponse);
 
 /// `NamespaceMode.NODE`: the namespace is the host's.
@@ -224,3 +225,10 @@ pub(crate) struct Image {
     #[prost(string, tag = "1")]
     pub(crate) id: String,
 }
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct GetEventsRequest {}
+
+/// Only that it came is of interest.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ContainerEvent {}

@@ -9,6 +9,7 @@ use std::path::Path;
 use driftline_schemas::{Container, ContainerId, ImageId, Pod, is_digest};
 
 use crate::coverage::coverage;
+use crate::events::Source;
 use crate::grpc::Grpc;
 use crate::inspect::{Inspected, allowed, pod_labels, shortened};
 use crate::limits::{CONTAINERS_MAX, LABEL_BYTES_MAX, START_WAITS, TEXT_BYTES_MAX};
@@ -62,6 +63,15 @@ impl Cri {
             _ => CRI,
         };
         Ok((Self { runtime, grpc: Grpc::new(runtime, socket)?, annotations }, version.runtime_version))
+    }
+
+    /// Where it tells what happens, if it does.
+    pub(crate) fn source(&self) -> Option<Source> {
+        match self.runtime {
+            CONTAINERD => Some(Source::Containerd(self.grpc.clone())),
+            CRIO => Some(Source::Cri(self.grpc.clone())),
+            _ => None,
+        }
     }
 
     async fn container(&self, status: ContainerStatus, info: Info) -> Result<Inspected, RuntimeError> {

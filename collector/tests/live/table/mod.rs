@@ -271,7 +271,8 @@ fn every_way_into_a_container_is_told_and_judged_exactly_under_every_engine() {
     let _among_others = harness::NODE.blocking_read();
     let ground = Ground::prepare(TEST, Storage::Overlay, files::image);
     let mut table = Table::default();
-    let harness = Harness::start_with_runtimes(ground.settings.clone());
+    let harness =
+        Harness::start_with_runtimes(ground.settings.clone(), &KubernetesSettings::read("node-1", &[], |_| None));
     let mut places = Vec::new();
     for running in &ground.running {
         let container = running.run(&ground.image, &ground.spec(Power::Usual));
@@ -324,7 +325,8 @@ fn run_cases(test: &str, title: &str, storage: Storage, build: fn(&Files) -> Ima
     let _among_others = harness::NODE.blocking_read();
     let ground = Ground::prepare(test, storage, build);
     let mut table = Table::default();
-    let harness = Harness::start_with_runtimes(ground.settings.clone());
+    let harness =
+        Harness::start_with_runtimes(ground.settings.clone(), &KubernetesSettings::read("node-1", &[], |_| None));
     let bind = (ground.files.path(""), "/data".to_owned());
     for running in &ground.running {
         let container = running.run(&ground.image, &Spec { binds: vec![bind.clone()], ..Spec::default() });
