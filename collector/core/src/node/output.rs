@@ -6,7 +6,7 @@ use driftline_schemas::topics::Topic;
 use driftline_schemas::{CollectorLoss, ContainerEnded, ContainerId, ContainerThrottled, FileClass};
 
 use super::late::{Kept, LateExec};
-use super::tracked::{Metadata, Wait};
+use super::tracked::Wait;
 use super::{Ask, Fx, Node};
 use crate::class::{self, ContainerRoot};
 use crate::digest::{Digest, DigestJob, DigestOutcome};
@@ -192,7 +192,7 @@ impl Node {
         // On the wall clock, as the time of the end is.
         let complete_until_ns = i64::try_from(self.complete_until_ns).unwrap_or(i64::MAX).saturating_add(offset_ns);
         let Some(ended_ns) = tracked.over_since(now_ns, complete_until_ns, wait) else { return Ok(()) };
-        let is_told = !tracked.is_sandbox && matches!(tracked.metadata, Metadata::Known);
+        let is_told = tracked.is_told();
         self.report_left_out(now_ns, id, effects)?;
         self.containers.remove(id);
         if is_told {

@@ -409,6 +409,23 @@ fn a_container_s_end_is_said_when_nothing_is_read_any_more() {
 }
 
 #[test]
+fn the_end_of_a_container_is_said_to_whoever_heard_of_it() {
+    let ended = |first: Input| {
+        let mut drive = Drive::new();
+        drive.give(first).records(vec![at_time(1)], 10).at(300).give(Input::Ended(id()));
+        drive.at(300 + limits::ORDER_WAIT / MS);
+        assert_eq!(drive.node.container_count(), 0);
+        drive.kinds()
+    };
+    assert_eq!(ended(described()), ["seen", "exec 1", "ended"]);
+    assert_eq!(ended(Input::Tick), ["exec 1", "ended"], "nobody described it");
+    let sandbox = Description { is_sandbox: true, ..description() };
+    assert_eq!(ended(Input::Described(id(), Some(Box::new(sandbox)))), [""; 0]);
+    let unseen = Description { is_unseen: true, ..description() };
+    assert!(ended(Input::Described(id(), Some(Box::new(unseen)))).ends_with(&["ended".to_owned()]));
+}
+
+#[test]
 fn losses_are_told_once_per_interval_with_their_count() {
     let mut drive = Drive::new();
     drive.give(Input::Lost(Loss::Ring, 3)).give(Input::Lost(Loss::Ring, 4)).give(Input::Lost(Loss::Undecodable, 1));

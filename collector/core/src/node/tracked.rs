@@ -199,6 +199,11 @@ impl Tracked {
         let is_read = complete_until_ns >= ended_ns || now_ns.saturating_sub(ended_ns) >= limits::ORDER_WAIT;
         (is_read || wait == Wait::Over).then_some(ended_ns)
     }
+
+    /// Whether anything of it went out that somebody may still keep.
+    pub(super) fn is_told(&self) -> bool {
+        !self.is_sandbox && (matches!(self.metadata, Metadata::Known) || self.last_time_ns > 0)
+    }
 }
 
 /// The record of a container.
