@@ -185,7 +185,10 @@ impl Tracked {
 
     /// Takes a container record; most repeat what is known.
     pub(crate) fn describe(&mut self, seen: ContainerSeen, trust: Trust) -> Change {
-        let same = |old: &ContainerSeen| old.node == seen.node && old.container == seen.container;
+        let same = |old: &ContainerSeen| {
+            let is_run_alike = old.unseen == seen.unseen && old.runtime_handler == seen.runtime_handler;
+            is_run_alike && old.node == seen.node && old.container == seen.container
+        };
         if !self.ended && self.seen.as_deref().is_some_and(same) {
             return Change::Nothing;
         }

@@ -7,6 +7,7 @@ use driftline_runtime_core::{BrokenInvariant, Disposition};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{ContainerId, Exec, FindingState, HashState, Origin};
 
+use super::images::shown;
 use super::{Enricher, Fx, ImageAnswer, Kind, container_key};
 use crate::finding::{self, Revision};
 use crate::image::ImageIndex;
@@ -47,8 +48,10 @@ impl Enricher {
             Some(given_up) => Readiness::Flow(given_up.clone()),
             None => Readiness::Wait(reason),
         };
-        if tracked.seen.is_none() {
-            return waiting("no_metadata");
+        let Some(seen) = &tracked.seen else { return waiting("no_metadata") };
+        if seen.unseen {
+            // What the node's kernel sees of it is not what the container executes: no image explains that.
+            return Readiness::Flow(format!("unsupported_runtime: {}", shown(&seen.runtime_handler)));
         }
         let Some(image) = tracked.image() else { return Readiness::Flow("image_id_unknown".to_owned()) };
         match self.images.get(image).and_then(|image| image.answer.as_ref()) {

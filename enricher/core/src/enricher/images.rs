@@ -199,6 +199,6 @@ impl Enricher {
 }
 
 /// What a finding can carry of a reason.
-fn shown(reason: &str) -> String {
+pub(super) fn shown(reason: &str) -> String {
     printable_start(reason, REASON_BYTES_MAX)
 }

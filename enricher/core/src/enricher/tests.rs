@@ -93,6 +93,14 @@ impl Bench {
             .collect()
     }
 
+    /// Event ids of findings made since the last call, with why they are unresolved.
+    fn reasons(&mut self) -> Vec<(String, String)> {
+        let out = self.effects.take_outgoing().into_iter().filter(|out| out.topic == Topic::Findings);
+        out.map(|out| decode::<Finding>(&out.value).unwrap())
+            .map(|finding| (finding.event_id.to_string(), finding.unresolved.unwrap_or_default()))
+            .collect()
+    }
+
     fn requests(&mut self) -> Vec<ImageRequest> {
         let out = self.effects.take_outgoing();
         let requests = out.iter().filter(|out| out.topic == Topic::ImageRequests);
@@ -189,6 +197,33 @@ fn an_image_that_failed_does_not_make_events_wait() {
     assert_eq!(bench.findings(), [active(1, 1, Origin::Unresolved)]);
     bench.image();
     assert_eq!(bench.findings(), [active(1, 2, Origin::Added)]);
+}
+
+#[test]
+fn a_container_on_another_kernel_is_not_judged_against_its_image() {
+    let on = |handler: &str| {
+        let unseen = ContainerSeen { unseen: true, runtime_handler: handler.into(), ..seen("box") };
+        ExecEvent::Seen(Box::new(unseen))
+    };
+    for (class, path, file, reported) in [
+        (FileClass::New, "/tmp/x", "evil", true),
+        (FileClass::New, "/bin/ls", "/bin/ls", true),
+        (FileClass::CopiedUp, "/bin/ls", "/bin/ls", true),
+        (FileClass::Foreign, "/bin/ls", "/bin/ls", true),
+        (FileClass::Image, "/bin/ls", "", false),
+        (FileClass::Image, "/not/in/it", "", false),
+    ] {
+        let mut bench = Bench::new();
+        bench.event(on("kata\u{1b}")).image().exec(1, class, path, file);
+        let expect = if reported { vec![("event-1".into(), "unsupported_runtime: kata\\x1b".into())] } else { vec![] };
+        assert_eq!(bench.reasons(), expect, "{class:?} {path}");
+        assert_eq!(bench.enricher.held(), 0, "nothing is waited for");
+    }
+    let mut bench = Bench::new();
+    bench.event(on("kata")).image().exec(1, FileClass::New, "/tmp/x", "evil");
+    assert_eq!(bench.findings(), [active(1, 1, Origin::Unresolved)]);
+    bench.seen();
+    assert_eq!(bench.findings(), [active(1, 2, Origin::Added)], "its runtime is known to be another");
 }
 
 #[test]

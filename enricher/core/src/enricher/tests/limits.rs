@@ -22,14 +22,6 @@ impl Bench {
         self.event(ExecEvent::Seen(Box::new(seen)))
     }
 
-    /// Event ids of findings made since the last call, with why they are unresolved.
-    fn reasons(&mut self) -> Vec<(String, String)> {
-        let out = self.effects.take_outgoing().into_iter().filter(|out| out.topic == Topic::Findings);
-        out.map(|out| decode::<Finding>(&out.value).unwrap())
-            .map(|finding| (finding.event_id.to_string(), finding.unresolved.unwrap_or_default()))
-            .collect()
-    }
-
     fn counted(&mut self, event: &str) -> u64 {
         self.effects.take_counts().remove(event).unwrap_or(0)
     }
