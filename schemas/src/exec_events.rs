@@ -305,7 +305,7 @@ pub struct FoldedFile {
 record!(Exec, "Exec", "exec.avsc", "frozen/exec.1.avsc", "frozen/exec.2.avsc");
 record!(ContainerSeen, "ContainerSeen", "container_seen.avsc", "frozen/container_seen.1.avsc");
 record!(ContainerEnded, "ContainerEnded", "container_ended.avsc");
-record!(CollectorLoss, "CollectorLoss", "collector_loss.avsc");
+record!(CollectorLoss, "CollectorLoss", "collector_loss.avsc", "frozen/collector_loss.1.avsc");
 record!(ContainerThrottled, "ContainerThrottled", "container_throttled.avsc");
 
 /// Everything that may stand on the exec-events topic.
