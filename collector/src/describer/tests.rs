@@ -26,6 +26,7 @@ fn words(answer: Answer) -> Vec<String> {
         Answer::One(id, description) => vec![of(if description.is_some() { "new" } else { "unknown" }, id.as_str())],
         Answer::All(all) => all.iter().map(|it| of("running", it.container.id.as_str())).collect(),
         Answer::Gone(ids) => ids.iter().map(|id| of("gone", id.as_str())).collect(),
+        Answer::Placed(_) | Answer::Trouble(_) => unreachable!("no API is asked"),
     }
 }
 
@@ -37,7 +38,7 @@ async fn next(answers: &mut mpsc::Receiver<Answer>) -> Vec<String> {
 fn started(crio: &Crio, pace: Pace) -> (mpsc::Sender<ContainerId>, mpsc::Receiver<Answer>) {
     let (questions, asked) = mpsc::channel(8);
     let (answered, answers) = mpsc::channel(8);
-    start(settings(crio), pace, asked, answered);
+    start(settings(crio), &KubernetesSettings::read("node-1", &[], |_| None), pace, asked, answered);
     (questions, answers)
 }
 
@@ -70,10 +71,11 @@ async fn a_runtime_that_does_not_tell_is_asked_again_and_again() {
 async fn what_a_runtime_ran_that_does_not_answer_is_not_gone() {
     let crio = Crio::start(Events::Off).unwrap();
     let runtimes = Arc::new(Runtimes::detect(&settings(&crio)).await);
+    let sources = Sources { runtimes, facts: Facts::default() };
     let (told, mut answers) = mpsc::channel(8);
     let known = Arc::new(Mutex::new(Known::default()));
     let look = async || {
-        tell_news(Arc::clone(&runtimes), Arc::clone(&known).lock_owned().await, told.clone()).await;
+        tell_new(sources.clone(), Arc::clone(&known).lock_owned().await, told.clone()).await;
     };
     crio.start_container(0);
     look().await;

@@ -33,9 +33,9 @@ async fn what_full_rings_lose_is_counted_exactly_and_said_and_later_execs_are_to
     command.env("DRIFTLINE_RING_KIB", RING_KIB).env("DRIFTLINE_SUSPICIOUS_RING_KIB", RING_KIB);
     let collector = place.start(command).await;
     let mut events = Events::of(&kafka);
-    let mut rounds = Vec::new();
+    let mut rounds: Vec<(i64, i64)> = Vec::new();
     // Containers of others on this machine lose execs in the same rings: never less than ours, and in some round nobody else's.
-    while rounds.last().is_none_or(|(told, lost)| told + lost != EXECS) && rounds.len() < ROUNDS {
+    while rounds.last().is_none_or(|(told, lost): &(i64, i64)| told + lost != EXECS) && rounds.len() < ROUNDS {
         let (told, lost) = flood(&container, &collector, &mut events, rounds.len()).await;
         assert!(lost > EXECS / 2 && told > 0 && told + lost >= EXECS, "{told} told, {lost} lost");
         rounds.push((told, lost));
