@@ -87,7 +87,7 @@ bench-images: ## better | 4 | no | indexing against inflate and SHA-256 alone, t
 EXECS ?= 20000
 
 .PHONY: bench-collector
-bench-collector: ## yes | 12 | no | what an exec costs under the collector, bpftrace and execsnoop; EXECS=2000, REPEATS=5, JSON=FILE
+bench-collector: ## yes | 12 | no | what an exec costs under the collector, bpftrace, execsnoop and auditd; EXECS=2000, REPEATS=5, JSON=FILE
 	@deploy/dev/bench-collector.sh $(REPEATS) $(EXECS) $(if $(JSON),$(abspath $(JSON)))
 
 # Random stacks of layers; one of them alone with its members: make test-images SEED=7

@@ -228,6 +228,7 @@ fn description(described: Described) -> Description {
         mounts: described.mounts,
         // The process of one whose programs run elsewhere is a sandbox or a virtual machine: nothing is read from it.
         init_pid: described.init_pid.filter(|_| described.coverage == Coverage::Seen),
+        has_ended: described.has_ended,
         is_sandbox: described.sandbox,
         attempt: described.attempt,
         annotations: described.annotations,

@@ -56,6 +56,8 @@ pub struct Description {
     pub mounts: Vec<Mount>,
     /// First process on the host.
     pub init_pid: Option<i32>,
+    /// It ran, and does not any more: nobody will say that it ends.
+    pub has_ended: bool,
     /// A pod's sandbox (pause), not a container.
     pub is_sandbox: bool,
     /// How often it was started anew in its pod.
@@ -379,6 +381,9 @@ impl Node {
         let tracked = self.containers.entry(id.clone()).or_insert_with(|| Tracked::new(now_ns));
         tracked.heard_ns = now_ns;
         tracked.is_sandbox = description.is_sandbox;
+        if description.has_ended {
+            tracked.ended_ns.get_or_insert(now_ns);
+        }
         let first_process = description.init_pid.filter(|pid| tracked.init_pid != Some(*pid));
         tracked.description = Some(Box::new(description));
         if let Some(pid) = first_process {

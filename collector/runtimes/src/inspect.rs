@@ -61,6 +61,7 @@ pub(crate) struct ManifestDescriptor {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct State {
+    status: String,
     pid: i32,
     started_at: String,
 }
@@ -104,6 +105,8 @@ struct InspectMount {
 pub(crate) struct Inspected {
     pub(crate) container: Container,
     pub(crate) init_pid: Option<i32>,
+    /// It ran, and does not any more.
+    pub(crate) has_ended: bool,
     pub(crate) sandbox: bool,
     pub(crate) declared: Vec<Declared>,
     pub(crate) attempt: i32,
@@ -153,9 +156,11 @@ impl Inspect {
             started_ns: nanoseconds(&self.state.started_at),
         };
         let init_pid = Some(self.state.pid).filter(|pid| *pid > 0);
+        // Docker's words, and podman's.
+        let has_ended = matches!(self.state.status.as_str(), "exited" | "dead" | "removing" | "stopped");
         let handler = if self.oci_runtime.is_empty() { self.host_config.runtime } else { self.oci_runtime };
         let coverage = coverage("", &handler);
-        Inspected { container, init_pid, sandbox, declared, handler, coverage, ..Inspected::default() }
+        Inspected { container, init_pid, has_ended, sandbox, declared, handler, coverage, ..Inspected::default() }
     }
 }
 

@@ -153,6 +153,8 @@ pub struct Described {
     pub mounts: Vec<Mount>,
     /// Its first process on the host; nothing when it does not run.
     pub init_pid: Option<i32>,
+    /// It ran, and does not any more.
+    pub has_ended: bool,
     /// It only holds a pod's namespaces.
     pub sandbox: bool,
     /// How often it was started anew in its pod, as the kubelet counts.
@@ -370,13 +372,14 @@ impl Runtimes {
     }
 
     async fn described(&self, inspected: Inspected) -> Described {
-        let Inspected { container, init_pid, sandbox, declared, attempt, annotations, handler, coverage } = inspected;
+        let Inspected { container, init_pid, has_ended, sandbox, declared, attempt, annotations, handler, coverage } =
+            inspected;
         let mountinfo = match init_pid {
             Some(pid) => mounts::read_mountinfo(&self.settings.proc, pid).await,
             None => None,
         };
         let mounts = mounts::table(declared, mountinfo.as_deref());
-        Described { container, mounts, init_pid, sandbox, attempt, annotations, handler, coverage }
+        Described { container, mounts, init_pid, has_ended, sandbox, attempt, annotations, handler, coverage }
     }
 }
 

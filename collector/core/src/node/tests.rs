@@ -426,6 +426,16 @@ fn the_end_of_a_container_is_said_to_whoever_heard_of_it() {
 }
 
 #[test]
+fn a_container_that_is_described_after_its_end_is_not_kept() {
+    let over = Description { has_ended: true, init_pid: None, ..description() };
+    let mut drive = Drive::new();
+    drive.records(vec![at_time(1)], 10).give(Input::Described(id(), Some(Box::new(over))));
+    drive.at(limits::ORDER_WAIT / MS);
+    assert_eq!(drive.kinds(), ["seen", "exec 1", "ended"]);
+    assert_eq!(drive.node.container_count(), 0);
+}
+
+#[test]
 fn losses_are_told_once_per_interval_with_their_count() {
     let mut drive = Drive::new();
     drive.give(Input::Lost(Loss::Ring, 3)).give(Input::Lost(Loss::Ring, 4)).give(Input::Lost(Loss::Undecodable, 1));

@@ -29,6 +29,8 @@ question!(ImageStatusRequest, "ImageService/ImageStatus", ImageStatusResponse);
 pub(crate) const NODE: i32 = 2;
 /// `ContainerState.CONTAINER_CREATED`.
 pub(crate) const CONTAINER_CREATED: i32 = 0;
+/// `ContainerState.CONTAINER_EXITED`.
+pub(crate) const CONTAINER_EXITED: i32 = 2;
 /// `ContainerState.CONTAINER_RUNNING`.
 pub(crate) const CONTAINER_RUNNING: i32 = 1;
 /// `PodSandboxState.SANDBOX_READY`.

@@ -18,8 +18,8 @@ use crate::one_by_one::OneByOne;
 use crate::{CONTAINERD, CRI, CRIO, RuntimeError, RuntimeSettings, is_hex_id};
 use info::Info;
 use messages::{
-    CONTAINER_CREATED, CONTAINER_RUNNING, ContainerStatus, ContainerStatusRequest, ImageSpec, ImageStatusRequest,
-    ListContainersRequest, ListPodSandboxRequest, Mount, NODE, NamespaceOption, PodSandboxStatus,
+    CONTAINER_CREATED, CONTAINER_EXITED, CONTAINER_RUNNING, ContainerStatus, ContainerStatusRequest, ImageSpec,
+    ImageStatusRequest, ListContainersRequest, ListPodSandboxRequest, Mount, NODE, NamespaceOption, PodSandboxStatus,
     PodSandboxStatusRequest, SANDBOX_READY, VersionRequest,
 };
 
@@ -97,6 +97,7 @@ impl Cri {
         Ok(Inspected {
             container,
             init_pid: info.init_pid(),
+            has_ended: status.state == CONTAINER_EXITED,
             declared,
             attempt: i32::try_from(metadata.attempt).unwrap_or(i32::MAX),
             annotations: allowed(&self.annotations, &sandbox.annotations),

@@ -130,3 +130,13 @@ fn times_are_read_with_any_offset_and_nonsense_is_none() {
         assert_eq!(nanoseconds(text), 0, "{text}");
     }
 }
+
+#[test]
+fn a_container_that_ran_and_does_not_any_more_has_ended() {
+    let has_ended = |status: &str| {
+        let text = format!(r#"{{"Id": "c", "State": {{"Status": "{status}", "Pid": 0}}}}"#);
+        serde_json::from_str::<Inspect>(&text).unwrap().into_inspected("docker", None).has_ended
+    };
+    assert!(["exited", "dead", "removing", "stopped"].into_iter().all(has_ended));
+    assert!(!["created", "initialized", "running", "paused", ""].into_iter().any(has_ended));
+}

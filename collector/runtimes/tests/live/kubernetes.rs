@@ -35,6 +35,7 @@ fn described(id: &str, uid: &str) -> Described {
         container: Container { id: ContainerId::from(id), pod: Some(pod), ..Container::default() },
         mounts: Vec::new(),
         init_pid: None,
+        has_ended: false,
         sandbox: false,
         attempt: 0,
         annotations: [("team.example/owner".to_owned(), "as it was".to_owned())].into(),

@@ -50,7 +50,7 @@ enum Work {
     Index { layout: PathBuf, lanes: usize },
     /// Inflating and two passes of SHA-256, nothing else.
     #[command(hide = true)]
-    Floor { layout: PathBuf },
+    Floor { layout: PathBuf, threads: usize },
 }
 
 /// Layers of the image whose speed is compared.
@@ -64,7 +64,7 @@ fn main() {
     let arguments = Arguments::parse();
     match arguments.work {
         Some(Work::Index { layout, lanes }) => contenders::index(&layout, lanes),
-        Some(Work::Floor { layout }) => contenders::floor(&layout),
+        Some(Work::Floor { layout, threads }) => contenders::floor(&layout, threads),
         None => compare(&arguments),
     }
 }
