@@ -72,7 +72,7 @@ async fn containers_that_come_and_go_are_all_told_and_leave_nothing_behind() {
     let read = Events::of(&kafka).take_until(all).await;
     assert_eq!(read, Ok(()), "{} of {wanted} told, {} ended", execs.len(), ended.len());
     assert!(execs.values().all(|count| *count == 1), "each has executed it once");
-    // One whose description comes when it has ended has no first process to watch, and is forgotten when it is silent for long.
+    // One that ended before it could be described, and whose first process was not seen, is forgotten when it is silent for long.
     let told_end = execs.keys().filter(|id| ended.contains(id)).count();
     let text = format!("  {} of them were described, the end of {told_end} was told", described.len());
     println!("{text}");
