@@ -58,7 +58,9 @@ impl Expected {
         // The two topics are read in no order.
         let finished = last.any(|alert| has_ocsf(collected, &uid(alert)));
         let findings = collected.newest_findings();
-        finished && findings.iter().filter(|found| ours(found.container.as_ref())).count() >= self.drifts.len()
+        finished
+            && findings.iter().filter(|found| ours(found.container.as_ref())).count() >= self.drifts.len()
+            && self.execs_seen(collected) >= self.silent_program.1
     }
 
     /// Every difference between what was done and what came of it; none when all is well. What is not about our
@@ -78,15 +80,16 @@ impl Expected {
     /// The number of execs seen is held against the number of programs started, not against the collector's own count.
     fn compare_execs(&self, collected: &Collected, differences: &mut Vec<String>) {
         let (path, made) = &self.silent_program;
-        let ids: std::collections::BTreeSet<_> = collected
-            .execs
-            .iter()
-            .filter(|exec| exec.container_id == self.container && exec.path == path.as_bytes())
-            .map(|exec| &exec.event_id)
-            .collect();
-        if ids.len() != *made {
-            differences.push(format!("{path} was run {made} times and seen {} times", ids.len()));
+        let seen = self.execs_seen(collected);
+        if seen != *made {
+            differences.push(format!("{path} was run {made} times and seen {seen} times"));
         }
+    }
+
+    fn execs_seen(&self, collected: &Collected) -> usize {
+        let path = self.silent_program.0.as_bytes();
+        let ours = collected.execs.iter().filter(|exec| exec.container_id == self.container && exec.path == path);
+        ours.map(|exec| &exec.event_id).collect::<std::collections::BTreeSet<_>>().len()
     }
 
     fn compare_findings(&self, collected: &Collected, differences: &mut Vec<String>) {

@@ -31,7 +31,7 @@ impl Merged {
             .weigher(|_, index: &Arc<ImageIndex>| u32::try_from(index.memory_bytes() / 1024 + 1).unwrap_or(u32::MAX))
             .max_capacity(u64::try_from(mib).unwrap_or(1) * 1024)
             .build();
-        let loaded = telemetry.counter("images_loaded_total", "Images read from the store into memory")?;
+        let loaded = telemetry.counter("enricher_images_loaded_total", "Images read from the store into memory")?;
         Ok(Self { store, images, loaded })
     }
 
