@@ -11,6 +11,7 @@ mod report;
 use anyhow::Context as _;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use driftline_kafka::{ClientSettings, admin};
@@ -51,7 +52,7 @@ pub(crate) enum Program {
 /// When a part cannot run, or an exec was not seen.
 pub async fn run(kafka: &ClientSettings, extent: Extent, json: Option<&Path>) -> anyhow::Result<()> {
     let _statistics = observer::Statistics::enable()?;
-    let workload = Workload::build()?;
+    let workload = Arc::new(Workload::build()?);
     let mut rows: BTreeMap<(usize, Program), Vec<Row>> = BTreeMap::new();
     let mut not_run = Vec::new();
     for round in 1..=extent.rounds {
@@ -81,7 +82,7 @@ pub async fn run(kafka: &ClientSettings, extent: Extent, json: Option<&Path>) ->
 /// One turn of the collector, from its start on topics of its own to the last record that can be read.
 async fn driftline(
     kafka: &ClientSettings,
-    workload: &Workload,
+    workload: &Arc<Workload>,
     extent: Extent,
     program: Program,
 ) -> anyhow::Result<Row> {
@@ -92,8 +93,11 @@ async fn driftline(
     let settings = [("DRIFTLINE_SPOOL_DIR", spool.to_str().unwrap_or_default())];
     let collector = services::start("collector", &kafka, &settings, logs.path()).await?;
     let mut reader = Collector::start(&kafka)?;
-    workload.run_paced(PACED, PAUSE, program)?;
+    let paced = Arc::clone(workload);
+    // On a thread of its own: records are read, and their arrival is noted, while the execs go on.
+    let paced = tokio::task::spawn_blocking(move || paced.run_paced(PACED, PAUSE, program));
     let seen = until_seen(&mut reader, workload.path(program), usize::try_from(PACED)?).await?;
+    paced.await??;
     let latencies_ns = latencies(&reader.collected, workload.path(program));
     let start_peak_bytes = usage(collector.pid())?.peak_bytes;
     observer::forget_peak(collector.pid())?;

@@ -194,7 +194,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<26}{:<9}{:>10}{:>14}{:>12}{:>10}{:>8}{:>8}{:>16}{:>12}",
+            "{:<26}{:<9}{:>10}{:>14}{:>12}{:>10}{:>8}{:>8}{:>14}{:>11}",
             "OBSERVER",
             "PROGRAM",
             "EXEC us",
@@ -216,7 +216,7 @@ impl fmt::Display for Report {
             let of_seen = |text: &dyn Fn(&SeenLine) -> String| line.seen.as_ref().map_or_else(dash, text);
             writeln!(
                 f,
-                "{:<26}{:<9}{:>10}{:>14}{:>12}{:>10}{:>8}{:>8}{:>16}{:>12}",
+                "{:<26}{:<9}{:>10}{:>14}{:>12}{:>10}{:>8}{:>8}{:>14}{:>11}",
                 line.name,
                 label(line.program),
                 us(line.wall_ns),
@@ -225,10 +225,11 @@ impl fmt::Display for Report {
                 or_none(mib(line.peak_bytes)),
                 of_seen(&|seen| percent(seen.all)),
                 of_seen(&|seen| percent(seen.told)),
-                of_seen(&|seen| format!("{} ({} of 99 %)", ms(seen.latency_ns), ms(seen.latency_99_ns))),
+                of_seen(&|seen| format!("{} / {}", ms(seen.latency_ns), ms(seen.latency_99_ns))),
                 of_seen(&|seen| mib(seen.start_peak_bytes)),
             )?;
         }
+        writeln!(f, "TO KAFKA: from an exec to its record, the median and 99 of 100, of paced execs.")?;
         self.not_run.iter().try_for_each(|why| writeln!(f, "not run: {why}"))
     }
 }
