@@ -287,15 +287,12 @@ mod tests {
         assert!(built.container_root_user);
     }
 
-    #[test]
-    fn of_a_script_the_script_is_described() {
-        let mut raw = raw_exec();
-        raw.flags |= layout::FLAG_SCRIPT;
-        raw.typed_path = b"/opt/x.sh".to_vec();
-        let facts = NamedFacts {
-            path: b"/srv/x.sh".to_vec(),
-            dev: Dev { major: 0, minor: 41 },
-            ino: 12,
+    /// A file on the root of the container.
+    fn on_root(raw: &RawExec, path: &[u8], ino: u64) -> NamedFacts {
+        NamedFacts {
+            path: path.to_vec(),
+            dev: raw.file.dev,
+            ino,
             size_bytes: 9,
             mode: 0o100_755,
             nlink: 1,
@@ -303,7 +300,15 @@ mod tests {
             ctime_ns: 2,
             fs_magic: magic::OVERLAY,
             mnt_id: Some(raw.root_mnt_id),
-        };
+        }
+    }
+
+    #[test]
+    fn of_a_script_the_script_is_described() {
+        let mut raw = raw_exec();
+        raw.flags |= layout::FLAG_SCRIPT;
+        raw.typed_path = b"/opt/x.sh".to_vec();
+        let facts = NamedFacts { dev: Dev { major: 0, minor: 41 }, ..on_root(&raw, b"/srv/x.sh", 12) };
         let outcome = DigestOutcome { digest: Digest::Hashed(Sha256([1; 32])), is_settled: false, named: Some(facts) };
         let built = build(&raw, Some(&outcome));
         assert_eq!(built.script.as_deref(), Some(b"/srv/x.sh".as_slice()));
@@ -321,18 +326,7 @@ mod tests {
         let args = [b"ld.so".as_slice(), b"./x"].map(|argument| serde_bytes::ByteBuf::from(argument.to_vec()));
         let raw =
             RawExec { path: b"/lib/ld-2.31.so".to_vec(), args: args.to_vec(), cwd: b"/tmp".to_vec(), ..raw_exec() };
-        let facts = NamedFacts {
-            path: b"/tmp/x".to_vec(),
-            dev: raw.file.dev,
-            ino: 13,
-            size_bytes: 9,
-            mode: 0o100_755,
-            nlink: 1,
-            mtime_ns: 1,
-            ctime_ns: 2,
-            fs_magic: magic::OVERLAY,
-            mnt_id: Some(raw.root_mnt_id),
-        };
+        let facts = on_root(&raw, b"/tmp/x", 13);
         let outcome = DigestOutcome { digest: Digest::Hashed(Sha256([1; 32])), is_settled: true, named: Some(facts) };
         let built = build(&raw, Some(&outcome));
         assert_eq!((built.loaded.as_deref(), built.script.as_deref()), (Some(b"/tmp/x".as_slice()), None));

@@ -106,16 +106,19 @@ pub(crate) const MUSL_LINK: &str = "/lib/ld-musl-test.so.1";
 /// 300 bytes in two names.
 const LONG: &str = "/tmp/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb/busybox-long";
 
+/// Of an ordinary image, and of large ones.
+const NEW_FILE: Case = case(
+    "new file",
+    "cp /data/busybox-added /tmp/busybox-new; /tmp/busybox-new true",
+    "/tmp/busybox-new",
+    New,
+    Added,
+    Origin::Added,
+);
+
 pub(crate) const CASES: &[Case] = &[
     case("image binary", "/opt/busybox-plain true", "/opt/busybox-plain", FileClass::Image, NotHashed, Origin::Image),
-    case(
-        "new file",
-        "cp /data/busybox-added /tmp/busybox-new; /tmp/busybox-new true",
-        "/tmp/busybox-new",
-        New,
-        Added,
-        Origin::Added,
-    ),
+    NEW_FILE,
     case(
         "copy of an image binary",
         "cp /bin/busybox /tmp/busybox-cp; /tmp/busybox-cp true",
@@ -604,12 +607,5 @@ pub(crate) const LARGE_CASES: &[Case] = &[
         Origin::Relocated,
     ),
     case("same diff_id twice", "/opt/twice.sh", "/opt/twice.sh", RootfsPlain, ChangedScript, Origin::Image),
-    case(
-        "new file",
-        "cp /data/busybox-added /tmp/busybox-new; /tmp/busybox-new true",
-        "/tmp/busybox-new",
-        New,
-        Added,
-        Origin::Added,
-    ),
+    NEW_FILE,
 ];
