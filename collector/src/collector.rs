@@ -15,7 +15,7 @@ use driftline_schemas::topics::Topic;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -31,7 +31,8 @@ use crate::reader::{self, Batch, Reader};
 use crate::self_test::SelfTest;
 use crate::settings::{CollectorSettings, HASH_QUEUE, HASH_THREADS};
 
-/// How often the core is told the time.
+/// How often the core is told the time at most. It is told with what the rings had, which comes at least every
+/// [`reader::POLL`].
 const TICK: Duration = Duration::from_millis(20);
 
 /// How often the containers' first processes are looked for.
@@ -182,6 +183,7 @@ struct Collector {
     caught: BTreeMap<Moment, Caught>,
     /// Those whose hashing has to wait.
     kept: KeptFiles,
+    ticked: Instant,
 }
 
 impl Collector {
@@ -205,17 +207,14 @@ impl Collector {
             watched: BTreeMap::new(),
             caught: BTreeMap::new(),
             kept: KeptFiles::default(),
+            ticked: monotonic(),
         }
     }
 
     async fn work(&mut self, edges: &mut Edges, stopped: impl Future<Output = &'static str>) -> anyhow::Result<()> {
         tokio::pin!(stopped);
-        let every = |period| {
-            let mut timer = interval(period);
-            timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            timer
-        };
-        let (mut tick, mut watch) = (every(TICK), every(WATCH));
+        let mut watch = interval(WATCH);
+        watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
@@ -224,7 +223,6 @@ impl Collector {
                     return Ok(());
                 }
                 // What comes seldom first: under load there is always a batch.
-                _ = tick.tick() => self.tick()?,
                 _ = watch.tick() => self.watch()?,
                 Some(checked) = edges.checked.recv() => {
                     checked?;
@@ -238,6 +236,7 @@ impl Collector {
     }
 
     fn tick(&mut self) -> anyhow::Result<()> {
+        self.ticked = monotonic();
         self.take(Input::Tick)?;
         self.outbox.tick(self.clock.now_ns(), self.node.held());
         self.metrics.outbox(&self.outbox.numbers());
@@ -292,7 +291,7 @@ impl Collector {
         self.outbox.has_read(read_ns);
         // What was not asked for by now is not needed.
         self.caught.clear();
-        Ok(())
+        if self.ticked.elapsed() >= TICK { self.tick() } else { Ok(()) }
     }
 
     fn told(&mut self, answer: Answer) -> anyhow::Result<()> {

@@ -13,7 +13,11 @@ use driftline_runtime::env::Settings;
 use driftline_runtime::{shutdown, telemetry};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
+
+/// Threads for what waits: the collector's task, and one for what else is asked meanwhile. A node's 64 processors are not
+/// the collector's.
+const WORKERS: usize = 2;
 
 /// Reports every exec in every container of this node to Kafka. Needs root (or `CAP_BPF`, `CAP_PERFMON`, `CAP_SYS_PTRACE`
 /// and `CAP_DAC_READ_SEARCH`, and gives up whatever else it has) and a kernel with BTF. All settings come from the
@@ -68,7 +72,9 @@ fn collect() -> anyhow::Result<()> {
     // The one process that keeps more, until the test is over.
     let self_test = SelfTest::prepare(&collector.runtimes.proc)?;
     rights::give_up_others()?;
-    Runtime::new()?.block_on(collector::run(collector, self_test))
+    let runtime = Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
+    // As a task: then the thread that hears of time and sockets is mostly the one that goes on with it.
+    runtime.block_on(async { tokio::spawn(collector::run(collector, self_test)).await? })
 }
 
 fn test(json: bool) -> anyhow::Result<()> {

@@ -13,8 +13,13 @@ use tokio::sync::mpsc;
 use crate::files::{self, Caught};
 use crate::proc::Proc;
 
-/// How often the ring of ordinary execs is looked at: a wake-up for each would cost ten times the exec's own record.
-pub const POLL: Duration = Duration::from_millis(20);
+/// How often the ring of ordinary execs is looked at: a wake-up for each would cost ten times the exec's own record. Half
+/// of what an exec may take to Kafka; the time that [`limits::RING_DELAY`] adds, and Kafka's, go off the other half.
+pub const POLL: Duration = Duration::from_millis(50);
+
+/// When the rings are looked at again after a suspicious exec: by then nothing that happened before it can be missing, and
+/// it need not wait any longer.
+const POLL_AFTER_SUSPICIOUS: Duration = Duration::from_nanos(limits::RING_DELAY + 1_000_000);
 
 /// Most records taken from each ring at once, about 4 MiB.
 const RECORDS_AT_ONCE: usize = 4_096;
@@ -51,13 +56,15 @@ pub struct Reader {
     proc: Proc,
     catcher: Catcher,
     counted_ns: u64,
+    /// How long the next reading waits for a suspicious exec.
+    patience: Duration,
 }
 
 impl Reader {
     /// A reader that catches executables of at most `bytes_max`.
     #[must_use]
     pub fn new(probe: Probe, proc: Proc, bytes_max: u64) -> Self {
-        Self { probe, proc: proc.clone(), catcher: Catcher::new(proc, bytes_max), counted_ns: 0 }
+        Self { probe, proc: proc.clone(), catcher: Catcher::new(proc, bytes_max), counted_ns: 0, patience: POLL }
     }
 
     /// Starts the thread; it begins with what runs already, and ends after a last reading when `stop` is set, or when nobody
@@ -104,9 +111,9 @@ impl Reader {
         Batch { records, caught, age_ns: None, counters: None }
     }
 
-    /// Waits for something to read, at most [`POLL`], and reads it. The last time it does not wait.
+    /// Waits for a suspicious exec, at most [`POLL`], and reads what there is. The last time it does not wait.
     pub fn read(&mut self, is_last: bool) -> (Batch, ReadEnd) {
-        if !is_last && let Err(error) = self.probe.wait(POLL) {
+        if !is_last && let Err(error) = self.probe.wait(self.patience) {
             tracing::error!(%error, "cannot wait for the kernel program");
         }
         let begun_ns = boot_ns();
@@ -127,6 +134,8 @@ impl Reader {
             ReadEnd::Drained => begun_ns.saturating_sub(limits::RING_DELAY),
             ReadEnd::More => 0,
         };
+        let waits = records.execs.iter().any(|it| it.is_suspicious() && it.moment.time_ns >= records.complete_until_ns);
+        self.patience = if waits { POLL_AFTER_SUSPICIOUS } else { POLL };
         let counters = if is_last || begun_ns.saturating_sub(self.counted_ns) >= COUNT_EVERY_NS {
             self.counted_ns = begun_ns;
             self.counters()

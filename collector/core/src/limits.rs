@@ -10,9 +10,9 @@ pub const DESCRIPTION_WAIT: i64 = 300 * MS;
 /// How long an exec waits for its digest: 500 ms hash 500 MB at the 1 GB/s of one slow core.
 pub const DIGEST_WAIT: i64 = 500 * MS;
 
-/// How long an exec waits for others that happened before it and may still lie in the other ring: three poll intervals
-/// of 20 ms, and as much again for a busy machine.
-pub const ORDER_WAIT: i64 = 120 * MS;
+/// How long an exec waits for others that happened before it and may still lie in the other ring: two poll intervals
+/// of 50 ms, and as much again for a busy machine.
+pub const ORDER_WAIT: i64 = 200 * MS;
 
 /// A record may lie in a ring this long after the moment written in it: the program runs 2 µs, an interrupt in it 1 ms.
 pub const RING_DELAY: u64 = 5_000_000;
@@ -112,8 +112,8 @@ const _: () = assert!(LATE_PER_CONTAINER < LATE && LATE_WAIT < 3_600 * SECOND);
 /// Everything that was given to the core has gone out after this long: the two longest waits one after the other.
 pub const EMITTED_AFTER: i64 = DIGEST_WAIT + ORDER_WAIT;
 
-/// Most records that are in memory until Kafka acknowledges them: 20 ms, between two looks at the acknowledgements, of the
-/// 10,000 a second that the rings were tried with, 20 times over. Kafka's client has a copy of each.
+/// Most records that are in memory until Kafka acknowledges them: 50 ms, between two looks at the acknowledgements, of the
+/// 10,000 a second that the rings were tried with, 8 times over. Kafka's client has a copy of each.
 pub const WINDOW_RECORDS: usize = 4_096;
 /// Most bytes of them; a record has 1 KiB, and twice this is a fifth of the memory a collector may have.
 pub const WINDOW_BYTES: usize = 4 << 20;

@@ -122,7 +122,8 @@ pub enum Input {
 #[derive(Debug, Default)]
 pub struct Records {
     /// In any order.
-    pub execs: Vec<RawExec>,
+    #[expect(clippy::vec_box, reason = "they are sorted, and go on one by one")]
+    pub execs: Vec<Box<RawExec>>,
     /// Records that could not be decoded.
     pub undecodable: u64,
     /// Every exec before this boot time has been read.
@@ -271,7 +272,7 @@ impl Node {
         &mut self,
         now_ns: i64,
         id: &ContainerId,
-        exec: RawExec,
+        exec: Box<RawExec>,
         effects: &mut Fx,
     ) -> Result<(), BrokenInvariant> {
         // What a runtime starts on its way into a container has executed nothing there before, as `nsenter` on its way out

@@ -1,7 +1,8 @@
 //! Which program each process of the node runs, as far as it was seen executed: from it the ancestors of a process get
 //! their paths, which the kernel's record has not room for. Owned by [`crate::Node`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 
 use crate::limits::PROGRAMS;
 use crate::raw::{Dev, RawAncestor, RawExec};
@@ -39,17 +40,17 @@ impl Programs {
 /// The newest [`PROGRAMS`] paths.
 #[derive(Debug)]
 struct Bounded<K> {
-    known: BTreeMap<K, Vec<u8>>,
+    known: HashMap<K, Vec<u8>>,
     order: VecDeque<K>,
 }
 
 impl<K> Default for Bounded<K> {
     fn default() -> Self {
-        Self { known: BTreeMap::new(), order: VecDeque::new() }
+        Self { known: HashMap::new(), order: VecDeque::new() }
     }
 }
 
-impl<K: Ord + Copy> Bounded<K> {
+impl<K: Eq + Hash + Copy> Bounded<K> {
     fn get(&self, key: &K) -> Option<&[u8]> {
         self.known.get(key).map(Vec::as_slice)
     }
@@ -74,10 +75,11 @@ impl<K: Ord + Copy> Bounded<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raw::Comm;
     use crate::raw::tests::exec;
 
     fn ancestor(pid: u32, ino: u64) -> RawAncestor {
-        RawAncestor { pid, start_ns: 5, comm: Vec::new(), dev: exec().file.dev, ino }
+        RawAncestor { pid, start_ns: 5, comm: Comm::default(), dev: exec().file.dev, ino }
     }
 
     fn running(pid: u32, ino: u64, path: &[u8]) -> RawExec {

@@ -53,7 +53,7 @@ pub enum RawError {
 }
 
 /// A device number, as everybody writes it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Dev {
     /// Major number.
     pub major: u32,
@@ -129,6 +129,18 @@ pub struct RawFd {
     pub peer: Option<SocketAddr>,
 }
 
+/// A command name, without memory of its own: each exec has one for each ancestor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Comm([u8; layout::COMM_SIZE]);
+
+impl Comm {
+    /// The name, up to the NUL that ends it.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+}
+
 /// An ancestor of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawAncestor {
@@ -137,7 +149,7 @@ pub struct RawAncestor {
     /// Process start, boot clock.
     pub start_ns: u64,
     /// Command name.
-    pub comm: Vec<u8>,
+    pub comm: Comm,
     /// Superblock of its executable.
     pub dev: Dev,
     /// Inode number of its executable; 0 when it has none.
@@ -262,11 +274,11 @@ flags! {
 }
 
 impl RawExec {
-    /// Reads one record.
+    /// Reads one record. In a box, because it has some 600 bytes and is sorted, kept and handed on.
     ///
     /// # Errors
     /// When the bytes are not one whole record of this version.
-    pub fn decode(bytes: &[u8]) -> Result<Self, RawError> {
+    pub fn decode(bytes: &[u8]) -> Result<Box<Self>, RawError> {
         let (head, rest) = bytes.split_at_checked(layout::EXEC_SIZE).ok_or(RawError::Short(bytes.len()))?;
         let version = u32_at(head, layout::VERSION);
         if version != layout::VERSION_NOW {
@@ -284,7 +296,7 @@ impl RawExec {
         if parts.expected != bytes.len() {
             return Err(RawError::Length { length: bytes.len(), expected: parts.expected });
         }
-        Ok(Self {
+        Ok(Box::new(Self {
             moment: Moment {
                 time_ns: u64_at(head, layout::TIME_NS),
                 cpu: u32_at(head, layout::CPU),
@@ -322,7 +334,7 @@ impl RawExec {
             cwd: join(cwd, flags & layout::FLAG_CWD_COMPLETE != 0),
             tty: tty.to_vec(),
             environment: environment::names(environment),
-        })
+        }))
     }
 
     /// Its parent, when it had one.
@@ -341,11 +353,10 @@ fn ancestors(head: &[u8]) -> Vec<RawAncestor> {
     let count = usize::try_from(u32_at(head, layout::ANCESTOR_COUNT)).unwrap_or(0).min(layout::ANCESTOR_COUNT_MAX);
     let decode = |number| {
         let ancestor = part(head, layout::ANCESTORS, layout::ANCESTOR_SIZE, number);
-        let comm = ancestor.get(layout::ANCESTOR_COMM..).unwrap_or_default();
         RawAncestor {
             pid: u32_at(ancestor, layout::ANCESTOR_TGID),
             start_ns: u64_at(ancestor, layout::ANCESTOR_START_NS),
-            comm: comm.split(|byte| *byte == 0).next().unwrap_or_default().to_vec(),
+            comm: Comm(array_at(ancestor, layout::ANCESTOR_COMM)),
             dev: Dev::from_kernel(u32_at(ancestor, layout::ANCESTOR_DEV)),
             ino: u64_at(ancestor, layout::ANCESTOR_INO),
         }

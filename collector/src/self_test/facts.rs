@@ -40,7 +40,7 @@ pub(super) fn of_exec(exec: &RawExec) -> Facts {
         ("start", (exec.start_ns / TICK_NS).to_string()),
         ("parent's process id", exec.parent().map_or(0, |parent| parent.pid).to_string()),
         ("parent's start", (exec.parent().map_or(0, |parent| parent.start_ns) / TICK_NS).to_string()),
-        ("parent's name", text(exec.parent().map(|parent| parent.comm.as_slice()).unwrap_or_default())),
+        ("parent's name", text(exec.parent().map(|parent| parent.comm.as_bytes()).unwrap_or_default())),
         ("user ids", format!("{} {}", exec.uid, exec.euid)),
         ("group ids", format!("{} {}", exec.gid, exec.egid)),
         ("mount namespace", exec.mnt_ns.to_string()),
@@ -62,7 +62,7 @@ pub(super) fn of_exec(exec: &RawExec) -> Facts {
 
 fn ancestors(exec: &RawExec) -> String {
     let told = exec.ancestors.iter().map(|each| {
-        ancestor(&each.pid.to_string(), &(each.start_ns / TICK_NS).to_string(), &String::from_utf8_lossy(&each.comm))
+        ancestor(&each.pid.to_string(), &(each.start_ns / TICK_NS).to_string(), &String::from_utf8_lossy(each.comm.as_bytes()))
     });
     told.collect::<Vec<_>>().join("|")
 }

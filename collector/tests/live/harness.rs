@@ -274,7 +274,7 @@ struct Driver {
 }
 
 impl Driver {
-    /// Until the reader has read the last: there is a batch at least every 20 ms.
+    /// Until the reader has read the last: there is a batch at least every 50 ms.
     fn drive(&mut self) {
         let running = self.batches.blocking_recv().unwrap();
         self.seen.0.lock().unwrap().running = running.records.execs.len() as u64;

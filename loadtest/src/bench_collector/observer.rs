@@ -1,6 +1,7 @@
 //! What a process and its BPF programs have used, and the other observers that a distribution offers.
 
 use anyhow::{Context as _, bail, ensure};
+use nix::time::{clock_getcpuclockid, clock_gettime};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -54,15 +55,12 @@ impl Usage {
     }
 }
 
-/// All threads' processor time, and the time of all BPF programs that the process holds.
+/// The processor time of a process, of threads that have ended too, and the time of all BPF programs that it holds.
 pub(super) fn usage(pid: u32) -> anyhow::Result<Usage> {
     let process = PathBuf::from(format!("/proc/{pid}"));
-    let mut usage = Usage { peak_bytes: peak_bytes(&process)?, ..Usage::default() };
-    for thread in fs::read_dir(process.join("task"))? {
-        // Nanoseconds on a processor come first.
-        let text = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
-        usage.cpu_ns += text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0);
-    }
+    let clock = clock_getcpuclockid(nix::unistd::Pid::from_raw(i32::try_from(pid)?)).context("it has ended")?;
+    let cpu_ns = u64::try_from(Duration::from(clock_gettime(clock)?).as_nanos())?;
+    let mut usage = Usage { cpu_ns, peak_bytes: peak_bytes(&process)?, ..Usage::default() };
     let mut counted = std::collections::BTreeSet::new();
     for descriptor in fs::read_dir(process.join("fdinfo"))? {
         let text = fs::read_to_string(descriptor?.path()).unwrap_or_default();

@@ -5,9 +5,10 @@
 //! length, and its caller bounds what it has to keep. Errors that do not pass by waiting are reported.
 
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, ProducerContext};
 use rdkafka::{ClientContext, Message as _};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use driftline_schemas::limits::RECORD_BYTES_MAX;
 use driftline_schemas::topics::{Topic, partition_of};
@@ -75,7 +76,7 @@ fn outcome_of(error: &ClientError) -> Outcome {
 
 /// See the module. Dropped, it forgets what was not acknowledged: whoever sends again keeps the records.
 pub struct TrackedProducer {
-    inner: ThreadedProducer<Context>,
+    inner: BaseProducer<Context>,
     reports: Arc<Reports>,
     settings: ClientSettings,
     /// Name and partitions of the topic that was sent to last.
@@ -122,9 +123,19 @@ impl TrackedProducer {
         false
     }
 
-    /// Reports since the last call, in the order in which they came.
+    /// Reports since the last call, in the order in which they came. They are taken here and not by a thread of their own,
+    /// which would be woken for each answer of the cluster.
     pub fn reports(&mut self) -> Vec<Report> {
-        std::mem::take(&mut self.reports.new.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut reports = Vec::new();
+        loop {
+            // Without waiting it takes one answer at a time, which is about one batch.
+            self.inner.poll(Duration::ZERO);
+            let mut new = self.reports.new.lock().unwrap_or_else(PoisonError::into_inner);
+            if new.is_empty() {
+                return reports;
+            }
+            reports.append(&mut new);
+        }
     }
 
     /// Why a record was last not delivered.

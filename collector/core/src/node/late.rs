@@ -22,7 +22,7 @@ enum Stage {
 /// An exec that went out without its digest.
 #[derive(Debug)]
 pub(super) struct LateExec {
-    pub(super) exec: RawExec,
+    pub(super) exec: Box<RawExec>,
     /// As it was written down the first time.
     pub(super) time_ns: i64,
     until_ns: i64,

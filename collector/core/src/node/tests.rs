@@ -48,6 +48,7 @@ impl Drive {
     }
 
     fn records(&mut self, execs: Vec<RawExec>, complete_until_ns: u64) -> &mut Self {
+        let execs = execs.into_iter().map(Box::new).collect();
         self.give(Input::Records(Records { execs, undecodable: 0, complete_until_ns, boot_offset_ns: 5 }))
     }
 
@@ -525,7 +526,7 @@ fn pause_is_no_container_but_a_program_dropped_into_it_is_told() {
 fn event_times_keep_their_distance_until_somebody_sets_the_clock() {
     let mut drive = Drive::new();
     let mut at_offset = |time_ns: u64, boot_offset_ns: i64| {
-        let execs = vec![at_time(time_ns)];
+        let execs = vec![Box::new(at_time(time_ns))];
         drive.give(Input::Records(Records { execs, undecodable: 0, complete_until_ns: u64::MAX, boot_offset_ns }));
     };
     at_offset(10, 1_000);

@@ -68,7 +68,7 @@ pub(super) enum RootSource {
 /// An exec that waits.
 #[derive(Debug)]
 pub(super) struct Held {
-    pub(super) exec: RawExec,
+    pub(super) exec: Box<RawExec>,
     pub(super) arrived_ns: i64,
     /// Its process has executed something in the container before.
     pub(super) was_inside: bool,
@@ -79,7 +79,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn new(exec: RawExec, now_ns: i64) -> Self {
+    pub(super) fn new(exec: Box<RawExec>, now_ns: i64) -> Self {
         Self { exec, arrived_ns: now_ns, was_inside: false, is_hashing: false, postponed: None, digest: None }
     }
 

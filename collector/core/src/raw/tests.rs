@@ -2,7 +2,7 @@ use super::*;
 
 /// An untouched image file executed in a container, as a starting point.
 pub(crate) fn exec() -> RawExec {
-    RawExec::decode(&record(&Parts::default())).unwrap()
+    *RawExec::decode(&record(&Parts::default())).unwrap()
 }
 
 /// Variable parts of a record, as the kernel program writes them.
@@ -86,7 +86,7 @@ fn every_field_comes_out_where_it_went_in() {
     assert_eq!(raw.typed_path, b"/bin/ls");
     assert_eq!(raw.args, [b"ls".as_slice(), b"-l", b""]);
     assert_eq!(
-        raw.ancestors.iter().map(|it| (it.pid, it.comm.as_slice())).collect::<Vec<_>>(),
+        raw.ancestors.iter().map(|it| (it.pid, it.comm.as_bytes())).collect::<Vec<_>>(),
         [(99, b"sh".as_slice()), (1, b"init".as_slice())]
     );
     assert_eq!(raw.file.dev, Dev { major: 0, minor: 41 });
