@@ -136,12 +136,11 @@ static __always_inline bool is_ordinary(const struct exec_record *head)
 /*
  * A dynamic loader that is executed itself runs a file that nothing here tells of (`ld.so PATH`), so user space has to look
  * for that before it is gone. Loaders begin with "ld-", "ld." or "ld64.", musl's may be "libc."; core's `subject` module
- * looks at the whole name. Names have at least eight bytes of room.
+ * looks at the whole name. It is the first component of the path that was written at `begin`.
  */
-static __always_inline bool may_be_loader(struct file *file)
+static __always_inline bool may_be_loader(struct scratch *scratch, __u32 begin)
 {
-	char name[6] = {};
-	bpf_probe_read_kernel(name, sizeof(name), file->f_path.dentry->d_name.name);
+	const __u8 *name = &scratch->data[begin & (CGROUP_NAME_MAX - 1)];
 	if (name[0] != 'l')
 		return false;
 	if (name[1] == 'd')
@@ -176,9 +175,11 @@ static __always_inline void read_facts(struct scratch *scratch, struct task_stru
 	read_root(head, task);
 	read_process(head, task);
 	read_fds(head, task);
-	if (!is_ordinary(head) || may_be_loader(file))
-		head->flags |= FLAG_SUSPICIOUS;
+	/* Nothing but the cgroup's name stands before it. */
+	__u32 begin = scratch->used;
 	append_file_path(scratch, task, file);
+	if (!is_ordinary(head) || may_be_loader(scratch, begin))
+		head->flags |= FLAG_SUSPICIOUS;
 }
 
 static __always_inline void submit_self_test(struct scratch *scratch)

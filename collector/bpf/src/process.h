@@ -136,7 +136,10 @@ static __noinline int read_parents(struct exec_record *head, struct task_struct 
 		/* Kernel threads, and processes that are ending, have no program: zero. */
 		ancestor->ino = parent->mm->exe_file->f_inode->i_ino;
 		ancestor->dev = parent->mm->exe_file->f_inode->i_sb->s_dev;
-		bpf_probe_read_kernel(&ancestor->comm, sizeof(ancestor->comm), &parent->comm);
+		/* Two words, which may be read directly like any member; a helper would cost as much as all the rest. */
+		__u64 *comm = (__u64 *)ancestor->comm, *name = (__u64 *)parent->comm;
+		comm[0] = name[0];
+		comm[1] = name[1];
 		head->ancestor_count = level + 1;
 		if (parent->tgid == 1)
 			break;

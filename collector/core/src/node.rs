@@ -122,7 +122,6 @@ pub enum Input {
 #[derive(Debug, Default)]
 pub struct Records {
     /// In any order.
-    #[expect(clippy::vec_box, reason = "they are sorted, and go on one by one")]
     pub execs: Vec<Box<RawExec>>,
     /// Records that could not be decoded.
     pub undecodable: u64,

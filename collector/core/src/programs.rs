@@ -1,8 +1,7 @@
 //! Which program each process of the node runs, as far as it was seen executed: from it the ancestors of a process get
 //! their paths, which the kernel's record has not room for. Owned by [`crate::Node`].
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::limits::PROGRAMS;
 use crate::raw::{Dev, RawAncestor, RawExec};
@@ -40,17 +39,17 @@ impl Programs {
 /// The newest [`PROGRAMS`] paths.
 #[derive(Debug)]
 struct Bounded<K> {
-    known: HashMap<K, Vec<u8>>,
+    known: BTreeMap<K, Vec<u8>>,
     order: VecDeque<K>,
 }
 
 impl<K> Default for Bounded<K> {
     fn default() -> Self {
-        Self { known: HashMap::new(), order: VecDeque::new() }
+        Self { known: BTreeMap::new(), order: VecDeque::new() }
     }
 }
 
-impl<K: Eq + Hash + Copy> Bounded<K> {
+impl<K: Ord + Copy> Bounded<K> {
     fn get(&self, key: &K) -> Option<&[u8]> {
         self.known.get(key).map(Vec::as_slice)
     }

@@ -53,7 +53,7 @@ pub enum RawError {
 }
 
 /// A device number, as everybody writes it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Dev {
     /// Major number.
     pub major: u32,

@@ -62,7 +62,11 @@ pub(super) fn of_exec(exec: &RawExec) -> Facts {
 
 fn ancestors(exec: &RawExec) -> String {
     let told = exec.ancestors.iter().map(|each| {
-        ancestor(&each.pid.to_string(), &(each.start_ns / TICK_NS).to_string(), &String::from_utf8_lossy(each.comm.as_bytes()))
+        ancestor(
+            &each.pid.to_string(),
+            &(each.start_ns / TICK_NS).to_string(),
+            &String::from_utf8_lossy(each.comm.as_bytes()),
+        )
     });
     told.collect::<Vec<_>>().join("|")
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use driftline_kafka::{ClientSettings, admin};
 use driftline_runtime::clock;
+use driftline_schemas::Exec;
 
 use crate::collect::{Collected, Collector};
 use crate::services;
@@ -147,9 +148,13 @@ fn count(collected: &Collected, path: &str) -> Count {
     Count { told, left_out: usize::try_from(left_out.sum::<i64>()).unwrap_or(0) }
 }
 
-/// From the exec to the moment at which its record could be read.
+/// From the exec to the moment at which its record could be read, once the container was described: its first execs wait
+/// for that, and a bench of the engine's answers is not this one.
 fn latencies(collected: &Collected, path: &str) -> Vec<u64> {
+    let is_described = |exec: &Exec| {
+        collected.containers.iter().any(|seen| seen.container.id == exec.container_id && seen.seen_ns < exec.time_ns)
+    };
     let arrived = collected.execs.iter().zip(&collected.exec_arrivals_ns);
-    let of_workload = arrived.filter(|(exec, _)| exec.path == path.as_bytes());
+    let of_workload = arrived.filter(|(exec, _)| exec.path == path.as_bytes() && is_described(exec));
     of_workload.map(|(exec, arrived_ns)| u64::try_from(arrived_ns.saturating_sub(exec.time_ns)).unwrap_or(0)).collect()
 }

@@ -229,7 +229,10 @@ impl fmt::Display for Report {
                 of_seen(&|seen| mib(seen.start_peak_bytes)),
             )?;
         }
-        writeln!(f, "TO KAFKA: from an exec to its record, the median and 99 of 100, of paced execs.")?;
+        writeln!(
+            f,
+            "TO KAFKA: from an exec to its record, the median and 99 of 100, of paced execs in a container that is described."
+        )?;
         self.not_run.iter().try_for_each(|why| writeln!(f, "not run: {why}"))
     }
 }

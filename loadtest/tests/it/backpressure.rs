@@ -72,8 +72,10 @@ async fn a_slow_broker_slows_intake_and_nothing_grows() {
     assert!(most <= RESIDENT_MAX_MIB, "{most} MiB at full speed");
     drop(correlator);
     let counted = metric(&enricher, RECEIVED).await;
-    workload.produce_execs(&producer, rest).await.unwrap();
-    hang(&own, &settings, &workload, enricher, counted, logs.path()).await;
+    // While the rest is still being produced, or a quick enricher would have nothing left to wait for.
+    let produced = workload.produce_execs(&producer, rest);
+    let ((), produced) = tokio::join!(hang(&own, &settings, &workload, enricher, counted, logs.path()), produced);
+    produced.unwrap();
 }
 
 /// A broker that hangs in the middle of a transaction: the watchdog ends the process before the broker could take the
