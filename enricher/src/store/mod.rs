@@ -13,6 +13,7 @@
 mod again;
 pub mod blocks;
 mod collected;
+mod compacting;
 mod error;
 mod feed;
 mod opening;

@@ -14,6 +14,7 @@ use driftline_runtime::clock;
 use driftline_schemas::{Image, LayerEvent, decode};
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition};
 
+use super::compacting::compact;
 use super::{CHUNKS, FORMAT_VERSION, HEADS, IMAGES, Kept, META, POSITIONS, Rebuilt, Store, StoreError};
 use super::{chunk_of_key, decoded_head};
 
@@ -79,12 +80,13 @@ fn existing(directory: &Path, origin: &Origin, trust: Trust, extent: &[OffsetRan
     } else if !database.check_integrity().map_err(|error| refused(&path, error))? {
         return Err(StoreError::unusable(Rebuilt::Damaged, "it does not pass its own check"));
     }
-    let store = Store { database, directory: directory.to_owned() };
     // Whatever cannot be read here is damage: the same call on a good file does not fail.
     let damaged = |error: StoreError| match error {
         StoreError::Database(error) => StoreError::unusable(Rebuilt::Damaged, error),
         other => other,
     };
+    compact(&mut database, &path).map_err(damaged)?;
+    let store = Store { database, directory: directory.to_owned() };
     store.check_origin(origin).map_err(damaged)?;
     let ranges = store.unread(extent).map_err(damaged)?;
     let tables = store.tables(trust).map_err(damaged)?;

@@ -95,7 +95,7 @@ fn what_the_topic_does_not_have_any_more_is_forgotten() {
     assert_eq!((store.rebuilt, states(&store)), (None, (0, 0)), "no layer has a head");
 }
 
-fn complete(store: &Opened, number: usize) -> driftline_enricher_core::tables::Stored {
+pub(crate) fn complete(store: &Opened, number: usize) -> driftline_enricher_core::tables::Stored {
     let Lookup::Complete { stored, .. } = store.tables.lookup(&view(number)) else { panic!("complete") };
     stored
 }
@@ -169,7 +169,7 @@ enum Topics {
 }
 
 /// The records of one more image with a layer of its own.
-fn another(corpus: &mut Corpus, number: usize) -> Vec<Record> {
+pub(crate) fn another(corpus: &mut Corpus, number: usize) -> Vec<Record> {
     let before = corpus.records.len();
     let own = corpus.layer(&format!("/opt/another-{number}/lib/module"), 2_000);
     corpus.image(number, vec![own]);
@@ -237,7 +237,7 @@ fn key_of(topic: Topic, value: &[u8]) -> String {
     }
 }
 
-fn manifest_of(row: &Row) -> Option<Sha256> {
+pub(crate) fn manifest_of(row: &Row) -> Option<Sha256> {
     match &row.news {
         driftline_enricher::store::News::Chunk { manifest, .. } => Some(*manifest),
         _ => None,

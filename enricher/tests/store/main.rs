@@ -8,6 +8,7 @@
 
 mod collection;
 mod corpus;
+mod shortening;
 
 use std::fs;
 use std::path::Path;
