@@ -1,6 +1,7 @@
 //! Images whose blobs can be opened one by one: OCI layouts, content stores, registries. Layers are read side by side,
 //! each streamed, and only those that nobody has read before.
 
+use std::cmp::Reverse;
 use std::io::{self, Read};
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -14,6 +15,7 @@ use crate::documents::{Candidate, Documents, Entry, LayerBlob, Wanted, check_dig
 use crate::error::IndexError;
 use crate::layer::{digest, read_layer};
 use crate::limits::BUFFER_BYTES;
+use crate::spare::{Spares, spares};
 use crate::{Indexed, IndexedLayer};
 
 /// Where blobs come from. Called from several threads at once; both methods may block.
@@ -66,6 +68,7 @@ pub(crate) fn index_blobs(
             todo.push(Todo { number, diff_ids: &image.diff_ids, diff_id, blob });
         }
     }
+    todo.sort_by_key(|layer| Reverse(layer.blob.size_bytes));
     let read = read_all(blobs, &todo, options)?;
     Ok(Indexed { image, layers: read })
 }
@@ -79,17 +82,18 @@ struct Todo<'a> {
     blob: &'a LayerBlob,
 }
 
-/// Reads layers on as many threads as there are lanes; the first error ends all of them.
+/// Reads layers, the longest first, on as many threads as there are lanes; the first error ends all of them. A lane that
+/// finds no layer left hashes for the others.
 fn read_all(blobs: &impl Blobs, todo: &[Todo<'_>], options: Options<'_>) -> Result<Vec<IndexedLayer>, IndexError> {
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
     let done = Mutex::new((Vec::with_capacity(todo.len()), None));
-    let lane = || {
+    let lane = |spares: &Spares| {
         while let Some(layer) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
             if failed.load(Ordering::Acquire) {
                 return;
             }
-            let read = read_one(blobs, layer, &[options.stop, &failed]);
+            let read = read_one(blobs, layer, spares, &[options.stop, &failed]);
             let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
             match read {
                 Ok(read) => done.0.push((layer.number, read)),
@@ -101,11 +105,19 @@ fn read_all(blobs: &impl Blobs, todo: &[Todo<'_>], options: Options<'_>) -> Resu
             }
         }
     };
+    let (spares, waiting) = spares();
+    let work = |spares: Spares| {
+        lane(&spares);
+        drop(spares);
+        waiting.serve();
+    };
     std::thread::scope(|threads| {
-        for _ in 1..options.lanes.min(todo.len()) {
-            threads.spawn(lane);
+        // At most one lane hashes for another.
+        for _ in 1..options.lanes.min(2 * todo.len()) {
+            let spares = spares.clone();
+            threads.spawn(|| work(spares));
         }
-        lane();
+        work(spares);
     });
     let (mut layers, error) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(error) = error {
@@ -115,7 +127,12 @@ fn read_all(blobs: &impl Blobs, todo: &[Todo<'_>], options: Options<'_>) -> Resu
     Ok(layers.into_iter().map(|(_, layer)| layer).collect())
 }
 
-fn read_one(blobs: &impl Blobs, layer: &Todo<'_>, stop: &[&AtomicBool]) -> Result<IndexedLayer, IndexError> {
+fn read_one(
+    blobs: &impl Blobs,
+    layer: &Todo<'_>,
+    spares: &Spares,
+    stop: &[&AtomicBool],
+) -> Result<IndexedLayer, IndexError> {
     let Todo { number, diff_ids, diff_id, blob } = layer;
     let Some(content) = blobs.open(blob)? else {
         let manifest = blobs.unpacked(diff_ids, *number, stop)?;
@@ -124,7 +141,7 @@ fn read_one(blobs: &impl Blobs, layer: &Todo<'_>, stop: &[&AtomicBool]) -> Resul
     };
     let mut content = Sized::new(content, blob, stop);
     let read = peek(&mut content).map_err(IndexError::from);
-    let read = match read.and_then(|peeked| read_layer(peeked, StoredDigest::Wanted, &blob.path)) {
+    let read = match read.and_then(|peeked| read_layer(peeked, StoredDigest::Wanted, Some(spares), &blob.path)) {
         Err(error) if !content.has_failed => return Err(unreadable(blobs, blob, stop, error)),
         read => read?,
     };

@@ -98,8 +98,10 @@ fn compare(arguments: &Arguments) {
         [Corpus::of_many_files(directory.path(), MANY_FILES), Corpus::of_one_file(directory.path(), LONG_BYTES)]
     {
         eprintln!("bench-images: memory for {}", corpus.name);
-        let usage = Contender::index(&corpus, 1).run().expect("the indexer runs");
-        report.memory(Row { what: corpus.name.clone(), usage, content_bytes: corpus.content_bytes });
+        for (lanes, how) in [(1, ""), (2, ", two lanes")] {
+            let usage = Contender::index(&corpus, lanes).run().expect("the indexer runs");
+            report.memory(Row { what: format!("{}{how}", corpus.name), usage, content_bytes: corpus.content_bytes });
+        }
         corpus.remove();
     }
     print!("{report}");
