@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::oci::{Layout, Stored, archive_of, directory, file, layer};
 use crate::sources::{check_same, merged_files, write_image};
-use crate::tools::{LANES, run, skip, wanted};
+use crate::tools::{LANES, or_skip, run, wanted};
 
 /// Longest wait for containerd to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -140,10 +140,7 @@ fn check_unpacked(found: &Indexed, expect: &Indexed) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_store_and_the_snapshots_are_the_image_of_the_layout() {
     const NAME: &str = "the_store_and_the_snapshots_are_the_image_of_the_layout";
-    let containerd = match Containerd::start("") {
-        Ok(containerd) => containerd,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(containerd) = or_skip(NAME, Containerd::start("")) else { return };
     let layout = tempfile::tempdir().unwrap();
     let config = write_image(&Layout(layout.path()), Stored::Zstd);
     let expect = index_layout(layout.path(), &wanted(Some(&config)), LANES).unwrap();
@@ -187,10 +184,7 @@ fn image_for(layout: &Layout<'_>, architecture: &str) -> (Value, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_is_found_by_config_manifest_and_index_in_whatever_namespace() {
     const NAME: &str = "an_image_is_found_by_config_manifest_and_index_in_whatever_namespace";
-    let containerd = match Containerd::start("") {
-        Ok(containerd) => containerd,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(containerd) = or_skip(NAME, Containerd::start("")) else { return };
     let directory = tempfile::tempdir().unwrap();
     let layout = Layout(directory.path());
     let images = ["amd64", "arm64"].map(|architecture| image_for(&layout, architecture));

@@ -15,7 +15,7 @@ use crate::oci::{Layout, Stored, archive_of, file, layer};
 use crate::registry::server::{Auth, Registry};
 use crate::registry::{index, settings};
 use crate::sources::{check_same, write_image};
-use crate::tools::{LANES, PODMAN, podman, run, skip, wanted};
+use crate::tools::{LANES, PODMAN, or_skip, podman, run, skip, wanted};
 
 /// Longest wait for an engine to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -117,16 +117,10 @@ async fn what_docker_exports_is_the_image_of_the_layout() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_docker_pushes_into_a_registry_is_the_image_of_the_layout() {
     const NAME: &str = "what_docker_pushes_into_a_registry_is_the_image_of_the_layout";
-    let docker = match Docker::with_image().await {
-        Ok(docker) => docker,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(docker) = or_skip(NAME, Docker::with_image().await) else { return };
     let store = docker.directory.path().join("registry");
     std::fs::create_dir(&store).unwrap();
-    let registry = match Registry::start(&store, &Auth::Nobody, None) {
-        Ok(registry) => registry,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(registry) = or_skip(NAME, Registry::start(&store, &Auth::Nobody, None)) else { return };
     let reference = format!("127.0.0.1:{}/team/pushed:1", registry.port);
     docker.call(&["tag", "example:1", &reference]);
     docker.call(&["push", "--quiet", &reference]);
@@ -154,10 +148,7 @@ async fn what_podman_s_service_exports_is_the_image_even_with_zstd_layers() {
         Err(reason) => return skip(NAME, &reason),
     };
     let settings = RuntimeSettings { podman_socket: socket, ..nowhere() };
-    let runtimes = match engine.answering(&settings, &log).await {
-        Ok(runtimes) => runtimes,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(runtimes) = or_skip(NAME, engine.answering(&settings, &log).await) else { return };
     for how in [Stored::Gzip, Stored::Zstd] {
         let layout = tempfile::tempdir().unwrap();
         let nonce = format!("{} {}", how as u8, std::process::id());

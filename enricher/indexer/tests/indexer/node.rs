@@ -18,7 +18,7 @@ use driftline_schemas::topics::{Topic, partition_of};
 use driftline_schemas::{Image, ImageId, ImageRequest, LayerEvent, LayerHead, Sha256, decode, encode};
 
 use crate::oci::{file, layer};
-use crate::tools::{podman, setting, skip, wanted};
+use crate::tools::{or_skip, podman, setting, skip, wanted};
 
 /// Longest wait for anything; a cold podman and broker need a few seconds.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -137,10 +137,7 @@ async fn images_of_running_containers_are_published_and_requests_answered() {
     const NAME: &str = "images_of_running_containers_are_published_and_requests_answered";
     let Some(bootstrap) = setting("KAFKA_BOOTSTRAP") else { return skip(NAME, "KAFKA_BOOTSTRAP is not set") };
     let nonce = format!("{}-{}", std::process::id(), clock::now_ns());
-    let container = match Container::start(&nonce) {
-        Ok(container) => container,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(container) = or_skip(NAME, Container::start(&nonce)) else { return };
     let settings = settings(bootstrap, &nonce);
     let kafka = settings.service.kafka.clone();
     admin::create(&kafka, 1).await.unwrap();
@@ -187,10 +184,7 @@ async fn images_of_running_containers_are_published_and_requests_answered() {
 async fn the_image_of_a_pod_is_published_because_it_runs_also_where_only_the_own_node_s_word_counts() {
     const NAME: &str = "the_image_of_a_pod_is_published_because_it_runs_also_where_only_the_own_node_s_word_counts";
     let Some(bootstrap) = setting("KAFKA_BOOTSTRAP") else { return skip(NAME, "KAFKA_BOOTSTRAP is not set") };
-    let pods = match Pods::start().await {
-        Ok(pods) => pods,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(pods) = or_skip(NAME, Pods::start().await) else { return };
     let nonce = format!("pods-{}-{}", std::process::id(), clock::now_ns());
     let mut settings = settings(bootstrap, &nonce);
     settings.runtimes = pods.settings();

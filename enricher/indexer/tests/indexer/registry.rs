@@ -15,7 +15,7 @@ use driftline_schemas::{ImageFailure, ImageId, Sha256};
 use tempfile::TempDir;
 
 use crate::oci::{Layout, Stored, directory, file, layer, stored};
-use crate::tools::{LANES, skip, wanted};
+use crate::tools::{LANES, or_skip, wanted};
 use server::{Asked, Auth, Certificates, Deed, PASSWORD, Registry, Server, USER};
 
 /// An image in an open registry, and what the layout of it gives.
@@ -106,10 +106,7 @@ fn auth_file(path: &Path, port: u16) -> (&'static str, String) {
 #[test]
 fn an_image_is_read_by_tag_and_digest_in_every_form() {
     const NAME: &str = "an_image_is_read_by_tag_and_digest_in_every_form";
-    let world = match world() {
-        Ok(world) => world,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(world) = or_skip(NAME, world()) else { return };
     let port = world.registry.port;
     let layout = world.layout.path();
     let at = |rest: &str| format!("127.0.0.1:{port}/team/app{rest}");
@@ -212,10 +209,7 @@ fn compressions_and_platforms_are_told_apart() {
     let filled = Registry::start(store.path(), &Auth::Nobody, None).and_then(|registry| {
         registry.fill(layout.path(), "multi", "multi:1", &["--all", "--preserve-digests"]).map(|()| registry)
     });
-    let registry = match filled {
-        Ok(registry) => registry,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(registry) = or_skip(NAME, filled) else { return };
     let reference = format!("127.0.0.1:{}/multi:1", registry.port);
     for (architecture, manifest, config) in &manifests {
         for image_id in [config, manifest] {
@@ -240,21 +234,12 @@ fn compressions_and_platforms_are_told_apart() {
 #[test]
 fn passwords_tokens_and_private_authorities_are_used_and_never_guessed() {
     const NAME: &str = "passwords_tokens_and_private_authorities_are_used_and_never_guessed";
-    let world = match world() {
-        Ok(world) => world,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(world) = or_skip(NAME, world()) else { return };
     let store = world.store.path();
-    let certificates = match Certificates::make(store) {
-        Ok(certificates) => certificates,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(certificates) = or_skip(NAME, Certificates::make(store)) else { return };
     let at = |port: u16| format!("127.0.0.1:{port}/team/app:1");
     let tls = Some((certificates.server.as_path(), certificates.key.as_path()));
-    let secured = match Registry::start(store, &Auth::Password, tls) {
-        Ok(registry) => registry,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(secured) = or_skip(NAME, Registry::start(store, &Auth::Password, tls)) else { return };
     let authority = ("DRIFTLINE_REGISTRY_CA_FILE", certificates.authority.to_string_lossy().into_owned());
     let encrypted = ("DRIFTLINE_REGISTRY_PLAIN_HTTP", String::new());
     let auth = auth_file(store, secured.port);
@@ -356,10 +341,7 @@ fn redirect(to: &str) -> Deed {
 #[test]
 fn faults_of_a_blob_are_outlived_or_named() {
     const NAME: &str = "faults_of_a_blob_are_outlived_or_named";
-    let world = match world() {
-        Ok(world) => world,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(world) = or_skip(NAME, world()) else { return };
     // The layer of noise: the longest blob.
     let blobs = world.layout.path().join("blobs/sha256");
     let longest =
@@ -390,14 +372,8 @@ fn faults_of_a_blob_are_outlived_or_named() {
 #[test]
 fn authorization_stays_with_its_host() {
     const NAME: &str = "authorization_stays_with_its_host";
-    let world = match world() {
-        Ok(world) => world,
-        Err(reason) => return skip(NAME, &reason),
-    };
-    let guarded = match Registry::start(world.store.path(), &Auth::Password, None) {
-        Ok(registry) => registry,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(world) = or_skip(NAME, world()) else { return };
+    let Some(guarded) = or_skip(NAME, Registry::start(world.store.path(), &Auth::Password, None)) else { return };
     let cache = std::sync::Arc::new(Server::start(Some(world.registry.port), |_, _| Deed::Forward));
     let to = cache.port;
     let front = Server::start(Some(guarded.port), move |asked, _| {
@@ -420,10 +396,7 @@ fn authorization_stays_with_its_host() {
 #[test]
 fn manifests_that_lie_or_cannot_be_verified_are_refused() {
     const NAME: &str = "manifests_that_lie_or_cannot_be_verified_are_refused";
-    let world = match world() {
-        Ok(world) => world,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(world) = or_skip(NAME, world()) else { return };
     let text = std::fs::read_to_string(Layout(world.layout.path()).path(&world.manifest)).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
     let changed = |change: fn(&mut serde_json::Value)| {
@@ -490,10 +463,7 @@ fn manifests_that_lie_or_cannot_be_verified_are_refused() {
 #[test]
 fn mirrors_come_first_and_the_registry_is_asked_when_they_fail() {
     const NAME: &str = "mirrors_come_first_and_the_registry_is_asked_when_they_fail";
-    let world = match world() {
-        Ok(world) => world,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(world) = or_skip(NAME, world()) else { return };
     let missing = Server::start(None, |_, _| Deed::Say("HTTP/1.1 404 Not Found\r\n".to_owned(), Vec::new()));
     let registry = Server::start(Some(world.registry.port), |_, _| Deed::Forward);
     let at = |port: u16| format!("127.0.0.1:{port}");
@@ -514,10 +484,7 @@ fn mirrors_come_first_and_the_registry_is_asked_when_they_fail() {
 #[test]
 fn a_proxy_is_used_unless_a_host_is_excepted() {
     const NAME: &str = "a_proxy_is_used_unless_a_host_is_excepted";
-    let world = match world() {
-        Ok(world) => world,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(world) = or_skip(NAME, world()) else { return };
     let port = world.registry.port;
     let proxy = Server::start(Some(port), |_, _| Deed::Forward);
     let url = ("DRIFTLINE_REGISTRY_PROXY", format!("http://127.0.0.1:{}", proxy.port));

@@ -44,6 +44,11 @@ pub(crate) fn skip(name: &str, reason: &str) {
     std::io::Write::write_all(&mut file, line.as_bytes()).unwrap();
 }
 
+/// What a test needs; nothing, and the test named as skipped, when it cannot be had.
+pub(crate) fn or_skip<T>(name: &str, made: Result<T, String>) -> Option<T> {
+    made.inspect_err(|reason| skip(name, reason)).ok()
+}
+
 /// A variable of the test's environment.
 #[expect(clippy::disallowed_methods, reason = "tests are told by make where things are")]
 pub(crate) fn setting(name: &str) -> Option<String> {

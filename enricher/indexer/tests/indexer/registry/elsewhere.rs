@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::server::{Asked, Auth, Certificates, Deed, PASSWORD, Registry, Server, USER};
 use super::{World, check_same, flip, index, settings, world};
 use crate::oci::Layout;
-use crate::tools::skip;
+use crate::tools::{or_skip, skip};
 
 const FOREIGN: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
 
@@ -75,14 +75,8 @@ fn whole(_: &Asked, blob: Vec<u8>) -> Deed {
 #[test]
 fn a_foreign_layer_comes_from_an_allowed_place_without_credentials_and_from_no_other() {
     const NAME: &str = "a_foreign_layer_comes_from_an_allowed_place_without_credentials_and_from_no_other";
-    let world = match world() {
-        Ok(world) => world,
-        Err(reason) => return skip(NAME, &reason),
-    };
-    let guarded = match Registry::start(world.store.path(), &Auth::Password, None) {
-        Ok(registry) => registry,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(world) = or_skip(NAME, world()) else { return };
+    let Some(guarded) = or_skip(NAME, Registry::start(world.store.path(), &Auth::Password, None)) else { return };
     let url = |server: &Server| format!("http://127.0.0.1:{}/layers/lowest.tar.gz", server.port);
 
     let allowed = elsewhere(&world, whole);
@@ -120,10 +114,7 @@ fn a_foreign_layer_comes_from_an_allowed_place_without_credentials_and_from_no_o
 fn an_identity_token_is_exchanged_for_a_token_of_the_registry() {
     const NAME: &str = "an_identity_token_is_exchanged_for_a_token_of_the_registry";
     const IDENTITY: &str = "refresh+secret/with=odd&characters";
-    let world = match world() {
-        Ok(world) => world,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(world) = or_skip(NAME, world()) else { return };
     let store = world.store.path();
     let certificates = match Certificates::make(store) {
         Ok(certificates) => Arc::new(certificates),

@@ -10,7 +10,7 @@ use super::server::{Auth, Registry};
 use super::{check_same, index, noise, settings};
 use crate::oci::{Layout, Stored, directory, file, layer, symlink, whiteout};
 use crate::sources::merged_files;
-use crate::tools::{LANES, run, skip, wanted};
+use crate::tools::{LANES, or_skip, run, wanted};
 
 /// skopeo 1.9.3 makes such layers, and stops for ever at some others: streams without an end mark, or with hard links.
 #[test]
@@ -29,10 +29,7 @@ fn zstd_chunked_as_skopeo_makes_it_is_the_layer_it_was_made_of() {
     let registry = copied.and_then(|_| Registry::start(store.path(), &Auth::Nobody, None)).and_then(|registry| {
         registry.fill(made.path(), "app", "chunked:1", &["--preserve-digests"]).map(|()| registry)
     });
-    let registry = match registry {
-        Ok(registry) => registry,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(registry) = or_skip(NAME, registry) else { return };
 
     let read = |digest: &str| -> Value {
         serde_json::from_slice(&std::fs::read(Layout(made.path()).path(digest)).unwrap()).unwrap()
@@ -72,10 +69,7 @@ fn estargz_as_its_own_library_makes_it_is_read_as_gzip() {
     let registry = Registry::start(store.path(), &Auth::Nobody, None).and_then(|registry| {
         registry.fill(source.path(), "app", "estargz:1", &["--preserve-digests"]).map(|()| registry)
     });
-    let registry = match registry {
-        Ok(registry) => registry,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(registry) = or_skip(NAME, registry) else { return };
     let reference = format!("127.0.0.1:{}/estargz:1", registry.port);
     let found = index(settings(registry.port, &[]), &config, &reference).unwrap();
     let entries = found.layers[0].manifest.entries();

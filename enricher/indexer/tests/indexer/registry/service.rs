@@ -9,16 +9,13 @@ use driftline_schemas::{ImageFailure, ImageId, Sha256, encode};
 
 use super::world;
 use crate::node::{PATIENCE, image, kafka, manifests, request};
-use crate::tools::{setting, skip};
+use crate::tools::{or_skip, setting, skip};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_of_any_node_are_answered_from_the_registry() {
     const NAME: &str = "requests_of_any_node_are_answered_from_the_registry";
     let Some(bootstrap) = setting("KAFKA_BOOTSTRAP") else { return skip(NAME, "KAFKA_BOOTSTRAP is not set") };
-    let world = match tokio::task::spawn_blocking(world).await.unwrap() {
-        Ok(world) => world,
-        Err(reason) => return skip(NAME, &reason),
-    };
+    let Some(world) = or_skip(NAME, tokio::task::spawn_blocking(world).await.unwrap()) else { return };
     let kafka = kafka(bootstrap, &format!("registry-{}-{}", std::process::id(), clock::now_ns()));
     admin::create(&kafka, 1).await.unwrap();
     let mut settings = super::settings(world.registry.port, &[("DRIFTLINE_CLUSTER", "test".to_owned())]);
