@@ -30,6 +30,7 @@ use crate::proc::Proc;
 use crate::reader::{self, Batch, Reader};
 use crate::self_test::SelfTest;
 use crate::settings::{CollectorSettings, HASH_QUEUE, HASH_THREADS};
+use crate::strict::{Prepared, Strict};
 
 /// How often the core is told the time at most. It is told with what the rings had, which comes at least every
 /// [`reader::POLL`].
@@ -44,11 +45,11 @@ const CHECK_AGAIN: Duration = Duration::from_secs(2);
 /// How long a stopping collector waits for acknowledgements; what is not acknowledged by then stays in the spool.
 const SETTLE_MAX: Duration = Duration::from_secs(5);
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT, in strict mode if that is prepared.
 ///
 /// # Errors
 /// When the settings, Kafka or the kernel do not allow it, or a part stops.
-pub async fn run(settings: CollectorSettings, self_test: SelfTest) -> anyhow::Result<()> {
+pub async fn run(settings: CollectorSettings, self_test: SelfTest, strict: Option<Prepared>) -> anyhow::Result<()> {
     let telemetry = Telemetry::new("collector");
     let metrics = Metrics::register(&telemetry)?;
     let address = telemetry.serve(settings.telemetry).await?;
@@ -80,8 +81,10 @@ pub async fn run(settings: CollectorSettings, self_test: SelfTest) -> anyhow::Re
     prove(&mut probe, self_test)?;
     outbox.attached(clock::now_ns());
     tracing::info!(%address, node = node.node.name, cluster = node.node.cluster, "collector is attached");
-    let (mut edges, hasher, questions) = Edges::start(&settings, &proc, probe, checked)?;
-    let mut collector = Collector::new(node, proc, outbox, metrics, hasher, questions);
+    let start = |prepared| Strict::start(prepared, &proc, settings.hash_file_bytes_max, metrics.strict());
+    let strict = strict.map(start).transpose()?;
+    let (mut edges, hasher, questions) = Edges::start(&settings, &proc, probe, checked, strict.as_ref())?;
+    let mut collector = Collector::new(node, proc, outbox, metrics, hasher, questions, strict);
     telemetry.set_ready();
     collector.work(&mut edges, stopped).await?;
     collector.finish(&mut edges).await
@@ -149,13 +152,15 @@ impl Edges {
         proc: &Proc,
         probe: Probe,
         checked: mpsc::Receiver<Result<(), KafkaError>>,
+        strict: Option<&Arc<Strict>>,
     ) -> anyhow::Result<(Self, Hasher, mpsc::Sender<ContainerId>)> {
         let (batch_sender, batches) = mpsc::channel(reader::BATCHES);
         let (finished_sender, finished) = mpsc::channel(HASH_QUEUE);
         let (questions, question_receiver) = mpsc::channel(describer::QUESTION_QUEUE);
         let (answer_sender, answers) = mpsc::channel(describer::QUESTION_QUEUE);
         let stop_reading = Arc::new(AtomicBool::new(false));
-        let hasher = Hasher::start(proc, HASH_THREADS, HASH_QUEUE, settings.hash_file_bytes_max, &finished_sender)?;
+        let hasher =
+            Hasher::start(proc, HASH_THREADS, HASH_QUEUE, settings.hash_file_bytes_max, &finished_sender, strict)?;
         describer::start(
             settings.runtimes.clone(),
             &settings.kubernetes,
@@ -177,6 +182,7 @@ struct Collector {
     metrics: Metrics,
     hasher: Hasher,
     questions: mpsc::Sender<ContainerId>,
+    strict: Option<Arc<Strict>>,
     /// First processes of containers.
     watched: BTreeMap<ContainerId, i32>,
     /// Executables that were caught for the batch at hand.
@@ -194,6 +200,7 @@ impl Collector {
         metrics: Metrics,
         hasher: Hasher,
         questions: mpsc::Sender<ContainerId>,
+        strict: Option<Arc<Strict>>,
     ) -> Self {
         let mut clock = SteadyClock::default();
         Self {
@@ -204,6 +211,7 @@ impl Collector {
             metrics,
             hasher,
             questions,
+            strict,
             watched: BTreeMap::new(),
             caught: BTreeMap::new(),
             kept: KeptFiles::default(),
@@ -365,6 +373,9 @@ impl Collector {
             }
             Ask::Inspect(id, pid) => {
                 let inspection = self.proc.inspect(&id, pid).map(Box::new);
+                if let (Some(strict), Some(_)) = (&self.strict, &inspection) {
+                    strict.watch(&id, pid);
+                }
                 self.watched.insert(id.clone(), pid);
                 Some(Input::Inspected(id, inspection))
             }

@@ -18,7 +18,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -60,18 +60,34 @@ pub fn catch(proc: &Proc, exec: &RawExec, bytes_max: u64, now_ns: i64, place: &A
 
 fn keep(handle: OwnedFd, seen: &RawFile, bytes_max: u64, now_ns: i64, place: Arc<()>) -> Option<Caught> {
     let before = facts(&handle).filter(|facts| is_same(facts, seen))?;
-    let reading = Reading::begin(&handle, &before, bytes_max).ok()?;
-    Some(Caught { handle, before, reading, is_settled: is_settled(&before, now_ns), _place: place })
+    Caught::begin(handle, before, bytes_max, now_ns, place).ok()
+}
+
+impl Caught {
+    /// Begins to read a file that was like `before`, and still has to be.
+    pub(crate) fn begin(
+        handle: OwnedFd,
+        before: Statx,
+        bytes_max: u64,
+        now_ns: i64,
+        place: Arc<()>,
+    ) -> Result<Self, Digest> {
+        let reading = Reading::begin(&handle, &before, bytes_max)?;
+        Ok(Self { handle, before, reading, is_settled: is_settled(&before, now_ns), _place: place })
+    }
+
+    /// Hashes it.
+    pub(crate) fn finish(self) -> DigestOutcome {
+        let digest = self.reading.finish(&self.handle, &self.before);
+        DigestOutcome { digest, is_settled: self.is_settled, named: None }
+    }
 }
 
 /// Hashes the subject of a job. `caught` is its executable when that was caught at once; `now_ns` is the wall clock.
 #[must_use]
 pub fn digest(proc: &Proc, job: &DigestJob, caught: Option<Caught>, bytes_max: u64, now_ns: i64) -> DigestOutcome {
     match (job.subject, caught) {
-        (DigestSubject::File(_), Some(caught)) => {
-            let digest = caught.reading.finish(&caught.handle, &caught.before);
-            DigestOutcome { digest, is_settled: caught.is_settled, named: None }
-        }
+        (DigestSubject::File(_), Some(caught)) => caught.finish(),
         (DigestSubject::File(seen), None) => digest_of_file(proc, job, &seen, bytes_max, now_ns),
         (DigestSubject::Named { executed_ns, .. }, _) => digest_of_named(proc, job, executed_ns, bytes_max),
     }
@@ -117,27 +133,32 @@ fn digest_of_named(proc: &Proc, job: &DigestJob, executed_ns: i64, bytes_max: u6
 
 fn digest_of_open(handle: &OwnedFd, executed_ns: i64, bytes_max: u64) -> DigestOutcome {
     let Some(facts) = facts(handle) else { return DigestOutcome::of(Digest::Unreadable) };
-    let fs_magic = fstatfs(handle).map_or(0, |fs| u64::try_from(fs.f_type).unwrap_or(0));
-    let named = Some(NamedFacts {
-        path: path_of(handle),
-        dev: dev_of(&facts),
-        ino: facts.stx_ino,
-        size_bytes: i64::try_from(facts.stx_size).unwrap_or(i64::MAX),
-        mode: facts.stx_mode,
-        nlink: facts.stx_nlink,
-        mtime_ns: nanoseconds(facts.stx_mtime),
-        ctime_ns: nanoseconds(facts.stx_ctime),
-        fs_magic,
-        mnt_id: mount_of(&facts),
-    });
-    let digest = if mounts::is_refused(fs_magic) {
+    let named = named_facts(handle, &facts);
+    let digest = if mounts::is_refused(named.fs_magic) {
         Digest::RefusedFs
     } else if nanoseconds(facts.stx_ctime) > executed_ns {
         Digest::Changed
     } else {
         hash(handle, &facts, bytes_max)
     };
-    DigestOutcome { digest, is_settled: false, named }
+    DigestOutcome { digest, is_settled: false, named: Some(named) }
+}
+
+/// What is told of a file that is known by its handle only.
+pub(crate) fn named_facts(handle: impl AsFd, facts: &Statx) -> NamedFacts {
+    let handle = handle.as_fd();
+    NamedFacts {
+        path: path_of(handle),
+        dev: dev_of(facts),
+        ino: facts.stx_ino,
+        size_bytes: i64::try_from(facts.stx_size).unwrap_or(i64::MAX),
+        mode: facts.stx_mode,
+        nlink: facts.stx_nlink,
+        mtime_ns: nanoseconds(facts.stx_mtime),
+        ctime_ns: nanoseconds(facts.stx_ctime),
+        fs_magic: fstatfs(handle).map_or(0, |fs| u64::try_from(fs.f_type).unwrap_or(0)),
+        mnt_id: mount_of(facts),
+    }
 }
 
 /// `execveat` of a descriptor names a script `/dev/fd/N`, and a loader may be given that or `/proc/self/fd/N`; either keeps
@@ -153,7 +174,7 @@ fn descriptor_of(proc: &Proc, pid: u32, number: u32) -> Result<OwnedFd, Digest> 
 }
 
 /// A handle without access to what lies at a path in the root directory of a process.
-fn look_up(proc: &Proc, root: u32, path: &[u8], crossing: Crossing) -> Result<OwnedFd, Digest> {
+pub(crate) fn look_up(proc: &Proc, root: u32, path: &[u8], crossing: Crossing) -> Result<OwnedFd, Digest> {
     if !path.starts_with(b"/") {
         return Err(Digest::Gone);
     }
@@ -175,7 +196,7 @@ fn why(error: Errno) -> Digest {
 }
 
 /// Without asking the file system again: on FUSE that could hang.
-fn facts(handle: &OwnedFd) -> Option<Statx> {
+pub(crate) fn facts(handle: impl AsFd) -> Option<Statx> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     statx(handle, c"", flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID).ok()
 }
@@ -194,16 +215,16 @@ fn has_number(facts: &Statx, seen: &RawFile) -> bool {
     facts.stx_ino == seen.ino || facts.stx_ino == seen.real_ino
 }
 
-fn dev_of(facts: &Statx) -> Dev {
+pub(crate) fn dev_of(facts: &Statx) -> Dev {
     Dev { major: facts.stx_dev_major, minor: facts.stx_dev_minor }
 }
 
-fn mount_of(facts: &Statx) -> Option<u32> {
+pub(crate) fn mount_of(facts: &Statx) -> Option<u32> {
     let known = StatxFlags::from_bits_retain(facts.stx_mask).contains(StatxFlags::MNT_ID);
     u32::try_from(facts.stx_mnt_id).ok().filter(|_| known)
 }
 
-fn nanoseconds(time: StatxTimestamp) -> i64 {
+pub(crate) fn nanoseconds(time: StatxTimestamp) -> i64 {
     time.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(time.tv_nsec))
 }
 
@@ -297,7 +318,7 @@ fn hash_all(file: File, size_bytes: u64) -> Option<Sha256> {
 }
 
 /// Path of an open file as its container sees it.
-fn path_of(handle: &OwnedFd) -> Vec<u8> {
+pub(crate) fn path_of(handle: BorrowedFd<'_>) -> Vec<u8> {
     let link = readlinkat(rustix::fs::CWD, format!("/proc/self/fd/{}", handle.as_raw_fd()), Vec::new());
     let path = link.map(std::ffi::CString::into_bytes).unwrap_or_default();
     path.strip_suffix(b" (deleted)").map(<[u8]>::to_vec).unwrap_or(path)

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::files::{self, Caught};
 use crate::proc::Proc;
+use crate::strict::Strict;
 
 /// A digest, and what it belongs to.
 pub type Finished = (Box<DigestJob>, DigestOutcome);
@@ -24,7 +25,7 @@ pub struct Hasher {
 }
 
 impl Hasher {
-    /// Starts `threads` of them; results go to `finished`.
+    /// Starts `threads` of them; results go to `finished`. What strict mode has hashed is not hashed again.
     ///
     /// # Errors
     /// When the system gives no threads.
@@ -34,14 +35,16 @@ impl Hasher {
         queue: usize,
         bytes_max: u64,
         finished: &mpsc::Sender<Finished>,
+        strict: Option<&Arc<Strict>>,
     ) -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(queue);
         let receiver = Arc::new(Mutex::new(receiver));
         for number in 0..threads {
-            let (receiver, finished, proc) = (Arc::clone(&receiver), finished.clone(), proc.clone());
+            let (receiver, finished, proc, strict) =
+                (Arc::clone(&receiver), finished.clone(), proc.clone(), strict.cloned());
             std::thread::Builder::new()
                 .name(format!("hash-{number}"))
-                .spawn(move || work(&proc, &receiver, bytes_max, &finished))?;
+                .spawn(move || work(&proc, &receiver, bytes_max, &finished, strict.as_deref()))?;
         }
         Ok(Self { queue: sender })
     }
@@ -55,12 +58,19 @@ impl Hasher {
     }
 }
 
-fn work(proc: &Proc, queue: &Mutex<Receiver<Task>>, bytes_max: u64, finished: &mpsc::Sender<Finished>) {
+fn work(
+    proc: &Proc,
+    queue: &Mutex<Receiver<Task>>,
+    bytes_max: u64,
+    finished: &mpsc::Sender<Finished>,
+    strict: Option<&Strict>,
+) {
     loop {
         // The lock is held while waiting: one thread waits for a job, the others for the lock.
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Task { job, caught }) = next else { return };
-        let outcome = files::digest(proc, &job, caught, bytes_max, clock::now_ns());
+        let known = strict.and_then(|strict| strict.outcome(&job));
+        let outcome = known.unwrap_or_else(|| files::digest(proc, &job, caught, bytes_max, clock::now_ns()));
         if finished.blocking_send((job, outcome)).is_err() {
             return;
         }

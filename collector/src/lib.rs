@@ -1,7 +1,7 @@
 //! The shell of the collector: everything around the pure core that touches the node.
 //!
 //! One task ([`collector`]) owns the core and does what it asks; at its edges are the thread that reads the rings
-//! ([`reader`]), the threads that hash ([`hasher`]), the task that asks the runtimes ([`describer`]), and Kafka with the
+//! ([`reader`]), the threads that hash ([`hasher`], and [`strict`] if it is on), the task that asks the runtimes ([`describer`]), and Kafka with the
 //! spool before it ([`outbox`], [`spool`]). A library, so
 //! that the live test can put the same parts together without Kafka.
 //!
@@ -22,3 +22,4 @@ pub mod rights;
 pub mod self_test;
 pub mod settings;
 pub mod spool;
+pub mod strict;

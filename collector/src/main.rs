@@ -5,6 +5,7 @@ use driftline_collector::collector;
 use driftline_collector::proc::Proc;
 use driftline_collector::self_test::{self, SelfTest};
 use driftline_collector::settings::{CollectorSettings, node_name};
+use driftline_collector::strict::Prepared;
 use driftline_collector::{doctor, rights};
 use driftline_collector_runtimes::RuntimeSettings;
 use driftline_collector_runtimes::kubernetes::KubernetesSettings;
@@ -71,10 +72,12 @@ fn collect() -> anyhow::Result<()> {
     rights::require()?;
     // The one process that keeps more, until the test is over.
     let self_test = SelfTest::prepare(&collector.runtimes.proc)?;
+    // In strict mode one thread does, too.
+    let strict = Prepared::new(collector.strict, &Proc::at(&collector.runtimes.proc))?;
     rights::give_up_others()?;
     let runtime = Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
     // As a task: then the thread that hears of time and sockets is mostly the one that goes on with it.
-    runtime.block_on(async { tokio::spawn(collector::run(collector, self_test)).await? })
+    runtime.block_on(async { tokio::spawn(collector::run(collector, self_test, strict)).await? })
 }
 
 fn test(json: bool) -> anyhow::Result<()> {

@@ -27,6 +27,7 @@ pub struct Metrics {
     spool_bytes: IntGauge,
     api_troubles: IntCounterVec,
     reading: Histogram,
+    strict: IntCounterVec,
     last: Counters,
 }
 
@@ -62,8 +63,18 @@ impl Metrics {
             )?,
             reading: telemetry
                 .seconds("collector_reading_seconds", "From exec to its record in the collector's hands")?,
+            strict: telemetry.counters(
+                "collector_strict_total",
+                "Files opened to be executed, as strict mode counted them",
+                &["what"],
+            )?,
             last: Counters::default(),
         })
+    }
+
+    /// What strict mode counts.
+    pub(crate) fn strict(&self) -> &IntCounterVec {
+        &self.strict
     }
 
     /// Takes the kernel's counters; returns how many records were lost since the last time.

@@ -72,7 +72,37 @@ pub fn require() -> Result<(), RightsError> {
 pub fn give_up_others() -> Result<(), RightsError> {
     // Needs one that is given up here.
     allow_locked_memory();
-    let kept = NEEDED.iter().fold(CapabilitySet::empty(), |set, needed| set | needed.flag);
+    keep_only(needed())
+}
+
+/// What strict mode needs beside them.
+pub const FOR_STRICT: Needed = Needed {
+    flag: CapabilitySet::SYS_ADMIN,
+    name: "CAP_SYS_ADMIN",
+    why: "for strict mode, to be told by fanotify what is opened to be executed",
+};
+
+/// Whether this process could run strict mode.
+///
+/// # Errors
+/// When the system does not say.
+pub fn has_for_strict() -> io::Result<bool> {
+    Ok(capabilities(None)?.permitted.contains(FOR_STRICT.flag))
+}
+
+/// Gives up every capability but those and what strict mode needs, for the thread that calls it.
+///
+/// # Errors
+/// When the system refuses.
+pub fn give_up_others_but_for_strict() -> Result<(), RightsError> {
+    keep_only(needed() | FOR_STRICT.flag)
+}
+
+fn needed() -> CapabilitySet {
+    NEEDED.iter().fold(CapabilitySet::empty(), |set, needed| set | needed.flag)
+}
+
+fn keep_only(kept: CapabilitySet) -> Result<(), RightsError> {
     set_no_new_privs(true).map_err(io::Error::from)?;
     for other in CapabilitySet::all().difference(kept).iter() {
         match remove_capability_from_bounding_set(other) {

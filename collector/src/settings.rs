@@ -11,6 +11,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::strict::{StrictMode, StrictSettings};
+
 /// Shown by `--help`.
 pub const HELP: &str = "\
 Environment:
@@ -26,6 +28,9 @@ Environment:
   DRIFTLINE_RING_KIB                  ring for ordinary execs, a power of two [4096]
   DRIFTLINE_SUSPICIOUS_RING_KIB       ring for all others, a power of two [2048]
   DRIFTLINE_HASH_FILE_MIB_MAX         largest file that is hashed [512]
+  DRIFTLINE_STRICT                    off; notify, hash files as they are opened to be executed; permit, the exec waits for
+                                      it; both need CAP_SYS_ADMIN [off]
+  DRIFTLINE_STRICT_WAIT_MS            longest time that an exec waits for it [250]
   DRIFTLINE_REDACT_ARGS               regular expressions, one a line, of what must not leave the node in arguments; each
                                       argument ends with \\x00; groups are replaced, without groups the whole match []
   DRIFTLINE_SPOOL_DIR                 where records wait that Kafka does not take
@@ -66,6 +71,8 @@ pub struct CollectorSettings {
     pub suspicious_ring_bytes: u32,
     /// Largest file that is hashed.
     pub hash_file_bytes_max: u64,
+    /// Whether files are hashed as they are opened to be executed.
+    pub strict: StrictSettings,
     /// What must not leave the node in arguments.
     pub redaction: Redaction,
     /// Where records wait that Kafka does not take.
@@ -101,6 +108,7 @@ impl CollectorSettings {
             hash_file_bytes_max: megabytes(settings, "DRIFTLINE_HASH_FILE_MIB_MAX", 512, 1),
             spool_directory: settings.text("DRIFTLINE_SPOOL_DIR", SPOOL_DIRECTORY).into(),
             spool_bytes_max: megabytes(settings, "DRIFTLINE_SPOOL_MIB_MAX", 256, limits::SPOOL_MIB_MIN),
+            strict: strict(settings),
             redaction: redaction(settings),
             kubernetes: KubernetesSettings::read(&name, &runtimes.annotations, |name| settings.optional(name)),
             runtimes,
@@ -122,6 +130,15 @@ fn ring(settings: &mut Settings, name: &str, default_kib: i64) -> u32 {
         settings.refuse(name, format_args!("{kib} is not a power of two"));
     }
     kib.saturating_mul(1024)
+}
+
+/// How strict to be.
+pub fn strict(settings: &mut Settings) -> StrictSettings {
+    let modes = [("off", StrictMode::Off), ("notify", StrictMode::Notify), ("permit", StrictMode::Permit)];
+    let mode = settings.choice("DRIFTLINE_STRICT", &modes, StrictMode::Off);
+    // In a quarter of a second one slow core hashes 250 MB.
+    let wait_ms = settings.number("DRIFTLINE_STRICT_WAIT_MS", 250, 1..=10_000);
+    StrictSettings { mode, wait: Duration::from_millis(wait_ms.unsigned_abs()) }
 }
 
 fn redaction(settings: &mut Settings) -> Redaction {
@@ -155,6 +172,7 @@ mod tests {
         let settings = read(&[("KAFKA_BOOTSTRAP", "127.0.0.1:9092"), ("DRIFTLINE_NODE", "n1")]).unwrap();
         assert_eq!((settings.ring_bytes, settings.hash_file_bytes_max), (4 << 20, 512 << 20));
         assert_eq!(settings.node.name, "n1");
+        assert_eq!(settings.strict.mode, StrictMode::Off);
     }
 
     #[test]
@@ -164,6 +182,8 @@ mod tests {
             ("DRIFTLINE_HASH_FILE_MIB_MAX", "x"),
             ("DRIFTLINE_REDACT_ARGS", "("),
             ("DRIFTLINE_SPOOL_MIB_MAX", "8"),
+            ("DRIFTLINE_STRICT", "deny"),
+            ("DRIFTLINE_STRICT_WAIT_MS", "0"),
         ])
         .unwrap_err();
         for part in [
@@ -172,6 +192,8 @@ mod tests {
             "100 is not a power of two",
             "\"x\" is not a whole number",
             "\"(\" is no pattern",
+            "\"deny\" is none of off, notify, permit",
+            "0 is not between 1 and 10000",
         ] {
             assert!(message.contains(part), "{part} in {message}");
         }

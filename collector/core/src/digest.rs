@@ -72,6 +72,8 @@ pub enum DigestSubject {
         executed_ns: i64,
         /// What it costs of the byte budget: its size is known when it is opened.
         cost_bytes: u64,
+        /// What the kernel executed for it: the interpreter, or the loader.
+        by: RawFile,
     },
 }
 
@@ -94,7 +96,7 @@ impl DigestJob {
             return Err(Digest::RefusedFs);
         }
         let executed_ns = i64::try_from(exec.moment.time_ns).unwrap_or(i64::MAX).saturating_add(boot_offset_ns);
-        let named = |cost_bytes| DigestSubject::Named { executed_ns, cost_bytes };
+        let named = |cost_bytes| DigestSubject::Named { executed_ns, cost_bytes, by: exec.file };
         Ok(Self {
             container: container.clone(),
             moment: exec.moment,
@@ -209,8 +211,13 @@ impl Budget {
 
     /// Takes the cost of a job; `false` when too little is left, and then takes nothing.
     pub fn take(&mut self, now_ns: i64, job: &DigestJob) -> bool {
+        self.take_file(now_ns, job.cost_bytes())
+    }
+
+    /// The same for a file of that size.
+    pub fn take_file(&mut self, now_ns: i64, size_bytes: u64) -> bool {
         self.refill(now_ns);
-        let left = (self.bytes.checked_sub(job.cost_bytes()), self.files.checked_sub(1));
+        let left = (self.bytes.checked_sub(size_bytes), self.files.checked_sub(1));
         if let (Some(bytes), Some(files)) = left {
             self.bytes = bytes;
             self.files = files;

@@ -15,6 +15,7 @@ pub mod layout;
 pub mod limits;
 pub mod mounts;
 pub mod node;
+pub mod openings;
 pub mod programs;
 pub mod raw;
 pub mod redaction;

@@ -108,6 +108,24 @@ pub const DIGESTS: usize = 8_192;
 /// granularity of a tick, so two changes within one look alike.
 pub const SETTLED: i64 = SECOND;
 
+/// Strict mode: files that were opened to be executed and are remembered until their exec's record asks for them; 1,024 of
+/// 300 bytes, without open descriptors. A record comes after some milliseconds.
+pub const OPENINGS: usize = 1_024;
+
+/// Strict mode: how long they are remembered; an exec waits no longer than half a second for its digest.
+pub const OPENING_KEPT: i64 = 2 * SECOND;
+
+/// Strict mode: files that are being hashed or wait for it, of all containers; each has a descriptor, and takes one of the
+/// 128 inotify instances that a user may have, of which the reader of the rings takes 32.
+pub const OPENINGS_HASHED: usize = 32;
+
+/// The same of one file system or mount: a quarter, so that one container's flood leaves places to others.
+pub const OPENINGS_HASHED_EACH: usize = OPENINGS_HASHED / 4;
+
+/// Strict mode: superblocks whose files and budgets are told apart; a container has one of its own and some volumes.
+pub const WATCHED: usize = 2 * CONTAINERS;
+
+const _: () = assert!(DIGEST_WAIT < OPENING_KEPT);
 const _: () = assert!(LATE_PER_CONTAINER < LATE && LATE_WAIT < 3_600 * SECOND);
 /// Everything that was given to the core has gone out after this long: the two longest waits one after the other.
 pub const EMITTED_AFTER: i64 = DIGEST_WAIT + ORDER_WAIT;

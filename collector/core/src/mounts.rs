@@ -135,10 +135,53 @@ pub fn parse_mountinfo(text: &str, mount_ns: u32) -> Option<(ContainerRoot, Vec<
             },
             id: line.id,
             dev: line.dev,
-            is_refused: line.fs_type.split('.').next().is_some_and(|base| REFUSED.contains(&base)),
+            is_refused: line.is_refused(),
         })
         .collect();
     Some((root, mounts))
+}
+
+/// A mount of a container on which executions are watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchedMount {
+    /// Where it is in the container.
+    pub point: String,
+    /// Its number.
+    pub id: u32,
+    /// What of it is watched.
+    pub watch: Watch,
+}
+
+/// How far a watch goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// The whole superblock, which is the container's own: also by mounts that a process of it makes.
+    FileSystem,
+    /// This mount only: the superblock may be the node's, whose programs are none of ours.
+    Mount,
+}
+
+/// Which mounts of a container to watch, by `/proc/PID/mountinfo` of its first process: an overlay root as a whole, and every
+/// other mount that programs can be on. Never what must not be opened, nor what lies below it: every watched execution
+/// opens its file.
+#[must_use]
+pub fn watched(text: &str) -> Vec<WatchedMount> {
+    let lines: Vec<Line<'_>> = text.lines().filter_map(Line::parse).collect();
+    let refused: Vec<&str> = lines.iter().filter(|line| line.is_refused()).map(|line| line.point.as_str()).collect();
+    let root = lines.iter().rposition(|line| line.point == "/");
+    let others = |line: &Line<'_>| line.point != "/" && !NO_PROGRAMS.contains(&line.fs_type) && !is_masked(&line.point);
+    lines
+        .iter()
+        .enumerate()
+        .filter(|(number, line)| Some(*number) == root || others(line))
+        .filter(|(_, line)| !refused.iter().any(|point| *point == "/" || is_below(line.point.as_bytes(), point)))
+        .map(|(number, line)| {
+            let is_own = Some(number) == root && line.fs_type == "overlay";
+            let watch = if is_own { Watch::FileSystem } else { Watch::Mount };
+            WatchedMount { point: line.point.clone(), id: line.id, watch }
+        })
+        .take(MOUNTS_MAX)
+        .collect()
 }
 
 /// Runtimes hide parts of these trees below empty mounts.
@@ -175,6 +218,10 @@ impl<'a> Line<'a> {
             source,
             read_only,
         })
+    }
+
+    fn is_refused(&self) -> bool {
+        self.fs_type.split('.').next().is_some_and(|base| REFUSED.contains(&base))
     }
 }
 
@@ -243,6 +290,25 @@ mod tests {
         );
         let table = Mounts::of_kernel(mounts);
         assert!(table.refuses(b"/far/x") && !table.refuses(b"/data\\x/y") && !table.refuses(b"/farther"));
+    }
+
+    #[test]
+    fn an_overlay_root_is_watched_whole_and_other_mounts_by_themselves() {
+        let check = |text: &str, expect: &[(&str, u32, Watch)]| {
+            let found = watched(text);
+            let found: Vec<_> = found.iter().map(|it| (it.point.as_str(), it.id, it.watch)).collect();
+            assert_eq!(found, expect);
+        };
+        let mounts = [
+            ("/", 644, Watch::FileSystem),
+            ("/dev", 646, Watch::Mount),
+            ("/dev/shm", 650, Watch::Mount),
+            ("/data\\x", 651, Watch::Mount),
+        ];
+        check(TABLE, &mounts);
+        check(&format!("{TABLE}653 652 0:61 / /far/tmp rw - tmpfs t rw\n"), &mounts);
+        check("1 0 254:0 /roots/c / rw - ext4 /dev/vda rw\n", &[("/", 1, Watch::Mount)]);
+        check("1 0 0:70 / / rw - fuse.fuse-overlayfs f rw\n2 1 0:71 / /tmp rw - tmpfs t rw\n", &[]);
     }
 
     #[test]

@@ -43,13 +43,25 @@ impl<'a> Subject<'a> {
     }
 }
 
+/// The program that a loader of this name is about to run, if it is one.
+#[must_use]
+pub fn about_to_load<'a>(path: &[u8], args: &'a [ByteBuf]) -> Option<&'a [u8]> {
+    if is_loader(path) { loaded_program(args, None) } else { None }
+}
+
 /// What was typed, from the working directory: as absolute as its name tells.
 #[must_use]
 pub fn absolute(exec: &RawExec, typed: &[u8]) -> Vec<u8> {
+    absolute_from(&exec.cwd, typed)
+}
+
+/// The same from any working directory.
+#[must_use]
+pub fn absolute_from(cwd: &[u8], typed: &[u8]) -> Vec<u8> {
     if typed.starts_with(b"/") {
         return typed.to_vec();
     }
-    let mut path = exec.cwd.clone();
+    let mut path = cwd.to_vec();
     if !path.ends_with(b"/") {
         path.push(b'/');
     }
@@ -60,7 +72,8 @@ pub fn absolute(exec: &RawExec, typed: &[u8]) -> Vec<u8> {
 /// Whether a file is called as the loaders of glibc (`ld-linux-x86-64.so.2`, `ld-2.31.so`, `ld64.so.2`, `ld.so.1`), musl
 /// (`ld-musl-x86_64.so.1`, which may be a link to `libc.so` or `libc.musl-x86_64.so.1`) and uClibc (`ld-uClibc.so.0`) are.
 /// The kernel program looks at the first bytes of the same names.
-fn is_loader(path: &[u8]) -> bool {
+#[must_use]
+pub fn is_loader(path: &[u8]) -> bool {
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let begins = |start: &&[u8]| name.starts_with(start);
     let starts: [&[u8]; 6] = [b"ld-", b"ld.so", b"ld32.so", b"ld64.so", b"libc.so", b"libc.musl-"];

@@ -52,7 +52,13 @@ impl Case {
     }
 
     fn script(&self, path: &[u8], executed_ns: i64) -> DigestOutcome {
-        digest(&self.proc, &self.job(path, DigestSubject::Named { executed_ns, cost_bytes: 0 }), None, MAX, 0)
+        digest(
+            &self.proc,
+            &self.job(path, DigestSubject::Named { executed_ns, cost_bytes: 0, by: RawFile::default() }),
+            None,
+            MAX,
+            0,
+        )
     }
 }
 

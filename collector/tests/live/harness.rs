@@ -5,6 +5,7 @@ use driftline_collector::files::{self, Caught};
 use driftline_collector::looks::Pace;
 use driftline_collector::proc::Proc;
 use driftline_collector::reader::{BATCHES, Batch, Reader};
+use driftline_collector::strict::{Prepared, Strict, StrictMode, StrictSettings};
 use driftline_collector_bpf::{Counters, Probe, ProbeConfig};
 use driftline_collector_core::redaction::Redaction;
 use driftline_collector_core::{Ask, Description, Input, Moment, Node, NodeSettings};
@@ -13,6 +14,7 @@ use driftline_collector_runtimes::kubernetes::KubernetesSettings;
 use driftline_runtime::clock::{self, SteadyClock};
 use driftline_runtime_core::{Disposition, Effects};
 use driftline_schemas::{ContainerId, ContainerSeen, Exec, ExecEvent};
+use prometheus::{IntCounterVec, Opts};
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -25,6 +27,7 @@ use std::time::Duration;
 use tokio::sync::{RwLock, mpsc};
 
 const HASH_MAX: u64 = 64 << 20;
+const OFF: StrictSettings = StrictSettings { mode: StrictMode::Off, wait: Duration::ZERO };
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why live tests cannot run here, if they cannot.
@@ -85,6 +88,7 @@ pub(crate) struct Harness {
     seen: Shared,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    strict_counts: IntCounterVec,
 }
 
 impl Harness {
@@ -100,16 +104,29 @@ impl Harness {
         let (questions, asked) = mpsc::channel(describer::QUESTION_QUEUE);
         let (answered, answers) = mpsc::channel(describer::QUESTION_QUEUE);
         runtime.block_on(async { describer::start(settings, cluster, Pace::default(), asked, answered) });
-        Self::start_with(Describer::Task { questions, answers, _runtime: runtime }, HASH_MAX)
+        Self::start_with(Describer::Task { questions, answers, _runtime: runtime }, HASH_MAX, OFF)
     }
 
     /// As [`Self::start`], but nothing longer than this is hashed.
     pub(crate) fn start_hashing_at_most(bytes_max: u64, running: &[(ContainerId, i32)]) -> Self {
-        Self::start_with(Describer::Known(running.iter().cloned().collect()), bytes_max)
+        Self::start_with(Describer::Known(running.iter().cloned().collect()), bytes_max, OFF)
     }
 
-    fn start_with(describer: Describer, bytes_max: u64) -> Self {
+    /// As [`Self::start`], in strict mode.
+    pub(crate) fn start_strict(strict: StrictSettings, running: &[(ContainerId, i32)]) -> Self {
+        Self::start_with(Describer::Known(running.iter().cloned().collect()), 2 * HASH_MAX, strict)
+    }
+
+    /// What strict mode counted under a name.
+    pub(crate) fn strict_count(&self, what: &str) -> u64 {
+        self.strict_counts.with_label_values(&[what]).get()
+    }
+
+    fn start_with(describer: Describer, bytes_max: u64, strict: StrictSettings) -> Self {
         let proc = Proc::at(Path::new("/proc"));
+        let strict_counts = IntCounterVec::new(Opts::new("strict", "strict mode"), &["what"]).unwrap();
+        let strict = Prepared::new(strict, &proc).unwrap();
+        let strict = strict.map(|strict| Strict::start(strict, &proc, bytes_max, &strict_counts).unwrap());
         let host_mnt_ns = proc.host_mount_namespace();
         let config = ProbeConfig { ordinary_ring_bytes: 1 << 20, suspicious_ring_bytes: 1 << 20, host_mnt_ns };
         let probe = Probe::load(&config).unwrap();
@@ -131,10 +148,11 @@ impl Harness {
             node: Node::new(node, 0),
             clock: SteadyClock::default(),
             describer,
+            strict,
             seen: seen.clone(),
         };
         let thread = std::thread::spawn(move || driver.drive());
-        Self { seen, stop, thread: Some(thread) }
+        Self { seen, stop, thread: Some(thread), strict_counts }
     }
 
     /// The last exec of a file in a container, as soon as there is one.
@@ -270,6 +288,7 @@ struct Driver {
     node: Node,
     clock: SteadyClock,
     describer: Describer,
+    strict: Option<Arc<Strict>>,
     seen: Shared,
 }
 
@@ -306,11 +325,17 @@ impl Driver {
                     Ask::Describe(id) => self.describer.ask(id),
                     Ask::Inspect(id, pid) => {
                         let inspection = self.proc.inspect(&id, pid);
+                        if let Some(strict) = &self.strict {
+                            strict.watch(&id, pid);
+                        }
                         Some(Input::Inspected(id, inspection.map(Box::new)))
                     }
                     Ask::Digest(job) => {
                         let caught = caught.remove(&job.moment);
-                        let outcome = files::digest(&self.proc, &job, caught, self.bytes_max, clock::now_ns());
+                        let known = self.strict.as_ref().and_then(|strict| strict.outcome(&job));
+                        let outcome = known.unwrap_or_else(|| {
+                            files::digest(&self.proc, &job, caught, self.bytes_max, clock::now_ns())
+                        });
                         Some(Input::Digested(job.container, job.moment, outcome))
                     }
                     // No test here uses up a budget.

@@ -12,6 +12,7 @@ mod image;
 mod installed;
 mod pods;
 mod rights;
+mod strict;
 mod table;
 
 use container::Container;

@@ -1,0 +1,203 @@
+//! The thread that takes events from the kernel. It must never wait for a file, nor for another thread: execs wait for it.
+
+use driftline_collector_core::openings::Opening;
+use driftline_collector_core::subject;
+use driftline_collector_core::{Digest, NamedFacts};
+use driftline_runtime::clock::{self, monotonic};
+use nix::errno::Errno;
+use nix::sys::fanotify::{Fanotify, FanotifyEvent, FanotifyResponse, Response};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::Statx;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use super::hash::Work;
+use super::{Admitted, Content, Shared, StrictMode, StrictSettings};
+use crate::files::{dev_of, facts, mount_of, named_facts, nanoseconds, path_of};
+use crate::reader::boot_ns;
+
+/// How long it waits for an event before it looks whether to stop.
+const POLL: Duration = Duration::from_millis(200);
+
+/// An exec that may have to wait for its file. Whoever lets it go first has; at the latest it goes when nobody needs its
+/// file any more.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    group: Arc<Fanotify>,
+    event: FanotifyEvent,
+    is_gone: AtomicBool,
+}
+
+impl Waiting {
+    fn new(group: Arc<Fanotify>, event: FanotifyEvent, mode: StrictMode) -> Self {
+        Self { group, event, is_gone: AtomicBool::new(mode == StrictMode::Notify) }
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Acquire)
+    }
+
+    /// Lets it go; `false` when it has gone already.
+    fn let_go(&self) -> bool {
+        if self.is_gone.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        if let Some(file) = self.event.fd()
+            && let Err(error) = self.group.write_response(FanotifyResponse::new(file, Response::FAN_ALLOW))
+        {
+            tracing::error!(%error, "an exec cannot be let go");
+        }
+        true
+    }
+
+    pub(super) fn thread(&self) -> u32 {
+        u32::try_from(self.event.pid()).unwrap_or(0)
+    }
+
+    fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.event.fd()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
+struct Events {
+    settings: StrictSettings,
+    group: Arc<Fanotify>,
+    shared: Arc<Shared>,
+    queue: SyncSender<Work>,
+    bytes_max: u64,
+    /// Until when each waits; all wait equally long, so they stand in order.
+    waiting: VecDeque<(Instant, Weak<Waiting>)>,
+}
+
+pub(super) fn start(
+    settings: StrictSettings,
+    group: Arc<Fanotify>,
+    queue: SyncSender<Work>,
+    shared: Arc<Shared>,
+    bytes_max: u64,
+    stop: Arc<AtomicBool>,
+) -> io::Result<()> {
+    let mut events = Events { settings, group, shared, queue, bytes_max, waiting: VecDeque::new() };
+    let work = move || {
+        while !stop.load(Ordering::Acquire) {
+            events.turn();
+        }
+    };
+    std::thread::Builder::new().name("strict".to_owned()).spawn(work).map(|_| ())
+}
+
+impl Events {
+    fn turn(&mut self) {
+        let next = self.waiting.front().map(|(until, _)| until.saturating_duration_since(monotonic()));
+        let pause = next.map_or(POLL, |next| next.min(POLL));
+        let pause = Timespec { tv_sec: 0, tv_nsec: i64::from(pause.subsec_nanos()) };
+        let polled = poll(&mut [PollFd::new(&self.group, PollFlags::IN)], Some(&pause));
+        self.let_late_go();
+        if !polled.is_ok_and(|ready| ready > 0) {
+            return;
+        }
+        match self.group.read_events() {
+            Ok(events) => events.into_iter().for_each(|event| self.take(event)),
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(error) => {
+                self.shared.counts.failed.inc();
+                tracing::error!(%error, "strict mode cannot read an event");
+            }
+        }
+    }
+
+    fn let_late_go(&mut self) {
+        let now = monotonic();
+        while let Some((until, waiting)) = self.waiting.front()
+            && (*until <= now || waiting.strong_count() == 0)
+        {
+            if waiting.upgrade().is_some_and(|waiting| waiting.let_go()) {
+                self.shared.counts.timed_out.inc();
+            }
+            self.waiting.pop_front();
+        }
+    }
+
+    fn take(&mut self, event: FanotifyEvent) {
+        let noted_ns = boot_ns();
+        let waiting = Arc::new(Waiting::new(Arc::clone(&self.group), event, self.settings.mode));
+        let Some(file) = waiting.file() else {
+            self.shared.counts.overflow.inc();
+            return;
+        };
+        self.shared.counts.opened.inc();
+        let Some(before) = facts(file) else { return };
+        let is_of_image = self.shared.is_of_image(dev_of(&before), mount_of(&before), nanoseconds(before.stx_ctime));
+        if is_of_image && !begins_script(file) {
+            self.shared.counts.image.inc();
+            self.pass(&waiting, &before, noted_ns);
+            return;
+        }
+        let facts = named_facts(file, &before);
+        let opening = Opening { thread: waiting.thread(), noted_ns, asked: None, facts, content: Content::Hashing };
+        let Admitted::Hash(number, place) = self.shared.admit(opening, self.bytes_max, clock::now_ns()) else { return };
+        let handle = file.try_clone_to_owned();
+        let is_queued = handle
+            .is_ok_and(|handle| self.queue(&waiting, |waiting| Work::Hash { number, handle, before, place, waiting }));
+        if !is_queued {
+            self.shared.finish(number, Digest::OverBudget, false);
+        }
+    }
+
+    /// A file of the image needs no digest; but it may be a loader that is about to run another one.
+    fn pass(&mut self, waiting: &Arc<Waiting>, before: &Statx, noted_ns: u64) {
+        let Some(file) = waiting.file() else { return };
+        if self.settings.mode == StrictMode::Permit && subject::is_loader(&path_of(file)) {
+            let before = *before;
+            self.queue(waiting, |waiting| Work::Loader { before, waiting });
+            return;
+        }
+        self.shared.pass(unnamed(waiting.thread(), before, noted_ns));
+    }
+
+    /// Whether there was room. Without it the exec goes at once.
+    fn queue(&mut self, waiting: &Arc<Waiting>, work: impl FnOnce(Arc<Waiting>) -> Work) -> bool {
+        if self.settings.mode == StrictMode::Permit {
+            self.waiting.push_back((monotonic() + self.settings.wait, Arc::downgrade(waiting)));
+        }
+        let is_queued = self.queue.try_send(work(Arc::clone(waiting))).is_ok();
+        if !is_queued {
+            self.shared.counts.busy.inc();
+        }
+        is_queued
+    }
+}
+
+/// A file of which only its identity matters.
+pub(super) fn unnamed(thread: u32, facts: &Statx, noted_ns: u64) -> Opening<Content> {
+    let facts = NamedFacts {
+        path: Vec::new(),
+        dev: dev_of(facts),
+        ino: facts.stx_ino,
+        size_bytes: i64::try_from(facts.stx_size).unwrap_or(i64::MAX),
+        mode: facts.stx_mode,
+        nlink: facts.stx_nlink,
+        mtime_ns: nanoseconds(facts.stx_mtime),
+        ctime_ns: nanoseconds(facts.stx_ctime),
+        fs_magic: 0,
+        mnt_id: mount_of(facts),
+    };
+    Opening { thread, noted_ns, asked: None, facts, content: Content::Unknown }
+}
+
+/// A script of the image is judged by its digest: which layer a file lies in is known of what the kernel executes only.
+fn begins_script(file: BorrowedFd<'_>) -> bool {
+    let mut begin = [0; 2];
+    rustix::io::pread(file, &mut begin, 0).is_ok_and(|count| count == 2) && begin == *b"#!"
+}
