@@ -32,12 +32,17 @@ impl Container {
 
     /// The same with more options of podman itself.
     pub(crate) fn start_with(options: &[&str]) -> Self {
+        Self::start_having(options, &[])
+    }
+
+    /// The same with more files in its image.
+    pub(crate) fn start_having(options: &[&str], files: &[(&str, Vec<u8>)]) -> Self {
         let nonce = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap().trim().to_owned();
         let busybox = [fs::read(busybox_path().unwrap()).unwrap(), nonce.clone().into_bytes()].concat();
         let added = [busybox.clone(), b"added".to_vec()].concat();
         let name = format!("driftline-live-{nonce}");
         let image = format!("localhost/driftline-live:{nonce}");
-        build_image(&image, &busybox);
+        build_image(&image, &busybox, files);
         let data = tempfile::tempdir().unwrap();
         write(&data.path().join("busybox-added"), &added);
         write(&data.path().join("script"), SCRIPT);
@@ -121,9 +126,9 @@ impl Drop for Container {
     }
 }
 
-fn build_image(image: &str, busybox: &[u8]) {
+fn build_image(image: &str, busybox: &[u8], files: &[(&str, Vec<u8>)]) {
     let root = tempfile::tempdir().unwrap();
-    for directory in ["bin", "opt", "tmp", "dev", "proc", "sys", "etc"] {
+    for directory in ["bin", "opt", "tmp", "dev", "proc", "sys", "etc", "lib"] {
         fs::create_dir(root.path().join(directory)).unwrap();
     }
     write(&root.path().join("bin/busybox"), busybox);
@@ -134,6 +139,7 @@ fn build_image(image: &str, busybox: &[u8]) {
         write(&root.path().join(format!("opt/busybox-{program}")), busybox);
     }
     write(&root.path().join("opt/script.sh"), SCRIPT);
+    files.iter().for_each(|(path, content)| write(&root.path().join(path), content));
     let archive = root.path().with_extension("tar");
     let tar = Command::new("tar").arg("-C").arg(root.path()).arg("-cf").arg(&archive).arg(".").status().unwrap();
     assert!(tar.success());

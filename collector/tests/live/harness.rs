@@ -187,12 +187,22 @@ impl Harness {
 
     /// Waits until so many execs of a container have come.
     pub(crate) fn wait_for(&self, container: &ContainerId, count: usize) -> Vec<Exec> {
-        let of_container = |seen: &Seen| seen.execs.iter().filter(|exec| exec.container_id == *container).count();
+        self.wait_for_those(container, count, |_| true)
+    }
+
+    /// Waits until so many execs of a container have come that are like this.
+    pub(crate) fn wait_for_those(
+        &self,
+        container: &ContainerId,
+        count: usize,
+        is_like: impl Fn(&Exec) -> bool,
+    ) -> Vec<Exec> {
+        let is_it = |exec: &&Exec| exec.container_id == *container && is_like(exec);
         let (seen, changed) = &*self.seen;
-        let too_few = |seen: &mut Seen| of_container(seen) < count;
+        let too_few = |seen: &mut Seen| seen.execs.iter().filter(is_it).count() < count;
         let (seen, waited) = changed.wait_timeout_while(seen.lock().unwrap(), PATIENCE, too_few).unwrap();
-        assert!(!waited.timed_out(), "{} of {count} execs", of_container(&seen));
-        seen.execs.iter().filter(|exec| exec.container_id == *container).cloned().collect()
+        assert!(!waited.timed_out(), "{} of {count} execs", seen.execs.iter().filter(is_it).count());
+        seen.execs.iter().filter(is_it).cloned().collect()
     }
 
     /// The record of a container, as soon as there is one, and how many of its execs came before it.

@@ -99,6 +99,8 @@ fn check_process(pid: u32, place: &Place, starter: &Starter) {
     let mut written = Vec::new();
     for fd in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
         let fd = fd.unwrap();
+        let name = fs::read_link(fd.path()).unwrap_or_default();
+        assert!(!name.to_string_lossy().contains("fanotify"), "strict mode is off unless it is asked for");
         let info =
             fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", fd.file_name().to_string_lossy())).unwrap_or_default();
         let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or("0").trim().to_owned();

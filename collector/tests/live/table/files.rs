@@ -228,7 +228,7 @@ fn compile(source: &str, to: &Path, options: &[&str]) {
 }
 
 /// The loader that a program asks for, and the only library.
-fn loader_and_library(program: &Path) -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn loader_and_library(program: &Path) -> (Vec<u8>, Vec<u8>) {
     let output = Command::new("ldd").arg(program).output().unwrap();
     let listed = String::from_utf8(output.stdout).unwrap();
     let path = |name: &str| {

@@ -5,7 +5,7 @@
 //! The result is a table for people too, which goes to the file that `DRIFTLINE_TABLE` names.
 
 mod cases;
-mod files;
+pub(crate) mod files;
 mod special;
 
 use cases::{CASES, Case, Content, LARGE_CASES, PLAIN_CASES};
