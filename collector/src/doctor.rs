@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::proc::Proc;
 use crate::rights;
 use crate::self_test::{Report, SelfTest, SelfTestError};
+use crate::strict::{self, StrictMode};
 
 /// Rings of a probe that only looks: small.
 const RING_BYTES: u32 = 64 << 10;
@@ -23,10 +24,11 @@ const CGROUP2_MAGIC: u64 = 0x6367_7270;
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Looks at everything.
-pub async fn examine(runtimes: &RuntimeSettings, cluster: &KubernetesSettings) -> Vec<Check> {
+pub async fn examine(runtimes: &RuntimeSettings, cluster: &KubernetesSettings, strict: StrictMode) -> Vec<Check> {
     let proc = Proc::at(&runtimes.proc);
     let mut checks = kernel(&proc);
     checks.push(capabilities());
+    checks.push(strict_mode(strict));
     checks.push(host_processes(&proc));
     checks.extend(engines(runtimes).await);
     checks.push(api(cluster).await);
@@ -130,6 +132,21 @@ fn capabilities() -> Check {
             Check::new("rights", "capabilities", Health::Problem, found, "run as root, or add them to the container")
         }
         Err(error) => Check::new("rights", "capabilities", Health::Problem, error, "run as root"),
+    }
+}
+
+/// It is off unless asked for, so that it cannot be had is no problem unless it was.
+fn strict_mode(mode: StrictMode) -> Check {
+    match (strict::try_group(), mode) {
+        (Ok(()), StrictMode::Off) => Check::ok("rights", "strict mode", "off, and possible (DRIFTLINE_STRICT)"),
+        (Ok(()), _) => Check::ok("rights", "strict mode", "on, and possible"),
+        (Err(error), StrictMode::Off) => {
+            Check::new("rights", "strict mode", Health::NotRun, format!("off, and not possible: {error}"), "")
+        }
+        (Err(error), _) => {
+            let remedy = "start it as root, add CAP_SYS_ADMIN to the container, or do without";
+            Check::new("rights", "strict mode", Health::Problem, error, remedy)
+        }
     }
 }
 

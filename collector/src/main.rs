@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 use driftline_collector::collector;
 use driftline_collector::proc::Proc;
 use driftline_collector::self_test::{self, SelfTest};
-use driftline_collector::settings::{CollectorSettings, node_name};
+use driftline_collector::settings::{self, CollectorSettings, node_name};
 use driftline_collector::strict::Prepared;
 use driftline_collector::{doctor, rights};
 use driftline_collector_runtimes::RuntimeSettings;
@@ -94,7 +94,8 @@ fn examine(json: bool) -> ExitCode {
     let examined = Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
         let runtimes = runtimes();
         let cluster = cluster(&runtimes);
-        let checks = runtime.block_on(doctor::examine(&runtimes, &cluster));
+        let strict = settings::strict(&mut Settings::of_process());
+        let checks = runtime.block_on(doctor::examine(&runtimes, &cluster, strict.mode));
         let text = if json { serde_json::to_string_pretty(&checks)? } else { checks::table(&checks) };
         println!("{text}");
         Ok(checks)

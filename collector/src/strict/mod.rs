@@ -184,7 +184,6 @@ pub struct Strict {
     first_processes: SyncSender<(ContainerId, i32)>,
     stop: Arc<AtomicBool>,
     marks_failed: Arc<mark::Failed>,
-    counts: Counts,
 }
 
 impl Strict {
@@ -196,11 +195,12 @@ impl Strict {
         let Prepared { settings, group, images, first_processes, failed } = prepared;
         let counts = Counts::of(counts);
         let order = if settings.mode == StrictMode::Permit { Order::Kept } else { Order::Loose };
-        let shared = Arc::new(Shared::new(order, images, counts.clone()));
+        let shared = Arc::new(Shared::new(order, images, counts));
         let stop = Arc::default();
         let queue = hash::start(THREADS, &shared, proc, bytes_max)?;
-        opened::start(settings, group, queue, Arc::clone(&shared), bytes_max, Arc::clone(&stop))?;
-        Ok(Arc::new(Self { shared, first_processes, stop, marks_failed: failed, counts }))
+        let events = opened::Events::new(settings, group, queue, Arc::clone(&shared), bytes_max);
+        events.start(Arc::clone(&stop), Arc::clone(&failed))?;
+        Ok(Arc::new(Self { shared, first_processes, stop, marks_failed: failed }))
     }
 
     /// Watches a container from now on. The kernel forgets it with the container's mounts.
@@ -208,7 +208,6 @@ impl Strict {
         if self.first_processes.try_send((container.clone(), first_process)).is_err() {
             self.marks_failed.note();
         }
-        self.counts.failed.inc_by(self.marks_failed.take());
     }
 
     /// The digest of what an exec's record asks for, if it was hashed as it was opened.

@@ -17,6 +17,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::hash::Work;
+use super::mark::Failed;
 use super::{Admitted, Content, Shared, StrictMode, StrictSettings};
 use crate::files::{dev_of, facts, mount_of, named_facts, nanoseconds, path_of};
 use crate::reader::boot_ns;
@@ -70,7 +71,7 @@ impl Drop for Waiting {
     }
 }
 
-struct Events {
+pub(super) struct Events {
     settings: StrictSettings,
     group: Arc<Fanotify>,
     shared: Arc<Shared>,
@@ -80,24 +81,27 @@ struct Events {
     waiting: VecDeque<(Instant, Weak<Waiting>)>,
 }
 
-pub(super) fn start(
-    settings: StrictSettings,
-    group: Arc<Fanotify>,
-    queue: SyncSender<Work>,
-    shared: Arc<Shared>,
-    bytes_max: u64,
-    stop: Arc<AtomicBool>,
-) -> io::Result<()> {
-    let mut events = Events { settings, group, shared, queue, bytes_max, waiting: VecDeque::new() };
-    let work = move || {
-        while !stop.load(Ordering::Acquire) {
-            events.turn();
-        }
-    };
-    std::thread::Builder::new().name("strict".to_owned()).spawn(work).map(|_| ())
-}
-
 impl Events {
+    pub(super) fn new(
+        settings: StrictSettings,
+        group: Arc<Fanotify>,
+        queue: SyncSender<Work>,
+        shared: Arc<Shared>,
+        bytes_max: u64,
+    ) -> Self {
+        Self { settings, group, shared, queue, bytes_max, waiting: VecDeque::new() }
+    }
+
+    pub(super) fn start(mut self, stop: Arc<AtomicBool>, marks_failed: Arc<Failed>) -> io::Result<()> {
+        let work = move || {
+            while !stop.load(Ordering::Acquire) {
+                self.turn();
+                self.shared.counts.failed.inc_by(marks_failed.take());
+            }
+        };
+        std::thread::Builder::new().name("strict".to_owned()).spawn(work).map(|_| ())
+    }
+
     fn turn(&mut self) {
         let next = self.waiting.front().map(|(until, _)| until.saturating_duration_since(monotonic()));
         let pause = next.map_or(POLL, |next| next.min(POLL));

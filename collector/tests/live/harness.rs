@@ -335,7 +335,10 @@ impl Driver {
                     Ask::Describe(id) => self.describer.ask(id),
                     Ask::Inspect(id, pid) => {
                         let inspection = self.proc.inspect(&id, pid);
-                        if let Some(strict) = &self.strict {
+                        // Other tests' containers are theirs.
+                        if let (Some(strict), Describer::Known(known)) = (&self.strict, &self.describer)
+                            && known.contains_key(&id)
+                        {
                             strict.watch(&id, pid);
                         }
                         Some(Input::Inspected(id, inspection.map(Box::new)))
