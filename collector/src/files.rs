@@ -21,7 +21,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::proc::Proc;
 
@@ -241,7 +241,7 @@ fn hash(handle: &OwnedFd, before: &Statx, bytes_max: u64) -> Digest {
 #[derive(Debug)]
 struct Reading {
     file: File,
-    watch: Option<OwnedFd>,
+    watch: Option<Watch>,
     size_bytes: u64,
 }
 
@@ -257,7 +257,7 @@ impl Reading {
         let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = File::from(open(&path, flags, Mode::empty()).map_err(|_| Digest::Unreadable)?);
-        let watch = watch(&path);
+        let watch = Watch::begin(&path);
         match facts(handle) {
             Some(now) if is_unchanged(before, &now) => Ok(Self { file, watch, size_bytes: before.stx_size }),
             _ => Err(Digest::Changed),
@@ -267,7 +267,7 @@ impl Reading {
     fn finish(self, handle: &OwnedFd, before: &Statx) -> Digest {
         let Some(sha256) = hash_all(self.file, self.size_bytes) else { return Digest::Unreadable };
         let Some(after) = facts(handle) else { return Digest::Unreadable };
-        let only_removed = || is_only_removed(before, &after) && self.watch.is_some_and(|watch| is_quiet(&watch));
+        let only_removed = || is_only_removed(before, &after) && self.watch.is_some_and(|watch| watch.is_quiet());
         if is_unchanged(before, &after) || only_removed() { Digest::Hashed(sha256) } else { Digest::Changed }
     }
 }
@@ -282,23 +282,51 @@ fn is_only_removed(before: &Statx, after: &Statx) -> bool {
         && after.stx_nlink < before.stx_nlink
 }
 
-fn watch(path: &str) -> Option<OwnedFd> {
-    let watch = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC).ok()?;
-    let writing = inotify::WatchFlags::OPEN | inotify::WatchFlags::MODIFY | inotify::WatchFlags::CLOSE_WRITE;
-    inotify::add_watch(&watch, path, writing).ok()?;
-    Some(watch)
+/// Inotify instances that watch nothing at the moment, as many as ever did at a time. To close one takes the kernel 5 to
+/// 20 ms, for which an exec would wait in strict mode.
+static IDLE: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+
+/// Tells whether a file was opened or written.
+#[derive(Debug)]
+struct Watch {
+    /// There until it is dropped.
+    instance: Option<OwnedFd>,
+    number: i32,
 }
 
-/// Whether a watch saw nothing. That it ends with its file is told too, and is nothing.
-fn is_quiet(watch: &OwnedFd) -> bool {
-    let mut buffer = [MaybeUninit::uninit(); 512];
-    let mut events = inotify::Reader::new(watch, &mut buffer);
-    loop {
-        match events.next() {
-            Ok(event) if event.events() == inotify::ReadFlags::IGNORED => {}
-            Ok(_) => return false,
-            Err(error) => return error == Errno::WOULDBLOCK,
+impl Watch {
+    fn begin(path: &str) -> Option<Self> {
+        let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
+        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let instance = idle.or_else(|| inotify::init(flags).ok())?;
+        let writing = inotify::WatchFlags::OPEN | inotify::WatchFlags::MODIFY | inotify::WatchFlags::CLOSE_WRITE;
+        let number = inotify::add_watch(&instance, path, writing);
+        let watch = Self { instance: Some(instance), number: number.unwrap_or(0) };
+        number.is_ok().then_some(watch)
+    }
+
+    /// Whether it saw nothing. That it ends with its file is told too, and is nothing; nor is what is left of another.
+    fn is_quiet(&self) -> bool {
+        let Some(instance) = &self.instance else { return false };
+        let mut buffer = [MaybeUninit::uninit(); 512];
+        let mut events = inotify::Reader::new(instance, &mut buffer);
+        loop {
+            match events.next() {
+                Ok(event) if event.events() == inotify::ReadFlags::IGNORED => {}
+                Ok(event) if event.wd() != self.number && event.wd() > 0 => {}
+                Ok(_) => return false,
+                Err(error) => return error == Errno::WOULDBLOCK,
+            }
         }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let Some(instance) = self.instance.take() else { return };
+        // Its file may be gone, and the watch with it.
+        let _ = inotify::remove_watch(&instance, self.number);
+        IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
     }
 }
 

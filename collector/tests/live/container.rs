@@ -139,7 +139,10 @@ fn build_image(image: &str, busybox: &[u8], files: &[(&str, Vec<u8>)]) {
         write(&root.path().join(format!("opt/busybox-{program}")), busybox);
     }
     write(&root.path().join("opt/script.sh"), SCRIPT);
-    files.iter().for_each(|(path, content)| write(&root.path().join(path), content));
+    for (path, content) in files {
+        fs::create_dir_all(root.path().join(path).parent().unwrap()).unwrap();
+        write(&root.path().join(path), content);
+    }
     let archive = root.path().with_extension("tar");
     let tar = Command::new("tar").arg("-C").arg(root.path()).arg("-cf").arg(&archive).arg(".").status().unwrap();
     assert!(tar.success());
