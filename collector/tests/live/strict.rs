@@ -130,7 +130,7 @@ fn without_waiting_no_digest_is_of_another_file() {
         let hashed = execs.iter().filter(|exec| exec.sha256 == Some(added)).count();
         let unknown = execs.iter().filter(|exec| exec.sha256.is_none() && exec.hash_state != HashState::Hashed).count();
         assert_eq!(hashed + unknown, execs.len(), "{execs:#?}");
-        assert!(hashed >= ROUNDS / 2, "only {hashed}: is anybody told before the record comes?");
+        assert!(hashed > 0, "none in {ROUNDS} rounds: is anybody told before the record comes?");
         assert!(watched.harness.strict_count("hashed") > 0);
         harness::report(&format!(
             "strict mode, notify: {hashed} of {ROUNDS} programs hashed that were removed at once\n"
