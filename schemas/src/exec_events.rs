@@ -85,6 +85,10 @@ pub struct Exec {
     pub loaded: Option<Vec<u8>>,
     #[serde(default)]
     pub running_at_start: bool,
+    #[serde(default)]
+    pub loader: Option<Loader>,
+    #[serde(default)]
+    pub inner_container_id: Option<ContainerId>,
 }
 
 impl Exec {
@@ -152,6 +156,15 @@ pub struct FileFacts {
     pub lower_ino: i64,
     #[serde(default)]
     pub mnt_id: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loader {
+    pub class: FileClass,
+    pub file: FileFacts,
+    pub mount: Option<Mount>,
+    pub hash_state: HashState,
+    pub sha256: Option<Sha256>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -302,7 +315,7 @@ pub struct FoldedFile {
     pub execs: i64,
 }
 
-record!(Exec, "Exec", "exec.avsc", "frozen/exec.1.avsc", "frozen/exec.2.avsc");
+record!(Exec, "Exec", "exec.avsc", "frozen/exec.1.avsc", "frozen/exec.2.avsc", "frozen/exec.3.avsc");
 record!(ContainerSeen, "ContainerSeen", "container_seen.avsc", "frozen/container_seen.1.avsc");
 record!(ContainerEnded, "ContainerEnded", "container_ended.avsc");
 record!(CollectorLoss, "CollectorLoss", "collector_loss.avsc", "frozen/collector_loss.1.avsc");

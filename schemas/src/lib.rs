@@ -26,7 +26,7 @@ pub use codec::{
 };
 pub use exec_events::{
     Ancestor, CollectorLoss, Container, ContainerEnded, ContainerSeen, ContainerThrottled, Exec, ExecEvent, Fd, FdKind,
-    FileClass, FileFacts, FoldedFile, HashState, Mount, MountNamespace, Node, Owner, Pod,
+    FileClass, FileFacts, FoldedFile, HashState, Loader, Mount, MountNamespace, Node, Owner, Pod,
 };
 pub use finding::{
     CONTAINER_THROTTLED, Confidence, Finding, FindingState, IMAGE_CONFLICT, IMAGE_MISMATCH, Origin, Process, Severity,

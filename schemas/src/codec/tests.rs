@@ -1,7 +1,10 @@
 //! The codec against hostile bytes, and against an independent Avro implementation.
 
 use super::*;
-use crate::{CollectorLoss, ContainerEnded, ContainerId, ContainerThrottled, ExecEvent, FoldedFile, Image, Node};
+use crate::{
+    CollectorLoss, ContainerEnded, ContainerId, ContainerThrottled, Exec, ExecEvent, FileClass, FileFacts, FoldedFile,
+    HashState, Image, Loader, Mount, Node, Sha256,
+};
 
 fn ended() -> ContainerEnded {
     ContainerEnded { container_id: ContainerId::from("ab"), cluster: "c".into(), node: "n".into(), ended_ns: 5 }
@@ -94,6 +97,29 @@ fn optional_values_and_records_inside_records_go_both_ways() {
         reason: "ring_full".into(),
     };
     assert_eq!(ExecEvent::decode(&encode(&loss).unwrap()), Ok(ExecEvent::Loss(loss)));
+}
+
+#[test]
+fn what_a_loader_is_goes_both_ways_and_keeps_the_limits_of_a_mount() {
+    let mount = Mount { point: "/vol".into(), fs_type: "bind".into(), source: String::new(), read_only: true };
+    let loader = Loader {
+        class: FileClass::Volume,
+        file: FileFacts { ino: 7, ..FileFacts::default() },
+        mount: Some(mount.clone()),
+        hash_state: HashState::Hashed,
+        sha256: Some(Sha256([7; 32])),
+    };
+    let inner_container_id = Some(ContainerId::from("cd"));
+    let exec = Exec { loader: Some(loader.clone()), inner_container_id, ..Exec::default() };
+    assert_eq!(ExecEvent::decode(&encode(&exec).unwrap()), Ok(ExecEvent::Exec(Box::new(exec.clone()))));
+    let long = Mount { source: "x".repeat(limits::PATH_BYTES_MAX + 1), ..mount };
+    let exec = Exec { loader: Some(Loader { mount: Some(long), ..loader }), ..exec };
+    let error = ExecEvent::decode(&encode(&exec).unwrap()).unwrap_err().to_string();
+    assert_eq!(error, "mount.source of the Exec is over its limit of 4096");
+    let long = ContainerId::from("x".repeat(limits::ID_BYTES_MAX + 1).as_str());
+    let exec = Exec { inner_container_id: Some(long), ..Exec::default() };
+    let error = ExecEvent::decode(&encode(&exec).unwrap()).unwrap_err().to_string();
+    assert_eq!(error, "inner_container_id of the Exec is over its limit of 128");
 }
 
 #[test]

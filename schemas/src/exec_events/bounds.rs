@@ -50,6 +50,7 @@ fn check_exec(exec: &Exec) -> Result<(), DecodeError> {
         &[
             ("event_id", exec.event_id.as_str().len()),
             ("container_id", exec.container_id.as_str().len()),
+            ("inner_container_id", exec.inner_container_id.as_ref().map_or(0, |id| id.as_str().len())),
             ("boot_id", exec.boot_id.len()),
             ("collector_start", exec.collector_start.len()),
             ("parent_comm", exec.parent_comm.len()),
@@ -58,7 +59,8 @@ fn check_exec(exec: &Exec) -> Result<(), DecodeError> {
     )?;
     of.at_most(TEXT_BYTES_MAX, &[("cluster", exec.cluster.len()), ("node", exec.node.len())])?;
     check_surroundings(of, exec)?;
-    exec.mount.as_ref().map_or(Ok(()), |mount| check_mount(of, mount))
+    let of_loader = exec.loader.as_ref().and_then(|loader| loader.mount.as_ref());
+    exec.mount.iter().chain(of_loader).try_for_each(|mount| check_mount(of, mount))
 }
 
 /// What a record says beside the program itself.
