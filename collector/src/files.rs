@@ -5,7 +5,8 @@
 //! Lookups stay below the container's root, and on its mount unless the file is known to lie on another.
 
 use driftline_collector_core::{
-    Crossing, Dev, Digest, DigestJob, DigestOutcome, DigestSubject, NamedFacts, RawExec, RawFile, limits, mounts,
+    Crossing, Dev, Digest, DigestJob, DigestOutcome, DigestSubject, LoaderJob, NamedFacts, RawExec, RawFile, limits,
+    mounts,
 };
 use driftline_schemas::Sha256;
 use rustix::fs::{
@@ -89,7 +90,17 @@ pub fn digest(proc: &Proc, job: &DigestJob, caught: Option<Caught>, bytes_max: u
     match (job.subject, caught) {
         (DigestSubject::File(_), Some(caught)) => caught.finish(),
         (DigestSubject::File(seen), None) => digest_of_file(proc, job, &seen, bytes_max, now_ns),
-        (DigestSubject::Named { executed_ns, .. }, _) => digest_of_named(proc, job, executed_ns, bytes_max),
+        (DigestSubject::Named { executed_ns, .. }, _) => {
+            let named = digest_of_named(proc, job, executed_ns, bytes_max);
+            match &job.loader {
+                None => named,
+                Some(LoaderJob::Known(sha256)) => DigestOutcome { loader: Some(Digest::Hashed(*sha256)), ..named },
+                Some(LoaderJob::Hash(loader)) => {
+                    let DigestOutcome { digest, is_settled, .. } = self::digest(proc, loader, None, bytes_max, now_ns);
+                    DigestOutcome { loader: Some(digest), is_settled, ..named }
+                }
+            }
+        }
     }
 }
 
@@ -102,7 +113,7 @@ fn digest_of_file(proc: &Proc, job: &DigestJob, seen: &RawFile, bytes_max: u64, 
         match found.map(|handle| (facts(&handle), handle)) {
             Ok((Some(facts), handle)) if is_same(&facts, seen) => {
                 let digest = hash(&handle, &facts, bytes_max);
-                return DigestOutcome { digest, is_settled: is_settled(&facts, now_ns), named: None };
+                return DigestOutcome { is_settled: is_settled(&facts, now_ns), ..DigestOutcome::of(digest) };
             }
             Ok(_) => missed = Digest::Changed,
             Err(_) if missed == Digest::Changed => {}
@@ -141,7 +152,7 @@ fn digest_of_open(handle: &OwnedFd, executed_ns: i64, bytes_max: u64) -> DigestO
     } else {
         hash(handle, &facts, bytes_max)
     };
-    DigestOutcome { digest, is_settled: false, named: Some(named) }
+    DigestOutcome { named: Some(named), ..DigestOutcome::of(digest) }
 }
 
 /// What is told of a file that is known by its handle only.

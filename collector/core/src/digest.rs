@@ -1,6 +1,6 @@
 //! What has to be hashed, what it may cost, and which digests are known already.
 
-use driftline_schemas::{ContainerId, HashState, Sha256};
+use driftline_schemas::{ContainerId, FileClass, HashState, Sha256};
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::class::{self, ContainerRoot, NamedFacts};
@@ -27,8 +27,12 @@ impl View<'_> {
     /// What of an exec is judged.
     #[must_use]
     pub fn subject<'a>(&self, exec: &'a RawExec) -> Subject<'a> {
+        Subject::of(exec, self.class(exec))
+    }
+
+    fn class(&self, exec: &RawExec) -> FileClass {
         let root = self.root.unwrap_or_else(|| ContainerRoot::of_process(exec));
-        Subject::of(exec, class::class(exec, &root, self.mounts).0)
+        class::class(exec, &root, self.mounts).0
     }
 }
 
@@ -49,6 +53,17 @@ pub struct DigestJob {
     pub crossing: Crossing,
     /// What to hash.
     pub subject: DigestSubject,
+    /// The loader that was told to run it, where its content has to be known, too.
+    pub loader: Option<LoaderJob>,
+}
+
+/// What is known of a loader's content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoaderJob {
+    /// Its digest.
+    Known(Sha256),
+    /// It has to be hashed, too.
+    Hash(Box<DigestJob>),
 }
 
 /// Whether a lookup may go from one mount to another.
@@ -84,6 +99,21 @@ impl DigestJob {
     /// [`Digest::RefusedFs`] when the subject must not be opened.
     pub fn of(container: &ContainerId, exec: &RawExec, view: View<'_>, boot_offset_ns: i64) -> Result<Self, Digest> {
         let subject = view.subject(exec);
+        let mut job = Self::of_subject(container, exec, subject, view, boot_offset_ns)?;
+        if matches!(subject, Subject::Loaded(_)) && view.class(exec) != FileClass::Image {
+            let loader = Self::of_subject(container, exec, Subject::Executable, view, boot_offset_ns);
+            job.loader = loader.ok().map(|loader| LoaderJob::Hash(Box::new(loader)));
+        }
+        Ok(job)
+    }
+
+    fn of_subject(
+        container: &ContainerId,
+        exec: &RawExec,
+        subject: Subject<'_>,
+        view: View<'_>,
+        boot_offset_ns: i64,
+    ) -> Result<Self, Digest> {
         let (path, crosses, refused) = if let Some(typed) = subject.typed() {
             let path = absolute(exec, typed);
             let on_mount = view.mounts.above(&path).is_some();
@@ -109,13 +139,25 @@ impl DigestJob {
                 Subject::Script(_) => named(SCRIPT_COST_BYTES),
                 Subject::Loaded(_) => named(LOADED_COST_BYTES),
             },
+            loader: None,
         })
     }
 
+    /// The executed file, if it is to be hashed.
+    #[must_use]
+    pub fn executable(&self) -> Option<RawFile> {
+        match (&self.subject, &self.loader) {
+            (DigestSubject::File(file), _) => Some(*file),
+            (_, Some(LoaderJob::Hash(loader))) => loader.executable(),
+            _ => None,
+        }
+    }
+
     fn cost_bytes(&self) -> u64 {
+        let of_file = self.executable().map_or(0, |file| u64::try_from(file.size_bytes).unwrap_or(0));
         match &self.subject {
-            DigestSubject::File(file) => u64::try_from(file.size_bytes).unwrap_or(0),
-            DigestSubject::Named { cost_bytes, .. } => *cost_bytes,
+            DigestSubject::File(_) => of_file,
+            DigestSubject::Named { cost_bytes, .. } => cost_bytes.saturating_add(of_file),
         }
     }
 }
@@ -180,17 +222,33 @@ impl Digest {
 pub struct DigestOutcome {
     /// How it ended.
     pub digest: Digest,
-    /// The file had not changed for a while when it was hashed, so equal facts mean equal content.
+    /// The executed file had not changed for a while when it was hashed, so equal facts mean equal content.
     pub is_settled: bool,
     /// Facts of a subject that was known by name only, when it was opened.
     pub named: Option<NamedFacts>,
+    /// How hashing the loader ended that was told to run it.
+    pub loader: Option<Digest>,
 }
 
 impl DigestOutcome {
     /// An outcome without such facts.
     #[must_use]
     pub fn of(digest: Digest) -> Self {
-        Self { digest, is_settled: false, named: None }
+        Self { digest, is_settled: false, named: None, loader: None }
+    }
+
+    /// How hashing the loader ended: as all of it did, where that was not begun.
+    #[must_use]
+    pub fn of_loader(&self) -> Digest {
+        let of_all = if self.digest.sha256().is_some() { Digest::OverBudget } else { self.digest };
+        self.loader.unwrap_or(of_all)
+    }
+
+    /// Digest of the executed file, if it can be remembered.
+    #[must_use]
+    pub fn to_remember(&self) -> Option<Sha256> {
+        let of_executable = if self.named.is_some() { self.loader } else { self.loader.or(Some(self.digest)) };
+        of_executable.filter(|_| self.is_settled)?.sha256()
     }
 }
 
@@ -400,6 +458,26 @@ mod tests {
             None,
         );
         check(|raw| raw.flags |= layout::FLAG_SCRIPT, Some(Crossing::Stay));
+    }
+
+    #[test]
+    fn a_loader_is_hashed_beside_what_it_runs_unless_the_kernel_says_what_it_is() {
+        let mounts = Mounts::default();
+        let job = |flags: u32| {
+            let args = [b"ld.so".as_slice(), b"/tmp/x"].map(|argument| serde_bytes::ByteBuf::from(argument.to_vec()));
+            let raw = RawExec { path: b"/lib/ld.so.1".to_vec(), args: args.to_vec(), flags, ..exec() };
+            let view = View { init_pid: Some(1), root: None, mounts: &mounts };
+            (raw.file, DigestJob::of(&ContainerId::from("c"), &raw, view, 0).unwrap())
+        };
+        let (_, untouched) = job(exec().flags);
+        assert_eq!((untouched.loader.as_ref(), untouched.cost_bytes()), (None, LOADED_COST_BYTES));
+        let (file, job) = job(exec().flags | layout::FLAG_UPPER);
+        assert_eq!((job.path.as_slice(), job.executable()), (b"/tmp/x".as_slice(), Some(file)));
+        assert_eq!(job.cost_bytes(), LOADED_COST_BYTES + u64::try_from(file.size_bytes).unwrap());
+        let Some(LoaderJob::Hash(loader)) = &job.loader else { panic!("{job:?}") };
+        assert_eq!((loader.path.as_slice(), loader.subject), (b"/lib/ld.so.1".as_slice(), DigestSubject::File(file)));
+        let known = DigestJob { loader: Some(LoaderJob::Known(Sha256([7; 32]))), ..job };
+        assert_eq!((known.executable(), known.cost_bytes()), (None, LOADED_COST_BYTES));
     }
 
     #[test]

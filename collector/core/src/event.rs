@@ -2,7 +2,7 @@
 
 use driftline_schemas::limits::PATH_BYTES_MAX;
 use driftline_schemas::{
-    Ancestor, ContainerId, Exec, ExecIdentity, Fd, FdKind, FileClass, FileFacts, HashState, Mount,
+    Ancestor, ContainerId, Exec, ExecIdentity, Fd, FdKind, FileClass, FileFacts, HashState, Loader, Mount,
 };
 
 use crate::class::{self, ContainerRoot, NamedFacts};
@@ -92,6 +92,8 @@ pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>,
         ancestors: ancestors(raw, at.programs),
         loaded: told_if(matches!(judged.subject, Subject::Loaded(_))),
         running_at_start: raw.is_snapshot(),
+        loader: judged.loader,
+        inner_container_id: None,
     }
 }
 
@@ -103,22 +105,35 @@ struct Judged<'a> {
     digest: Option<Digest>,
     /// Of a subject that is known by name only, when it could be opened.
     named: Option<&'a NamedFacts>,
+    /// What the loader is that was told to run the subject, where its content has to say whether it is the image's.
+    loader: Option<Loader>,
 }
 
 impl<'a> Judged<'a> {
     fn of(raw: &'a RawExec, at: Surroundings<'a>, outcome: Option<&'a DigestOutcome>) -> Self {
-        let (executed, mount) = class::class(raw, at.root, at.mounts);
+        let (executed, on) = class::class(raw, at.root, at.mounts);
         let subject = Subject::of(raw, executed);
         let named = outcome.and_then(|outcome| outcome.named.as_ref());
         // A better root may have become known since the file was hashed, and with it another subject.
         let is_of_subject = subject.typed().is_some() || named.is_none();
         let digest = outcome.map(|outcome| if is_of_subject { outcome.digest } else { Digest::OverBudget });
         let (class, mount) = match (subject.typed(), named) {
-            (None, _) => (executed, mount),
+            (None, _) => (executed, on),
             (Some(_), Some(facts)) => class::class_of_named(facts, at.root, at.mounts),
             (Some(typed), None) => class::class_by_path(&absolute(raw, typed), at.mounts),
         };
-        Self { subject, class, mount, digest, named }
+        let is_loader = matches!(subject, Subject::Loaded(_)) && executed != FileClass::Image;
+        let loader = is_loader.then(|| {
+            let digest = outcome.map_or(Digest::OverBudget, DigestOutcome::of_loader);
+            Loader {
+                class: executed,
+                file: file_facts(raw),
+                mount: on.cloned(),
+                hash_state: digest.state(),
+                sha256: digest.sha256(),
+            }
+        });
+        Self { subject, class, mount, digest, named, loader }
     }
 
     fn named_path(&self, raw: &RawExec) -> Option<Vec<u8>> {
@@ -309,7 +324,7 @@ mod tests {
         raw.flags |= layout::FLAG_SCRIPT;
         raw.typed_path = b"/opt/x.sh".to_vec();
         let facts = NamedFacts { dev: Dev { major: 0, minor: 41 }, ..on_root(&raw, b"/srv/x.sh", 12) };
-        let outcome = DigestOutcome { digest: Digest::Hashed(Sha256([1; 32])), is_settled: false, named: Some(facts) };
+        let outcome = DigestOutcome { named: Some(facts), ..DigestOutcome::of(Digest::Hashed(Sha256([1; 32]))) };
         let built = build(&raw, Some(&outcome));
         assert_eq!(built.script.as_deref(), Some(b"/srv/x.sh".as_slice()));
         assert_eq!((built.class, built.file.ino, built.sha256), (FileClass::RootfsPlain, 12, Some(Sha256([1; 32]))));
@@ -322,13 +337,14 @@ mod tests {
     }
 
     #[test]
-    fn of_a_loader_of_the_image_what_it_runs_is_described_and_of_another_the_loader() {
+    fn of_a_loader_what_it_runs_is_described_and_of_one_that_may_not_be_the_image_s_both() {
         let args = [b"ld.so".as_slice(), b"./x"].map(|argument| serde_bytes::ByteBuf::from(argument.to_vec()));
         let raw =
             RawExec { path: b"/lib/ld-2.31.so".to_vec(), args: args.to_vec(), cwd: b"/tmp".to_vec(), ..raw_exec() };
         let facts = on_root(&raw, b"/tmp/x", 13);
-        let outcome = DigestOutcome { digest: Digest::Hashed(Sha256([1; 32])), is_settled: true, named: Some(facts) };
+        let outcome = DigestOutcome { named: Some(facts), ..DigestOutcome::of(Digest::Hashed(Sha256([1; 32]))) };
         let built = build(&raw, Some(&outcome));
+        assert_eq!(built.loader, None);
         assert_eq!((built.loaded.as_deref(), built.script.as_deref()), (Some(b"/tmp/x".as_slice()), None));
         assert_eq!(
             (built.subject_path(), built.path.as_slice()),
@@ -337,10 +353,24 @@ mod tests {
         assert_eq!((built.class, built.file.ino, built.sha256), (FileClass::RootfsPlain, 13, Some(Sha256([1; 32]))));
         let gone = build(&raw, Some(&DigestOutcome::of(Digest::Gone)));
         assert_eq!((gone.loaded.as_deref(), gone.class), (Some(b"/tmp/x".as_slice()), FileClass::Unknown));
-        // It turned out not to be the image's: the digest is that of something else.
+        // It turned out not to be of a layer: nobody has hashed it.
         let own = RawExec { flags: raw.flags | layout::FLAG_UPPER, ..raw };
-        let own = build(&own, Some(&outcome));
-        assert_eq!((own.loaded.as_deref(), own.sha256, own.hash_state), (None, None, HashState::OverBudget));
+        let told = build(&own, Some(&outcome));
+        let loader = told.loader.unwrap();
+        assert_eq!((told.loaded.as_deref(), told.sha256), (Some(b"/tmp/x".as_slice()), Some(Sha256([1; 32]))));
+        assert_eq!(
+            (loader.class, loader.hash_state, loader.sha256),
+            (FileClass::CopiedUp, HashState::OverBudget, None)
+        );
+        assert_eq!(loader.file.ino, to_i64(own.file.ino));
+        let whole = DigestOutcome { loader: Some(Digest::Hashed(Sha256([2; 32]))), ..outcome };
+        assert_eq!(build(&own, Some(&whole)).loader.unwrap().sha256, Some(Sha256([2; 32])));
+        let none = DigestOutcome { named: None, ..DigestOutcome::of(Digest::RefusedFs) };
+        assert_eq!(build(&own, Some(&none)).loader.unwrap().hash_state, HashState::RefusedFs);
+        // Nor where a loader of the image can be: what was hashed is not what is judged.
+        let elsewhere = RawExec { file: RawFile { dev: Dev { major: 9, minor: 9 }, ..own.file }, ..own };
+        let elsewhere = build(&elsewhere, Some(&whole));
+        assert_eq!((elsewhere.loaded, elsewhere.sha256, elsewhere.hash_state), (None, None, HashState::OverBudget));
     }
 
     #[test]

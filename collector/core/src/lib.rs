@@ -23,7 +23,7 @@ pub mod spool;
 pub mod subject;
 
 pub use class::{ContainerRoot, NamedFacts};
-pub use digest::{Crossing, Digest, DigestJob, DigestOutcome, DigestSubject};
+pub use digest::{Crossing, Digest, DigestJob, DigestOutcome, DigestSubject, LoaderJob};
 pub use mounts::Mounts;
 pub use node::{Ask, Description, Input, Inspection, Loss, Node, NodeSettings, Placement, Records};
 pub use raw::{Dev, Moment, RawExec, RawFile};

@@ -14,13 +14,14 @@ use std::collections::BTreeMap;
 
 use crate::class::{self, ContainerRoot};
 use crate::container::{Cgroup, cgroup};
-use crate::digest::{Digest, DigestCache, DigestJob, DigestOutcome, DigestSubject, View};
+use crate::digest::{DigestCache, DigestJob, DigestOutcome};
 use crate::limits;
 use crate::mounts::{KernelMount, Mounts};
 use crate::programs::Programs;
 use crate::raw::{Moment, RawExec};
 use crate::redaction::Redaction;
 
+mod digests;
 mod late;
 mod losses;
 mod output;
@@ -324,44 +325,6 @@ impl Node {
             effects.count("container_forgotten");
         }
         Ok(())
-    }
-
-    /// Finds out whether an exec needs a digest, and gets it: remembered, hashed, or refused for lack of budget.
-    fn want_digest(&mut self, now_ns: i64, id: &ContainerId, moment: Moment, effects: &mut Fx) {
-        let Some(tracked) = self.containers.get_mut(id) else { return };
-        let Some(held) = tracked.held.get_mut(&moment) else { return };
-        if held.digest.is_some() || held.is_hashing {
-            return;
-        }
-        if !held.needs_digest(tracked.root, &tracked.mounts) {
-            return;
-        }
-        let view = View { init_pid: tracked.init_pid, root: tracked.root, mounts: &tracked.mounts };
-        let job = match DigestJob::of(id, &held.exec, view, self.boot_offset_ns.unwrap_or(0)) {
-            Ok(job) => job,
-            Err(refused) => {
-                held.digest = Some(DigestOutcome::of(refused));
-                return;
-            }
-        };
-        // Of a subject that is known by name only, nobody knows which file it is.
-        let remembered = match job.subject {
-            DigestSubject::File(file) => self.digests.get(&file),
-            DigestSubject::Named { .. } => None,
-        };
-        if let Some(sha256) = remembered {
-            effects.count("digest_remembered");
-            held.digest = Some(DigestOutcome::of(Digest::Hashed(sha256)));
-            return;
-        }
-        if tracked.budget.take(now_ns, &job) {
-            held.is_hashing = true;
-            effects.ask(Ask::Digest(Box::new(job)));
-        } else {
-            held.digest = Some(DigestOutcome::of(Digest::OverBudget));
-            held.postponed = Some(Box::new(job));
-            effects.ask(Ask::Keep(id.clone(), moment));
-        }
     }
 
     fn on_described(

@@ -1,6 +1,9 @@
 //! What of an exec is judged: usually the file that the kernel executed; of a script the script; and where a dynamic loader
-//! of the image was told to run a program (`ld.so PATH`), that program. The last two are known by name only: the kernel
-//! says nothing of them, so they are looked up from user space.
+//! was told to run a program (`ld.so PATH`), that program. The last two are known by name only: the kernel says nothing of
+//! them, so they are looked up from user space.
+//!
+//! Any program can be called like a loader and be given one of the image as argument. So a loader that is not untouched by
+//! what the kernel says is told beside what it runs, for its content to show whether it is the image's.
 
 use driftline_schemas::FileClass;
 use serde_bytes::ByteBuf;
@@ -19,14 +22,14 @@ pub enum Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    /// The subject of an exec whose executed file has this class. A loader that is not an untouched file of the image is
-    /// itself what has to be judged: else any program could hide behind a loader's name and an image program as argument.
+    /// The subject of an exec whose executed file has this class. What lies where no file of the image can lie is no loader
+    /// of the image's, and is judged itself.
     #[must_use]
     pub fn of(exec: &'a RawExec, class: FileClass) -> Self {
         if exec.is_script() {
             return Self::Script(&exec.typed_path);
         }
-        let is_loader = class == FileClass::Image && is_loader(&exec.path);
+        let is_loader = can_be_the_image_s(class) && is_loader(&exec.path);
         // A name that was cut off is nobody's: it will not be found, which is told.
         let cut_off = exec.has_truncated_args().then_some(b"".as_slice());
         let program = if is_loader { loaded_program(&exec.args, cut_off) } else { None };
@@ -47,6 +50,12 @@ impl<'a> Subject<'a> {
 #[must_use]
 pub fn about_to_load<'a>(path: &[u8], args: &'a [ByteBuf]) -> Option<&'a [u8]> {
     if is_loader(path) { loaded_program(args, None) } else { None }
+}
+
+/// Whether a file of such a class can be the image's by path and content: engines copy an image's declared volumes, too.
+fn can_be_the_image_s(class: FileClass) -> bool {
+    use FileClass::{CopiedUp, Image, New, RootfsPlain, Volume};
+    matches!(class, Image | CopiedUp | New | RootfsPlain | Volume)
 }
 
 /// What was typed, from the working directory: as absolute as its name tells.
@@ -163,11 +172,12 @@ mod tests {
     }
 
     #[test]
-    fn a_loader_that_is_not_the_image_s_hides_nothing() {
-        let raw = loader("/tmp/ld-linux-x86-64.so.2", &["ld.so", "/bin/true"]);
-        for class in
-            [FileClass::New, FileClass::CopiedUp, FileClass::Foreign, FileClass::RootfsPlain, FileClass::Volume]
-        {
+    fn what_a_loader_runs_is_judged_wherever_the_loader_can_be_the_image_s() {
+        let raw = loader("/lib/ld-linux-x86-64.so.2", &["ld.so", "/tmp/x"]);
+        for class in [FileClass::RootfsPlain, FileClass::New, FileClass::CopiedUp, FileClass::Volume] {
+            assert_eq!(Subject::of(&raw, class), Subject::Loaded(b"/tmp/x"));
+        }
+        for class in [FileClass::Foreign, FileClass::OtherFs, FileClass::Memfd] {
             assert_eq!(Subject::of(&raw, class), Subject::Executable);
         }
     }

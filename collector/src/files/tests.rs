@@ -44,6 +44,7 @@ impl Case {
             path: path.to_vec(),
             crossing: Crossing::Cross,
             subject,
+            loader: None,
         }
     }
 
@@ -111,6 +112,25 @@ fn a_script_is_described_and_hashed_unless_it_changed_since() {
     let seen = case.seen(&path);
     assert_eq!(case.script(&path, seen.ctime_ns - 1).digest, Digest::Changed);
     assert_eq!(case.script(b"/no/such", 0).digest, Digest::Gone);
+}
+
+#[test]
+fn a_loader_is_hashed_beside_what_it_runs_and_judged_by_what_the_kernel_saw() {
+    let case = Case::new();
+    let (loader, program) = (case.write("ld.so", b"loader"), case.write("x", b"program"));
+    let seen = case.seen(&loader);
+    let hashed = |loader: LoaderJob| {
+        let subject = DigestSubject::Named { executed_ns: i64::MAX, cost_bytes: 0 };
+        let job = DigestJob { loader: Some(loader), ..case.job(&program, subject) };
+        let outcome = digest(&case.proc, &job, None, MAX, i64::MAX);
+        assert_eq!(outcome.digest, Digest::Hashed(Sha256::of(b"program")));
+        (outcome.loader, outcome.to_remember())
+    };
+    let by = |seen| LoaderJob::Hash(Box::new(case.job(&loader, DigestSubject::File(seen))));
+    let of_loader = Sha256::of(b"loader");
+    assert_eq!(hashed(by(seen)), (Some(Digest::Hashed(of_loader)), Some(of_loader)));
+    assert_eq!(hashed(by(RawFile { size_bytes: 1, ..seen })), (Some(Digest::Changed), None));
+    assert_eq!(hashed(LoaderJob::Known(of_loader)), (Some(Digest::Hashed(of_loader)), None));
 }
 
 #[test]

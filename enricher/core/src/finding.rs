@@ -12,7 +12,7 @@ use driftline_schemas::{
 };
 
 use crate::flaw::Flaw;
-use crate::verdict::{Report, Verdict};
+use crate::verdict::{About, Report, Verdict, loader_alone};
 
 /// Name of the detector that judges files against images.
 pub(crate) const DRIFT: &str = "drift";
@@ -210,6 +210,8 @@ fn process(exec: &Exec) -> Process {
 }
 
 fn subject(exec: &Exec, verdict: &Verdict) -> Subject {
+    let loader = if verdict.about == About::Loader { loader_alone(exec) } else { None };
+    let exec = loader.as_ref().unwrap_or(exec);
     let path = printable(exec.subject_path());
     Subject {
         path: path.text,

@@ -3,7 +3,7 @@
 //! Decided by path *and* content against the merged layers, never by name alone. The rows are tried in order, and the
 //! first that applies decides; `docs/detection.md` shows them as a table.
 
-use driftline_schemas::{Confidence, Exec, FileClass, MountNamespace, Origin, Severity, Sha256};
+use driftline_schemas::{Confidence, Exec, FileClass, Loader, MountNamespace, Origin, Severity, Sha256};
 
 use crate::image::{ImageFile, ImageIndex};
 
@@ -53,6 +53,17 @@ pub struct Verdict {
     pub image_sha256: Option<Sha256>,
     /// Why the image could not be consulted.
     pub unresolved: Option<String>,
+    /// Which file all of this is about.
+    pub about: About,
+}
+
+/// What of an exec a verdict is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// The exec's subject.
+    Subject,
+    /// The dynamic loader that was told to run it, which is none of the image's.
+    Loader,
 }
 
 impl Verdict {
@@ -65,6 +76,7 @@ impl Verdict {
             image_path: None,
             image_sha256: None,
             unresolved: None,
+            about: About::Subject,
         }
     }
 
@@ -73,9 +85,24 @@ impl Verdict {
     }
 }
 
-/// Judges one exec against its container's image, or against the reason why there is none.
+/// Judges one exec against its container's image, or against the reason why there is none. A loader that has to be judged
+/// by its content comes first: else any program could be called like one and take an image program as argument.
 #[must_use]
 pub fn judge(exec: &Exec, image: Result<&ImageIndex, &str>) -> Verdict {
+    let of_loader = loader_alone(exec).map(|loader| judge_subject(&loader, image));
+    match of_loader.filter(|verdict| verdict.report.is_some()) {
+        Some(verdict) => Verdict { about: About::Loader, ..verdict },
+        None => judge_subject(exec, image),
+    }
+}
+
+/// The exec of a loader that has to be judged by its content, as if it had not been told to run anything.
+pub(crate) fn loader_alone(exec: &Exec) -> Option<Exec> {
+    let Loader { class, file, mount, hash_state, sha256 } = exec.loader.clone()?;
+    Some(Exec { class, file, mount, hash_state, sha256, loaded: None, loader: None, ..exec.clone() })
+}
+
+fn judge_subject(exec: &Exec, image: Result<&ImageIndex, &str>) -> Verdict {
     without_image(exec).unwrap_or_else(|| match image {
         Ok(index) => Case::new(exec, index).judge(),
         Err(reason) => unresolved(exec, reason),

@@ -1,101 +1,16 @@
-//! What leaves a node: execs from the front of their container's queue, digests that came late, accounts of what was left
-//! out or lost.
+//! What leaves a node: execs from the front of their container's queue, accounts of what was left out or lost.
 
 use driftline_runtime_core::{BrokenInvariant, Disposition};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{CollectorLoss, ContainerEnded, ContainerId, ContainerThrottled, FileClass};
 
-use super::late::{Kept, LateExec};
+use super::late::Kept;
 use super::tracked::Wait;
 use super::{Ask, Fx, Node};
 use crate::class::{self, ContainerRoot};
-use crate::digest::{Digest, DigestJob, DigestOutcome};
 use crate::event::{self, Surroundings};
-use crate::mounts::Mounts;
-use crate::raw::Moment;
 
 impl Node {
-    pub(super) fn on_digested(
-        &mut self,
-        now_ns: i64,
-        id: &ContainerId,
-        moment: Moment,
-        outcome: DigestOutcome,
-        effects: &mut Fx,
-    ) -> Result<(), BrokenInvariant> {
-        let held = self.containers.get_mut(id).and_then(|tracked| tracked.held.get_mut(&moment));
-        let Some(held) = held else { return self.on_digested_late(id, moment, &outcome, effects) };
-        if let (Digest::Hashed(sha256), true, false) = (outcome.digest, outcome.is_settled, outcome.named.is_some()) {
-            self.digests.put(&held.exec.file, sha256);
-        }
-        held.digest = Some(outcome);
-        self.release(now_ns, id, effects)
-    }
-
-    /// The exec went out without it: the same goes out again, with it.
-    fn on_digested_late(
-        &mut self,
-        id: &ContainerId,
-        moment: Moment,
-        outcome: &DigestOutcome,
-        effects: &mut Fx,
-    ) -> Result<(), BrokenInvariant> {
-        let Some(late) = self.late.take(id, moment) else {
-            effects.count("digest_too_late");
-            return Ok(());
-        };
-        let LateExec { exec, time_ns, .. } = late;
-        if let (Digest::Hashed(sha256), true, false) = (outcome.digest, outcome.is_settled, outcome.named.is_some()) {
-            self.digests.put(&exec.file, sha256);
-        }
-        let unknown = Mounts::default();
-        let tracked = self.containers.get(id);
-        let root = tracked.and_then(|tracked| tracked.root).unwrap_or_else(|| ContainerRoot::of_process(&exec));
-        let mounts = tracked.map_or(&unknown, |tracked| &tracked.mounts);
-        let programs = &self.programs;
-        let at = Surroundings { settings: &self.settings, container: id, root: &root, mounts, programs };
-        effects.count("digest_late");
-        effects.emit(Topic::ExecEvents, id.as_str(), &event::exec(&exec, at, Some(outcome), time_ns))
-    }
-
-    /// The shell has no room for a job: its exec goes out without waiting, and the job waits for its turn.
-    pub(super) fn on_not_hashed(
-        &mut self,
-        now_ns: i64,
-        job: Box<DigestJob>,
-        effects: &mut Fx,
-    ) -> Result<(), BrokenInvariant> {
-        let id = job.container.clone();
-        effects.count("digest_postponed");
-        let held = self.containers.get_mut(&id).and_then(|tracked| tracked.held.get_mut(&job.moment));
-        let Some(held) = held else {
-            if self.late.wants(&id, job.moment) {
-                self.late.postpone(&id, job);
-            } else {
-                effects.ask(Ask::Drop(job.moment));
-            }
-            return Ok(());
-        };
-        held.digest = Some(DigestOutcome::of(Digest::OverBudget));
-        held.postponed = Some(job);
-        self.release(now_ns, &id, effects)
-    }
-
-    /// Asks for the digests of execs that went out, as far as their containers' budgets allow.
-    pub(super) fn hash_late(&mut self, now_ns: i64, effects: &mut Fx) {
-        let containers = &self.containers;
-        for moment in self.late.forget(now_ns, |id| containers.contains_key(id)) {
-            effects.count("late_digest_forgotten");
-            effects.ask(Ask::Drop(moment));
-        }
-        for id in self.late.containers() {
-            let Some(tracked) = self.containers.get_mut(&id) else { continue };
-            for job in self.late.affordable(now_ns, &id, &mut tracked.budget) {
-                effects.ask(Ask::Digest(Box::new(job)));
-            }
-        }
-    }
-
     /// Says of which containers execs were left out, when their interval is over.
     pub(super) fn report_throttled(&mut self, now_ns: i64, effects: &mut Fx) -> Result<(), BrokenInvariant> {
         let is_over = self.stopping == Wait::Over;

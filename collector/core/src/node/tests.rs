@@ -1,4 +1,7 @@
+mod loaders;
+
 use super::*;
+use crate::digest::Digest;
 use crate::layout;
 use crate::raw::Dev;
 use crate::raw::tests::exec;
@@ -102,7 +105,7 @@ fn described() -> Input {
 }
 
 fn digested(time_ns: u64, digest: Digest) -> Input {
-    let outcome = DigestOutcome { digest, is_settled: true, named: None };
+    let outcome = DigestOutcome { is_settled: true, ..DigestOutcome::of(digest) };
     Input::Digested(id(), Moment { time_ns, cpu: 0, seq: time_ns }, outcome)
 }
 

@@ -26,8 +26,6 @@ pub(crate) enum Content {
     NewDynamic,
     /// The same with something added.
     ChangedDynamic,
-    /// The image's dynamic loader.
-    Loader,
     /// A program for musl's loader.
     Musl,
 }
@@ -68,9 +66,7 @@ const fn case(
     Case { name, command, path, class, content, origin, mount: None, also: |_| true }
 }
 
-use Content::{
-    Added, ChangedDynamic, ChangedScript, Dynamic, Hidden, Loader, NewDynamic, NewScript, NotHashed, Script,
-};
+use Content::{Added, ChangedDynamic, ChangedScript, Dynamic, Hidden, NewDynamic, NewScript, NotHashed, Script};
 use FileClass::{CopiedUp, Foreign, New, RootfsPlain, Volume};
 
 /// Files of the image's `/opt` that cases change, each its own. Under a name that begins with `busybox` the program runs
@@ -97,8 +93,9 @@ pub(crate) const PROGRAMS: &[&str] = &[
     "tree/busybox-u",
 ];
 
-/// Where the image's dynamic loader is.
+/// Where the image's dynamic loader is, and another of it that cases change.
 pub(crate) const LOADER: &str = "/lib/ld-linux-test.so.2";
+pub(crate) const CHANGED_LOADER: &str = "/lib/ld-linux-touch.so.2";
 /// Where that of musl is, which is its C library too; and a link to it, by the name that programs have in them.
 pub(crate) const MUSL: &str = "/lib/libc.so";
 pub(crate) const MUSL_LINK: &str = "/lib/ld-musl-test.so.1";
@@ -420,12 +417,22 @@ pub(crate) const CASES: &[Case] = &[
     .also(|exec| exec.path == MUSL.as_bytes() && exec.loaded.is_some()),
     case(
         "copied ld.so, image binary",
-        "cp /lib/ld-linux-test.so.2 /tmp/ld-linux-own.so.2; /tmp/ld-linux-own.so.2 --library-path /lib /opt/dynamic",
-        "/tmp/ld-linux-own.so.2",
-        New,
-        Loader,
+        "cp /lib/ld-linux-test.so.2 /tmp/ld-linux-own.so.2; /tmp/ld-linux-own.so.2 --library-path /lib /opt/dynamic4",
+        "/opt/dynamic4",
+        RootfsPlain,
+        Dynamic,
         Origin::Relocated,
-    ),
+    )
+    .also(|exec| exec.loader.as_ref().is_some_and(|loader| loader.class == New && loader.sha256.is_some())),
+    case(
+        "touched ld.so, new file",
+        "touch /lib/ld-linux-touch.so.2; cp /data/dynamic /tmp/dynamic5; /lib/ld-linux-touch.so.2 --library-path /lib /tmp/dynamic5",
+        "/tmp/dynamic5",
+        RootfsPlain,
+        NewDynamic,
+        Origin::Added,
+    )
+    .also(|exec| exec.loader.as_ref().is_some_and(|loader| loader.class == CopiedUp)),
     case(
         "whiteout of the image, same content",
         "cp /data/hidden /opt/gone/busybox-gone; /opt/gone/busybox-gone true",
@@ -569,7 +576,57 @@ pub(crate) const PLAIN_CASES: &[Case] = &[
     case("binary on a bind mount", "/data/busybox-added true", "/data/busybox-added", Volume, Added, Origin::Mounted)
         .on("/data"),
     case("new script", "cp /data/script /tmp/s.sh; /tmp/s.sh", "/tmp/s.sh", RootfsPlain, NewScript, Origin::Added),
+    case(
+        "new file by ld.so",
+        "cp /data/dynamic /tmp/dynamic; /lib/ld-linux-test.so.2 --library-path /lib /tmp/dynamic",
+        "/tmp/dynamic",
+        RootfsPlain,
+        NewDynamic,
+        Origin::Added,
+    )
+    .also(is_by_plain_loader),
+    case(
+        "image binary by ld.so",
+        "/lib/ld-linux-test.so.2 --library-path /lib /opt/dynamic",
+        "/opt/dynamic",
+        RootfsPlain,
+        Dynamic,
+        Origin::Image,
+    )
+    .also(is_by_plain_loader),
+    case(
+        "bind-mounted binary by ld.so",
+        "/lib/ld-linux-test.so.2 --library-path /lib /data/dynamic",
+        "/data/dynamic",
+        Volume,
+        NewDynamic,
+        Origin::Mounted,
+    )
+    .on("/data")
+    .also(is_by_plain_loader),
+    case(
+        "copied ld.so, image binary",
+        "cp /lib/ld-linux-test.so.2 /tmp/ld-linux-own.so.2; /tmp/ld-linux-own.so.2 --library-path /lib /opt/dynamic4",
+        "/opt/dynamic4",
+        RootfsPlain,
+        Dynamic,
+        Origin::Relocated,
+    )
+    .also(is_by_plain_loader),
+    case(
+        "changed ld.so, image binary",
+        "echo x >>/lib/ld-linux-touch.so.2; /lib/ld-linux-touch.so.2 --library-path /lib /opt/dynamic3",
+        "/opt/dynamic3",
+        RootfsPlain,
+        Dynamic,
+        Origin::Modified,
+    )
+    .also(is_by_plain_loader),
 ];
+
+fn is_by_plain_loader(exec: &Exec) -> bool {
+    exec.loaded.is_some() && exec.loader.as_ref().is_some_and(|it| it.class == RootfsPlain && it.sha256.is_some())
+}
 
 /// What an image needs to be tried with many layers and files.
 pub(crate) const LARGE_CASES: &[Case] = &[

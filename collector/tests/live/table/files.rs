@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-use super::cases::{Content, LOADER, MUSL, MUSL_LINK, PROGRAMS};
+use super::cases::{CHANGED_LOADER, Content, LOADER, MUSL, MUSL_LINK, PROGRAMS};
 use crate::container::{SCRIPT, busybox_path, write};
 use crate::image::{Image, Layer};
 
@@ -127,7 +127,6 @@ impl Files {
             Content::ChangedScript => &self.changed_script,
             Content::Dynamic => &self.dynamic,
             Content::ChangedDynamic => &self.changed_dynamic,
-            Content::Loader => &self.loader,
             Content::Musl => &self.musl.as_ref()?.program,
         })
     }
@@ -140,6 +139,16 @@ impl Files {
         }
         layer = layer.program("bin/busybox", &self.busybox);
         APPLETS.iter().fold(layer, |layer, applet| layer.symlink(&format!("bin/{applet}"), "busybox"))
+    }
+
+    /// Programs with dynamic libraries, and what they need.
+    fn dynamic(&self, layer: Layer) -> Layer {
+        let programs = ["dynamic", "dynamic3", "dynamic4"];
+        let layer =
+            programs.iter().fold(layer, |layer, program| layer.program(&format!("opt/{program}"), &self.dynamic));
+        let loaders = [LOADER, CHANGED_LOADER];
+        let layer = loaders.iter().fold(layer, |layer, path| layer.program(path.trim_start_matches('/'), &self.loader));
+        layer.program("lib/libc.so.6", &self.library)
     }
 }
 
@@ -165,15 +174,12 @@ fn name_of(what: &str) -> String {
 
 /// Two layers: everything that the cases want, and one that hides some of it.
 pub(crate) fn image(files: &Files) -> Image {
-    let mut lower = files.base();
+    let mut lower = files.dynamic(files.base());
     for program in PROGRAMS {
         lower = lower.program(&format!("opt/{program}"), &files.busybox);
     }
     for script in ["script.sh", "chmod.sh", "changed.sh", "linked.sh"] {
         lower = lower.program(&format!("opt/{script}"), SCRIPT);
-    }
-    for program in ["dynamic", "dynamic3"] {
-        lower = lower.program(&format!("opt/{program}"), &files.dynamic);
     }
     for directory in ["applets", "hard", "own"] {
         lower = lower.program(&format!("opt/{directory}/busybox"), &files.busybox);
@@ -188,8 +194,6 @@ pub(crate) fn image(files: &Files) -> Image {
         .program("vol/busybox-vol", &files.busybox)
         .program("opt/gone/busybox-gone", &files.hidden)
         .program("opt/opaque/busybox-op", &files.hidden)
-        .program(LOADER.trim_start_matches('/'), &files.loader)
-        .program("lib/libc.so.6", &files.library)
         .finish();
     let upper = Layer::new().whiteout("opt/gone", "busybox-gone").opaque("opt/opaque").finish();
     Image::write(&name_of("cases"), &[&lower, &upper], &["/vol"])
@@ -198,8 +202,8 @@ pub(crate) fn image(files: &Files) -> Image {
 /// So little that copying it for each layer and container costs nothing.
 pub(crate) fn small_image(files: &Files) -> Image {
     let programs = ["busybox-plain", "busybox-over", "busybox-chmod"];
-    let layer =
-        programs.iter().fold(files.base(), |layer, program| layer.program(&format!("opt/{program}"), &files.busybox));
+    let base = files.dynamic(files.base());
+    let layer = programs.iter().fold(base, |layer, program| layer.program(&format!("opt/{program}"), &files.busybox));
     Image::write(&name_of("small"), &[&layer.finish()], &[])
 }
 

@@ -7,9 +7,9 @@ mod restore;
 mod upgrade;
 
 use super::*;
-use crate::fixtures::{IMAGE, exec, image, mount, seen, throttled, undigested, view};
+use crate::fixtures::{IMAGE, content, exec, image, mount, seen, throttled, undigested, view};
 use crate::limits::{AMEND_NS, ENDED_KEPT_NS, REQUEST_AGAIN_NS, SILENCE_NS};
-use driftline_schemas::{Exec, FileClass, Finding, FindingState, ImageId, ImageRequest, Origin, decode};
+use driftline_schemas::{Exec, FileClass, Finding, FindingState, ImageId, ImageRequest, Loader, Origin, decode};
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -180,6 +180,25 @@ fn metadata_that_comes_late_amends_too() {
     assert_eq!(bench.findings(), [active(1, 1, Origin::Unresolved)]);
     bench.seen().image();
     assert_eq!(bench.findings(), [active(1, 2, Origin::Added)]);
+}
+
+#[test]
+fn a_loader_that_is_none_of_the_image_s_is_what_the_finding_names() {
+    let subject_of = |loader: &str| {
+        let of_loader = exec(1, FileClass::RootfsPlain, "/lib/ld.so.1", loader);
+        let Exec { class, file, mount, hash_state, sha256, .. } = of_loader;
+        let loader = Some(Loader { class, file, mount, hash_state, sha256 });
+        let loading = exec(1, FileClass::Volume, "/bin/ls", "evil");
+        let loading = Exec { path: b"/bin/ls".to_vec(), loaded: Some(b"/data/x".to_vec()), loader, ..loading };
+        let mut bench = Bench::new();
+        bench.seen().image().event(ExecEvent::Exec(Box::new(loading)));
+        let out = bench.effects.take_outgoing().into_iter().find(|out| out.topic == Topic::Findings).unwrap();
+        let subject = decode::<Finding>(&out.value).unwrap().subject.unwrap();
+        (subject.path, subject.class, subject.sha256)
+    };
+    let evil = Some(content("evil"));
+    assert_eq!(subject_of("/bin/ls"), ("/data/x".to_owned(), FileClass::Volume, evil));
+    assert_eq!(subject_of("evil"), ("/bin/ls".to_owned(), FileClass::RootfsPlain, evil));
 }
 
 #[test]

@@ -104,6 +104,39 @@ fn a_file_whose_data_was_never_copied_is_touched_even_without_a_digest() {
     check(&written, &expect(Origin::Modified, Some(ADDED), High));
 }
 
+/// `ld.so PATH`, where the loader is of such a class and content.
+fn loading(class: FileClass, loader: (&str, &str), file: &str, of_file: &str) -> Exec {
+    let (path, content) = loader;
+    let Exec { class, file: facts, mount, hash_state, sha256, .. } = exec(1, class, path, content);
+    let loader = Some(Loader { class, file: facts, mount, hash_state, sha256 });
+    Exec { path: path.into(), loaded: Some(file.into()), loader, ..exec(1, C::RootfsPlain, "", of_file) }
+}
+
+#[test]
+fn what_a_loader_runs_is_judged_where_the_loader_is_the_image_s_by_its_content() {
+    for class in [C::RootfsPlain, C::CopiedUp, C::New, C::Volume] {
+        let of = |file, content| loading(class, ("/bin/ls", "/bin/ls"), file, content);
+        let added = check(&of("/tmp/x", "evil"), &expect(Origin::Added, Some(ADDED), High));
+        assert_eq!(added.about, About::Subject);
+        check(&of("/bin/cp", "/bin/cp"), &expect(Origin::Image, None, High));
+    }
+}
+
+#[test]
+fn a_loader_that_is_not_the_image_s_is_judged_whatever_it_runs() {
+    for class in [C::RootfsPlain, C::CopiedUp, C::New] {
+        let of = |path, content| loading(class, (path, content), "/bin/cp", "/bin/cp");
+        let verdict = check(&of("/bin/ls", "evil"), &expect(Origin::Modified, Some(ADDED), High));
+        assert_eq!((verdict.about, verdict.image_sha256), (About::Loader, Some(content("/bin/ls"))));
+        check(&of("/tmp/ld.so", "/bin/ls"), &expect(Origin::Relocated, Some(ADDED), High));
+        check(&of("/tmp/ld.so", "evil"), &expect(Origin::Added, Some(ADDED), High));
+    }
+    let unresolved = judge(&loading(C::New, ("/tmp/ld.so", "evil"), "/bin/cp", "/bin/cp"), Err("no_manifest"));
+    assert_eq!((unresolved.report, unresolved.about), (Some(ADDED), About::Loader));
+    let unresolved = judge(&loading(C::RootfsPlain, ("/tmp/ld.so", "evil"), "/tmp/x", ""), Err("no_manifest"));
+    assert_eq!((unresolved.report, unresolved.about), (None, About::Subject));
+}
+
 #[test]
 fn a_script_is_judged_by_the_script_s_path() {
     let script = Exec { script: Some(b"/tmp/run".to_vec()), ..exec(1, C::New, "/bin/ls", "echo") };
