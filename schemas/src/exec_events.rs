@@ -158,6 +158,14 @@ pub struct FileFacts {
     pub mnt_id: i64,
 }
 
+impl FileFacts {
+    /// Whether anything was said about the file.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loader {
     pub class: FileClass,

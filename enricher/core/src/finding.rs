@@ -8,7 +8,7 @@ use driftline_schemas::text::{base64, printable};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{
     CONTAINER_THROTTLED, CollectorLoss, Confidence, Container, ContainerSeen, ContainerThrottled, EventId, Exec,
-    Finding, FindingId, FindingState, Node, Origin, Process, Severity, Subject,
+    Finding, FindingId, FindingState, HashState, Node, Origin, Process, Severity, Subject,
 };
 
 use crate::flaw::Flaw;
@@ -221,7 +221,7 @@ fn subject(exec: &Exec, verdict: &Verdict) -> Subject {
         sha256: exec.sha256,
         size_bytes: exec.file.size_bytes,
         mode: exec.file.mode,
-        deleted: exec.file.nlink == 0,
+        deleted: if exec.file.is_known() { exec.file.nlink == 0 } else { exec.hash_state == HashState::Gone },
         script: exec.script.is_some(),
         mount: exec.mount.clone(),
         image_path: verdict.image_path.as_deref().map(|path| printable(path).text),

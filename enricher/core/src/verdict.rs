@@ -3,7 +3,7 @@
 //! Decided by path *and* content against the merged layers, never by name alone. The rows are tried in order, and the
 //! first that applies decides; `docs/detection.md` shows them as a table.
 
-use driftline_schemas::{Confidence, Exec, FileClass, Loader, MountNamespace, Origin, Severity, Sha256};
+use driftline_schemas::{Confidence, Exec, FileClass, HashState, Loader, MountNamespace, Origin, Severity, Sha256};
 
 use crate::image::{ImageFile, ImageIndex};
 
@@ -251,6 +251,9 @@ impl<'a> Case<'a> {
             let note = "an image file whose attributes were changed; its data was never copied";
             return Verdict::new(Origin::Touched, None, note);
         }
+        if !self.exec.file.is_known() {
+            return self.by_path_alone(image);
+        }
         if u64::try_from(self.exec.file.size_bytes) != Ok(image.size_bytes) {
             return self.modified(image, "the image's file at this path has another size");
         }
@@ -260,6 +263,15 @@ impl<'a> Case<'a> {
                 .unsure(),
             _ => Verdict::new(Origin::Image, None, "path and size are the image's").unsure(),
         }
+    }
+
+    /// A script, or what a loader was told to run, that could not be opened: nothing of it is known but the path.
+    fn by_path_alone(&self, image: &ImageFile<'_>) -> Verdict {
+        if self.exec.hash_state == HashState::Gone {
+            let note = "the image has a file at this path, but what ran from it was gone when it was looked for";
+            return self.modified(image, note).unsure();
+        }
+        Verdict::new(Origin::Image, None, "the path is the image's; nothing else of the file could be read").unsure()
     }
 
     fn modified(&self, image: &ImageFile<'_>, note: &str) -> Verdict {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fixtures::{content, exec, image, mount};
-use driftline_schemas::HashState;
+use driftline_schemas::{FileFacts, HashState};
 
 struct Expect {
     origin: Origin,
@@ -102,6 +102,20 @@ fn a_file_whose_data_was_never_copied_is_touched_even_without_a_digest() {
     check(&touched, &expect(Origin::Touched, None, High));
     let written = Exec { class: C::New, ..touched };
     check(&written, &expect(Origin::Modified, Some(ADDED), High));
+}
+
+#[test]
+fn of_a_file_that_could_not_be_opened_neither_size_nor_anything_else_is_held_against_it() {
+    let unopened = |hash_state, path: &str| {
+        let script = Exec { script: Some(path.into()), ..unread(exec(1, C::Unknown, "/bin/sh", "")) };
+        Exec { file: FileFacts::default(), hash_state, ..script }
+    };
+    for state in [HashState::OverBudget, HashState::Unreadable, HashState::RefusedFs] {
+        check(&unopened(state, "/bin/ls"), &expect(Origin::Image, None, Low));
+        check(&unopened(state, "/bin/other"), &expect(Origin::Added, Some(ADDED), Low));
+    }
+    check(&unopened(HashState::Gone, "/bin/ls"), &expect(Origin::Modified, Some(ADDED), Low));
+    check(&unopened(HashState::Gone, "/bin/other"), &expect(Origin::Added, Some(ADDED), Low));
 }
 
 /// `ld.so PATH`, where the loader is of such a class and content.
