@@ -7,6 +7,11 @@
 
 /* A container's processes sit in its cgroup or at most this far below it (systemd in a container makes such). */
 #define CGROUP_LEVELS_MAX 5
+/*
+ * An engine in a container makes its containers' cgroups below that container's: a kubelet's five levels below, so as far up
+ * as this are other containers looked for. Deeper ones belong to the innermost that is found.
+ */
+#define OUTER_LEVELS_MAX 12
 /* The shortest cgroup name with a container id: 64 hex digits. */
 #define CONTAINER_ID_LENGTH 64
 
@@ -43,14 +48,32 @@ static __always_inline struct kernfs_node *parent_of(struct kernfs_node *node)
 	return node->parent;
 }
 
-/* Puts the name of the innermost container cgroup at the start of the data. */
+/* Appends the names of the container cgroups above one, from it outwards, each after a slash. */
+static __always_inline void append_outer(struct scratch *scratch, struct kernfs_node *node)
+{
+	for (int level = 0; level < OUTER_LEVELS_MAX && node; level++) {
+		__u32 used = *(volatile __u32 *)&scratch->used;
+		if (used > CGROUP_BYTES_MAX - CGROUP_NAME_MAX)
+			return;
+		__u8 *name = &scratch->data[used];
+		long length = bpf_probe_read_kernel_str(name + 1, CGROUP_NAME_MAX, node->name);
+		if (may_be_container(name + 1, length)) {
+			name[0] = '/';
+			scratch->used = used + length;
+		}
+		node = parent_of(node);
+	}
+}
+
+/* Puts the name of the innermost container cgroup at the start of the data, and after it those it lies in. */
 static __noinline bool find_container(struct scratch *scratch, struct kernfs_node *node)
 {
 	for (int level = 0; level < CGROUP_LEVELS_MAX && node; level++) {
 		long length = bpf_probe_read_kernel_str(scratch->data, CGROUP_NAME_MAX, node->name);
 		if (may_be_container(scratch->data, length)) {
 			scratch->used = length - 1;
-			scratch->head.cgroup_bytes = length - 1;
+			append_outer(scratch, parent_of(node));
+			scratch->head.cgroup_bytes = scratch->used;
 			return true;
 		}
 		node = parent_of(node);

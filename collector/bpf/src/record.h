@@ -12,6 +12,7 @@
 
 /* Limits of the variable parts, in bytes. */
 #define CGROUP_NAME_MAX 256 /* a kernfs name has at most 255 bytes (NAME_MAX), then NUL */
+#define CGROUP_BYTES_MAX (3 * CGROUP_NAME_MAX) /* three containers in one another: mostly six to nine, of 71 bytes each */
 #define PATH_BYTES_MAX 4096 /* PATH_MAX */
 #define ARGS_BYTES_MAX 4096 /* driftline_schemas::limits::ARGS_BYTES_MAX */
 #define COMPONENT_MAX 256 /* NAME_MAX and NUL */
@@ -81,8 +82,8 @@ IN(ancestor, comm, 24);
 _Static_assert(sizeof(struct ancestor_record) == 40, "size of struct ancestor_record changed");
 
 /*
- * Fixed part. Followed by, without gaps: cgroup name, path, filename, arguments, cwd, tty, environment, of the lengths
- * below. Path and cwd are written component by component from the file upwards, each ended by NUL.
+ * Fixed part. Followed by, without gaps: cgroup names, path, filename, arguments, cwd, tty, environment, of the lengths
+ * below. Cgroup names are those of containers, innermost first, with slashes between. Path and cwd are written component by component from the file upwards, each ended by NUL.
  */
 struct exec_record {
 	__u64 time_ns; /* CLOCK_BOOTTIME */
@@ -195,7 +196,7 @@ _Static_assert(sizeof(struct exec_record) == 552, "size of struct exec_record ch
  * with one component of slack for each walk, is enough.
  */
 #define DATA_BYTES \
-	(CGROUP_NAME_MAX + 3 * (PATH_BYTES_MAX + COMPONENT_MAX) + ARGS_BYTES_MAX + TTY_NAME_MAX + COMPONENT_MAX + \
+	(CGROUP_BYTES_MAX + 3 * (PATH_BYTES_MAX + COMPONENT_MAX) + ARGS_BYTES_MAX + TTY_NAME_MAX + COMPONENT_MAX + \
 	 ENV_BYTES_MAX)
 
 /* Indices of the per-CPU counters. */

@@ -26,6 +26,8 @@ pub struct Surroundings<'a> {
     pub mounts: &'a Mounts,
     /// What other processes of the node run.
     pub programs: &'a Programs,
+    /// The container in this one in which it ran.
+    pub inner: Option<&'a ContainerId>,
 }
 
 /// Puts an exec event together. `digest` is `None` when none is needed; `time_ns` is the wall clock.
@@ -93,7 +95,7 @@ pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>,
         loaded: told_if(matches!(judged.subject, Subject::Loaded(_))),
         running_at_start: raw.is_snapshot(),
         loader: judged.loader,
-        inner_container_id: None,
+        inner_container_id: at.inner.cloned(),
     }
 }
 
@@ -272,6 +274,7 @@ mod tests {
             root: &root,
             mounts: &mounts,
             programs: &programs,
+            inner: None,
         };
         exec(raw, at, digest, 5)
     }

@@ -24,6 +24,7 @@ use crate::redaction::Redaction;
 mod digests;
 mod late;
 mod losses;
+mod nested;
 mod output;
 mod throttle;
 mod tracked;
@@ -255,7 +256,7 @@ impl Node {
         execs.sort_by_key(|exec| exec.moment);
         for exec in execs {
             match cgroup(&exec.cgroup) {
-                Cgroup::Container(id) => self.on_exec(now_ns, &id, exec, effects)?,
+                Cgroup::Container(id, outer) => self.on_exec(now_ns, &id, outer, exec, effects)?,
                 Cgroup::Monitor => effects.settle(Disposition::Dropped("monitor")),
                 Cgroup::Other => effects.settle(Disposition::Dropped("not_a_container")),
             }
@@ -272,6 +273,7 @@ impl Node {
         &mut self,
         now_ns: i64,
         id: &ContainerId,
+        outer: Vec<ContainerId>,
         exec: Box<RawExec>,
         effects: &mut Fx,
     ) -> Result<(), BrokenInvariant> {
@@ -283,26 +285,41 @@ impl Node {
             return Ok(());
         }
         self.programs.learn(&exec);
+        for outer in &outer {
+            self.track(now_ns, outer, effects)?;
+        }
         let tracked = self.track(now_ns, id, effects)?;
         tracked.heard_ns = now_ns;
         if let Some(pid) = tracked.learn_root(&exec) {
             effects.ask(Ask::Inspect(id.clone(), pid));
         }
-        match tracked.throttle.admit(now_ns, &exec) {
+        let held = Held { was_inside, outer, ..Held::new(exec, now_ns) };
+        match self.owner(now_ns, id, &held.outer).cloned() {
+            Some(owner) => self.hold(now_ns, &owner, held.adopted_from(id), effects),
+            None => self.hold(now_ns, id, held, effects),
+        }
+        Ok(())
+    }
+
+    /// Holds an exec until it can be told, unless its container makes too many.
+    fn hold(&mut self, now_ns: i64, id: &ContainerId, held: Held, effects: &mut Fx) {
+        let Some(tracked) = self.containers.get_mut(id) else { return };
+        tracked.heard_ns = now_ns;
+        tracked.lies_in_another |= !held.outer.is_empty();
+        match tracked.throttle.admit(now_ns, &held.exec) {
             Passage::Told => {}
             Passage::Limited => {
                 effects.settle(Disposition::Dropped("throttled"));
-                return Ok(());
+                return;
             }
             Passage::Folded => {
                 effects.settle(Disposition::Dropped("folded"));
-                return Ok(());
+                return;
             }
         }
-        let moment = exec.moment;
-        tracked.held.insert(moment, Held { was_inside, ..Held::new(exec, now_ns) });
+        let moment = held.exec.moment;
+        tracked.held.insert(moment, held);
         self.want_digest(now_ns, id, moment, effects);
-        Ok(())
     }
 
     /// The container's state, made on first sight; the one unheard of for the longest time makes room.

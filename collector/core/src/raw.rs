@@ -161,7 +161,7 @@ pub struct RawAncestor {
 pub struct RawExec {
     /// When and where.
     pub moment: Moment,
-    /// Name of the innermost cgroup that looks like a container.
+    /// Names of the cgroups that look like containers, innermost first, with slashes between.
     pub cgroup: Vec<u8>,
     /// Bits of `record.h`; read through the methods.
     pub flags: u32,

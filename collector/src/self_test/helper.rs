@@ -294,8 +294,8 @@ fn namespace_number(link: &PathBuf) -> String {
     target.split(['[', ']']).nth(1).unwrap_or("?").to_owned()
 }
 
-/// The innermost component that is like a container's, of the unified hierarchy before others, as the kernel program
-/// looks for it. Nothing when this process sees only the root, which in a cgroup namespace may be anything.
+/// The components that are like a container's, innermost first, of the unified hierarchy before others, as the kernel program
+/// looks for them. Nothing when this process sees only the root, which in a cgroup namespace may be anything.
 fn container_cgroup(cgroups: &str) -> Option<String> {
     let mut lines: Vec<&str> = cgroups.lines().collect();
     lines.sort_by_key(|line| !line.starts_with("0::"));
@@ -303,8 +303,8 @@ fn container_cgroup(cgroups: &str) -> Option<String> {
         return None;
     }
     let is_like_one = |name: &&str| cgroup(name.as_bytes()) != Cgroup::Other;
-    let found = lines.iter().find_map(|line| line.rsplit('/').find(is_like_one));
-    Some(found.unwrap_or_default().to_owned())
+    let found = lines.iter().map(|line| line.rsplit('/').filter(is_like_one).collect::<Vec<_>>().join("/"));
+    Some(found.into_iter().find(|names| !names.is_empty()).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -324,7 +324,9 @@ mod tests {
         let (one, two) = ("1".repeat(64), "2".repeat(64));
         let cgroups = format!("4:pids:/docker/{one}\n0::/libpod_parent/libpod-{two}/inner\n");
         assert_eq!(container_cgroup(&cgroups), Some(format!("libpod-{two}")));
-        assert_eq!(container_cgroup(&format!("4:pids:/docker/{one}\n0::/init\n")), Some(one));
+        assert_eq!(container_cgroup(&format!("4:pids:/docker/{one}\n0::/init\n")), Some(one.clone()));
+        let nested = format!("0::/docker/{one}/init/docker/{two}\n");
+        assert_eq!(container_cgroup(&nested), Some(format!("{two}/{one}")));
         assert_eq!(container_cgroup("0::/user.slice\n"), Some(String::new()));
         assert_eq!(container_cgroup("0::/\n"), None);
     }

@@ -3,6 +3,7 @@
 //! Decided by path *and* content against the merged layers, never by name alone. The rows are tried in order, and the
 //! first that applies decides; `docs/detection.md` shows them as a table.
 
+use driftline_schemas::text::printable;
 use driftline_schemas::{Confidence, Exec, FileClass, HashState, Loader, MountNamespace, Origin, Severity, Sha256};
 
 use crate::image::{ImageFile, ImageIndex};
@@ -148,6 +149,13 @@ fn unresolved(exec: &Exec, reason: &str) -> Verdict {
     }
 }
 
+/// Whether a path may be one of the image. One that was cut off names nothing, nor does one in a container in the container,
+/// which has a root of its own.
+fn has_image_path(exec: &Exec) -> bool {
+    let is_elsewhere = exec.inner_container_id.is_some() && exec.namespace != MountNamespace::Own;
+    !exec.path_truncated && !is_elsewhere
+}
+
 /// One exec beside what the image knows of its path and content.
 struct Case<'a> {
     exec: &'a Exec,
@@ -162,7 +170,7 @@ impl<'a> Case<'a> {
         let path = exec.subject_path();
         Self {
             exec,
-            at_path: if exec.path_truncated { None } else { index.file(path) },
+            at_path: if has_image_path(exec) { index.file(path) } else { None },
             same_content: exec.sha256.as_ref().and_then(|digest| index.path_of(digest)),
         }
     }
@@ -183,7 +191,7 @@ impl<'a> Case<'a> {
 
     /// The kernel says that nobody wrote to the file. A path that is not whole cannot be missing from the manifest.
     fn untouched(&self) -> Verdict {
-        if self.at_path.is_some() || self.exec.path_truncated || !self.exec.subject_path().starts_with(b"/") {
+        if self.at_path.is_some() || !has_image_path(self.exec) || !self.exec.subject_path().starts_with(b"/") {
             return Verdict::new(Origin::Image, None, "an untouched file of the image");
         }
         Verdict::new(
@@ -216,7 +224,9 @@ impl<'a> Case<'a> {
             (None, FileClass::Foreign) => "an overlay that is not the container's own".to_owned(),
             (None, _) => "a file system that is not the container's root".to_owned(),
         };
-        let note = format!("it ran from {place}, not from the image");
+        let inner = self.exec.inner_container_id.as_ref().map(|id| printable(id.as_str().as_bytes()).text);
+        let inner = inner.map_or_else(String::new, |id| format!(" in container {id} in this one"));
+        let note = format!("it ran from {place}{inner}, not from the image");
         let confidence = if self.exec.sha256.is_some() { Confidence::High } else { Confidence::Low };
         Verdict {
             image_path: self.same_content.map(<[u8]>::to_vec),

@@ -15,6 +15,7 @@ use crate::raw::Moment;
 impl Node {
     /// Finds out whether an exec needs a digest, and gets it: remembered, hashed, or refused for lack of budget.
     pub(super) fn want_digest(&mut self, now_ns: i64, id: &ContainerId, moment: Moment, effects: &mut Fx) {
+        let first_inside = self.first_inside(id, moment);
         let Some(tracked) = self.containers.get_mut(id) else { return };
         let Some(held) = tracked.held.get_mut(&moment) else { return };
         if held.digest.is_some() || held.is_hashing {
@@ -31,6 +32,7 @@ impl Node {
                 return;
             }
         };
+        job.roots.extend(first_inside.filter(|pid| !job.roots.contains(pid)));
         let remembered = job.executable().and_then(|file| self.digests.get(&file));
         if let Some(sha256) = remembered {
             effects.count("digest_remembered");
@@ -61,6 +63,7 @@ impl Node {
         outcome: DigestOutcome,
         effects: &mut Fx,
     ) -> Result<(), BrokenInvariant> {
+        let id = &self.holder(id, moment);
         let held = self.containers.get_mut(id).and_then(|tracked| tracked.held.get_mut(&moment));
         let Some(held) = held else { return self.on_digested_late(id, moment, &outcome, effects) };
         if let Some(sha256) = outcome.to_remember() {
@@ -82,7 +85,7 @@ impl Node {
             effects.count("digest_too_late");
             return Ok(());
         };
-        let LateExec { exec, time_ns, .. } = late;
+        let LateExec { exec, inner, time_ns, .. } = late;
         if let Some(sha256) = outcome.to_remember() {
             self.digests.put(&exec.file, sha256);
         }
@@ -91,7 +94,14 @@ impl Node {
         let root = tracked.and_then(|tracked| tracked.root).unwrap_or_else(|| ContainerRoot::of_process(&exec));
         let mounts = tracked.map_or(&unknown, |tracked| &tracked.mounts);
         let programs = &self.programs;
-        let at = Surroundings { settings: &self.settings, container: id, root: &root, mounts, programs };
+        let at = Surroundings {
+            settings: &self.settings,
+            container: id,
+            root: &root,
+            mounts,
+            programs,
+            inner: inner.as_ref(),
+        };
         effects.count("digest_late");
         effects.emit(Topic::ExecEvents, id.as_str(), &event::exec(&exec, at, Some(outcome), time_ns))
     }
@@ -103,7 +113,7 @@ impl Node {
         job: Box<DigestJob>,
         effects: &mut Fx,
     ) -> Result<(), BrokenInvariant> {
-        let id = job.container.clone();
+        let id = self.holder(&job.container, job.moment);
         effects.count("digest_postponed");
         let held = self.containers.get_mut(&id).and_then(|tracked| tracked.held.get_mut(&job.moment));
         let Some(held) = held else {

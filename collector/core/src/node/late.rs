@@ -23,6 +23,7 @@ enum Stage {
 #[derive(Debug)]
 pub(super) struct LateExec {
     pub(super) exec: Box<RawExec>,
+    pub(super) inner: Option<ContainerId>,
     /// As it was written down the first time.
     pub(super) time_ns: i64,
     until_ns: i64,
@@ -54,7 +55,13 @@ impl Late {
         if of_container >= limits::LATE_PER_CONTAINER || self.count >= limits::LATE {
             return Kept::Full;
         }
-        let late = LateExec { exec: held.exec, time_ns, until_ns: now_ns.saturating_add(limits::LATE_WAIT), stage };
+        let late = LateExec {
+            exec: held.exec,
+            inner: held.inner,
+            time_ns,
+            until_ns: now_ns.saturating_add(limits::LATE_WAIT),
+            stage,
+        };
         let before = self.containers.entry(id.clone()).or_default().insert(late.exec.moment, late);
         self.count += usize::from(before.is_none());
         Kept::Kept

@@ -69,11 +69,12 @@ impl Node {
         wait: Wait,
         effects: &mut Fx,
     ) -> Result<(), BrokenInvariant> {
+        self.hand_over(now_ns, id, effects)?;
         let offset_ns = self.boot_offset_ns.unwrap_or(0);
         let Some(tracked) = self.containers.get_mut(id) else { return Ok(()) };
         while let Some(held) = tracked.next_ready(now_ns, self.complete_until_ns, wait) {
             let is_helper = || class::is_runtime_helper(&held.exec, tracked.root.as_ref(), self.settings.host_mnt_ns);
-            if !held.was_inside && is_helper() {
+            if !held.was_inside && held.inner.is_none() && is_helper() {
                 effects.settle(Disposition::Dropped("runtime_helper"));
                 held.postponed.iter().for_each(|job| effects.ask(Ask::Drop(job.moment)));
                 continue;
@@ -87,6 +88,7 @@ impl Node {
                 root: &root,
                 mounts: &tracked.mounts,
                 programs: &self.programs,
+                inner: held.inner.as_ref(),
             };
             let event = event::exec(&held.exec, at, held.outcome().as_ref(), tracked.last_time_ns);
             let moment = held.exec.moment;

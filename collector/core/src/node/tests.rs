@@ -1,4 +1,5 @@
 mod loaders;
+mod nested;
 
 use super::*;
 use crate::digest::Digest;

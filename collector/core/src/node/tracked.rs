@@ -1,6 +1,6 @@
 //! State of one container, and when its next exec may go out.
 
-use driftline_schemas::{ContainerSeen, Mount};
+use driftline_schemas::{ContainerId, ContainerSeen, Mount};
 use std::collections::BTreeMap;
 
 use crate::class::{self, ContainerRoot};
@@ -54,6 +54,16 @@ impl Metadata {
     }
 }
 
+/// Whether a container's runtime knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    Known,
+    /// No runtime does, and that was waited for.
+    Unknown,
+    /// Nobody has said.
+    Open,
+}
+
 /// Who said what the container's root is; a later one overrules an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum RootSource {
@@ -72,6 +82,10 @@ pub(super) struct Held {
     pub(super) arrived_ns: i64,
     /// Its process has executed something in the container before.
     pub(super) was_inside: bool,
+    /// The containers that its own lies in, from it outwards.
+    pub(super) outer: Vec<ContainerId>,
+    /// The container in this one in which it ran, which no runtime knows.
+    pub(super) inner: Option<ContainerId>,
     pub(super) is_hashing: bool,
     /// What there was no budget for.
     pub(super) postponed: Option<Box<DigestJob>>,
@@ -80,7 +94,21 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn new(exec: Box<RawExec>, now_ns: i64) -> Self {
-        Self { exec, arrived_ns: now_ns, was_inside: false, is_hashing: false, postponed: None, digest: None }
+        Self {
+            exec,
+            arrived_ns: now_ns,
+            was_inside: false,
+            outer: Vec::new(),
+            inner: None,
+            is_hashing: false,
+            postponed: None,
+            digest: None,
+        }
+    }
+
+    /// As one of the container around its own.
+    pub(super) fn adopted_from(self, inner: &ContainerId) -> Self {
+        Self { outer: Vec::new(), inner: Some(inner.clone()), ..self }
     }
 
     pub(super) fn needs_digest(&self, root: Option<ContainerRoot>, mounts: &Mounts) -> bool {
@@ -118,6 +146,8 @@ pub(super) struct Tracked {
     pub(super) throttle: Throttle,
     pub(super) last_time_ns: i64,
     pub(super) is_sandbox: bool,
+    /// Its cgroup was seen in another container's.
+    pub(super) lies_in_another: bool,
     /// When its end was said.
     pub(super) ended_ns: Option<i64>,
     /// That none of its execs can be seen has been said.
@@ -140,6 +170,7 @@ impl Tracked {
             throttle: Throttle::new(now_ns),
             last_time_ns: 0,
             is_sandbox: false,
+            lies_in_another: false,
             ended_ns: None,
             is_told_unseen: false,
         }
@@ -176,6 +207,18 @@ impl Tracked {
         self.metadata = Metadata::Unknown { failures: 0, retry_at_ns: 0 };
         self.first_heard_ns = self.heard_ns;
         self.ended_ns = None;
+    }
+
+    /// Whether a runtime knows it. Until it was asked and had the time to note a new container, that is open.
+    pub(super) fn standing(&self, now_ns: i64) -> Standing {
+        let has_waited = now_ns.saturating_sub(self.first_heard_ns) >= limits::DESCRIPTION_WAIT;
+        match self.metadata {
+            Metadata::Known => Standing::Known,
+            Metadata::Asked { failures: 1.. } | Metadata::Unknown { failures: 1.., .. } if has_waited => {
+                Standing::Unknown
+            }
+            Metadata::Asked { .. } | Metadata::Unknown { .. } => Standing::Open,
+        }
     }
 
     /// Takes the first exec, if it need not wait.

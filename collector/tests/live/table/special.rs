@@ -136,41 +136,49 @@ fn entered_another(table: &mut Table, harness: &Harness, running: &Running, at: 
 }
 
 /// What an engine in a container does: an overlay, a cgroup named as a container, namespaces of their own. No runtime of
-/// the node knows such a container, so what it runs is told under its own id and judged as unresolved, not missed.
+/// the node knows such a container, so what it runs belongs to the one around it, whose root it is not on.
 fn nested(ground: &Ground, table: &mut Table, harness: &Harness, running: &Running, at: &At<'_>, power: &Contained) {
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
     let (ready, go) = (format!("{}-ready", at.engine.name()), format!("{}-go", at.engine.name()));
+    // It runs until it was hashed, and is then ended from the node.
     let inside = format!(
         "set -e; cd /scratch; mkdir l u w m; mount -t overlay -o lowerdir=l,upperdir=u,workdir=w none m; \
          cp /data/busybox-added m/busybox-nested; echo $$ >/data/{ready}; \
-         while [ ! -e /data/{go} ]; do usleep 20000; done; unshare -mpf sh -c 'cd m; mkdir old; pivot_root . old; exec /busybox-nested sleep 0.1'; umount m"
+         while [ ! -e /data/{go} ]; do usleep 20000; done; \
+         unshare -mpf sh -c 'cd m; mkdir old; pivot_root . old; exec /busybox-nested sleep 30' || true; umount m"
     );
     let (complaint, wrong) = std::thread::scope(|scope| {
         let shell = scope.spawn(|| running.exec(power, &["/bin/sh", "-c", &inside]));
         let pid = read_when_there(&ground.files.path(&ready));
-        let made: Vec<PathBuf> = cgroups_of(pid).iter().map(|path| path.join(ID)).collect();
+        // An engine uses the hierarchies that the one around it does.
+        let is_used = |path: &PathBuf| path.to_string_lossy().contains(power.id.as_str());
+        let made: Vec<PathBuf> = cgroups_of(pid).into_iter().filter(is_used).map(|path| path.join(ID)).collect();
+        assert!(!made.is_empty());
         for path in &made {
             fs::create_dir(path).unwrap();
             fs::write(path.join("cgroup.procs"), pid.to_string()).unwrap();
         }
         ground.files.write(&go, b"");
+        let exec = harness.find(&power.id, b"/busybox-nested");
+        if let Some(exec) = &exec {
+            assert!(Command::new("kill").args(["-9", &exec.pid.to_string()]).status().unwrap().success());
+        }
         let complaint = shell.join().unwrap().err();
-        let exec = harness.find(&ContainerId::from(ID), b"/busybox-nested");
         for path in made {
             let _ = fs::remove_dir(path);
         }
         let digest = ground.files.content(Content::Added).map(Sha256::of);
         let is_right = exec.as_ref().is_some_and(|exec| {
-            let verdict = judge(exec, Err("no_metadata"));
-            exec.class == FileClass::New
+            exec.class == FileClass::Foreign
+                && exec.namespace == MountNamespace::Other
                 && exec.sha256 == digest
-                && verdict.origin == Origin::Unresolved
-                && verdict.report.is_some()
+                && exec.inner_container_id == Some(ContainerId::from(ID))
+                && judge(exec, Ok(at.index)).origin == Origin::Mounted
         });
         (complaint, if is_right { Vec::new() } else { vec![format!("{exec:?}")] })
     });
     let wrong: Vec<String> = complaint.into_iter().chain(wrong).collect();
-    table.add("container in a container", at.engine, FileClass::New, Origin::Unresolved, &wrong);
+    table.add("container in a container", at.engine, FileClass::Foreign, Origin::Mounted, &wrong);
 }
 
 /// Those for a collector that was started after everything, and that no runtime tells anything.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fixtures::{content, exec, image, mount};
-use driftline_schemas::{FileFacts, HashState};
+use driftline_schemas::{ContainerId, FileFacts, HashState};
 
 struct Expect {
     origin: Origin,
@@ -149,6 +149,27 @@ fn a_loader_that_is_not_the_image_s_is_judged_whatever_it_runs() {
     assert_eq!((unresolved.report, unresolved.about), (Some(ADDED), About::Loader));
     let unresolved = judge(&loading(C::RootfsPlain, ("/tmp/ld.so", "evil"), "/tmp/x", ""), Err("no_manifest"));
     assert_eq!((unresolved.report, unresolved.about), (None, About::Subject));
+}
+
+#[test]
+fn what_runs_in_a_container_in_the_container_is_mounted_and_has_no_path_of_the_image() {
+    let within = |class, namespace, path, file| {
+        let inner_container_id = Some(ContainerId::from("ab"));
+        Exec { namespace, inner_container_id, ..exec(1, class, path, file) }
+    };
+    let other = |class, path, file| within(class, MountNamespace::Other, path, file);
+    let verdict = check(&other(C::Foreign, "/bin/ls", "evil"), &expect(Origin::Mounted, Some(ADDED), High));
+    assert_eq!(
+        verdict.note,
+        "it ran from an overlay that is not the container's own in container ab in this one, not from the image"
+    );
+    // Its root may be a directory of this one's.
+    check(&other(C::New, "/bin/ls", "evil"), &expect(Origin::Added, Some(ADDED), High));
+    check(&other(C::New, "/bin/ls", "/bin/ls"), &expect(Origin::Relocated, Some(ADDED), High));
+    check(&other(C::Image, "/other", ""), &expect(Origin::Image, None, High));
+    // Anybody may make a cgroup: in the container's own namespace a path is a path.
+    let own = within(C::New, MountNamespace::Own, "/bin/ls", "evil");
+    check(&own, &expect(Origin::Modified, Some(ADDED), High));
 }
 
 #[test]
