@@ -3,8 +3,11 @@
 use driftline_collector::rights::NEEDED;
 use driftline_kafka::{ClientSettings, admin};
 use driftline_schemas::{ContainerId, ExecEvent};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use super::container::Container;
 use super::harness;
@@ -44,9 +47,11 @@ async fn four_capabilities_are_enough_for_a_real_container() {
     admin::create(&kafka, 1).await.unwrap();
     let place = Place::with_podman().await;
     let container = Container::start();
-    let running = place.start(place.command(&Starter::usual(), &kafka)).await;
+    let spool = place.spool(&Starter::usual());
+    let running = place.start(on_read_only(&place.command(&Starter::usual(), &kafka), &spool)).await;
     assert!(place.log().contains("self-test passed"), "{}", place.log());
     check_process(running.0.id(), &place, &Starter::usual());
+    assert_eq!(writable(running.0.id()), [spool.display().to_string()]);
 
     container.sh("/bin/true; cp /data/busybox-added /tmp/busybox-drift; /tmp/busybox-drift true");
     let seen = events(&mut Events::of(&kafka), container.id()).await;
@@ -58,6 +63,31 @@ async fn four_capabilities_are_enough_for_a_real_container() {
     assert!(place.log().contains("self-test passed") && !place.log().contains("not tried"), "{}", place.log());
     check_process(running.0.id(), &place, &Starter::Root);
     admin::delete_all(&kafka).await.unwrap();
+}
+
+/// The same command where all file systems but the spool are read-only.
+fn on_read_only(command: &Command, spool: &Path) -> Command {
+    const SCRIPT: &str = r#"spool=$1; shift; mount --bind "$spool" "$spool"
+        for point in $(cut -d' ' -f5 /proc/self/mountinfo); do
+            [ "$point" = "$spool" ] || mount -o remount,bind,ro "$point"
+        done
+        exec "$@""#;
+    let mut wrapped = Command::new("unshare");
+    wrapped.args(["--mount", "--propagation=private", "sh", "-c", SCRIPT, "sh"]).arg(spool);
+    wrapped.arg(command.get_program()).args(command.get_args());
+    wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    wrapped.stdin(Stdio::null()).stdout(Stdio::null());
+    wrapped
+}
+
+/// Mount points of a process that can be written to.
+fn writable(pid: u32) -> Vec<String> {
+    let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+    // Of several on one point the last is on top.
+    let options: BTreeMap<&str, &str> =
+        table.lines().map(|line| line.split(' ').collect::<Vec<_>>()).map(|fields| (fields[4], fields[5])).collect();
+    let is_writable = |options: &str| !options.split(',').any(|option| option == "ro");
+    options.into_iter().filter(|(_, it)| is_writable(it)).map(|(point, _)| point.to_owned()).collect()
 }
 
 /// Reads until the container was described and both of its programs were told, one of them with its digest.
