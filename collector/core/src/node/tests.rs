@@ -353,6 +353,19 @@ fn a_restarted_container_is_judged_by_its_new_root_and_described_anew() {
 }
 
 #[test]
+fn a_container_that_is_restarted_all_the_time_does_not_hold_its_execs_for_longer_than_others() {
+    let mut drive = Drive::new();
+    for start in 0..4_u32 {
+        let mut first = at_time(u64::from(start) + 1);
+        first.pid += start;
+        first.ns_pid = 1;
+        first.flags |= layout::FLAG_PARENT_OUTSIDE;
+        drive.at(i64::from(start) * 200).records(vec![first], 10);
+    }
+    assert_eq!(drive.kinds(), ["exec 1"], "at 600 ms, where the second has waited for 400");
+}
+
+#[test]
 fn a_better_known_root_asks_for_the_digest_it_shows_to_be_needed() {
     let mut drive = Drive::new();
     let mut inner = at_time(1);

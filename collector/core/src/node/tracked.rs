@@ -226,8 +226,11 @@ impl Tracked {
         let (moment, held) = self.held.first_key_value()?;
         let waited_ns = now_ns.saturating_sub(held.arrived_ns);
         let in_order = moment.time_ns < complete_until_ns || waited_ns >= limits::ORDER_WAIT;
-        let described = matches!(self.metadata, Metadata::Known)
-            || now_ns.saturating_sub(self.first_heard_ns) >= limits::DESCRIPTION_WAIT;
+        // What may belong to a container around this one waits longer for an answer. Each restart begins that wait anew.
+        let is_open = !held.outer.is_empty() && self.standing(now_ns) == Standing::Open;
+        let has_waited = now_ns.saturating_sub(self.first_heard_ns) >= limits::DESCRIPTION_WAIT;
+        let described =
+            matches!(self.metadata, Metadata::Known) || (has_waited && !is_open) || waited_ns >= limits::DIGEST_WAIT;
         let digested = !held.is_hashing || held.digest.is_some() || waited_ns >= limits::DIGEST_WAIT;
         let must_go = wait == Wait::Over || self.held.len() > limits::HELD_PER_CONTAINER;
         if must_go || (in_order && described && digested) {

@@ -138,7 +138,7 @@ fn entered_another(table: &mut Table, harness: &Harness, running: &Running, at: 
 /// What an engine in a container does: an overlay, a cgroup named as a container, namespaces of their own. No runtime of
 /// the node knows such a container, so what it runs belongs to the one around it, whose root it is not on.
 fn nested(ground: &Ground, table: &mut Table, harness: &Harness, running: &Running, at: &At<'_>, power: &Contained) {
-    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    let inner = Sha256::of(power.id.as_str().as_bytes()).to_string();
     let (ready, go) = (format!("{}-ready", at.engine.name()), format!("{}-go", at.engine.name()));
     // It runs until it was hashed, and is then ended from the node.
     let inside = format!(
@@ -152,7 +152,7 @@ fn nested(ground: &Ground, table: &mut Table, harness: &Harness, running: &Runni
         let pid = read_when_there(&ground.files.path(&ready));
         // An engine uses the hierarchies that the one around it does.
         let is_used = |path: &PathBuf| path.to_string_lossy().contains(power.id.as_str());
-        let made: Vec<PathBuf> = cgroups_of(pid).into_iter().filter(is_used).map(|path| path.join(ID)).collect();
+        let made: Vec<PathBuf> = cgroups_of(pid).into_iter().filter(is_used).map(|path| path.join(&inner)).collect();
         assert!(!made.is_empty());
         for path in &made {
             fs::create_dir(path).unwrap();
@@ -172,10 +172,11 @@ fn nested(ground: &Ground, table: &mut Table, harness: &Harness, running: &Runni
             exec.class == FileClass::Foreign
                 && exec.namespace == MountNamespace::Other
                 && exec.sha256 == digest
-                && exec.inner_container_id == Some(ContainerId::from(ID))
+                && exec.inner_container_id == Some(ContainerId::from(inner.as_str()))
                 && judge(exec, Ok(at.index)).origin == Origin::Mounted
         });
-        (complaint, if is_right { Vec::new() } else { vec![format!("{exec:?}")] })
+        let else_told = || harness.execs(&ContainerId::from(inner.as_str()));
+        (complaint, if is_right { Vec::new() } else { vec![format!("{exec:?}, and {:?}", else_told())] })
     });
     let wrong: Vec<String> = complaint.into_iter().chain(wrong).collect();
     table.add("container in a container", at.engine, FileClass::Foreign, Origin::Mounted, &wrong);

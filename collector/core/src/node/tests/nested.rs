@@ -81,7 +81,9 @@ fn where_no_runtime_knows_any_the_innermost_has_it() {
 #[test]
 fn one_whose_runtime_does_not_answer_in_time_is_not_taken_for_unknown() {
     let mut drive = node();
-    drive.records(vec![nested(1)], 10).at(400);
+    drive.records(vec![nested(1)], 10).at(499);
+    assert_eq!(told(&drive), []);
+    drive.at(500);
     assert_eq!(told(&drive), [(inner(), 1, FileClass::Image, None)]);
 }
 
