@@ -5,8 +5,7 @@
 //! Lookups stay below the container's root, and on its mount unless the file is known to lie on another.
 
 use driftline_collector_core::{
-    Crossing, Dev, Digest, DigestJob, DigestOutcome, DigestSubject, LoaderJob, NamedFacts, RawExec, RawFile, limits,
-    mounts,
+    Crossing, Dev, Digest, DigestJob, DigestOutcome, DigestSubject, NamedFacts, RawExec, RawFile, limits, mounts,
 };
 use driftline_schemas::Sha256;
 use rustix::fs::{
@@ -80,7 +79,7 @@ impl Caught {
     /// Hashes it.
     pub(crate) fn finish(self) -> DigestOutcome {
         let digest = self.reading.finish(&self.handle, &self.before);
-        DigestOutcome { digest, is_settled: self.is_settled, named: None }
+        DigestOutcome { is_settled: self.is_settled, ..DigestOutcome::of(digest) }
     }
 }
 
@@ -90,17 +89,7 @@ pub fn digest(proc: &Proc, job: &DigestJob, caught: Option<Caught>, bytes_max: u
     match (job.subject, caught) {
         (DigestSubject::File(_), Some(caught)) => caught.finish(),
         (DigestSubject::File(seen), None) => digest_of_file(proc, job, &seen, bytes_max, now_ns),
-        (DigestSubject::Named { executed_ns, .. }, _) => {
-            let named = digest_of_named(proc, job, executed_ns, bytes_max);
-            match &job.loader {
-                None => named,
-                Some(LoaderJob::Known(sha256)) => DigestOutcome { loader: Some(Digest::Hashed(*sha256)), ..named },
-                Some(LoaderJob::Hash(loader)) => {
-                    let DigestOutcome { digest, is_settled, .. } = self::digest(proc, loader, None, bytes_max, now_ns);
-                    DigestOutcome { loader: Some(digest), is_settled, ..named }
-                }
-            }
-        }
+        (DigestSubject::Named { executed_ns, .. }, _) => digest_of_named(proc, job, executed_ns, bytes_max),
     }
 }
 

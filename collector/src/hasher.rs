@@ -1,6 +1,6 @@
 //! Threads that hash. Called by the collector's task, which never waits for a file.
 
-use driftline_collector_core::{DigestJob, DigestOutcome};
+use driftline_collector_core::{Digest, DigestJob, DigestOutcome, LoaderJob};
 use driftline_runtime::clock;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -69,10 +69,35 @@ fn work(
         // The lock is held while waiting: one thread waits for a job, the others for the lock.
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Task { job, caught }) = next else { return };
-        let known = strict.and_then(|strict| strict.outcome(&job));
-        let outcome = known.unwrap_or_else(|| files::digest(proc, &job, caught, bytes_max, clock::now_ns()));
+        let outcome = outcome(proc, &job, caught, bytes_max, clock::now_ns(), strict);
         if finished.blocking_send((job, outcome)).is_err() {
             return;
+        }
+    }
+}
+
+/// What a job asks for: the digest of its subject, and of the loader that was told to run it. `caught` is its executable
+/// when that was caught at once; `now_ns` is the wall clock.
+#[must_use]
+pub fn outcome(
+    proc: &Proc,
+    job: &DigestJob,
+    caught: Option<Caught>,
+    bytes_max: u64,
+    now_ns: i64,
+    strict: Option<&Strict>,
+) -> DigestOutcome {
+    let hash = |job: &DigestJob, caught| {
+        let known = strict.and_then(|strict| strict.outcome(job));
+        known.unwrap_or_else(|| files::digest(proc, job, caught, bytes_max, now_ns))
+    };
+    let subject = hash(job, caught);
+    match &job.loader {
+        None => subject,
+        Some(LoaderJob::Known(sha256)) => DigestOutcome { loader: Some(Digest::Hashed(*sha256)), ..subject },
+        Some(LoaderJob::Hash(loader)) => {
+            let DigestOutcome { digest, is_settled, .. } = hash(loader, None);
+            DigestOutcome { loader: Some(digest), is_settled, ..subject }
         }
     }
 }

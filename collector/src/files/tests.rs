@@ -1,4 +1,6 @@
 use super::*;
+use crate::hasher;
+use driftline_collector_core::LoaderJob;
 use driftline_schemas::ContainerId;
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -120,9 +122,9 @@ fn a_loader_is_hashed_beside_what_it_runs_and_judged_by_what_the_kernel_saw() {
     let (loader, program) = (case.write("ld.so", b"loader"), case.write("x", b"program"));
     let seen = case.seen(&loader);
     let hashed = |loader: LoaderJob| {
-        let subject = DigestSubject::Named { executed_ns: i64::MAX, cost_bytes: 0 };
+        let subject = DigestSubject::Named { executed_ns: i64::MAX, cost_bytes: 0, by: RawFile::default() };
         let job = DigestJob { loader: Some(loader), ..case.job(&program, subject) };
-        let outcome = digest(&case.proc, &job, None, MAX, i64::MAX);
+        let outcome = hasher::outcome(&case.proc, &job, None, MAX, i64::MAX, None);
         assert_eq!(outcome.digest, Digest::Hashed(Sha256::of(b"program")));
         (outcome.loader, outcome.to_remember())
     };

@@ -227,9 +227,9 @@ impl Strict {
         let opening = known.openings.get_mut(number)?;
         let Content::Known(digest @ Digest::Hashed(_), is_settled) = opening.content else { return None };
         match job.subject {
-            DigestSubject::File(_) => Some(DigestOutcome { digest, is_settled, named: None }),
+            DigestSubject::File(_) => Some(DigestOutcome { is_settled, ..DigestOutcome::of(digest) }),
             DigestSubject::Named { executed_ns, .. } if opening.facts.ctime_ns <= executed_ns => {
-                Some(DigestOutcome { digest, is_settled: false, named: Some(opening.facts.clone()) })
+                Some(DigestOutcome { named: Some(opening.facts.clone()), ..DigestOutcome::of(digest) })
             }
             DigestSubject::Named { .. } => None,
         }

@@ -42,6 +42,7 @@ fn job(subject: DigestSubject) -> DigestJob {
         path: b"/s".to_vec(),
         crossing: Crossing::Stay,
         subject,
+        loader: None,
     }
 }
 
@@ -121,7 +122,7 @@ fn a_digest_that_is_on_its_way_is_waited_for() {
         strict.shared.finish(number, DIGEST, false);
         asked.join().unwrap()
     });
-    assert_eq!(outcome, Some(DigestOutcome { digest: DIGEST, is_settled: false, named: None }));
+    assert_eq!(outcome, Some(DigestOutcome::of(DIGEST)));
     // What could not be hashed is tried once more as without strict mode.
     let Admitted::Hash(number, _) = strict.admit(&file(2, DEV), 100, 0) else { panic!("not hashed") };
     strict.shared.finish(number, Digest::Changed, false);

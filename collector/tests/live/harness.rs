@@ -1,7 +1,8 @@
 //! The collector's parts put together without Kafka and without runtimes: probe, reader, core, files.
 
 use driftline_collector::describer::{self, Answer};
-use driftline_collector::files::{self, Caught};
+use driftline_collector::files::Caught;
+use driftline_collector::hasher;
 use driftline_collector::looks::Pace;
 use driftline_collector::proc::Proc;
 use driftline_collector::reader::{BATCHES, Batch, Reader};
@@ -345,10 +346,9 @@ impl Driver {
                     }
                     Ask::Digest(job) => {
                         let caught = caught.remove(&job.moment);
-                        let known = self.strict.as_ref().and_then(|strict| strict.outcome(&job));
-                        let outcome = known.unwrap_or_else(|| {
-                            files::digest(&self.proc, &job, caught, self.bytes_max, clock::now_ns())
-                        });
+                        let strict = self.strict.as_deref();
+                        let now_ns = clock::now_ns();
+                        let outcome = hasher::outcome(&self.proc, &job, caught, self.bytes_max, now_ns, strict);
                         Some(Input::Digested(job.container, job.moment, outcome))
                     }
                     // No test here uses up a budget.
