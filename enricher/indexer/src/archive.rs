@@ -24,7 +24,7 @@ use crate::{Indexed, IndexedLayer};
 /// # Errors
 /// When the archive cannot be read, exceeds a limit, does not hold the image, or anything is not what its digest says.
 pub fn index_archive(reader: impl Read, wanted: &Wanted) -> Result<Indexed, IndexError> {
-    let (contents, _) = decoded(peek(reader)?, StoredDigest::NotWanted, None, |plain| {
+    let (contents, _) = decoded(peek(reader)?, StoredDigest::NotWanted, |plain| {
         let mut tar = TarStream::new(std::io::BufReader::with_capacity(BUFFER_BYTES, plain));
         let mut contents = Contents::default();
         while let Some(member) = tar.next_member()? {
@@ -77,7 +77,7 @@ impl Contents {
             }
             Format::Tar | Format::Gzip | Format::Zstd => {
                 let stored = if digest_in(&path).is_some() { StoredDigest::Wanted } else { StoredDigest::NotWanted };
-                let read = read_layer(peeked, stored, None, &path);
+                let read = read_layer(peeked, stored, &path);
                 let checked = read.and_then(|layer| check_digest(&path, layer.stored).map(|()| layer));
                 let diff_id = checked.map(|layer| {
                     self.entries += layer.manifest.entries().len();

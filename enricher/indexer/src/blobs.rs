@@ -15,7 +15,6 @@ use crate::documents::{Candidate, Documents, Entry, LayerBlob, Wanted, check_dig
 use crate::error::IndexError;
 use crate::layer::{digest, read_layer};
 use crate::limits::BUFFER_BYTES;
-use crate::spare::{Spares, spares};
 use crate::{Indexed, IndexedLayer};
 
 /// Where blobs come from. Called from several threads at once; both methods may block.
@@ -82,18 +81,17 @@ struct Todo<'a> {
     blob: &'a LayerBlob,
 }
 
-/// Reads layers, the longest first, on as many threads as there are lanes; the first error ends all of them. A lane that
-/// finds no layer left hashes for the others.
+/// Reads layers, the longest first, on as many threads as there are lanes; the first error ends all of them.
 fn read_all(blobs: &impl Blobs, todo: &[Todo<'_>], options: Options<'_>) -> Result<Vec<IndexedLayer>, IndexError> {
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
     let done = Mutex::new((Vec::with_capacity(todo.len()), None));
-    let lane = |spares: &Spares| {
+    let lane = || {
         while let Some(layer) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
             if failed.load(Ordering::Acquire) {
                 return;
             }
-            let read = read_one(blobs, layer, spares, &[options.stop, &failed]);
+            let read = read_one(blobs, layer, &[options.stop, &failed]);
             let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
             match read {
                 Ok(read) => done.0.push((layer.number, read)),
@@ -105,19 +103,11 @@ fn read_all(blobs: &impl Blobs, todo: &[Todo<'_>], options: Options<'_>) -> Resu
             }
         }
     };
-    let (spares, waiting) = spares();
-    let work = |spares: Spares| {
-        lane(&spares);
-        drop(spares);
-        waiting.serve();
-    };
     std::thread::scope(|threads| {
-        // At most one lane hashes for another.
-        for _ in 1..options.lanes.min(2 * todo.len()) {
-            let spares = spares.clone();
-            threads.spawn(|| work(spares));
+        for _ in 1..options.lanes.min(todo.len()) {
+            threads.spawn(lane);
         }
-        work(spares);
+        lane();
     });
     let (mut layers, error) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(error) = error {
@@ -127,12 +117,7 @@ fn read_all(blobs: &impl Blobs, todo: &[Todo<'_>], options: Options<'_>) -> Resu
     Ok(layers.into_iter().map(|(_, layer)| layer).collect())
 }
 
-fn read_one(
-    blobs: &impl Blobs,
-    layer: &Todo<'_>,
-    spares: &Spares,
-    stop: &[&AtomicBool],
-) -> Result<IndexedLayer, IndexError> {
+fn read_one(blobs: &impl Blobs, layer: &Todo<'_>, stop: &[&AtomicBool]) -> Result<IndexedLayer, IndexError> {
     let Todo { number, diff_ids, diff_id, blob } = layer;
     let Some(content) = blobs.open(blob)? else {
         let manifest = blobs.unpacked(diff_ids, *number, stop)?;
@@ -141,7 +126,7 @@ fn read_one(
     };
     let mut content = Sized::new(content, blob, stop);
     let read = peek(&mut content).map_err(IndexError::from);
-    let read = match read.and_then(|peeked| read_layer(peeked, StoredDigest::Wanted, Some(spares), &blob.path)) {
+    let read = match read.and_then(|peeked| read_layer(peeked, StoredDigest::Wanted, &blob.path)) {
         Err(error) if !content.has_failed => return Err(unreadable(blobs, blob, stop, error)),
         read => read?,
     };

@@ -10,7 +10,6 @@ use sha2::{Digest as _, Sha256 as Hasher};
 
 use crate::error::{IndexError, Limit};
 use crate::limits::{BUFFER_BYTES, LAYER_BYTES_MAX, LAYER_TIME_MAX, RATIO_FREE_BYTES, RATIO_MAX, ZSTD_WINDOW_LOG_MAX};
-use crate::spare::{Digester, Spares};
 use crate::tar_stream::{as_u64, looks_like_tar};
 
 /// First bytes looked at: a tar header.
@@ -67,22 +66,19 @@ pub(crate) enum StoredDigest {
 }
 
 /// Gives `take` the decompressed content, then reads what it left, so that the digests are those of the whole stream.
-/// The stored digest is the content's when nothing is compressed; it means nothing when it was not wanted. A lane that is
-/// spare computes that of the content.
+/// The stored digest is the content's when nothing is compressed; it means nothing when it was not wanted.
 pub(crate) fn decoded<R: Read, T>(
     peeked: Peeked<R>,
     stored: StoredDigest,
-    spares: Option<&Spares>,
     take: impl FnOnce(&mut dyn Read) -> Result<T, IndexError>,
 ) -> Result<(T, Digests), IndexError> {
-    decoded_by(clock::monotonic() + LAYER_TIME_MAX, peeked, stored, spares, take)
+    decoded_by(clock::monotonic() + LAYER_TIME_MAX, peeked, stored, take)
 }
 
 fn decoded_by<R: Read, T>(
     deadline: Instant,
     peeked: Peeked<R>,
     stored: StoredDigest,
-    spares: Option<&Spares>,
     take: impl FnOnce(&mut dyn Read) -> Result<T, IndexError>,
 ) -> Result<(T, Digests), IndexError> {
     let is_compressed = matches!(peeked.format, Format::Gzip | Format::Zstd);
@@ -95,12 +91,11 @@ fn decoded_by<R: Read, T>(
     };
     let raw = BufReader::with_capacity(BUFFER_BYTES, raw);
     let content = open(peeked.format, raw)?;
-    let hash = Digester::new(spares);
-    let mut content = Content { inner: content, stored_bytes: &stored_bytes, bytes: 0, hash, deadline };
+    let mut content = Content { inner: content, stored_bytes: &stored_bytes, bytes: 0, hash: Hasher::new(), deadline };
     let taken = take(&mut content)?;
     let mut rest = vec![0; BUFFER_BYTES];
     while content.read(&mut rest)? > 0 {}
-    let content_digest = content.hash.finish()?;
+    let content_digest = Sha256(content.hash.finalize().into());
     let stored = if is_compressed { Sha256(stored_hash.take().finalize().into()) } else { content_digest };
     Ok((taken, Digests { stored, content: content_digest }))
 }
@@ -140,7 +135,7 @@ struct Content<'a> {
     inner: Box<dyn Read + 'a>,
     stored_bytes: &'a Cell<u64>,
     bytes: u64,
-    hash: Digester<'a>,
+    hash: Hasher,
     deadline: Instant,
 }
 
@@ -157,7 +152,7 @@ impl Read for Content<'_> {
         if clock::monotonic() > self.deadline {
             return Err(io::Error::other(Limit::LayerTime));
         }
-        self.hash.update(buffer.get(..read).unwrap_or_default())?;
+        self.hash.update(buffer.get(..read).unwrap_or_default());
         Ok(read)
     }
 }
@@ -170,9 +165,7 @@ mod tests {
     fn a_layer_that_takes_too_long_is_given_up() {
         let read = |deadline| {
             let peeked = peek([7; 2_000].as_slice()).unwrap();
-            decoded_by(deadline, peeked, StoredDigest::NotWanted, None, |content| {
-                Ok(io::copy(content, &mut io::sink())?)
-            })
+            decoded_by(deadline, peeked, StoredDigest::NotWanted, |content| Ok(io::copy(content, &mut io::sink())?))
         };
         let now = clock::monotonic();
         assert!(matches!(read(now), Err(IndexError::Limit(Limit::LayerTime))));

@@ -9,7 +9,6 @@ use sha2::{Digest as _, Sha256 as Hasher};
 use crate::decode::{Format, Peeked, StoredDigest, decoded};
 use crate::error::{IndexError, Limit};
 use crate::limits::{BUFFER_BYTES, LAYER_BYTES_MAX};
-use crate::spare::Spares;
 use crate::tar_stream::TarStream;
 use crate::tree::Tree;
 
@@ -23,16 +22,11 @@ pub(crate) struct Layer {
 }
 
 /// Reads a layer.
-pub(crate) fn read_layer<R: Read>(
-    peeked: Peeked<R>,
-    stored: StoredDigest,
-    spares: Option<&Spares>,
-    name: &str,
-) -> Result<Layer, IndexError> {
+pub(crate) fn read_layer<R: Read>(peeked: Peeked<R>, stored: StoredDigest, name: &str) -> Result<Layer, IndexError> {
     if matches!(peeked.format, Format::Json | Format::Other) {
         return Err(IndexError::UnknownCompression(name.to_owned()));
     }
-    let (manifest, digests) = decoded(peeked, stored, spares, read_entries)?;
+    let (manifest, digests) = decoded(peeked, stored, read_entries)?;
     let diff_id = DiffId::from(digests.content.to_digest().as_str());
     Ok(Layer { diff_id, stored: digests.stored, manifest })
 }

@@ -26,7 +26,6 @@ pub mod publish;
 pub mod registry;
 mod service;
 mod snapshot;
-mod spare;
 mod tar_stream;
 mod tree;
 

@@ -65,14 +65,6 @@ pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 /// Bytes read at once.
 pub const BUFFER_BYTES: usize = 128 * 1024;
 
-/// Content of a layer after which a lane is looked for that has nothing to do but to hash it, again and again until there
-/// is one: a millisecond's work, beside which waking the other is nothing.
-pub const SPARE_EVERY_BYTES: usize = 1 << 20;
-
-/// Most buffers of [`BUFFER_BYTES`] on their way to that lane: half a millisecond's work, so that neither waits for the
-/// other at every hitch.
-pub const SPARE_BUFFERS: usize = 4;
-
 /// Most layers remembered as published by verified sources; 100,000 digests are some 15 MB. Beyond it they are read again,
 /// which is harmless.
 pub const LAYERS_KNOWN_MAX: usize = 100_000;
