@@ -138,9 +138,12 @@ static __always_inline bool is_ordinary(const struct exec_record *head)
  * for that before it is gone. Loaders begin with "ld-", "ld." or "ld64.", musl's may be "libc."; core's `subject` module
  * looks at the whole name. It is the first component of the path that was written at `begin`.
  */
+#define CGROUP_BYTES_MASK 1023 /* for the verifier, which has to see a bound */
+_Static_assert(CGROUP_BYTES_MAX <= CGROUP_BYTES_MASK, "a path may begin beyond the mask");
+
 static __always_inline bool may_be_loader(struct scratch *scratch, __u32 begin)
 {
-	const __u8 *name = &scratch->data[begin & (CGROUP_NAME_MAX - 1)];
+	const __u8 *name = &scratch->data[begin & CGROUP_BYTES_MASK];
 	if (name[0] != 'l')
 		return false;
 	if (name[1] == 'd')
@@ -175,7 +178,7 @@ static __always_inline void read_facts(struct scratch *scratch, struct task_stru
 	read_root(head, task);
 	read_process(head, task);
 	read_fds(head, task);
-	/* Nothing but the cgroup's name stands before it. */
+	/* Nothing but the names of cgroups stands before it. */
 	__u32 begin = scratch->used;
 	append_file_path(scratch, task, file);
 	if (!is_ordinary(head) || may_be_loader(scratch, begin))

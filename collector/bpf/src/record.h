@@ -83,7 +83,8 @@ _Static_assert(sizeof(struct ancestor_record) == 40, "size of struct ancestor_re
 
 /*
  * Fixed part. Followed by, without gaps: cgroup names, path, filename, arguments, cwd, tty, environment, of the lengths
- * below. Cgroup names are those of containers, innermost first, with slashes between. Path and cwd are written component by component from the file upwards, each ended by NUL.
+ * below. Cgroup names are those of containers, innermost first, with slashes between. Path and cwd are written component
+ * by component from the file upwards, each ended by NUL.
  */
 struct exec_record {
 	__u64 time_ns; /* CLOCK_BOOTTIME */
