@@ -7,9 +7,7 @@ use std::time::Duration;
 use driftline_kafka::{ClientSettings, ReadFrom, ReaderEvent, Record as KafkaRecord, TopicReader};
 use driftline_runtime::clock;
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{
-    Alert, Container, ContainerId, ContainerSeen, ContainerThrottled, Exec, ExecEvent, Finding, decode,
-};
+use driftline_schemas::{Alert, Container, ContainerId, ContainerThrottled, Exec, ExecEvent, Finding, decode};
 
 /// Everything that was read so far.
 #[derive(Debug, Default)]
@@ -24,8 +22,6 @@ pub struct Collected {
     pub execs: Vec<Exec>,
     /// When each of them could be read, nanoseconds since 1970.
     pub exec_arrivals_ns: Vec<i64>,
-    /// Containers that the collectors described.
-    pub containers: Vec<ContainerSeen>,
     /// Execs that the collectors left out, and said so.
     pub throttled: Vec<ContainerThrottled>,
     /// Dead letters.
@@ -95,7 +91,6 @@ impl Collected {
                         self.execs.push(*exec);
                         self.exec_arrivals_ns.push(clock::now_ns());
                     }
-                    Ok(ExecEvent::Seen(seen)) => self.containers.push(*seen),
                     Ok(ExecEvent::Throttled(throttled)) => self.throttled.push(*throttled),
                     _ => {}
                 }

@@ -40,6 +40,9 @@ pub struct Extent {
     pub execs: u32,
 }
 
+/// How long a container's first execs wait for its description: as long as the collector's limit of this name.
+const DESCRIPTION_WAIT_NS: i64 = 300_000_000;
+
 /// Which file is executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Program {
@@ -148,13 +151,12 @@ fn count(collected: &Collected, path: &str) -> Count {
     Count { told, left_out: usize::try_from(left_out.sum::<i64>()).unwrap_or(0) }
 }
 
-/// From the exec to the moment at which its record could be read, once the container was described: its first execs wait
-/// for that, and a bench of the engine's answers is not this one.
+/// From the exec to the moment at which its record could be read. A container's first execs wait for its description, which
+/// here never comes (no engine's service runs): they are left out.
 fn latencies(collected: &Collected, path: &str) -> Vec<u64> {
-    let is_described = |exec: &Exec| {
-        collected.containers.iter().any(|seen| seen.container.id == exec.container_id && seen.seen_ns < exec.time_ns)
-    };
+    let first_ns = collected.execs.iter().map(|exec| exec.time_ns).min().unwrap_or(0);
+    let is_later = |exec: &Exec| exec.time_ns.saturating_sub(first_ns) > DESCRIPTION_WAIT_NS;
     let arrived = collected.execs.iter().zip(&collected.exec_arrivals_ns);
-    let of_workload = arrived.filter(|(exec, _)| exec.path == path.as_bytes() && is_described(exec));
+    let of_workload = arrived.filter(|(exec, _)| exec.path == path.as_bytes() && is_later(exec));
     of_workload.map(|(exec, arrived_ns)| u64::try_from(arrived_ns.saturating_sub(exec.time_ns)).unwrap_or(0)).collect()
 }

@@ -231,7 +231,7 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "TO KAFKA: from an exec to its record, the median and 99 of 100, of paced execs in a container that is described."
+            "TO KAFKA: from an exec to its record, the median and 99 of 100, of paced execs after a container's first 300 ms."
         )?;
         self.not_run.iter().try_for_each(|why| writeln!(f, "not run: {why}"))
     }
