@@ -147,8 +147,14 @@ fn digest_of_open(handle: &OwnedFd, executed_ns: i64, bytes_max: u64) -> DigestO
 /// What is told of a file that is known by its handle only.
 pub(crate) fn named_facts(handle: impl AsFd, facts: &Statx) -> NamedFacts {
     let handle = handle.as_fd();
+    let fs_magic = fstatfs(handle).map_or(0, |fs| u64::try_from(fs.f_type).unwrap_or(0));
+    NamedFacts { path: path_of(handle), fs_magic, ..unnamed_facts(facts) }
+}
+
+/// The same without its path and file system, which take further calls.
+pub(crate) fn unnamed_facts(facts: &Statx) -> NamedFacts {
     NamedFacts {
-        path: path_of(handle),
+        path: Vec::new(),
         dev: dev_of(facts),
         ino: facts.stx_ino,
         size_bytes: i64::try_from(facts.stx_size).unwrap_or(i64::MAX),
@@ -156,7 +162,7 @@ pub(crate) fn named_facts(handle: impl AsFd, facts: &Statx) -> NamedFacts {
         nlink: facts.stx_nlink,
         mtime_ns: nanoseconds(facts.stx_mtime),
         ctime_ns: nanoseconds(facts.stx_ctime),
-        fs_magic: fstatfs(handle).map_or(0, |fs| u64::try_from(fs.f_type).unwrap_or(0)),
+        fs_magic: 0,
         mnt_id: mount_of(facts),
     }
 }

@@ -33,7 +33,7 @@ impl ContainerRoot {
 }
 
 /// What the shell found out about a subject that is known by name only: it has no record of the kernel's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NamedFacts {
     /// Absolute path in the container, symbolic links resolved.
     pub path: Vec<u8>,

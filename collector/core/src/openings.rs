@@ -115,18 +115,9 @@ mod tests {
     }
 
     fn opening(thread: u32, noted_ns: u64, file: &RawFile, path: &str) -> Opening<u64> {
-        let facts = NamedFacts {
-            path: path.into(),
-            dev: file.dev,
-            ino: file.ino,
-            size_bytes: file.size_bytes,
-            mode: 0o100_755,
-            nlink: 1,
-            mtime_ns: 0,
-            ctime_ns: file.ctime_ns,
-            fs_magic: 0,
-            mnt_id: Some(file.mnt_id),
-        };
+        let RawFile { dev, ino, size_bytes, ctime_ns, mnt_id, .. } = *file;
+        let path = path.into();
+        let facts = NamedFacts { path, dev, ino, size_bytes, ctime_ns, mnt_id: Some(mnt_id), ..NamedFacts::default() };
         Opening { thread, noted_ns, asked: None, facts, content: noted_ns }
     }
 

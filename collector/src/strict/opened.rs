@@ -1,8 +1,8 @@
 //! The thread that takes events from the kernel. It must never wait for a file, nor for another thread: execs wait for it.
 
+use driftline_collector_core::Digest;
 use driftline_collector_core::openings::Opening;
 use driftline_collector_core::subject;
-use driftline_collector_core::{Digest, NamedFacts};
 use driftline_runtime::clock::{self, monotonic};
 use nix::errno::Errno;
 use nix::sys::fanotify::{Fanotify, FanotifyEvent, FanotifyResponse, Response};
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use super::hash::Work;
 use super::mark::Failed;
 use super::{Admitted, Content, Shared, StrictMode, StrictSettings};
-use crate::files::{dev_of, facts, mount_of, named_facts, nanoseconds, path_of};
+use crate::files::{dev_of, facts, mount_of, named_facts, nanoseconds, path_of, unnamed_facts};
 use crate::reader::boot_ns;
 
 /// How long it waits for an event before it looks whether to stop.
@@ -185,19 +185,7 @@ impl Events {
 
 /// A file of which only its identity matters.
 pub(super) fn unnamed(thread: u32, facts: &Statx, noted_ns: u64) -> Opening<Content> {
-    let facts = NamedFacts {
-        path: Vec::new(),
-        dev: dev_of(facts),
-        ino: facts.stx_ino,
-        size_bytes: i64::try_from(facts.stx_size).unwrap_or(i64::MAX),
-        mode: facts.stx_mode,
-        nlink: facts.stx_nlink,
-        mtime_ns: nanoseconds(facts.stx_mtime),
-        ctime_ns: nanoseconds(facts.stx_ctime),
-        fs_magic: 0,
-        mnt_id: mount_of(facts),
-    };
-    Opening { thread, noted_ns, asked: None, facts, content: Content::Unknown }
+    Opening { thread, noted_ns, asked: None, facts: unnamed_facts(facts), content: Content::Unknown }
 }
 
 /// A script of the image is judged by its digest: which layer a file lies in is known of what the kernel executes only.

@@ -18,18 +18,8 @@ fn file(ino: u64, dev: Dev) -> RawFile {
 }
 
 fn opening(file: &RawFile, path: &str) -> Opening<Content> {
-    let facts = NamedFacts {
-        path: path.into(),
-        dev: file.dev,
-        ino: file.ino,
-        size_bytes: file.size_bytes,
-        mode: 0o100_755,
-        nlink: 1,
-        mtime_ns: 0,
-        ctime_ns: file.ctime_ns,
-        fs_magic: 0,
-        mnt_id: None,
-    };
+    let RawFile { dev, ino, size_bytes, ctime_ns, .. } = *file;
+    let facts = NamedFacts { path: path.into(), dev, ino, size_bytes, ctime_ns, ..NamedFacts::default() };
     Opening { thread: 7, noted_ns: 1, asked: None, facts, content: Content::Hashing }
 }
 

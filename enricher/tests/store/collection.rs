@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use driftline_enricher::store::blocks::Swept;
@@ -14,7 +13,7 @@ use driftline_schemas::topics::Topic;
 use driftline_schemas::{Image, LayerEvent, Sha256, decode};
 
 use crate::corpus::{Corpus, view};
-use crate::{FILE, SMALL, answers, fill, filled, names_of, opened};
+use crate::{FILE, SMALL, answers, fill, filled, names_of, opened, victim_at};
 
 /// The manifests of all layers, as the topic has them.
 fn manifests(corpus: &Corpus) -> Vec<Sha256> {
@@ -131,16 +130,7 @@ fn a_store_whose_collector_was_killed_has_every_chunk_or_knows_its_place() {
     fs::write(directory.path().join(VICTIM), "").unwrap();
     for round in 0_u64..8 {
         let _ = fs::remove_file(directory.path().join("collecting"));
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", NAME])
-            .current_dir(directory.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        while !directory.path().join("collecting").exists() {
-            assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
-            std::thread::yield_now();
-        }
+        let mut child = victim_at("collecting", NAME, directory.path());
         // Each round kills at another point of the collecting.
         std::thread::sleep(Duration::from_micros(1_700 * (round + 1)));
         child.kill().unwrap();

@@ -12,7 +12,7 @@ mod shortening;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use corpus::{Corpus, Size, image_id, own_path, view};
@@ -31,6 +31,22 @@ fn origin() -> Origin {
 
 fn opened(directory: &Path, extent: &[OffsetRange]) -> Opened {
     open(directory, &origin(), Trust::default(), extent).unwrap()
+}
+
+/// A process that runs one of these tests in a directory, where it finds what tells it that it is to be killed.
+fn victim(test: &str, directory: &Path) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test]).current_dir(directory).stdout(Stdio::null()).spawn().unwrap()
+}
+
+/// One that has begun what it is to be killed at: there is a file that says so.
+fn victim_at(begun: &str, test: &str, directory: &Path) -> Child {
+    let mut child = victim(test, directory);
+    while !directory.join(begun).exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+        std::thread::yield_now();
+    }
+    child
 }
 
 /// Writes what is unread, a few records at a time; gives how many that were.
@@ -108,12 +124,7 @@ fn a_store_whose_writer_was_killed_goes_on_to_what_one_from_scratch_has() {
     for round in 0_u64..6 {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(VICTIM), "").unwrap();
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", NAME])
-            .current_dir(directory.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = victim(NAME, directory.path());
         // By size, so that each round kills at another point of the filling.
         let enough = 20_000 + round * 40_000;
         let size = || fs::metadata(directory.path().join(FILE)).map_or(0, |it| it.len());

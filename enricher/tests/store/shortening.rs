@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use driftline_enricher::store::{Opened, Row};
@@ -11,7 +10,7 @@ use driftline_schemas::Sha256;
 
 use crate::collection::{another, complete, manifest_of};
 use crate::corpus::Corpus;
-use crate::{FILE, opened};
+use crate::{FILE, opened, victim_at};
 
 /// A file of this name in its directory tells a process of the test below that it is the one to be killed.
 const SHORTENED: &str = "shorten-until-killed";
@@ -37,16 +36,7 @@ fn a_store_that_was_killed_while_it_was_shortened_is_shortened_by_the_next_start
         let directory = tempfile::tempdir().unwrap();
         fs::copy(before.path().join(FILE), directory.path().join(FILE)).unwrap();
         fs::write(directory.path().join(SHORTENED), ends.join(" ")).unwrap();
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", NAME])
-            .current_dir(directory.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        while !directory.path().join("shortening").exists() {
-            assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
-            std::thread::yield_now();
-        }
+        let mut child = victim_at("shortening", NAME, directory.path());
         // Each round kills at another point of the way.
         std::thread::sleep(Duration::from_millis(8 * round));
         child.kill().unwrap();

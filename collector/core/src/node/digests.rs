@@ -15,15 +15,14 @@ use crate::raw::Moment;
 impl Node {
     /// Finds out whether an exec needs a digest, and gets it: remembered, hashed, or refused for lack of budget.
     pub(super) fn want_digest(&mut self, now_ns: i64, id: &ContainerId, moment: Moment, effects: &mut Fx) {
-        let first_inside = self.first_inside(id, moment);
+        let Some(tracked) = self.containers.get(id) else { return };
+        let Some(held) = tracked.held.get(&moment) else { return };
+        if held.digest.is_some() || held.is_hashing || !held.needs_digest(tracked.root, &tracked.mounts) {
+            return;
+        }
+        let first_inside = self.first_inside(held);
         let Some(tracked) = self.containers.get_mut(id) else { return };
         let Some(held) = tracked.held.get_mut(&moment) else { return };
-        if held.digest.is_some() || held.is_hashing {
-            return;
-        }
-        if !held.needs_digest(tracked.root, &tracked.mounts) {
-            return;
-        }
         let view = View { init_pid: tracked.init_pid, root: tracked.root, mounts: &tracked.mounts };
         let mut job = match DigestJob::of(id, &held.exec, view, self.boot_offset_ns.unwrap_or(0)) {
             Ok(job) => job,

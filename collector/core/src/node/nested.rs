@@ -7,7 +7,7 @@
 use driftline_runtime_core::BrokenInvariant;
 use driftline_schemas::ContainerId;
 
-use super::tracked::Standing;
+use super::tracked::{Held, Standing};
 use super::{Fx, Node};
 use crate::raw::Moment;
 
@@ -39,8 +39,7 @@ impl Node {
     }
 
     /// The first process of the container in a container in which an exec was made: its root directory outlives others.
-    pub(super) fn first_inside(&self, id: &ContainerId, moment: Moment) -> Option<u32> {
-        let held = self.containers.get(id)?.held.get(&moment)?;
+    pub(super) fn first_inside(&self, held: &Held) -> Option<u32> {
         let inner = self.containers.get(held.inner.as_ref()?)?;
         let is_its_root = inner.root?.mount_ns == held.exec.mnt_ns && !held.exec.is_chrooted();
         inner.init_pid.filter(|_| is_its_root).and_then(|pid| u32::try_from(pid).ok())
