@@ -1,7 +1,7 @@
 //! The task that owns the core: takes what comes from its edges, lets the core decide, does what it asks.
 
 use anyhow::Context as _;
-use driftline_collector_bpf::{Probe, ProbeConfig};
+use driftline_collector_bpf::{KnownFiles, Probe, ProbeConfig};
 use driftline_collector_core::{
     Ask, Digest, DigestJob, DigestOutcome, Input, Loss, Moment, Node, NodeSettings, limits,
 };
@@ -73,7 +73,7 @@ pub async fn run(settings: CollectorSettings, self_test: SelfTest, strict: Optio
         outbox.open_gate();
         mpsc::channel(1).1
     };
-    let mut probe = Probe::load(&ProbeConfig {
+    let (mut probe, known_files) = Probe::load(&ProbeConfig {
         ordinary_ring_bytes: settings.ring_bytes,
         suspicious_ring_bytes: settings.suspicious_ring_bytes,
         host_mnt_ns: node.host_mnt_ns,
@@ -84,7 +84,8 @@ pub async fn run(settings: CollectorSettings, self_test: SelfTest, strict: Optio
     let start = |prepared| Strict::start(prepared, &proc, settings.hash_file_bytes_max, metrics.strict());
     let strict = strict.map(start).transpose()?;
     let (mut edges, hasher, questions) = Edges::start(&settings, &proc, probe, checked, strict.as_ref())?;
-    let mut collector = Collector::new(node, proc, outbox, metrics, hasher, questions, strict);
+    let asked = Asked { hasher, questions, known_files, strict };
+    let mut collector = Collector::new(node, proc, outbox, metrics, asked);
     telemetry.set_ready();
     collector.work(&mut edges, stopped).await?;
     collector.finish(&mut edges).await
@@ -174,15 +175,21 @@ impl Edges {
     }
 }
 
+/// Who is asked.
+struct Asked {
+    hasher: Hasher,
+    questions: mpsc::Sender<ContainerId>,
+    known_files: KnownFiles,
+    strict: Option<Arc<Strict>>,
+}
+
 struct Collector {
     node: Node,
     clock: SteadyClock,
     proc: Proc,
     outbox: Outbox<KafkaClient>,
     metrics: Metrics,
-    hasher: Hasher,
-    questions: mpsc::Sender<ContainerId>,
-    strict: Option<Arc<Strict>>,
+    asked: Asked,
     /// First processes of containers.
     watched: BTreeMap<ContainerId, i32>,
     /// Executables that were caught for the batch at hand.
@@ -193,15 +200,7 @@ struct Collector {
 }
 
 impl Collector {
-    fn new(
-        node: NodeSettings,
-        proc: Proc,
-        outbox: Outbox<KafkaClient>,
-        metrics: Metrics,
-        hasher: Hasher,
-        questions: mpsc::Sender<ContainerId>,
-        strict: Option<Arc<Strict>>,
-    ) -> Self {
+    fn new(node: NodeSettings, proc: Proc, outbox: Outbox<KafkaClient>, metrics: Metrics, asked: Asked) -> Self {
         let mut clock = SteadyClock::default();
         Self {
             node: Node::new(node, clock.now_ns()),
@@ -209,9 +208,7 @@ impl Collector {
             proc,
             outbox,
             metrics,
-            hasher,
-            questions,
-            strict,
+            asked,
             watched: BTreeMap::new(),
             caught: BTreeMap::new(),
             kept: KeptFiles::default(),
@@ -283,19 +280,20 @@ impl Collector {
     }
 
     fn batch(&mut self, batch: Batch) -> anyhow::Result<()> {
-        self.caught.extend(batch.caught);
-        if let Some(age_ns) = batch.age_ns {
+        let Batch { records, caught, age_ns, counters } = batch;
+        self.caught.extend(caught);
+        if let Some(age_ns) = age_ns {
             self.metrics.read(age_ns);
         }
-        if let Some(counters) = batch.counters {
+        if let Some(counters) = counters {
             let lost = self.metrics.kernel(counters);
             if lost > 0 {
                 tracing::warn!(lost, "the rings were full");
                 self.take(Input::Lost(Loss::Ring, lost))?;
             }
         }
-        let read_ns = batch.records.complete_until();
-        self.take(Input::Records(batch.records))?;
+        let read_ns = records.complete_until();
+        self.take(Input::Records(records))?;
         self.outbox.has_read(read_ns);
         // What was not asked for by now is not needed.
         self.caught.clear();
@@ -329,8 +327,8 @@ impl Collector {
     fn take(&mut self, input: Input) -> anyhow::Result<()> {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
-            let mut effects = Effects::default();
-            self.node.apply(self.clock.now_ns(), input, &mut effects)?;
+            let (mut effects, now_ns) = (Effects::default(), self.clock.now_ns());
+            self.node.apply(now_ns, input, &mut effects)?;
             for (disposition, count) in effects.take_settled() {
                 self.metrics.outcome(disposition, count);
             }
@@ -339,7 +337,7 @@ impl Collector {
             }
             inputs.extend(effects.take_asks().into_iter().filter_map(|ask| self.answer(ask)));
             for outgoing in effects.take_outgoing() {
-                self.outbox.push(self.clock.now_ns(), outgoing);
+                self.outbox.push(now_ns, outgoing);
             }
         }
         self.metrics.sizes(self.node.held(), self.node.container_count());
@@ -349,13 +347,13 @@ impl Collector {
     /// Does what the core asks; what can be answered at once is.
     fn answer(&mut self, ask: Ask) -> Option<Input> {
         match ask {
-            Ask::Describe(id) => match self.questions.try_send(id) {
+            Ask::Describe(id) => match self.asked.questions.try_send(id) {
                 Ok(()) => None,
                 Err(refused) => Some(Input::Described(refused.into_inner(), None)),
             },
             Ask::Digest(job) => {
                 let caught = self.caught.remove(&job.moment).or_else(|| self.kept.take(job.moment));
-                let (job, caught) = self.hasher.submit(job, caught)?;
+                let (job, caught) = self.asked.hasher.submit(job, caught)?;
                 if let Some(caught) = caught {
                     self.kept.keep(&job.container, job.moment, caught);
                 }
@@ -371,9 +369,15 @@ impl Collector {
                 self.kept.take(moment);
                 None
             }
+            Ask::Know(file) => {
+                if let Err(error) = self.asked.known_files.know(file) {
+                    tracing::error!(%error, "the kernel program does not learn which files are known");
+                }
+                None
+            }
             Ask::Inspect(id, pid) => {
                 let inspection = self.proc.inspect(&id, pid).map(Box::new);
-                if let (Some(strict), Some(_)) = (&self.strict, &inspection) {
+                if let (Some(strict), Some(_)) = (&self.asked.strict, &inspection) {
                     strict.watch(&id, pid);
                 }
                 self.watched.insert(id.clone(), pid);

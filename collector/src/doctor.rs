@@ -47,7 +47,8 @@ pub fn self_test(proc: &Proc) -> anyhow::Result<Report> {
 
 fn probe(proc: &Proc) -> Result<Probe, driftline_collector_bpf::ProbeError> {
     let host_mnt_ns = proc.host_mount_namespace();
-    Probe::load(&ProbeConfig { ordinary_ring_bytes: RING_BYTES, suspicious_ring_bytes: RING_BYTES, host_mnt_ns })
+    let rings = ProbeConfig { ordinary_ring_bytes: RING_BYTES, suspicious_ring_bytes: RING_BYTES, host_mnt_ns };
+    Probe::load(&rings).map(|(probe, _)| probe)
 }
 
 fn kernel(proc: &Proc) -> Vec<Check> {

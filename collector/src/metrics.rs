@@ -87,6 +87,7 @@ impl Metrics {
             ("suspicious", last.suspicious, now.suspicious),
             ("ordinary_lost", last.ordinary_lost, now.ordinary_lost),
             ("suspicious_lost", last.suspicious_lost, now.suspicious_lost),
+            ("known", last.known, now.known),
         ];
         for (what, before, after) in steps {
             self.kernel.with_label_values(&[what]).inc_by(after.saturating_sub(before));

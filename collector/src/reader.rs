@@ -1,7 +1,7 @@
-//! The thread that reads the rings. It decodes, opens at once what may be gone in a moment, and hands both on.
+//! The thread that reads the rings. It opens at once what may be gone in a moment, and hands both on.
 
 use driftline_collector_bpf::{Counters, Probe, ReadEnd};
-use driftline_collector_core::{Moment, RawExec, RawFile, Records, Subject, limits, mounts};
+use driftline_collector_core::{Moment, RawExec, Records, Subject, limits, mounts};
 use driftline_runtime::clock;
 use driftline_schemas::FileClass;
 use rustix::time::{ClockId, clock_gettime};
@@ -29,9 +29,6 @@ const COUNT_EVERY_NS: u64 = 100_000_000;
 
 /// Most executables that are caught and not yet hashed. Each takes one of the 128 inotify instances that a user may have.
 const CAUGHT_MAX: usize = 32;
-
-/// Files remembered as caught before, so that a loop of one program is not caught each time.
-const RECENT: usize = 256;
 
 /// Batches that wait for the collector's task. When it is slow the rings fill, and the kernel counts what is lost.
 pub const BATCHES: usize = 16;
@@ -92,12 +89,14 @@ impl Reader {
     pub fn running(&mut self) -> Batch {
         let mut records = Records { boot_offset_ns: boot_offset_ns(), ..Records::default() };
         let mut caught = Vec::new();
-        let (catcher, proc) = (&mut self.catcher, &self.proc);
+        let (catcher, proc) = (&self.catcher, &self.proc);
         let read = self.probe.running(|bytes| match RawExec::decode(bytes) {
             Ok(mut exec) => {
                 proc.complete(&mut exec);
-                caught.extend(catcher.catch(&exec));
-                records.execs.push(exec);
+                if exec.is_suspicious() {
+                    caught.extend(catcher.catch(&exec));
+                }
+                records.running.push(exec);
             }
             Err(error) => {
                 tracing::error!(%error, "record of a running program cannot be read");
@@ -107,7 +106,7 @@ impl Reader {
         if let Err(error) = read {
             tracing::error!(%error, "programs that run already are not reported");
         }
-        tracing::info!(programs = records.execs.len(), "looked at what runs in containers already");
+        tracing::info!(programs = records.running.len(), "looked at what runs in containers already");
         Batch { records, caught, age_ns: None, counters: None }
     }
 
@@ -119,10 +118,15 @@ impl Reader {
         let begun_ns = boot_ns();
         let mut records = Records { boot_offset_ns: boot_offset_ns(), ..Records::default() };
         let mut caught = Vec::new();
-        let end = self.probe.read(RECORDS_AT_ONCE, |_, bytes| match RawExec::decode(bytes) {
-            Ok(exec) => {
-                caught.extend(self.catcher.catch(&exec));
-                records.execs.push(exec);
+        // When the oldest of all was, and the newest that is urgent.
+        let (mut oldest_ns, mut newest_ns) = (None, None);
+        let end = self.probe.read(RECORDS_AT_ONCE, |_, bytes| match records.execs.push(bytes) {
+            Ok(moment) => {
+                oldest_ns = Some(oldest_ns.unwrap_or(u64::MAX).min(moment.time_ns));
+                if RawExec::is_urgent(bytes) {
+                    newest_ns = newest_ns.max(Some(moment.time_ns));
+                    caught.extend(RawExec::decode(bytes).ok().and_then(|exec| self.catcher.catch(&exec)));
+                }
             }
             Err(error) => {
                 tracing::error!(%error, "record of the kernel program cannot be read");
@@ -134,7 +138,7 @@ impl Reader {
             ReadEnd::Drained => begun_ns.saturating_sub(limits::RING_DELAY),
             ReadEnd::More => 0,
         };
-        let waits = records.execs.iter().any(|it| it.is_suspicious() && it.moment.time_ns >= records.complete_until_ns);
+        let waits = newest_ns.is_some_and(|newest_ns| newest_ns >= records.complete_until_ns);
         self.patience = if waits { POLL_AFTER_SUSPICIOUS } else { POLL };
         let counters = if is_last || begun_ns.saturating_sub(self.counted_ns) >= COUNT_EVERY_NS {
             self.counted_ns = begun_ns;
@@ -142,7 +146,7 @@ impl Reader {
         } else {
             None
         };
-        let age_ns = records.execs.iter().map(|exec| boot_ns().saturating_sub(exec.moment.time_ns)).max();
+        let age_ns = oldest_ns.map(|oldest_ns| boot_ns().saturating_sub(oldest_ns));
         (Batch { records, caught, age_ns, counters }, end)
     }
 
@@ -158,33 +162,22 @@ struct Catcher {
     bytes_max: u64,
     /// One clone for each that is caught and not yet hashed.
     places: Arc<()>,
-    recent: Vec<Option<RawFile>>,
 }
 
 impl Catcher {
     fn new(proc: Proc, bytes_max: u64) -> Self {
-        Self { proc, bytes_max, places: Arc::default(), recent: vec![None; RECENT] }
+        Self { proc, bytes_max, places: Arc::default() }
     }
 
-    fn catch(&mut self, exec: &RawExec) -> Option<(Moment, Caught)> {
+    fn catch(&self, exec: &RawExec) -> Option<(Moment, Caught)> {
         // Of a script, and of what a loader runs, the executable is only the interpreter.
         let is_executable = Subject::of(exec, FileClass::Image) == Subject::Executable;
-        let is_wanted = exec.is_suspicious() && is_executable && !mounts::is_refused(exec.file.fs_magic);
-        if !is_wanted || self.is_known(&exec.file) || Arc::strong_count(&self.places) > CAUGHT_MAX {
+        let may_be_read = is_executable && !mounts::is_refused(exec.file.fs_magic);
+        if !may_be_read || Arc::strong_count(&self.places) > CAUGHT_MAX {
             return None;
         }
         let caught = files::catch(&self.proc, exec, self.bytes_max, clock::now_ns(), &self.places)?;
         Some((exec.moment, caught))
-    }
-
-    /// Whether this very file was caught before and has not changed for a while: then its digest is remembered.
-    fn is_known(&mut self, file: &RawFile) -> bool {
-        let is_settled = clock::now_ns().saturating_sub(file.ctime_ns) > 2 * limits::SETTLED;
-        let place = usize::try_from(file.ino).unwrap_or(0) % RECENT;
-        match self.recent.get_mut(place) {
-            Some(recent) => recent.replace(*file) == Some(*file) && is_settled,
-            None => false,
-        }
     }
 }
 

@@ -9,6 +9,7 @@ use serde_avro_fast::Schema;
 use serde_avro_fast::de::read::SliceRead;
 use serde_avro_fast::de::{DeserializerConfig, DeserializerState};
 use serde_avro_fast::ser::SerializerConfig;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::BufRead as _;
 use std::sync::OnceLock;
@@ -122,13 +123,28 @@ macro_rules! record {
 }
 pub(crate) use record;
 
+/// Longer records do not leave their buffer behind for the next ones.
+const BUFFER_BYTES: usize = 16 << 10;
+
+thread_local! {
+    /// A value grows in here, and is then copied in its true length.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// Encodes a record with its current schema.
 ///
 /// # Errors
 /// When a value cannot be said in the schema.
 pub fn encode<R: Record>(record: &R) -> Result<Vec<u8>, EncodeError> {
     let mut config = SerializerConfig::new(&R::codec().current);
-    serde_avro_fast::to_single_object_vec(record, &mut config).map_err(|error| EncodeError::new(R::NAME, &error))
+    let mut buffer = BUFFER.take();
+    buffer.clear();
+    let encoded = serde_avro_fast::to_single_object(record, &mut buffer, &mut config);
+    let value = encoded.map(|buffer| buffer.as_slice().to_vec()).map_err(|error| EncodeError::new(R::NAME, &error));
+    if buffer.capacity() <= BUFFER_BYTES {
+        BUFFER.set(buffer);
+    }
+    value
 }
 
 /// Decodes a value that must be an `R`.

@@ -73,7 +73,7 @@ static __noinline bool find_container(struct scratch *scratch, struct kernfs_nod
 		if (may_be_container(scratch->data, length)) {
 			scratch->used = length - 1;
 			append_outer(scratch, parent_of(node));
-			scratch->head.cgroup_bytes = scratch->used;
+			scratch->cgroup_bytes = scratch->used;
 			return true;
 		}
 		node = parent_of(node);
@@ -81,17 +81,39 @@ static __noinline bool find_container(struct scratch *scratch, struct kernfs_nod
 	return false;
 }
 
-/* By the unified hierarchy where the runtime uses it, else by the v1 hierarchy that every runtime sets. */
-static __always_inline bool in_container(struct scratch *scratch, struct task_struct *task)
+/* The cgroup of the v1 hierarchy that every runtime sets; NULL where there is no v1. */
+static __always_inline struct kernfs_node *v1_cgroup(struct task_struct *task)
 {
-	if (find_container(scratch, task->cgroups->dfl_cgrp->kn))
-		return true;
 	if (!bpf_core_enum_value_exists(enum cgroup_subsys_id, pids_cgrp_id))
-		return false;
+		return NULL;
 	/* A constant once loaded, so that the verifier still knows what lies there. */
 	__u64 pids = bpf_core_enum_value(enum cgroup_subsys_id, pids_cgrp_id);
 	struct cgroup_subsys_state **state = (void *)task->cgroups + OFFSET_OF(struct css_set, subsys);
-	return find_container(scratch, state[pids]->cgroup->kn);
+	return state[pids]->cgroup->kn;
+}
+
+/*
+ * By the unified hierarchy where the runtime uses it, else by v1. A processor often sees one container's execs in a row: the
+ * names of the last one are still there.
+ */
+static __always_inline bool in_container(struct scratch *scratch, struct task_struct *task)
+{
+	struct kernfs_node *unified = task->cgroups->dfl_cgrp->kn, *v1 = v1_cgroup(task);
+	__u64 id = unified->id, v1_id = v1 ? v1->id : 0;
+
+	if (scratch->cgroup_id == id && (scratch->cgroup_v1_id == 0 || scratch->cgroup_v1_id == v1_id)) {
+		scratch->used = scratch->cgroup_bytes;
+		return true;
+	}
+	scratch->cgroup_id = 0;
+	if (find_container(scratch, unified))
+		scratch->cgroup_v1_id = 0;
+	else if (v1 && find_container(scratch, v1))
+		scratch->cgroup_v1_id = v1_id;
+	else
+		return false;
+	scratch->cgroup_id = id;
+	return true;
 }
 
 #endif

@@ -13,6 +13,7 @@
 #include "container.h"
 #include "fds.h"
 #include "file.h"
+#include "known.h"
 #include "path.h"
 #include "process.h"
 #include "scratch.h"
@@ -95,23 +96,38 @@ static __always_inline enum user_end append_user(struct scratch *scratch, unsign
 	return is_whole ? USER_WHOLE : USER_TRUNCATED;
 }
 
-static __always_inline void append_args(struct scratch *scratch, struct task_struct *task)
+static __always_inline void append_args(struct scratch *scratch, struct mm_struct *mm)
 {
 	__u32 begin = scratch->used;
-	enum user_end end = append_user(scratch, task->mm->arg_start, task->mm->arg_end);
+	enum user_end end = append_user(scratch, mm->arg_start, mm->arg_end);
 	scratch->head.args_bytes = scratch->used - begin;
 	if (end != USER_WHOLE)
 		scratch->head.flags |= end == USER_TRUNCATED ? FLAG_ARGS_TRUNCATED : FLAG_ARGS_UNREADABLE;
 }
 
 /* Whole, because looking for a few names in it costs more here than copying it; user space keeps the names only. */
-static __always_inline void append_environment(struct scratch *scratch, struct task_struct *task)
+static __always_inline void append_environment(struct scratch *scratch, struct mm_struct *mm)
 {
 	__u32 begin = scratch->used;
-	enum user_end end = append_user(scratch, task->mm->env_start, task->mm->env_end);
+	enum user_end end = append_user(scratch, mm->env_start, mm->env_end);
 	scratch->head.env_bytes = scratch->used - begin;
 	if (end != USER_WHOLE)
 		scratch->head.flags |= end == USER_TRUNCATED ? FLAG_ENV_TRUNCATED : FLAG_ENV_UNREADABLE;
+}
+
+/* Both lie behind one another, as the kernel puts them: short ones are copied at once, which costs half. */
+static __always_inline void append_args_and_environment(struct scratch *scratch, struct mm_struct *mm)
+{
+	__u32 begin = scratch->used;
+	unsigned long args = mm->arg_end - mm->arg_start, both = mm->env_end - mm->arg_start;
+	if (mm->arg_end == mm->env_start && args <= both && both <= USER_BYTES_MAX &&
+	    append_user(scratch, mm->arg_start, mm->env_end) == USER_WHOLE) {
+		scratch->head.args_bytes = args;
+		scratch->head.env_bytes = scratch->used - begin - args;
+		return;
+	}
+	append_args(scratch, mm);
+	append_environment(scratch, mm);
 }
 
 static __always_inline void append_tty(struct scratch *scratch, struct task_struct *task)
@@ -151,14 +167,26 @@ static __always_inline bool may_be_loader(struct scratch *scratch, __u32 begin)
 	return name[1] == 'i' && name[2] == 'b' && name[3] == 'c' && name[4] == '.';
 }
 
+/*
+ * A wake-up costs ten times the rest: only what may have to be hashed before it is gone gets one. And what is known, should
+ * it come faster than the ring is looked at.
+ */
+static __always_inline __u64 wake_up(const struct exec_record *head)
+{
+	bool must_wake = !(head->flags & FLAG_KNOWN) || bpf_ringbuf_query(&suspicious, BPF_RB_AVAIL_DATA) >
+								 bpf_ringbuf_query(&suspicious, BPF_RB_RING_SIZE) / 2;
+	return must_wake ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
 static __always_inline void submit(struct scratch *scratch, bool is_suspicious)
 {
 	__u64 size = sizeof(struct exec_record) + *(volatile __u32 *)&scratch->used;
 	if (size > sizeof(struct exec_record) + DATA_BYTES)
 		return;
-	/* A wake-up costs ten times the rest: only what may have to be hashed before it is gone gets one. */
-	long failed = is_suspicious ? bpf_ringbuf_output(&suspicious, scratch, size, BPF_RB_FORCE_WAKEUP)
+	long failed = is_suspicious ? bpf_ringbuf_output(&suspicious, scratch, size, wake_up(&scratch->head))
 				    : bpf_ringbuf_output(&ordinary, scratch, size, BPF_RB_NO_WAKEUP);
+	if (scratch->head.flags & FLAG_KNOWN)
+		count(COUNTER_KNOWN);
 	if (is_suspicious)
 		count(failed ? COUNTER_SUSPICIOUS_LOST : COUNTER_SUSPICIOUS);
 	else
@@ -169,9 +197,8 @@ static __always_inline void submit(struct scratch *scratch, bool is_suspicious)
 static __always_inline void read_facts(struct scratch *scratch, struct task_struct *task, struct file *file, __u32 flags)
 {
 	struct exec_record *head = &scratch->head;
-	__u16 cgroup_bytes = head->cgroup_bytes;
 	__builtin_memset(head, 0, sizeof(*head));
-	head->cgroup_bytes = cgroup_bytes;
+	head->cgroup_bytes = scratch->cgroup_bytes;
 	head->version = DRIFTLINE_RECORD_VERSION;
 	head->flags = flags;
 	read_file(head, file);
@@ -181,8 +208,12 @@ static __always_inline void read_facts(struct scratch *scratch, struct task_stru
 	/* Nothing but the names of cgroups stands before it. */
 	__u32 begin = scratch->used;
 	append_file_path(scratch, task, file);
-	if (!is_ordinary(head) || may_be_loader(scratch, begin))
+	bool is_loader = may_be_loader(scratch, begin);
+	if (!is_ordinary(head) || is_loader)
 		head->flags |= FLAG_SUSPICIOUS;
+	/* Of a script, and of what a loader runs, nobody here knows which file it is. */
+	if (head->flags & FLAG_SUSPICIOUS && !(head->flags & FLAG_SCRIPT) && !is_loader && is_known(head))
+		head->flags |= FLAG_KNOWN;
 }
 
 static __always_inline void submit_self_test(struct scratch *scratch)
@@ -205,7 +236,7 @@ int BPF_PROG(driftline_exec, struct task_struct *task, __s32 old_pid, struct lin
 			count(COUNTER_HOST);
 			return 0;
 		}
-		scratch->head.cgroup_bytes = 0;
+		scratch->cgroup_bytes = 0;
 		scratch->used = 0;
 	}
 	const char *filename = bprm->filename;
@@ -220,11 +251,10 @@ int BPF_PROG(driftline_exec, struct task_struct *task, __s32 old_pid, struct lin
 	head->seq = is_test ? 0 : count(COUNTER_SEEN);
 	bool is_suspicious = head->flags & FLAG_SUSPICIOUS;
 	head->filename_bytes = append_string(scratch, filename, PATH_BYTES_MAX);
-	append_args(scratch, task);
 	if (is_suspicious)
 		append_cwd(scratch, task);
 	append_tty(scratch, task);
-	append_environment(scratch, task);
+	append_args_and_environment(scratch, task->mm);
 	if (is_test)
 		submit_self_test(scratch);
 	else

@@ -135,10 +135,13 @@ struct mnt_namespace {
 
 struct pid_namespace {
 	struct ns_common ns;
+	struct task_struct *child_reaper;
+	unsigned int level;
 };
 
 struct nsproxy {
 	struct mnt_namespace *mnt_ns;
+	struct pid_namespace *pid_ns_for_children;
 };
 
 struct upid {
@@ -191,6 +194,7 @@ struct cred {
 struct kernfs_node {
 	struct kernfs_node *parent;
 	const char *name;
+	__u64 id;
 };
 
 /* 6.15 and later. */

@@ -9,6 +9,7 @@
 use aya::maps::{Array, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, Iter, ProgramError};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness};
+use driftline_collector_core::KnownFile;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
 use std::io::{self, BufReader, Read as _};
@@ -66,7 +67,7 @@ pub struct ProbeConfig {
 pub enum Ring {
     /// Untouched files of the process's own overlay root.
     Ordinary,
-    /// Everything else; its records wake the reader.
+    /// Everything else; its records wake the reader, but for files that are known.
     Suspicious,
 }
 
@@ -85,6 +86,8 @@ pub struct Counters {
     pub ordinary_lost: u64,
     /// Records for which the suspicious ring had no room.
     pub suspicious_lost: u64,
+    /// Suspicious execs of files whose content is known, which woke nobody.
+    pub known: u64,
 }
 
 impl Counters {
@@ -102,6 +105,27 @@ pub enum ReadEnd {
     Drained,
     /// The limit was reached.
     More,
+}
+
+/// The kernel program's list of files whose content is known.
+pub struct KnownFiles(Array<MapData, [u64; 5]>);
+
+impl std::fmt::Debug for KnownFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KnownFiles").finish_non_exhaustive()
+    }
+}
+
+impl KnownFiles {
+    /// From now on execs of this file wake nobody, as long as it stays as it is and until its place is another's.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn know(&mut self, file: KnownFile) -> io::Result<()> {
+        let place = file.ino() % u64::from(self.0.len().max(1));
+        let place = u32::try_from(place).map_err(io::Error::other)?;
+        self.0.set(place, file.to_kernel(), 0).map_err(io::Error::other)
+    }
 }
 
 /// The program in the kernel.
@@ -123,11 +147,11 @@ impl std::fmt::Debug for Probe {
 }
 
 impl Probe {
-    /// Loads and attaches the program.
+    /// Loads and attaches the program. Its list of known files is for whoever knows digests.
     ///
     /// # Errors
     /// When the kernel or the rights of the process do not allow it.
-    pub fn load(config: &ProbeConfig) -> Result<Self, ProbeError> {
+    pub fn load(config: &ProbeConfig) -> Result<(Self, KnownFiles), ProbeError> {
         allow_locked_memory();
         let kernel = std::fs::read(KERNEL_BTF).map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => ProbeError::NotPermitted,
@@ -154,7 +178,8 @@ impl Probe {
             .try_into()
             .map_err(explain_program)?;
         running.load("task", &btf).map_err(explain_program)?;
-        Ok(Self {
+        let known_files = KnownFiles(take(&mut program, "known_files")?);
+        let probe = Self {
             ordinary: take(&mut program, "ordinary")?,
             suspicious: take(&mut program, "suspicious")?,
             counters: take(&mut program, "counters")?,
@@ -162,10 +187,11 @@ impl Probe {
             self_test_parent: take(&mut program, "self_test_parent")?,
             overlay_layout,
             program,
-        })
+        };
+        Ok((probe, known_files))
     }
 
-    /// Waits until a suspicious exec happens or the time is over.
+    /// Waits until an exec of a file that is not known happens, suspicious by itself, or the time is over.
     ///
     /// # Errors
     /// When waiting fails; a signal is no failure.
@@ -255,6 +281,7 @@ impl Probe {
             suspicious: sum(3)?,
             ordinary_lost: sum(4)?,
             suspicious_lost: sum(5)?,
+            known: sum(6)?,
         })
     }
 }

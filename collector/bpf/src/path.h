@@ -23,6 +23,19 @@ static __always_inline enum walk_end append_component(struct scratch *scratch, _
 	return WALK_COMPLETE;
 }
 
+/* Where a mount is mounted: two members that have stood side by side since there are mounts. */
+struct place {
+	struct mount *mount;
+	struct dentry *dentry;
+};
+
+static __always_inline struct place place_of(struct mount *mount)
+{
+	struct place place = {};
+	bpf_probe_read_kernel(&place, sizeof(place), (void *)mount + OFFSET_OF(struct mount, mnt_parent));
+	return place;
+}
+
 /* The rest of a path, from a mount on: by addresses, as a mount is found by that of a member. */
 static __noinline int append_above(struct scratch *scratch, __u32 begin, struct mount *mount, struct mount *top)
 {
@@ -30,14 +43,14 @@ static __noinline int append_above(struct scratch *scratch, __u32 begin, struct 
 
 	for (int step = 0; step < PATH_COMPONENTS_MAX; step++) {
 		if (dentry == mnt_root) {
-			struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 			if (mount == top)
 				return WALK_COMPLETE;
-			if (above == mount)
+			struct place place = place_of(mount);
+			if (place.mount == mount)
 				return WALK_UNREACHED;
-			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-			mount = above;
-			mnt_root = BPF_CORE_READ(mount, mnt.mnt_root);
+			dentry = place.dentry;
+			mount = place.mount;
+			mnt_root = mount == top ? top->mnt.mnt_root : BPF_CORE_READ(mount, mnt.mnt_root);
 			continue;
 		}
 		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);

@@ -24,6 +24,26 @@ static __always_inline void read_upid(struct task_struct *task, struct upid *upi
 	bpf_probe_read_kernel(upid, sizeof(*upid), numbers + level * sizeof(*upid));
 }
 
+/*
+ * Whether a process descends from the first process of its pid namespace, or is it. Its children's namespace is its own when
+ * it is as deep: they can only be put into a deeper one.
+ */
+static __always_inline bool descends_from_init(struct task_struct *task)
+{
+	struct pid_namespace *ns = task->nsproxy->pid_ns_for_children;
+	struct task_struct *ancestor = task;
+	__s32 init = ns->child_reaper->tgid;
+
+	if (ns->level != task->thread_pid->level || init == 0)
+		return false;
+	for (int step = 0; step < ANCESTORS && ancestor; step++) {
+		if (ancestor->tgid == init)
+			return true;
+		ancestor = ancestor->real_parent;
+	}
+	return false;
+}
+
 /* Follows the parents while they are in the task's pid namespace: does the first of them have process id 1 there? */
 static __noinline int read_ancestors(struct exec_record *head, struct task_struct *task)
 {
@@ -32,9 +52,16 @@ static __noinline int read_ancestors(struct exec_record *head, struct task_struc
 
 	read_upid(task, &own);
 	head->ns_pid = own.nr;
-	head->pid_ns = BPF_CORE_READ(own.ns, ns.inum);
 	if (task->thread_pid->level == 0)
 		head->flags |= FLAG_HOST_PID;
+	/* Mostly so, and all of it is read like any member. */
+	if (descends_from_init(task)) {
+		head->pid_ns = task->nsproxy->pid_ns_for_children->ns.inum;
+		if (own.nr == 1)
+			head->flags |= FLAG_PARENT_OUTSIDE;
+		return 0;
+	}
+	head->pid_ns = BPF_CORE_READ(own.ns, ns.inum);
 	int topmost = own.nr;
 	for (int step = 0; step < ANCESTORS_MAX && ancestor; step++) {
 		read_upid(ancestor, &next);

@@ -8,7 +8,7 @@
 
 #include <linux/types.h>
 
-#define DRIFTLINE_RECORD_VERSION 2
+#define DRIFTLINE_RECORD_VERSION 3
 
 /* Limits of the variable parts, in bytes. */
 #define CGROUP_NAME_MAX 256 /* a kernfs name has at most 255 bytes (NAME_MAX), then NUL */
@@ -37,13 +37,24 @@ enum record_flag {
 	FLAG_ARGS_TRUNCATED = 1 << 10,
 	FLAG_ARGS_UNREADABLE = 1 << 11,
 	FLAG_CWD_COMPLETE = 1 << 12,
-	FLAG_SUSPICIOUS = 1 << 13, /* went to the ring that wakes the reader */
+	FLAG_SUSPICIOUS = 1 << 13, /* went to the ring that wakes the reader, unless it is known */
 	FLAG_HOST_PID = 1 << 14, /* its pid namespace is the host's */
 	FLAG_UPPER_DATA = 1 << 15, /* the upper part has the data, not only attributes (metacopy) */
 	FLAG_ENV_TRUNCATED = 1 << 16,
 	FLAG_ENV_UNREADABLE = 1 << 17,
 	FLAG_SNAPSHOT = 1 << 18, /* ran already when the program was attached; time is the start of the process */
+	FLAG_KNOWN = 1 << 19, /* its content is known: the reader was not woken */
 };
+
+/* What a file's content is recognised by; user space says of which files it knows the digest. Five words, without padding. */
+struct known_file {
+	__u64 dev; /* kernel encoding, as below */
+	__u64 ino;
+	__u64 real_ino;
+	__s64 ctime_ns;
+	__s64 size_bytes;
+};
+_Static_assert(sizeof(struct known_file) == 40, "size of struct known_file changed");
 
 /* An open file; all zero when there is none. */
 struct fd_record {
@@ -82,7 +93,7 @@ IN(ancestor, comm, 24);
 _Static_assert(sizeof(struct ancestor_record) == 40, "size of struct ancestor_record changed");
 
 /*
- * Fixed part. Followed by, without gaps: cgroup names, path, filename, arguments, cwd, tty, environment, of the lengths
+ * Fixed part. Followed by, without gaps: cgroup names, path, filename, cwd, tty, arguments, environment, of the lengths
  * below. Cgroup names are those of containers, innermost first, with slashes between. Path and cwd are written component
  * by component from the file upwards, each ended by NUL.
  */
@@ -208,6 +219,7 @@ enum counter {
 	COUNTER_SUSPICIOUS, /* records in the suspicious ring */
 	COUNTER_ORDINARY_LOST, /* ring was full */
 	COUNTER_SUSPICIOUS_LOST,
+	COUNTER_KNOWN, /* suspicious execs of files whose content is known */
 	COUNTER_COUNT,
 };
 

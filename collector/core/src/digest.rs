@@ -9,7 +9,7 @@ use crate::limits::{
     SCRIPT_COST_BYTES,
 };
 use crate::mounts::{Mounts, is_refused};
-use crate::raw::{Dev, Moment, RawExec, RawFile};
+use crate::raw::{KnownFile, Moment, RawExec, RawFile};
 use crate::subject::{Subject, absolute};
 
 /// How the files of a container can be reached, as far as is known.
@@ -301,41 +301,20 @@ impl Budget {
 /// Digests of files by what the kernel says of them. Oldest entries go first.
 #[derive(Debug, Default)]
 pub struct DigestCache {
-    known: BTreeMap<FileKey, Sha256>,
-    order: VecDeque<FileKey>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct FileKey {
-    dev: Dev,
-    ino: u64,
-    real_ino: u64,
-    ctime_ns: i64,
-    size_bytes: i64,
-}
-
-impl FileKey {
-    fn of(file: &RawFile) -> Self {
-        Self {
-            dev: file.dev,
-            ino: file.ino,
-            real_ino: file.real_ino,
-            ctime_ns: file.ctime_ns,
-            size_bytes: file.size_bytes,
-        }
-    }
+    known: BTreeMap<KnownFile, Sha256>,
+    order: VecDeque<KnownFile>,
 }
 
 impl DigestCache {
     /// The digest of a file with these facts.
     #[must_use]
     pub fn get(&self, file: &RawFile) -> Option<Sha256> {
-        self.known.get(&FileKey::of(file)).copied()
+        self.known.get(&KnownFile::from(file)).copied()
     }
 
     /// Remembers the digest of a settled file.
     pub fn put(&mut self, file: &RawFile, sha256: Sha256) {
-        let key = FileKey::of(file);
+        let key = KnownFile::from(file);
         if self.known.insert(key, sha256).is_none() {
             self.order.push_back(key);
         }
@@ -352,6 +331,7 @@ mod tests {
     use super::*;
     use crate::layout;
     use crate::mounts::KernelMount;
+    use crate::raw::Dev;
     use crate::raw::tests::exec;
     use driftline_schemas::Mount;
 

@@ -2,7 +2,7 @@
 //! `driftline-collector-bpf` compares the two when it is compiled.
 
 /// Version of the layout that this code reads.
-pub const VERSION_NOW: u32 = 2;
+pub const VERSION_NOW: u32 = 3;
 /// Length of the fixed part; the variable parts follow it.
 pub const EXEC_SIZE: usize = 552;
 /// Length of an open file's part.
@@ -109,4 +109,5 @@ layout! {
     FLAG_ENV_TRUNCATED: u32 = 1 << 16;
     FLAG_ENV_UNREADABLE: u32 = 1 << 17;
     FLAG_SNAPSHOT: u32 = 1 << 18;
+    FLAG_KNOWN: u32 = 1 << 19;
 }

@@ -26,5 +26,5 @@ pub use class::{ContainerRoot, NamedFacts};
 pub use digest::{Crossing, Digest, DigestJob, DigestOutcome, DigestSubject, LoaderJob};
 pub use mounts::Mounts;
 pub use node::{Ask, Description, Input, Inspection, Loss, Node, NodeSettings, Placement, Records};
-pub use raw::{Dev, Moment, RawExec, RawFile};
+pub use raw::{Dev, KnownFile, Moment, Packed, RawExec, RawFile};
 pub use subject::Subject;

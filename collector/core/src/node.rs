@@ -18,7 +18,7 @@ use crate::digest::{DigestCache, DigestJob, DigestOutcome};
 use crate::limits;
 use crate::mounts::{KernelMount, Mounts};
 use crate::programs::Programs;
-use crate::raw::{Moment, RawExec};
+use crate::raw::{KnownFile, Moment, Packed, RawExec};
 use crate::redaction::Redaction;
 
 mod digests;
@@ -123,8 +123,10 @@ pub enum Input {
 /// One reading of both rings.
 #[derive(Debug, Default)]
 pub struct Records {
-    /// In any order.
-    pub execs: Vec<Box<RawExec>>,
+    /// Of programs that ran already, in any order.
+    pub running: Vec<Box<RawExec>>,
+    /// What was in the rings, in any order.
+    pub execs: Packed,
     /// Records that could not be decoded.
     pub undecodable: u64,
     /// Every exec before this boot time has been read.
@@ -147,6 +149,8 @@ pub enum Ask {
     Keep(ContainerId, Moment),
     /// It will not.
     Drop(Moment),
+    /// The digest of this file is remembered: nothing has to be caught of its execs.
+    Know(KnownFile),
 }
 
 impl Records {
@@ -252,11 +256,11 @@ impl Node {
             self.losses.add(Loss::Undecodable, 1);
         }
         // There are two rings: what a process did first has to be known first.
-        let mut execs = records.execs;
-        execs.sort_by_key(|exec| exec.moment);
-        for exec in execs {
+        let (mut running, mut execs) = (records.running, records.execs);
+        running.sort_by_key(|exec| exec.moment);
+        for exec in running.into_iter().chain(execs.in_order()) {
             match cgroup(&exec.cgroup) {
-                Cgroup::Container(id, outer) => self.on_exec(now_ns, &id, outer, exec, effects)?,
+                Cgroup::Container(id, outer) => self.on_exec(now_ns, id, outer, exec, effects)?,
                 Cgroup::Monitor => effects.settle(Disposition::Dropped("monitor")),
                 Cgroup::Other => effects.settle(Disposition::Dropped("not_a_container")),
             }
@@ -272,7 +276,7 @@ impl Node {
     fn on_exec(
         &mut self,
         now_ns: i64,
-        id: &ContainerId,
+        id: ContainerId,
         outer: Vec<ContainerId>,
         exec: Box<RawExec>,
         effects: &mut Fx,
@@ -288,17 +292,19 @@ impl Node {
         for outer in &outer {
             self.track(now_ns, outer, effects)?;
         }
-        let tracked = self.track(now_ns, id, effects)?;
+        let tracked = self.track(now_ns, &id, effects)?;
         tracked.heard_ns = now_ns;
         if let Some(pid) = tracked.learn_root(&exec) {
             effects.ask(Ask::Inspect(id.clone(), pid));
         }
         let held = Held { was_inside, outer, ..Held::new(exec, now_ns) };
-        match self.owner(now_ns, id, &held.outer).cloned() {
-            Some(owner) => self.hold(now_ns, &owner, held.adopted_from(id), effects),
-            None => self.hold(now_ns, id, held, effects),
-        }
-        Ok(())
+        let (id, held) = match self.owner(now_ns, &id, &held.outer).cloned() {
+            Some(owner) => (owner, held.adopted_from(&id)),
+            None => (id, held),
+        };
+        self.hold(now_ns, &id, held, effects);
+        // At once: what is kept no longer than it must be costs least.
+        self.release(now_ns, &id, effects)
     }
 
     /// Holds an exec until it can be told, unless its container makes too many.

@@ -3,6 +3,7 @@
 
 use serde_bytes::ByteBuf;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
 use crate::{environment, layout};
 
@@ -68,6 +69,12 @@ impl Dev {
         Self { major: dev >> 20, minor: dev & 0x000f_ffff }
     }
 
+    /// As the kernel writes it.
+    #[must_use]
+    pub fn to_kernel(self) -> u32 {
+        self.major << 20 | (self.minor & 0x000f_ffff)
+    }
+
     /// As `stat` shows it (glibc's `makedev`).
     #[must_use]
     pub fn to_st_dev(self) -> i64 {
@@ -114,6 +121,38 @@ pub struct RawFile {
     pub lower_ino: u64,
     /// Mount it was reached by.
     pub mnt_id: u32,
+}
+
+/// What a file's content is recognised by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KnownFile {
+    dev: Dev,
+    ino: u64,
+    real_ino: u64,
+    ctime_ns: i64,
+    size_bytes: i64,
+}
+
+impl KnownFile {
+    /// Its inode number, by which the kernel program finds it.
+    #[must_use]
+    pub fn ino(&self) -> u64 {
+        self.ino
+    }
+
+    /// As `struct known_file` of `record.h`.
+    #[must_use]
+    pub fn to_kernel(self) -> [u64; 5] {
+        let Self { dev, ino, real_ino, ctime_ns, size_bytes } = self;
+        [u64::from(dev.to_kernel()), ino, real_ino, ctime_ns.cast_unsigned(), size_bytes.cast_unsigned()]
+    }
+}
+
+impl From<&RawFile> for KnownFile {
+    fn from(file: &RawFile) -> Self {
+        let RawFile { dev, ino, real_ino, ctime_ns, size_bytes, .. } = *file;
+        Self { dev, ino, real_ino, ctime_ns, size_bytes }
+    }
 }
 
 /// An open file of a process.
@@ -228,6 +267,36 @@ pub struct RawExec {
     pub environment: Vec<String>,
 }
 
+/// Records as the kernel wrote them. Each is decoded when its turn comes: decoded, a reading of the rings takes several times as
+/// much memory.
+#[derive(Debug, Default)]
+pub struct Packed {
+    bytes: Vec<u8>,
+    records: Vec<(Moment, Range<usize>)>,
+}
+
+impl Packed {
+    /// Adds one.
+    ///
+    /// # Errors
+    /// When it cannot be decoded.
+    pub fn push(&mut self, record: &[u8]) -> Result<Moment, RawError> {
+        let moment = Parts::of(record)?.moment();
+        let begin = self.bytes.len();
+        self.bytes.extend_from_slice(record);
+        self.records.push((moment, begin..self.bytes.len()));
+        Ok(moment)
+    }
+
+    /// Decodes them one by one, in the order in which they happened.
+    pub fn in_order(&mut self) -> impl Iterator<Item = Box<RawExec>> {
+        self.records.sort_unstable_by_key(|(moment, _)| *moment);
+        let each = self.records.iter().map(|(_, range)| self.bytes.get(range.clone()).unwrap_or_default());
+        // They were checked when they were added.
+        each.filter_map(|record| RawExec::decode(record).ok())
+    }
+}
+
 macro_rules! flags {
     ($($(#[$doc:meta])* $method:ident = $($flag:ident)|+;)*) => {
         impl RawExec {
@@ -261,7 +330,7 @@ flags! {
     has_truncated_args = FLAG_ARGS_TRUNCATED;
     /// The arguments could not be read.
     has_unreadable_args = FLAG_ARGS_UNREADABLE;
-    /// It came by the ring that wakes the reader.
+    /// It came by the ring that wakes the reader, unless it is known.
     is_suspicious = FLAG_SUSPICIOUS;
     /// Its pid namespace is the host's.
     is_in_host_pid_ns = FLAG_HOST_PID;
@@ -271,6 +340,8 @@ flags! {
     has_truncated_environment = FLAG_ENV_TRUNCATED | FLAG_ENV_UNREADABLE;
     /// It ran before the kernel program was attached.
     is_snapshot = FLAG_SNAPSHOT;
+    /// Its content was known; see [`KnownFile`].
+    is_known = FLAG_KNOWN;
 }
 
 impl RawExec {
@@ -279,29 +350,11 @@ impl RawExec {
     /// # Errors
     /// When the bytes are not one whole record of this version.
     pub fn decode(bytes: &[u8]) -> Result<Box<Self>, RawError> {
-        let (head, rest) = bytes.split_at_checked(layout::EXEC_SIZE).ok_or(RawError::Short(bytes.len()))?;
-        let version = u32_at(head, layout::VERSION);
-        if version != layout::VERSION_NOW {
-            return Err(RawError::Version(version));
-        }
+        let parts = Parts::of(bytes)?;
+        let Parts { head, cgroup, path, typed_path, args, cwd, tty, environment } = parts;
         let flags = u32_at(head, layout::FLAGS);
-        let mut parts = Parts { head, rest, expected: layout::EXEC_SIZE };
-        let cgroup = parts.next(layout::CGROUP_BYTES);
-        let path = parts.next(layout::PATH_BYTES);
-        let typed_path = parts.next(layout::FILENAME_BYTES);
-        let args = parts.next(layout::ARGS_BYTES);
-        let cwd = parts.next(layout::CWD_BYTES);
-        let tty = parts.next(layout::TTY_BYTES);
-        let environment = parts.next(layout::ENV_BYTES);
-        if parts.expected != bytes.len() {
-            return Err(RawError::Length { length: bytes.len(), expected: parts.expected });
-        }
         Ok(Box::new(Self {
-            moment: Moment {
-                time_ns: u64_at(head, layout::TIME_NS),
-                cpu: u32_at(head, layout::CPU),
-                seq: u64_at(head, layout::SEQ),
-            },
+            moment: parts.moment(),
             cgroup: cgroup.to_vec(),
             flags,
             start_ns: u64_at(head, layout::START_NS),
@@ -335,6 +388,13 @@ impl RawExec {
             tty: tty.to_vec(),
             environment: environment::names(environment),
         }))
+    }
+
+    /// Whether the file of this record may have to be hashed before it is gone.
+    #[must_use]
+    pub fn is_urgent(record: &[u8]) -> bool {
+        let flags = u32_at(record, layout::FLAGS) & (layout::FLAG_SUSPICIOUS | layout::FLAG_KNOWN);
+        flags == layout::FLAG_SUSPICIOUS
     }
 
     /// Its parent, when it had one.
@@ -407,21 +467,53 @@ impl RawFile {
     }
 }
 
-/// The variable parts, in order.
+/// A whole record.
 struct Parts<'a> {
     head: &'a [u8],
-    rest: &'a [u8],
-    expected: usize,
+    cgroup: &'a [u8],
+    path: &'a [u8],
+    typed_path: &'a [u8],
+    args: &'a [u8],
+    cwd: &'a [u8],
+    tty: &'a [u8],
+    environment: &'a [u8],
 }
 
 impl<'a> Parts<'a> {
-    /// The next part, whose length stands at `length_at`; too short a record shows when `expected` is compared.
-    fn next(&mut self, length_at: usize) -> &'a [u8] {
-        let length = usize::from(u16_at(self.head, length_at));
-        self.expected += length;
-        let (part, rest) = self.rest.split_at_checked(length).unwrap_or((self.rest, &[]));
-        self.rest = rest;
-        part
+    fn of(bytes: &'a [u8]) -> Result<Self, RawError> {
+        let (head, mut rest) = bytes.split_at_checked(layout::EXEC_SIZE).ok_or(RawError::Short(bytes.len()))?;
+        let version = u32_at(head, layout::VERSION);
+        if version != layout::VERSION_NOW {
+            return Err(RawError::Version(version));
+        }
+        let mut expected = layout::EXEC_SIZE;
+        // The part whose length stands at `length_at`; too short a record shows when `expected` is compared.
+        let mut next = |length_at| {
+            let length = usize::from(u16_at(head, length_at));
+            expected += length;
+            let (part, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+            rest = after;
+            part
+        };
+        let parts = Self {
+            head,
+            cgroup: next(layout::CGROUP_BYTES),
+            path: next(layout::PATH_BYTES),
+            typed_path: next(layout::FILENAME_BYTES),
+            cwd: next(layout::CWD_BYTES),
+            tty: next(layout::TTY_BYTES),
+            args: next(layout::ARGS_BYTES),
+            environment: next(layout::ENV_BYTES),
+        };
+        if expected == bytes.len() { Ok(parts) } else { Err(RawError::Length { length: bytes.len(), expected }) }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment {
+            time_ns: u64_at(self.head, layout::TIME_NS),
+            cpu: u32_at(self.head, layout::CPU),
+            seq: u64_at(self.head, layout::SEQ),
+        }
     }
 }
 

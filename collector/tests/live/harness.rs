@@ -7,7 +7,7 @@ use driftline_collector::looks::Pace;
 use driftline_collector::proc::Proc;
 use driftline_collector::reader::{BATCHES, Batch, Reader};
 use driftline_collector::strict::{Prepared, Strict, StrictMode, StrictSettings};
-use driftline_collector_bpf::{Counters, Probe, ProbeConfig};
+use driftline_collector_bpf::{Counters, KnownFiles, Probe, ProbeConfig};
 use driftline_collector_core::redaction::Redaction;
 use driftline_collector_core::{Ask, Description, Input, Moment, Node, NodeSettings};
 use driftline_collector_runtimes::RuntimeSettings;
@@ -130,7 +130,7 @@ impl Harness {
         let strict = strict.map(|strict| Strict::start(strict, &proc, bytes_max, &strict_counts).unwrap());
         let host_mnt_ns = proc.host_mount_namespace();
         let config = ProbeConfig { ordinary_ring_bytes: 1 << 20, suspicious_ring_bytes: 1 << 20, host_mnt_ns };
-        let probe = Probe::load(&config).unwrap();
+        let (probe, known_files) = Probe::load(&config).unwrap();
         let node = NodeSettings {
             node: driftline_schemas::Node { cluster: "test".into(), name: "node".into(), ..Default::default() },
             boot_id: proc.boot_id(),
@@ -149,6 +149,7 @@ impl Harness {
             node: Node::new(node, 0),
             clock: SteadyClock::default(),
             describer,
+            known_files,
             strict,
             seen: seen.clone(),
         };
@@ -240,6 +241,11 @@ impl Harness {
         assert!(!waited.timed_out(), "{container} does not end: {:?}", seen.ended);
     }
 
+    /// What the kernel program had counted some 100 ms ago.
+    pub(crate) fn counters(&self) -> Counters {
+        self.seen.0.lock().unwrap().counters
+    }
+
     /// Stops, and checks that nothing was lost: every exec the kernel counted has an outcome.
     pub(crate) fn finish(mut self) {
         self.stop.store(true, Ordering::Release);
@@ -299,6 +305,7 @@ struct Driver {
     node: Node,
     clock: SteadyClock,
     describer: Describer,
+    known_files: KnownFiles,
     strict: Option<Arc<Strict>>,
     seen: Shared,
 }
@@ -307,7 +314,7 @@ impl Driver {
     /// Until the reader has read the last: there is a batch at least every 50 ms.
     fn drive(&mut self) {
         let running = self.batches.blocking_recv().unwrap();
-        self.seen.0.lock().unwrap().running = running.records.execs.len() as u64;
+        self.seen.0.lock().unwrap().running = running.records.running.len() as u64;
         self.batch(running);
         while let Some(batch) = self.batches.blocking_recv() {
             self.batch(batch);
@@ -319,11 +326,11 @@ impl Driver {
     }
 
     fn batch(&mut self, batch: Batch) {
-        if let Some(counters) = batch.counters {
+        let Batch { records, caught, counters, .. } = batch;
+        if let Some(counters) = counters {
             self.seen.0.lock().unwrap().counters = counters;
         }
-        let mut caught = batch.caught.into_iter().collect();
-        self.take(Input::Records(batch.records), &mut caught);
+        self.take(Input::Records(records), &mut caught.into_iter().collect());
     }
 
     fn take(&mut self, input: Input, caught: &mut BTreeMap<Moment, Caught>) {
@@ -350,6 +357,10 @@ impl Driver {
                         let now_ns = clock::now_ns();
                         let outcome = hasher::outcome(&self.proc, &job, caught, self.bytes_max, now_ns, strict);
                         Some(Input::Digested(job.container, job.moment, outcome))
+                    }
+                    Ask::Know(file) => {
+                        self.known_files.know(file).unwrap();
+                        continue;
                     }
                     // No test here uses up a budget.
                     Ask::Keep(..) | Ask::Drop(_) => continue,

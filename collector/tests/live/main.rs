@@ -10,6 +10,7 @@ mod flood;
 mod harness;
 mod image;
 mod installed;
+mod known;
 mod pods;
 mod rights;
 mod strict;

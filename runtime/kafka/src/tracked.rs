@@ -47,9 +47,9 @@ struct Context(Arc<Reports>);
 impl ClientContext for Context {}
 
 impl ProducerContext for Context {
-    type DeliveryOpaque = Box<u64>;
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, sequence: Box<u64>) {
+    fn delivery(&self, result: &DeliveryResult<'_>, sequence: usize) {
         let outcome = match result {
             Ok(_) => Outcome::Acknowledged,
             Err((error, message)) => {
@@ -58,7 +58,7 @@ impl ProducerContext for Context {
                 outcome_of(error)
             }
         };
-        self.0.new.lock().unwrap_or_else(PoisonError::into_inner).push(Report { sequence: *sequence, outcome });
+        self.0.new.lock().unwrap_or_else(PoisonError::into_inner).push(Report { sequence: sequence as u64, outcome });
     }
 }
 
@@ -110,10 +110,9 @@ impl TrackedProducer {
             self.topic = Some((topic, self.settings.topic(topic), self.settings.partition_count(topic)));
         }
         let Some((_, name, partitions)) = &self.topic else { return false };
-        let record: BaseRecord<'_, [u8], [u8], Box<u64>> = BaseRecord::with_opaque_to(name, Box::new(sequence))
-            .key(key)
-            .payload(value)
-            .partition(partition_of(key, *partitions));
+        let Ok(number) = usize::try_from(sequence) else { return false };
+        let record: BaseRecord<'_, [u8], [u8], usize> =
+            BaseRecord::with_opaque_to(name, number).key(key).payload(value).partition(partition_of(key, *partitions));
         let Err((error, _)) = self.inner.send(record) else { return true };
         if !matches!(error, ClientError::MessageProduction(RDKafkaErrorCode::QueueFull)) {
             *self.reports.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();

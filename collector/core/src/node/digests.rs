@@ -10,7 +10,7 @@ use crate::class::ContainerRoot;
 use crate::digest::{Digest, DigestJob, DigestOutcome, DigestSubject, LoaderJob, View};
 use crate::event::{self, Surroundings};
 use crate::mounts::Mounts;
-use crate::raw::Moment;
+use crate::raw::{KnownFile, Moment};
 
 impl Node {
     /// Finds out whether an exec needs a digest, and gets it: remembered, hashed, or refused for lack of budget.
@@ -36,7 +36,10 @@ impl Node {
         if let Some(sha256) = remembered {
             effects.count("digest_remembered");
             match job.subject {
-                DigestSubject::File(_) => {
+                DigestSubject::File(file) => {
+                    if !held.exec.is_known() {
+                        effects.ask(Ask::Know(KnownFile::from(&file)));
+                    }
                     held.digest = Some(DigestOutcome::of(Digest::Hashed(sha256)));
                     return;
                 }

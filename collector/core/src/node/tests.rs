@@ -52,8 +52,8 @@ impl Drive {
     }
 
     fn records(&mut self, execs: Vec<RawExec>, complete_until_ns: u64) -> &mut Self {
-        let execs = execs.into_iter().map(Box::new).collect();
-        self.give(Input::Records(Records { execs, undecodable: 0, complete_until_ns, boot_offset_ns: 5 }))
+        let running = execs.into_iter().map(Box::new).collect();
+        self.give(Input::Records(Records { running, complete_until_ns, boot_offset_ns: 5, ..Records::default() }))
     }
 
     fn at(&mut self, now_ms: i64) -> &mut Self {
@@ -278,9 +278,15 @@ fn a_known_file_is_not_hashed_again() {
     let mut drive = Drive::new();
     drive.give(described()).records(vec![written(1)], 10).give(digested(1, Digest::Hashed(Sha256([3; 32]))));
     drive.asks.clear();
+    // The kernel program is told, once: the next exec says that it knows.
     drive.records(vec![written(11)], 20);
+    assert_eq!(drive.asks, [Ask::Know(KnownFile::from(&written(11).file))]);
+    let mut known = written(21);
+    known.flags |= layout::FLAG_KNOWN;
+    drive.asks.clear();
+    drive.records(vec![known], 30);
     assert_eq!(drive.asks, []);
-    assert_eq!(drive.execs()[1].sha256, Some(Sha256([3; 32])));
+    assert_eq!(drive.execs().iter().map(|exec| exec.sha256).collect::<Vec<_>>(), [Some(Sha256([3; 32])); 3]);
 }
 
 #[test]
@@ -543,8 +549,9 @@ fn pause_is_no_container_but_a_program_dropped_into_it_is_told() {
 fn event_times_keep_their_distance_until_somebody_sets_the_clock() {
     let mut drive = Drive::new();
     let mut at_offset = |time_ns: u64, boot_offset_ns: i64| {
-        let execs = vec![Box::new(at_time(time_ns))];
-        drive.give(Input::Records(Records { execs, undecodable: 0, complete_until_ns: u64::MAX, boot_offset_ns }));
+        let running = vec![Box::new(at_time(time_ns))];
+        let records = Records { running, complete_until_ns: u64::MAX, boot_offset_ns, ..Records::default() };
+        drive.give(Input::Records(records));
     };
     at_offset(10, 1_000);
     at_offset(20, 1_000 + limits::CLOCK_JUMP);

@@ -63,9 +63,9 @@ fn record(parts: &Parts) -> Vec<u8> {
         (layout::CGROUP_BYTES, &parts.cgroup),
         (layout::PATH_BYTES, &parts.path),
         (layout::FILENAME_BYTES, &parts.typed_path),
-        (layout::ARGS_BYTES, &parts.args),
         (layout::CWD_BYTES, &parts.cwd),
         (layout::TTY_BYTES, &parts.tty),
+        (layout::ARGS_BYTES, &parts.args),
         (layout::ENV_BYTES, &parts.environment),
     ];
     for (at, part) in variable {
@@ -161,4 +161,43 @@ fn open_files_are_told_with_the_peer_of_a_connected_socket() {
 fn of_the_environment_only_names_are_kept() {
     let parts = Parts { environment: b"PATH=/bin\0LD_PRELOAD=/tmp/secret.so\0".to_vec(), ..Parts::default() };
     assert_eq!(RawExec::decode(&record(&parts)).unwrap().environment, ["LD_PRELOAD"]);
+}
+
+#[test]
+fn what_was_packed_comes_out_whole_and_in_the_order_in_which_it_happened() {
+    let at = |time_ns: u64, args: &[u8]| {
+        let mut bytes = record(&Parts { args: args.to_vec(), ..Parts::default() });
+        bytes[layout::TIME_NS..layout::TIME_NS + 8].copy_from_slice(&time_ns.to_ne_bytes());
+        bytes
+    };
+    let records = [at(30, b"c\0"), at(10, b"longer\0than\0others\0"), at(20, b"")];
+    let mut packed = Packed::default();
+    for record in &records {
+        assert_eq!(
+            packed.push(record).map(|moment| moment.time_ns),
+            Ok(RawExec::decode(record).unwrap().moment.time_ns)
+        );
+    }
+    assert_eq!(packed.push(&records[0][..600]), Err(RawError::Length { length: 600, expected: records[0].len() }));
+    let expect = [1, 2, 0].map(|number: usize| RawExec::decode(&records[number]).unwrap());
+    assert_eq!(packed.in_order().collect::<Vec<_>>(), expect);
+}
+
+#[test]
+fn only_what_is_suspicious_and_not_known_is_urgent() {
+    let check = |flags: u32, expect: bool| {
+        assert_eq!(RawExec::is_urgent(&record(&Parts { flags, ..Parts::default() })), expect);
+    };
+    check(layout::FLAG_OVERLAY, false);
+    check(layout::FLAG_OVERLAY | layout::FLAG_SUSPICIOUS, true);
+    check(layout::FLAG_OVERLAY | layout::FLAG_SUSPICIOUS | layout::FLAG_KNOWN, false);
+}
+
+#[test]
+fn a_known_file_is_written_as_the_kernel_compares_it() {
+    let RawFile { ino, real_ino, ctime_ns, size_bytes, .. } = exec().file;
+    let file = RawFile { dev: Dev { major: 8, minor: 0x12345 }, ..exec().file };
+    let words = KnownFile::from(&file).to_kernel();
+    assert_eq!(Dev::from_kernel(u32::try_from(words[0]).unwrap()), file.dev);
+    assert_eq!(words[1..], [ino, real_ino, ctime_ns.cast_unsigned(), size_bytes.cast_unsigned()]);
 }
