@@ -52,9 +52,9 @@ lint: ## no | 2 | yes | format, clippy, shellcheck, licences and the rules of th
 test: ## better | 4 | yes | every test, on a real Kafka and live containers
 	@deploy/dev/test.sh
 
-# Containers that come and go: make test-collector CHURN=1000
+# Containers that come and go: make test-collector CHURN=5000
 .PHONY: test-collector
-test-collector: ## yes | 5 | test | the collector's part of it, with tables of every way into a container under each engine; CHURN=1000
+test-collector: ## yes | 5 | test | the collector's part of it, with tables of every way into a container under each engine; CHURN=5000
 	@$(if $(CHURN),DRIFTLINE_CHURN=$(CHURN)) deploy/dev/test-collector.sh
 
 # Simulated seeds; one of them alone with its last steps: make sim SEED=7

@@ -2,7 +2,7 @@
 # What `make test-collector` runs: the collector's tests on a real Kafka, in real containers of podman, Docker and containerd.
 # At the end: the tables of cases, what ran, what was left out and why, and the time it took.
 #
-#   DRIFTLINE_CHURN=1000  as many containers come and go, instead of 200
+#   DRIFTLINE_CHURN=5000  as many containers come and go, instead of 1,000
 set -euo pipefail
 # shellcheck source=deploy/dev/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

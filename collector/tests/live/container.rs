@@ -126,15 +126,20 @@ impl Drop for Container {
     }
 }
 
+/// A root directory with busybox in it.
+pub(crate) fn fill_root(root: &Path, busybox: &[u8]) {
+    for directory in ["bin", "opt", "tmp", "dev", "proc", "sys", "etc", "lib"] {
+        fs::create_dir(root.join(directory)).unwrap();
+    }
+    write(&root.join("bin/busybox"), busybox);
+    for applet in APPLETS {
+        symlink("busybox", root.join("bin").join(applet)).unwrap();
+    }
+}
+
 fn build_image(image: &str, busybox: &[u8], files: &[(&str, Vec<u8>)]) {
     let root = tempfile::tempdir().unwrap();
-    for directory in ["bin", "opt", "tmp", "dev", "proc", "sys", "etc", "lib"] {
-        fs::create_dir(root.path().join(directory)).unwrap();
-    }
-    write(&root.path().join("bin/busybox"), busybox);
-    for applet in APPLETS {
-        symlink("busybox", root.path().join("bin").join(applet)).unwrap();
-    }
+    fill_root(root.path(), busybox);
     for program in PROGRAMS {
         write(&root.path().join(format!("opt/busybox-{program}")), busybox);
     }
