@@ -23,7 +23,7 @@ static __always_inline enum walk_end append_component(struct scratch *scratch, _
 	return WALK_COMPLETE;
 }
 
-/* Where a mount is mounted: two members that have stood side by side since there are mounts. */
+/* Where a mount is mounted. */
 struct place {
 	struct mount *mount;
 	struct dentry *dentry;
@@ -32,7 +32,13 @@ struct place {
 static __always_inline struct place place_of(struct mount *mount)
 {
 	struct place place = {};
-	bpf_probe_read_kernel(&place, sizeof(place), (void *)mount + OFFSET_OF(struct mount, mnt_parent));
+	/* Both at once: they stand side by side, unless somebody built the kernel with its structures shuffled. */
+	if (OFFSET_OF(struct mount, mnt_mountpoint) == OFFSET_OF(struct mount, mnt_parent) + sizeof(place.mount)) {
+		bpf_probe_read_kernel(&place, sizeof(place), (void *)mount + OFFSET_OF(struct mount, mnt_parent));
+	} else {
+		place.mount = BPF_CORE_READ(mount, mnt_parent);
+		place.dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+	}
 	return place;
 }
 

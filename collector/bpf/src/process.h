@@ -25,8 +25,8 @@ static __always_inline void read_upid(struct task_struct *task, struct upid *upi
 }
 
 /*
- * Whether a process descends from the first process of its pid namespace, or is it. Its children's namespace is its own when
- * it is as deep: they can only be put into a deeper one.
+ * Whether a process is the first one of its pid namespace or descends from it, as far as a few ancestors tell. Its children's
+ * namespace is its own when it is as deep: they can only be put into a deeper one.
  */
 static __always_inline bool descends_from_init(struct task_struct *task)
 {

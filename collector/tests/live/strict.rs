@@ -3,6 +3,7 @@
 use driftline_collector::rights::{FOR_STRICT, NEEDED};
 use driftline_collector::strict::{StrictMode, StrictSettings};
 use driftline_kafka::{ClientSettings, admin};
+use driftline_runtime::checks::{Check, Health};
 use driftline_schemas::{ContainerId, Exec, FileClass, HashState, Sha256};
 use nix::libc::SYS_execve;
 use rustix::process::{Pid, Signal, kill_process};
@@ -171,6 +172,25 @@ fn strict_mode_without_its_capability_is_refused_at_the_start() {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(!output.status.success() && said.contains("DRIFTLINE_STRICT: missing CAP_SYS_ADMIN"), "{said}");
         }
+    });
+}
+
+#[test]
+fn doctor_says_whether_strict_mode_can_be_had_and_calls_it_a_problem_where_it_is_asked_for() {
+    super::live("doctor_says_whether_strict_mode_can_be_had_and_calls_it_a_problem_where_it_is_asked_for", || {
+        let place = Place::without_podman();
+        let healths = |starter: Starter| {
+            ["off", "notify", "permit"].map(|mode| {
+                let mut doctor = place.command(&starter, &nowhere());
+                doctor.args(["doctor", "--json"]).env("DRIFTLINE_STRICT", mode).stdout(Stdio::piped());
+                let checks: Vec<Check> = serde_json::from_slice(&doctor.output().unwrap().stdout).unwrap();
+                let check = checks.into_iter().find(|check| check.name == "strict mode").unwrap();
+                assert_eq!(check.remedy.contains("CAP_SYS_ADMIN"), check.health == Health::Problem, "{check:?}");
+                check.health
+            })
+        };
+        assert_eq!(healths(Starter::Root), [Health::Ok; 3]);
+        assert_eq!(healths(Starter::usual()), [Health::NotRun, Health::Problem, Health::Problem]);
     });
 }
 

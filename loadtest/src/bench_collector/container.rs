@@ -46,7 +46,7 @@ impl Workload {
     pub(super) fn path(&self, program: Program) -> &'static str {
         match program {
             Program::Image => TINY_PATH,
-            Program::Drifted => DRIFTED_PATH,
+            Program::Drifted | Program::Changed => DRIFTED_PATH,
         }
     }
 
@@ -66,8 +66,10 @@ impl Workload {
             &pause,
             TINY_PATH,
         ]);
-        if program == Program::Drifted {
-            command.arg(DRIFTED_PATH);
+        match program {
+            Program::Image => {}
+            Program::Drifted => drop(command.arg(DRIFTED_PATH)),
+            Program::Changed => drop(command.args([DRIFTED_PATH, "touch"])),
         }
         let said = output(&mut command)?;
         let wall_ns = said.trim().parse().with_context(|| format!("the workload said {said:?}"))?;

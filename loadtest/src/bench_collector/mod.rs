@@ -9,14 +9,14 @@ mod observer;
 mod report;
 
 use anyhow::Context as _;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use driftline_kafka::{ClientSettings, admin};
 use driftline_runtime::clock;
-use driftline_schemas::Exec;
+use driftline_schemas::{EventId, Exec};
 
 use crate::collect::{Collected, Collector};
 use crate::services;
@@ -46,8 +46,12 @@ const DESCRIPTION_WAIT_NS: i64 = 300_000_000;
 /// Which file is executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Program {
+    /// A file of the image.
     Image,
+    /// One that is not, always the same.
     Drifted,
+    /// The same, touched before each exec: as it is, nobody has seen it before.
+    Changed,
 }
 
 /// Runs all, prints a table, and writes JSON when a file is named.
@@ -61,7 +65,7 @@ pub async fn run(kafka: &ClientSettings, extent: Extent, json: Option<&Path>) ->
     let mut not_run = Vec::new();
     for round in 1..=extent.rounds {
         anstream::eprintln!("==> round {round} of {}", extent.rounds);
-        for program in [Program::Image, Program::Drifted] {
+        for program in [Program::Image, Program::Drifted, Program::Changed] {
             let bare = workload.run(extent.execs, program)?;
             rows.entry((0, program)).or_default().push(Row::bare(bare.wall_ns));
             let ours = driftline(kafka, &workload, extent, program).await?;
@@ -100,7 +104,8 @@ async fn driftline(
     let paced = Arc::clone(workload);
     // On a thread of its own: records are read, and their arrival is noted, while the execs go on.
     let paced = tokio::task::spawn_blocking(move || paced.run_paced(PACED, PAUSE, program));
-    let seen = until_seen(&mut reader, workload.path(program), usize::try_from(PACED)?).await?;
+    let mut counter = Counter::new(workload.path(program));
+    let seen = counter.until(&mut reader, usize::try_from(PACED)?).await?;
     paced.await??;
     let latencies_ns = latencies(&reader.collected, workload.path(program));
     let start_peak_bytes = usage(collector.pid())?.peak_bytes;
@@ -108,7 +113,7 @@ async fn driftline(
     let before = usage(collector.pid())?;
     let turn = workload.run(extent.execs, program)?;
     let made = usize::try_from(extent.execs)?;
-    let after_paced = until_seen(&mut reader, workload.path(program), made + seen.all()).await?;
+    let after_paced = counter.until(&mut reader, made + seen.all()).await?;
     let after = usage(collector.pid())?;
     anyhow::ensure!(collector.terminate().await?.success(), "the collector did not end well");
     admin::delete_all(&kafka).await?;
@@ -135,20 +140,36 @@ impl Count {
     }
 }
 
-/// Reads until so many execs of the program are accounted for, or it takes too long.
-async fn until_seen(reader: &mut Collector, path: &str, made: usize) -> anyhow::Result<Count> {
-    reader.until(PATIENCE, |collected| count(collected, path).all() >= made).await?;
-    Ok(count(&reader.collected, path))
+/// Counts the execs of a program. One whose digest came late is told twice.
+struct Counter {
+    path: &'static str,
+    looked_at: usize,
+    told: BTreeSet<EventId>,
 }
 
-fn count(collected: &Collected, path: &str) -> Count {
-    let told = collected.execs.iter().filter(|exec| exec.path == path.as_bytes()).count();
-    let left_out = collected.throttled.iter().map(|throttled| {
-        let of_file = throttled.examples.iter().filter(|file| file.path == path.as_bytes());
-        // Of ordinary execs the files are not told; the workload's container executes little else.
-        of_file.map(|file| file.execs).sum::<i64>() + throttled.ordinary
-    });
-    Count { told, left_out: usize::try_from(left_out.sum::<i64>()).unwrap_or(0) }
+impl Counter {
+    fn new(path: &'static str) -> Self {
+        Self { path, looked_at: 0, told: BTreeSet::new() }
+    }
+
+    /// Reads until so many are accounted for, or it takes too long.
+    async fn until(&mut self, reader: &mut Collector, made: usize) -> anyhow::Result<Count> {
+        reader.until(PATIENCE, |collected| self.count(collected).all() >= made).await?;
+        Ok(self.count(&reader.collected))
+    }
+
+    fn count(&mut self, collected: &Collected) -> Count {
+        let path = self.path.as_bytes();
+        let new = collected.execs.iter().skip(self.looked_at).filter(|exec| exec.path == path);
+        self.told.extend(new.map(|exec| exec.event_id.clone()));
+        self.looked_at = collected.execs.len();
+        let left_out = collected.throttled.iter().map(|throttled| {
+            let of_file = throttled.examples.iter().filter(|file| file.path == path);
+            // Of ordinary execs the files are not told; the workload's container executes little else.
+            of_file.map(|file| file.execs).sum::<i64>() + throttled.ordinary
+        });
+        Count { told: self.told.len(), left_out: usize::try_from(left_out.sum::<i64>()).unwrap_or(0) }
+    }
 }
 
 /// From the exec to the moment at which its record could be read. A container's first execs wait for its description, which
