@@ -303,8 +303,8 @@ impl Node {
             None => (id, held),
         };
         self.hold(now_ns, &id, held, effects);
-        // At once: what is kept no longer than it must be costs least.
-        self.release(now_ns, &id, effects)
+        // At once: what is kept no longer than it must be costs least. Its end waits until all that was read is told.
+        self.tell_execs(now_ns, &id, self.stopping, effects)
     }
 
     /// Holds an exec until it can be told, unless its container makes too many.

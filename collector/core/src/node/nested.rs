@@ -35,7 +35,7 @@ impl Node {
             effects.count("exec_adopted");
             self.want_digest(now_ns, owner, *moment, effects);
         }
-        owned.iter().try_for_each(|(_, owner)| self.release(now_ns, owner, effects))
+        owned.iter().try_for_each(|(_, owner)| self.tell_execs(now_ns, owner, self.stopping, effects))
     }
 
     /// The first process of the container in a container in which an exec was made: its root directory outlives others.

@@ -61,8 +61,20 @@ impl Node {
         Ok(())
     }
 
-    /// Sends the execs of a container from the front while they need not wait.
+    /// Sends the execs of a container from the front while they need not wait, and its end after the last.
     pub(super) fn release_with(
+        &mut self,
+        now_ns: i64,
+        id: &ContainerId,
+        wait: Wait,
+        effects: &mut Fx,
+    ) -> Result<(), BrokenInvariant> {
+        self.tell_execs(now_ns, id, wait, effects)?;
+        self.tell_end(now_ns, id, wait, effects)
+    }
+
+    /// Sends the execs only: of what was read, more may follow.
+    pub(super) fn tell_execs(
         &mut self,
         now_ns: i64,
         id: &ContainerId,
@@ -106,7 +118,13 @@ impl Node {
                 effects.ask(Ask::Drop(moment));
             }
         }
+        Ok(())
+    }
+
+    fn tell_end(&mut self, now_ns: i64, id: &ContainerId, wait: Wait, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        let Some(tracked) = self.containers.get(id) else { return Ok(()) };
         // On the wall clock, as the time of the end is.
+        let offset_ns = self.boot_offset_ns.unwrap_or(0);
         let complete_until_ns = i64::try_from(self.complete_until_ns).unwrap_or(i64::MAX).saturating_add(offset_ns);
         let Some(ended_ns) = tracked.over_since(now_ns, complete_until_ns, wait) else { return Ok(()) };
         let is_told = tracked.is_told();

@@ -423,6 +423,16 @@ fn a_container_that_ends_waits_for_what_the_rings_may_still_hold_of_it() {
 }
 
 #[test]
+fn a_container_s_end_comes_after_all_that_one_reading_has_of_it() {
+    let mut drive = Drive::new();
+    drive.give(described()).at(10).give(Input::Ended(id()));
+    drive.asks.clear();
+    drive.at(20).records(vec![at_time(1), at_time(2)], u64::MAX);
+    assert_eq!(drive.kinds(), ["seen", "exec 1", "exec 2", "ended"]);
+    assert_eq!(drive.asks, []);
+}
+
+#[test]
 fn a_container_s_end_is_said_when_nothing_is_read_any_more() {
     let mut drive = Drive::new();
     drive.at(1_000).give(described()).give(Input::Ended(id()));
