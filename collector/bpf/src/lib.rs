@@ -191,7 +191,7 @@ impl Probe {
         Ok((probe, known_files))
     }
 
-    /// Waits until an exec of a file that is not known happens, suspicious by itself, or the time is over.
+    /// Waits until a suspicious exec of a file that is not known happens, or the time is over.
     ///
     /// # Errors
     /// When waiting fails; a signal is no failure.

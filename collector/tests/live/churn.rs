@@ -1,5 +1,5 @@
-//! Containers that come and go: nothing of them stays. One in five is podman's; the others runc runs for nobody, which takes a
-//! fifth of the time. `DRIFTLINE_CHURN=5000` for a long run.
+//! Containers that come and go: nothing of them stays. One in five is podman's; the others runc runs for nobody, which is
+//! quicker. `DRIFTLINE_CHURN=5000` for a long run.
 
 use driftline_kafka::admin;
 use driftline_runtime::clock::monotonic;
@@ -38,7 +38,8 @@ async fn containers_that_come_and_go_are_all_told_and_leave_nothing_behind() {
     let _among_others = harness::NODE.read().await;
     admin::create(&kafka, 1).await.unwrap();
     let place = Place::with_podman().await;
-    let (container, bundle) = (Container::start(), Bundle::new());
+    let container = Container::start();
+    let bundle = Bundle::new(&container);
     let collector = place.start(place.command(&Starter::usual(), &kafka)).await;
     let begun = monotonic();
     let early = tokio::task::block_in_place(|| {
@@ -109,14 +110,12 @@ fn churn(container: &Container, bundle: &Bundle, count: usize) {
 struct Bundle(TempDir);
 
 impl Bundle {
-    fn new() -> Self {
+    /// With the data of a container of podman's.
+    fn new(container: &Container) -> Self {
         let bundle = tempfile::tempdir().unwrap();
-        let (root, data) = (bundle.path().join("rootfs"), bundle.path().join("data"));
-        let busybox = fs::read(container::busybox_path().unwrap()).unwrap();
-        [&root, &data].into_iter().for_each(|directory| fs::create_dir(directory).unwrap());
-        container::fill_root(&root, &busybox);
-        fs::create_dir(root.join("data")).unwrap();
-        container::write(&data.join("busybox-added"), &[busybox.as_slice(), b"added"].concat());
+        let root = bundle.path().join("rootfs");
+        fs::create_dir_all(root.join("data")).unwrap();
+        container::fill_root(&root, &fs::read(container::busybox_path().unwrap()).unwrap());
         assert!(Command::new("runc").arg("spec").current_dir(&bundle).status().unwrap().success());
         let config = bundle.path().join("config.json");
         let mut spec: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
@@ -124,7 +123,9 @@ impl Bundle {
         spec["process"]["args"] = json!(["/bin/sh", "-c", COMMAND]);
         let mounts = spec["mounts"].as_array_mut().unwrap();
         mounts.push(json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"]}));
-        mounts.push(json!({"destination": "/data", "type": "bind", "source": data, "options": ["bind", "ro"]}));
+        mounts.push(
+            json!({"destination": "/data", "type": "bind", "source": container.data(""), "options": ["bind", "ro"]}),
+        );
         fs::write(config, spec.to_string()).unwrap();
         Self(bundle)
     }

@@ -66,11 +66,12 @@ impl Workload {
             &pause,
             TINY_PATH,
         ]);
-        match program {
-            Program::Image => {}
-            Program::Drifted => drop(command.arg(DRIFTED_PATH)),
-            Program::Changed => drop(command.args([DRIFTED_PATH, "touch"])),
-        }
+        let copied: &[&str] = match program {
+            Program::Image => &[],
+            Program::Drifted => &[DRIFTED_PATH],
+            Program::Changed => &[DRIFTED_PATH, "touch"],
+        };
+        command.args(copied);
         let said = output(&mut command)?;
         let wall_ns = said.trim().parse().with_context(|| format!("the workload said {said:?}"))?;
         Ok(Turn { wall_ns })
