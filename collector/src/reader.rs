@@ -110,7 +110,8 @@ impl Reader {
         Batch { records, caught, age_ns: None, counters: None }
     }
 
-    /// Waits for a suspicious exec of a file that is not known, at most [`POLL`], and reads what there is. The last time it does not wait.
+    /// Waits for a suspicious exec of a file that is not known, at most [`POLL`], and reads what there is. The last time it does
+    /// not wait.
     pub fn read(&mut self, is_last: bool) -> (Batch, ReadEnd) {
         if !is_last && let Err(error) = self.probe.wait(self.patience) {
             tracing::error!(%error, "cannot wait for the kernel program");
