@@ -385,6 +385,10 @@ impl<V: Service> Life<V> {
             let assigned: Vec<i32> =
                 from.keys().copied().filter(|partition| self.positions.contains_key(partition)).collect();
             self.positions.extend(from.into_iter().filter(|(partition, _)| assigned.contains(partition)));
+            if plant::is(world, Plant::EndAtAssignment) && self.chance.one_in(4) {
+                let end = |partition: &i32| (*partition, world.broker.last_stable((V::INPUT, *partition)));
+                self.positions.extend(assigned.iter().map(end));
+            }
             self.queue.push_back(Event::Resumed(assigned));
         }
         let is_gone = |(partition, next): (&i32, &i64)| *next < world.broker.begin((V::INPUT, *partition));

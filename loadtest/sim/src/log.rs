@@ -235,6 +235,13 @@ impl Log for SimLog {
         Ok(())
     }
 
+    async fn first_committed(&mut self, partition: i32, from: i64, to: i64) -> Done<Option<i64>> {
+        let world = self.world.lock();
+        let place = (self.input, partition);
+        let mut found = world.broker.committed_records(place).map(|(offset, _)| offset);
+        Ok(found.find(|offset| (from..to).contains(offset)))
+    }
+
     async fn send(&mut self, outgoing: Outgoing) -> Done {
         self.pass(Effect::Send, Moment::Before).await?;
         self.ready_to_write().await;

@@ -46,11 +46,14 @@ pub enum Plant {
     GenerationReadLate,
     /// Digests that come late are not looked at.
     LateDigestIgnored,
+    /// The answer to a question for the end, asked at the assignment, turns the position there after reading was resumed,
+    /// as librdkafka 2.12.1 does to partitions that are assigned at `Offset::End`.
+    EndAtAssignment,
 }
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::LostChangelogWrite,
         Self::OffsetsCommittedEarly,
         Self::RestoreToLastStableOffset,
@@ -68,6 +71,7 @@ impl Plant {
         Self::SilentOffsetReset,
         Self::GenerationReadLate,
         Self::LateDigestIgnored,
+        Self::EndAtAssignment,
     ];
 
     /// As typed.
@@ -91,6 +95,7 @@ impl Plant {
             Self::SilentOffsetReset => "silent-offset-reset",
             Self::GenerationReadLate => "generation-read-late",
             Self::LateDigestIgnored => "late-digest-ignored",
+            Self::EndAtAssignment => "end-at-assignment",
         }
     }
 

@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use driftline_kafka::{ClientSettings, Delivery, GroupEvent, GroupReader, KafkaError, KafkaLog, Sender};
+use driftline_kafka::{
+    ClientSettings, Delivery, GroupEvent, GroupReader, KafkaError, KafkaLog, Producer, Sender, admin,
+};
 use driftline_runtime_core::{Committed, Log as _, LogError, Outgoing, StateChange};
 use driftline_schemas::topics::{Topic, partition_of};
 
-use crate::harness::{Bench, with_topics};
+use crate::harness::{Bench, kafka, skip, with_topics};
 
 /// Longer than an answer takes that does not wait.
 const OPEN_FOR: Duration = Duration::from_secs(2);
+
+/// After this a record that is there does not come any more.
+const FIRST_MAX: Duration = Duration::from_secs(5);
 
 async fn member(kafka: &ClientSettings, name: &str) -> (GroupReader, KafkaLog) {
     let group = format!("{}.log", kafka.prefix);
@@ -100,6 +105,91 @@ async fn assigned(reader: &mut GroupReader) -> Vec<i32> {
             return partitions;
         }
     }
+}
+
+/// Restores that end when a client could have asked for the end of a partition: at once, and half a second later.
+const RESTORES_MS: [u64; 8] = [0, 490, 495, 500, 503, 506, 510, 515];
+const RESTORE_ROUNDS: usize = 3;
+/// Many, so that the answers to a client's questions take long enough to be overtaken.
+const RESTORED_PARTITIONS: i32 = 48;
+const RECORDS_EACH: i64 = 20;
+
+/// Takes over all partitions, restores for so long, and reads them: which begin or go on elsewhere than they should.
+async fn skipped_after(kafka: &ClientSettings, round: usize, restore: Duration) -> Vec<String> {
+    let group = format!("{}.round-{round}", kafka.prefix);
+    let mut reader = GroupReader::start(kafka, Topic::ExecEvents, &group, None).unwrap();
+    let sender = Sender::start(kafka, Topic::EnricherState, &Delivery::AtLeastOnce).await.unwrap();
+    let mut log = KafkaLog::new(kafka, Topic::ExecEvents, Topic::EnricherState, &reader, sender).unwrap();
+    let from: BTreeMap<i32, i64> = assigned(&mut reader).await.into_iter().map(|partition| (partition, 0)).collect();
+    let mut next = from.clone();
+    tokio::time::sleep(restore).await;
+    log.resume(&from).await.unwrap();
+    let mut skipped = Vec::new();
+    while next.values().any(|next| *next < RECORDS_EACH) {
+        match tokio::time::timeout(FIRST_MAX, reader.next()).await.map(Option::unwrap) {
+            Ok(GroupEvent::Batch(records)) => {
+                for record in records {
+                    let expected = next.get_mut(&record.partition).unwrap();
+                    if record.offset != *expected {
+                        skipped.push(format!("{} at {} for {expected}", record.partition, record.offset));
+                    }
+                    *expected = record.offset + 1;
+                }
+            }
+            Ok(GroupEvent::Failed(error)) => panic!("{error}"),
+            Ok(_) => {}
+            Err(_) => {
+                next.retain(|_, next| *next < RECORDS_EACH);
+                skipped.push(format!("nothing comes of {next:?}"));
+                break;
+            }
+        }
+    }
+    drop(log);
+    reader.close().await;
+    skipped
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_begins_where_it_was_resumed_however_long_the_restore_took() {
+    let Some(kafka) = kafka() else { return skip("log_begin", "KAFKA_BOOTSTRAP is not set; make test starts a Kafka") };
+    let kafka = ClientSettings { partitions: RESTORED_PARTITIONS, ..kafka };
+    admin::create(&kafka, 1).await.unwrap();
+    let producer = Producer::new(&kafka).unwrap();
+    for partition in 0..RESTORED_PARTITIONS {
+        for number in 0..RECORDS_EACH {
+            producer.send_to(Topic::ExecEvents, partition, &number.to_be_bytes(), Some(b"x"), &[]).await.unwrap();
+        }
+    }
+    producer.settled().await.unwrap();
+    for (round, ms) in RESTORES_MS.iter().cycle().take(RESTORES_MS.len() * RESTORE_ROUNDS).enumerate() {
+        let skipped = skipped_after(&kafka, round, Duration::from_millis(*ms)).await;
+        assert!(skipped.is_empty(), "round {round}, after {ms} ms: {skipped:?}");
+    }
+    admin::delete_all(&kafka).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_skipped_is_told_from_what_transactions_leave() {
+    with_topics("log_between", |bench| async move {
+        let (_reader, mut log) = member(&bench.kafka, "member").await;
+        let change = |key: &str| StateChange { partition: 0, key: key.to_owned(), value: Some(b"v".to_vec()) };
+        for (key, is_committed) in [("first", true), ("undone", false), ("second", true)] {
+            log.send_state(change(key)).await.unwrap();
+            log.flush().await.unwrap();
+            if is_committed { log.commit().await.unwrap() } else { log.abort().await.unwrap() }
+        }
+        // Records and markers take turns: 0 and 4 are committed, 2 is not.
+        let group = format!("{}.between", bench.kafka.prefix);
+        let reader = GroupReader::start(&bench.kafka, Topic::EnricherState, &group, None).unwrap();
+        let sender = Sender::start(&bench.kafka, Topic::CorrelatorState, &Delivery::AtLeastOnce).await.unwrap();
+        let mut log =
+            KafkaLog::new(&bench.kafka, Topic::EnricherState, Topic::CorrelatorState, &reader, sender).unwrap();
+        for (from, found) in [(1, None), (0, Some(0)), (2, None), (3, None)] {
+            assert_eq!(log.first_committed(0, from, 4).await.unwrap(), found, "from {from}");
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

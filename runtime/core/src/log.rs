@@ -120,6 +120,15 @@ pub trait Log {
     /// Input of these partitions comes from these offsets on, after it has been confirmed by the caller's driver.
     fn resume(&mut self, from: &BTreeMap<i32, i64>) -> impl Future<Output = Result<(), LogError<Self::Error>>> + Send;
 
+    /// The first committed record of an input partition with an offset in `from..to`, if there is one. Offsets may also
+    /// belong to markers of transactions and to records of aborted ones, which no reader is given.
+    fn first_committed(
+        &mut self,
+        partition: i32,
+        from: i64,
+        to: i64,
+    ) -> impl Future<Output = Result<Option<i64>, LogError<Self::Error>>> + Send;
+
     /// Produces a record; may return before it is acknowledged.
     fn send(&mut self, outgoing: Outgoing) -> impl Future<Output = Result<(), LogError<Self::Error>>> + Send;
 

@@ -34,6 +34,9 @@ const REVOKE_WAIT: Duration = Duration::from_secs(10);
 /// Tries of a commit without a transaction, [`COMMIT_RETRY`] apart: two seconds, one heartbeat.
 const COMMIT_TRIES: u32 = 20;
 const COMMIT_RETRY: Duration = Duration::from_millis(100);
+/// How long one question for a partition's end may take, and the pause before the next.
+const END_WAIT: Duration = Duration::from_secs(2);
+const END_RETRY: Duration = Duration::from_millis(100);
 /// How long the client may take to turn to other offsets; no broker is asked.
 const SEEK_MAX: Duration = Duration::from_secs(5);
 /// How long a committed offset may take, transactions of others that may change it included.
@@ -126,14 +129,36 @@ impl ConsumerContext for Context {
 }
 
 impl Context {
-    /// Takes partitions, and pauses them before anything can be fetched. Where they are read from is said later; until then
-    /// the end stands for it, so that the client does not look for an offset itself.
+    /// Takes partitions, and pauses them before anything can be fetched. Where they are read from is decided later by a
+    /// seek; until then their present end stands for it, as a number. With [`Offset::End`] the client would ask for the end
+    /// itself, ask again half a second after a seek had made its question outdated, and then go on from that answer.
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) -> Result<(), ClientError> {
-        list.set_all_offsets(Offset::End)?;
+        for partition in self.partitions(list) {
+            let Some(end) = self.end(consumer, partition) else { return Ok(()) };
+            list.set_partition_offset(&self.topic, partition, Offset::Offset(end))?;
+        }
         consumer.incremental_assign(list)?;
         consumer.pause(list)?;
         let _ = self.send(GroupEvent::Assigned(self.partitions(list)), consumer.group_metadata());
         Ok(())
+    }
+
+    /// Where a partition ends, asked until a broker answers; `None` when reading was stopped meanwhile. The rebalance waits,
+    /// as it would for any member that has no broker to talk to.
+    fn end(&self, consumer: &BaseConsumer<Self>, partition: i32) -> Option<i64> {
+        let mut is_reported = false;
+        while !self.stop.load(Ordering::Acquire) {
+            match consumer.fetch_watermarks(&self.topic, partition, END_WAIT) {
+                Ok((_, end)) => return Some(end),
+                Err(error) if !is_reported => {
+                    tracing::warn!(%error, partition, "no broker says where an assigned partition ends; asking on");
+                    is_reported = true;
+                }
+                Err(_) => {}
+            }
+            std::thread::sleep(END_RETRY);
+        }
+        None
     }
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<(), ClientError> {

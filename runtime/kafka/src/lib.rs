@@ -15,6 +15,7 @@ mod blocking;
 mod error;
 mod group;
 mod log;
+mod lookback;
 mod outage;
 mod producer;
 mod ranges;

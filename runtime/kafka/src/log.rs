@@ -11,6 +11,7 @@ use driftline_schemas::topics::Topic;
 
 use crate::blocking::blocking;
 use crate::group::Group;
+use crate::lookback::Lookback;
 use crate::state::{Edges, read};
 use crate::transaction::Transactions;
 use crate::{ClientSettings, GroupReader, KafkaError, Producer};
@@ -32,7 +33,9 @@ pub enum Delivery {
 #[derive(Debug)]
 pub struct KafkaLog {
     edges: Arc<Edges>,
+    lookback: Arc<Lookback>,
     input: Topic,
+    input_name: String,
     state: Topic,
     group: Group,
     producer: Producer,
@@ -94,10 +97,13 @@ impl KafkaLog {
     ) -> Result<Self, KafkaError> {
         let Sender { producer, transactions } = sender;
         let edges = Arc::new(Edges::new(settings)?);
+        let lookback = Arc::new(Lookback::new(settings)?);
         let (group, offsets) = (reader.group(), BTreeMap::new());
         Ok(Self {
             edges,
+            lookback,
             input,
+            input_name: settings.topic(input),
             state,
             group,
             producer,
@@ -185,6 +191,11 @@ impl Log for KafkaLog {
     async fn resume(&mut self, from: &BTreeMap<i32, i64>) -> Done {
         self.group.resume(from.clone());
         Ok(())
+    }
+
+    async fn first_committed(&mut self, partition: i32, from: i64, to: i64) -> Done<Option<i64>> {
+        let (lookback, topic) = (Arc::clone(&self.lookback), self.input_name.clone());
+        blocking(move || lookback.first_committed(&topic, partition, &(from..to))).await.map_err(LogError::Fatal)
     }
 
     async fn send(&mut self, outgoing: Outgoing) -> Done {

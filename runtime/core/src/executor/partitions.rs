@@ -101,7 +101,7 @@ impl<S: Stage, L: Log> Executor<S, L> {
     pub fn resumed(&mut self, partitions: &[i32]) {
         for partition in partitions {
             if let Some(owned) = self.owned.get_mut(partition) {
-                owned.reading = Reading::Yes;
+                owned.reading = Reading::Begun;
             }
         }
     }

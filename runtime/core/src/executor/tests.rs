@@ -148,6 +148,8 @@ struct Topics {
     failing_commits: u32,
     /// Restores end this much too early.
     torn_by: i64,
+    /// Committed input that reading may pass over.
+    input: BTreeSet<(i32, i64)>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -217,6 +219,11 @@ impl Log for FakeLog {
 
     async fn resume(&mut self, from: &BTreeMap<i32, i64>) -> Done {
         self.call("resume", &format!(" {from:?}")).map(drop)
+    }
+
+    async fn first_committed(&mut self, partition: i32, from: i64, to: i64) -> Done<Option<i64>> {
+        let topics = self.call("look", &format!(" {partition}: {from}..{to}"))?;
+        Ok(topics.input.range((partition, from)..(partition, to)).next().map(|(_, offset)| *offset))
     }
 
     async fn send(&mut self, outgoing: Outgoing) -> Done {
@@ -313,6 +320,42 @@ fn commit(executor: &mut Executor<Toy, FakeLog>) -> Counts {
 fn assert_balanced(counts: &Counts) {
     let settled: u64 = counts.settled.values().sum();
     assert_eq!(counts.received + counts.taken_over, settled + counts.held + counts.handed_over, "{counts:?}");
+}
+
+#[test]
+fn a_record_is_taken_after_a_jump_only_if_nothing_committed_was_passed_over() {
+    let log = FakeLog::default();
+    log.lock().input.insert((0, 8));
+    let mut executor = reading(&log, &[0]);
+    take(&mut executor, 0, 2, "markers at the begin");
+    take(&mut executor, 0, 3, "in its place");
+    take(&mut executor, 0, 6, "markers");
+    let skipping = now(executor.record(0, &record(0, 9, "a", Some("x"))));
+    assert!(matches!(&skipping, Err(Stop::Broken(BrokenInvariant(why))) if why.contains("offset 8")), "{skipping:?}");
+    assert_eq!(executor.position(0), Some(7), "nothing was taken");
+    let looks: Vec<String> = log.lock().take_calls().into_iter().filter(|call| call.starts_with("look")).collect();
+    assert_eq!(looks, ["look 0: 0..2", "look 0: 4..6", "look 0: 7..9"]);
+}
+
+#[test]
+fn once_reading_has_settled_short_jumps_pass_for_markers_and_long_ones_do_not() {
+    let log = FakeLog::default();
+    let mut executor = reading(&log, &[0]);
+    take(&mut executor, 0, 0, "a");
+    let later = |executor: &mut Executor<Toy, FakeLog>, offset| {
+        now(executor.record(SETTLING_NS + 1, &record(0, offset, "a", Some("x")))).unwrap();
+    };
+    later(&mut executor, 1 + MARKERS_MAX);
+    later(&mut executor, 2 + MARKERS_MAX + MARKERS_MAX + 1);
+    let looks: Vec<String> = log.lock().take_calls().into_iter().filter(|call| call.starts_with("look")).collect();
+    assert_eq!(looks, ["look 0: 18..35"]);
+    // After an abort the position is set anew.
+    log.lock().aborting.push("commit");
+    commit(&mut executor);
+    executor.resumed(&[0]);
+    later(&mut executor, 5);
+    assert_eq!(log.lock().take_calls().last().unwrap(), "send a=1");
+    assert!(log.lock().calls.is_empty());
 }
 
 #[test]
