@@ -10,7 +10,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 use driftline_correlator_core::{Ask, Correlator, Input};
-use driftline_kafka::admin;
+use driftline_kafka::{admin, persist};
 use driftline_runtime::service::{Backlog, Membership, Service, ServiceError, Shell};
 use driftline_runtime::shutdown;
 use driftline_runtime::telemetry::Telemetry;
@@ -52,12 +52,14 @@ async fn join(
 ) -> anyhow::Result<Service<CorrelatorShell>> {
     let kafka = &configuration.kafka;
     admin::wait(kafka, configuration.kafka_wait).await?;
-    admin::check(kafka, &configuration.topics()).await?;
+    let topics = configuration.topics();
+    persist(configuration.kafka_wait, "topics", || admin::check(kafka, &topics)).await?;
     let membership = Membership {
         service: "correlator",
         input: Topic::Findings,
         state: Topic::CorrelatorState,
         identity: configuration.identity.clone(),
+        kafka_wait: configuration.kafka_wait,
     };
     let core = Correlator::new(configuration.core, kafka.partition_count(Topic::Findings));
     Ok(Service::join(membership, CorrelatorShell, core, kafka, telemetry).await?)

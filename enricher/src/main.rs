@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use driftline_enricher::store::{self, Feed, Opened, Origin, Rebuilt};
 use driftline_enricher_core::{Enricher, Settings as CoreSettings, Trust};
-use driftline_kafka::{ClientSettings, OffsetRange, TopicReader, admin};
+use driftline_kafka::{ClientSettings, OffsetRange, TopicReader, admin, persist};
 use driftline_runtime::env::{Identity, Settings};
 use driftline_runtime::service::{Membership, Service};
 use driftline_runtime::telemetry::{Telemetry, start_logs};
@@ -105,7 +105,7 @@ async fn run() -> anyhow::Result<()> {
 async fn join(configuration: &Configuration, telemetry: &Telemetry) -> anyhow::Result<Service<EnricherShell>> {
     let kafka = &configuration.kafka;
     admin::wait(kafka, configuration.kafka_wait).await?;
-    admin::check(kafka, &TOPICS).await?;
+    persist(configuration.kafka_wait, "topics", || admin::check(kafka, &TOPICS)).await?;
     let began = clock::monotonic();
     let opened = open_store(configuration, telemetry).await?;
     let (store, unread) = (Arc::new(opened.store), unread(&opened.ranges));
@@ -128,6 +128,7 @@ async fn join(configuration: &Configuration, telemetry: &Telemetry) -> anyhow::R
         input: Topic::ExecEvents,
         state: Topic::EnricherState,
         identity: configuration.identity.clone(),
+        kafka_wait: configuration.kafka_wait,
     };
     Ok(Service::join(membership, shell, core, kafka, telemetry).await?)
 }
@@ -141,8 +142,12 @@ async fn open_store(configuration: &Configuration, telemetry: &Telemetry) -> any
         &["reason"],
     )?;
     Rebuilt::ALL.into_iter().for_each(|reason| drop(rebuilt.with_label_values(&[reason.label()])));
-    let origin = Origin { cluster: admin::cluster_id(kafka).await?, prefix: kafka.prefix.clone() };
-    let extent = TopicReader::extent(kafka, &[Topic::Images, Topic::ImageLayers])?;
+    let wait = configuration.kafka_wait;
+    let cluster = persist(wait, "the cluster's id", || admin::cluster_id(kafka)).await?;
+    let origin = Origin { cluster, prefix: kafka.prefix.clone() };
+    let tables = [Topic::Images, Topic::ImageLayers];
+    let extent =
+        persist(wait, "ends of the tables", || std::future::ready(TopicReader::extent(kafka, &tables))).await?;
     let (directory, trust) = (configuration.store.clone(), configuration.trust);
     let opened = tokio::task::spawn_blocking(move || store::open(&directory, &origin, trust, &extent)).await??;
     if let Some(reason) = opened.rebuilt {

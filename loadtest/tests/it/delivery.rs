@@ -246,7 +246,7 @@ async fn freeze_and_replace(bench: &Bench, frozen: Frozen, successor: &str) -> R
 }
 
 /// As the services have them.
-const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(25);
 const SESSION_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The last words of a process that should end by itself, or that it did not.

@@ -103,6 +103,7 @@ async fn run(bench: &Bench, breaks: Break, at_most: Duration) -> Result<(), Serv
         input: Topic::ExecEvents,
         state: Topic::EnricherState,
         identity: Identity { instance: "0".to_owned(), mode: Mode::ExactlyOnce },
+        kafka_wait: Duration::from_secs(30),
     };
     let telemetry = Telemetry::new("planted");
     let stop = async move {

@@ -1,5 +1,7 @@
 //! What can go wrong between driftline and Kafka, in words that say what to do.
 
+use rdkafka::error::RDKafkaErrorCode as Code;
+
 /// An error of the Kafka client or cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum KafkaError {
@@ -49,9 +51,10 @@ pub enum KafkaError {
     /// The local queue of the producer stayed full.
     #[error("the producer queue was full for {0} s; Kafka takes records more slowly than they are made")]
     QueueFull(u64),
-    /// Another instance with the same name has taken over.
+    /// The producer's epoch is not the newest: the broker ended its transaction, or another instance has the same name.
     #[error(
-        "fenced: another instance with transactional id {0} has taken over; every instance needs a DRIFTLINE_INSTANCE of its own"
+        "fenced: the transactional id {0} has a newer owner. Either this process stood still for longer than a transaction may take ({transaction_s} s), and a restart goes on from the last commit; or another instance has the same DRIFTLINE_INSTANCE, and each needs one of its own",
+        transaction_s = crate::producer::TRANSACTION_TIMEOUT.as_secs()
     )]
     Fenced(String),
     /// Another instance with the same name is in the group.
@@ -84,6 +87,9 @@ pub enum KafkaError {
         /// How long.
         seconds: u64,
     },
+    /// The cluster could not answer just now: a broker is away, or a partition's leader or a coordinator moves.
+    #[error("kafka: {0}")]
+    Passing(String),
     /// Anything else the client reports.
     #[error("kafka: {0}")]
     Client(String),
@@ -91,6 +97,30 @@ pub enum KafkaError {
 
 impl From<rdkafka::error::KafkaError> for KafkaError {
     fn from(error: rdkafka::error::KafkaError) -> Self {
-        Self::Client(error.to_string())
+        let text = error.to_string();
+        if is_passing(&error) { Self::Passing(text) } else { Self::Client(text) }
     }
+}
+
+/// Failures that pass by themselves: the client goes on, and the same question asked again is answered.
+pub(crate) fn is_passing(error: &rdkafka::error::KafkaError) -> bool {
+    error.rdkafka_error_code().is_some_and(|code| {
+        matches!(
+            code,
+            Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::Resolve
+                | Code::OperationTimedOut
+                | Code::RequestTimedOut
+                | Code::BrokerDestroy
+                | Code::BrokerNotAvailable
+                | Code::NotCoordinator
+                | Code::CoordinatorLoadInProgress
+                | Code::CoordinatorNotAvailable
+                | Code::RebalanceInProgress
+                | Code::NetworkException
+                | Code::LeaderNotAvailable
+                | Code::NotLeaderForPartition
+        )
+    })
 }

@@ -19,8 +19,9 @@ use tokio::sync::mpsc;
 use driftline_runtime_core::{Committed, Record};
 use driftline_schemas::topics::Topic;
 
+use crate::error::is_passing;
 use crate::outage::Outage;
-use crate::reader::is_passing;
+use crate::producer::TRANSACTION_TIMEOUT;
 use crate::record::record;
 use crate::{ClientSettings, KafkaError};
 
@@ -40,7 +41,7 @@ const END_RETRY: Duration = Duration::from_millis(100);
 /// How long the client may take to turn to other offsets; no broker is asked.
 const SEEK_MAX: Duration = Duration::from_secs(5);
 /// How long a committed offset may take, transactions of others that may change it included.
-const COMMITTED_MAX: Duration = Duration::from_secs(30);
+const COMMITTED_MAX: Duration = TRANSACTION_TIMEOUT.saturating_mul(3);
 
 /// What a [`GroupReader`] hands over.
 #[derive(Debug)]

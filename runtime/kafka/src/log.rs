@@ -13,11 +13,13 @@ use crate::blocking::blocking;
 use crate::group::Group;
 use crate::lookback::Lookback;
 use crate::state::{Edges, read};
-use crate::transaction::Transactions;
-use crate::{ClientSettings, GroupReader, KafkaError, Producer};
+use crate::transaction::{CALL_MAX, Transactions};
+use crate::{ClientSettings, GroupReader, KafkaError, Producer, persist};
 
-/// Records that were sent have to be acknowledged within this, or the transaction times out anyway.
-const FLUSH_MAX: Duration = Duration::from_secs(8);
+/// Records that were sent have to be acknowledged within this.
+const FLUSH_MAX: Duration = CALL_MAX;
+/// How long one question of a takeover is asked: brokers may be replaced one after the other meanwhile.
+const TAKEOVER_MAX: Duration = Duration::from_secs(120);
 
 /// How outputs, state and offsets become visible.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +116,14 @@ impl KafkaLog {
         })
     }
 
+    async fn edges_of(&self, topic: Topic, partitions: &[i32]) -> Done<BTreeMap<i32, InputRange>> {
+        let ask = || {
+            let (edges, partitions) = (Arc::clone(&self.edges), partitions.to_vec());
+            blocking(move || edges.of(topic, &partitions))
+        };
+        persist(TAKEOVER_MAX, "beginnings and ends", ask).await.map_err(LogError::Fatal)
+    }
+
     async fn begin(&mut self) -> Done {
         if let Some(transactions) = self.transactions.as_ref().filter(|_| !self.in_transaction) {
             use rdkafka::producer::Producer as _;
@@ -168,24 +178,28 @@ impl Log for KafkaLog {
     type Error = KafkaError;
 
     async fn committed(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, Committed>> {
-        let (group, partitions) = (self.group.clone(), partitions.to_vec());
-        blocking(move || group.committed(&partitions)).await.map_err(LogError::Fatal)
+        let ask = || {
+            let (group, partitions) = (self.group.clone(), partitions.to_vec());
+            blocking(move || group.committed(&partitions))
+        };
+        persist(TAKEOVER_MAX, "committed offsets", ask).await.map_err(LogError::Fatal)
     }
 
     async fn input_ranges(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, InputRange>> {
-        let (edges, topic, partitions) = (Arc::clone(&self.edges), self.input, partitions.to_vec());
-        blocking(move || edges.of(topic, &partitions)).await.map_err(LogError::Fatal)
+        self.edges_of(self.input, partitions).await
     }
 
     async fn state_marks(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, i64>> {
-        let (edges, topic, partitions) = (Arc::clone(&self.edges), self.state, partitions.to_vec());
-        let ranges = blocking(move || edges.of(topic, &partitions)).await.map_err(LogError::Fatal)?;
+        let ranges = self.edges_of(self.state, partitions).await?;
         Ok(ranges.into_iter().map(|(partition, range)| (partition, range.end)).collect())
     }
 
     async fn read_state(&mut self, marks: &BTreeMap<i32, i64>) -> Done<StateImages> {
-        let (edges, topic, marks) = (Arc::clone(&self.edges), self.state, marks.clone());
-        blocking(move || read(&edges, topic, &marks)).await.map_err(LogError::Fatal)
+        let ask = || {
+            let (edges, topic, marks) = (Arc::clone(&self.edges), self.state, marks.clone());
+            blocking(move || read(&edges, topic, &marks))
+        };
+        persist(TAKEOVER_MAX, "state", ask).await.map_err(LogError::Fatal)
     }
 
     async fn resume(&mut self, from: &BTreeMap<i32, i64>) -> Done {
@@ -194,8 +208,11 @@ impl Log for KafkaLog {
     }
 
     async fn first_committed(&mut self, partition: i32, from: i64, to: i64) -> Done<Option<i64>> {
-        let (lookback, topic) = (Arc::clone(&self.lookback), self.input_name.clone());
-        blocking(move || lookback.first_committed(&topic, partition, &(from..to))).await.map_err(LogError::Fatal)
+        let ask = || {
+            let (lookback, topic) = (Arc::clone(&self.lookback), self.input_name.clone());
+            blocking(move || lookback.first_committed(&topic, partition, &(from..to)))
+        };
+        persist(TAKEOVER_MAX, "records before a jump", ask).await.map_err(LogError::Fatal)
     }
 
     async fn send(&mut self, outgoing: Outgoing) -> Done {

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::time::Duration;
 use tokio::time::Instant;
 
-use crate::reader::is_passing;
+use crate::error::is_passing;
 use crate::{ClientSettings, KafkaError};
 
 const POLL: Duration = Duration::from_millis(10);

@@ -27,8 +27,15 @@ const SETTLE_MAX: Duration = Duration::from_secs(35);
 
 /// Records that wait to be sent take no more memory than this: a second of what a broker takes from one client.
 const QUEUE_KBYTES: &str = "65536";
-/// A transaction that is open longer is aborted by the broker, so that a dead instance does not hold up readers.
-pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// The controller takes a broker that crashed for dead after `broker.session.timeout.ms`, 9 s by default.
+const BROKER_SESSION: Duration = Duration::from_secs(9);
+/// Leaders and coordinators are elected, their logs loaded and clients told within this; 2 to 4 s were seen.
+const FAILOVER_MAX: Duration = Duration::from_secs(11);
+/// What a call that a crashed broker does not answer any more has to be given: another one answers it then.
+pub(crate) const BROKER_LOSS_MAX: Duration = BROKER_SESSION.saturating_add(FAILOVER_MAX);
+/// A transaction that is open longer is aborted by the broker, so that a dead instance does not hold up readers. Longer
+/// than the loss of a broker takes; a successor of the same name does not wait for it.
+pub(crate) const TRANSACTION_TIMEOUT: Duration = BROKER_LOSS_MAX.saturating_add(Duration::from_secs(5));
 
 /// Key, headers and framing that Kafka counts beside the value.
 const PROTOCOL_BYTES: usize = 16 * 1024;

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use driftline_schemas::topics::Topic;
 
+use crate::error::is_passing;
 use crate::outage::Outage;
 use crate::record::record;
 use crate::{ClientSettings, KafkaError, OffsetRange, Record};
@@ -228,25 +229,4 @@ impl Polling {
             }
         }
     }
-}
-
-/// Errors after which the client goes on by itself.
-pub(crate) fn is_passing(error: &rdkafka::error::KafkaError) -> bool {
-    use rdkafka::error::RDKafkaErrorCode as Code;
-    error.rdkafka_error_code().is_some_and(|code| {
-        matches!(
-            code,
-            Code::BrokerTransportFailure
-                | Code::AllBrokersDown
-                | Code::Resolve
-                | Code::OperationTimedOut
-                | Code::NotCoordinator
-                | Code::CoordinatorLoadInProgress
-                | Code::CoordinatorNotAvailable
-                | Code::RebalanceInProgress
-                | Code::NetworkException
-                | Code::LeaderNotAvailable
-                | Code::NotLeaderForPartition
-        )
-    })
 }

@@ -11,13 +11,14 @@ use tokio::time::Instant;
 use driftline_runtime_core::{InputRange, StateImages};
 use driftline_schemas::topics::Topic;
 
-use crate::reader::is_passing;
+use crate::error::is_passing;
+use crate::producer::TRANSACTION_TIMEOUT;
 use crate::{ClientSettings, KafkaError};
 
 const POLL: Duration = Duration::from_millis(10);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
 /// Without progress for this long, reading is given up: three times the longest transaction of a zombie.
-const PROGRESS_MAX: Duration = Duration::from_secs(30);
+const PROGRESS_MAX: Duration = TRANSACTION_TIMEOUT.saturating_mul(3);
 
 /// Asks where partitions begin and end. A read-committed client would be told the last stable offset, not the end.
 pub(crate) struct Edges {

@@ -11,12 +11,12 @@ use tokio::sync::oneshot;
 
 use driftline_runtime_core::LogError;
 
-use crate::producer::TRANSACTION_TIMEOUT;
+use crate::producer::{BROKER_LOSS_MAX, TRANSACTION_TIMEOUT};
 use crate::{KafkaError, Producer};
 
-/// A call that takes longer is stuck. Below [`TRANSACTION_TIMEOUT`]: the process has to end while its transaction can
-/// still be told apart from one that the broker gave up.
-const CALL_MAX: Duration = Duration::from_secs(8);
+/// A call that takes longer is stuck: it outlasts the loss of a broker. Below [`TRANSACTION_TIMEOUT`]: the process has to
+/// end while its transaction can still be told apart from one that the broker gave up.
+pub(crate) const CALL_MAX: Duration = BROKER_LOSS_MAX;
 /// Initialising waits for the end of a predecessor's transaction and, at first use, for the coordinator's topic.
 const INIT_MAX: Duration = Duration::from_secs(30);
 const _: () = assert!(CALL_MAX.as_millis() < TRANSACTION_TIMEOUT.as_millis());
@@ -97,7 +97,7 @@ impl Transactions {
         if is_fencing(inner.code()) {
             return LogError::Fatal(KafkaError::Fenced(self.id.clone()));
         }
-        LogError::Fatal(KafkaError::Client(inner.string()))
+        LogError::Fatal(error.into())
     }
 
     fn classify_code(&self, error: &ClientError) -> LogError<KafkaError> {

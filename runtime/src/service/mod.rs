@@ -9,7 +9,9 @@ mod metrics;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use driftline_kafka::{ClientSettings, Delivery, Done, GroupEvent, GroupReader, KafkaError, KafkaLog, Record, Sender};
+use driftline_kafka::{
+    ClientSettings, Delivery, Done, GroupEvent, GroupReader, KafkaError, KafkaLog, Record, Sender, persist,
+};
 use driftline_runtime_core::{BrokenInvariant, Counts, Executor, Pending, Roles, Stage, Stop};
 use driftline_schemas::topics::Topic;
 
@@ -98,6 +100,8 @@ pub struct Membership {
     pub state: Topic,
     /// Which instance this is, and how it delivers.
     pub identity: Identity,
+    /// How long questions of the start are repeated.
+    pub kafka_wait: Duration,
 }
 
 /// A running service.
@@ -126,13 +130,14 @@ impl<S: Shell> Service<S> {
         kafka: &ClientSettings,
         telemetry: &Telemetry,
     ) -> Result<Self, ServiceError> {
-        let Membership { service, input, state, identity } = membership;
+        let Membership { service, input, state, identity, kafka_wait } = membership;
         let group = format!("{}.{service}", kafka.prefix);
         let delivery = match identity.mode {
             Mode::ExactlyOnce => Delivery::ExactlyOnce(format!("{group}.{}", identity.instance)),
             Mode::AtLeastOnce => Delivery::AtLeastOnce,
         };
-        let sender = Sender::start(kafka, state, &delivery).await?;
+        let start = || Sender::start(kafka, state, &delivery);
+        let sender = persist(kafka_wait, "transactions", start).await?;
         let reader = GroupReader::start(kafka, input, &group, Some(&identity.instance))?;
         let log = KafkaLog::new(kafka, input, state, &reader, sender)?;
         Ok(Self {

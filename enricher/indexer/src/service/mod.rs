@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use driftline_enricher_core::Trust;
-use driftline_kafka::{ClientSettings, Producer, ReadFrom, ReaderEvent, Record, TopicReader, admin};
+use driftline_kafka::{ClientSettings, Producer, ReadFrom, ReaderEvent, Record, TopicReader, admin, persist};
 use driftline_runtime::clock;
 use driftline_runtime::env::Settings;
 use driftline_runtime::telemetry::Telemetry;
@@ -100,9 +100,8 @@ pub(crate) async fn run(
     stop: impl Future<Output = &'static str>,
 ) -> anyhow::Result<()> {
     let topics = [Topic::Images, Topic::ImageRequests];
-    let kafka = settings.kafka.clone();
-    let reader = tokio::task::spawn_blocking(move || TopicReader::start(&kafka, &topics, ReadFrom::Beginning));
-    let mut reader = reader.await.context("the reader did not start")??;
+    let begin = || std::future::ready(TopicReader::start(&settings.kafka, &topics, ReadFrom::Beginning));
+    let mut reader = persist(settings.kafka_wait, "images and requests", begin).await?;
     let publisher = Publisher::new(Producer::new(&settings.kafka)?, &origin.source());
     let mut service = Service {
         plan: Plan::default(),
@@ -147,7 +146,8 @@ pub(crate) async fn run(
 /// Waits for Kafka, and checks the topics.
 pub(crate) async fn kafka_ready(settings: &ServiceSettings) -> anyhow::Result<()> {
     admin::wait(&settings.kafka, settings.kafka_wait).await?;
-    admin::check(&settings.kafka, &[Topic::Images, Topic::ImageLayers, Topic::ImageRequests]).await?;
+    let topics = [Topic::Images, Topic::ImageLayers, Topic::ImageRequests];
+    persist(settings.kafka_wait, "topics", || admin::check(&settings.kafka, &topics)).await?;
     Ok(())
 }
 
