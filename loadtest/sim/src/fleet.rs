@@ -284,8 +284,10 @@ impl<V: Service> Fleet<V> {
             .collect();
         let Some((partition, from)) = self.chance.pick(&held) else { return };
         let Some(to) = self.somebody(Some(from)) else { return };
+        let joined = self.shared.lock().groups.get(&V::INPUT).and_then(|group| group.incarnation(from));
+        let Some(joined) = joined else { return };
         if let Some(life) = self.lives.iter_mut().find(|life| life.id == from) {
-            life.queue.push_back(Event::Revoked(vec![partition]));
+            life.queue.push_back(Event::Revoked(vec![partition], joined));
             self.holders.insert(partition, Holder::Moving(from, to));
             let mut world = self.shared.lock();
             world.hit(Fault::Rebalance);

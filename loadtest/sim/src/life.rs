@@ -37,7 +37,8 @@ pub(crate) enum Event {
     Batch(Vec<Record>),
     Assigned(Vec<i32>),
     Resumed(Vec<i32>),
-    Revoked(Vec<i32>),
+    /// These are to be handed over; the number of the joining that they belong to.
+    Revoked(Vec<i32>, u64),
     /// The group gave these away; the number of the new joining.
     Lost(Vec<i32>, u64),
     /// Another life of this name is a member now.
@@ -49,7 +50,7 @@ enum Doing {
     Commit,
     Input,
     Assign,
-    Revoke(Vec<i32>),
+    Revoke(Vec<i32>, u64),
 }
 
 enum Engine<V: Service> {
@@ -225,7 +226,13 @@ impl<V: Service> Life<V> {
                 self.check_state(&world)?;
             }
         }
-        if let Doing::Revoke(partitions) = doing {
+        // A revocation is answered to the membership that asked for it. A member that hung, lost everything and joined anew
+        // may still have one of before in its queue: it hands over nothing of what it was given since, as a client that
+        // blocks in its rebalance callback joins anew only when the callback is over.
+        let joined = world.groups.get(&V::INPUT).and_then(|group| group.incarnation(self.id));
+        if let Doing::Revoke(partitions, asked) = doing
+            && joined == Some(*asked)
+        {
             self.handed_back.extend(partitions);
         }
         Ok(())
@@ -332,9 +339,9 @@ impl<V: Service> Life<V> {
                     (executor, result.map(|()| None))
                 });
             }
-            Event::Revoked(partitions) => {
+            Event::Revoked(partitions, asked) => {
                 world.note(|| format!("life {id} hands over {partitions:?}"));
-                self.busy(Doing::Revoke(partitions.clone()), move |mut executor| async move {
+                self.busy(Doing::Revoke(partitions.clone(), asked), move |mut executor| async move {
                     let result = executor.revoke(steady_ns, &partitions).await;
                     (executor, result.map(Some))
                 });
