@@ -57,13 +57,16 @@ test: ## better | 4 | yes | every test, on a real Kafka and live containers
 test-collector: ## yes | 5 | test | the collector's part of it, with tables of every way into a container under each engine; CHURN=5000
 	@$(if $(CHURN),DRIFTLINE_CHURN=$(CHURN)) deploy/dev/test-collector.sh
 
-# Simulated seeds; one of them alone with its last steps: make sim SEED=7
+# Simulated seeds, those of loadtest/sim/seeds.txt first; one alone with its last steps: make sim SEED=7. Each commit tries
+# seeds of its own, between 0 and 16,777,215; others: make sim FROM=1
 SEEDS ?= 2000
+SIM_FROM = $(or $(FROM),$(shell printf '%d' 0x$$(git rev-parse HEAD 2>/dev/null | cut -c1-6 | grep . || echo 1)))
 
 .PHONY: sim
 sim: ## no | 1 | yes | crashes, hangs, aborts and more against the cores and their executor, in virtual time
 	cargo build -q --locked -p driftline-sim
-	@target/debug/driftline-sim $(if $(SEED),--seed $(SEED) --verbose,--seeds $(SEEDS))
+	@$(if $(SEED),,echo "seeds from $(SIM_FROM); again with: make sim FROM=$(SIM_FROM) SEEDS=$(SEEDS)")
+	@target/debug/driftline-sim $(if $(SEED),--seed $(SEED) --verbose,--from $(SIM_FROM) --seeds $(SEEDS))
 
 # Of each target; some only: make fuzz SECONDS=600 TARGETS=tar
 SECONDS ?= 60

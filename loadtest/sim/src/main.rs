@@ -12,15 +12,19 @@ use driftline_sim::{Fault, Hits, Options, Plant, Report, Trace, run};
 /// A run of this many seeds must hit every fault [`HITS_MIN`] times.
 const SEEDS_FOR_HITS: u64 = 2_000;
 const HITS_MIN: u64 = 100;
+/// Seeds that found something once, see the file.
+const KEPT: &str = include_str!("../seeds.txt");
 
 /// Runs the production cores and their executor in virtual time over topics in memory, with seeded faults.
+///
+/// Runs the seeds that found something once (loadtest/sim/seeds.txt), then its range; with a planted bug the range only.
 ///
 /// Exits 1 when a rule is broken or, after 2,000 seeds or more, when a kind of fault was hit fewer than 100 times; with a
 /// planted bug it exits 1 when nothing noticed it.
 #[derive(Debug, Parser)]
 #[command(name = "driftline-sim", version)]
 struct Arguments {
-    /// How many seeds to run
+    /// How many seeds to run, beside the kept ones
     #[arg(long, default_value_t = 2_000)]
     seeds: u64,
     /// The first of them
@@ -29,6 +33,9 @@ struct Arguments {
     /// Run this one only
     #[arg(long, conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
+    /// Leave out the kept seeds, for example when a range is run in parts
+    #[arg(long)]
+    skip_kept: bool,
     /// Show the last steps before what went wrong
     #[arg(long)]
     verbose: bool,
@@ -46,6 +53,41 @@ struct Arguments {
     threads: u64,
 }
 
+/// The seeds of a run, in the order in which they begin.
+#[derive(Debug)]
+struct Seeds {
+    kept: Vec<u64>,
+    from: u64,
+    count: u64,
+}
+
+impl Seeds {
+    fn of(arguments: &Arguments, plant: Option<Plant>) -> Self {
+        let (from, count) = arguments.seed.map_or((arguments.from, arguments.seeds), |seed| (seed, 1));
+        let skipped = arguments.seed.is_some() || arguments.skip_kept || plant.is_some();
+        Self { kept: if skipped { Vec::new() } else { kept().collect() }, from, count }
+    }
+
+    fn len(&self) -> u64 {
+        self.count.saturating_add(self.kept.len() as u64)
+    }
+
+    /// The seed at a place of this order.
+    fn at(&self, place: u64) -> u64 {
+        let kept = usize::try_from(place).ok().and_then(|place| self.kept.get(place));
+        kept.copied().unwrap_or_else(|| self.from.saturating_add(place).saturating_sub(self.kept.len() as u64))
+    }
+}
+
+/// What [`KEPT`] lists; a test checks that every line of it can be read.
+fn kept() -> impl Iterator<Item = u64> {
+    kept_lines().filter_map(|line| line.split_whitespace().next()?.parse().ok())
+}
+
+fn kept_lines() -> impl Iterator<Item = &'static str> {
+    KEPT.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty())
+}
+
 /// What all seeds together came to.
 #[derive(Debug, Default)]
 struct Total {
@@ -56,12 +98,20 @@ struct Total {
     exact: u64,
     findings: u64,
     alerts: u64,
-    /// The lowest seed that failed.
-    failed: Option<(u64, Report)>,
+    /// The first that failed.
+    failed: Option<Failed>,
+}
+
+#[derive(Debug)]
+struct Failed {
+    /// Its place among the seeds of the run.
+    place: u64,
+    seed: u64,
+    report: Report,
 }
 
 impl Total {
-    fn add(&mut self, seed: u64, mut report: Report) {
+    fn add(&mut self, place: u64, seed: u64, mut report: Report) {
         self.seeds += 1;
         for (fault, count) in std::mem::take(&mut report.hits) {
             *self.hits.entry(fault).or_default() += count;
@@ -71,8 +121,8 @@ impl Total {
         self.exact += report.execs.1;
         self.findings += report.outputs.0;
         self.alerts += report.outputs.1;
-        if report.violation.is_some() && self.failed.as_ref().is_none_or(|(lowest, _)| seed < *lowest) {
-            self.failed = Some((seed, report));
+        if report.violation.is_some() && self.failed.as_ref().is_none_or(|failed| place < failed.place) {
+            self.failed = Some(Failed { place, seed, report });
         }
     }
 
@@ -109,35 +159,37 @@ fn main() -> ExitCode {
 
 /// Runs the seeds; stops at the first that fails.
 fn all(arguments: &Arguments, plant: Option<Plant>) -> Total {
-    let (from, count) = arguments.seed.map_or((arguments.from, arguments.seeds), |seed| (seed, 1));
+    let seeds = Seeds::of(arguments, plant);
+    let count = seeds.len();
     let trace = if arguments.verbose && plant.is_none() { Trace::On } else { Trace::Off };
-    let next = AtomicU64::new(from);
-    let end = AtomicU64::new(from.saturating_add(count));
+    let next = AtomicU64::new(0);
+    let end = AtomicU64::new(count);
     let (sender, reports) = mpsc::channel();
     let mut total = Total::default();
     std::thread::scope(|scope| {
         for _ in 0..arguments.threads.clamp(1, count.max(1)) {
-            let (sender, next, end) = (sender.clone(), &next, &end);
+            let (sender, next, end, seeds) = (sender.clone(), &next, &end, &seeds);
             scope.spawn(move || {
                 loop {
-                    let seed = next.fetch_add(1, Ordering::AcqRel);
-                    if seed >= end.load(Ordering::Acquire) {
+                    let place = next.fetch_add(1, Ordering::AcqRel);
+                    if place >= end.load(Ordering::Acquire) {
                         break;
                     }
+                    let seed = seeds.at(place);
                     let report = run(Options { seed, plant, trace });
                     if report.violation.is_some() {
-                        // Lower seeds that are under way still come in, so that the outcome does not depend on threads.
-                        end.fetch_min(seed, Ordering::AcqRel);
+                        // Earlier seeds that are under way still come in, so that the outcome does not depend on threads.
+                        end.fetch_min(place, Ordering::AcqRel);
                     }
-                    if sender.send((seed, report)).is_err() {
+                    if sender.send((place, seed, report)).is_err() {
                         break;
                     }
                 }
             });
         }
         drop(sender);
-        for (seed, report) in reports {
-            total.add(seed, report);
+        for (place, seed, report) in reports {
+            total.add(place, seed, report);
             progress(arguments, total.seeds, count);
         }
     });
@@ -169,7 +221,7 @@ fn simulate(arguments: &Arguments) -> bool {
             total.hits_of(*fault)
         );
     }
-    if let Some((seed, report)) = &total.failed {
+    if let Some(Failed { seed, report, .. }) = &total.failed {
         report.trace.iter().for_each(|step| anstream::eprintln!("{step}"));
         if let Some(violation) = &report.violation {
             anstream::eprintln!("seed {seed}: {violation}\nmake sim SEED={seed}");
@@ -192,7 +244,7 @@ fn print_table(total: &Total) {
 
 fn print_json(total: &Total) {
     let hits: BTreeMap<&str, u64> = Fault::ALL.into_iter().map(|fault| (fault.name(), total.hits_of(fault))).collect();
-    let failed = total.failed.as_ref().map(|(seed, report)| {
+    let failed = total.failed.as_ref().map(|Failed { seed, report, .. }| {
         let violation = report.violation.as_ref().map(ToString::to_string);
         serde_json::json!({ "seed": seed, "violation": violation, "trace": report.trace })
     });
@@ -206,9 +258,9 @@ fn print_json(total: &Total) {
 /// Whether a planted bug was noticed.
 fn catch(arguments: &Arguments, plant: Plant) -> bool {
     let total = all(arguments, Some(plant));
-    match total.failed.as_ref().and_then(|(seed, report)| Some((seed, report.violation.as_ref()?))) {
-        Some((seed, violation)) => {
-            let after = seed.saturating_sub(arguments.from).saturating_add(1);
+    match total.failed.as_ref().and_then(|failed| Some((failed.place, failed.report.violation.as_ref()?))) {
+        Some((place, violation)) => {
+            let after = place.saturating_add(1);
             anstream::println!("{:31} caught after {after:>4} seeds by {}", plant.name(), violation.check);
             if arguments.verbose {
                 anstream::println!("    {}", violation.what);
@@ -219,5 +271,28 @@ fn catch(arguments: &Arguments, plant: Plant) -> bool {
             anstream::println!("{:31} NOT caught in {} seeds", plant.name(), total.seeds);
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::{Arguments, Plant, Seeds, kept, kept_lines};
+
+    #[test]
+    fn every_kept_line_is_a_seed() {
+        assert_eq!(kept().count(), kept_lines().count());
+        assert!(kept().count() > 0);
+    }
+
+    #[test]
+    fn kept_seeds_come_before_the_range_and_not_with_a_plant() {
+        let arguments = Arguments::parse_from(["driftline-sim", "--from", "500", "--seeds", "2"]);
+        let seeds = Seeds::of(&arguments, None);
+        let all: Vec<u64> = (0..seeds.len()).map(|place| seeds.at(place)).collect();
+        assert_eq!(all, kept().chain([500, 501]).collect::<Vec<_>>());
+        let planted = Seeds::of(&arguments, Some(Plant::NoFencing));
+        assert_eq!((planted.len(), planted.at(0)), (2, 500));
     }
 }
