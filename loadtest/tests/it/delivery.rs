@@ -251,7 +251,7 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The last words of a process that should end by itself, or that it did not.
 pub(crate) async fn end_of(process: &mut Running) -> String {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let deadline = tokio::time::Instant::now() + TRANSACTION_TIMEOUT.max(SESSION_TIMEOUT) + Duration::from_secs(10);
     while tokio::time::Instant::now() < deadline {
         if let Some((status, log)) = process.ended().unwrap() {
             assert!(!status.success(), "{log}");
