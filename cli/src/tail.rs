@@ -99,7 +99,7 @@ pub(crate) async fn each(
 ) -> anyhow::Result<()> {
     admin::check(settings, &[topic]).await?;
     let from = if arguments.from_beginning { ReadFrom::Beginning } else { ReadFrom::End };
-    let mut reader = TopicReader::start(settings, &[topic], from)?;
+    let mut reader = TopicReader::start(settings, &[topic], from).await?;
     let mut stop = std::pin::pin!(driftline_runtime::shutdown::signalled()?);
     loop {
         let event = tokio::select! {

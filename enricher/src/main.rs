@@ -146,8 +146,7 @@ async fn open_store(configuration: &Configuration, telemetry: &Telemetry) -> any
     let cluster = persist(wait, "the cluster's id", || admin::cluster_id(kafka)).await?;
     let origin = Origin { cluster, prefix: kafka.prefix.clone() };
     let tables = [Topic::Images, Topic::ImageLayers];
-    let extent =
-        persist(wait, "ends of the tables", || std::future::ready(TopicReader::extent(kafka, &tables))).await?;
+    let extent = persist(wait, "ends of the tables", || TopicReader::extent(kafka, &tables)).await?;
     let (directory, trust) = (configuration.store.clone(), configuration.trust);
     let opened = tokio::task::spawn_blocking(move || store::open(&directory, &origin, trust, &extent)).await??;
     if let Some(reason) = opened.rebuilt {

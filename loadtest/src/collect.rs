@@ -41,9 +41,12 @@ impl Collector {
     ///
     /// # Errors
     /// When Kafka does not answer.
-    pub fn start(kafka: &ClientSettings) -> anyhow::Result<Self> {
+    pub async fn start(kafka: &ClientSettings) -> anyhow::Result<Self> {
         let topics = [Topic::ExecEvents, Topic::Findings, Topic::Alerts, Topic::AlertsOcsf, Topic::DeadLetters];
-        Ok(Self { reader: TopicReader::start(kafka, &topics, ReadFrom::Beginning)?, collected: Collected::default() })
+        Ok(Self {
+            reader: TopicReader::start(kafka, &topics, ReadFrom::Beginning).await?,
+            collected: Collected::default(),
+        })
     }
 
     /// Reads until `done` says so. `false` when that did not happen in time.

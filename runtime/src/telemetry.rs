@@ -9,16 +9,19 @@ use hyper_util::rt::TokioIo;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
 
 use crate::env::Settings;
 
+/// Without what the Kafka client says by itself: during an outage every connection repeats it with each attempt. What
+/// matters of it comes back as an error.
+const FILTER: &str = "info,librdkafka=off,rdkafka=off";
+
 /// Starts logging to standard error: readable text, or JSON with `DRIFTLINE_LOG_FORMAT=json`; level by
-/// `DRIFTLINE_LOG`, for example `info` or `driftline_enricher=debug`.
+/// `DRIFTLINE_LOG`, for example `info` or `info,librdkafka=warn` for the Kafka client's own words.
 pub fn start_logs(settings: &mut Settings) {
-    let filter = settings.text("DRIFTLINE_LOG", "info");
+    let filter = settings.text("DRIFTLINE_LOG", FILTER);
     let json = settings.choice("DRIFTLINE_LOG_FORMAT", &[("text", false), ("json", true)], false);
     let Ok(filter) = tracing_subscriber::EnvFilter::try_new(&filter) else {
         settings
@@ -38,7 +41,8 @@ pub fn start_logs(settings: &mut Settings) {
 #[derive(Debug, Clone)]
 pub struct Telemetry {
     registry: Registry,
-    ready: Arc<AtomicBool>,
+    /// Why the service is not ready.
+    unready: Arc<Mutex<Option<&'static str>>>,
     /// Held while metrics are gathered, and while several that belong together change.
     together: Arc<Mutex<()>>,
 }
@@ -49,7 +53,7 @@ impl Telemetry {
     pub fn new(service: &str) -> Self {
         let labels = [("service".to_owned(), service.to_owned())].into_iter().collect();
         let registry = Registry::new_custom(Some("driftline".to_owned()), Some(labels)).unwrap_or_default();
-        Self { registry, ready: Arc::default(), together: Arc::default() }
+        Self { registry, unready: Arc::new(Mutex::new(Some("starting"))), together: Arc::default() }
     }
 
     /// Registers a counter.
@@ -100,7 +104,12 @@ impl Telemetry {
 
     /// `/readyz` answers 200 from now on.
     pub fn set_ready(&self) {
-        self.ready.store(true, Ordering::Release);
+        *self.unready.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// `/readyz` answers 503 and this reason from now on.
+    pub fn set_unready(&self, why: &'static str) {
+        *self.unready.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
     }
 
     /// Serves `/metrics`, `/healthz` and `/readyz` in the background.
@@ -145,13 +154,19 @@ impl Telemetry {
         let (status, body) = match request.uri().path() {
             "/metrics" => self.metrics_text(),
             "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
-            "/readyz" if self.ready.load(Ordering::Acquire) => (StatusCode::OK, "ready\n".to_owned()),
-            "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, "starting\n".to_owned()),
+            "/readyz" => self.readiness(),
             _ => (StatusCode::NOT_FOUND, "try /metrics, /healthz or /readyz\n".to_owned()),
         };
         let mut response = Response::new(Full::from(body));
         *response.status_mut() = status;
         response
+    }
+
+    fn readiness(&self) -> (StatusCode, String) {
+        match *self.unready.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => (StatusCode::OK, "ready\n".to_owned()),
+            Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        }
     }
 
     fn metrics_text(&self) -> (StatusCode, String) {

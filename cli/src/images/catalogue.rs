@@ -79,7 +79,7 @@ impl Catalogue {
     pub(super) async fn read(settings: &ClientSettings, eyes: &Eyes) -> anyhow::Result<Self> {
         const TOPICS: [Topic; 2] = [Topic::Images, Topic::ImageLayers];
         admin::check(settings, &TOPICS).await?;
-        let mut reader = TopicReader::start(settings, &TOPICS, ReadFrom::Beginning)?;
+        let mut reader = TopicReader::start(settings, &TOPICS, ReadFrom::Beginning).await?;
         let mut catalogue = Self::new(eyes);
         loop {
             match reader.next().await {

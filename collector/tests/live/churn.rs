@@ -76,7 +76,7 @@ async fn containers_that_come_and_go_are_all_told_and_leave_nothing_behind() {
         }
         execs.len() == wanted
     };
-    let read = Events::of(&kafka).take_until(all).await;
+    let read = Events::of(&kafka).await.take_until(all).await;
     assert_eq!(read, Ok(()), "{} of {wanted} told, {} ended", execs.len(), ended.len());
     assert!(execs.values().all(|count| *count == 1), "each has executed it once");
     // One that ended before it could be described, and whose first process was not seen, is forgotten when it is silent for long.

@@ -32,7 +32,7 @@ async fn what_full_rings_lose_is_counted_exactly_and_said_and_later_execs_are_to
     let mut command = place.command(&Starter::Root, &kafka);
     command.env("DRIFTLINE_RING_KIB", RING_KIB).env("DRIFTLINE_SUSPICIOUS_RING_KIB", RING_KIB);
     let collector = place.start(command).await;
-    let mut events = Events::of(&kafka);
+    let mut events = Events::of(&kafka).await;
     let mut rounds: Vec<(i64, i64)> = Vec::new();
     // Containers of others on this machine lose execs in the same rings: never less than ours, and in some round nobody else's.
     while rounds.last().is_none_or(|(told, lost): &(i64, i64)| told + lost != EXECS) && rounds.len() < ROUNDS {

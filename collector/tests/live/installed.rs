@@ -159,8 +159,8 @@ impl Place {
 pub(crate) struct Events(TopicReader);
 
 impl Events {
-    pub(crate) fn of(kafka: &ClientSettings) -> Self {
-        Self(TopicReader::start(kafka, &[Topic::ExecEvents], ReadFrom::Beginning).unwrap())
+    pub(crate) async fn of(kafka: &ClientSettings) -> Self {
+        Self(TopicReader::start(kafka, &[Topic::ExecEvents], ReadFrom::Beginning).await.unwrap())
     }
 
     /// Hands over what comes, until enough has come.

@@ -54,7 +54,7 @@ async fn four_capabilities_are_enough_for_a_real_container() {
     assert_eq!(writable(running.0.id()), [spool.display().to_string()]);
 
     container.sh("/bin/true; cp /data/busybox-added /tmp/busybox-drift; /tmp/busybox-drift true");
-    let seen = events(&mut Events::of(&kafka), container.id()).await;
+    let seen = events(&mut Events::of(&kafka).await, container.id()).await;
     assert_eq!(seen, Ok(()), "{}", place.log());
     drop(running);
 

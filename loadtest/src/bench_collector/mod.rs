@@ -100,7 +100,7 @@ async fn driftline(
     let spool = logs.path().join("spool");
     let settings = [("DRIFTLINE_SPOOL_DIR", spool.to_str().unwrap_or_default())];
     let collector = services::start("collector", &kafka, &settings, logs.path()).await?;
-    let mut reader = Collector::start(&kafka)?;
+    let mut reader = Collector::start(&kafka).await?;
     let paced = Arc::clone(workload);
     // On a thread of its own: records are read, and their arrival is noted, while the execs go on.
     let paced = tokio::task::spawn_blocking(move || paced.run_paced(PACED, PAUSE, program));

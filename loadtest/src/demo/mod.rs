@@ -30,7 +30,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// # Errors
 /// When it cannot be run, or when what came of it differs from what was done.
 pub async fn live(kafka: &ClientSettings, engine: &str, out: &Path) -> anyhow::Result<()> {
-    let mut collector = Collector::start(kafka)?;
+    let mut collector = Collector::start(kafka).await?;
     let engine = engine.to_owned();
     let running = tokio::task::spawn_blocking(move || scenario::run(&engine));
     // Read meanwhile: an alert's latency ends when it can be read, not when the workload ends.
@@ -51,7 +51,7 @@ pub async fn live(kafka: &ClientSettings, engine: &str, out: &Path) -> anyhow::R
 pub async fn replayed(kafka: &ClientSettings, expected: &Path, out: &Path) -> anyhow::Result<()> {
     let text = fs::read(expected).with_context(|| format!("cannot read {}", expected.display()))?;
     let expected: Expected = serde_json::from_slice(&text)?;
-    let mut collector = Collector::start(kafka)?;
+    let mut collector = Collector::start(kafka).await?;
     finish(&mut collector, &expected, out, report::Timing::Replayed).await
 }
 

@@ -32,7 +32,7 @@ async fn run_live(bench: &Bench, recording: &str) {
     let _enricher = services::start("enricher", &bench.kafka, &[], bench.logs.path()).await.unwrap();
     let _correlator = services::start("correlator", &bench.kafka, &gap, bench.logs.path()).await.unwrap();
     text(&driftline(bench, &["replay", recording]));
-    let complete = bench.collector().until(PATIENCE, |seen| expected.is_complete(seen)).await.unwrap();
+    let complete = bench.collector().await.until(PATIENCE, |seen| expected.is_complete(seen)).await.unwrap();
     assert!(complete);
 }
 

@@ -41,7 +41,7 @@ async fn each_kind_of_bad_record_becomes_a_dead_letter_and_good_ones_are_still_j
         workload.produce_containers(&bench.producer).await.unwrap();
         workload.produce_execs(&bench.producer, &workload.execs).await.unwrap();
 
-        let mut reader = bench.collector();
+        let mut reader = bench.collector().await;
         let done = reader
             .until(PATIENCE, |seen| seen.dead_letters.len() >= cases.len() && !seen.findings.is_empty())
             .await

@@ -31,7 +31,7 @@ async fn findings_and_alerts_are_listed_shown_and_given_as_json() {
         workload.publish_image(&bench.producer).await.unwrap();
         workload.produce_containers(&bench.producer).await.unwrap();
         workload.produce_execs(&bench.producer, &workload.execs).await.unwrap();
-        let mut reader = bench.collector();
+        let mut reader = bench.collector().await;
         assert!(reader.until(PATIENCE, |seen| !seen.ocsf.is_empty() && !seen.alerts.is_empty()).await.unwrap());
         let id = reader.collected.alerts[0].0.alert_id.to_string();
 

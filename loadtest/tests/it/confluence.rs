@@ -62,7 +62,7 @@ async fn run(bench: &Bench, recording: &str, course: Course, baseline: &[Value])
     }
     text(&driftline(bench, &["replay", recording, "--append"]));
     if course.disturbed == Disturbed::ByKill {
-        assert!(bench.collector().until(PATIENCE, |seen| !seen.findings.is_empty()).await.unwrap());
+        assert!(bench.collector().await.until(PATIENCE, |seen| !seen.findings.is_empty()).await.unwrap());
         for (service, number, victim) in running.drain(..2).collect::<Vec<_>>() {
             victim.kill().await.unwrap();
             running.push((service, number, start(bench, service, number).await));
@@ -73,7 +73,7 @@ async fn run(bench: &Bench, recording: &str, course: Course, baseline: &[Value])
         let newest = seen.newest_alerts();
         newest.iter().all(|alert| alert.r#final) && newest.iter().map(|alert| alert.finding_count).sum::<i64>() >= count
     };
-    assert!(bench.collector().until(PATIENCE, complete).await.unwrap(), "{course:?}: not everything came");
+    assert!(bench.collector().await.until(PATIENCE, complete).await.unwrap(), "{course:?}: not everything came");
 }
 
 async fn expect_the_same_alerts(bench: &Bench, recording: &str, courses: &[Course]) {

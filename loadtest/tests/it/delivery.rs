@@ -39,9 +39,9 @@ fn alerted(collected: &Collected) -> i64 {
     collected.newest_alerts().iter().map(|alert| alert.finding_count).sum()
 }
 
-async fn expect_everything(bench: &Bench, workload: &Workload) {
+pub(crate) async fn expect_everything(bench: &Bench, workload: &Workload) {
     let count = workload.expected_count();
-    let mut reader = bench.collector();
+    let mut reader = bench.collector().await;
     let alerts = i64::try_from(count).unwrap();
     let complete =
         |seen: &Collected| found(seen).values().map(Vec::len).sum::<usize>() >= count && alerted(seen) >= alerts;
@@ -69,7 +69,7 @@ fn expect_nothing_twice(collected: &Collected) {
 
 /// Waits until this many different findings stand on the topic.
 async fn wait_for_findings(bench: &Bench, count: usize) {
-    let mut reader = bench.collector();
+    let mut reader = bench.collector().await;
     let enough = |seen: &Collected| found(seen).values().map(Vec::len).sum::<usize>() >= count;
     assert!(reader.until(PATIENCE, enough).await.unwrap(), "fewer than {count} findings");
 }
@@ -121,7 +121,7 @@ async fn nothing_is_lost_without_transactions_and_what_stands_twice_has_the_same
         }
         let _enricher = services::start("enricher", &bench.kafka, &settings, bench.logs.path()).await.unwrap();
         wait_for_findings(&bench, workload.expected_count()).await;
-        let mut reader = bench.collector();
+        let mut reader = bench.collector().await;
         reader.for_a_while(Duration::from_secs(2)).await.unwrap();
         assert_eq!(found(&reader.collected), workload.expected);
     })

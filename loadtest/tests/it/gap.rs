@@ -36,7 +36,7 @@ async fn expect(bench: &Bench, gap_count: usize, drift_count: usize) {
         let gaps = gaps(seen).len();
         gaps >= gap_count && seen.findings.len() - gaps >= drift_count
     };
-    let mut reader = bench.collector();
+    let mut reader = bench.collector().await;
     let done = reader.until(PATIENCE, complete).await.unwrap();
     let gaps = gaps(&reader.collected);
     assert!(

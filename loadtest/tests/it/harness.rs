@@ -20,8 +20,8 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    pub(crate) fn collector(&self) -> Collector {
-        Collector::start(&self.kafka).unwrap()
+    pub(crate) async fn collector(&self) -> Collector {
+        Collector::start(&self.kafka).await.unwrap()
     }
 }
 

@@ -37,7 +37,7 @@ async fn until(service: &Running, name: &str, at_least: f64) {
 async fn run(bench: &Bench, workload: &Workload) -> Collector {
     workload.produce_containers(&bench.producer).await.unwrap();
     workload.produce_execs(&bench.producer, &workload.execs).await.unwrap();
-    bench.collector()
+    bench.collector().await
 }
 
 async fn first_finding(reader: &mut Collector) -> Finding {
@@ -47,7 +47,7 @@ async fn first_finding(reader: &mut Collector) -> Finding {
 
 /// Requests that stand on the topic now.
 async fn requests(bench: &Bench) -> Vec<ImageRequest> {
-    let mut reader = TopicReader::start(&bench.kafka, &[Topic::ImageRequests], ReadFrom::Beginning).unwrap();
+    let mut reader = TopicReader::start(&bench.kafka, &[Topic::ImageRequests], ReadFrom::Beginning).await.unwrap();
     let mut found = Vec::new();
     while let Some(ReaderEvent::Record(record)) = reader.next().await {
         found.push(decode(&record.value.unwrap()).unwrap());
@@ -86,7 +86,7 @@ async fn a_collected_image_that_the_topic_has_no_longer_is_asked_for() {
         let enricher = enricher(&bench, &[("DRIFTLINE_PARK_MS", "500")]).await;
         workload.publish_image(&bench.producer).await.unwrap();
         until(&enricher, COLLECTED, 1.0).await;
-        let mut layers = TopicReader::start(&bench.kafka, &[Topic::ImageLayers], ReadFrom::Beginning).unwrap();
+        let mut layers = TopicReader::start(&bench.kafka, &[Topic::ImageLayers], ReadFrom::Beginning).await.unwrap();
         while let Some(ReaderEvent::Record(record)) = layers.next().await {
             let key = record.key.unwrap();
             bench.producer.send_to(record.topic, record.partition, &key, None, &[]).await.unwrap();

@@ -54,7 +54,7 @@ async fn an_archive_is_published_and_a_broken_one_is_refused_whole() {
         assert!(!refused.status.success());
         assert!(String::from_utf8_lossy(&refused.stderr).contains("cannot be indexed"));
 
-        let mut reader = TopicReader::start(&bench.kafka, &[Topic::Images], ReadFrom::Beginning).unwrap();
+        let mut reader = TopicReader::start(&bench.kafka, &[Topic::Images], ReadFrom::Beginning).await.unwrap();
         let mut images = Vec::new();
         while let Some(ReaderEvent::Record(record)) = reader.next().await {
             images.push(decode::<Image>(record.value.as_deref().unwrap()).unwrap());
@@ -67,7 +67,7 @@ async fn an_archive_is_published_and_a_broken_one_is_refused_whole() {
 
 /// What another node would publish of the archive if it lied about its only layer.
 async fn lie(bench: &Bench, image_id: &str) {
-    let mut reader = TopicReader::start(&bench.kafka, &[Topic::Images], ReadFrom::Beginning).unwrap();
+    let mut reader = TopicReader::start(&bench.kafka, &[Topic::Images], ReadFrom::Beginning).await.unwrap();
     let Some(ReaderEvent::Record(record)) = reader.next().await else { panic!("an image") };
     let image = decode::<Image>(record.value.as_deref().unwrap()).unwrap();
     assert_eq!(image.image_id.as_str(), image_id);
@@ -142,7 +142,7 @@ async fn a_removed_image_is_gone_with_the_layers_that_no_other_has() {
         let add = || text(&driftline(&bench, &["images", "add", file.to_str().unwrap()]));
         let listed = || text(&driftline(&bench, &["images", "list", "--json"]));
         add();
-        let mut reader = TopicReader::start(&bench.kafka, &[Topic::Images], ReadFrom::Beginning).unwrap();
+        let mut reader = TopicReader::start(&bench.kafka, &[Topic::Images], ReadFrom::Beginning).await.unwrap();
         let Some(ReaderEvent::Record(record)) = reader.next().await else { panic!("an image") };
         let image = decode::<Image>(record.value.as_deref().unwrap()).unwrap();
         let other = Image { image_id: ImageId::from(Sha256::of(b"other").to_digest().as_str()), ..image };
@@ -156,7 +156,7 @@ async fn a_removed_image_is_gone_with_the_layers_that_no_other_has() {
         let removed = text(&driftline(&bench, &["images", "remove", other.image_id.as_str()]));
         assert!(removed.contains("1 publications and 1 layers removed"), "{removed}");
         assert_eq!(listed(), "");
-        let mut layers = TopicReader::start(&bench.kafka, &[Topic::ImageLayers], ReadFrom::Beginning).unwrap();
+        let mut layers = TopicReader::start(&bench.kafka, &[Topic::ImageLayers], ReadFrom::Beginning).await.unwrap();
         let mut left = std::collections::BTreeMap::new();
         while let Some(ReaderEvent::Record(record)) = layers.next().await {
             left.insert(record.key.unwrap(), record.value.is_some());

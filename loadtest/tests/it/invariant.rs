@@ -133,6 +133,7 @@ async fn a_broken_invariant_stops_the_process_and_the_record_is_read_again() {
             &[Topic::DeadLetters],
             driftline_kafka::ReadFrom::Beginning,
         )
+        .await
         .unwrap();
         assert!(matches!(letters.next().await, Some(driftline_kafka::ReaderEvent::CaughtUp)), "no dead letter");
     })
@@ -141,7 +142,7 @@ async fn a_broken_invariant_stops_the_process_and_the_record_is_read_again() {
 
 async fn read_values(bench: &Bench) -> Vec<Vec<u8>> {
     use driftline_kafka::{ReadFrom, ReaderEvent, TopicReader};
-    let mut reader = TopicReader::start(&bench.kafka, &[Topic::Findings], ReadFrom::Beginning).unwrap();
+    let mut reader = TopicReader::start(&bench.kafka, &[Topic::Findings], ReadFrom::Beginning).await.unwrap();
     let mut values = Vec::new();
     while let Some(ReaderEvent::Record(record)) = reader.next().await {
         values.push(record.value.unwrap_or_default());

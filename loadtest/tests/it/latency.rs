@@ -29,7 +29,7 @@ impl Lane {
         let workload = Workload::new(1, ROUNDS * 4, clock::now_ns());
         workload.publish_image(&bench.producer).await.unwrap();
         workload.produce_containers(&bench.producer).await.unwrap();
-        let reader = bench.collector();
+        let reader = bench.collector().await;
         Self { bench, workload, reader, took_ms: Vec::new(), _enricher: enricher }
     }
 

@@ -21,7 +21,7 @@ async fn member(kafka: &ClientSettings, name: &str) -> (GroupReader, KafkaLog) {
     let group = format!("{}.log", kafka.prefix);
     let delivery = Delivery::ExactlyOnce(format!("{group}.{name}"));
     let sender = Sender::start(kafka, Topic::EnricherState, &delivery).await.unwrap();
-    let reader = GroupReader::start(kafka, Topic::ExecEvents, &group, Some(name)).unwrap();
+    let reader = GroupReader::start(kafka, Topic::ExecEvents, &group, name).unwrap();
     let log = KafkaLog::new(kafka, Topic::ExecEvents, Topic::EnricherState, &reader, sender).unwrap();
     (reader, log)
 }
@@ -117,7 +117,7 @@ const RECORDS_EACH: i64 = 20;
 /// Takes over all partitions, restores for so long, and reads them: which begin or go on elsewhere than they should.
 async fn skipped_after(kafka: &ClientSettings, round: usize, restore: Duration) -> Vec<String> {
     let group = format!("{}.round-{round}", kafka.prefix);
-    let mut reader = GroupReader::start(kafka, Topic::ExecEvents, &group, None).unwrap();
+    let mut reader = GroupReader::start(kafka, Topic::ExecEvents, &group, "member").unwrap();
     let sender = Sender::start(kafka, Topic::EnricherState, &Delivery::AtLeastOnce).await.unwrap();
     let mut log = KafkaLog::new(kafka, Topic::ExecEvents, Topic::EnricherState, &reader, sender).unwrap();
     let from: BTreeMap<i32, i64> = assigned(&mut reader).await.into_iter().map(|partition| (partition, 0)).collect();
@@ -181,7 +181,7 @@ async fn what_was_skipped_is_told_from_what_transactions_leave() {
         }
         // Records and markers take turns: 0 and 4 are committed, 2 is not.
         let group = format!("{}.between", bench.kafka.prefix);
-        let reader = GroupReader::start(&bench.kafka, Topic::EnricherState, &group, None).unwrap();
+        let reader = GroupReader::start(&bench.kafka, Topic::EnricherState, &group, "member").unwrap();
         let sender = Sender::start(&bench.kafka, Topic::CorrelatorState, &Delivery::AtLeastOnce).await.unwrap();
         let mut log =
             KafkaLog::new(&bench.kafka, Topic::EnricherState, Topic::CorrelatorState, &reader, sender).unwrap();
@@ -241,7 +241,7 @@ async fn without_transactions_state_does_not_stand_before_the_outputs_it_remembe
         let group = format!("{}.log", bench.kafka.prefix);
         let wrong = ClientSettings { partitions: 64, ..bench.kafka.clone() };
         let sender = Sender::start(&wrong, Topic::EnricherState, &Delivery::AtLeastOnce).await.unwrap();
-        let reader = GroupReader::start(&bench.kafka, Topic::ExecEvents, &group, Some("member")).unwrap();
+        let reader = GroupReader::start(&bench.kafka, Topic::ExecEvents, &group, "member").unwrap();
         let mut log = KafkaLog::new(&wrong, Topic::ExecEvents, Topic::EnricherState, &reader, sender).unwrap();
         let key = (0_u32..).map(|number| number.to_string().into_bytes());
         let key = key.into_iter().find(|key| partition_of(key, 64) >= bench.kafka.partitions).unwrap();

@@ -22,6 +22,7 @@ mod images;
 mod invariant;
 mod latency;
 mod log;
+mod outage;
 mod record;
 mod recording;
 mod restore;

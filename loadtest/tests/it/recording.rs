@@ -25,7 +25,7 @@ async fn the_recording_of_a_real_run_gives_its_findings_and_alert() {
             .output()
             .unwrap();
         assert!(replay.status.success(), "{}", String::from_utf8_lossy(&replay.stderr));
-        let mut reader = bench.collector();
+        let mut reader = bench.collector().await;
         let complete = reader.until(PATIENCE, |seen| expected.is_complete(seen)).await.unwrap();
         reader.collected.keep_only(&expected.container);
         let differences = expected.differences(&reader.collected);

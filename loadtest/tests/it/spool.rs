@@ -60,7 +60,7 @@ async fn settle(outbox: &mut Outbox<KafkaClient>) {
 
 /// What stands on the topic: moments of execs by container, repeats left out, and losses.
 async fn topic(kafka: &ClientSettings) -> (BTreeMap<String, Vec<i64>>, Vec<CollectorLoss>) {
-    let mut reader = TopicReader::start(kafka, &[Topic::ExecEvents], ReadFrom::Beginning).unwrap();
+    let mut reader = TopicReader::start(kafka, &[Topic::ExecEvents], ReadFrom::Beginning).await.unwrap();
     let (mut execs, mut losses) = (BTreeMap::<String, Vec<i64>>::new(), Vec::new());
     let mut known = BTreeSet::new();
     while let Some(ReaderEvent::Record(record)) = reader.next().await {

@@ -40,7 +40,7 @@ async fn every_metric_is_documented_and_every_documented_metric_is_served() {
         workload.publish_image(&bench.producer).await.unwrap();
         workload.produce_containers(&bench.producer).await.unwrap();
         workload.produce_execs(&bench.producer, &workload.execs).await.unwrap();
-        let mut reader = bench.collector();
+        let mut reader = bench.collector().await;
         assert!(reader.until(PATIENCE, |seen| !seen.alerts.is_empty()).await.unwrap());
 
         let documented = documented();

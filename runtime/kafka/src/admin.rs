@@ -13,6 +13,7 @@ use std::time::Duration;
 use driftline_schemas::topics::{TOPICS, Topic};
 
 use crate::blocking::blocking;
+use crate::outage::answered;
 use crate::{ClientSettings, KafkaError};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,15 +64,7 @@ pub struct ExistingTopic {
 /// # Errors
 /// [`KafkaError::Unreachable`] after `patience`.
 pub async fn wait(settings: &ClientSettings, patience: Duration) -> Result<(), KafkaError> {
-    let tries = (patience.as_millis() / RETRY_PAUSE.as_millis()).max(1);
-    let mut why = String::new();
-    for _ in 0..tries {
-        match metadata(settings.clone(), RETRY_PAUSE).await {
-            Ok(_) => return Ok(()),
-            Err(error) => why = error.to_string(),
-        }
-    }
-    Err(KafkaError::Unreachable { bootstrap: settings.bootstrap.clone(), tried_s: patience.as_secs(), why })
+    answered(settings, patience).await
 }
 
 /// Creates what is missing; what is there must have the configured partition count. Calling it twice is harmless.

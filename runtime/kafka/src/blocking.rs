@@ -1,4 +1,7 @@
-//! Calls of the client that block, run off the async runtime.
+//! Calls of the client that block, run off the async runtime. On threads of their own: a program that ends waits for the
+//! blocking tasks of its runtime, and a call to a Kafka that is away may take minutes.
+
+use tokio::sync::oneshot;
 
 use crate::KafkaError;
 
@@ -6,5 +9,10 @@ use crate::KafkaError;
 pub(crate) async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, KafkaError> + Send + 'static,
 ) -> Result<T, KafkaError> {
-    tokio::task::spawn_blocking(call).await.map_err(|error| KafkaError::Client(error.to_string()))?
+    let (answer, answered) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("kafka-call".into())
+        .spawn(move || drop(answer.send(call())))
+        .map_err(|error| KafkaError::Client(error.to_string()))?;
+    answered.await.map_err(|_| KafkaError::Client("a call of the client panicked".to_owned()))?
 }

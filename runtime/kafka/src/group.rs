@@ -19,11 +19,12 @@ use tokio::sync::mpsc;
 use driftline_runtime_core::{Committed, Record};
 use driftline_schemas::topics::Topic;
 
+use crate::blocking::blocking;
 use crate::error::is_passing;
-use crate::outage::Outage;
+use crate::outage::{Outage, Reach};
 use crate::producer::TRANSACTION_TIMEOUT;
 use crate::record::record;
-use crate::{ClientSettings, KafkaError};
+use crate::{ClientSettings, KafkaError, Place};
 
 /// Batches waiting in the channel; with [`BATCH_RECORDS`] this bounds what a stopped service holds.
 const CHANNEL_BATCHES: usize = 8;
@@ -57,6 +58,8 @@ pub enum GroupEvent {
     /// These partitions belong to another instance already. Nothing of them can be committed any more. Membership is taken
     /// up again when the sender is dropped.
     Lost(Vec<i32>, Done),
+    /// The brokers went away as a whole, or came back. The client reconnects by itself.
+    Reach(Reach),
     /// The client failed for good.
     Failed(KafkaError),
 }
@@ -181,6 +184,7 @@ impl Context {
 /// A member of a consumer group on one topic.
 pub struct GroupReader {
     group: Group,
+    place: Place,
     events: mpsc::Receiver<Handed>,
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -193,29 +197,24 @@ impl std::fmt::Debug for GroupReader {
 }
 
 impl GroupReader {
-    /// Joins `group`. With an `instance` name membership is static: a quick restart does not move partitions.
+    /// Joins `group` as `instance`. Membership is static: a quick restart does not move partitions.
     ///
     /// # Errors
     /// When the client refuses its settings.
-    pub fn start(
-        settings: &ClientSettings,
-        topic: Topic,
-        group: &str,
-        instance: Option<&str>,
-    ) -> Result<Self, KafkaError> {
+    pub fn start(settings: &ClientSettings, topic: Topic, group: &str, instance: &str) -> Result<Self, KafkaError> {
         let name = settings.topic(topic);
+        let place = Place::new(settings, group, instance);
         let (sender, events) = mpsc::channel(CHANNEL_BATCHES);
         let mut config = settings.reader_config();
         config
+            .set("client.id", &place.client_id)
             .set("group.id", group)
+            .set("group.instance.id", instance)
             .set("partition.assignment.strategy", "cooperative-sticky")
             // Input that is gone must be noticed, not passed over.
             .set("auto.offset.reset", "error")
             .set("session.timeout.ms", "15000")
             .set("heartbeat.interval.ms", "2000");
-        if let Some(instance) = instance {
-            config.set("group.instance.id", instance);
-        }
         let stop = Arc::new(AtomicBool::new(false));
         let context = Context { topic: name.clone(), events: sender, batch: Mutex::default(), stop: Arc::clone(&stop) };
         let consumer: Arc<BaseConsumer<Context>> = Arc::new(config.create_with_context(context)?);
@@ -227,15 +226,21 @@ impl GroupReader {
             stop: Arc::clone(&stop),
             resuming,
             awaited: BTreeMap::new(),
-            instance: instance.unwrap_or_default().to_owned(),
-            outage: Outage::new(&settings.bootstrap),
+            instance: instance.to_owned(),
+            outage: Outage::default(),
         };
         let thread = std::thread::Builder::new()
             .name("kafka-group".into())
             .spawn(move || polling.run())
             .map_err(|error| KafkaError::Client(error.to_string()))?;
         let group = Group { consumer, topic: name, resumes, member: Arc::default() };
-        Ok(Self { group, events, stop, thread: Some(thread) })
+        Ok(Self { group, place, events, stop, thread: Some(thread) })
+    }
+
+    /// The place that this member has, to be asked about when it is not a member any more.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.place.clone()
     }
 
     /// The next event; `None` after [`GroupEvent::Failed`]. Safe to drop and call again.
@@ -252,7 +257,7 @@ impl GroupReader {
         self.group.clone()
     }
 
-    /// Leaves the group and waits for the polling thread, off the async runtime because closing blocks. Whatever else
+    /// Ends the membership and waits until the client is gone, off the async runtime because closing blocks. Whatever else
     /// holds the membership has to be dropped before.
     pub async fn close(mut self) {
         self.stop.store(true, Ordering::Release);
@@ -260,13 +265,14 @@ impl GroupReader {
         // Drain, so that a polling thread blocked on the full channel sees that it is closed.
         while self.events.recv().await.is_some() {}
         let thread = self.thread.take();
-        let closing = tokio::task::spawn_blocking(move || {
+        let closing = blocking(move || {
             if let Some(thread) = thread {
                 let _ = thread.join();
             }
             drop(self);
+            Ok(())
         });
-        let _ = tokio::time::timeout(REVOKE_WAIT, closing).await;
+        let _ = closing.await;
     }
 }
 
@@ -373,8 +379,7 @@ struct Polling {
 impl Polling {
     fn run(mut self) {
         while !self.stop.load(Ordering::Acquire) {
-            let ended = self.outage.check(&self.consumer).map_err(Some).and_then(|()| self.step());
-            if let Err(error) = ended {
+            if let Err(error) = self.step() {
                 if let Some(error) = error {
                     let _ = self.consumer.context().send(GroupEvent::Failed(error), None);
                 }
@@ -385,6 +390,9 @@ impl Polling {
     }
 
     fn step(&mut self) -> Result<(), Option<KafkaError>> {
+        if let Some(reach) = self.outage.look(&self.consumer) {
+            self.consumer.context().send(GroupEvent::Reach(reach), None).map_err(|ReceiverGone| None)?;
+        }
         let mut asked = false;
         while let Ok(from) = self.resuming.try_recv() {
             self.awaited.extend(from);
@@ -442,10 +450,7 @@ impl Polling {
                     let record = record(self.topic, &message);
                     self.consumer.context().batch().push(record);
                 }
-                Some(Err(error)) if is_passing(&error) => {
-                    tracing::warn!(%error, "kafka consumer goes on after an error");
-                    self.outage.suspect();
-                }
+                Some(Err(error)) if is_passing(&error) => self.outage.suspect(&error),
                 Some(Err(error)) if error.rdkafka_error_code() == Some(Code::FencedInstanceId) => {
                     return Err(Some(KafkaError::Replaced(self.instance.clone())));
                 }

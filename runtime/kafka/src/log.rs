@@ -116,6 +116,15 @@ impl KafkaLog {
         })
     }
 
+    /// Drops the clients and returns when they are gone, except for a call that is stuck: that goes when it returns.
+    pub async fn close(self) {
+        let dropping = blocking(move || {
+            drop(self);
+            Ok(())
+        });
+        let _ = dropping.await;
+    }
+
     async fn edges_of(&self, topic: Topic, partitions: &[i32]) -> Done<BTreeMap<i32, InputRange>> {
         let ask = || {
             let (edges, partitions) = (Arc::clone(&self.edges), partitions.to_vec());

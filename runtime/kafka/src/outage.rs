@@ -1,64 +1,135 @@
-//! Tells a hiccup from an outage. The client retries for ever by itself and reports each failure once; a service that
-//! waits for ever for a Kafka that is gone helps nobody, so after [`OUTAGE_MAX`] without an answer reading ends.
+//! Tells a hiccup from an outage, and reports each once. The client reconnects for ever by itself and reports each failed
+//! attempt; whoever polls reports those here and asks now and then whether the brokers answer again.
 
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::KafkaError as ClientError;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::KafkaError;
+use crate::{ClientSettings, KafkaError};
 
-/// Brokers may be away this long before reading ends; a rolling restart of one takes less.
-pub(crate) const OUTAGE_MAX: Duration = Duration::from_secs(60);
 /// While brokers may be away, ask this often whether they are back.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
+/// Longest wait for an answer of who does nothing else, and the pause before the next question.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// What is known of the connection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Outage {
-    bootstrap: String,
-    /// When a failure was reported that may be an outage, and when to ask next.
-    suspected: Option<(Instant, Instant)>,
+    suspected: Option<Suspicion>,
+}
+
+#[derive(Debug)]
+struct Suspicion {
+    since: Instant,
+    ask_at: Instant,
+    /// Why no broker answered, once one was asked and did not.
+    away: Option<String>,
+}
+
+/// A change of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// No broker answers.
+    Away,
+    /// A broker answers again.
+    Back,
 }
 
 impl Outage {
-    pub(crate) fn new(bootstrap: &str) -> Self {
-        Self { bootstrap: bootstrap.to_owned(), suspected: None }
-    }
-
     /// The client reported a failure that it retries by itself.
-    pub(crate) fn suspect(&mut self) {
-        let now = Instant::now();
-        self.suspected.get_or_insert((now, now + ASK_EVERY));
+    pub(crate) fn suspect(&mut self, error: &ClientError) {
+        if self.suspected.is_none() {
+            tracing::warn!(%error, "kafka client goes on after an error");
+            let since = Instant::now();
+            self.suspected = Some(Suspicion { since, ask_at: since + ASK_EVERY, away: None });
+        } else {
+            tracing::debug!(%error, "kafka client goes on after an error");
+        }
     }
 
-    /// Asks the brokers, if it is time to.
-    ///
-    /// # Errors
-    /// [`KafkaError::Unreachable`] when they have been away for [`OUTAGE_MAX`].
-    pub(crate) fn check<C: ClientContext + ConsumerContext>(
-        &mut self,
-        consumer: &BaseConsumer<C>,
-    ) -> Result<(), KafkaError> {
-        let Some((since, ask_at)) = self.suspected else { return Ok(()) };
-        if Instant::now() < ask_at {
-            return Ok(());
-        }
+    /// Asks the brokers, if it is time to. Blocks for up to [`ASK_EVERY`].
+    pub(crate) fn look<C: ClientContext + ConsumerContext>(&mut self, consumer: &BaseConsumer<C>) -> Option<Reach> {
+        let suspicion = self.suspected.as_mut().filter(|suspicion| suspicion.ask_at <= Instant::now())?;
+        let seconds = suspicion.since.elapsed().as_secs();
         match consumer.fetch_metadata(None, ASK_EVERY) {
             Ok(_) => {
-                tracing::info!(seconds = since.elapsed().as_secs(), "kafka answers again");
-                self.suspected = None;
-                Ok(())
+                let was_away = self.suspected.take().is_some_and(|suspicion| suspicion.away.is_some());
+                if was_away {
+                    tracing::info!(seconds, "kafka answers again");
+                }
+                was_away.then_some(Reach::Back)
             }
-            Err(error) if since.elapsed() > OUTAGE_MAX => Err(KafkaError::Unreachable {
-                bootstrap: self.bootstrap.clone(),
-                tried_s: since.elapsed().as_secs(),
-                why: error.to_string(),
-            }),
-            Err(_) => {
-                self.suspected = Some((since, Instant::now() + ASK_EVERY));
-                Ok(())
+            Err(error) => {
+                suspicion.ask_at = Instant::now() + ASK_EVERY;
+                let is_new = suspicion.away.is_none();
+                if is_new {
+                    tracing::warn!(%error, seconds, "no kafka broker answers; reconnecting until one does");
+                }
+                suspicion.away = Some(error.to_string());
+                is_new.then_some(Reach::Away)
             }
         }
     }
+
+    /// The error of who does not wait longer than `patience`.
+    pub(crate) fn longer_than(&self, patience: Duration, bootstrap: &str) -> Option<KafkaError> {
+        let suspicion = self.suspected.as_ref().filter(|suspicion| suspicion.since.elapsed() > patience)?;
+        let why = suspicion.away.clone()?;
+        let tried_s = suspicion.since.elapsed().as_secs();
+        Some(KafkaError::Unreachable { bootstrap: bootstrap.to_owned(), tried_s, why })
+    }
+}
+
+/// Remembers what the client said last of a failure: its errors are codes, its words name the host and the cause.
+#[derive(Default)]
+struct LastWords(Mutex<String>);
+
+impl ClientContext for LastWords {
+    fn error(&self, _: ClientError, reason: &str) {
+        reason.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl ConsumerContext for LastWords {}
+
+/// Waits until a broker answers. Dropping the future ends the waiting.
+///
+/// # Errors
+/// [`KafkaError::Unreachable`] after `patience`.
+pub(crate) async fn answered(settings: &ClientSettings, patience: Duration) -> Result<(), KafkaError> {
+    let consumer: BaseConsumer<LastWords> = settings.config().create_with_context(LastWords::default())?;
+    let (answer, wanted) = oneshot::channel();
+    let bootstrap = settings.bootstrap.clone();
+    let ask = move || {
+        let began = Instant::now();
+        while !answer.is_closed() {
+            let Err(error) = consumer.fetch_metadata(None, PAUSE) else { return drop(answer.send(Ok(()))) };
+            while consumer.poll(Duration::ZERO).is_some() {}
+            if began.elapsed() >= patience {
+                let words = consumer.context().0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let why = if words.is_empty() { error.to_string() } else { words };
+                let tried_s = began.elapsed().as_secs();
+                return drop(answer.send(Err(KafkaError::Unreachable { bootstrap, tried_s, why })));
+            }
+            std::thread::sleep(PAUSE);
+        }
+    };
+    std::thread::Builder::new()
+        .name("kafka-waiting".into())
+        .spawn(ask)
+        .map_err(|error| KafkaError::Client(error.to_string()))?;
+    wanted.await.map_err(|_| KafkaError::Client("the thread that waits for kafka ended".to_owned()))?
+}
+
+/// Waits until a broker answers, however long that takes. Dropping the future ends the waiting.
+///
+/// # Errors
+/// When the client refuses its settings.
+pub async fn until_back(settings: &ClientSettings) -> Result<(), KafkaError> {
+    answered(settings, Duration::MAX).await
 }

@@ -29,7 +29,8 @@ const SETTLE_MAX: Duration = Duration::from_secs(35);
 const QUEUE_KBYTES: &str = "65536";
 /// The controller takes a broker that crashed for dead after `broker.session.timeout.ms`, 9 s by default.
 const BROKER_SESSION: Duration = Duration::from_secs(9);
-/// Leaders and coordinators are elected, their logs loaded and clients told within this; 2 to 4 s were seen.
+/// Leaders and coordinators are elected, their logs loaded and clients told within this; the next acknowledged record was
+/// seen 2 s after the session.
 const FAILOVER_MAX: Duration = Duration::from_secs(11);
 /// What a call that a crashed broker does not answer any more has to be given: another one answers it then.
 pub(crate) const BROKER_LOSS_MAX: Duration = BROKER_SESSION.saturating_add(FAILOVER_MAX);

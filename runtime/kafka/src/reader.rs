@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use driftline_schemas::topics::Topic;
 
+use crate::blocking::blocking;
 use crate::error::is_passing;
 use crate::outage::Outage;
 use crate::record::record;
@@ -23,6 +24,8 @@ use crate::{ClientSettings, KafkaError, OffsetRange, Record};
 const CHANNEL_RECORDS: usize = 256;
 const POLL: Duration = Duration::from_millis(100);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+/// Until it has caught up, a reader gives up after this long without a broker: its caller waits for it.
+const AWAY_MAX: Duration = Duration::from_secs(60);
 
 /// Offsets by topic name and partition.
 type Marks = BTreeMap<(String, i32), i64>;
@@ -59,8 +62,8 @@ impl TopicReader {
     ///
     /// # Errors
     /// When the client refuses its settings, or the cluster does not say how long the topics are.
-    pub fn start(settings: &ClientSettings, topics: &[Topic], from: ReadFrom) -> Result<Self, KafkaError> {
-        let mut ranges = Self::extent(settings, topics)?;
+    pub async fn start(settings: &ClientSettings, topics: &[Topic], from: ReadFrom) -> Result<Self, KafkaError> {
+        let mut ranges = Self::extent(settings, topics).await?;
         if from == ReadFrom::End {
             ranges.iter_mut().for_each(|range| range.begin = range.end);
         }
@@ -71,17 +74,21 @@ impl TopicReader {
     ///
     /// # Errors
     /// When the cluster does not answer.
-    pub fn extent(settings: &ClientSettings, topics: &[Topic]) -> Result<Vec<OffsetRange>, KafkaError> {
-        let consumer = settings.reader()?;
-        let mut ranges = Vec::new();
-        for topic in topics {
-            let name = settings.topic(*topic);
-            for partition in 0..settings.partition_count(*topic) {
-                let (begin, end) = consumer.fetch_watermarks(&name, partition, METADATA_TIMEOUT)?;
-                ranges.push(OffsetRange { topic: *topic, partition, begin, end });
+    pub async fn extent(settings: &ClientSettings, topics: &[Topic]) -> Result<Vec<OffsetRange>, KafkaError> {
+        let (settings, topics) = (settings.clone(), topics.to_vec());
+        let ask = move || {
+            let consumer = settings.reader()?;
+            let mut ranges = Vec::new();
+            for topic in topics {
+                let name = settings.topic(topic);
+                for partition in 0..settings.partition_count(topic) {
+                    let (begin, end) = consumer.fetch_watermarks(&name, partition, METADATA_TIMEOUT)?;
+                    ranges.push(OffsetRange { topic, partition, begin, end });
+                }
             }
-        }
-        Ok(ranges)
+            Ok(ranges)
+        };
+        blocking(ask).await
     }
 
     /// Reads from the beginning of each range, and on after its end: [`ReaderEvent::CaughtUp`] says that all ranges were
@@ -131,7 +138,8 @@ impl TopicReader {
             stops,
             sender,
             stop: Arc::clone(&stop),
-            outage: Outage::new(&settings.bootstrap),
+            outage: Outage::default(),
+            bootstrap: settings.bootstrap.clone(),
         };
         std::thread::Builder::new()
             .name("kafka-reader".into())
@@ -162,6 +170,7 @@ struct Polling {
     sender: mpsc::Sender<ReaderEvent>,
     stop: Arc<AtomicBool>,
     outage: Outage,
+    bootstrap: String,
 }
 
 impl Polling {
@@ -174,7 +183,9 @@ impl Polling {
                     return;
                 }
             }
-            if let Err(error) = self.outage.check(&self.consumer) {
+            self.outage.look(&self.consumer);
+            let gives_up = if caught_up { None } else { self.outage.longer_than(AWAY_MAX, &self.bootstrap) };
+            if let Some(error) = gives_up {
                 let _ = self.sender.blocking_send(ReaderEvent::Failed(error));
                 return;
             }
@@ -202,8 +213,7 @@ impl Polling {
                 Ok(())
             }
             Some(Err(error)) if is_passing(&error) => {
-                tracing::warn!(%error, "kafka reader goes on after an error");
-                self.outage.suspect();
+                self.outage.suspect(&error);
                 Ok(())
             }
             Some(Err(error)) => {

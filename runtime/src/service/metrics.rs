@@ -20,6 +20,7 @@ pub(super) struct LoopMetrics {
     commits: Histogram,
     aborts: IntCounter,
     gaps: IntCounter,
+    rejoins: IntCounter,
     state_written: IntCounter,
     state_restored: IntCounter,
     restores: Histogram,
@@ -49,12 +50,18 @@ impl LoopMetrics {
             aborts: telemetry
                 .counter("transactions_aborted_total", "Transactions undone; their input is read again")?,
             gaps: telemetry.counter("input_gaps_total", "Ranges of input that were gone before they were read")?,
+            rejoins: telemetry
+                .counter("rejoins_total", "Times the service joined Kafka anew after its clients could do no more")?,
             state_written: telemetry.counter("state_keys_written_total", "Changelog records written")?,
             state_restored: telemetry.counter("state_keys_restored_total", "State keys read back")?,
             restores: telemetry.seconds("restore_seconds", "Time to take over partitions with their state")?,
             partitions: telemetry.gauge("partitions_assigned", "Input partitions this instance works on")?,
             telemetry: telemetry.clone(),
         })
+    }
+
+    pub(super) fn rejoined(&self) {
+        self.rejoins.inc();
     }
 
     pub(super) fn restored(&self, took: Duration, partitions: usize) {

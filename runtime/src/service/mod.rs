@@ -4,21 +4,23 @@
 //! shell's own tasks). What the executor does with input, commits, aborts and partitions is its own matter, and the same
 //! in the simulation; here are the clock, the waiting and the metrics.
 
+mod joining;
 mod metrics;
+mod stopping;
 
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior, timeout};
 
-use driftline_kafka::{
-    ClientSettings, Delivery, Done, GroupEvent, GroupReader, KafkaError, KafkaLog, Record, Sender, persist,
-};
-use driftline_runtime_core::{BrokenInvariant, Counts, Executor, Pending, Roles, Stage, Stop};
+use driftline_kafka::{ClientSettings, Done, GroupEvent, GroupReader, KafkaError, KafkaLog, Reach, Record};
+use driftline_runtime_core::{BrokenInvariant, Counts, Executor, Pending, Stage, Stop};
 use driftline_schemas::topics::Topic;
 
 use crate::clock::SteadyClock;
-use crate::env::{Identity, Mode};
+use crate::env::Identity;
 use crate::telemetry::Telemetry;
+use joining::{Joining, Rejoins};
 use metrics::LoopMetrics;
+use stopping::Stopping;
 
 /// With output waiting, commit this long after the last commit.
 const COMMIT_WITH_OUTPUT: Duration = Duration::from_millis(20);
@@ -33,6 +35,8 @@ const TICK: Duration = Duration::from_millis(100);
 const BACKLOG_AGE: Duration = Duration::from_secs(2);
 /// Without a record for this long there is no backlog; the broker answers a fetch within 50 ms.
 const BACKLOG_IDLE: Duration = Duration::from_millis(500);
+/// How long ending the membership may take at the end of the process.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
 
 /// Why a service stopped without being asked to.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +47,10 @@ pub enum ServiceError {
     /// The core contradicts itself; a defect.
     #[error(transparent)]
     Broken(#[from] BrokenInvariant),
-    /// State was lost, or transactions fail again and again.
+    /// Transactions fail again and again.
+    #[error("{0}")]
+    Aborting(String),
+    /// State was lost.
     #[error("{0}")]
     State(String),
     /// The shell's own part failed.
@@ -59,6 +66,7 @@ impl From<Stop<KafkaError>> for ServiceError {
         match stop {
             Stop::Broken(error) => Self::Broken(error),
             Stop::Log(error) => Self::Kafka(error),
+            Stop::Aborting(_) => Self::Aborting(stop.to_string()),
             other => Self::State(other.to_string()),
         }
     }
@@ -109,12 +117,39 @@ pub struct Service<S: Shell> {
     shell: S,
     executor: Executor<S::Stage, KafkaLog>,
     reader: GroupReader,
+    joining: Joining,
+    rejoins: Rejoins,
     metrics: LoopMetrics,
     telemetry: Telemetry,
     clock: SteadyClock,
     last_commit: Instant,
     /// When the last record was read, and how old it was then.
     last_record: Option<(Instant, Duration)>,
+    ready: Ready,
+}
+
+/// What readiness takes.
+#[derive(Debug, Default)]
+struct Ready {
+    is_restored: bool,
+    is_kafka_away: bool,
+}
+
+/// Where the loop was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// What was begun can be committed.
+    BetweenSteps,
+    /// A step was dropped unfinished; nothing can be committed.
+    WithinStep,
+}
+
+/// What the loop does next.
+enum Next<I> {
+    Commit,
+    Tick,
+    Input(I),
+    Event(Option<GroupEvent>),
 }
 
 impl<S: Shell> Service<S> {
@@ -130,66 +165,131 @@ impl<S: Shell> Service<S> {
         kafka: &ClientSettings,
         telemetry: &Telemetry,
     ) -> Result<Self, ServiceError> {
-        let Membership { service, input, state, identity, kafka_wait } = membership;
-        let group = format!("{}.{service}", kafka.prefix);
-        let delivery = match identity.mode {
-            Mode::ExactlyOnce => Delivery::ExactlyOnce(format!("{group}.{}", identity.instance)),
-            Mode::AtLeastOnce => Delivery::AtLeastOnce,
-        };
-        let start = || Sender::start(kafka, state, &delivery);
-        let sender = persist(kafka_wait, "transactions", start).await?;
-        let reader = GroupReader::start(kafka, input, &group, Some(&identity.instance))?;
-        let log = KafkaLog::new(kafka, input, state, &reader, sender)?;
+        let joining = Joining { membership, kafka: kafka.clone() };
+        let (log, reader) = joining.join(joining.membership.kafka_wait).await?;
         Ok(Self {
             shell,
-            executor: Executor::new(Roles { service, state }, stage, log),
+            executor: Executor::new(joining.roles(), stage, log),
             reader,
+            joining,
+            rejoins: Rejoins::default(),
             metrics: LoopMetrics::register(telemetry)?,
             telemetry: telemetry.clone(),
             clock: SteadyClock::default(),
             last_commit: Instant::now(),
             last_record: None,
+            ready: Ready::default(),
         })
     }
 
-    /// Runs until `stop` resolves, then finishes what was begun.
+    /// Runs until `stop` resolves, then finishes what was begun. When Kafka can do nothing more with the clients, what was
+    /// not committed is undone and the service joins anew, with new ones, as soon as Kafka is back.
     ///
     /// # Errors
     /// Every [`ServiceError`] ends the process; what was not committed is read again by the next instance.
     pub async fn run(mut self, stop: impl Future<Output = &'static str>) -> Result<(), ServiceError> {
         let mut stop = std::pin::pin!(stop);
-        let mut tick = tokio::time::interval(TICK);
-        let mut commit = tokio::time::interval(COMMIT_WITH_OUTPUT);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        commit.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stopping = Stopping::new(stop.as_mut());
         loop {
-            tokio::select! {
+            let error = match self.work(&mut stopping).await {
+                Ok(left) => return self.end(left, &mut stopping).await,
+                Err(error) if self.rejoins.allow(&error) => error,
+                Err(error) => return Err(error),
+            };
+            self = tokio::select! {
                 biased;
-                signal = &mut stop => {
-                    tracing::info!(signal, "stopping");
-                    break;
-                }
-                _ = commit.tick() => {}
-                _ = tick.tick() => {
-                    let backlog = self.backlog();
-                    if let Some(input) = self.shell.tick(backlog) {
-                        self.apply(input).await?;
-                    }
-                }
-                input = self.shell.next() => {
-                    let input = input?;
+                joined = self.join_anew(&error) => joined?,
+                () = stopping.asked() => return Ok(()),
+            };
+        }
+    }
+
+    /// Runs until it is asked to end.
+    async fn work<F: Future<Output = &'static str>>(
+        &mut self,
+        stopping: &mut Stopping<'_, F>,
+    ) -> Result<Left, ServiceError> {
+        let (mut tick, mut commit) = (every(TICK), every(COMMIT_WITH_OUTPUT));
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = stopping.asked() => return Ok(Left::BetweenSteps),
+                _ = commit.tick() => Next::Commit,
+                _ = tick.tick() => Next::Tick,
+                input = self.shell.next() => Next::Input(input?),
+                event = self.reader.next() => Next::Event(event),
+            };
+            match stopping.bound(self.step(next)).await {
+                Some(done) => done?,
+                None => return Ok(Left::WithinStep),
+            }
+        }
+    }
+
+    async fn step(&mut self, next: Next<<S::Stage as Stage>::Input>) -> Result<(), ServiceError> {
+        match next {
+            Next::Commit => {}
+            Next::Tick => {
+                let backlog = self.backlog();
+                if let Some(input) = self.shell.tick(backlog) {
                     self.apply(input).await?;
                 }
-                event = self.reader.next() => self.take(event).await?,
             }
-            self.answer_asks();
-            self.commit_when_due().await?;
+            Next::Input(input) => self.apply(input).await?,
+            Next::Event(event) => self.take(event).await?,
         }
-        self.commit().await?;
-        // The log holds the membership too; closing it waits for everybody who does.
-        drop(self.executor);
-        self.reader.close().await;
+        self.answer_asks();
+        self.commit_when_due().await
+    }
+
+    /// Commits what was begun and leaves the group.
+    async fn end<F: Future<Output = &'static str>>(
+        mut self,
+        left: Left,
+        stopping: &mut Stopping<'_, F>,
+    ) -> Result<(), ServiceError> {
+        let committed = match left {
+            Left::BetweenSteps => stopping.bound(self.commit()).await,
+            Left::WithinStep => None,
+        };
+        match committed {
+            Some(committed) => committed?,
+            None => tracing::warn!("kafka does not answer; the next instance reads again what was not committed"),
+        }
+        let (_, log, _) = self.executor.end(String::new());
+        let closing = async {
+            // The log holds the membership too; closing it waits for everybody who does.
+            log.close().await;
+            self.reader.close().await;
+        };
+        let _ = timeout(CLOSE_MAX, closing).await;
         Ok(())
+    }
+
+    /// Drops what belongs to the old clients, and gets new ones as soon as Kafka is back.
+    async fn join_anew(mut self, error: &ServiceError) -> Result<Self, ServiceError> {
+        tracing::warn!(%error, "what was not committed is undone; joining anew as soon as kafka allows it");
+        self.ready = Ready::default();
+        self.show_readiness();
+        self.answer_asks();
+        let place = self.reader.place();
+        let (stage, log, counts) = self.executor.end(error.to_string());
+        self.metrics.publish(Duration::ZERO, counts);
+        self.metrics.assigned(0);
+        log.close().await;
+        self.reader.close().await;
+        let (log, reader) = self.joining.join_anew(&place).await?;
+        self.metrics.rejoined();
+        let executor = Executor::new(self.joining.roles(), stage, log);
+        Ok(Self { executor, reader, last_commit: Instant::now(), last_record: None, ..self })
+    }
+
+    fn show_readiness(&self) {
+        match self.ready {
+            Ready { is_kafka_away: true, .. } => self.telemetry.set_unready("no kafka broker answers"),
+            Ready { is_restored: false, .. } => self.telemetry.set_unready("taking over partitions"),
+            Ready { .. } => self.telemetry.set_ready(),
+        }
     }
 
     async fn take(&mut self, event: Option<GroupEvent>) -> Result<(), ServiceError> {
@@ -198,14 +298,21 @@ impl<S: Shell> Service<S> {
             Some(GroupEvent::Assigned(partitions)) => self.assign(&partitions).await?,
             Some(GroupEvent::Resumed(partitions)) => {
                 self.executor.resumed(&partitions);
-                self.telemetry.set_ready();
+                self.ready.is_restored = true;
+                self.show_readiness();
+            }
+            Some(GroupEvent::Reach(reach)) => {
+                self.ready.is_kafka_away = reach == Reach::Away;
+                self.show_readiness();
             }
             Some(GroupEvent::Revoked(partitions, done)) => {
                 tracing::info!(?partitions, "revoked");
                 finish(self.revoke(&partitions).await, done)?;
             }
             Some(GroupEvent::Lost(partitions, done)) => {
-                tracing::warn!(?partitions, "lost to another instance");
+                tracing::warn!(?partitions, "lost: the group has not heard of this instance for a session");
+                self.ready.is_restored = false;
+                self.show_readiness();
                 finish(self.lose(&partitions).await, done)?;
             }
             Some(GroupEvent::Failed(error)) => return Err(error.into()),
@@ -287,6 +394,9 @@ impl<S: Shell> Service<S> {
     async fn commit(&mut self) -> Result<(), ServiceError> {
         let began = Instant::now();
         let counts = self.executor.commit(self.clock.now_ns()).await?;
+        if counts.commits > 0 {
+            self.rejoins.worked();
+        }
         self.publish(began.elapsed(), counts);
         self.last_commit = Instant::now();
         Ok(())
@@ -301,7 +411,13 @@ impl<S: Shell> Service<S> {
     }
 }
 
-/// Lets the group go on, unless this process ends: one that was fenced must not join again in its successor's place.
+fn every(period: Duration) -> Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// Lets the group go on, unless this member failed: one that was fenced must not join again in its successor's place.
 fn finish(result: Result<(), ServiceError>, done: Done) -> Result<(), ServiceError> {
     if result.is_ok() {
         drop(done)

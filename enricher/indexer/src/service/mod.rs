@@ -28,8 +28,6 @@ use attempt::{Done, JobError, KnownLayers, Read, Task, add_references};
 use metrics::Metrics;
 use plan::{Job, Outcome, Plan, Wanted};
 
-/// Attempts in a row that may fail because Kafka takes nothing; each has waited for 30 s.
-const KAFKA_FAILURES_MAX: u32 = 3;
 /// Requests older than this are not answered: the enricher amends findings for an hour.
 const REQUEST_AGE_MAX_NS: i64 = 3_600 * 1_000_000_000;
 /// Images indexed at once unless set: with two, a large image does not make every small one wait behind it.
@@ -100,7 +98,7 @@ pub(crate) async fn run(
     stop: impl Future<Output = &'static str>,
 ) -> anyhow::Result<()> {
     let topics = [Topic::Images, Topic::ImageRequests];
-    let begin = || std::future::ready(TopicReader::start(&settings.kafka, &topics, ReadFrom::Beginning));
+    let begin = || TopicReader::start(&settings.kafka, &topics, ReadFrom::Beginning);
     let mut reader = persist(settings.kafka_wait, "images and requests", begin).await?;
     let publisher = Publisher::new(Producer::new(&settings.kafka)?, &origin.source());
     let mut service = Service {
@@ -112,7 +110,7 @@ pub(crate) async fn run(
         attempts: JoinSet::new(),
         stopping: Arc::default(),
         caught_up: false,
-        kafka_failures: 0,
+        telemetry: telemetry.clone(),
         settings,
     };
     let mut tick = tokio::time::interval(TICK);
@@ -123,7 +121,7 @@ pub(crate) async fn run(
                 tracing::info!(signal, "stopping");
                 break Ok(());
             }
-            event = reader.next() => service.take_event(event, telemetry),
+            event = reader.next() => service.take_event(event),
             Some(job) = found.recv(), if service.caught_up => {
                 service.plan.want(job, Wanted::ByContainer, clock::now_ns());
                 Ok(())
@@ -162,7 +160,7 @@ struct Service<O> {
     stopping: Arc<AtomicBool>,
     /// Before it is, published images are not known.
     caught_up: bool,
-    kafka_failures: u32,
+    telemetry: Telemetry,
 }
 
 /// An attempt that has ended.
@@ -173,12 +171,12 @@ struct Attempt {
 }
 
 impl<O: Origin> Service<O> {
-    fn take_event(&mut self, event: Option<ReaderEvent>, telemetry: &Telemetry) -> anyhow::Result<()> {
+    fn take_event(&mut self, event: Option<ReaderEvent>) -> anyhow::Result<()> {
         match event {
             Some(ReaderEvent::Record(record)) => self.take_record(&record),
             Some(ReaderEvent::CaughtUp) => {
                 self.caught_up = true;
-                telemetry.set_ready();
+                self.telemetry.set_ready();
                 tracing::info!(source = self.origin.source(), cluster = self.settings.cluster, "ready");
             }
             Some(ReaderEvent::Failed(error)) => return Err(error.into()),
@@ -257,7 +255,7 @@ impl<O: Origin> Service<O> {
         self.metrics.seconds.observe(took.as_secs_f64());
         match result {
             Ok(done) => {
-                self.kafka_failures = 0;
+                self.telemetry.set_ready();
                 self.plan.done(job, Outcome::Published, clock::now_ns());
                 self.metrics.images.with_label_values(&["indexed"]).inc();
                 self.metrics.layers.inc_by(crate::tar_stream::as_u64(done.fresh_layers));
@@ -265,13 +263,14 @@ impl<O: Origin> Service<O> {
                 let Done { layers, fresh_layers, entries, bytes } = done;
                 let took_ms = took.as_millis();
                 tracing::info!(image = %image_id, layers, fresh_layers, entries, bytes, took_ms, "indexed");
-                Ok(())
             }
             Err(error) => self.take_failure(job, error).await,
         }
+        Ok(())
     }
 
-    async fn take_failure(&mut self, job: Job, error: JobError) -> anyhow::Result<()> {
+    /// The plan says when the image is tried again, so a Kafka that is away ends nothing.
+    async fn take_failure(&mut self, job: Job, error: JobError) {
         let now_ns = clock::now_ns();
         let image_id = job.image_id.clone();
         self.metrics.images.with_label_values(&["failed"]).inc();
@@ -279,17 +278,16 @@ impl<O: Origin> Service<O> {
         let retry_s = retry_ns.map(|retry_ns| retry_ns.saturating_sub(now_ns) / 1_000_000_000);
         tracing::warn!(image = %image_id, %error, retry_s, "image cannot be indexed");
         if error.is_kafka() {
-            self.kafka_failures += 1;
-            if self.kafka_failures >= KAFKA_FAILURES_MAX {
-                return Err(error).context("kafka takes no records");
-            }
-            return Ok(());
-        }
-        if let Some(retry_ns) = retry_ns {
+            self.telemetry.set_unready("kafka takes no records");
+        } else if let Some(retry_ns) = retry_ns {
             let mut publisher = self.publisher.lock().await;
-            publisher.publish_failure(&image_id, &error.to_string(), error.failure(), retry_ns, now_ns).await?;
+            let why = error.to_string();
+            let told = publisher.publish_failure(&image_id, &why, error.failure(), retry_ns, now_ns).await;
+            if let Err(error) = told {
+                tracing::warn!(image = %image_id, %error, "kafka does not take that the image cannot be indexed");
+                self.telemetry.set_unready("kafka takes no records");
+            }
         }
-        Ok(())
     }
 }
 

@@ -76,7 +76,7 @@ pub(crate) async fn image(reader: &mut TopicReader, is_it: impl Fn(&Image) -> bo
 
 /// Every manifest on the image-layers topic, put together from its chunks.
 pub(crate) async fn manifests(settings: &ClientSettings) -> Vec<(LayerHead, LayerManifest)> {
-    let mut reader = TopicReader::start(settings, &[Topic::ImageLayers], ReadFrom::Beginning).unwrap();
+    let mut reader = TopicReader::start(settings, &[Topic::ImageLayers], ReadFrom::Beginning).await.unwrap();
     let mut chunks: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut found = Vec::new();
     while let Some(ReaderEvent::Record(record)) = reader.next().await {
@@ -141,7 +141,7 @@ async fn images_of_running_containers_are_published_and_requests_answered() {
     let settings = settings(bootstrap, &nonce);
     let kafka = settings.service.kafka.clone();
     admin::create(&kafka, 1).await.unwrap();
-    let mut images = TopicReader::start(&kafka, &[Topic::Images], ReadFrom::Beginning).unwrap();
+    let mut images = TopicReader::start(&kafka, &[Topic::Images], ReadFrom::Beginning).await.unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let telemetry = Telemetry::new("indexer");
     let service =
@@ -198,7 +198,7 @@ async fn the_image_of_a_pod_is_published_because_it_runs_also_where_only_the_own
     producer.send(Topic::Images, other.key().as_bytes(), &encode(&other).unwrap(), &[]).await.unwrap();
     producer.settled().await.unwrap();
 
-    let mut images = TopicReader::start(&kafka, &[Topic::Images], ReadFrom::Beginning).unwrap();
+    let mut images = TopicReader::start(&kafka, &[Topic::Images], ReadFrom::Beginning).await.unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let telemetry = Telemetry::new("indexer");
     let service =

@@ -132,6 +132,19 @@ impl<S: Stage, L: Log> Executor<S, L> {
         self.recovered(now_ns, lost).await.map(drop)
     }
 
+    /// Ends because the log can do nothing more. What was not committed is undone as by an abort. Returns the core without
+    /// a partition, to go on with another log; the log, to be dropped where that may block; and what was counted.
+    pub fn end(mut self, why: String) -> (S, L, Counts) {
+        self.ledger.undo(why);
+        for partition in self.owned.keys() {
+            self.stage.drop_partition(*partition);
+        }
+        self.ledger.open.held = self.stage.held();
+        self.ledger.commit();
+        let counts = self.ledger.take();
+        (self.stage, self.log, counts)
+    }
+
     fn give_up(&mut self, partitions: &[i32]) {
         let held = self.stage.held();
         for partition in partitions {

@@ -634,6 +634,30 @@ fn what_a_failed_commit_counted_is_taken_back_even_where_a_partition_goes_with_i
 }
 
 #[test]
+fn a_core_whose_log_is_gone_goes_on_with_another_as_after_a_restart() {
+    let log = FakeLog::default();
+    let mut executor = reading(&log, &[0, 1]);
+    take(&mut executor, 0, 0, "a");
+    now(executor.record(0, &record(1, 0, "", Some("hold")))).unwrap();
+    let mut counts = commit(&mut executor);
+    take(&mut executor, 0, 1, "a");
+    let (stage, mut gone, after) = executor.end("kafka was away".to_owned());
+    now(gone.abort()).unwrap();
+    counts.add(after);
+    assert_eq!((counts.received, counts.handed_over, counts.held), (2, 1, 0));
+    assert_eq!(counts.aborts, ["kafka was away"]);
+
+    let mut executor = Executor::new(ROLES, stage, log.clone());
+    now(executor.assign(0, &[0, 1])).unwrap();
+    executor.resumed(&[0, 1]);
+    take(&mut executor, 0, 1, "a");
+    counts.add(commit(&mut executor));
+    assert_eq!(log.lock().outputs, ["a=1", "a=2"]);
+    assert_eq!((counts.received, counts.held), (3, 1));
+    assert_balanced(&counts);
+}
+
+#[test]
 fn a_stage_that_loses_a_record_stops_the_process() {
     let log = FakeLog::default();
     let mut executor = Executor::new(ROLES, Toy { forgets: true, ..Toy::default() }, log);

@@ -20,7 +20,7 @@ async fn requests_of_any_node_are_answered_from_the_registry() {
     admin::create(&kafka, 1).await.unwrap();
     let mut settings = super::settings(world.registry.port, &[("DRIFTLINE_CLUSTER", "test".to_owned())]);
     settings.service.kafka = kafka.clone();
-    let mut images = TopicReader::start(&kafka, &[Topic::Images], ReadFrom::Beginning).unwrap();
+    let mut images = TopicReader::start(&kafka, &[Topic::Images], ReadFrom::Beginning).await.unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let telemetry = Telemetry::new("indexer");
     let service =
