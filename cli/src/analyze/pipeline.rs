@@ -111,7 +111,7 @@ impl Pipeline {
         let quiet_ns = deadlines_ns.saturating_add(self.gap_ns).saturating_add(TICK_NS);
         for at_ns in [deadlines_ns, quiet_ns] {
             self.now_ns = Some(at_ns);
-            // A core does a bounded part of what is due in one tick.
+            // An amendment or a finding of one tick may make something due in the next.
             let mut before = None;
             while before != Some((self.said.len(), self.enricher.held())) {
                 before = Some((self.said.len(), self.enricher.held()));
@@ -152,8 +152,17 @@ impl Pipeline {
     }
 
     fn tick(&mut self) -> Result<(), BrokenInvariant> {
+        // A tick does a bounded part of what is due; here no time passes until all of it is done.
+        let now_ns = self.now_ns.unwrap_or(0);
         self.enrich(EnricherInput::Tick)?;
-        self.correlate(CorrelatorInput::Tick)
+        while self.enricher.has_due(now_ns) {
+            self.enrich(EnricherInput::Tick)?;
+        }
+        self.correlate(CorrelatorInput::Tick)?;
+        while self.correlator.has_due(now_ns) {
+            self.correlate(CorrelatorInput::Tick)?;
+        }
+        Ok(())
     }
 
     fn answer(&mut self, (id, answer): Answer) -> Result<(), BrokenInvariant> {

@@ -4,6 +4,7 @@ use driftline_runtime_core::{BrokenInvariant, Effects, Gap, Record, Stage};
 use driftline_schemas::{Finding, WriterSchema, WriterSchemas, decode};
 use std::collections::BTreeMap;
 
+use crate::limits::{TICK_OUTPUT_BYTES_MAX, TICK_STATE_KEYS_MAX};
 use crate::lost::lost;
 use crate::partition::{self, Partition};
 use crate::settings::Settings;
@@ -22,6 +23,7 @@ pub enum Input {
         finding: Box<Finding>,
     },
     /// Time passed. Once a second is enough; not while the input that was there at the start is still being read.
+    /// A tick does a bounded part of what is due, the following ticks do the rest ([`Stage::has_due`]).
     Tick,
 }
 
@@ -39,11 +41,56 @@ pub struct Correlator {
     partitions: BTreeMap<i32, Partition>,
 }
 
+/// What a tick has done so far.
+#[derive(Debug, Default)]
+struct Work {
+    sessions: usize,
+    output_bytes: usize,
+    state_keys: usize,
+}
+
+impl Work {
+    fn has_room(&self, settings: &Settings) -> bool {
+        self.sessions < settings.sessions_per_tick
+            && self.output_bytes < TICK_OUTPUT_BYTES_MAX
+            && self.state_keys < TICK_STATE_KEYS_MAX
+    }
+
+    /// Adds one session.
+    fn add(&mut self, speaker: &Speaker<'_>) {
+        self.sessions += 1;
+        self.output_bytes = self.output_bytes.saturating_add(speaker.said_bytes);
+        self.state_keys = self.state_keys.saturating_add(speaker.touched);
+    }
+}
+
 impl Correlator {
     /// A correlator without sessions, for a findings topic with this many partitions.
     #[must_use]
     pub fn new(settings: Settings, partition_count: i32) -> Self {
         Self { settings, partition_count, partitions: BTreeMap::new() }
+    }
+
+    /// Partition of the session with the earliest deadline, if that has passed.
+    fn first_due(&self, now_ns: i64) -> Option<i32> {
+        let first = |(partition, sessions): (&i32, &Partition)| Some((sessions.first_deadline_ns()?, *partition));
+        let (deadline_ns, partition) = self.partitions.iter().filter_map(first).min()?;
+        (deadline_ns <= now_ns).then_some(partition)
+    }
+
+    /// Ends what became quiet and forgets what was quiet long enough, the earliest deadline of all partitions first, until
+    /// nothing is due or the work of one tick is done.
+    fn tick(&mut self, now_ns: i64, effects: &mut Effects<Ask>) -> Result<(), BrokenInvariant> {
+        let mut work = Work::default();
+        while work.has_room(&self.settings)
+            && let Some(partition) = self.first_due(now_ns)
+            && let Some(sessions) = self.partitions.get_mut(&partition)
+        {
+            let mut speaker = Speaker::new(&self.settings, now_ns, partition, effects);
+            sessions.first_is_due(&mut speaker)?;
+            work.add(&speaker);
+        }
+        Ok(())
     }
 
     /// Every key of a partition under which [`Stage::state`] has a value, for checks that compare whole states.
@@ -72,13 +119,13 @@ impl Stage for Correlator {
                 let disposition = self.partitions.entry(partition).or_default().take(*finding, &mut speaker)?;
                 effects.settle(disposition);
             }
-            Input::Tick => {
-                for (partition, sessions) in &mut self.partitions {
-                    sessions.tick(&mut Speaker::new(&self.settings, now_ns, *partition, effects))?;
-                }
-            }
+            Input::Tick => self.tick(now_ns, effects)?,
         }
         Ok(())
+    }
+
+    fn has_due(&self, now_ns: i64) -> bool {
+        self.first_due(now_ns).is_some()
     }
 
     /// Findings that are gone are an alert about this service.

@@ -49,6 +49,23 @@ pub const HOST_NAMESPACES_MAX: usize = 8;
 /// Program and arguments as shown in an alert's message: one line of a terminal.
 pub const MESSAGE_COMMAND_BYTES_MAX: usize = 120;
 
+/// Most sessions that one tick ends or forgets; the next ticks do the rest. The last alert of a session of one finding is
+/// 10 KiB in its two forms, so that these stay below [`TICK_OUTPUT_BYTES_MAX`].
+pub const TICK_SESSIONS_MAX: usize = 256;
+
+/// Output after which a tick ends no further session: three quarters of what the service loop puts into one transaction
+/// (4 MiB), so that a tick seldom makes a transaction exceed that. The last alert may go beyond it, in each form.
+pub const TICK_OUTPUT_BYTES_MAX: usize = 3 * 1024 * 1024;
+
+/// State keys after whose change a tick ends or forgets no further session: a forgotten session has a key for each of its
+/// findings. As many as four sessions that track the maximum have.
+pub const TICK_STATE_KEYS_MAX: usize = 4 * SESSION_FINDINGS_MAX;
+
+/// Sessions that one finding may evict when a setting was lowered. A finding opens at most one, so the second and further
+/// ones bring the state down to the setting; as many as the default lets one container have, whose sessions all go when it
+/// makes room for another.
+pub const EVICTED_PER_FINDING_MAX: usize = 8;
+
 /// How long after a container's start an execution counts as part of starting up: image entry points that unpack or
 /// generate a program do so at once.
 pub const STARTUP_NS: i64 = 30 * 1_000_000_000;

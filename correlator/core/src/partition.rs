@@ -7,7 +7,7 @@ use driftline_schemas::{AlertId, Finding};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bounds::{self, Cut};
-use crate::limits::{FACT_BYTES_MAX, FINDING_ID_BYTES_MAX};
+use crate::limits::{EVICTED_PER_FINDING_MAX, FACT_BYTES_MAX, FINDING_ID_BYTES_MAX};
 use crate::session::{Session, Taken, flag};
 use crate::settings::Settings;
 use crate::speaker::Speaker;
@@ -192,10 +192,13 @@ impl Partition {
     }
 
     /// Makes room for a session of a subject: the first that is final, or else the first opened, goes. More than one goes
-    /// only when the setting was lowered.
+    /// only when the setting was lowered, and then not all at once ([`EVICTED_PER_FINDING_MAX`]).
     fn make_room_for_session(&mut self, subject: &Subject, speaker: &mut Speaker<'_>) -> Result<(), BrokenInvariant> {
         let max = speaker.settings.sessions_per_container;
-        while self.subjects.get(subject).is_some_and(|known| known.sessions.len() >= max) {
+        for _ in 0..EVICTED_PER_FINDING_MAX {
+            if self.subjects.get(subject).is_none_or(|known| known.sessions.len() < max) {
+                break;
+            }
             let oldest = self.of(subject).find(|session| !session.is_open()).or_else(|| self.of(subject).next());
             let Some(oldest) = oldest.map(|session| session.alert_id.clone()) else { return Ok(()) };
             self.evict(&oldest, telemetry::SESSION_EVICTED_CONTAINER, speaker)?;
@@ -203,12 +206,16 @@ impl Partition {
         Ok(())
     }
 
-    /// Makes room for a subject that is not known. More than one goes only when the setting was lowered.
+    /// Makes room for a subject that is not known. More than one goes only when the setting was lowered, and then not all
+    /// at once: at most as many sessions as one container may have, or [`EVICTED_PER_FINDING_MAX`].
     fn make_room(&mut self, subject: &Subject, speaker: &mut Speaker<'_>) -> Result<(), BrokenInvariant> {
         if self.subjects.contains_key(subject) {
             return Ok(());
         }
-        while self.subjects.len() >= speaker.settings.containers_per_partition {
+        for _ in 0..EVICTED_PER_FINDING_MAX.max(speaker.settings.sessions_per_container) {
+            if self.subjects.len() < speaker.settings.containers_per_partition {
+                break;
+            }
             // A subject of which one session went is not younger than before, so it stays the first.
             let oldest = self.ages.first().and_then(|(_, oldest)| self.of(oldest).next());
             let none = || BrokenInvariant("a full partition has no session".to_owned());
@@ -250,24 +257,25 @@ impl Partition {
         self.keep_age(session.subject);
     }
 
-    /// Says what became quiet, and forgets what was quiet long enough.
-    pub(crate) fn tick(&mut self, speaker: &mut Speaker<'_>) -> Result<(), BrokenInvariant> {
-        while let Some((deadline_ns, id)) = self.deadlines.first().cloned() {
-            if deadline_ns > speaker.now_ns {
-                break;
+    /// The earliest time at which the clock makes something happen to a session.
+    pub(crate) fn first_deadline_ns(&self) -> Option<i64> {
+        self.deadlines.first().map(|(deadline_ns, _)| *deadline_ns)
+    }
+
+    /// Ends the session with the earliest deadline if it became quiet, or forgets it if it was quiet long enough.
+    pub(crate) fn first_is_due(&mut self, speaker: &mut Speaker<'_>) -> Result<(), BrokenInvariant> {
+        let Some((_, id)) = self.deadlines.first().cloned() else { return Ok(()) };
+        let is_expired = self.change(&id, speaker, |session, speaker| {
+            match session.when_quiet(speaker.now_ns, speaker.settings) {
+                Some(due) => speaker.say(session, due)?,
+                None if session.is_expired(speaker.now_ns, speaker.settings) => return Ok(true),
+                None => {}
             }
-            let is_expired = self.change(&id, speaker, |session, speaker| {
-                match session.when_quiet(speaker.now_ns, speaker.settings) {
-                    Some(due) => speaker.say(session, due)?,
-                    None if session.is_expired(speaker.now_ns, speaker.settings) => return Ok(true),
-                    None => {}
-                }
-                Ok(false)
-            })?;
-            if is_expired {
-                speaker.effects.count(telemetry::SESSION_FORGOTTEN);
-                self.forget(&id, speaker);
-            }
+            Ok(false)
+        })?;
+        if is_expired {
+            speaker.effects.count(telemetry::SESSION_FORGOTTEN);
+            self.forget(&id, speaker);
         }
         Ok(())
     }

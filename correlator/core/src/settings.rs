@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use crate::limits::TICK_SESSIONS_MAX;
+
 /// What was asked for; [`Settings::new`] checks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -24,6 +26,8 @@ pub struct Options {
     pub sessions_per_container: usize,
     /// Containers of one partition.
     pub containers_per_partition: usize,
+    /// Sessions that one tick ends or forgets.
+    pub sessions_per_tick: usize,
     /// Formats written beside Avro.
     pub formats: BTreeSet<SiemFormat>,
     /// Digests of configuration and policies, written into every alert. The score table adds its own.
@@ -45,6 +49,7 @@ impl Default for Options {
             findings_kept: ALERT_FINDINGS_MAX,
             sessions_per_container: 8,
             containers_per_partition: 10_000,
+            sessions_per_tick: TICK_SESSIONS_MAX,
             formats: BTreeSet::from(SiemFormat::ALL),
             versions: BTreeMap::new(),
         }
@@ -73,6 +78,7 @@ pub struct Settings {
     pub(crate) findings_kept: usize,
     pub(crate) sessions_per_container: usize,
     pub(crate) containers_per_partition: usize,
+    pub(crate) sessions_per_tick: usize,
     pub(crate) formats: BTreeSet<SiemFormat>,
     pub(crate) versions: BTreeMap<String, String>,
 }
@@ -109,6 +115,10 @@ impl Settings {
         );
         require(options.sessions_per_container > 0, "a container must be allowed one session at least");
         require(options.containers_per_partition > 0, "a partition must be allowed one container at least");
+        require(
+            (1..=TICK_SESSIONS_MAX).contains(&options.sessions_per_tick),
+            &format!("the sessions of one tick must be 1 to {TICK_SESSIONS_MAX}"),
+        );
         if !errors.is_empty() {
             return Err(SettingsErrors(errors));
         }
@@ -120,6 +130,7 @@ impl Settings {
             findings_kept: options.findings_kept,
             sessions_per_container: options.sessions_per_container,
             containers_per_partition: options.containers_per_partition,
+            sessions_per_tick: options.sessions_per_tick,
             formats: options.formats,
             versions: options.versions,
         })
@@ -149,9 +160,10 @@ mod tests {
             findings_kept: ALERT_FINDINGS_MAX + 1,
             sessions_per_container: 0,
             containers_per_partition: 0,
+            sessions_per_tick: 0,
             ..Options::default()
         });
-        assert_eq!(errors.unwrap_err().0.len(), 6);
+        assert_eq!(errors.unwrap_err().0.len(), 7);
         let errors = Settings::new(Options { session_cap: MINUTE, ..Options::default() });
         assert_eq!(errors.unwrap_err().0, ["the session cap must not be shorter than the session gap"]);
     }

@@ -26,7 +26,7 @@ use driftline_schemas::{
 
 use crate::finding;
 use crate::image::ImageIndex;
-use crate::limits::JUDGED_PER_APPLY_MAX;
+use crate::limits::{JUDGED_PER_APPLY_MAX, TIMER_STATE_KEYS_MAX, TIMERS_PER_TICK_MAX};
 use crate::tracked::{Change, Parked, Place, Queued, Tracked};
 use crate::trust::{ImageView, Trust};
 use images::Image;
@@ -156,6 +156,10 @@ impl Stage for Enricher {
             Input::Tick => self.tick(now_ns, effects)?,
         }
         self.work_off(now_ns, effects)
+    }
+
+    fn has_due(&self, now_ns: i64) -> bool {
+        !self.backlog.is_empty() || self.timers.first().is_some_and(|(due_ns, _)| *due_ns <= now_ns)
     }
 
     fn gap(&mut self, now_ns: i64, gap: Gap, effects: &mut Fx) -> Result<(), BrokenInvariant> {
@@ -295,8 +299,12 @@ impl Enricher {
     }
 
     fn tick(&mut self, now_ns: i64, effects: &mut Fx) -> Result<(), BrokenInvariant> {
-        while let Some((due_ns, id)) = self.timers.first().cloned() {
-            if due_ns > now_ns {
+        let keys_max = effects.touched_count().saturating_add(TIMER_STATE_KEYS_MAX);
+        for _ in 0..TIMERS_PER_TICK_MAX {
+            let Some((due_ns, id)) = self.timers.first().cloned().filter(|(due_ns, _)| *due_ns <= now_ns) else {
+                break;
+            };
+            if effects.touched_count() >= keys_max {
                 break;
             }
             self.time_is_up(now_ns, &id, effects)?;

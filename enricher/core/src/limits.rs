@@ -50,6 +50,14 @@ pub const HEARD_STEP_NS: i64 = SILENCE_NS / 4;
 /// at the latest. Only a container that has to make room goes at once, with at most [`PARKED_MAX`] execs.
 pub const JUDGED_PER_APPLY_MAX: usize = 512;
 
+/// Containers whose timers one tick lets fire; the next ticks do the rest. Twice what may be judged in a tick: a container
+/// whose timer fires and that has to wait for its turn costs little. [`CONTAINERS_MAX`] take 20 ticks.
+pub const TIMERS_PER_TICK_MAX: usize = 2 * JUDGED_PER_APPLY_MAX;
+
+/// State keys after whose change no further timer fires in a tick: a container that is forgotten has a key for each of
+/// [`REPORTED_MAX`] and [`UNRESOLVED_MAX`]. As many as seven such containers have.
+pub const TIMER_STATE_KEYS_MAX: usize = 4_096;
+
 /// Pause before an image that nobody has indexed is asked for again.
 pub const REQUEST_AGAIN_NS: i64 = 30 * SECOND_NS;
 

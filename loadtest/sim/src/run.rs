@@ -126,6 +126,8 @@ fn setup(partitions: i32) -> Checked<Setup> {
         session_gap: seconds(SESSION_GAP_S),
         session_cap: seconds(SESSION_CAP_S),
         retention: seconds(RETENTION_S),
+        // So few that sessions wait for the next tick, and input and faults come in between.
+        sessions_per_tick: 1,
         formats: BTreeSet::new(),
         ..correlator::Options::default()
     };

@@ -141,6 +141,12 @@ impl<A> Effects<A> {
         std::mem::take(&mut self.counts)
     }
 
+    /// Number of distinct state keys touched since they were taken.
+    #[must_use]
+    pub fn touched_count(&self) -> usize {
+        self.touched.len()
+    }
+
     /// Takes the state keys touched since the last call.
     pub fn take_touched(&mut self) -> BTreeSet<StateKey> {
         std::mem::take(&mut self.touched)

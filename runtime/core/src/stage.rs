@@ -91,6 +91,12 @@ pub trait Stage {
         effects: &mut Effects<Self::Ask>,
     ) -> Result<(), BrokenInvariant>;
 
+    /// Whether something is due at this time that the last input left to the next, because a call does a bounded part. The
+    /// loop then tells the time again sooner, and takes other input in between.
+    fn has_due(&self, _now_ns: i64) -> bool {
+        false
+    }
+
     /// Input that is gone for good; it has to be reported.
     ///
     /// # Errors

@@ -118,6 +118,29 @@ fn a_limit_that_was_lowered_holds_from_the_next_finding_on() {
     assert_eq!(effects.take_counts()[telemetry::SESSION_EVICTED_PARTITION], 3);
 }
 
+#[test]
+fn what_a_lowered_limit_evicts_goes_over_several_findings() {
+    let wide = Options { sessions_per_container: 100, ..short() };
+    let of_containers = |at: i64| of(&format!("c{at:03}"), 20 * at);
+    let of_one = |at: i64| of("one", 20 * at);
+    let evicted = |of: &dyn Fn(i64) -> Finding, options: Options, count: &str| -> Vec<u64> {
+        let mut rig = Rig::with(wide.clone());
+        (0..20).for_each(|at| drop(rig.finding(T0 + S, of(at))));
+        let mut lowered = correlator(options);
+        restore(&mut lowered, rig.changelog);
+        let step = |at: i64| {
+            let mut effects = Effects::default();
+            lowered.apply(T0 + 2 * S, found(&of(at)), &mut effects).unwrap();
+            effects.take_counts().get(count).copied().unwrap_or_default()
+        };
+        (20..25).map(step).collect()
+    };
+    let options = Options { containers_per_partition: 1, ..short() };
+    assert_eq!(evicted(&of_containers, options, telemetry::SESSION_EVICTED_PARTITION), [8, 8, 6, 1, 1]);
+    let options = Options { sessions_per_container: 1, ..short() };
+    assert_eq!(evicted(&of_one, options, telemetry::SESSION_EVICTED_CONTAINER), [8, 8, 6, 1, 1]);
+}
+
 /// As long as a forged finding can make every part of a session's state.
 fn absurd(at: usize) -> Finding {
     let mut finding = crate::bounds::longest_finding(at);

@@ -7,6 +7,7 @@ mod limits;
 mod revisions;
 mod sessions;
 mod state;
+mod ticks;
 
 use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Gap, Outgoing, Stage as _};
 use driftline_schemas::topics::Topic;

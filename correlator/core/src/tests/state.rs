@@ -15,17 +15,17 @@ use crate::{Correlator, Input, Options, telemetry};
 type State = BTreeMap<String, Vec<u8>>;
 
 /// Marsaglia's xorshift: the same run for the same seed.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % bound
     }
 
-    fn time_ns(&mut self, bound_s: u64) -> i64 {
+    pub(super) fn time_ns(&mut self, bound_s: u64) -> i64 {
         i64::try_from(self.below(bound_s)).unwrap() * S
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::limits::{
     CONTAINERS_MAX, HEARD_STEP_NS, MISMATCHED_PATHS_MAX, PARKED_MAX, PARKED_PARTITION_MAX, REASON_BYTES_MAX,
-    REPORTED_MAX, REQUESTS_PER_TICK_MAX, UNRESOLVED_MAX,
+    REPORTED_MAX, REQUESTS_PER_TICK_MAX, SILENCE_NS, TIMER_STATE_KEYS_MAX, TIMERS_PER_TICK_MAX, UNRESOLVED_MAX,
 };
 use driftline_schemas::limits::{
     ARGS_BYTES_MAX, ID_BYTES_MAX, LABELS_BYTES_MAX, MOUNTS_MAX, PATH_BYTES_MAX, RECORD_BYTES_MAX, TEXT_BYTES_MAX,
@@ -261,6 +261,40 @@ fn one_deadline_more_than_a_call_may_judge_is_left_to_the_next() {
     bench.after(1);
     assert_eq!((bench.reasons().len(), bench.enricher.held()), (1, 0));
     bench.assert_conserved();
+}
+
+#[test]
+fn one_timer_more_than_a_tick_lets_fire_is_left_to_the_next() {
+    let mut bench = Bench::new();
+    for n in 0..=TIMERS_PER_TICK_MAX {
+        bench.seen_in(&format!("box-{n:04}"), IMAGE);
+    }
+    for left in [1, 0] {
+        bench.effects.take_touched();
+        bench.after(SILENCE_NS);
+        assert_eq!((bench.size("container/").0, bench.enricher.has_due(bench.now_ns)), (left, left > 0));
+    }
+}
+
+#[test]
+fn no_timer_fires_after_as_many_state_keys_as_a_tick_may_change() {
+    let mut bench = Bench::new();
+    let each = REPORTED_MAX + 1;
+    let containers = TIMER_STATE_KEYS_MAX / each + 2;
+    bench.answer(failed("not now"));
+    for n in 0..containers {
+        bench.seen_in(&format!("box-{n}"), IMAGE);
+        bench.image();
+        for exec in 0..REPORTED_MAX {
+            bench.exec_in(&format!("box-{n}"), number(n * REPORTED_MAX + exec));
+        }
+    }
+    bench.effects.take_touched();
+    bench.after(SILENCE_NS);
+    assert_eq!((bench.size("container/").0, bench.effects.touched_count()), (1, (containers - 1) * each));
+    assert!(bench.enricher.has_due(bench.now_ns));
+    bench.after(1);
+    assert_eq!((bench.size("").0, bench.enricher.has_due(bench.now_ns)), (0, false));
 }
 
 #[test]
