@@ -31,6 +31,8 @@ const COMMIT_IDLE: Duration = Duration::from_millis(100);
 const TRANSACTION_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How often a core is told the time.
 const TICK: Duration = Duration::from_millis(100);
+/// How soon again while more is due than one tick does: records that wait are taken in between.
+const TICK_AGAIN: Duration = COMMIT_WITH_OUTPUT;
 /// Records older than this when they are read belong to a backlog.
 const BACKLOG_AGE: Duration = Duration::from_secs(2);
 /// Without a record for this long there is no backlog; the broker answers a fetch within 50 ms.
@@ -219,9 +221,13 @@ impl<S: Shell> Service<S> {
                 input = self.shell.next() => Next::Input(input?),
                 event = self.reader.next() => Next::Event(event),
             };
+            let is_tick = matches!(next, Next::Tick);
             match stopping.bound(self.step(next)).await {
                 Some(done) => done?,
                 None => return Ok(Left::WithinStep),
+            }
+            if is_tick && self.executor.stage().has_due(self.clock.now_ns()) {
+                tick.reset_after(TICK_AGAIN);
             }
         }
     }
@@ -388,7 +394,8 @@ impl<S: Shell> Service<S> {
             Pending::Output => COMMIT_WITH_OUTPUT,
             Pending::Progress | Pending::Nothing => COMMIT_IDLE,
         };
-        if self.last_commit.elapsed() >= due { self.commit().await } else { Ok(()) }
+        let full = self.executor.sent_bytes() > TRANSACTION_BYTES_MAX;
+        if full || self.last_commit.elapsed() >= due { self.commit().await } else { Ok(()) }
     }
 
     async fn commit(&mut self) -> Result<(), ServiceError> {
