@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -43,6 +44,9 @@ pub(crate) struct Arguments {
     /// Also record this much before --since, so that containers and sessions of the range are not cut open
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     pre_roll: Span,
+    /// Replace FILE if it is there, and write a recording without records too
+    #[arg(long)]
+    force: bool,
     /// Print what was recorded as JSON
     #[arg(long)]
     json: bool,
@@ -52,7 +56,8 @@ pub(crate) async fn record(settings: &ClientSettings, arguments: &Arguments) -> 
     let stop = shutdown::signalled().context("cannot handle signals")?;
     let topics = plan::topics(&arguments.topics)?;
     let file = &arguments.file;
-    ensure!(!file.exists() || file.is_file(), "{} is no file, and would be replaced by one", file.display());
+    let existing = if arguments.force { Existing::Replaced } else { Existing::Kept };
+    may_be_written(file, existing)?;
     admin::wait(settings, KAFKA_WAIT).await?;
     admin::check(settings, &topics).await?;
     let asked = recording::Arguments {
@@ -80,8 +85,31 @@ pub(crate) async fn record(settings: &ClientSettings, arguments: &Arguments) -> 
     };
     let copied = copied
         .with_context(|| format!("{} keeps what was read, run the same command again to go on", path.display()))?;
-    let size_bytes = partial::publish(&copied.file, &path, &arguments.file)?;
+    if plan::is_empty(&copied.counts) && !arguments.force {
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        bail!("the range has no records, so {} is not written; --force writes it without any", file.display());
+    }
+    let size_bytes = partial::publish(&copied.file, &path, file, existing)?;
     say(arguments, &info, &copied, size_bytes, resumed_bytes)
+}
+
+/// What becomes of a file that is there: a finished recording may be the only copy of what Kafka has deleted since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    Kept,
+    Replaced,
+}
+
+/// Refuses at once what would be refused in the end.
+fn may_be_written(file: &Path, existing: Existing) -> anyhow::Result<()> {
+    ensure!(!file.exists() || file.is_file(), "{} is no file, and would be replaced by one", file.display());
+    let is_free = existing == Existing::Replaced || !file.exists();
+    ensure!(is_free, "{}", is_there(file));
+    Ok(())
+}
+
+fn is_there(file: &Path) -> String {
+    format!("{} is there already; name another file, or --force replaces it", file.display())
 }
 
 fn say(
@@ -119,4 +147,21 @@ fn partial_path(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".partial");
     PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_there_is_replaced_only_by_force() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.avro");
+        may_be_written(&file, Existing::Kept).unwrap();
+        fs::write(&file, "a recording").unwrap();
+        let error = may_be_written(&file, Existing::Kept).unwrap_err().to_string();
+        assert!(error.contains("is there already") && error.contains("--force"), "{error}");
+        may_be_written(&file, Existing::Replaced).unwrap();
+        assert!(may_be_written(directory.path(), Existing::Replaced).is_err(), "a directory");
+    }
 }

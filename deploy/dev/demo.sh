@@ -37,7 +37,7 @@ stop() {
 # Keeps the topics that a replay needs, what was done, and where: DIR/{recording.avro,expected.json,PROVENANCE.md}.
 keep_recording() {
   mkdir -p "$1"
-  "$bin_dir/driftline" record "$1/recording.avro"
+  "$bin_dir/driftline" record --force "$1/recording.avro"
   cp "$out/expected.json" "$1/expected.json"
   cat >"$1/PROVENANCE.md" <<END
 # Where this recording comes from

@@ -1,11 +1,15 @@
 //! The file that is not whole yet: what of it counts after an interruption, and how it becomes the recording.
 
 use anyhow::{Context as _, bail, ensure};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use std::fs::{self, File, TryLockError};
-use std::io::{BufReader, ErrorKind, Seek as _, SeekFrom};
+use std::io::{self, BufReader, ErrorKind, Seek as _, SeekFrom};
 use std::path::Path;
 
 use driftline_schemas::recording::{Arguments, Damage, Info, Recording, RecordingError, RecordingWriter, Scan};
+
+use super::{Existing, is_there};
 
 /// A recording that is being written.
 #[derive(Debug)]
@@ -66,18 +70,36 @@ impl Partial {
 /// Makes a whole file the recording, durably; returns its length.
 ///
 /// # Errors
-/// When the file system refuses; the file stays what it is.
-pub(super) fn publish(file: &File, partial: &Path, path: &Path) -> anyhow::Result<u64> {
+/// When the file system refuses, or there is another file that is kept; the file stays what it is.
+pub(super) fn publish(file: &File, partial: &Path, path: &Path, existing: Existing) -> anyhow::Result<u64> {
     let size_bytes = (|| {
         file.sync_all()?;
-        fs::rename(partial, path)?;
+        match existing {
+            Existing::Replaced => fs::rename(partial, path)?,
+            Existing::Kept => rename_to_free(partial, path)?,
+        }
         let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
         File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
         Ok(file.metadata()?.len())
     })();
     size_bytes.map_err(|error: std::io::Error| {
-        anyhow::Error::new(error).context(format!("{} is whole, but cannot be renamed", partial.display()))
+        let error = match error.kind() {
+            ErrorKind::AlreadyExists => anyhow::Error::msg(is_there(path)),
+            _ => anyhow::Error::new(error),
+        };
+        error.context(format!("{} is whole, but cannot be renamed", partial.display()))
     })
+}
+
+/// Another run may write the name at the same moment, so the kernel decides. File systems that cannot (NFS) can link.
+fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        result => Ok(result?),
+    }
 }
 
 /// Two writers would destroy each other's file. The lock goes with the process.
@@ -185,6 +207,23 @@ mod tests {
         let error = format!("{:#}", Partial::resume(&path, &asked()).unwrap_err());
         assert!(error.contains("delete it to begin anew") && error.contains("not a recording"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"something else", "it is left as it is");
+    }
+
+    #[test]
+    fn a_file_that_came_meanwhile_is_replaced_only_when_asked_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let (partial, path) = (directory.path().join("f.partial"), directory.path().join("f"));
+        let written = |text: &str| {
+            fs::write(&partial, text).unwrap();
+            File::open(&partial).unwrap()
+        };
+        assert_eq!(publish(&written("first"), &partial, &path, Existing::Kept).unwrap(), 5);
+        assert_eq!((fs::read(&path).unwrap(), partial.exists()), (b"first".to_vec(), false));
+        let error = format!("{:#}", publish(&written("second"), &partial, &path, Existing::Kept).unwrap_err());
+        assert!(error.contains("is whole, but cannot be renamed") && error.contains("--force replaces it"), "{error}");
+        assert_eq!((fs::read(&path).unwrap(), fs::read(&partial).unwrap()), (b"first".to_vec(), b"second".to_vec()));
+        publish(&written("second"), &partial, &path, Existing::Replaced).unwrap();
+        assert_eq!((fs::read(&path).unwrap(), partial.exists()), (b"second".to_vec(), false));
     }
 
     #[test]

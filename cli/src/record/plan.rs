@@ -1,6 +1,7 @@
 //! What a recording will consist of: which offsets of which partitions, in which order. Decided once, at its beginning.
 
 use anyhow::{Context as _, ensure};
+use std::collections::BTreeMap;
 
 use driftline_kafka::{ClientSettings, OffsetRange, TimeRange, offset_ranges};
 use driftline_runtime::clock;
@@ -79,6 +80,12 @@ fn section(whole: OffsetRange, range: i64) -> Section {
     }
 }
 
+/// Whether nothing of the range was recorded. Tables have records whatever the range is, so they count only alone.
+pub(super) fn is_empty(counts: &BTreeMap<Topic, u64>) -> bool {
+    let any_stream = counts.keys().any(|topic| is_stream(*topic));
+    counts.iter().filter(|(topic, _)| is_stream(**topic) == any_stream).all(|(_, count)| *count == 0)
+}
+
 fn is_stream(topic: Topic) -> bool {
     topic.spec().cleanup == Cleanup::Delete
 }
@@ -86,6 +93,15 @@ fn is_stream(topic: Topic) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_is_empty_when_its_streams_are() {
+        let empty = |counts: &[(Topic, u64)]| is_empty(&counts.iter().copied().collect());
+        assert!(empty(&[(Topic::Images, 3), (Topic::ImageLayers, 9), (Topic::ExecEvents, 0)]));
+        assert!(!empty(&[(Topic::Images, 0), (Topic::ExecEvents, 1), (Topic::Findings, 0)]));
+        assert!(!empty(&[(Topic::Images, 3), (Topic::ImageLayers, 0)]));
+        assert!(empty(&[(Topic::Images, 0)]));
+    }
 
     #[test]
     fn tables_come_first_and_each_topic_once() {
@@ -103,6 +119,7 @@ mod tests {
             since: since.map(|text| text.parse().unwrap()),
             until: until.map(|text| text.parse().unwrap()),
             pre_roll: "1h".parse().unwrap(),
+            force: false,
             json: false,
         };
         let hour = 3_600_000;

@@ -130,7 +130,10 @@ async fn a_time_is_recorded_with_its_pre_roll_and_the_tables_as_they_were_at_its
         // From half a second after two, which is pre-roll; one is before that, and four is too late.
         let rfc3339 = |ms| jiff::Timestamp::from_millisecond(ms).unwrap().to_string();
         let (since, until) = (rfc3339(times[1] + 500), rfc3339(times[3]));
-        text(&driftline(&bench, &["record", name, "--since", &since, "--until", &until, "--pre-roll", "1s"]));
+        text(&driftline(
+            &bench,
+            &["record", name, "--since", &since, "--until", &until, "--pre-roll", "1s", "--force"],
+        ));
         assert_eq!(values(&file, Topic::ExecEvents), ["two", "three"]);
         assert_eq!(values(&file, Topic::Images), ["kept", "", "three"], "the newest of each key, tombstones too");
 
@@ -143,9 +146,33 @@ async fn a_time_is_recorded_with_its_pre_roll_and_the_tables_as_they_were_at_its
         assert_eq!(offsets("images", 0), (0, 0, 6));
         assert_eq!((info.pre_roll_ms, info.since_ms), (1_000, Some(times[1] + 500)));
 
-        let empty = driftline(&bench, &["record", name, "--since", "1h", "--until", "2h"]);
+        let empty = driftline(&bench, &["record", name, "--since", "1h", "--until", "2h", "--force"]);
         assert!(String::from_utf8_lossy(&empty.stderr).contains("--since is not before --until"));
         paces(&bench, name).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_recording_is_replaced_only_by_force_and_nothing_is_no_recording() {
+    with_topics("record_force", |bench| async move {
+        bench.producer.send(Topic::ExecEvents, b"c", b"value", &[]).await.unwrap();
+        bench.producer.settled().await.unwrap();
+        let file = bench.logs.path().join("a.avro");
+        let name = file.to_str().unwrap();
+        let refused = |arguments: &[&str], part: &str| {
+            let output = driftline(&bench, arguments);
+            let why = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.code() == Some(1) && why.contains(part), "{part} in {why}");
+        };
+        refused(&["record", name, "--topics", "findings"], "the range has no records");
+        assert!(!file.exists() && !bench.logs.path().join("a.avro.partial").exists());
+        text(&driftline(&bench, &["record", name]));
+        let bytes = fs::read(&file).unwrap();
+        refused(&["record", name, "--topics", "findings"], "--force replaces it");
+        assert!(fs::read(&file).unwrap() == bytes, "it is as it was");
+        let said = text(&driftline(&bench, &["record", name, "--topics", "findings", "--force"]));
+        assert!(said.starts_with("0 records"), "{said}");
     })
     .await;
 }
@@ -211,7 +238,7 @@ async fn a_recording_replays_into_any_number_of_partitions_and_only_where_nothin
             assert_eq!(summary["topics"]["exec-events"], 7 * 21);
             let partitions = partitions.parse().unwrap();
             let own = ClientSettings { prefix: prefix.to_owned(), partitions, ..bench.kafka.clone() };
-            text(&on(&own, &["record", again_name]).output().unwrap());
+            text(&on(&own, &["record", again_name, "--force"]).output().unwrap());
             for topic in [Topic::Images, Topic::ImageLayers, Topic::ExecEvents] {
                 assert!(by_key(&file, topic) == by_key(&again, topic), "{topic:?} in {partitions} partitions");
             }
