@@ -141,12 +141,9 @@ enum ImagesCommand {
     },
     /// Show everything that is published of one image, or what it has at a path or with a content
     Show(images::Show),
-    /// Delete what is published of an image, and its layers that no other image has. Where it still runs, its node
-    /// publishes it again when it is asked for
-    Remove {
-        /// Image id, its first characters, or a reference
-        image: String,
-    },
+    /// Delete what is published of an image, and its layers that no other image has; asks first. Where it still runs, its
+    /// node publishes it again at the next use
+    Remove(images::Remove),
     /// Index an image anew and compare: exits 1 when it is not as published, 2 when it cannot be compared
     Verify {
         /// Image id, its first characters, or a reference
@@ -215,7 +212,7 @@ async fn run(cli: Cli, named_prefix: Option<String>) -> anyhow::Result<()> {
             images::list(&settings, &eyes, which, json).await
         }
         Command::Images(ImagesCommand::Show(arguments)) => images::show(&settings, &arguments).await,
-        Command::Images(ImagesCommand::Remove { image }) => images::remove(&settings, &image).await,
+        Command::Images(ImagesCommand::Remove(arguments)) => images::remove(&settings, &arguments).await,
         Command::Images(ImagesCommand::Verify { image, against }) => images::verify(&settings, &image, &against).await,
         Command::DeadLetters(arguments) => dead_letters::tail(&settings, &arguments).await,
         Command::Doctor(arguments) => doctor::examine(&settings, &arguments).await,

@@ -12,6 +12,9 @@ use driftline_schemas::topics::Topic;
 use super::source::{index, wanted};
 use crate::output::out;
 
+/// What a source begins with.
+const KINDS: [&str; 3] = ["ci:", "registry:", "node:"];
+
 /// What is published, and by whom.
 #[derive(Debug, Args)]
 pub(crate) struct Add {
@@ -24,12 +27,21 @@ pub(crate) struct Add {
     /// Platform to take when an index has several, as os/architecture[/variant]; this machine's unless set
     #[arg(long)]
     platform: Option<String>,
-    /// Who publishes: ci:<name> counts as verified
-    #[arg(long = "source", default_value = "ci:local", value_name = "NAME")]
+    /// Who publishes: ci:NAME and registry:NAME count as verified, node:NAME as the word of a node
+    #[arg(long = "source", default_value = "ci:local", value_name = "KIND:NAME", value_parser = publisher)]
     publisher: String,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// A source as the indexers write theirs; any other word would count for nobody, or for a node that there is not.
+fn publisher(text: &str) -> Result<String, String> {
+    let name = KINDS.iter().find_map(|kind| text.strip_prefix(kind));
+    match name {
+        Some(name) if !name.trim().is_empty() && !name.contains(char::is_control) => Ok(text.to_owned()),
+        _ => Err("write it as ci:NAME, registry:NAME or node:NAME".to_owned()),
+    }
 }
 
 pub(crate) async fn add(settings: &ClientSettings, add: &Add) -> anyhow::Result<()> {
@@ -48,4 +60,19 @@ pub(crate) async fn add(settings: &ClientSettings, add: &Add) -> anyhow::Result<
     }
     let names = printable(references.join(" ").as_bytes()).text;
     Ok(out(format!("{id}  {layers} layers  {entries} entries  {names}"))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_has_a_kind_and_a_name() {
+        for text in ["ci:build", "registry:registry.example:5000", "node:worker-1"] {
+            assert_eq!(publisher(text), Ok(text.to_owned()));
+        }
+        for text in ["", "ci", "ci:", "ci: ", "registry:", "node:", "build", "CI:build", "vci:build", "ci:a\nb"] {
+            assert!(publisher(text).unwrap_err().contains("ci:NAME"), "{text:?}");
+        }
+    }
 }

@@ -4,8 +4,8 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use driftline_kafka::ClientSettings;
-use driftline_schemas::ImageId;
 use driftline_schemas::text::{printable, terminal_json};
+use driftline_schemas::{Image, ImageId};
 
 use super::catalogue::{Catalogue, Eyes, trust};
 use crate::output::out;
@@ -73,7 +73,9 @@ fn row(catalogue: &Catalogue, id: &ImageId) -> Option<Row> {
     let heads: Vec<_> = first.diff_ids.iter().filter_map(|diff_id| catalogue.heads(diff_id).first()).collect();
     let platform = [first.platform.os.as_str(), &first.platform.architecture, &first.platform.variant];
     let known: Vec<&str> = platform.into_iter().filter(|part| !part.is_empty()).collect();
-    let verified = published.iter().any(|image| trust(&image.source) == "verified");
+    // Who could not read an image has verified nothing of it.
+    let read = |image: &&&Image| image.failed.is_none();
+    let verified = published.iter().filter(read).any(|image| trust(&image.source) == "verified");
     let mut references: Vec<String> = published.iter().flat_map(|image| image.references.iter().cloned()).collect();
     references.sort();
     references.dedup();
@@ -107,4 +109,27 @@ fn cells(row: &Row) -> Vec<String> {
         row.trust.to_owned(),
         render::full_time(row.indexed_ns),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_could_not_read_an_image_has_not_verified_it() {
+        let of = |source: &str, failed: Option<&str>| Image {
+            image_id: ImageId::from("sha256:i"),
+            source: source.to_owned(),
+            failed: failed.map(str::to_owned),
+            ..Image::default()
+        };
+        let listed = |images: &[Image]| {
+            let mut catalogue = Catalogue::new(&Eyes::default());
+            images.iter().for_each(|image| drop(catalogue.tables.image(image.clone()).unwrap()));
+            row(&catalogue, &ImageId::from("sha256:i")).unwrap().trust
+        };
+        assert_eq!(listed(&[of("node:a", None), of("registry:r", Some("denied"))]), "node");
+        assert_eq!(listed(&[of("registry:r", Some("denied"))]), "node");
+        assert_eq!(listed(&[of("registry:q", None), of("registry:r", Some("denied"))]), "verified");
+    }
 }

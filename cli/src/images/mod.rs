@@ -11,6 +11,6 @@ mod verify;
 pub(crate) use add::{Add, add};
 pub(crate) use catalogue::Eyes;
 pub(crate) use list::{Which, list};
-pub(crate) use remove::remove;
+pub(crate) use remove::{Remove, remove};
 pub(crate) use show::{Show, show};
 pub(crate) use verify::{Unverifiable, verify};

@@ -1,18 +1,37 @@
 //! `driftline images remove`: deletes what is published of an image, so that the topics and every enricher forget it.
 
+use anyhow::ensure;
+use clap::Args;
 use std::collections::BTreeSet;
+use std::io::{self, BufRead, IsTerminal as _};
 
 use driftline_kafka::{ClientSettings, Producer};
+use driftline_schemas::text::printable;
 use driftline_schemas::topics::{Topic, partition_of};
-use driftline_schemas::{DiffId, ImageId, LayerHead, Sha256};
+use driftline_schemas::{DiffId, Image, ImageId, LayerHead, Sha256};
 
 use super::catalogue::{Catalogue, Eyes};
 use crate::output::out;
 
-pub(crate) async fn remove(settings: &ClientSettings, name: &str) -> anyhow::Result<()> {
+/// What is removed.
+#[derive(Debug, Args)]
+pub(crate) struct Remove {
+    /// Image id, its first characters, or a reference
+    image: String,
+    /// Do not ask; needed where nobody can be asked
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(crate) async fn remove(settings: &ClientSettings, arguments: &Remove) -> anyhow::Result<()> {
     let catalogue = Catalogue::read(settings, &Eyes::default()).await?;
-    let id = catalogue.find(name)?;
+    let id = catalogue.find(&arguments.image)?;
     let layers = only_of(&catalogue, id);
+    if !arguments.yes {
+        let asked = Asked::of_process();
+        anstream::eprintln!("{}", meaning(&catalogue.published(id), layers.len()));
+        ensure!(confirmed(asked, &mut io::stdin().lock())?, "nothing was removed");
+    }
     let producer = Producer::new(settings)?;
     for diff_id in &layers {
         let partition = partition_of(diff_id.as_str().as_bytes(), settings.partition_count(Topic::ImageLayers));
@@ -30,6 +49,45 @@ pub(crate) async fn remove(settings: &ClientSettings, name: &str) -> anyhow::Res
     }
     producer.settled().await?;
     Ok(out(format!("{id}  {} publications and {} layers removed", published.len(), layers.len()))?)
+}
+
+/// Who can answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Somebody,
+    Nobody,
+}
+
+impl Asked {
+    fn of_process() -> Self {
+        if io::stdin().is_terminal() && io::stderr().is_terminal() { Self::Somebody } else { Self::Nobody }
+    }
+}
+
+/// Whether the answer is yes.
+///
+/// # Errors
+/// When nobody can be asked, or the answer cannot be read.
+fn confirmed(asked: Asked, answer: &mut impl BufRead) -> anyhow::Result<bool> {
+    ensure!(asked == Asked::Somebody, "nobody can be asked: this is no terminal; --yes removes without asking");
+    anstream::eprint!("remove it? [y/N] ");
+    let mut line = String::new();
+    answer.read_line(&mut line)?;
+    Ok(["y", "yes"].contains(&line.trim().to_ascii_lowercase().as_str()))
+}
+
+/// What removing means, for somebody who has to decide.
+fn meaning(published: &[&Image], layers: usize) -> String {
+    let id = published.first().map_or("", |image| image.image_id.as_str());
+    let sources: BTreeSet<&str> = published.iter().map(|image| image.source.as_str()).collect();
+    let sources = printable(sources.into_iter().collect::<Vec<_>>().join(", ").as_bytes()).text;
+    format!(
+        "{id}: {} publications (by {sources}) and {layers} layers that no other image has are deleted from the topics.\n\
+         Containers that the enricher knows keep their verdicts. Execs of new containers of the image are unresolved until an\n\
+         indexer that has it publishes it again, which it does at the next use; what `driftline images add` published is\n\
+         published again only by the same command.",
+        published.len(),
+    )
 }
 
 /// Layers that this image names and no other.
@@ -53,4 +111,27 @@ fn keys(catalogue: &Catalogue, diff_id: &DiffId, removed: &BTreeSet<DiffId>) -> 
     };
     let unneeded = heads.iter().filter(|head| !needed.contains(&head.manifest_sha256)).flat_map(chunks);
     heads.iter().map(|head| format!("{diff_id}/{}", head.source)).chain(unneeded).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_yes_is_yes_and_where_nobody_can_be_asked_nothing_is() {
+        for (answer, expected) in [("y\n", true), ("YES\n", true), ("n\n", false), ("\n", false), ("", false)] {
+            assert_eq!(confirmed(Asked::Somebody, &mut answer.as_bytes()).unwrap(), expected, "{answer:?}");
+        }
+        let error = confirmed(Asked::Nobody, &mut "y\n".as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("--yes"), "{error}");
+    }
+
+    #[test]
+    fn who_decides_is_told_whose_publications_go() {
+        let of =
+            |source: &str| Image { image_id: ImageId::from("sha256:i"), source: source.to_owned(), ..Image::default() };
+        let said = meaning(&[&of("node:a"), &of("ci:\u{1b}x")], 3);
+        assert!(said.contains("sha256:i: 2 publications (by ci:") && said.contains("node:a) and 3 layers"), "{said}");
+        assert!(!said.contains('\u{1b}'));
+    }
 }

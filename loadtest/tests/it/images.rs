@@ -46,6 +46,14 @@ async fn an_archive_is_published_and_a_broken_one_is_refused_whole() {
         let added = text(&driftline(&bench, &["images", "add", file.to_str().unwrap()]));
         assert!(added.starts_with(&image_id) && added.contains("registry/app:1"), "{added}");
 
+        for source in ["build", "ci:", "node"] {
+            let refused = driftline(&bench, &["images", "add", file.to_str().unwrap(), "--source", source]);
+            assert!(
+                String::from_utf8_lossy(&refused.stderr).contains("ci:NAME, registry:NAME or node:NAME"),
+                "{source}"
+            );
+        }
+
         let mut bytes = std::fs::read(&file).unwrap();
         bytes[512] ^= 1;
         let broken = bench.logs.path().join("broken.tar");
@@ -149,11 +157,17 @@ async fn a_removed_image_is_gone_with_the_layers_that_no_other_has() {
         let mut publisher = Publisher::new(Producer::new(&bench.kafka).unwrap(), "node:n");
         publisher.publish(&Indexed { image: other.clone(), layers: vec![] }, clock::now_ns()).await.unwrap();
 
-        let removed = text(&driftline(&bench, &["images", "remove", &image_id]));
+        let unasked = driftline(&bench, &["images", "remove", &image_id]);
+        let why = String::from_utf8_lossy(&unasked.stderr).into_owned();
+        assert!(
+            unasked.status.code() == Some(1) && why.contains("--yes") && why.contains("1 publications (by ci:local)")
+        );
+        assert!(listed().contains(&image_id), "nothing is removed unasked");
+        let removed = text(&driftline(&bench, &["images", "remove", &image_id, "--yes"]));
         assert!(removed.contains("1 publications and 0 layers removed"), "{removed}");
         let rest = listed();
         assert!(!rest.contains(&image_id) && rest.contains(r#""state":"complete""#), "the other has the layer: {rest}");
-        let removed = text(&driftline(&bench, &["images", "remove", other.image_id.as_str()]));
+        let removed = text(&driftline(&bench, &["images", "remove", other.image_id.as_str(), "--yes"]));
         assert!(removed.contains("1 publications and 1 layers removed"), "{removed}");
         assert_eq!(listed(), "");
         let mut layers = TopicReader::start(&bench.kafka, &[Topic::ImageLayers], ReadFrom::Beginning).await.unwrap();
@@ -168,7 +182,7 @@ async fn a_removed_image_is_gone_with_the_layers_that_no_other_has() {
         );
         add();
         assert!(listed().contains(r#""state":"complete""#));
-        assert!(!driftline(&bench, &["images", "remove", "sha256:0000"]).status.success());
+        assert!(!driftline(&bench, &["images", "remove", "sha256:0000", "--yes"]).status.success());
     })
     .await;
 }
