@@ -76,6 +76,11 @@ impl Publisher {
         }
     }
 
+    /// Takes every layer for not published.
+    pub fn forget_all(&mut self) {
+        self.done.clear();
+    }
+
     /// Publishes that an image could not be indexed, and when the next attempt is made.
     ///
     /// # Errors

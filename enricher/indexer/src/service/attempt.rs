@@ -54,6 +54,11 @@ impl KnownLayers {
         known.extend(image.diff_ids.iter().cloned());
     }
 
+    /// Forgets all of them. What is taken for not known is published once more, which is harmless.
+    pub(crate) fn clear(&self) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     pub(crate) fn contains(&self, diff_id: &DiffId) -> bool {
         self.0.read().unwrap_or_else(PoisonError::into_inner).contains(diff_id)
     }

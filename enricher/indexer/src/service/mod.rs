@@ -19,7 +19,7 @@ use driftline_runtime::clock;
 use driftline_runtime::env::Settings;
 use driftline_runtime::telemetry::Telemetry;
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{Image, ImageRequest, decode};
+use driftline_schemas::{Image, ImageId, ImageRequest, decode};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
@@ -121,7 +121,7 @@ pub(crate) async fn run(
                 tracing::info!(signal, "stopping");
                 break Ok(());
             }
-            event = reader.next() => service.take_event(event),
+            event = reader.next() => service.take_event(event).await,
             Some(job) = found.recv(), if service.caught_up => {
                 service.plan.want(job, Wanted::ByContainer, clock::now_ns());
                 Ok(())
@@ -171,9 +171,9 @@ struct Attempt {
 }
 
 impl<O: Origin> Service<O> {
-    fn take_event(&mut self, event: Option<ReaderEvent>) -> anyhow::Result<()> {
+    async fn take_event(&mut self, event: Option<ReaderEvent>) -> anyhow::Result<()> {
         match event {
-            Some(ReaderEvent::Record(record)) => self.take_record(&record),
+            Some(ReaderEvent::Record(record)) => self.take_record(&record).await,
             Some(ReaderEvent::CaughtUp) => {
                 self.caught_up = true;
                 self.telemetry.set_ready();
@@ -185,8 +185,8 @@ impl<O: Origin> Service<O> {
         Ok(())
     }
 
-    fn take_record(&mut self, record: &Record) {
-        let Some(value) = &record.value else { return };
+    async fn take_record(&mut self, record: &Record) {
+        let Some(value) = &record.value else { return self.take_removal(record).await };
         match record.topic {
             Topic::Images => match decode::<Image>(value) {
                 Ok(image) => {
@@ -205,6 +205,18 @@ impl<O: Origin> Service<O> {
                     tracing::warn!(%error, offset = record.offset, "image request cannot be read");
                 }
             },
+        }
+    }
+
+    /// An image is removed after its layers, of which another image may be wanted next: no layer counts as published, here or
+    /// by a verified source.
+    async fn take_removal(&mut self, record: &Record) {
+        let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default());
+        let (Topic::Images, Some((image_id, source))) = (record.topic, key.split_once('/')) else { return };
+        self.plan.forget(&ImageId::from(image_id), source);
+        self.known.clear();
+        if self.caught_up {
+            self.publisher.lock().await.forget_all();
         }
     }
 

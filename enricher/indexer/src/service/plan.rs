@@ -1,6 +1,6 @@
 //! Which image is indexed next, and when a failed one is tried again. Pure: time comes in, decisions go out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use driftline_schemas::{Image, ImageFailure, ImageId};
 
@@ -16,6 +16,9 @@ pub(crate) const RETRY_MALFORMED_NS: i64 = 3_600 * SECOND_NS;
 pub(crate) const REPUBLISH_NS: i64 = 60 * SECOND_NS;
 /// Most images remembered and waiting. A node with more images than this in use has other worries.
 pub(crate) const IMAGES_MAX: usize = 100_000;
+/// Sources remembered of one image. When the records of all of them are deleted, the image is taken for removed: one that
+/// more have published is then published once more, which is harmless.
+pub(crate) const SOURCES_MAX: usize = 4;
 
 /// An image to index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +70,7 @@ pub(crate) enum Outcome {
 enum Reason {
     /// Nobody has published it.
     New,
-    /// It was published, and somebody misses it.
+    /// It was published, and somebody misses it or has removed it.
     Lost,
 }
 
@@ -75,6 +78,8 @@ enum Reason {
 enum State {
     /// By whomever, at this time.
     Published { at_ns: i64 },
+    /// It was, and nobody's record stands any more: all of it is published again when somebody wants it.
+    Removed,
     /// In line or being indexed; `published_ns` when somebody has published it all the same.
     Pending { attempts: u32, published_ns: Option<i64>, reason: Reason },
     /// Failed, or with no attempts left to another instance; in line at this time.
@@ -86,6 +91,8 @@ enum State {
 pub(crate) struct Plan {
     images: BTreeMap<ImageId, State>,
     waiting: VecDeque<Job>,
+    /// Whose records of an image stand on the topic.
+    sources: BTreeMap<ImageId, BTreeSet<String>>,
 }
 
 impl Plan {
@@ -108,6 +115,7 @@ impl Plan {
                 }
                 _ => return Answer::Known,
             },
+            Some(State::Removed) => (0, None, Reason::Lost),
             Some(State::Later { attempts: 0, start_ns, .. }) if now_ns < *start_ns => return Answer::Pending,
             Some(State::Later { start_ns, .. }) if now_ns < *start_ns => return Answer::BackingOff,
             Some(State::Later { attempts, .. }) => (*attempts, None, Reason::New),
@@ -130,6 +138,26 @@ impl Plan {
             None => {
                 self.images.insert(image.image_id.clone(), State::Published { at_ns: image.indexed_ns });
             }
+        }
+        if self.images.contains_key(&image.image_id) {
+            let sources = self.sources.entry(image.image_id.clone()).or_default();
+            if sources.len() < SOURCES_MAX {
+                sources.insert(image.source.clone());
+            }
+        }
+    }
+
+    /// The record of a source was deleted from the images topic. While another's stands the image is published.
+    pub(crate) fn forget(&mut self, image_id: &ImageId, source: &str) {
+        let Some(sources) = self.sources.get_mut(image_id) else { return };
+        if !sources.remove(source) || !sources.is_empty() {
+            return;
+        }
+        self.sources.remove(image_id);
+        match self.images.get_mut(image_id) {
+            Some(state @ State::Published { .. }) => *state = State::Removed,
+            Some(State::Pending { published_ns, reason, .. }) => (*published_ns, *reason) = (None, Reason::Lost),
+            Some(State::Removed | State::Later { .. }) | None => {}
         }
     }
 

@@ -132,6 +132,34 @@ pub(crate) fn request(image_id: &ImageId, node: &str) -> ImageRequest {
     }
 }
 
+/// Keys that `driftline images remove` deletes of an image whose layers no other has, heads and image in its order.
+fn removal(image: &Image, layers: &[(LayerHead, LayerManifest)]) -> Vec<(String, Topic)> {
+    let of = |(head, _): &(LayerHead, LayerManifest)| format!("{}/{}", head.diff_id, head.source);
+    let heads = layers.iter().map(|layer| (of(layer), Topic::ImageLayers));
+    heads.chain([(image.key(), Topic::Images)]).collect()
+}
+
+/// Asks for an image as an enricher does, until a record of it is published after this time.
+async fn request_until(producer: &Producer, images: &mut TopicReader, image_id: &ImageId, after_ns: i64) -> Image {
+    loop {
+        let asked = encode(&request(image_id, "node-1")).unwrap();
+        producer.send(Topic::ImageRequests, image_id.as_str().as_bytes(), &asked, &[]).await.unwrap();
+        let next = async {
+            loop {
+                let Some(ReaderEvent::Record(record)) = images.next().await else { continue };
+                let Some(value) = record.value else { continue };
+                let image: Image = decode(&value).unwrap();
+                if image.image_id == *image_id && image.indexed_ns > after_ns {
+                    return image;
+                }
+            }
+        };
+        if let Ok(image) = tokio::time::timeout(Duration::from_secs(2), next).await {
+            return image;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn images_of_running_containers_are_published_and_requests_answered() {
     const NAME: &str = "images_of_running_containers_are_published_and_requests_answered";
@@ -173,6 +201,25 @@ async fn images_of_running_containers_are_published_and_requests_answered() {
     let failed = image(&mut images, |image| image.image_id == missing).await;
     assert_eq!(failed.failed.as_deref(), Some("no runtime of this node holds the image"));
     assert!(failed.retry_ns > failed.indexed_ns && failed.diff_ids.is_empty());
+
+    // `driftline images remove`: the next use publishes it again, with its layers.
+    let layers = expect.layers.len();
+    for (key, topic) in removal(&published, &on_topic) {
+        let by = if topic == Topic::Images { &key } else { key.split_once('/').unwrap().0 };
+        let partition = partition_of(by.as_bytes(), kafka.partition_count(topic));
+        producer.send_to(topic, partition, key.as_bytes(), None, &[]).await.unwrap();
+        producer.settled().await.unwrap();
+    }
+    let gone = clock::now_ns();
+    let again = request_until(&producer, &mut images, &image_id, gone);
+    let again = tokio::time::timeout(PATIENCE, again).await.unwrap();
+    assert_eq!((again.source.as_str(), again.failed.as_deref(), again.diff_ids.len()), ("node:node-1", None, layers));
+    let mut reader = TopicReader::start(&kafka, &[Topic::ImageLayers], ReadFrom::Beginning).unwrap();
+    let mut newest = BTreeMap::new();
+    while let Some(ReaderEvent::Record(record)) = reader.next().await {
+        newest.insert(record.key.unwrap(), record.value.is_some());
+    }
+    assert!(newest.values().all(|stands| *stands), "the layers stand again");
 
     stop.send("the test ends").unwrap();
     tokio::time::timeout(PATIENCE, service).await.unwrap().unwrap().unwrap();

@@ -2,7 +2,9 @@
 
 use driftline_schemas::{Image, ImageFailure, ImageId};
 
-use super::{Answer, Job, Outcome, Plan, REPUBLISH_NS, RETRY_FIRST_NS, RETRY_MALFORMED_NS, RETRY_MAX_NS, Wanted};
+use super::{
+    Answer, Job, Outcome, Plan, REPUBLISH_NS, RETRY_FIRST_NS, RETRY_MALFORMED_NS, RETRY_MAX_NS, SOURCES_MAX, Wanted,
+};
 
 fn job(name: &str) -> Job {
     Job { image_id: ImageId::from(name), runtime: "podman".to_owned(), reference: "r".to_owned() }
@@ -43,6 +45,50 @@ fn what_another_published_is_not_indexed_again_unless_somebody_misses_it() {
     assert_eq!(plan.want(job("a"), soon, 0), Answer::Known);
     let late = requested(101 + REPUBLISH_NS);
     assert_eq!(plan.want(job("a"), late, 0), Answer::Accepted);
+}
+
+#[test]
+fn what_was_removed_is_indexed_whole_when_somebody_wants_it_unless_another_has_it() {
+    let id = ImageId::from("a");
+    let of = |source: &str| Image { source: source.to_owned(), ..image("a", None) };
+    for wanted in [Wanted::ByContainer, requested(0), Wanted::ByRequest { requested_ns: 0, pause_ns: 60 }] {
+        let mut plan = Plan::default();
+        plan.forget(&id, "node:nobody");
+        plan.note(&of("node:a"));
+        plan.note(&of("ci:x"));
+        plan.forget(&id, "node:a");
+        assert_eq!(plan.want(job("a"), wanted, 0), Answer::Known, "ci:x has it");
+        plan.forget(&id, "ci:x");
+        plan.forget(&id, "ci:x");
+        assert_eq!(plan.want(job("a"), wanted, 0), Answer::Accepted);
+        assert!(plan.is_lost(&id), "its layers may be gone too");
+        assert_eq!(plan.next(), Some(job("a")));
+        assert_eq!(plan.done(job("a"), Outcome::Published, 7), None);
+        assert_eq!(plan.want(job("a"), wanted, 8), Answer::Known);
+    }
+}
+
+#[test]
+fn what_is_removed_while_it_stands_in_line_is_indexed() {
+    let mut plan = Plan::default();
+    plan.want(job("a"), Wanted::ByContainer, 0);
+    plan.note(&image("a", None));
+    plan.forget(&ImageId::from("a"), "node:other");
+    assert!(plan.is_lost(&ImageId::from("a")));
+    assert_eq!(plan.next(), Some(job("a")));
+}
+
+#[test]
+fn of_more_sources_than_are_remembered_those_that_are_decide() {
+    let mut plan = Plan::default();
+    for nth in 0..=SOURCES_MAX {
+        plan.note(&Image { source: format!("node:{nth}"), ..image("a", None) });
+    }
+    for nth in 0..SOURCES_MAX {
+        assert_eq!(plan.want(job("a"), Wanted::ByContainer, 0), Answer::Known);
+        plan.forget(&ImageId::from("a"), &format!("node:{nth}"));
+    }
+    assert_eq!(plan.want(job("a"), Wanted::ByContainer, 0), Answer::Accepted);
 }
 
 #[test]
