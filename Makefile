@@ -35,8 +35,10 @@ up: ## better | 1 | no | Kafka and the services, left running on this node
 	@echo "look further: KAFKA_BOOTSTRAP=$$(deploy/dev/kafka.sh bootstrap) target/debug/driftline alerts tail"
 
 .PHONY: down
-down: ## no | 1 | no | stops what up started
-	@code=0; deploy/dev/stack.sh down || code=1; deploy/dev/kafka.sh down && exit $$code
+down: ## no | 1 | no | stops what up started; Kafka's data stays in target/kafka/data, DATA=delete deletes it
+	@case '$(DATA)' in '' | delete) ;; *) echo "DATA is '$(DATA)'; it can be delete, or stay unset" >&2; exit 2 ;; esac
+	@code=0; deploy/dev/stack.sh down || code=1; \
+	  deploy/dev/kafka.sh down $(if $(DATA),--delete-data) && exit $$code
 
 .PHONY: status
 status: ## no | 0 | no | what of it runs

@@ -17,7 +17,7 @@ deploy/dev/needs.sh build kafka live peers
 cargo build --release --locked -p driftline-collector -p driftline-loadtest
 running=no
 ! deploy/dev/kafka.sh status >/dev/null || running=yes
-trap '[[ $running == yes ]] || deploy/dev/kafka.sh down >/dev/null' EXIT
+trap '[[ $running == yes ]] || deploy/dev/kafka.sh down --delete-own >/dev/null' EXIT
 deploy/dev/kafka.sh up
 KAFKA_BOOTSTRAP=$(deploy/dev/kafka.sh bootstrap) DRIFTLINE_PARTITIONS=3 DRIFTLINE_TOPIC_PREFIX=bench \
   target/release/driftline-loadtest bench-collector --rounds "$rounds" --execs "$execs" ${json:+--json "$json"}

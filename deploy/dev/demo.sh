@@ -30,7 +30,7 @@ stop() {
   # The services first: one that loses its topics ends with an error.
   deploy/dev/stack.sh down || code=1
   [[ -z ${KAFKA_BOOTSTRAP:-} ]] || "$bin_dir/driftline-loadtest" delete-topics 2>/dev/null || true
-  [[ ${started_kafka:-no} == no ]] || deploy/dev/kafka.sh down || code=1
+  [[ ${started_kafka:-no} == no ]] || deploy/dev/kafka.sh down --delete-own || code=1
   exit "$code"
 }
 

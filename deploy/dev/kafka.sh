@@ -4,7 +4,9 @@
 #   kafka.sh up                 start it, or find it running; returns when a client gets metadata
 #   kafka.sh status             say what runs (exit 1: nothing)
 #   kafka.sh bootstrap          print the address for clients (exit 1: none)
-#   kafka.sh down [--keep-data] stop what `up` started, and nothing else; the jars stay
+#   kafka.sh down               stop what `up` started, and nothing else; data and jars stay
+#   kafka.sh down --delete-data the same, and delete the data
+#   kafka.sh down --delete-own  the same, and delete the data unless it was there before that `up`
 #
 # Three modes, tried in this order unless KAFKA_MODE names one:
 #   external  KAFKA_BOOTSTRAP is set: that Kafka is used, nothing is started
@@ -158,6 +160,7 @@ docker_usable() {
 start_docker() {
   lock_ports
   port=$(free_port "$first_port" 10) || die "no free port from $first_port on"
+  if [[ -z $(compose ps -aq 2>/dev/null) ]]; then : >"$state/data.own"; else rm -f "$state/data.own"; fi
   say "kafka: starting the service of docker-compose.yml on 127.0.0.1:$port"
   trap abandon_docker EXIT
   compose up -d || die "the service of docker-compose.yml could not be started; compose's words stand above"
@@ -248,7 +251,9 @@ EOF
 
 format_data() {
   local id
+  rm -f "$state/data.own"
   [[ ! -e $state/data/meta.properties ]] || return 0
+  : >"$state/data.own"
   # A cluster id is 16 random bytes in URL-safe base64; a leading '-' would read as an option.
   until id=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=') && [[ $id != -* ]]; do :; done
   bounded 60 "$java" -Xmx64m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp "$jars/*" \
@@ -352,20 +357,28 @@ describe() {
 }
 
 down() {
-  local keep=no mode
-  case ${1:-} in
-    --keep-data) keep=yes ;;
-    "") ;;
-    *) die "down takes --keep-data or nothing, not '$1'" ;;
-  esac
+  local keep=yes mode
   lock_state "$state"
+  case ${1:-} in
+    "") ;;
+    --delete-data) keep=no ;;
+    --delete-own) [[ ! -e $state/data.own ]] || keep=no ;;
+    *) die "down takes --delete-data, --delete-own or nothing, not '$1'" ;;
+  esac
   mode=$(recorded mode) || mode=none
   case $mode in
     external) say "kafka: external, left as it is" ;;
     docker)
       port=$(recorded bootstrap) && port=${port##*:}
-      if [[ $keep == yes ]]; then compose stop; else compose down -v; fi
+      if [[ $keep == yes ]]; then
+        compose stop
+        printf '%s\n' "$port" >"$state/docker.kept"
+      else
+        compose down -v
+        rm -f "$state/docker.kept"
+      fi
       say "kafka: stopped"
+      say_data "in the stopped container of project $(project)"
       ;;
     *)
       if recorded_pid "$state/broker" >/dev/null; then
@@ -376,10 +389,21 @@ down() {
         say "kafka: not running"
       fi
       forget_process "$state/broker"
-      [[ $keep == yes ]] || rm -rf "$state/data" "$state/port"
+      if [[ $keep == no ]]; then
+        rm -rf "$state/data" "$state/port"
+        # A container that an earlier `down` has kept.
+        if port=$(recorded docker.kept); then compose down -v && rm -f "$state/docker.kept"; fi
+      fi
+      [[ ! -e $state/data ]] || say_data "in ${state#"$root"/}/data"
       ;;
   esac
+  [[ $keep == yes ]] || rm -f "$state/data.own"
   rm -f "$state/mode" "$state/bootstrap"
+}
+
+# Where the data is that was kept; `keep` is down's.
+say_data() {
+  [[ $keep == no ]] || say "kafka: its data stays $1; 'make down DATA=delete' deletes it"
 }
 
 status() {

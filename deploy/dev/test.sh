@@ -32,7 +32,7 @@ deploy/dev/needs.sh "${needs[@]}"
 started_kafka=no
 if ! deploy/dev/kafka.sh status >/dev/null; then
   started_kafka=yes
-  trap 'deploy/dev/kafka.sh down' EXIT
+  trap 'deploy/dev/kafka.sh down --delete-own' EXIT
   deploy/dev/kafka.sh up
 fi
 KAFKA_BOOTSTRAP=$(deploy/dev/kafka.sh bootstrap)
@@ -47,7 +47,7 @@ cargo_code=0
 cargo test "${selection[@]}" --locked --no-fail-fast 2>&1 | tee "$log" || cargo_code=$?
 # Now rather than in the trap, because the counts have to be the last line.
 if [[ $started_kafka == yes ]]; then
-  deploy/dev/kafka.sh down
+  deploy/dev/kafka.sh down --delete-own
   trap - EXIT
 fi
 

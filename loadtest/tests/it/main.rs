@@ -15,6 +15,7 @@ mod bad_input;
 mod command_line;
 mod confluence;
 mod delivery;
+mod dev_kafka;
 mod gap;
 mod harness;
 mod image_store;
