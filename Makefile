@@ -70,6 +70,15 @@ sim: ## no | 1 | yes | crashes, hangs, aborts and more against the cores and the
 	@$(if $(SEED),,echo "seeds from $(SIM_FROM); again with: make sim FROM=$(SIM_FROM) SEEDS=$(SEEDS)")
 	@target/debug/driftline-sim $(if $(SEED),--seed $(SEED) --verbose,--from $(SIM_FROM) --seeds $(SEEDS))
 
+# Faults against the services on three brokers. A batch of 100 faults has the next seed. The same again: make chaos SEED=7;
+# a run that was stopped goes on when it is called again. Seeds of loadtest/chaos-seeds.txt first: KEPT=1
+FAULTS ?= 200
+CHAOS_SEED = $(or $(SEED),$(shell printf '%d' 0x$$(git rev-parse HEAD 2>/dev/null | cut -c1-6 | grep . || echo 1)))
+
+.PHONY: chaos
+chaos: ## yes | 35 | 20 | kills, freezes, cuts and more under load, on three brokers: nothing lost, nothing twice; FAULTS=20, SEED=7, KEPT=1
+	@deploy/dev/chaos.sh --faults $(FAULTS) --seed $(CHAOS_SEED) $(if $(KEPT),--kept-first)
+
 # Of each target; some only: make fuzz SECONDS=600 TARGETS=tar
 SECONDS ?= 60
 

@@ -3,6 +3,7 @@
 #
 #   kafka.sh up                 start it, or find it running; returns when a client gets metadata
 #   kafka.sh status             say what runs (exit 1: nothing)
+#   kafka.sh jars               print where Kafka's jars are, once they are there
 #   kafka.sh bootstrap          print the address for clients (exit 1: none)
 #   kafka.sh down               stop what `up` started, and nothing else; data and jars stay
 #   kafka.sh down --delete-data the same, and delete the data
@@ -428,8 +429,18 @@ bootstrap() {
   fi
 }
 
+# For who starts brokers of their own: nothing else is printed on standard output.
+jars() {
+  lock_state "$state"
+  {
+    "$root/deploy/dev/needs.sh" kafka
+    resolve_jars
+  } >&2
+  say "$jars"
+}
+
 case ${1:-} in
-  up | status | bootstrap) "$1" ;;
+  up | status | bootstrap | jars) "$1" ;;
   down) down "${2:-}" ;;
   -h | --help | help) usage ;;
   *)

@@ -4,6 +4,7 @@
 #   needs.sh WHAT...    with WHAT one of
 #     build   C compiler, make, pkg-config, clang with the bpf target, libbpf, OpenSSL and zlib headers
 #     kafka   Java 17 or newer, Maven
+#     chaos   kafka, ip and unshare
 #     live    a container runtime (podman with runc or crun, or a Docker that answers)
 #             and a static busybox for the images that tests build; musl, whose dynamic loader is one of two that are tried
 #     images  skopeo and umoci, with which tests compare the indexer; a registry, which tests fill; containerd and
@@ -78,6 +79,15 @@ check_kafka() {
   # Running mvn starts a JVM and takes a second, so its presence has to do.
   find_java >/dev/null || need java
   command -v mvn >/dev/null || need maven
+}
+
+# --- chaos -------------------------------------------------------------------------------------
+
+# Brokers have networks of their own.
+check_chaos() {
+  check_kafka
+  runs ip -V || need iproute2
+  runs unshare --version || need util-linux
 }
 
 # --- live --------------------------------------------------------------------------------------
@@ -163,8 +173,8 @@ check_all() {
   packages=() by_hand=()
   for what in "$@"; do
     case $what in
-      build | kafka | live | images | kernels | kubernetes | peers | lint | demo | validate) "check_$what" ;;
-      *) die "unknown need '$what'; known: build kafka live images kernels kubernetes peers lint demo validate" ;;
+      build | kafka | chaos | live | images | kernels | kubernetes | peers | lint | demo | validate) "check_$what" ;;
+      *) die "unknown need '$what'; known: build kafka chaos live images kernels kubernetes peers lint demo validate" ;;
     esac
   done
 }

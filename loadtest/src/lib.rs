@@ -3,6 +3,7 @@
 //! * [`demo`]: builds a fresh image, runs programs in a container, and compares findings and alerts with what it did.
 //! * [`expected`]: the oracle: what a workload must lead to, and every way in which it did not.
 //! * [`bench_collector`]: what an exec costs under the node collector and under other observers.
+//! * [`chaos`]: faults against the services on three brokers, and whether anything was lost or came twice.
 //! * [`collect`]: reads whole topics for comparison.
 //! * [`own_kafka`]: a broker of its own, for tests that ill-treat it.
 //! * [`services`]: the service binaries as child processes, for tests.
@@ -12,6 +13,7 @@
 //! detected.
 
 pub mod bench_collector;
+pub mod chaos;
 pub mod collect;
 pub mod demo;
 pub mod expected;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use driftline_kafka::ClientSettings;
 use driftline_loadtest::bench_collector::{self, Extent};
-use driftline_loadtest::demo;
+use driftline_loadtest::{chaos, demo};
 use driftline_runtime::env::Settings;
 use driftline_runtime::shutdown::exit_code;
 
@@ -47,6 +47,11 @@ enum Command {
         #[arg(long)]
         json: Option<PathBuf>,
     },
+    /// Kill, freeze and cut off services and brokers under load; exit 1 when anything is lost or comes twice
+    Chaos {
+        #[command(flatten)]
+        options: chaos::Options,
+    },
     /// Delete the topics of the prefix
     DeleteTopics,
 }
@@ -76,6 +81,10 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::DemoReplayed { expected, output } => demo::replayed(&kafka()?, &expected, &output.out).await,
         Command::BenchCollector { rounds, execs, json } => {
             bench_collector::run(&kafka()?, Extent { rounds, execs }, json.as_deref()).await
+        }
+        Command::Chaos { options } => {
+            anyhow::ensure!(chaos::run(&options).await?, "something was lost, came twice or is otherwise wrong");
+            Ok(())
         }
         Command::DeleteTopics => Ok(driftline_kafka::admin::delete_all(&kafka()?).await?),
     }

@@ -62,6 +62,19 @@ pub async fn start(name: &str, kafka: &ClientSettings, extra: &[(&str, &str)], l
     Ok(running)
 }
 
+/// What is served at an address and path, status line and headers included.
+///
+/// # Errors
+/// When nobody answers.
+pub async fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
 fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
@@ -92,12 +105,7 @@ impl Running {
     /// # Errors
     /// When it does not answer.
     pub async fn get(&self, path: &str) -> anyhow::Result<String> {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let mut stream = tokio::net::TcpStream::connect(self.telemetry).await?;
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        Ok(answer)
+        get(self.telemetry, path).await
     }
 
     /// Sends SIGTERM and waits for the end.

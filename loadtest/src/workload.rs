@@ -16,6 +16,8 @@ use driftline_schemas::{
 
 /// Every how manieth exec drifts.
 const DRIFT_EVERY: usize = 4;
+/// The program of those that drift.
+const DRIFT_PATH: &str = "/tmp/drift";
 
 /// What is produced, and what must be found.
 #[derive(Debug)]
@@ -64,19 +66,9 @@ impl Workload {
     }
 
     fn exec(&mut self, id: &ContainerId, number: usize, time_ns: i64) {
-        let drifts = number % DRIFT_EVERY == DRIFT_EVERY - 1;
-        let exec = if drifts {
-            Exec {
-                class: FileClass::New,
-                hash_state: HashState::Hashed,
-                sha256: Some(Sha256::of(format!("{id}{number}").as_bytes())),
-                ..exec(id, number, "/tmp/drift", time_ns)
-            }
-        } else {
-            exec(id, number, "/bin/app", time_ns)
-        };
-        if drifts {
-            self.expected.entry(id.clone()).or_default().push(FindingId::of(&exec.event_id, "drift"));
+        let exec = exec_of(id, number, time_ns);
+        if let Some(finding) = finding_of(&exec) {
+            self.expected.entry(id.clone()).or_default().push(finding);
         }
         self.execs.push(exec);
     }
@@ -152,7 +144,8 @@ fn image() -> Image {
     }
 }
 
-fn seen(id: &ContainerId) -> ContainerSeen {
+/// The container record of a container of this workload.
+pub(crate) fn seen(id: &ContainerId) -> ContainerSeen {
     let container = Container {
         id: id.clone(),
         name: "app".to_owned(),
@@ -163,6 +156,24 @@ fn seen(id: &ContainerId) -> ContainerSeen {
     };
     let node = Node { cluster: "test".to_owned(), name: "node-1".to_owned(), ..Node::default() };
     ContainerSeen { node, container, ..ContainerSeen::default() }
+}
+
+/// A container's exec of this number; every few of them drift.
+pub(crate) fn exec_of(id: &ContainerId, number: usize, time_ns: i64) -> Exec {
+    if number % DRIFT_EVERY != DRIFT_EVERY - 1 {
+        return exec(id, number, "/bin/app", time_ns);
+    }
+    Exec {
+        class: FileClass::New,
+        hash_state: HashState::Hashed,
+        sha256: Some(Sha256::of(format!("{id}{number}").as_bytes())),
+        ..exec(id, number, DRIFT_PATH, time_ns)
+    }
+}
+
+/// The finding that must come of an exec of this workload, if one must.
+pub(crate) fn finding_of(exec: &Exec) -> Option<FindingId> {
+    (exec.path == DRIFT_PATH.as_bytes()).then(|| FindingId::of(&exec.event_id, "drift"))
 }
 
 /// An untouched image program.

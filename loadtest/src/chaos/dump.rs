@@ -1,0 +1,77 @@
+//! Topics as text, one JSON object a line, for whoever looks for what went wrong. Called by [`super::rig`].
+
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+
+use driftline_kafka::{ClientSettings, ReaderEvent, Record, TopicReader};
+use driftline_schemas::topics::Topic;
+use driftline_schemas::{Alert, ExecEvent, Finding, decode};
+
+/// Writes `STEM.jsonl` for each of these topics.
+///
+/// # Errors
+/// When the cluster does not answer or a file cannot be written.
+pub(super) async fn write(kafka: &ClientSettings, topics: &[Topic], directory: &Path) -> anyhow::Result<()> {
+    for topic in topics {
+        let mut file = BufWriter::new(File::create(directory.join(format!("{}.jsonl", topic.spec().stem)))?);
+        let ranges = TopicReader::extent(kafka, &[*topic])?;
+        let mut reader = TopicReader::ranges(kafka, &ranges)?;
+        while let Some(ReaderEvent::Record(record)) = reader.next().await {
+            serde_json::to_writer(&mut file, &line(&record))?;
+            file.write_all(b"\n")?;
+        }
+        file.flush()?;
+    }
+    Ok(())
+}
+
+fn line(record: &Record) -> Value {
+    json!({
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp_ms": record.timestamp_ms,
+        "key": record.key.as_deref().map(String::from_utf8_lossy),
+        "value": facts(record),
+    })
+}
+
+/// What of a record tells it from others.
+fn facts(record: &Record) -> Value {
+    let value = record.value.as_deref().unwrap_or_default();
+    match record.topic {
+        Topic::ExecEvents => match ExecEvent::decode(value) {
+            Ok(ExecEvent::Exec(exec)) => json!({
+                "event_id": exec.event_id.as_str(),
+                "path": String::from_utf8_lossy(&exec.path),
+                "time_ns": exec.time_ns,
+            }),
+            Ok(ExecEvent::Seen(_)) => json!("seen"),
+            Ok(ExecEvent::Ended(_)) => json!("ended"),
+            other => json!(format!("{other:?}")),
+        },
+        Topic::Findings => decode::<Finding>(value).map_or_else(unreadable, |finding| {
+            json!({
+                "finding_id": finding.finding_id.as_str(),
+                "event_id": finding.event_id.as_str(),
+                "revision": finding.revision,
+                "event_time_ns": finding.event_time_ns,
+                "unresolved": finding.unresolved,
+            })
+        }),
+        Topic::Alerts => decode::<Alert>(value).map_or_else(unreadable, |alert| {
+            json!({
+                "alert_id": alert.alert_id.as_str(),
+                "revision": alert.revision,
+                "final": alert.r#final,
+                "findings": alert.findings.iter().map(|finding| finding.finding_id.as_str()).collect::<Vec<_>>(),
+            })
+        }),
+        _ => json!(String::from_utf8_lossy(value)),
+    }
+}
+
+fn unreadable(error: impl std::fmt::Display) -> Value {
+    json!(error.to_string())
+}

@@ -1,0 +1,343 @@
+//! Does one fault and undoes it. Called by [`super::rig`].
+
+use rustix::process::Signal;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use driftline_runtime::clock;
+use driftline_schemas::topics::Topic;
+
+use crate::services;
+
+use super::cluster::{Cluster, NODES};
+use super::fleet::{Fleet, Name};
+use super::plan::{Fault, Kind, Role};
+use super::watch::{Mark, WATCHED, Watch};
+use super::wire::Coordinator;
+
+/// Instances of each service that always run.
+pub(super) const INSTANCES: u8 = 3;
+/// Less than any time limit.
+const FREEZE_SHORT: Duration = Duration::from_secs(3);
+/// Longer than a session (15 s), a call (20 s) and a transaction (25 s) may take.
+const FREEZE_SERVICE_LONG: Duration = Duration::from_secs(28);
+/// By now others have the partitions of a frozen service: a session (15 s) and a rebalance.
+const TAKEN_OVER: Duration = Duration::from_millis(16_500);
+/// Longer than the controller waits for a broker (9 s).
+const FREEZE_BROKER_LONG: Duration = Duration::from_secs(12);
+const CUT: Duration = Duration::from_secs(12);
+/// A broker that crashed stays away until output flows without it, but not longer than this.
+const CRASHED_MAX: Duration = Duration::from_secs(25);
+/// A disk stays full until the broker has noticed, but not longer than this.
+const DISK_FULL_MAX: Duration = Duration::from_secs(10);
+/// A disk that fills up: this much is still written.
+const ROOM_KBYTES: u64 = 256;
+/// A limit is effective when a process allocates next.
+const MEMORY_MAX: Duration = Duration::from_secs(5);
+/// Where the memory of processes can be limited, by version of the interface, and the file that does it.
+const MEMORY_GROUPS: [(&str, &str); 2] =
+    [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
+/// Less than any of the services needs.
+const MEMORY_BYTES: &str = "4194304";
+const POLL: Duration = Duration::from_millis(50);
+
+/// What a fault is done to.
+pub(super) struct Rig {
+    pub cluster: Cluster,
+    pub fleet: Fleet,
+    pub watch: Watch,
+    /// Prefix of topics, groups and transactional ids.
+    pub prefix: String,
+}
+
+/// How a fault is undone.
+enum Cure {
+    Nothing,
+    Continue(Name),
+    ContinueBrokers(Vec<u8>),
+    StartBrokers(Vec<u8>),
+    Join(u8),
+    EmptyDisk(u8),
+    Unlimit(Name, PathBuf),
+}
+
+/// When a fault is undone.
+enum Until {
+    /// Now.
+    Now,
+    /// Later.
+    After(Duration),
+    /// When output flows in spite of it, but not later than this.
+    Flowing(Duration),
+}
+
+/// What was done.
+struct Wound {
+    mark: Mark,
+    until: Until,
+    cure: Cure,
+}
+
+fn millis(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// A number below `count` from a draw.
+fn choose(draw: u64, count: u8) -> u8 {
+    draw.checked_rem(u64::from(count)).and_then(|number| u8::try_from(number).ok()).unwrap_or(0)
+}
+
+fn a_service(draw: u64) -> Name {
+    let role = if draw.is_multiple_of(2) { Role::Enricher } else { Role::Correlator };
+    Name { role, number: choose(draw / 2, INSTANCES) }
+}
+
+fn a_broker(draw: u64) -> u8 {
+    choose(draw, 3) + 1
+}
+
+impl Rig {
+    /// Does a fault, keeps it up and undoes it; tells since when it had its effect.
+    ///
+    /// # Errors
+    /// When the rig itself fails.
+    pub(super) async fn suffer(&mut self, fault: &Fault) -> anyhow::Result<Mark> {
+        if fault.kind.is_of_brokers() {
+            self.cluster.whole().await?;
+        }
+        let wound = self.wound(fault).await?;
+        let began = clock::monotonic();
+        if let Some(draw) = fault.also {
+            self.overlap(fault, draw).await?;
+        }
+        match wound.until {
+            Until::Now => {}
+            Until::After(time) => tokio::time::sleep(time.saturating_sub(began.elapsed())).await,
+            Until::Flowing(most) => {
+                while !self.flows(wound.mark) && began.elapsed() < most {
+                    tokio::time::sleep(POLL).await;
+                }
+            }
+        }
+        self.cure(wound.cure).await?;
+        Ok(wound.mark)
+    }
+
+    /// Kills a service while the fault lasts. While another one is frozen: one that has taken over from it, at a time at
+    /// which the frozen one's transaction may still be open.
+    async fn overlap(&self, fault: &Fault, draw: u64) -> anyhow::Result<()> {
+        let (name, after) = match fault.kind {
+            Kind::FreezeServiceLong => {
+                let frozen = a_service(fault.draw);
+                (Name { number: (frozen.number + 1) % INSTANCES, ..frozen }, TAKEN_OVER + millis(draw % 8_000))
+            }
+            _ => (a_service(draw), millis(draw % 4_000)),
+        };
+        tokio::time::sleep(after).await;
+        self.fleet.end(name, Signal::KILL)
+    }
+
+    /// Whether every partition of both topics has output of execs that came after the mark.
+    pub(super) fn flows(&self, mark: Mark) -> bool {
+        WATCHED.iter().all(|topic| self.watch.recovery(mark, *topic).is_some())
+    }
+
+    async fn wound(&mut self, fault: &Fault) -> anyhow::Result<Wound> {
+        let draw = fault.draw;
+        match fault.kind {
+            Kind::KillEnricher => self.kill(Name { role: Role::Enricher, number: choose(draw, INSTANCES) }),
+            Kind::KillCorrelator => self.kill(Name { role: Role::Correlator, number: choose(draw, INSTANCES) }),
+            Kind::EndService => self.end(a_service(draw)).await,
+            Kind::Scale => self.scale(draw).await,
+            Kind::FreezeServiceShort => self.freeze(a_service(draw), FREEZE_SHORT),
+            Kind::FreezeServiceLong => self.freeze(a_service(draw), FREEZE_SERVICE_LONG),
+            Kind::MemoryLimit => self.limit_memory(a_service(draw)).await,
+            Kind::KillBroker => self.kill_broker(a_broker(draw)),
+            Kind::KillTransactionCoordinator => {
+                let service = a_service(draw);
+                let id = format!("{}.{}.{}", self.prefix, service.role.as_str(), service.number);
+                let broker = self.cluster.coordinator(Coordinator::Transaction(&id)).await?;
+                self.kill_broker(broker)
+            }
+            Kind::KillGroupCoordinator => {
+                let group = format!("{}.{}", self.prefix, a_service(draw).role.as_str());
+                let broker = self.cluster.coordinator(Coordinator::Group(&group)).await?;
+                self.kill_broker(broker)
+            }
+            Kind::FreezeBrokerShort => self.freeze_brokers(vec![a_broker(draw)], FREEZE_SHORT),
+            Kind::FreezeBrokerLong => self.freeze_brokers(vec![a_broker(draw)], FREEZE_BROKER_LONG),
+            Kind::CutBroker => {
+                super::network::cut(a_broker(draw))?;
+                Ok(self.wounded(Until::After(CUT), Cure::Join(a_broker(draw))))
+            }
+            Kind::DiskFull => {
+                self.cluster.leave_room(a_broker(draw), Some(ROOM_KBYTES))?;
+                let until = Until::After(DISK_FULL_MAX);
+                Ok(self.wounded(until, Cure::EmptyDisk(a_broker(draw))))
+            }
+            Kind::RollingRestart => self.roll().await,
+            Kind::AllAway => self.all_away(draw),
+        }
+    }
+
+    fn wounded(&self, until: Until, cure: Cure) -> Wound {
+        Wound { mark: self.watch.mark(), until, cure }
+    }
+
+    fn kill(&self, name: Name) -> anyhow::Result<Wound> {
+        self.fleet.end(name, Signal::KILL)?;
+        Ok(self.wounded(Until::Now, Cure::Nothing))
+    }
+
+    /// The mark is when the process is gone: until then it finishes what it has begun.
+    async fn end(&self, name: Name) -> anyhow::Result<Wound> {
+        self.fleet.end(name, Signal::TERM)?;
+        let deadline = clock::monotonic() + CRASHED_MAX;
+        while self.fleet.runs(name) && clock::monotonic() < deadline {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        Ok(self.wounded(Until::Now, Cure::Nothing))
+    }
+
+    async fn scale(&self, draw: u64) -> anyhow::Result<Wound> {
+        let role = a_service(draw).role;
+        let extra = Name { role, number: INSTANCES };
+        let mark = self.watch.mark();
+        if self.fleet.is_wanted(extra) {
+            self.fleet.send_away(extra)?;
+        } else {
+            self.fleet.add(extra);
+            let began = clock::monotonic();
+            while !is_ready(extra).await && began.elapsed() < CRASHED_MAX {
+                tokio::time::sleep(POLL).await;
+            }
+        }
+        Ok(Wound { mark, until: Until::Now, cure: Cure::Nothing })
+    }
+
+    fn freeze(&self, name: Name, time: Duration) -> anyhow::Result<Wound> {
+        self.fleet.signal(name, Signal::STOP)?;
+        Ok(self.wounded(Until::After(time), Cure::Continue(name)))
+    }
+
+    /// Puts a process into a group that may have less memory than it needs; the kernel ends it.
+    async fn limit_memory(&self, name: Name) -> anyhow::Result<Wound> {
+        let Some(pid) = self.fleet.doom(name) else { return self.kill(name) };
+        let Some((root, limit)) = MEMORY_GROUPS.iter().find(|(root, _)| is_memory_group(root)) else {
+            return self.kill(name);
+        };
+        let group = PathBuf::from(root).join(format!("driftline-chaos-{}-{pid}", clock::now_ns()));
+        std::fs::create_dir(&group)?;
+        std::fs::write(group.join("cgroup.procs"), pid.to_string())?;
+        // Memory that is charged elsewhere stays there, so only what is allocated from now on counts.
+        std::fs::write(group.join(limit), MEMORY_BYTES)?;
+        let mark = self.watch.mark();
+        let deadline = clock::monotonic() + MEMORY_MAX;
+        while std::path::Path::new(&format!("/proc/{pid}/stat")).exists() && clock::monotonic() < deadline {
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(Wound { mark, until: Until::Now, cure: Cure::Unlimit(name, group) })
+    }
+
+    fn kill_broker(&mut self, id: u8) -> anyhow::Result<Wound> {
+        self.cluster.kill(id)?;
+        Ok(self.wounded(Until::Flowing(CRASHED_MAX), Cure::StartBrokers(vec![id])))
+    }
+
+    fn freeze_brokers(&mut self, ids: Vec<u8>, time: Duration) -> anyhow::Result<Wound> {
+        for id in &ids {
+            self.cluster.signal(*id, Signal::STOP)?;
+        }
+        Ok(self.wounded(Until::After(time), Cure::ContinueBrokers(ids)))
+    }
+
+    /// Each begins when the one before is back, as an operator does it.
+    async fn roll(&mut self) -> anyhow::Result<Wound> {
+        let mark = self.watch.mark();
+        for id in NODES {
+            self.cluster.end(id).await?;
+            self.cluster.start_node(id)?;
+            self.cluster.whole().await?;
+        }
+        Ok(Wound { mark, until: Until::Now, cure: Cure::Nothing })
+    }
+
+    /// Between 10 and 20 s, killed or frozen.
+    fn all_away(&mut self, draw: u64) -> anyhow::Result<Wound> {
+        let time = Duration::from_millis(10_000 + draw / 2 % 10_000);
+        if draw.is_multiple_of(2) {
+            return self.freeze_brokers(NODES.to_vec(), time);
+        }
+        for id in NODES {
+            self.cluster.kill(id)?;
+        }
+        Ok(self.wounded(Until::After(time), Cure::StartBrokers(NODES.to_vec())))
+    }
+
+    async fn cure(&mut self, cure: Cure) -> anyhow::Result<()> {
+        match cure {
+            Cure::Nothing => {}
+            Cure::Continue(name) => self.fleet.signal(name, Signal::CONT)?,
+            Cure::ContinueBrokers(ids) => {
+                for id in ids {
+                    self.cluster.signal(id, Signal::CONT)?;
+                }
+            }
+            Cure::StartBrokers(ids) => {
+                for id in ids {
+                    self.cluster.start_node(id)?;
+                }
+            }
+            Cure::Join(id) => super::network::join(id)?,
+            Cure::EmptyDisk(id) => {
+                self.cluster.leave_room(id, None)?;
+                // A broker whose only disk has failed ends by itself; one that has not noticed is started anew as well.
+                self.cluster.kill(id)?;
+                self.cluster.start_node(id)?;
+            }
+            Cure::Unlimit(name, group) => self.unlimit(name, &group).await?,
+        }
+        Ok(())
+    }
+
+    /// A process that made do with what it had is killed.
+    async fn unlimit(&self, name: Name, group: &std::path::Path) -> anyhow::Result<()> {
+        let left = std::fs::read_to_string(group.join("cgroup.procs"))?;
+        if !left.trim().is_empty() {
+            self.fleet.end(name, Signal::KILL)?;
+        }
+        let deadline = clock::monotonic() + MEMORY_MAX;
+        while std::fs::remove_dir(group).is_err() && clock::monotonic() < deadline {
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// Brings back what a fault may have left away, so that a batch can be finished.
+    ///
+    /// # Errors
+    /// When a broker cannot be started.
+    pub(super) fn restore(&mut self) -> anyhow::Result<()> {
+        for id in NODES {
+            self.cluster.start_node(id)?;
+        }
+        Ok(())
+    }
+
+    /// How long after the mark each of the watched topics had something new in every partition.
+    pub(super) fn recoveries(&self, mark: Mark) -> [Option<Duration>; 2] {
+        [self.watch.recovery(mark, Topic::Findings), self.watch.recovery(mark, Topic::Alerts)]
+    }
+}
+
+async fn is_ready(name: Name) -> bool {
+    let answer = services::get(name.role.telemetry(name.number), "/readyz").await;
+    answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+fn is_memory_group(root: &str) -> bool {
+    let root = std::path::Path::new(root);
+    let v1 = root.join("memory.limit_in_bytes").exists();
+    let v2 = || std::fs::read_to_string(root.join("cgroup.subtree_control")).is_ok_and(|has| has.contains("memory"));
+    v1 || v2()
+}

@@ -1,0 +1,276 @@
+//! Keeps the services running, as a supervisor does: one that ended is started again after a fixed pause. Every end that
+//! nobody asked for is noted. Called by [`super::rig`].
+
+use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use driftline_kafka::ClientSettings;
+use driftline_runtime::clock;
+
+use super::plan::Role;
+
+/// Before a service that ended is started again.
+const PAUSE: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_millis(20);
+/// Of a log, what is looked at for the last words.
+const LAST_BYTES: usize = 2_000;
+/// Settings under which a session is said to be final soon, so that a batch has an end.
+const SETTINGS: [(&str, &str); 2] = [("DRIFTLINE_SESSION_GAP_S", "3"), ("DRIFTLINE_KAFKA_WAIT_S", "120")];
+
+/// One service instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Name {
+    /// Which service.
+    pub role: Role,
+    /// Its number; instances of the two services are counted apart.
+    pub number: u8,
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.role.as_str(), self.number)
+    }
+}
+
+/// A service ended though nobody asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Which instance.
+    pub service: String,
+    /// The fault during or after which it ended.
+    pub during: String,
+    /// Its exit status.
+    pub status: String,
+    /// Its last line.
+    pub last_words: String,
+}
+
+struct Member {
+    name: Name,
+    child: Option<Child>,
+    is_wanted: bool,
+    /// The rig ends it, or has ended it.
+    is_end_caused: bool,
+    start_at: Instant,
+    log: PathBuf,
+}
+
+struct Inner {
+    kafka: ClientSettings,
+    binaries: PathBuf,
+    directory: PathBuf,
+    members: Vec<Member>,
+    exits: Vec<Exit>,
+    during: String,
+}
+
+/// The services; killed when the last handle is dropped.
+#[derive(Clone)]
+pub(super) struct Fleet(Arc<Mutex<Inner>>);
+
+impl Fleet {
+    /// Starts `each` instances of both services and goes on watching them.
+    pub(super) fn start(kafka: &ClientSettings, binaries: &Path, directory: &Path, each: u8) -> Self {
+        let inner = Inner {
+            kafka: kafka.clone(),
+            binaries: binaries.to_owned(),
+            directory: directory.to_owned(),
+            members: Vec::new(),
+            exits: Vec::new(),
+            during: "start".to_owned(),
+        };
+        let fleet = Self(Arc::new(Mutex::new(inner)));
+        for role in [Role::Enricher, Role::Correlator] {
+            (0..each).for_each(|number| fleet.add(Name { role, number }));
+        }
+        let watched = Arc::downgrade(&fleet.0);
+        tokio::spawn(async move {
+            while let Some(inner) = watched.upgrade() {
+                inner.lock().unwrap_or_else(PoisonError::into_inner).look();
+                drop(inner);
+                tokio::time::sleep(TICK).await;
+            }
+        });
+        fleet
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an instance, or one that was sent away.
+    pub(super) fn add(&self, name: Name) {
+        let mut inner = self.lock();
+        let now = clock::monotonic();
+        if let Some(member) = inner.members.iter_mut().find(|member| member.name == name) {
+            (member.is_wanted, member.start_at) = (true, now);
+            return;
+        }
+        let log = inner.directory.join(format!("{name}.log"));
+        inner.members.push(Member { name, child: None, is_wanted: true, is_end_caused: false, start_at: now, log });
+    }
+
+    /// Ends an instance for good.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub(super) fn send_away(&self, name: Name) -> anyhow::Result<()> {
+        if let Some(member) = self.lock().members.iter_mut().find(|member| member.name == name) {
+            member.is_wanted = false;
+        }
+        self.end(name, Signal::TERM)
+    }
+
+    /// Whether an instance is wanted.
+    pub(super) fn is_wanted(&self, name: Name) -> bool {
+        self.lock().members.iter().any(|member| member.name == name && member.is_wanted)
+    }
+
+    /// Whether its process runs.
+    pub(super) fn runs(&self, name: Name) -> bool {
+        self.lock().members.iter().any(|member| member.name == name && member.child.is_some())
+    }
+
+    /// What happens from now on, for the notes.
+    pub(super) fn during(&self, what: String) {
+        self.lock().during = what;
+    }
+
+    /// Ends an instance by a signal; it is started again.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub(super) fn end(&self, name: Name, signal: Signal) -> anyhow::Result<()> {
+        let mut inner = self.lock();
+        let Some(member) = inner.members.iter_mut().find(|member| member.name == name) else { return Ok(()) };
+        member.is_end_caused = member.child.is_some();
+        member.signal(signal)
+    }
+
+    /// Sends SIGSTOP or SIGCONT; an instance that does not run at the moment gets none.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub(super) fn signal(&self, name: Name, signal: Signal) -> anyhow::Result<()> {
+        self.lock().members.iter().find(|member| member.name == name).map_or(Ok(()), |member| member.signal(signal))
+    }
+
+    /// Its process id, when it runs; whatever ends it from now on was the rig's doing.
+    pub(super) fn doom(&self, name: Name) -> Option<u32> {
+        let mut inner = self.lock();
+        let member = inner.members.iter_mut().find(|member| member.name == name)?;
+        member.is_end_caused = member.child.is_some();
+        member.child.as_ref().map(Child::id)
+    }
+
+    /// How often services ended unasked so far.
+    pub(super) fn exit_count(&self) -> usize {
+        self.lock().exits.len()
+    }
+
+    /// Every end that nobody asked for.
+    pub(super) fn exits(&self) -> Vec<Exit> {
+        self.lock().exits.clone()
+    }
+
+    /// Whether a service ended because of a contradiction in its own state.
+    pub(super) fn has_broken_invariant(&self) -> bool {
+        self.lock().exits.iter().any(|exit| is_broken(&exit.last_words))
+    }
+
+    /// Lines of the services' logs that speak of a broken invariant.
+    pub(super) fn broken_invariants(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for member in &self.lock().members {
+            let text = std::fs::read_to_string(&member.log).unwrap_or_default();
+            let lines = text.lines().filter(|line| is_broken(line));
+            found.extend(lines.map(|line| format!("{}: {line}", member.name)));
+        }
+        found
+    }
+}
+
+fn is_broken(line: &str) -> bool {
+    line.contains("broken invariant") || line.contains("panicked at")
+}
+
+impl Inner {
+    /// Notes what ended, and starts what is due.
+    fn look(&mut self) {
+        for member in &mut self.members {
+            match member.ended() {
+                Some(status) => {
+                    if !std::mem::take(&mut member.is_end_caused) {
+                        let (service, during) = (member.name.to_string(), self.during.clone());
+                        let last_words = member.last_words();
+                        eprintln!("  {service} ended by itself during {during}: {status}: {last_words}");
+                        self.exits.push(Exit { service, during, status: status.to_string(), last_words });
+                    }
+                    member.start_at = clock::monotonic() + PAUSE;
+                }
+                None if member.child.is_none() && member.is_wanted && clock::monotonic() >= member.start_at => {
+                    if let Err(error) = member.start(&self.kafka, &self.binaries, &self.directory) {
+                        eprintln!("{} cannot be started: {error:#}", member.name);
+                        member.start_at = clock::monotonic() + PAUSE;
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+impl Member {
+    /// How it ended, if it did since the last call.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().ok()??;
+        self.child = None;
+        Some(status)
+    }
+
+    fn start(&mut self, kafka: &ClientSettings, binaries: &Path, directory: &Path) -> anyhow::Result<()> {
+        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let role = self.name.role;
+        let child = Command::new(binaries.join(format!("driftline-{}", role.as_str())))
+            .env("KAFKA_BOOTSTRAP", &kafka.bootstrap)
+            .env("DRIFTLINE_TOPIC_PREFIX", &kafka.prefix)
+            .env("DRIFTLINE_PARTITIONS", kafka.partitions.to_string())
+            .env("DRIFTLINE_TELEMETRY_ADDR", role.telemetry(self.name.number).to_string())
+            .env("DRIFTLINE_INSTANCE", self.name.number.to_string())
+            .env("DRIFTLINE_STORE_DIR", directory.join(format!("{}.store", self.name)))
+            .envs(SETTINGS)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        (self.child, self.is_end_caused) = (Some(child), false);
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let Some(child) = &self.child else { return Ok(()) };
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a service has no pid")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    fn last_words(&self) -> String {
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(bytes.get(bytes.len().saturating_sub(LAST_BYTES)..).unwrap_or_default());
+        text.lines().next_back().unwrap_or_default().to_owned()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for child in self.members.iter_mut().filter_map(|member| member.child.as_mut()) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

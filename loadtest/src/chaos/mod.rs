@@ -1,0 +1,132 @@
+//! Faults against the real services on three real brokers, and an oracle that says whether anything was lost or came
+//! twice. `make chaos` runs it.
+//!
+//! * [`plan`]: which faults come, from a seed.
+//! * [`rig`]: one batch of faults on a fresh cluster.
+//! * [`faults`]: how each fault is done and undone.
+//! * [`cluster`], [`network`], [`wire`]: the brokers.
+//! * [`fleet`]: the services and their supervisor.
+//! * [`load`]: execs at a steady rate.
+//! * [`watch`]: when output comes again.
+//! * [`oracle`]: what must have come.
+//! * [`dump`]: topics as text, kept when something is wrong.
+//! * [`progress`]: seeds that are kept, and runs that go on.
+//! * [`report`]: the table.
+//!
+//! What is deliberately absent: any knowledge of how the services recover. Faults are done from outside, and only topics,
+//! exits and logs are looked at.
+
+mod cluster;
+mod dump;
+mod faults;
+mod fleet;
+mod load;
+mod network;
+pub mod oracle;
+pub mod plan;
+mod progress;
+pub mod report;
+pub mod rig;
+mod watch;
+mod wire;
+
+use anyhow::Context as _;
+use std::path::PathBuf;
+
+use driftline_runtime::shutdown::signalled;
+
+pub use cluster::Installation;
+pub use fleet::Exit;
+use progress::Progress;
+use report::Report;
+use rig::Setting;
+
+/// What is asked for.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Seed of the first batch; the next batch's is one more
+    #[arg(long)]
+    seed: u64,
+    /// Faults in all
+    #[arg(long, default_value_t = 200)]
+    faults: usize,
+    /// Faults of a batch, which has a fresh cluster
+    #[arg(long, default_value_t = 100)]
+    batch: usize,
+    /// Execs per second
+    #[arg(long, default_value_t = 350)]
+    rate: u32,
+    /// Java, 17 or newer
+    #[arg(long, default_value = "java")]
+    java: PathBuf,
+    /// Directory of Kafka's jars
+    #[arg(long)]
+    jars: PathBuf,
+    /// Directory for logs and results
+    #[arg(long)]
+    out: PathBuf,
+    /// What is tested, for example a commit: a run that was stopped goes on only with the same
+    #[arg(long, default_value = "")]
+    build: String,
+    /// File of seeds that found something: those of failed batches are added
+    #[arg(long)]
+    kept: Option<PathBuf>,
+    /// Begin with the seed that was kept last, for half of the faults at most
+    #[arg(long, requires = "kept")]
+    kept_first: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs what is asked for; `false` when something is wrong with the services.
+///
+/// # Errors
+/// When the rig itself fails.
+pub async fn run(options: &Options) -> anyhow::Result<bool> {
+    let stopped = signalled()?;
+    tokio::select! {
+        result = batches(options) => result,
+        signal = stopped => anyhow::bail!("stopped by {signal}; the same command goes on after the last whole batch"),
+    }
+}
+
+async fn batches(options: &Options) -> anyhow::Result<bool> {
+    network::make(&cluster::NODES)?;
+    let own = std::env::current_exe()?;
+    let setting = Setting {
+        installation: Installation { java: options.java.clone(), jars: options.jars.clone() },
+        binaries: own.parent().context("the program is in no directory")?.to_owned(),
+        rate: options.rate,
+    };
+    let first = match (&options.kept, options.kept_first) {
+        (Some(file), true) => progress::last_kept(file, options.faults / 2),
+        _ => None,
+    };
+    let tasks = progress::tasks(options.seed, options.faults, options.batch, first);
+    let file = options.out.join(format!("{}.json", options.seed));
+    let mut progress = Progress::read(&file, &options.build, tasks);
+    while let Some(task) = progress.next() {
+        let directory = options.out.join(format!("{}", task.seed));
+        if directory.exists() {
+            std::fs::remove_dir_all(&directory)?;
+        }
+        eprintln!("seed {}: {} faults, logs in {}", task.seed, task.faults, directory.display());
+        let batch = rig::run(&setting, &task, &directory).await?;
+        if !batch.verdict.is_good() {
+            eprintln!("seed {}: something is wrong; logs and topics are kept in {}", task.seed, directory.display());
+            if let Some(kept) = &options.kept {
+                progress::keep(kept, &task, &batch)?;
+            }
+        }
+        progress.batches.push(batch);
+        progress.write(&file)?;
+    }
+    let report = Report::of(options.seed, &progress.batches);
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", report.table());
+    }
+    Ok(report.failed.is_empty())
+}

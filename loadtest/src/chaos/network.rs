@@ -1,0 +1,107 @@
+//! Networks of brokers: each broker has a network namespace of its own, all of them and the clients meet at one bridge,
+//! and a broker is cut off from everybody by taking it from the bridge. Called by [`super::cluster`].
+//!
+//! The process itself runs in network, mount and pid namespaces of its own, which `deploy/dev/chaos.sh` makes: nothing of
+//! this is seen outside, and nothing of it outlives the process.
+
+use anyhow::{Context as _, ensure};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
+
+const BRIDGE: &str = "bridge";
+const PORT: u16 = 9092;
+
+/// Runs a program to its end.
+///
+/// # Errors
+/// When it fails, with what it said.
+pub(super) fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    let output = Command::new(program).args(arguments).output().with_context(|| format!("{program} cannot be run"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program} {}: {}", arguments.join(" "), said.trim());
+    Ok(())
+}
+
+fn ip(arguments: &str) -> anyhow::Result<()> {
+    run("ip", &arguments.split_whitespace().collect::<Vec<_>>())
+}
+
+/// Where clients find the broker with this node id.
+#[must_use]
+pub(super) fn address(node: u8) -> SocketAddr {
+    (Ipv4Addr::new(10, 99, 0, node), PORT).into()
+}
+
+/// Namespace of a broker.
+#[must_use]
+pub(super) fn namespace(node: u8) -> String {
+    format!("broker{node}")
+}
+
+/// Makes the bridge and a namespace for each broker.
+///
+/// # Errors
+/// When this is not a process in namespaces of its own, or `ip` fails.
+pub(super) fn make(nodes: &[u8]) -> anyhow::Result<()> {
+    ensure!(std::process::id() == 1, "needs namespaces of its own: start it with `make chaos` or deploy/dev/chaos.sh");
+    // Names of namespaces are files here, which are nobody else's business.
+    std::fs::create_dir_all("/run/netns")?;
+    run("mount", &["-t", "tmpfs", "names", "/run/netns"])?;
+    ip("link set lo up")?;
+    ip(&format!("link add {BRIDGE} type bridge"))?;
+    ip(&format!("link set {BRIDGE} up"))?;
+    ip(&format!("addr add 10.99.0.254/24 dev {BRIDGE}"))?;
+    for node in nodes {
+        let name = namespace(*node);
+        ip(&format!("netns add {name}"))?;
+        ip(&format!("link add {name} type veth peer name eth0 netns {name}"))?;
+        ip(&format!("link set {name} master {BRIDGE} up"))?;
+        ip(&format!("-n {name} link set lo up"))?;
+        ip(&format!("-n {name} addr add {}/24 dev eth0", address(*node).ip()))?;
+        ip(&format!("-n {name} link set eth0 up"))?;
+    }
+    Ok(())
+}
+
+/// Cuts a broker off from the others and from clients: packets go nowhere, nobody is told.
+///
+/// # Errors
+/// When `ip` fails.
+pub(super) fn cut(node: u8) -> anyhow::Result<()> {
+    ip(&format!("link set {} nomaster", namespace(node)))
+}
+
+/// Joins it again.
+///
+/// # Errors
+/// When `ip` fails.
+pub(super) fn join(node: u8) -> anyhow::Result<()> {
+    ip(&format!("link set {} master {BRIDGE}", namespace(node)))
+}
+
+/// Mounts memory as a disk of a limited size.
+///
+/// # Errors
+/// When `mount` fails.
+pub(super) fn mount_disk(at: &Path, kbytes: u64) -> anyhow::Result<()> {
+    std::fs::create_dir_all(at)?;
+    run("mount", &["-t", "tmpfs", "-o", &format!("size={kbytes}k"), "disk", &at.to_string_lossy()])
+}
+
+/// Gives such a disk another size.
+///
+/// # Errors
+/// When `mount` fails, as it does below what is used.
+pub(super) fn resize_disk(at: &Path, kbytes: u64) -> anyhow::Result<()> {
+    run("mount", &["-o", &format!("remount,size={kbytes}k"), &at.to_string_lossy()])
+}
+
+/// What of such a disk is used.
+///
+/// # Errors
+/// When it cannot be asked.
+pub(super) fn used_kbytes(at: &Path) -> anyhow::Result<u64> {
+    let found = rustix::fs::statvfs(at)?;
+    Ok(found.f_blocks.saturating_sub(found.f_bfree).saturating_mul(found.f_frsize) / 1024)
+}

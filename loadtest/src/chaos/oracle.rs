@@ -1,0 +1,279 @@
+//! What must have come of the execs that stand on exec-events, compared record by record with what a reader of committed
+//! records sees. Called by [`super::rig`] when everything has calmed down.
+//!
+//! Nothing that a producer believes is used: an exec counts when, and as often as, it stands on the topic.
+
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+use driftline_kafka::{ClientSettings, OffsetRange, ReaderEvent, Record, TopicReader};
+use driftline_schemas::topics::Topic;
+use driftline_schemas::{Alert, ContainerId, ExecEvent, Finding, decode};
+
+use crate::workload::finding_of;
+
+/// Examples that are kept of each way to be wrong.
+const EXAMPLES: usize = 5;
+/// Topics that are read, inputs before what comes of them.
+pub(super) const READ: [Topic; 5] =
+    [Topic::ExecEvents, Topic::Findings, Topic::Alerts, Topic::AlertsOcsf, Topic::DeadLetters];
+
+/// A way to be wrong, in the order in which the report lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wrong {
+    /// An exec that drifted has no finding.
+    FindingLost,
+    /// A revision of a finding stands twice, or a number is left out.
+    FindingTwice,
+    /// A finding of an exec that did not drift, or stands nowhere.
+    FindingUnexpected,
+    /// A finding whose image was not known.
+    FindingUnresolved,
+    /// Findings of a container stand in another order than its execs.
+    OrderBroken,
+    /// A finding is in no alert.
+    AlertLacksFinding,
+    /// A finding is in two alerts, or twice in one, or one that stands nowhere is in an alert.
+    AlertHasFindingTwice,
+    /// The number of findings that an alert states is not that of those it holds.
+    AlertMiscounts,
+    /// Revisions of an alert are not 1, 2, 3 and so on.
+    AlertRevisionsBroken,
+    /// The last revision of an alert does not say that it is the last.
+    AlertNotFinal,
+    /// A revision has no OCSF message, or more than one, or a message has no revision.
+    OcsfDiffers,
+    /// A record was dead-lettered.
+    DeadLettered,
+    /// A group has committed more than there is, or less than was taken.
+    OffsetsWrong,
+    /// A service found a contradiction in its own state, or panicked.
+    InvariantBroken,
+    /// Output did not come back after a fault.
+    Stalled,
+}
+
+/// Everything that is wrong, with a few examples.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Counts of records.
+    pub counts: BTreeMap<String, usize>,
+    /// How often each.
+    pub wrong: BTreeMap<Wrong, usize>,
+    /// Some of each.
+    pub examples: BTreeMap<Wrong, Vec<String>>,
+}
+
+impl Verdict {
+    /// Notes something that is wrong.
+    pub fn note(&mut self, wrong: Wrong, example: impl FnOnce() -> String) {
+        *self.wrong.entry(wrong).or_default() += 1;
+        let examples = self.examples.entry(wrong).or_default();
+        if examples.len() < EXAMPLES {
+            examples.push(example());
+        }
+    }
+
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.wrong.is_empty()
+    }
+
+    /// How much of the work is not done, or not yet: reading once more may help.
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        let missing = [
+            Wrong::FindingLost,
+            Wrong::AlertLacksFinding,
+            Wrong::AlertNotFinal,
+            Wrong::OcsfDiffers,
+            Wrong::OffsetsWrong,
+        ];
+        missing.iter().any(|wrong| self.wrong.contains_key(wrong))
+    }
+}
+
+/// One alert as its revisions built it up.
+#[derive(Debug, Default)]
+struct Chain {
+    revision: i32,
+    is_final: bool,
+    findings: Vec<String>,
+    stated: i64,
+}
+
+/// What was read, and what is wrong with it so far.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    verdict: Verdict,
+    /// Findings that must come, by container, in the order of the execs.
+    expected: BTreeMap<ContainerId, Vec<String>>,
+    known: BTreeSet<String>,
+    /// Revision and place on the topic of each finding.
+    revisions: BTreeMap<String, i32>,
+    found: BTreeMap<ContainerId, Vec<String>>,
+    alerts: BTreeMap<String, Chain>,
+    alert_revisions: BTreeSet<String>,
+    ocsf: BTreeMap<String, usize>,
+    /// Offset of the last record of a partition.
+    last: BTreeMap<(Topic, i32), i64>,
+}
+
+/// Reads the topics as they stand.
+///
+/// # Errors
+/// When the cluster does not answer or a record of ours cannot be decoded.
+pub(super) async fn read(kafka: &ClientSettings) -> anyhow::Result<Ledger> {
+    let ranges = TopicReader::extent(kafka, &READ)?;
+    let mut ledger = Ledger::default();
+    // In this order, so that what comes of a record is compared with it. An end that is no record's is no reason to wait.
+    for topic in READ {
+        let ranges: Vec<_> = ranges.iter().filter(|range| range.topic == topic).copied().collect();
+        let mut reader = TopicReader::ranges(kafka, &ranges)?;
+        loop {
+            match reader.next().await {
+                Some(ReaderEvent::Record(record)) => ledger.take(&record)?,
+                Some(ReaderEvent::CaughtUp) => break,
+                Some(ReaderEvent::Failed(error)) => return Err(error.into()),
+                None => anyhow::bail!("the reader ended"),
+            }
+        }
+    }
+    Ok(ledger)
+}
+
+impl Ledger {
+    fn take(&mut self, record: &Record) -> anyhow::Result<()> {
+        let value = record.value.as_deref().unwrap_or_default();
+        self.last.insert((record.topic, record.partition), record.offset);
+        *self.verdict.counts.entry(record.topic.spec().stem.to_owned()).or_default() += 1;
+        match record.topic {
+            Topic::ExecEvents => self.exec(&ExecEvent::decode(value)?),
+            Topic::Findings => self.finding(&decode(value)?),
+            Topic::Alerts => self.alert(&decode(value)?),
+            Topic::AlertsOcsf => {
+                let json: serde_json::Value = serde_json::from_slice(value)?;
+                let uid = json.pointer("/metadata/uid").and_then(|uid| uid.as_str()).unwrap_or("none").to_owned();
+                *self.ocsf.entry(uid).or_default() += 1;
+            }
+            _ => self.verdict.note(Wrong::DeadLettered, || format!("{:?}", record.headers)),
+        }
+        Ok(())
+    }
+
+    fn exec(&mut self, event: &ExecEvent) {
+        let ExecEvent::Exec(exec) = event else { return };
+        let Some(finding) = finding_of(exec).map(|id| id.to_string()) else { return };
+        // The producer may have sent it twice.
+        if self.known.insert(finding.clone()) {
+            self.expected.entry(exec.container_id.clone()).or_default().push(finding);
+        }
+    }
+
+    fn finding(&mut self, finding: &Finding) {
+        let id = finding.finding_id.to_string();
+        let before = self.revisions.insert(id.clone(), finding.revision).unwrap_or(0);
+        if finding.revision != before + 1 {
+            self.verdict.note(Wrong::FindingTwice, || format!("{id}: revision {} after {before}", finding.revision));
+        }
+        if before == 0 {
+            if !self.known.contains(&id) {
+                let what = || format!("{id}: {} {}", finding.category, finding.note);
+                self.verdict.note(Wrong::FindingUnexpected, what);
+            }
+            let container = finding.container.as_ref().map(|container| container.id.clone()).unwrap_or_default();
+            self.found.entry(container).or_default().push(id.clone());
+        }
+        if let Some(why) = &finding.unresolved {
+            self.verdict.note(Wrong::FindingUnresolved, || format!("{id}: {why}"));
+        }
+    }
+
+    fn alert(&mut self, alert: &Alert) {
+        let id = alert.alert_id.to_string();
+        self.alert_revisions.insert(format!("{id}:{}", alert.revision));
+        let chain = self.alerts.entry(id.clone()).or_default();
+        let before = std::mem::replace(&mut chain.revision, alert.revision);
+        if alert.revision != before + 1 {
+            self.verdict.note(Wrong::AlertRevisionsBroken, || format!("{id}: {} after {before}", alert.revision));
+        }
+        chain.is_final = alert.r#final;
+        chain.stated = alert.finding_count;
+        chain.findings = alert.findings.iter().map(|finding| finding.finding_id.to_string()).collect();
+    }
+
+    /// Compares what a group has committed with what stands in its topic: all of it, and no more.
+    pub(super) fn compare_offsets(&mut self, group: &str, ranges: &[OffsetRange], committed: &BTreeMap<i32, i64>) {
+        for range in ranges {
+            let offset = committed.get(&range.partition).copied().unwrap_or(-1);
+            let last = self.last.get(&(range.topic, range.partition)).copied().unwrap_or(-1);
+            // Beyond the last record there are only markers of transactions.
+            if offset <= last || offset > range.end {
+                let what =
+                    || format!("{group} {}: committed {offset}, last {last}, end {}", range.partition, range.end);
+                self.verdict.note(Wrong::OffsetsWrong, what);
+            }
+        }
+    }
+
+    /// Everything that is wrong.
+    pub(super) fn verdict(mut self) -> Verdict {
+        self.compare_findings();
+        self.compare_alerts();
+        self.compare_ocsf();
+        self.verdict
+    }
+
+    fn compare_findings(&mut self) {
+        for (container, expected) in &self.expected {
+            for id in expected.iter().filter(|id| !self.revisions.contains_key(*id)) {
+                self.verdict.note(Wrong::FindingLost, || format!("{id} of container {container}"));
+            }
+            let found = self.found.get(container).map(Vec::as_slice).unwrap_or_default();
+            let standing: BTreeSet<&String> = found.iter().collect();
+            let in_order = expected.iter().filter(|id| standing.contains(id));
+            let known = found.iter().filter(|id| self.known.contains(*id));
+            if !in_order.eq(known) {
+                self.verdict.note(Wrong::OrderBroken, || format!("container {container}"));
+            }
+        }
+    }
+
+    fn compare_alerts(&mut self) {
+        let mut held: BTreeMap<&String, usize> = BTreeMap::new();
+        for (id, chain) in &self.alerts {
+            chain.findings.iter().for_each(|finding| *held.entry(finding).or_default() += 1);
+            if usize::try_from(chain.stated).ok() != Some(chain.findings.len()) {
+                let what = || format!("{id}: says {}, holds {}", chain.stated, chain.findings.len());
+                self.verdict.note(Wrong::AlertMiscounts, what);
+            }
+            if !chain.is_final {
+                self.verdict.note(Wrong::AlertNotFinal, || format!("{id} revision {}", chain.revision));
+            }
+        }
+        for finding in self.revisions.keys().filter(|id| !held.contains_key(id)) {
+            self.verdict.note(Wrong::AlertLacksFinding, || finding.clone());
+        }
+        for (finding, times) in held {
+            if times > 1 || !self.revisions.contains_key(finding) {
+                self.verdict.note(Wrong::AlertHasFindingTwice, || format!("{finding}: {times} times"));
+            }
+        }
+    }
+
+    fn compare_ocsf(&mut self) {
+        for uid in self.alert_revisions.iter().filter(|uid| !self.ocsf.contains_key(*uid)) {
+            self.verdict.note(Wrong::OcsfDiffers, || format!("{uid} has no message"));
+        }
+        for (uid, times) in &self.ocsf {
+            if *times > 1 || !self.alert_revisions.contains(uid) {
+                self.verdict.note(Wrong::OcsfDiffers, || format!("{times} messages say {uid}"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! Which faults come, in which order: all that a seed decides. Pure. Called by [`super::rig`].
+
+use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// The two services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Role {
+    /// Exec-events to findings.
+    Enricher,
+    /// Findings to alerts.
+    Correlator,
+}
+
+impl Role {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Enricher => "enricher",
+            Self::Correlator => "correlator",
+        }
+    }
+
+    /// Where an instance's telemetry is.
+    pub(super) fn telemetry(self, number: u8) -> SocketAddr {
+        let first = match self {
+            Self::Enricher => 9500,
+            Self::Correlator => 9600,
+        };
+        (Ipv4Addr::LOCALHOST, first + u16::from(number)).into()
+    }
+}
+
+/// What is done to the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// SIGKILL of an enricher.
+    KillEnricher,
+    /// SIGKILL of a correlator.
+    KillCorrelator,
+    /// SIGTERM of a service.
+    EndService,
+    /// One instance more, or one less again.
+    Scale,
+    /// SIGSTOP of a service for less than any limit.
+    FreezeServiceShort,
+    /// SIGSTOP of a service beyond every limit.
+    FreezeServiceLong,
+    /// A service reaches its memory limit.
+    MemoryLimit,
+    /// SIGKILL of some broker.
+    KillBroker,
+    /// SIGKILL of the broker that coordinates a service's transactions.
+    KillTransactionCoordinator,
+    /// SIGKILL of the broker that coordinates a service's group.
+    KillGroupCoordinator,
+    /// SIGSTOP of a broker for less than any limit.
+    FreezeBrokerShort,
+    /// SIGSTOP of a broker for longer than the others wait for it.
+    FreezeBrokerLong,
+    /// A broker's network is cut.
+    CutBroker,
+    /// A broker's disk is full.
+    DiskFull,
+    /// Brokers end and start again one after the other.
+    RollingRestart,
+    /// All brokers are gone, killed or frozen, for a while.
+    AllAway,
+}
+
+/// Every kind, and how many of a hundred faults are of it. Chosen so that a fault takes ten seconds on average.
+pub(super) const DECK: [(Kind, usize); 16] = [
+    (Kind::KillEnricher, 16),
+    (Kind::KillCorrelator, 19),
+    (Kind::EndService, 10),
+    (Kind::Scale, 10),
+    (Kind::FreezeServiceShort, 7),
+    (Kind::FreezeServiceLong, 4),
+    (Kind::MemoryLimit, 4),
+    (Kind::KillBroker, 4),
+    (Kind::KillTransactionCoordinator, 4),
+    (Kind::KillGroupCoordinator, 4),
+    (Kind::FreezeBrokerShort, 6),
+    (Kind::FreezeBrokerLong, 3),
+    (Kind::CutBroker, 4),
+    (Kind::DiskFull, 2),
+    (Kind::RollingRestart, 1),
+    (Kind::AllAway, 2),
+];
+
+/// Fewer faults than this are dealt from a hand: see [`hand`].
+const FEW: usize = 50;
+/// Of a few faults, those that take long: five of twenty, so that twenty take less than four minutes.
+const LONG_EVERY: usize = 4;
+
+impl Kind {
+    /// Whether it takes a broker away, so that the cluster has to be whole before it.
+    pub(super) fn is_of_brokers(self) -> bool {
+        self >= Self::KillBroker
+    }
+
+    /// Whether it takes more than a few seconds.
+    fn is_long(self) -> bool {
+        self == Self::FreezeServiceLong || self.is_of_brokers() && self != Self::FreezeBrokerShort
+    }
+
+    /// As it stands in the report.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::KillEnricher => "kill-enricher",
+            Self::KillCorrelator => "kill-correlator",
+            Self::EndService => "end-service",
+            Self::Scale => "scale",
+            Self::FreezeServiceShort => "freeze-service-short",
+            Self::FreezeServiceLong => "freeze-service-long",
+            Self::MemoryLimit => "memory-limit",
+            Self::KillBroker => "kill-broker",
+            Self::KillTransactionCoordinator => "kill-transaction-coordinator",
+            Self::KillGroupCoordinator => "kill-group-coordinator",
+            Self::FreezeBrokerShort => "freeze-broker-short",
+            Self::FreezeBrokerLong => "freeze-broker-long",
+            Self::CutBroker => "cut-broker",
+            Self::DiskFull => "disk-full",
+            Self::RollingRestart => "rolling-restart",
+            Self::AllAway => "all-away",
+        }
+    }
+}
+
+/// One fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// What is done.
+    pub kind: Kind,
+    /// A number from which whatever else has to be chosen is taken.
+    pub draw: u64,
+    /// A service to be killed meanwhile.
+    pub also: Option<u64>,
+}
+
+/// Faults of a seed.
+pub(super) fn plan(seed: u64, count: usize) -> Vec<Fault> {
+    let mut rng = Rng(seed);
+    let mut kinds = Vec::new();
+    while kinds.len() < count {
+        let mut dealt = if count < FEW { hand(&mut rng, count) } else { deck(count.min(DECK_SIZE)) };
+        rng.shuffle(&mut dealt);
+        kinds.append(&mut dealt);
+    }
+    kinds.truncate(count);
+    let mut fault = |kind: Kind| {
+        // A service dies while a broker is away, in a quarter of the cases, and whenever another one is frozen for long.
+        let overlaps = kind == Kind::FreezeServiceLong || kind.is_of_brokers() && rng.below(4) == 0;
+        Fault { kind, draw: rng.next(), also: overlaps.then(|| rng.next()) }
+    };
+    kinds.into_iter().map(&mut fault).collect()
+}
+
+const DECK_SIZE: usize = 100;
+
+/// The deck, or a smaller one with the same proportions, of each kind at least one.
+fn deck(size: usize) -> Vec<Kind> {
+    let times = |of_deck: usize| (of_deck * size).div_ceil(DECK_SIZE);
+    DECK.iter().flat_map(|(kind, of_deck)| std::iter::repeat_n(*kind, times(*of_deck))).collect()
+}
+
+/// A few faults, of which a part takes long. Which kinds it has is up to the seed: many small runs have all.
+fn hand(rng: &mut Rng, count: usize) -> Vec<Kind> {
+    let (mut long, mut short): (Vec<Kind>, Vec<Kind>) =
+        DECK.iter().map(|(kind, _)| *kind).partition(|kind| kind.is_long());
+    rng.shuffle(&mut long);
+    rng.shuffle(&mut short);
+    let longs = count.div_ceil(LONG_EVERY);
+    let mut hand: Vec<Kind> = long.into_iter().cycle().take(longs).collect();
+    hand.extend(short.into_iter().cycle().take(count.saturating_sub(longs)));
+    hand
+}
+
+/// Chance: splitmix64.
+#[derive(Debug, Clone)]
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, count: usize) -> usize {
+        self.next().checked_rem(count as u64).and_then(|drawn| usize::try_from(drawn).ok()).unwrap_or(0)
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for at in (1..items.len()).rev() {
+            items.swap(at, self.below(at + 1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_seed_decides_everything_and_a_hundred_faults_hold_every_kind() {
+        assert_eq!(plan(7, 100), plan(7, 100));
+        assert_ne!(plan(7, 100), plan(8, 100));
+        assert_eq!(DECK.iter().map(|(_, times)| times).sum::<usize>(), 100);
+        for (kind, times) in DECK {
+            assert_eq!(plan(3, 100).iter().filter(|fault| fault.kind == kind).count(), times);
+        }
+        assert_eq!(plan(3, 250).len(), 250);
+    }
+
+    #[test]
+    fn a_few_faults_are_of_many_kinds_and_few_of_them_take_long() {
+        let kinds = |seed| plan(seed, 20).into_iter().map(|fault| fault.kind);
+        assert_eq!(kinds(1).filter(|kind| kind.is_long()).count(), 5);
+        assert_eq!(kinds(1).collect::<BTreeSet<Kind>>().len(), 12);
+        assert_eq!((0..20).flat_map(kinds).collect::<BTreeSet<Kind>>().len(), DECK.len());
+        assert_eq!(plan(1, 60).iter().map(|fault| fault.kind).collect::<BTreeSet<Kind>>().len(), DECK.len());
+    }
+}
