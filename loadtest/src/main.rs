@@ -72,20 +72,19 @@ fn kafka() -> anyhow::Result<ClientSettings> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    exit_code("driftline-loadtest", run(Cli::parse()).await)
+    let done = run(Cli::parse()).await;
+    done.unwrap_or_else(|error| exit_code("driftline-loadtest", Err::<(), _>(error)))
 }
 
-async fn run(cli: Cli) -> anyhow::Result<()> {
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Demo { output, engine } => demo::live(&kafka()?, &engine, &output.out).await,
-        Command::DemoReplayed { expected, output } => demo::replayed(&kafka()?, &expected, &output.out).await,
+        Command::Demo { output, engine } => demo::live(&kafka()?, &engine, &output.out).await?,
+        Command::DemoReplayed { expected, output } => demo::replayed(&kafka()?, &expected, &output.out).await?,
         Command::BenchCollector { rounds, execs, json } => {
-            bench_collector::run(&kafka()?, Extent { rounds, execs }, json.as_deref()).await
+            bench_collector::run(&kafka()?, Extent { rounds, execs }, json.as_deref()).await?;
         }
-        Command::Chaos { options } => {
-            anyhow::ensure!(chaos::run(&options).await?, "something was lost, came twice or is otherwise wrong");
-            Ok(())
-        }
-        Command::DeleteTopics => Ok(driftline_kafka::admin::delete_all(&kafka()?).await?),
+        Command::Chaos { options } => return Ok(chaos::run(&options).await),
+        Command::DeleteTopics => driftline_kafka::admin::delete_all(&kafka()?).await?,
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -51,7 +51,7 @@ pub(super) struct Rig {
 }
 
 /// How a fault is undone.
-enum Cure {
+enum Undo {
     Nothing,
     Continue(Name),
     ContinueBrokers(Vec<u8>),
@@ -72,10 +72,10 @@ enum Until {
 }
 
 /// What was done.
-struct Wound {
+struct Injected {
     mark: Mark,
     until: Until,
-    cure: Cure,
+    undo: Undo,
 }
 
 fn millis(ms: u64) -> Duration {
@@ -101,26 +101,26 @@ impl Rig {
     ///
     /// # Errors
     /// When the rig itself fails.
-    pub(super) async fn suffer(&mut self, fault: &Fault) -> anyhow::Result<Mark> {
+    pub(super) async fn run_fault(&mut self, fault: &Fault) -> anyhow::Result<Mark> {
         if fault.kind.is_of_brokers() {
             self.cluster.whole().await?;
         }
-        let wound = self.wound(fault).await?;
+        let injected = self.inject(fault).await?;
         let began = clock::monotonic();
         if let Some(draw) = fault.also {
             self.overlap(fault, draw).await?;
         }
-        match wound.until {
+        match injected.until {
             Until::Now => {}
             Until::After(time) => tokio::time::sleep(time.saturating_sub(began.elapsed())).await,
             Until::Flowing(most) => {
-                while !self.flows(wound.mark) && began.elapsed() < most {
+                while !self.flows(injected.mark) && began.elapsed() < most {
                     tokio::time::sleep(POLL).await;
                 }
             }
         }
-        self.cure(wound.cure).await?;
-        Ok(wound.mark)
+        self.undo(injected.undo).await?;
+        Ok(injected.mark)
     }
 
     /// Kills a service while the fault lasts. While another one is frozen: one that has taken over from it, at a time at
@@ -142,7 +142,7 @@ impl Rig {
         WATCHED.iter().all(|topic| self.watch.recovery(mark, *topic).is_some())
     }
 
-    async fn wound(&mut self, fault: &Fault) -> anyhow::Result<Wound> {
+    async fn inject(&mut self, fault: &Fault) -> anyhow::Result<Injected> {
         let draw = fault.draw;
         match fault.kind {
             Kind::KillEnricher => self.kill(Name { role: Role::Enricher, number: choose(draw, INSTANCES) }),
@@ -168,38 +168,38 @@ impl Rig {
             Kind::FreezeBrokerLong => self.freeze_brokers(vec![a_broker(draw)], FREEZE_BROKER_LONG),
             Kind::CutBroker => {
                 super::network::cut(a_broker(draw))?;
-                Ok(self.wounded(Until::After(CUT), Cure::Join(a_broker(draw))))
+                Ok(self.injected(Until::After(CUT), Undo::Join(a_broker(draw))))
             }
             Kind::DiskFull => {
                 self.cluster.leave_room(a_broker(draw), Some(ROOM_KBYTES))?;
                 let until = Until::After(DISK_FULL_MAX);
-                Ok(self.wounded(until, Cure::EmptyDisk(a_broker(draw))))
+                Ok(self.injected(until, Undo::EmptyDisk(a_broker(draw))))
             }
             Kind::RollingRestart => self.roll().await,
             Kind::AllAway => self.all_away(draw),
         }
     }
 
-    fn wounded(&self, until: Until, cure: Cure) -> Wound {
-        Wound { mark: self.watch.mark(), until, cure }
+    fn injected(&self, until: Until, undo: Undo) -> Injected {
+        Injected { mark: self.watch.mark(), until, undo }
     }
 
-    fn kill(&self, name: Name) -> anyhow::Result<Wound> {
+    fn kill(&self, name: Name) -> anyhow::Result<Injected> {
         self.fleet.end(name, Signal::KILL)?;
-        Ok(self.wounded(Until::Now, Cure::Nothing))
+        Ok(self.injected(Until::Now, Undo::Nothing))
     }
 
     /// The mark is when the process is gone: until then it finishes what it has begun.
-    async fn end(&self, name: Name) -> anyhow::Result<Wound> {
+    async fn end(&self, name: Name) -> anyhow::Result<Injected> {
         self.fleet.end(name, Signal::TERM)?;
         let deadline = clock::monotonic() + CRASHED_MAX;
         while self.fleet.runs(name) && clock::monotonic() < deadline {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        Ok(self.wounded(Until::Now, Cure::Nothing))
+        Ok(self.injected(Until::Now, Undo::Nothing))
     }
 
-    async fn scale(&self, draw: u64) -> anyhow::Result<Wound> {
+    async fn scale(&self, draw: u64) -> anyhow::Result<Injected> {
         let role = a_service(draw).role;
         let extra = Name { role, number: INSTANCES };
         let mark = self.watch.mark();
@@ -212,16 +212,16 @@ impl Rig {
                 tokio::time::sleep(POLL).await;
             }
         }
-        Ok(Wound { mark, until: Until::Now, cure: Cure::Nothing })
+        Ok(Injected { mark, until: Until::Now, undo: Undo::Nothing })
     }
 
-    fn freeze(&self, name: Name, time: Duration) -> anyhow::Result<Wound> {
+    fn freeze(&self, name: Name, time: Duration) -> anyhow::Result<Injected> {
         self.fleet.signal(name, Signal::STOP)?;
-        Ok(self.wounded(Until::After(time), Cure::Continue(name)))
+        Ok(self.injected(Until::After(time), Undo::Continue(name)))
     }
 
     /// Puts a process into a group that may have less memory than it needs; the kernel ends it.
-    async fn limit_memory(&self, name: Name) -> anyhow::Result<Wound> {
+    async fn limit_memory(&self, name: Name) -> anyhow::Result<Injected> {
         let Some(pid) = self.fleet.doom(name) else { return self.kill(name) };
         let Some((root, limit)) = MEMORY_GROUPS.iter().find(|(root, _)| is_memory_group(root)) else {
             return self.kill(name);
@@ -236,34 +236,34 @@ impl Rig {
         while std::path::Path::new(&format!("/proc/{pid}/stat")).exists() && clock::monotonic() < deadline {
             tokio::time::sleep(POLL).await;
         }
-        Ok(Wound { mark, until: Until::Now, cure: Cure::Unlimit(name, group) })
+        Ok(Injected { mark, until: Until::Now, undo: Undo::Unlimit(name, group) })
     }
 
-    fn kill_broker(&mut self, id: u8) -> anyhow::Result<Wound> {
+    fn kill_broker(&mut self, id: u8) -> anyhow::Result<Injected> {
         self.cluster.kill(id)?;
-        Ok(self.wounded(Until::Flowing(CRASHED_MAX), Cure::StartBrokers(vec![id])))
+        Ok(self.injected(Until::Flowing(CRASHED_MAX), Undo::StartBrokers(vec![id])))
     }
 
-    fn freeze_brokers(&mut self, ids: Vec<u8>, time: Duration) -> anyhow::Result<Wound> {
+    fn freeze_brokers(&mut self, ids: Vec<u8>, time: Duration) -> anyhow::Result<Injected> {
         for id in &ids {
             self.cluster.signal(*id, Signal::STOP)?;
         }
-        Ok(self.wounded(Until::After(time), Cure::ContinueBrokers(ids)))
+        Ok(self.injected(Until::After(time), Undo::ContinueBrokers(ids)))
     }
 
     /// Each begins when the one before is back, as an operator does it.
-    async fn roll(&mut self) -> anyhow::Result<Wound> {
+    async fn roll(&mut self) -> anyhow::Result<Injected> {
         let mark = self.watch.mark();
         for id in NODES {
             self.cluster.end(id).await?;
             self.cluster.start_node(id)?;
             self.cluster.whole().await?;
         }
-        Ok(Wound { mark, until: Until::Now, cure: Cure::Nothing })
+        Ok(Injected { mark, until: Until::Now, undo: Undo::Nothing })
     }
 
     /// Between 10 and 20 s, killed or frozen.
-    fn all_away(&mut self, draw: u64) -> anyhow::Result<Wound> {
+    fn all_away(&mut self, draw: u64) -> anyhow::Result<Injected> {
         let time = Duration::from_millis(10_000 + draw / 2 % 10_000);
         if draw.is_multiple_of(2) {
             return self.freeze_brokers(NODES.to_vec(), time);
@@ -271,31 +271,31 @@ impl Rig {
         for id in NODES {
             self.cluster.kill(id)?;
         }
-        Ok(self.wounded(Until::After(time), Cure::StartBrokers(NODES.to_vec())))
+        Ok(self.injected(Until::After(time), Undo::StartBrokers(NODES.to_vec())))
     }
 
-    async fn cure(&mut self, cure: Cure) -> anyhow::Result<()> {
-        match cure {
-            Cure::Nothing => {}
-            Cure::Continue(name) => self.fleet.signal(name, Signal::CONT)?,
-            Cure::ContinueBrokers(ids) => {
+    async fn undo(&mut self, undo: Undo) -> anyhow::Result<()> {
+        match undo {
+            Undo::Nothing => {}
+            Undo::Continue(name) => self.fleet.signal(name, Signal::CONT)?,
+            Undo::ContinueBrokers(ids) => {
                 for id in ids {
                     self.cluster.signal(id, Signal::CONT)?;
                 }
             }
-            Cure::StartBrokers(ids) => {
+            Undo::StartBrokers(ids) => {
                 for id in ids {
                     self.cluster.start_node(id)?;
                 }
             }
-            Cure::Join(id) => super::network::join(id)?,
-            Cure::EmptyDisk(id) => {
+            Undo::Join(id) => super::network::join(id)?,
+            Undo::EmptyDisk(id) => {
                 self.cluster.leave_room(id, None)?;
                 // A broker whose only disk has failed ends by itself; one that has not noticed is started anew as well.
                 self.cluster.kill(id)?;
                 self.cluster.start_node(id)?;
             }
-            Cure::Unlimit(name, group) => self.unlimit(name, &group).await?,
+            Undo::Unlimit(name, group) => self.unlimit(name, &group).await?,
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use super::plan::Role;
 const PAUSE: Duration = Duration::from_millis(200);
 const TICK: Duration = Duration::from_millis(20);
 /// Of a log, what is looked at for the last words.
-const LAST_BYTES: usize = 2_000;
+const LAST_BYTES: usize = 4_000;
 /// Settings under which a session is said to be final soon, so that a batch has an end.
 const SETTINGS: [(&str, &str); 2] = [("DRIFTLINE_SESSION_GAP_S", "3"), ("DRIFTLINE_KAFKA_WAIT_S", "120")];
 
@@ -259,10 +259,12 @@ impl Member {
         Ok(kill_process(pid, signal)?)
     }
 
+    /// What the program itself said last, or else the last line: the client may log on while the process ends.
     fn last_words(&self) -> String {
         let bytes = std::fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(bytes.get(bytes.len().saturating_sub(LAST_BYTES)..).unwrap_or_default());
-        text.lines().next_back().unwrap_or_default().to_owned()
+        let own = text.lines().rev().find(|line| line.starts_with("driftline-"));
+        own.or_else(|| text.lines().next_back()).unwrap_or_default().to_owned()
     }
 }
 

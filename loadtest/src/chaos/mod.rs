@@ -32,11 +32,13 @@ mod wire;
 
 use anyhow::Context as _;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use driftline_runtime::shutdown::signalled;
 
 pub use cluster::Installation;
 pub use fleet::Exit;
+use oracle::Verdict;
 use progress::Progress;
 use report::Report;
 use rig::Setting;
@@ -79,19 +81,30 @@ pub struct Options {
     json: bool,
 }
 
-/// Runs what is asked for; `false` when something is wrong with the services.
-///
-/// # Errors
-/// When the rig itself fails.
-pub async fn run(options: &Options) -> anyhow::Result<bool> {
+/// The code when the rig failed, which says nothing about the services.
+const NOT_TESTED: u8 = 2;
+
+/// Runs what is asked for and prints the report; fails when something is wrong with the services.
+pub async fn run(options: &Options) -> ExitCode {
+    match until_stopped(options).await {
+        Ok(verdict) if verdict.is_good() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("chaos: {error:#}");
+            ExitCode::from(NOT_TESTED)
+        }
+    }
+}
+
+async fn until_stopped(options: &Options) -> anyhow::Result<Verdict> {
     let stopped = signalled()?;
     tokio::select! {
-        result = batches(options) => result,
+        verdict = batches(options) => verdict,
         signal = stopped => anyhow::bail!("stopped by {signal}; the same command goes on after the last whole batch"),
     }
 }
 
-async fn batches(options: &Options) -> anyhow::Result<bool> {
+async fn batches(options: &Options) -> anyhow::Result<Verdict> {
     network::make(&cluster::NODES)?;
     let own = std::env::current_exe()?;
     let setting = Setting {
@@ -128,5 +141,5 @@ async fn batches(options: &Options) -> anyhow::Result<bool> {
     } else {
         print!("{}", report.table());
     }
-    Ok(report.failed.is_empty())
+    Ok(report.verdict)
 }

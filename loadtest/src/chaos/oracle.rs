@@ -18,10 +18,10 @@ const EXAMPLES: usize = 5;
 pub(super) const READ: [Topic; 5] =
     [Topic::ExecEvents, Topic::Findings, Topic::Alerts, Topic::AlertsOcsf, Topic::DeadLetters];
 
-/// A way to be wrong, in the order in which the report lists them.
+/// A kind of violation, in the order in which the report lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Wrong {
+pub enum Violation {
     /// An exec that drifted has no finding.
     FindingLost,
     /// A revision of a finding stands twice, or a number is left out.
@@ -60,14 +60,14 @@ pub struct Verdict {
     /// Counts of records.
     pub counts: BTreeMap<String, usize>,
     /// How often each.
-    pub wrong: BTreeMap<Wrong, usize>,
+    pub wrong: BTreeMap<Violation, usize>,
     /// Some of each.
-    pub examples: BTreeMap<Wrong, Vec<String>>,
+    pub examples: BTreeMap<Violation, Vec<String>>,
 }
 
 impl Verdict {
     /// Notes something that is wrong.
-    pub fn note(&mut self, wrong: Wrong, example: impl FnOnce() -> String) {
+    pub fn note(&mut self, wrong: Violation, example: impl FnOnce() -> String) {
         *self.wrong.entry(wrong).or_default() += 1;
         let examples = self.examples.entry(wrong).or_default();
         if examples.len() < EXAMPLES {
@@ -85,11 +85,11 @@ impl Verdict {
     #[must_use]
     pub fn is_incomplete(&self) -> bool {
         let missing = [
-            Wrong::FindingLost,
-            Wrong::AlertLacksFinding,
-            Wrong::AlertNotFinal,
-            Wrong::OcsfDiffers,
-            Wrong::OffsetsWrong,
+            Violation::FindingLost,
+            Violation::AlertLacksFinding,
+            Violation::AlertNotFinal,
+            Violation::OcsfDiffers,
+            Violation::OffsetsWrong,
         ];
         missing.iter().any(|wrong| self.wrong.contains_key(wrong))
     }
@@ -158,7 +158,7 @@ impl Ledger {
                 let uid = json.pointer("/metadata/uid").and_then(|uid| uid.as_str()).unwrap_or("none").to_owned();
                 *self.ocsf.entry(uid).or_default() += 1;
             }
-            _ => self.verdict.note(Wrong::DeadLettered, || format!("{:?}", record.headers)),
+            _ => self.verdict.note(Violation::DeadLettered, || format!("{:?}", record.headers)),
         }
         Ok(())
     }
@@ -176,18 +176,19 @@ impl Ledger {
         let id = finding.finding_id.to_string();
         let before = self.revisions.insert(id.clone(), finding.revision).unwrap_or(0);
         if finding.revision != before + 1 {
-            self.verdict.note(Wrong::FindingTwice, || format!("{id}: revision {} after {before}", finding.revision));
+            self.verdict
+                .note(Violation::FindingTwice, || format!("{id}: revision {} after {before}", finding.revision));
         }
         if before == 0 {
             if !self.known.contains(&id) {
                 let what = || format!("{id}: {} {}", finding.category, finding.note);
-                self.verdict.note(Wrong::FindingUnexpected, what);
+                self.verdict.note(Violation::FindingUnexpected, what);
             }
             let container = finding.container.as_ref().map(|container| container.id.clone()).unwrap_or_default();
             self.found.entry(container).or_default().push(id.clone());
         }
         if let Some(why) = &finding.unresolved {
-            self.verdict.note(Wrong::FindingUnresolved, || format!("{id}: {why}"));
+            self.verdict.note(Violation::FindingUnresolved, || format!("{id}: {why}"));
         }
     }
 
@@ -197,7 +198,7 @@ impl Ledger {
         let chain = self.alerts.entry(id.clone()).or_default();
         let before = std::mem::replace(&mut chain.revision, alert.revision);
         if alert.revision != before + 1 {
-            self.verdict.note(Wrong::AlertRevisionsBroken, || format!("{id}: {} after {before}", alert.revision));
+            self.verdict.note(Violation::AlertRevisionsBroken, || format!("{id}: {} after {before}", alert.revision));
         }
         chain.is_final = alert.r#final;
         chain.stated = alert.finding_count;
@@ -213,7 +214,7 @@ impl Ledger {
             if offset <= last || offset > range.end {
                 let what =
                     || format!("{group} {}: committed {offset}, last {last}, end {}", range.partition, range.end);
-                self.verdict.note(Wrong::OffsetsWrong, what);
+                self.verdict.note(Violation::OffsetsWrong, what);
             }
         }
     }
@@ -229,14 +230,14 @@ impl Ledger {
     fn compare_findings(&mut self) {
         for (container, expected) in &self.expected {
             for id in expected.iter().filter(|id| !self.revisions.contains_key(*id)) {
-                self.verdict.note(Wrong::FindingLost, || format!("{id} of container {container}"));
+                self.verdict.note(Violation::FindingLost, || format!("{id} of container {container}"));
             }
             let found = self.found.get(container).map(Vec::as_slice).unwrap_or_default();
             let standing: BTreeSet<&String> = found.iter().collect();
             let in_order = expected.iter().filter(|id| standing.contains(id));
             let known = found.iter().filter(|id| self.known.contains(*id));
             if !in_order.eq(known) {
-                self.verdict.note(Wrong::OrderBroken, || format!("container {container}"));
+                self.verdict.note(Violation::OrderBroken, || format!("container {container}"));
             }
         }
     }
@@ -247,29 +248,29 @@ impl Ledger {
             chain.findings.iter().for_each(|finding| *held.entry(finding).or_default() += 1);
             if usize::try_from(chain.stated).ok() != Some(chain.findings.len()) {
                 let what = || format!("{id}: says {}, holds {}", chain.stated, chain.findings.len());
-                self.verdict.note(Wrong::AlertMiscounts, what);
+                self.verdict.note(Violation::AlertMiscounts, what);
             }
             if !chain.is_final {
-                self.verdict.note(Wrong::AlertNotFinal, || format!("{id} revision {}", chain.revision));
+                self.verdict.note(Violation::AlertNotFinal, || format!("{id} revision {}", chain.revision));
             }
         }
         for finding in self.revisions.keys().filter(|id| !held.contains_key(id)) {
-            self.verdict.note(Wrong::AlertLacksFinding, || finding.clone());
+            self.verdict.note(Violation::AlertLacksFinding, || finding.clone());
         }
         for (finding, times) in held {
             if times > 1 || !self.revisions.contains_key(finding) {
-                self.verdict.note(Wrong::AlertHasFindingTwice, || format!("{finding}: {times} times"));
+                self.verdict.note(Violation::AlertHasFindingTwice, || format!("{finding}: {times} times"));
             }
         }
     }
 
     fn compare_ocsf(&mut self) {
         for uid in self.alert_revisions.iter().filter(|uid| !self.ocsf.contains_key(*uid)) {
-            self.verdict.note(Wrong::OcsfDiffers, || format!("{uid} has no message"));
+            self.verdict.note(Violation::OcsfDiffers, || format!("{uid} has no message"));
         }
         for (uid, times) in &self.ocsf {
             if *times > 1 || !self.alert_revisions.contains(uid) {
-                self.verdict.note(Wrong::OcsfDiffers, || format!("{times} messages say {uid}"));
+                self.verdict.note(Violation::OcsfDiffers, || format!("{times} messages say {uid}"));
             }
         }
     }

@@ -4,7 +4,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::oracle::{Verdict, Wrong};
+use super::oracle::{Verdict, Violation};
 use super::plan::DECK;
 use super::rig::{Batch, Outcome, in_seconds};
 
@@ -118,8 +118,8 @@ impl Report {
             in_seconds(Some(self.alerts_silence_ms)),
         );
         let count = |wrong| self.verdict.wrong.get(&wrong).copied().unwrap_or(0);
-        let lost = count(Wrong::FindingLost) + count(Wrong::AlertLacksFinding);
-        let twice = count(Wrong::FindingTwice) + count(Wrong::AlertHasFindingTwice);
+        let lost = count(Violation::FindingLost) + count(Violation::AlertLacksFinding);
+        let twice = count(Violation::FindingTwice) + count(Violation::AlertHasFindingTwice);
         let other = self.verdict.wrong.values().sum::<usize>() - lost - twice;
         let _ = writeln!(text, "{lost} lost, {twice} twice, {other} otherwise wrong");
         for (wrong, count) in &self.verdict.wrong {

@@ -15,7 +15,7 @@ use super::cluster::{Cluster, Installation};
 use super::faults::{INSTANCES, Rig};
 use super::fleet::{Exit, Fleet};
 use super::load::Load;
-use super::oracle::{self, Verdict, Wrong};
+use super::oracle::{self, Verdict, Violation};
 use super::plan::{Fault, Kind, Role, plan};
 use super::progress::Task;
 use super::watch::Watch;
@@ -114,7 +114,7 @@ pub async fn run(setting: &Setting, task: &Task, directory: &Path) -> anyhow::Re
     running.rig.watch.begin();
     let mut faults = plan(task.seed, task.planned);
     faults.truncate(task.faults);
-    running.suffer(&faults).await?;
+    running.run_faults(&faults).await?;
     running.rig.watch.end();
     let mut batch = running.finish(task.seed, directory).await?;
     batch.seconds = began.elapsed().as_secs();
@@ -154,12 +154,12 @@ impl Running {
         }
     }
 
-    async fn suffer(&mut self, faults: &[Fault]) -> anyhow::Result<()> {
+    async fn run_faults(&mut self, faults: &[Fault]) -> anyhow::Result<()> {
         for (number, fault) in faults.iter().enumerate() {
             let before = self.rig.fleet.exit_count();
             let name = fault.kind.as_str();
             self.rig.fleet.during(format!("fault {} ({name})", number + 1));
-            let mark = self.rig.suffer(fault).await?;
+            let mark = self.rig.run_fault(fault).await?;
             let flows = self.wait_until_it_flows().await;
             let [findings_ms, alerts_ms] = self.rig.recoveries(mark).map(|time| time.map(milliseconds));
             let standstill_ms = milliseconds(self.rig.watch.standstill(mark));
@@ -182,7 +182,7 @@ impl Running {
             }
             if flows.is_none() {
                 let what = || format!("fault {} ({name}): nothing for {} s", number + 1, RECOVERY_MAX.as_secs());
-                self.verdict.note(Wrong::Stalled, what);
+                self.verdict.note(Violation::Stalled, what);
                 break;
             }
         }
@@ -205,7 +205,7 @@ impl Running {
             }
         };
         for line in self.rig.fleet.broken_invariants() {
-            verdict.note(Wrong::InvariantBroken, || line);
+            verdict.note(Violation::InvariantBroken, || line);
         }
         for (wrong, examples) in std::mem::take(&mut self.verdict.examples) {
             examples.into_iter().for_each(|example| verdict.note(wrong, || example));

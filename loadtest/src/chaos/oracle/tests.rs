@@ -1,4 +1,4 @@
-//! Each way to be wrong is noticed, and what is right is not.
+//! Each kind of violation is noticed, and what is right is not.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ impl World {
     }
 }
 
-fn check(spoil: impl FnOnce(&mut World), expected: &[Wrong]) {
+fn check(spoil: impl FnOnce(&mut World), expected: &[Violation]) {
     let mut world = World::good();
     spoil(&mut world);
     let verdict = world.verdict();
@@ -63,7 +63,9 @@ fn what_is_right_is_not_wrong_and_an_exec_that_was_sent_twice_counts_once() {
 
 #[test]
 fn findings_that_are_lost_come_twice_or_out_of_order_are_noticed() {
-    use Wrong::{AlertHasFindingTwice, FindingLost, FindingTwice, FindingUnexpected, FindingUnresolved, OrderBroken};
+    use Violation::{
+        AlertHasFindingTwice, FindingLost, FindingTwice, FindingUnexpected, FindingUnresolved, OrderBroken,
+    };
     check(|world| drop(world.findings.remove(1)), &[FindingLost, AlertHasFindingTwice]);
     check(|world| world.findings.push(world.findings[1].clone()), &[FindingTwice]);
     check(|world| world.findings.swap(0, 1), &[OrderBroken]);
@@ -77,7 +79,7 @@ fn findings_that_are_lost_come_twice_or_out_of_order_are_noticed() {
 
 #[test]
 fn alerts_that_do_not_add_up_are_noticed() {
-    use Wrong::{
+    use Violation::{
         AlertHasFindingTwice, AlertLacksFinding, AlertMiscounts, AlertNotFinal, AlertRevisionsBroken, OcsfDiffers,
     };
     let forget = |world: &mut World| {
@@ -99,10 +101,10 @@ fn alerts_that_do_not_add_up_are_noticed() {
 
 #[test]
 fn messages_and_offsets_that_differ_are_noticed() {
-    check(|world| drop(world.ocsf.remove(0)), &[Wrong::OcsfDiffers]);
-    check(|world| world.ocsf.push(world.ocsf[0].clone()), &[Wrong::OcsfDiffers]);
-    check(|world| world.committed = 15, &[Wrong::OffsetsWrong]);
-    check(|world| world.committed = 17, &[Wrong::OffsetsWrong]);
+    check(|world| drop(world.ocsf.remove(0)), &[Violation::OcsfDiffers]);
+    check(|world| world.ocsf.push(world.ocsf[0].clone()), &[Violation::OcsfDiffers]);
+    check(|world| world.committed = 15, &[Violation::OffsetsWrong]);
+    check(|world| world.committed = 17, &[Violation::OffsetsWrong]);
 }
 
 fn finding(exec: &Exec) -> Option<Finding> {
