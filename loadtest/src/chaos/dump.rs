@@ -16,7 +16,7 @@ use driftline_schemas::{Alert, ExecEvent, Finding, decode};
 pub(super) async fn write(kafka: &ClientSettings, topics: &[Topic], directory: &Path) -> anyhow::Result<()> {
     for topic in topics {
         let mut file = BufWriter::new(File::create(directory.join(format!("{}.jsonl", topic.spec().stem)))?);
-        let ranges = TopicReader::extent(kafka, &[*topic])?;
+        let ranges = TopicReader::extent(kafka, &[*topic]).await?;
         let mut reader = TopicReader::ranges(kafka, &ranges)?;
         while let Some(ReaderEvent::Record(record)) = reader.next().await {
             serde_json::to_writer(&mut file, &line(&record))?;

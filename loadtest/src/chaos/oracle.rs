@@ -126,7 +126,7 @@ pub(super) struct Ledger {
 /// # Errors
 /// When the cluster does not answer or a record of ours cannot be decoded.
 pub(super) async fn read(kafka: &ClientSettings) -> anyhow::Result<Ledger> {
-    let ranges = TopicReader::extent(kafka, &READ)?;
+    let ranges = TopicReader::extent(kafka, &READ).await?;
     let mut ledger = Ledger::default();
     // In this order, so that what comes of a record is compared with it. An end that is no record's is no reason to wait.
     for topic in READ {

@@ -234,7 +234,7 @@ async fn compare(cluster: &Cluster, kafka: &ClientSettings) -> anyhow::Result<Ve
         let group = format!("{}.{}", kafka.prefix, role.as_str());
         let broker = network::address(cluster.coordinator(Coordinator::Group(&group)).await?);
         let committed = wire::committed(broker, &group, &kafka.topic(topic), PARTITIONS).await?;
-        ledger.compare_offsets(&group, &TopicReader::extent(kafka, &[topic])?, &committed);
+        ledger.compare_offsets(&group, &TopicReader::extent(kafka, &[topic]).await?, &committed);
     }
     Ok(ledger.verdict())
 }

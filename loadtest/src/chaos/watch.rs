@@ -60,7 +60,7 @@ impl Watch {
         let (seen, kafka) = (Arc::downgrade(&watch.seen), kafka.clone());
         tokio::spawn(async move {
             while seen.strong_count() > 0 {
-                let Ok(mut reader) = TopicReader::start(&kafka, &WATCHED, ReadFrom::Beginning) else {
+                let Ok(mut reader) = TopicReader::start(&kafka, &WATCHED, ReadFrom::Beginning).await else {
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 };

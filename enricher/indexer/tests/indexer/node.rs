@@ -214,7 +214,7 @@ async fn images_of_running_containers_are_published_and_requests_answered() {
     let again = request_until(&producer, &mut images, &image_id, gone);
     let again = tokio::time::timeout(PATIENCE, again).await.unwrap();
     assert_eq!((again.source.as_str(), again.failed.as_deref(), again.diff_ids.len()), ("node:node-1", None, layers));
-    let mut reader = TopicReader::start(&kafka, &[Topic::ImageLayers], ReadFrom::Beginning).unwrap();
+    let mut reader = TopicReader::start(&kafka, &[Topic::ImageLayers], ReadFrom::Beginning).await.unwrap();
     let mut newest = BTreeMap::new();
     while let Some(ReaderEvent::Record(record)) = reader.next().await {
         newest.insert(record.key.unwrap(), record.value.is_some());
