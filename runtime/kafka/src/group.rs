@@ -207,7 +207,6 @@ impl GroupReader {
         let (sender, events) = mpsc::channel(CHANNEL_BATCHES);
         let mut config = settings.reader_config();
         config
-            .set("client.id", &place.client_id)
             .set("group.id", group)
             .set("group.instance.id", instance)
             .set("partition.assignment.strategy", "cooperative-sticky")
@@ -246,6 +245,9 @@ impl GroupReader {
     /// The next event; `None` after [`GroupEvent::Failed`]. Safe to drop and call again.
     pub async fn next(&mut self) -> Option<GroupEvent> {
         let (event, member) = self.events.recv().await?;
+        if matches!(event, GroupEvent::Assigned(_)) {
+            self.place.note_assigned();
+        }
         if let Some(member) = member {
             *self.group.member.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(member));
         }

@@ -7,6 +7,7 @@ use rdkafka::consumer::BaseConsumer;
 use driftline_schemas::topics::Topic;
 
 use crate::KafkaError;
+use crate::producer::REQUEST_MAX;
 
 /// Cluster, topic prefix and partition count: the same for every part of one driftline.
 #[derive(Debug, Clone)]
@@ -40,6 +41,7 @@ impl ClientSettings {
             .set("bootstrap.servers", &self.bootstrap)
             .set("client.id", &self.client_id)
             .set("broker.address.family", "any")
+            .set("socket.timeout.ms", REQUEST_MAX.as_millis().to_string())
             .set("reconnect.backoff.max.ms", "2000")
             .set("topic.metadata.refresh.interval.ms", "60000")
             .set_log_level(RDKafkaLogLevel::Warning);

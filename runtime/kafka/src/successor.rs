@@ -2,7 +2,7 @@
 //! drives out whoever has it.
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::blocking::blocking;
@@ -19,46 +19,76 @@ pub struct Place {
     settings: ClientSettings,
     group: String,
     instance: String,
-    /// The client id by which the coordinator knows this process and no other.
-    pub(crate) client_id: String,
+    member: Arc<Mutex<Member>>,
+}
+
+/// Which member we are. The client does not say, so the group is asked after each assignment.
+#[derive(Debug, Default)]
+struct Member {
+    /// Answers to questions that were asked at an earlier assignment are not taken.
+    assignments: u64,
+    /// The id that the coordinator gave to the member of our name; it makes a new one for each that joins.
+    id: Option<String>,
 }
 
 impl Place {
     pub(crate) fn new(settings: &ClientSettings, group: &str, instance: &str) -> Self {
-        let nonce = std::hash::RandomState::new().build_hasher().finish();
-        let client_id = format!("{}-{instance}-{nonce:016x}", settings.client_id);
-        Self { settings: settings.clone(), group: group.to_owned(), instance: instance.to_owned(), client_id }
+        let (group, instance) = (group.to_owned(), instance.to_owned());
+        Self { settings: settings.clone(), group, instance, member: Arc::default() }
     }
 
-    /// Refuses a place that a successor has. `Ok` also when the cluster does not say who is in the group: of two instances
-    /// that then go on under one name, the one that is fenced later asks again.
+    fn lock(&self) -> MutexGuard<'_, Member> {
+        self.member.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The group has assigned something to us, so the member of our name is this one.
+    pub(crate) fn note_assigned(&self) {
+        let assignments = {
+            let mut member = self.lock();
+            member.id = None;
+            member.assignments += 1;
+            member.assignments
+        };
+        let place = self.clone();
+        let ask = move || {
+            let id = place.holder();
+            let mut member = place.lock();
+            if member.assignments == assignments {
+                member.id = id.unwrap_or_default();
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("kafka-place".into()).spawn(ask) {
+            tracing::warn!(%error, "cannot ask who is in the group");
+        }
+    }
+
+    /// Refuses a place that a successor has. `Ok` also when the cluster does not say who is in the group, or did not say it
+    /// after the last assignment: of two instances that then go on under one name, the one that is fenced later asks again.
     ///
     /// # Errors
     /// [`KafkaError::Replaced`].
     pub async fn check_free(&self) -> Result<(), KafkaError> {
         let place = self.clone();
-        match blocking(move || place.successor()).await {
-            Ok(None) => Ok(()),
-            Ok(Some(client)) => {
-                tracing::warn!(client, "the group has a member of this name");
-                Err(KafkaError::Replaced(self.instance.clone()))
-            }
+        let holder = match blocking(move || place.holder()).await {
+            Ok(holder) => holder,
             Err(error) => {
-                tracing::warn!(%error, "the cluster does not say who is in the group; joining anew");
-                Ok(())
+                tracing::info!(%error, "the cluster does not say who is in the group; joining anew");
+                None
             }
+        };
+        match (&self.lock().id, holder) {
+            (Some(own), Some(holder)) if *own != holder => Err(KafkaError::Replaced(self.instance.clone())),
+            _ => Ok(()),
         }
     }
 
-    /// The client id of another member with this name.
-    fn successor(&self) -> Result<Option<String>, KafkaError> {
+    /// The id of the member with our name.
+    fn holder(&self) -> Result<Option<String>, KafkaError> {
         let client: BaseConsumer = self.settings.config().create()?;
         let list = client.fetch_group_list(Some(&self.group), ANSWER_MAX)?;
-        let members = list.groups().iter().flat_map(|group| group.members());
-        let other = members
-            .filter(|member| is_member_of(&self.instance, member.id()))
-            .find(|member| member.client_id() != self.client_id);
-        Ok(other.map(|member| member.client_id().to_owned()))
+        let mut members = list.groups().iter().flat_map(|group| group.members());
+        let ours = members.find(|member| is_member_of(&self.instance, member.id()));
+        Ok(ours.map(|member| member.id().to_owned()))
     }
 }
 
@@ -83,16 +113,5 @@ mod tests {
         ] {
             assert_eq!(is_member_of(instance, &member_id), expected, "{member_id}");
         }
-    }
-
-    #[test]
-    fn every_process_has_a_client_id_of_its_own() {
-        let settings = ClientSettings {
-            bootstrap: String::new(),
-            prefix: String::new(),
-            partitions: 1,
-            client_id: "c".to_owned(),
-        };
-        assert_ne!(Place::new(&settings, "g", "0").client_id, Place::new(&settings, "g", "0").client_id);
     }
 }
