@@ -26,7 +26,8 @@ use shell::{EnricherShell, ShellSettings};
 ///
 /// Settings come from the environment: KAFKA_BOOTSTRAP (required), DRIFTLINE_TOPIC_PREFIX, DRIFTLINE_PARTITIONS,
 /// DRIFTLINE_INSTANCE, DRIFTLINE_DELIVERY, DRIFTLINE_CLUSTER, DRIFTLINE_PARK_MS, DRIFTLINE_IMAGE_CACHE_MIB, DRIFTLINE_IMAGE_KEEP_S,
-/// DRIFTLINE_TRUST, DRIFTLINE_STORE_DIR, DRIFTLINE_KAFKA_WAIT_S, DRIFTLINE_TELEMETRY_ADDR, DRIFTLINE_LOG, DRIFTLINE_LOG_FORMAT.
+/// DRIFTLINE_TRUST, DRIFTLINE_STORE_DIR, DRIFTLINE_STORE_MAX_MB, DRIFTLINE_KAFKA_WAIT_S, DRIFTLINE_TELEMETRY_ADDR,
+/// DRIFTLINE_LOG, DRIFTLINE_LOG_FORMAT.
 #[derive(Debug, Parser)]
 #[command(name = "driftline-enricher", version)]
 struct Arguments {}
@@ -48,6 +49,12 @@ const KEEP_S: i64 = 3_600;
 /// A month; who wants more has the disk for a store of each instance without collection.
 const KEEP_S_MAX: i64 = 31 * 86_400;
 
+/// Most of the disk that the image store has, unless set: chunks and merged images of 1,000 images of 10,000 files, which
+/// have some 250 bytes a file together, and half as much again.
+const STORE_MB_MAX: i64 = 4_000;
+/// As large as disks are; a bound that is never reached.
+const STORE_MB_MOST: i64 = 1_000_000_000;
+
 /// Everything configurable, validated.
 struct Configuration {
     kafka: ClientSettings,
@@ -58,6 +65,7 @@ struct Configuration {
     shell: ShellSettings,
     trust: Trust,
     store: PathBuf,
+    store_mb_max: i64,
     telemetry: std::net::SocketAddr,
 }
 
@@ -76,6 +84,7 @@ fn configuration() -> anyhow::Result<Configuration> {
         },
         trust: settings.choice("DRIFTLINE_TRUST", &Trust::NAMES, Trust::default()),
         store: PathBuf::from(settings.text("DRIFTLINE_STORE_DIR", "/var/lib/driftline/enricher")),
+        store_mb_max: settings.number("DRIFTLINE_STORE_MAX_MB", STORE_MB_MAX, 64..=STORE_MB_MOST),
         telemetry: settings.telemetry_address(),
     };
     settings.finish()?;
@@ -108,7 +117,8 @@ async fn join(configuration: &Configuration, telemetry: &Telemetry) -> anyhow::R
     persist(configuration.kafka_wait, "topics", || admin::check(kafka, &TOPICS)).await?;
     let began = clock::monotonic();
     let opened = open_store(configuration, telemetry).await?;
-    let (store, unread) = (Arc::new(opened.store), unread(&opened.ranges));
+    let bytes_max = configuration.store_mb_max.unsigned_abs().saturating_mul(1_000_000);
+    let (store, unread) = (Arc::new(opened.store.bounded(bytes_max)), unread(&opened.ranges));
     let feed = Feed::start(TopicReader::follow(kafka, &opened.ranges)?, Arc::clone(&store), kafka.clone());
     let mut shell = EnricherShell::new(feed, store, opened.tables, configuration.shell, telemetry)?;
     tracing::info!(images = shell.image_count(), unread, "image store open");
@@ -145,8 +155,7 @@ async fn open_store(configuration: &Configuration, telemetry: &Telemetry) -> any
     let wait = configuration.kafka_wait;
     let cluster = persist(wait, "the cluster's id", || admin::cluster_id(kafka)).await?;
     let origin = Origin { cluster, prefix: kafka.prefix.clone() };
-    let tables = [Topic::Images, Topic::ImageLayers];
-    let extent = persist(wait, "ends of the tables", || TopicReader::extent(kafka, &tables)).await?;
+    let extent = persist(wait, "ends of the tables", || TopicReader::extent(kafka, &store::TABLES)).await?;
     let (directory, trust) = (configuration.store.clone(), configuration.trust);
     let opened = tokio::task::spawn_blocking(move || store::open(&directory, &origin, trust, &extent)).await??;
     if let Some(reason) = opened.rebuilt {

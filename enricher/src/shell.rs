@@ -2,6 +2,7 @@
 //! tables' bytes what is needed ([`keeping`]).
 
 mod keeping;
+mod medium;
 mod merged;
 
 use prometheus::{IntCounter, IntGauge};
@@ -11,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use driftline_enricher::store::{Feed, FeedEvent, News, Row, Store, StoreError};
+use driftline_enricher::store::{Failure, Feed, FeedEvent, News, Row, Store, StoreError};
 use driftline_enricher_core::chunks::KnownChunks;
 use driftline_enricher_core::tables::{Change, Following, ImageTables, Lookup};
 use driftline_enricher_core::{Ask, Enricher, ImageAnswer, ImageView, Input};
@@ -19,6 +20,7 @@ use driftline_runtime::service::{Backlog, ServiceError, Shell};
 use driftline_runtime::telemetry::Telemetry;
 use driftline_schemas::{LayerChunk, LayerEvent, Sha256};
 use keeping::Keeping;
+use medium::{Medium, Place, is_of_failed_disk};
 use merged::Merged;
 
 /// Answers on their way to the core; loading waits when the core is that far behind.
@@ -29,6 +31,9 @@ const TICK_HELD_MAX: Duration = Duration::from_secs(1);
 
 type Answer = (ImageView, ImageAnswer);
 
+/// An answer, and where the store was when it was looked for.
+type Loaded = (ImageView, ImageAnswer, Place);
+
 pub(crate) struct EnricherShell {
     feed: Feed,
     images: ImageTables<KnownChunks>,
@@ -38,10 +43,11 @@ pub(crate) struct EnricherShell {
     /// Those of them for which it has not been told anything yet.
     unanswered: BTreeSet<ImageView>,
     keeping: Keeping,
+    medium: Medium,
     /// When the core was told the time last.
     last_tick: Instant,
     merged: Merged,
-    answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
+    answers: (mpsc::Sender<Loaded>, mpsc::Receiver<Loaded>),
     /// Answers that need no loading; taken before anything else, so never more than one event of the tables brings.
     known_now: VecDeque<Answer>,
     rejected: IntCounter,
@@ -70,6 +76,7 @@ impl EnricherShell {
             feed,
             images,
             merged: Merged::new(Arc::clone(&store), settings.cache_mib, telemetry)?,
+            medium: Medium::new(&store, telemetry)?,
             store,
             following: Following::default(),
             keeping: Keeping::new(settings.keep, telemetry)?,
@@ -92,9 +99,11 @@ impl EnricherShell {
     /// Reads the tables up to where they ended when the service started.
     pub(crate) async fn catch_up(&mut self) -> Result<(), ServiceError> {
         loop {
-            match self.feed.next().await {
-                Some(FeedEvent::CaughtUp) => return Ok(()),
-                event => self.table_event(event)?,
+            let event = self.feed.next().await;
+            let is_over = matches!(event, Some(FeedEvent::CaughtUp));
+            self.table_event(event)?;
+            if is_over {
+                return Ok(());
             }
         }
     }
@@ -102,7 +111,8 @@ impl EnricherShell {
     fn table_event(&mut self, event: Option<FeedEvent>) -> Result<(), ServiceError> {
         match event {
             Some(FeedEvent::Stored(rows)) => self.stored(rows),
-            Some(FeedEvent::CaughtUp) => {}
+            Some(FeedEvent::CaughtUp) => self.medium.caught_up().iter().for_each(|view| self.answer(view)),
+            Some(FeedEvent::Emptied(failure)) => self.emptied(failure),
             Some(FeedEvent::Collected(manifests, bytes)) => self.collected(&manifests, bytes),
             Some(FeedEvent::ReadAgain { manifests, gone }) => self.read_again(&manifests, &gone),
             Some(FeedEvent::Unread(error)) => return Err(error.into()),
@@ -110,6 +120,13 @@ impl EnricherShell {
             None => return Err(ServiceError::Shell("the image table reader ended".to_owned())),
         }
         Ok(())
+    }
+
+    /// Nothing is in the store any more, and everything will come again.
+    fn emptied(&mut self, failure: Failure) {
+        self.medium.emptied(failure);
+        *self.images.chunks_mut() = KnownChunks::default();
+        self.keeping.begin_again().into_iter().for_each(|view| self.medium.wait(view));
     }
 
     /// Takes what the store has taken; of many new layers the core is told once.
@@ -145,6 +162,10 @@ impl EnricherShell {
                 let chunk = LayerChunk { manifest_sha256: manifest, index, data: Vec::new() };
                 self.images.layer(LayerEvent::Chunk(chunk)).map(Some)
             }
+            News::ChunkPlace { manifest, index } => {
+                self.images.chunks_mut().put_collected(manifest, index);
+                Ok(Some(Change::Layer))
+            }
             // What running containers were told stays good for them.
             News::ImageGone(key) => {
                 self.images.forget_image(&key);
@@ -162,7 +183,10 @@ impl EnricherShell {
     /// Tells the core what is known of an image now, in the order in which it became known; loading happens in the
     /// background. Of an image whose chunks were collected it is told when they are here again.
     fn answer(&mut self, view: &ImageView) {
-        let view = view.clone();
+        let (view, place) = (view.clone(), self.medium.place());
+        if place == Place::Filling {
+            return self.medium.wait(view);
+        }
         match self.images.lookup(&view) {
             Lookup::Missing => self.known_now.push_back((view, ImageAnswer::Missing)),
             Lookup::Failed { reason, failure, retry_ns } => {
@@ -177,7 +201,7 @@ impl EnricherShell {
                         Ok(index) => ImageAnswer::Ready { index, conflict },
                         Err(failed) => ImageAnswer::clone(&failed),
                     };
-                    let _ = sender.send((view, answer)).await;
+                    let _ = sender.send((view, answer, place)).await;
                 });
             }
         }
@@ -194,12 +218,26 @@ impl EnricherShell {
         self.keeping.was_read_again(manifests, gone).iter().for_each(|view| self.answer(view));
     }
 
+    /// An answer that only says that the store on disk failed is looked for again when there is another store.
+    fn loaded(&mut self, (view, answer, asked_of): Loaded) -> Option<Answer> {
+        if !is_of_failed_disk(&answer, asked_of, &self.store) {
+            return Some((view, answer));
+        }
+        match self.medium.place() {
+            _ if !self.following.follows(&view) => {}
+            Place::Memory => self.answer(&view),
+            Place::Disk | Place::Filling => self.medium.wait(view),
+        }
+        None
+    }
+
     /// Collects what nothing needs, a bounded part of it.
     fn tidy(&mut self) {
         let following = &self.following;
         let due = self.keeping.step(&self.images, |id| following.uses(id));
         due.iter().for_each(|manifest| self.images.chunks_mut().collect(manifest));
         self.keeping.sweep_merged(&self.store);
+        self.medium.measure(&self.store);
     }
 }
 
@@ -232,6 +270,7 @@ impl Shell for EnricherShell {
                 self.unanswered.remove(&view);
                 self.following.forget(&view);
                 self.keeping.forget(&view);
+                self.medium.forget(&view);
             }
         }
     }
@@ -244,7 +283,8 @@ impl Shell for EnricherShell {
             }
             self.keeping.give_orders(&self.feed);
             tokio::select! {
-                Some((view, answer)) = self.answers.1.recv() => {
+                Some(loaded) = self.answers.1.recv() => {
+                    let Some((view, answer)) = self.loaded(loaded) else { continue };
                     self.unanswered.remove(&view);
                     self.following.told(&view, &answer);
                     return Ok(Input::Image(view, answer));

@@ -106,6 +106,14 @@ impl Keeping {
         tracing::info!(manifests, bytes, "layer manifests collected that no image in use needs");
     }
 
+    /// The store was emptied: orders are void, and nothing is being read. Returns the images that waited for it.
+    pub(super) fn begin_again(&mut self) -> BTreeSet<ImageView> {
+        self.is_collecting = false;
+        self.orders.clear();
+        self.reading.clear();
+        std::mem::take(&mut self.waiting)
+    }
+
     /// An image needs chunks that were collected.
     pub(super) fn read_again(&mut self, view: ImageView, manifests: &BTreeSet<Sha256>) {
         let fresh: BTreeSet<Sha256> = manifests.difference(&self.reading).copied().collect();

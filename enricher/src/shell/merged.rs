@@ -92,7 +92,7 @@ mod tests {
             layer.chunks.iter().map(|chunk| (Topic::ImageLayers, encode(chunk).unwrap())).collect();
         records.push((Topic::ImageLayers, encode(&layer.head).unwrap()));
         records.push((Topic::Images, encode(&image).unwrap()));
-        let rows: Vec<Row> = records
+        let mut rows: Vec<Row> = records
             .into_iter()
             .zip(0..)
             .map(|((topic, value), offset)| Record {
@@ -110,7 +110,7 @@ mod tests {
         let range = |topic| OffsetRange { topic, partition: 0, begin: 0, end };
         let extent = [range(Topic::Images), range(Topic::ImageLayers)];
         let origin = Origin { cluster: "test".into(), prefix: "test".into() };
-        open(directory, &origin, Trust::default(), &extent).unwrap().store.write(&rows).unwrap();
+        open(directory, &origin, Trust::default(), &extent).unwrap().store.write(&mut rows).unwrap();
         open(directory, &origin, Trust::default(), &extent).unwrap()
     }
 

@@ -13,7 +13,7 @@ use driftline_enricher_core::tables::{LoadError, Stored};
 use driftline_runtime::clock;
 use driftline_schemas::Sha256;
 
-use super::Store;
+use super::{Store, StoreError};
 
 const DIRECTORY: &str = "merged";
 
@@ -55,8 +55,14 @@ impl Store {
             }
         }
         let index = stored.load(self)?;
-        if let Err(error) = self.keep(&path, &index) {
-            tracing::warn!(path = %path.display(), %error, "a merged image is not kept");
+        match self.keeps(&index) {
+            Ok(false) => tracing::debug!(path = %path.display(), "a merged image is not kept: there is no room"),
+            Ok(true) => {
+                if let Err(error) = self.keep(&path, &index) {
+                    tracing::warn!(path = %path.display(), %error, "a merged image is not kept");
+                }
+            }
+            Err(error) => tracing::warn!(path = %path.display(), %error, "a merged image is not kept"),
         }
         Ok((index, Made::Now))
     }
@@ -97,12 +103,19 @@ impl Store {
         self.directory.join(DIRECTORY).join(name.to_string())
     }
 
+    /// Whether a merged image is kept on disk: not within a store that left it, nor beyond the bound.
+    fn keeps(&self, index: &ImageIndex) -> Result<bool, StoreError> {
+        let bytes = u64::try_from(index.as_bytes().len()).unwrap_or(u64::MAX);
+        Ok(self.failure().is_none() && self.has_room_for(bytes)?)
+    }
+
     /// Whole or not at all, unless the machine stops; then its digest tells.
     fn keep(&self, path: &PathBuf, index: &ImageIndex) -> std::io::Result<()> {
         fs::create_dir_all(self.directory.join(DIRECTORY))?;
         let partial = path.with_extension("partial");
-        fs::write(&partial, index.as_bytes())?;
-        fs::rename(partial, path)
+        let written = fs::write(&partial, index.as_bytes()).and_then(|()| fs::rename(&partial, path));
+        // On a full disk the rest of it is what others lack.
+        written.inspect_err(|_| drop(fs::remove_file(&partial)))
     }
 }
 

@@ -18,7 +18,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be written.
     pub fn collect(&self, manifests: &[Sha256]) -> Result<u64, StoreError> {
-        let transaction = self.database.begin_write()?;
+        let transaction = self.database().begin_write()?;
         let mut bytes = 0_u64;
         {
             let mut chunks = transaction.open_table(CHUNKS)?;
@@ -43,7 +43,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn collected(&self, manifests: &BTreeSet<Sha256>) -> Result<BTreeSet<(i32, i64)>, StoreError> {
-        let chunks = self.database.begin_read()?.open_table(CHUNKS)?;
+        let chunks = self.database().begin_read()?.open_table(CHUNKS)?;
         let mut places = BTreeSet::new();
         for manifest in manifests {
             let collected = held(&chunks, manifest)?.into_iter().filter(|chunk| chunk.bytes == 0);
@@ -56,9 +56,10 @@ impl Store {
     /// and stays. The positions of the topics are not touched.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// When the file cannot be written, or there is no room for it within the bound.
     pub fn put_back(&self, mut rows: Vec<Row>) -> Result<Vec<Row>, StoreError> {
-        let transaction = self.database.begin_write()?;
+        self.make_room_for(&rows)?;
+        let transaction = self.database().begin_write()?;
         {
             let mut chunks = transaction.open_table(CHUNKS)?;
             for row in &mut rows {
@@ -91,7 +92,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be written.
     pub fn forget_collected(&self, manifests: &BTreeSet<Sha256>) -> Result<BTreeSet<Sha256>, StoreError> {
-        let transaction = self.database.begin_write()?;
+        let transaction = self.database().begin_write()?;
         let mut gone = BTreeSet::new();
         {
             let mut chunks = transaction.open_table(CHUNKS)?;

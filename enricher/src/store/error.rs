@@ -1,6 +1,9 @@
 //! What can go wrong with the store, and why one is made anew.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
+
+use super::failure::Failure;
 
 /// Why a store was set aside and a new one is filled from the topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +56,9 @@ pub enum StoreError {
         /// What is wrong.
         why: String,
     },
+    /// What images in use need is more than the store may have.
+    #[error("images in use need more than the {0} MB of DRIFTLINE_STORE_MAX_MB")]
+    Limit(u64),
     /// The thread that wrote has ended.
     #[error("the image store: {0}")]
     Stopped(String),
@@ -62,9 +68,35 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the disk, or a quota on it, has no room for what was to be written.
+    pub(super) fn is_no_room(&self) -> bool {
+        let why = match self {
+            Self::Io { why, .. } | Self::Database(redb::Error::Io(why)) => why,
+            _ => return false,
+        };
+        matches!(why.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
+    }
+
+    /// As what a store counts that fails with it.
+    #[must_use]
+    pub fn failure(&self) -> Failure {
+        match self {
+            error if error.is_no_room() => Failure::NoRoom,
+            Self::Limit(_) => Failure::Limit,
+            Self::Unusable { .. } | Self::Database(redb::Error::Corrupted(_)) => Failure::Damaged,
+            Self::Database(redb::Error::Io(why)) if is_of_content(why.kind()) => Failure::Damaged,
+            _ => Failure::Unwritable,
+        }
+    }
+
     pub(super) fn unusable(rebuilt: Rebuilt, why: impl ToString) -> Self {
         Self::Unusable { rebuilt, why: why.to_string() }
     }
+}
+
+/// Whether the library says by this that the file is not one of its own.
+pub(super) fn is_of_content(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof)
 }
 
 macro_rules! from_part {

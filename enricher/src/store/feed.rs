@@ -10,10 +10,15 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use driftline_kafka::{ClientSettings, KafkaError, ReaderEvent, TopicReader};
+use driftline_kafka::{ClientSettings, KafkaError, ReaderEvent, TopicReader, persist};
 use driftline_schemas::Sha256;
+use driftline_schemas::topics::Topic;
 
+use super::failure::{Failure, guarded};
 use super::{Row, Store, StoreError, again};
+
+/// The topics that the store is of.
+pub const TABLES: [Topic; 2] = [Topic::Images, Topic::ImageLayers];
 
 /// Records of one write: heads and images are some hundred bytes, so many of them are one write, not many.
 const RECORDS_MAX: usize = 4_096;
@@ -21,6 +26,8 @@ const RECORDS_MAX: usize = 4_096;
 pub(super) const BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long a record waits for others: little against the seconds that indexing its image took.
 const WAIT: Duration = Duration::from_millis(20);
+/// How long Kafka may be away when everything has to be read again.
+const KAFKA_WAIT: Duration = Duration::from_secs(600);
 /// Writes that the shell has not taken in yet.
 const BATCHES: usize = 2;
 /// Orders that wait for their turn; who has more keeps them.
@@ -40,7 +47,7 @@ pub enum Order {
 pub enum FeedEvent {
     /// These stand in the store now. Their values are empty.
     Stored(Vec<Row>),
-    /// All that stood in the topics at the start is stored. Comes once.
+    /// All that stood in the topics at the start is stored. Comes once, and once after [`Self::Emptied`].
     CaughtUp,
     /// The bytes of these manifests' chunks were dropped, so many.
     Collected(Vec<Sha256>, u64),
@@ -51,6 +58,8 @@ pub enum FeedEvent {
         /// Those of which the topic does not have everything any more.
         gone: BTreeSet<Sha256>,
     },
+    /// The store failed and is in memory now, empty: everything comes again, and [`Self::CaughtUp`] after it.
+    Emptied(Failure),
     /// The topics cannot be read.
     Unread(KafkaError),
     /// The store cannot be written.
@@ -103,10 +112,12 @@ struct Filling {
 enum Next {
     Order(Order),
     Event(Option<ReaderEvent>),
+    /// A reader found that the store cannot be read.
+    Suspected(StoreError),
 }
 
 impl Filling {
-    /// Ends when the shell is gone, or something failed.
+    /// Ends when the shell is gone, or the topics cannot be read.
     async fn run(mut self) {
         while let Ok(next) = self.next().await {
             let done = match next {
@@ -115,15 +126,19 @@ impl Filling {
                     again::read(&self.kafka, &self.store, manifests, &self.sender).await
                 }
                 Next::Event(first) => self.fill(first).await,
+                Next::Suspected(error) => Err(Some(FeedEvent::Unwritten(error))),
             };
-            match done {
-                Ok(()) => {}
-                Err(last) => {
-                    if let Some(event) = last {
-                        let _ = self.sender.send(event).await;
-                    }
-                    return;
+            let done = match done {
+                Err(Some(FeedEvent::Unwritten(error))) if self.store.failure().is_none() => {
+                    self.begin_again(error).await
                 }
+                done => done,
+            };
+            if let Err(last) = done {
+                if let Some(event) = last {
+                    let _ = self.sender.send(event).await;
+                }
+                return;
             }
         }
     }
@@ -132,7 +147,22 @@ impl Filling {
         tokio::select! {
             order = self.orders.recv() => order.map(Next::Order).ok_or(()),
             event = self.reader.next() => Ok(Next::Event(event)),
+            error = self.store.suspected() => Ok(Next::Suspected(error)),
         }
+    }
+
+    /// The store failed: it goes on in memory, and everything is read from the topics again. What was given to it and not
+    /// said to be stored comes again, too.
+    async fn begin_again(&mut self, error: StoreError) -> Result<(), Option<FeedEvent>> {
+        let left = in_background(&self.store, move |store| store.leave_disk(&error)).await;
+        let failure = left.map_err(|error| Some(FeedEvent::Unwritten(error)))?;
+        self.sender.send(FeedEvent::Emptied(failure)).await.map_err(|_| None)?;
+        let unread = |error| Some(FeedEvent::Unread(error));
+        let extent = persist(KAFKA_WAIT, "ends of the tables", || TopicReader::extent(&self.kafka, &TABLES))
+            .await
+            .map_err(unread)?;
+        self.reader = TopicReader::follow(&self.kafka, &extent).map_err(unread)?;
+        Ok(())
     }
 
     async fn collect(&self, manifests: Vec<Sha256>) -> Result<(), Option<FeedEvent>> {
@@ -191,7 +221,7 @@ async fn batch(reader: &mut TopicReader, first: Option<ReaderEvent>) -> (Vec<Row
 
 async fn write(store: &Arc<Store>, mut rows: Vec<Row>) -> Result<Vec<Row>, StoreError> {
     in_background(store, move |store| {
-        store.write(&rows)?;
+        store.write(&mut rows)?;
         rows.iter_mut().for_each(|row| row.value = None);
         Ok(rows)
     })
@@ -209,6 +239,6 @@ pub(super) async fn in_background<T: Send + 'static>(
     work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let store = Arc::clone(store);
-    let done = tokio::task::spawn_blocking(move || work(&store)).await;
+    let done = tokio::task::spawn_blocking(move || guarded(|| work(&store))).await;
     done.unwrap_or_else(|error| Err(StoreError::Stopped(error.to_string())))
 }

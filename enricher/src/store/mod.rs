@@ -8,19 +8,24 @@
 //! feed reads them again when an image needs them.
 //!
 //! All of it can be had from the topics again. So a file that is damaged, of another format, of another cluster or not of
-//! these topics is set aside, and a new one is filled from the beginning; there is nothing to migrate or to repair.
+//! these topics is set aside, and a new one is filled from the beginning; there is nothing to migrate or to repair. One that
+//! cannot be written any more goes on in memory ([`Store::leave_disk`]).
 
 mod again;
 pub mod blocks;
 mod collected;
 mod compacting;
 mod error;
+mod failure;
 mod feed;
+mod memory;
 mod opening;
+mod room;
 mod row;
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use tokio::sync::Notify;
 
 use driftline_enricher_core::chunks::ChunkSource;
 use driftline_enricher_core::tables::Said;
@@ -28,7 +33,9 @@ use driftline_schemas::{Image, LayerEvent, LayerHead, Sha256, decode};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition};
 
 pub use error::{Rebuilt, StoreError};
-pub use feed::{Feed, FeedEvent, Order};
+pub use failure::Failure;
+use failure::guarded;
+pub use feed::{Feed, FeedEvent, Order, TABLES};
 pub use opening::{Opened, Origin, open};
 pub use row::{News, Row};
 
@@ -49,20 +56,47 @@ const POSITIONS: TableDefinition<'_, (&str, i32), i64> = TableDefinition::new("p
 /// What the file is of, see [`Origin`].
 const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
 
-/// The open file. Locked for other processes.
+/// The open file, locked for other processes; or what is in its place.
 #[derive(Debug)]
 pub struct Store {
-    database: Database,
+    /// Shared by all who read and write; alone with it is who compacts or replaces it.
+    database: RwLock<Database>,
     directory: PathBuf,
+    origin: Origin,
+    /// Most bytes on the disk.
+    bytes_max: u64,
+    /// Why it is in memory.
+    failure: OnceLock<Failure>,
+    /// What a reader found wrong with the file.
+    suspicion: Mutex<Option<StoreError>>,
+    suspected: Notify,
 }
 
 impl Store {
-    /// Writes records and the positions after them, all or nothing; durable when it returns.
+    fn of(database: Database, directory: &Path, origin: &Origin) -> Self {
+        Self {
+            database: RwLock::new(database),
+            directory: directory.to_owned(),
+            origin: origin.clone(),
+            bytes_max: u64::MAX,
+            failure: OnceLock::new(),
+            suspicion: Mutex::new(None),
+            suspected: Notify::new(),
+        }
+    }
+
+    fn database(&self) -> RwLockReadGuard<'_, Database> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes records and the positions after them, all or nothing; durable when it returns. Of chunks for which there is no
+    /// room the places are written only, which the rows then say: [`News::ChunkPlace`].
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn write(&self, rows: &[Row]) -> Result<(), StoreError> {
-        let transaction = self.database.begin_write()?;
+    pub fn write(&self, rows: &mut [Row]) -> Result<(), StoreError> {
+        let takes_chunks = self.takes(rows)?;
+        let transaction = self.database().begin_write()?;
         {
             let mut images = transaction.open_table(IMAGES)?;
             let mut heads = transaction.open_table(HEADS)?;
@@ -76,9 +110,15 @@ impl Store {
                     (News::Head(head), Some(value)) => {
                         put(&mut heads, &head_key(head), row, value, decoded_head, head)?;
                     }
-                    (News::Chunk { manifest, index }, Some(value)) => {
-                        let place = (row.partition, row.offset, row.timestamp_ms, value);
-                        chunks.insert(chunk_key(manifest, *index).as_slice(), place)?;
+                    (&News::Chunk { manifest, index } | &News::ChunkPlace { manifest, index }, Some(value)) => {
+                        let key = chunk_key(&manifest, index);
+                        // What an image in use needs stays.
+                        let is_kept = takes_chunks || is_here(&chunks, &key)?;
+                        let value = if is_kept { value } else { &[] };
+                        chunks.insert(key.as_slice(), (row.partition, row.offset, row.timestamp_ms, value))?;
+                        if !is_kept {
+                            row.news = News::ChunkPlace { manifest, index };
+                        }
                     }
                     (News::ImageGone(key), _) => drop(images.remove(key.as_str())?),
                     (News::LayerGone(key), _) => match chunk_of_name(key) {
@@ -92,6 +132,11 @@ impl Store {
         }
         Ok(transaction.commit()?)
     }
+}
+
+/// Whether the bytes of a chunk are in the store.
+fn is_here(chunks: &Table<'_, &'static [u8], Kept>, key: &[u8]) -> Result<bool, StoreError> {
+    Ok(chunks.get(key)?.is_some_and(|old| !old.value().3.is_empty()))
 }
 
 /// Who says the same as before keeps its place among the others.
@@ -114,19 +159,28 @@ fn put<T: Said>(
 
 impl ChunkSource for Store {
     fn chunk(&self, manifest: &Sha256, index: u32) -> Result<Arc<[u8]>, String> {
-        let value = self.chunk_value(manifest, index).map_err(|error| error.to_string())?;
+        let value = guarded(|| self.chunk_value(manifest, index)).map_err(|error| {
+            let said = error.to_string();
+            self.suspect(error);
+            said
+        })?;
         let value = value.ok_or_else(|| format!("chunk {index} of {manifest} is not in the store"))?;
         match LayerEvent::decode(&value) {
             Ok(LayerEvent::Chunk(chunk)) => Ok(chunk.data.into()),
             Ok(LayerEvent::Head(_)) => Err(format!("chunk {index} of {manifest} is a head in the store")),
-            Err(error) => Err(format!("chunk {index} of {manifest}: {error}")),
+            Err(error) => {
+                let said = format!("chunk {index} of {manifest}: {error}");
+                self.suspect(StoreError::unusable(Rebuilt::Damaged, &said));
+                Err(said)
+            }
         }
     }
 }
 
 impl Store {
     fn chunk_value(&self, manifest: &Sha256, index: u32) -> Result<Option<Vec<u8>>, StoreError> {
-        let chunks = self.database.begin_read()?.open_table(CHUNKS)?;
+        let database = self.database();
+        let chunks = database.begin_read()?.open_table(CHUNKS)?;
         let found = chunks.get(chunk_key(manifest, index).as_slice())?;
         Ok(found.map(|row| row.value().3.to_vec()).filter(|value| !value.is_empty()))
     }

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use driftline_enricher_core::Trust;
@@ -15,10 +13,12 @@ use driftline_schemas::{Image, LayerEvent, decode};
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition};
 
 use super::compacting::compact;
+use super::error::is_of_content;
+use super::failure::{Failure, guarded};
 use super::{CHUNKS, FORMAT_VERSION, HEADS, IMAGES, Kept, META, POSITIONS, Rebuilt, Store, StoreError};
-use super::{chunk_of_key, decoded_head};
+use super::{chunk_of_key, decoded_head, memory};
 
-const FILE: &str = "images.redb";
+pub(super) const FILE: &str = "images.redb";
 /// What is set aside is called after the file, this and the seconds since 1970.
 const ASIDE: &str = "images.redb.aside-";
 /// Stores that are set aside and kept: the last, and the one before it when that was only a failed attempt.
@@ -55,38 +55,59 @@ pub struct Opened {
 pub fn open(directory: &Path, origin: &Origin, trust: Trust, extent: &[OffsetRange]) -> Result<Opened, StoreError> {
     let io = |why| StoreError::Io { path: directory.to_owned(), why };
     fs::create_dir_all(directory).map_err(io)?;
-    let attempt = || existing(directory, origin, trust, extent);
     // A file of random bytes may lead the library to a place that it holds to be impossible.
-    let attempted = catch_unwind(AssertUnwindSafe(attempt))
-        .unwrap_or_else(|_| Err(StoreError::unusable(Rebuilt::Damaged, "reading it fails")));
-    match attempted {
+    match guarded(|| existing(directory, origin, trust, extent)) {
         Err(StoreError::Unusable { rebuilt, why }) => {
             tracing::warn!(why, reason = rebuilt.label(), "the image store is set aside and filled anew");
             set_aside(directory).map_err(io)?;
-            let opened = existing(directory, origin, trust, extent)?;
+            let opened = existing(directory, origin, trust, extent);
+            let opened = opened.or_else(|error| without_room(error, directory, origin, trust, extent))?;
             Ok(Opened { rebuilt: Some(rebuilt), ..opened })
         }
-        other => other,
+        Err(error) => without_room(error, directory, origin, trust, extent),
+        opened => opened,
     }
+}
+
+/// In the place of a store for which the disk has no room, one in memory. Any other error stays one.
+fn without_room(
+    error: StoreError,
+    directory: &Path,
+    origin: &Origin,
+    trust: Trust,
+    extent: &[OffsetRange],
+) -> Result<Opened, StoreError> {
+    if !error.is_no_room() {
+        return Err(error);
+    }
+    Failure::NoRoom.say(directory, &error);
+    let store = Store::of(memory::database(directory, origin)?, directory, origin);
+    let _ = store.failure.set(Failure::NoRoom);
+    let tables = store.tables(trust)?;
+    Ok(Opened { store, tables, ranges: extent.to_vec(), rebuilt: None })
 }
 
 fn existing(directory: &Path, origin: &Origin, trust: Trust, extent: &[OffsetRange]) -> Result<Opened, StoreError> {
     let path = directory.join(FILE);
     let is_new = !path.exists();
-    let mut database =
-        Database::builder().set_cache_size(CACHE_BYTES).create(&path).map_err(|error| refused(&path, error))?;
+    let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path);
+    if is_new && database.is_err() {
+        let _ = fs::remove_file(&path);
+    }
+    let mut database = database.map_err(|error| refused(&path, error))?;
     if is_new {
-        begin(&database, origin)?;
+        // What there is of it would be taken for a damaged one.
+        begin(&database, origin).inspect_err(|_| drop(fs::remove_file(&path)))?;
     } else if !database.check_integrity().map_err(|error| refused(&path, error))? {
         return Err(StoreError::unusable(Rebuilt::Damaged, "it does not pass its own check"));
     }
     // Whatever cannot be read here is damage: the same call on a good file does not fail.
     let damaged = |error: StoreError| match error {
-        StoreError::Database(error) => StoreError::unusable(Rebuilt::Damaged, error),
+        StoreError::Database(_) if !error.is_no_room() => StoreError::unusable(Rebuilt::Damaged, error),
         other => other,
     };
     compact(&mut database, &path).map_err(damaged)?;
-    let store = Store { database, directory: directory.to_owned() };
+    let store = Store::of(database, directory, origin);
     store.check_origin(origin).map_err(damaged)?;
     let ranges = store.unread(extent).map_err(damaged)?;
     let tables = store.tables(trust).map_err(damaged)?;
@@ -94,7 +115,7 @@ fn existing(directory: &Path, origin: &Origin, trust: Trust, extent: &[OffsetRan
 }
 
 /// Makes the tables of a new file.
-fn begin(database: &Database, origin: &Origin) -> Result<(), StoreError> {
+pub(super) fn begin(database: &Database, origin: &Origin) -> Result<(), StoreError> {
     let transaction = database.begin_write()?;
     {
         let mut meta = transaction.open_table(META)?;
@@ -115,7 +136,7 @@ impl Origin {
     }
 }
 
-fn refused(path: &Path, error: DatabaseError) -> StoreError {
+pub(super) fn refused(path: &Path, error: DatabaseError) -> StoreError {
     match error {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => StoreError::Locked(path.to_owned()),
         DatabaseError::UpgradeRequired(_) => StoreError::unusable(Rebuilt::Format, error),
@@ -126,15 +147,16 @@ fn refused(path: &Path, error: DatabaseError) -> StoreError {
     }
 }
 
-/// Whether the library says by this that the file is not one of its own.
-fn is_of_content(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof)
-}
-
-fn set_aside(directory: &Path) -> std::io::Result<()> {
+/// Keeps the file for whoever wants to know what happened to it, and makes place for a new one.
+pub(super) fn set_aside(directory: &Path) -> std::io::Result<()> {
     let seconds = clock::now_ns() / 1_000_000_000;
     fs::rename(directory.join(FILE), directory.join(format!("{ASIDE}{seconds}")))?;
-    let mut aside: Vec<PathBuf> = Vec::new();
+    aside(directory)?.iter().rev().skip(ASIDE_MAX).try_for_each(fs::remove_file)
+}
+
+/// What was set aside, the oldest first.
+pub(super) fn aside(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut aside = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with(ASIDE) {
@@ -142,12 +164,12 @@ fn set_aside(directory: &Path) -> std::io::Result<()> {
         }
     }
     aside.sort();
-    aside.iter().rev().skip(ASIDE_MAX).try_for_each(fs::remove_file)
+    Ok(aside)
 }
 
 impl Store {
     fn check_origin(&self, origin: &Origin) -> Result<(), StoreError> {
-        let meta = self.database.begin_read()?.open_table(META)?;
+        let meta = self.database().begin_read()?.open_table(META)?;
         for (name, expected) in origin.meta() {
             let found = meta.get(name)?.map(|value| value.value().to_owned()).unwrap_or_default();
             if found != expected {
@@ -160,7 +182,7 @@ impl Store {
 
     /// What of the topics is not in the store yet.
     fn unread(&self, extent: &[OffsetRange]) -> Result<Vec<OffsetRange>, StoreError> {
-        let positions = self.database.begin_read()?.open_table(POSITIONS)?;
+        let positions = self.database().begin_read()?.open_table(POSITIONS)?;
         let mut ranges = extent.to_vec();
         for range in &mut ranges {
             let stem = range.topic.spec().stem;
@@ -188,7 +210,7 @@ impl Store {
         for head in self.in_order(HEADS, decoded_head)? {
             let _ = tables.layer(LayerEvent::Head(head));
         }
-        let chunks = self.database.begin_read()?.open_table(CHUNKS)?;
+        let chunks = self.database().begin_read()?.open_table(CHUNKS)?;
         for row in chunks.iter()? {
             let (key, value) = row?;
             let (manifest, index) = chunk_of_key(key.value())
@@ -207,7 +229,7 @@ impl Store {
         table: TableDefinition<'_, &'static str, Kept>,
         read: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Vec<T>, StoreError> {
-        let table = self.database.begin_read()?.open_table(table)?;
+        let table = self.database().begin_read()?.open_table(table)?;
         let mut found = BTreeMap::new();
         for row in table.iter()? {
             let row = row?;

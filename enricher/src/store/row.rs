@@ -38,6 +38,13 @@ pub enum News {
         /// Number of the piece.
         index: u32,
     },
+    /// A piece of a manifest whose bytes are left on the topic.
+    ChunkPlace {
+        /// Digest of the manifest.
+        manifest: Sha256,
+        /// Number of the piece.
+        index: u32,
+    },
     /// The head or chunk with this key was deleted.
     LayerGone(String),
     /// Nothing that counts: a deleted record without a key.

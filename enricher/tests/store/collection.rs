@@ -76,18 +76,18 @@ fn what_the_topic_does_not_have_any_more_is_forgotten() {
     let all = manifests(&corpus);
     let store = opened(directory.path(), &corpus.extent());
     // Deleted while it is here: it stays until it is collected. Deleted afterwards, or not found: it is forgotten.
-    store.store.write(&[deleted(Topic::ImageLayers, format!("{}/0", all[0]))]).unwrap();
+    store.store.write(&mut [deleted(Topic::ImageLayers, format!("{}/0", all[0]))]).unwrap();
     assert!(store.store.load(&complete(&store, 0)).is_ok());
     store.store.collect(&all).unwrap();
     assert_eq!(store.store.collected(&[all[0]].into()).unwrap(), BTreeSet::new());
-    store.store.write(&[deleted(Topic::ImageLayers, format!("{}/0", all[1]))]).unwrap();
+    store.store.write(&mut [deleted(Topic::ImageLayers, format!("{}/0", all[1]))]).unwrap();
     assert_eq!(store.store.collected(&[all[1]].into()).unwrap(), BTreeSet::new());
     let lost = BTreeSet::from([all[1], all[2]]);
     assert_eq!(store.store.forget_collected(&lost).unwrap(), [all[2]].into());
     assert_eq!(store.store.collected(&lost).unwrap(), BTreeSet::new());
     let keys = corpus.records.iter().filter(|it| it.topic == Topic::ImageLayers);
     let keys = keys.map(|it| deleted(it.topic, key_of(it.topic, it.value.as_deref().unwrap())));
-    store.store.write(&keys.collect::<Vec<_>>()).unwrap();
+    store.store.write(&mut keys.collect::<Vec<_>>()).unwrap();
     drop(store);
     let extent: Vec<_> = corpus.extent().into_iter().map(|it| OffsetRange { end: 1_001, ..it }).collect();
     let store = opened(directory.path(), &extent);
@@ -181,14 +181,14 @@ fn come_and_go(topics: Topics, rounds: usize) -> (Vec<u64>, u64) {
         keys.push(
             records.iter().map(|it| (it.topic, key_of(it.topic, it.value.as_deref().unwrap()))).collect::<Vec<_>>(),
         );
-        let rows: Vec<Row> = records.into_iter().map(Row::of).collect();
+        let mut rows: Vec<Row> = records.into_iter().map(Row::of).collect();
         let manifests: Vec<Sha256> = rows.iter().filter_map(manifest_of).collect();
         written += rows.iter().map(Row::value_bytes).sum::<usize>();
-        store.store.write(&rows).unwrap();
+        store.store.write(&mut rows).unwrap();
         store.store.collect(&manifests).unwrap();
         if topics == Topics::Delete && round >= LATER {
             let gone = keys[round - LATER].iter().map(|(topic, key)| deleted(*topic, key.clone()));
-            store.store.write(&gone.collect::<Vec<_>>()).unwrap();
+            store.store.write(&mut gone.collect::<Vec<_>>()).unwrap();
         }
         sizes.push(fs::metadata(directory.path().join(FILE)).unwrap().len());
     }

@@ -8,6 +8,7 @@
 
 mod collection;
 mod corpus;
+mod full_disk;
 mod shortening;
 
 use std::fs;
@@ -54,8 +55,8 @@ fn fill(opened: &Opened, corpus: &Corpus, at_once: usize) -> usize {
     let is_unread = |topic, offset| opened.ranges.iter().any(|it| it.topic == topic && offset >= it.begin);
     let unread: Vec<_> = corpus.records.iter().filter(|it| is_unread(it.topic, it.offset)).cloned().collect();
     for records in unread.chunks(at_once) {
-        let rows: Vec<Row> = records.iter().cloned().map(Row::of).collect();
-        opened.store.write(&rows).unwrap();
+        let mut rows: Vec<Row> = records.iter().cloned().map(Row::of).collect();
+        opened.store.write(&mut rows).unwrap();
     }
     unread.len()
 }
@@ -285,7 +286,7 @@ fn who_published_first_is_first_after_a_restart() {
         push(Topic::ImageLayers, driftline_schemas::encode(&layer.head).unwrap());
     }
     let extent: Vec<_> = Corpus::default().extent().into_iter().map(|it| OffsetRange { end: 7, ..it }).collect();
-    opened(directory.path(), &extent).store.write(&rows).unwrap();
+    opened(directory.path(), &extent).store.write(&mut rows).unwrap();
     let store = opened(directory.path(), &extent);
     let Lookup::Complete { stored, conflict } = store.tables.lookup(&view(0)) else { panic!("complete") };
     assert!(conflict.is_some());

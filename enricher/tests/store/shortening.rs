@@ -76,10 +76,10 @@ struct Mostly {
 /// Fills a store with images, of which the last are used; the others are collected.
 fn mostly_free(directory: &Path) -> Mostly {
     let mut corpus = Corpus::default();
-    let rows: Vec<Row> = (0..CAME).flat_map(|number| another(&mut corpus, number)).map(Row::of).collect();
+    let mut rows: Vec<Row> = (0..CAME).flat_map(|number| another(&mut corpus, number)).map(Row::of).collect();
     let manifests: Vec<Sha256> = rows.iter().filter_map(manifest_of).collect();
     let store = opened(directory, &corpus.extent());
-    rows.chunks(10).for_each(|rows| store.store.write(rows).unwrap());
+    rows.chunks_mut(10).for_each(|rows| store.store.write(rows).unwrap());
     drop(store);
     let store = opened(directory, &corpus.extent());
     let expected = used(&store);

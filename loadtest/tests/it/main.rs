@@ -16,6 +16,7 @@ mod command_line;
 mod confluence;
 mod delivery;
 mod dev_kafka;
+mod failing_store;
 mod gap;
 mod harness;
 mod image_store;

@@ -65,6 +65,12 @@ impl Following {
         concerned
     }
 
+    /// Whether the core uses an image as this node's containers see it.
+    #[must_use]
+    pub fn follows(&self, view: &ImageView) -> bool {
+        [&self.wanted, &self.settled, &self.contradicted].into_iter().any(|views| views.contains(view))
+    }
+
     /// Whether a container uses this image.
     #[must_use]
     pub fn uses(&self, id: &ImageId) -> bool {

@@ -1,0 +1,98 @@
+//! Where the store is, as the shell has heard of it, and the images that wait while it moves from its disk into memory.
+//!
+//! A store in memory begins empty. Until everything has been read from the topics again it knows less than was known
+//! before, so no image is looked up: its containers wait as for any image that has to be loaded.
+
+use prometheus::{IntCounterVec, IntGauge};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use driftline_enricher::store::{Failure, Store};
+use driftline_enricher_core::{ImageAnswer, ImageView};
+use driftline_runtime::telemetry::Telemetry;
+use driftline_schemas::ImageFailure;
+
+/// Where the store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// On its disk.
+    Disk,
+    /// In memory, and not filled yet.
+    Filling,
+    /// In memory.
+    Memory,
+}
+
+pub(super) struct Medium {
+    place: Place,
+    waiting: BTreeSet<ImageView>,
+    failed: IntCounterVec,
+    is_in_memory: IntGauge,
+    bytes: IntGauge,
+}
+
+impl Medium {
+    pub(super) fn new(store: &Store, telemetry: &Telemetry) -> Result<Self, prometheus::Error> {
+        let failed = telemetry.counters(
+            "enricher_store_failures_total",
+            "Times that the image store left its disk for memory, by reason",
+            &["reason"],
+        )?;
+        Failure::ALL.into_iter().for_each(|failure| drop(failed.with_label_values(&[failure.label()])));
+        let mut medium = Self {
+            place: Place::Disk,
+            waiting: BTreeSet::new(),
+            failed,
+            is_in_memory: telemetry
+                .gauge("enricher_store_in_memory", "Whether the image store is in memory: 1, or 0")?,
+            bytes: telemetry.gauge("enricher_store_bytes", "Bytes that the image store has of its disk")?,
+        };
+        if let Some(failure) = store.failure() {
+            medium.emptied(failure);
+        }
+        Ok(medium)
+    }
+
+    /// The store goes on in memory, and everything will be read again.
+    pub(super) fn emptied(&mut self, failure: Failure) {
+        self.place = Place::Filling;
+        self.is_in_memory.set(1);
+        self.failed.with_label_values(&[failure.label()]).inc();
+    }
+
+    /// Everything that stood in the topics is stored: images to look up now.
+    pub(super) fn caught_up(&mut self) -> BTreeSet<ImageView> {
+        if self.place == Place::Filling {
+            self.place = Place::Memory;
+        }
+        std::mem::take(&mut self.waiting)
+    }
+
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// An image is looked up when the store is filled.
+    pub(super) fn wait(&mut self, view: ImageView) {
+        self.waiting.insert(view);
+    }
+
+    pub(super) fn forget(&mut self, view: &ImageView) {
+        self.waiting.remove(view);
+    }
+
+    /// In the background, how much of the disk the store has.
+    pub(super) fn measure(&self, store: &Arc<Store>) {
+        let (store, bytes) = (Arc::clone(store), self.bytes.clone());
+        tokio::task::spawn_blocking(move || match store.disk_bytes() {
+            Ok(found) => bytes.set(i64::try_from(found).unwrap_or(i64::MAX)),
+            Err(error) => tracing::debug!(%error, "the image store cannot be measured"),
+        });
+    }
+}
+
+/// Whether an answer says no more than that a store on disk failed under the one who looked the image up.
+pub(super) fn is_of_failed_disk(answer: &ImageAnswer, asked_of: Place, store: &Store) -> bool {
+    let is_unread = matches!(answer, ImageAnswer::Failed { failure: ImageFailure::Unavailable, .. });
+    is_unread && asked_of == Place::Disk && store.is_failing()
+}
