@@ -77,8 +77,8 @@ fn main() {
     let store = open(directory.path(), &origin, Trust::default(), &corpus.extent()).unwrap().store;
     let began = clock::monotonic();
     for records in corpus.records.chunks(AT_ONCE) {
-        let rows: Vec<Row> = records.iter().cloned().map(Row::of).collect();
-        store.write(&rows).unwrap();
+        let mut rows: Vec<Row> = records.iter().cloned().map(Row::of).collect();
+        store.write(&mut rows).unwrap();
     }
     let fill_s = seconds(began);
     drop(store);

@@ -74,7 +74,7 @@ impl<'a> Case<'a> {
         workload.publish_image(&self.bench.producer).await.unwrap();
         workload.produce_containers(&self.bench.producer).await.unwrap();
         workload.produce_execs(&self.bench.producer, &workload.execs).await.unwrap();
-        let mut reader = self.bench.collector();
+        let mut reader = self.bench.collector().await;
         let expected = &workload.expected[&last];
         let of_it = |finding: &&Finding| expected.contains(&finding.finding_id);
         let is_there = reader.until(PATIENCE, |seen| seen.findings.iter().any(|it| of_it(&it))).await.unwrap();

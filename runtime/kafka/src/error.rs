@@ -113,6 +113,7 @@ pub(crate) fn is_passing(error: &rdkafka::error::KafkaError) -> bool {
                 | Code::OperationTimedOut
                 | Code::RequestTimedOut
                 | Code::BrokerDestroy
+                | Code::DestroyBroker
                 | Code::BrokerNotAvailable
                 | Code::NotCoordinator
                 | Code::CoordinatorLoadInProgress

@@ -30,9 +30,10 @@ const QUEUE_KBYTES: &str = "65536";
 /// The controller takes a broker that crashed for dead after `broker.session.timeout.ms`, 9 s by default.
 const BROKER_SESSION: Duration = Duration::from_secs(9);
 /// A request that is not answered for as long is given up with its connection, and repeated: the broker is gone, or a
-/// network was cut in between and TCP would try again ever more seldom. Longer than [`BROKER_SESSION`], after which a leader
-/// answers without a follower that is gone.
-pub(crate) const REQUEST_MAX: Duration = BROKER_SESSION.saturating_add(Duration::from_secs(1));
+/// network was cut in between and TCP would try again ever more seldom. The client also waits as long for a coordinator
+/// that it remembers before it asks for the present one, so a commit after the loss of a broker takes
+/// [`BROKER_SESSION`] and this. Brokers tell records that are repeated by their sequence.
+pub(crate) const REQUEST_MAX: Duration = Duration::from_secs(5);
 /// Leaders and coordinators are elected, their logs loaded and clients told within this; the next acknowledged record was
 /// seen 2 s after the session.
 const FAILOVER_MAX: Duration = Duration::from_secs(11);
