@@ -100,6 +100,14 @@ fn sessions(criterion: &mut Criterion) {
         b.iter_batched(|| image.clone(), restored, BatchSize::PerIteration);
     });
     group.throughput(Throughput::Elements(1));
+    group.bench_function("a tick when 10000 sessions of 3 findings became quiet", |b| {
+        let tick = |mut correlator: Correlator| {
+            let mut effects = Effects::default();
+            correlator.apply(T0 + 3_600 * S, Input::Tick, &mut effects).expect("a tick");
+            (correlator, effects)
+        };
+        b.iter_batched(|| restored(image.clone()), tick, BatchSize::PerIteration);
+    });
     let mut full = open(10_000, 1);
     let mut at = 10_000;
     group.bench_function("the first finding of a container, 10000 known", |b| {

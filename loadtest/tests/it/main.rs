@@ -25,6 +25,7 @@ mod invariant;
 mod latency;
 mod log;
 mod outage;
+mod quiet;
 mod record;
 mod recording;
 mod restore;
