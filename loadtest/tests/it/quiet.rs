@@ -127,7 +127,7 @@ async fn sessions_that_become_quiet_at_once_end_in_steps_between_which_the_servi
     let logs = tempfile::tempdir().unwrap();
     let extra = [("DRIFTLINE_SESSION_GAP_S", "1")];
     let service = services::start("correlator", &settings, &extra, logs.path()).await.unwrap();
-    let mut reader = TopicReader::start(&settings, &[Topic::Alerts], ReadFrom::Beginning).unwrap();
+    let mut reader = TopicReader::start(&settings, &[Topic::Alerts], ReadFrom::Beginning).await.unwrap();
     let mut seen = Seen::default();
     // What is measured begins when nothing is left to read of the first revisions.
     while seen.containers.len() < sessions {
