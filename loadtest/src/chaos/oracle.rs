@@ -46,6 +46,8 @@ pub enum Violation {
     OcsfDiffers,
     /// A record was dead-lettered.
     DeadLettered,
+    /// A record stands behind the offset that its group has committed: what must come of it has not come yet.
+    NotTaken,
     /// A group has committed more than there is, or less than was taken.
     OffsetsWrong,
     /// A service found a contradiction in its own state, or panicked.
@@ -90,6 +92,7 @@ impl Verdict {
             Violation::AlertNotFinal,
             Violation::OcsfDiffers,
             Violation::OffsetsWrong,
+            Violation::NotTaken,
         ];
         missing.iter().any(|wrong| self.wrong.contains_key(wrong))
     }
@@ -119,6 +122,10 @@ pub(super) struct Ledger {
     ocsf: BTreeMap<String, usize>,
     /// Offset of the last record of a partition.
     last: BTreeMap<(Topic, i32), i64>,
+    /// Where the exec of each finding that must come stands, and where each finding stands.
+    places: BTreeMap<(Topic, String), (i32, i64)>,
+    /// What the group that reads a partition has committed.
+    committed: BTreeMap<(Topic, i32), i64>,
 }
 
 /// Reads the topics as they stand.
@@ -150,8 +157,8 @@ impl Ledger {
         self.last.insert((record.topic, record.partition), record.offset);
         *self.verdict.counts.entry(record.topic.spec().stem.to_owned()).or_default() += 1;
         match record.topic {
-            Topic::ExecEvents => self.exec(&ExecEvent::decode(value)?),
-            Topic::Findings => self.finding(&decode(value)?),
+            Topic::ExecEvents => self.exec(&ExecEvent::decode(value)?, (record.partition, record.offset)),
+            Topic::Findings => self.finding(&decode(value)?, (record.partition, record.offset)),
             Topic::Alerts => self.alert(&decode(value)?),
             Topic::AlertsOcsf => {
                 let json: serde_json::Value = serde_json::from_slice(value)?;
@@ -163,16 +170,17 @@ impl Ledger {
         Ok(())
     }
 
-    fn exec(&mut self, event: &ExecEvent) {
+    fn exec(&mut self, event: &ExecEvent, place: (i32, i64)) {
         let ExecEvent::Exec(exec) = event else { return };
         let Some(finding) = finding_of(exec).map(|id| id.to_string()) else { return };
         // The producer may have sent it twice.
         if self.known.insert(finding.clone()) {
+            self.places.insert((Topic::ExecEvents, finding.clone()), place);
             self.expected.entry(exec.container_id.clone()).or_default().push(finding);
         }
     }
 
-    fn finding(&mut self, finding: &Finding) {
+    fn finding(&mut self, finding: &Finding, place: (i32, i64)) {
         let id = finding.finding_id.to_string();
         let before = self.revisions.insert(id.clone(), finding.revision).unwrap_or(0);
         if finding.revision != before + 1 {
@@ -180,6 +188,7 @@ impl Ledger {
                 .note(Violation::FindingTwice, || format!("{id}: revision {} after {before}", finding.revision));
         }
         if before == 0 {
+            self.places.insert((Topic::Findings, id.clone()), place);
             if !self.known.contains(&id) {
                 let what = || format!("{id}: {} {}", finding.category, finding.note);
                 self.verdict.note(Violation::FindingUnexpected, what);
@@ -209,6 +218,7 @@ impl Ledger {
     pub(super) fn compare_offsets(&mut self, group: &str, ranges: &[OffsetRange], committed: &BTreeMap<i32, i64>) {
         for range in ranges {
             let offset = committed.get(&range.partition).copied().unwrap_or(-1);
+            self.committed.insert((range.topic, range.partition), offset);
             let last = self.last.get(&(range.topic, range.partition)).copied().unwrap_or(-1);
             // Beyond the last record there are only markers of transactions.
             if offset <= last || offset > range.end {
@@ -227,10 +237,20 @@ impl Ledger {
         self.verdict
     }
 
+    /// Lost is what the group has passed over; what it has not come to yet is not taken.
+    fn missing(&self, topic: Topic, finding: &str, lost: Violation) -> Violation {
+        let place = self.places.get(&(topic, finding.to_owned()));
+        let is_taken = place.is_none_or(|(partition, offset)| {
+            self.committed.get(&(topic, *partition)).is_none_or(|committed| offset < committed)
+        });
+        if is_taken { lost } else { Violation::NotTaken }
+    }
+
     fn compare_findings(&mut self) {
         for (container, expected) in &self.expected {
             for id in expected.iter().filter(|id| !self.revisions.contains_key(*id)) {
-                self.verdict.note(Violation::FindingLost, || format!("{id} of container {container}"));
+                let violation = self.missing(Topic::ExecEvents, id, Violation::FindingLost);
+                self.verdict.note(violation, || format!("exec of {id} of container {container}"));
             }
             let found = self.found.get(container).map(Vec::as_slice).unwrap_or_default();
             let standing: BTreeSet<&String> = found.iter().collect();
@@ -255,7 +275,8 @@ impl Ledger {
             }
         }
         for finding in self.revisions.keys().filter(|id| !held.contains_key(id)) {
-            self.verdict.note(Violation::AlertLacksFinding, || finding.clone());
+            let violation = self.missing(Topic::Findings, finding, Violation::AlertLacksFinding);
+            self.verdict.note(violation, || finding.clone());
         }
         for (finding, times) in held {
             if times > 1 || !self.revisions.contains_key(finding) {

@@ -28,6 +28,8 @@ const REPLICATION: i32 = 3;
 /// Output must be there again this long after a fault is undone: every time limit of the services and of Kafka one after
 /// the other.
 const RECOVERY_MAX: Duration = Duration::from_secs(120);
+/// Faults after which output did not come back, one after the other, before a batch ends.
+const STALLED_MAX: usize = 1;
 /// Nothing comes any more when nothing came for this long: sessions are final after 3 s.
 const QUIET: Duration = Duration::from_secs(5);
 /// How long what is missing at the end may still come.
@@ -155,6 +157,7 @@ impl Running {
     }
 
     async fn run_faults(&mut self, faults: &[Fault]) -> anyhow::Result<()> {
+        let mut stalled = 0;
         for (number, fault) in faults.iter().enumerate() {
             let before = self.rig.fleet.exit_count();
             let name = fault.kind.as_str();
@@ -180,9 +183,13 @@ impl Running {
                 eprintln!("  an invariant is broken: no more faults");
                 break;
             }
+            stalled = if flows.is_some() { 0 } else { stalled + 1 };
             if flows.is_none() {
                 let what = || format!("fault {} ({name}): nothing for {} s", number + 1, RECOVERY_MAX.as_secs());
                 self.verdict.note(Violation::Stalled, what);
+            }
+            // A fault may bring back what the one before has stopped.
+            if stalled > STALLED_MAX {
                 break;
             }
         }

@@ -32,10 +32,10 @@ impl World {
         let mut ledger = Ledger::default();
         let end = i64::try_from(self.execs.len()).unwrap();
         for (offset, exec) in (0..).zip(self.execs) {
-            ledger.exec(&ExecEvent::Exec(Box::new(exec)));
+            ledger.exec(&ExecEvent::Exec(Box::new(exec)), (0, offset));
             ledger.last.insert((Topic::ExecEvents, 0), offset);
         }
-        self.findings.iter().for_each(|finding| ledger.finding(finding));
+        (0..).zip(&self.findings).for_each(|(offset, finding)| ledger.finding(finding, (0, offset)));
         self.alerts.into_iter().for_each(|alert| ledger.alert(&alert));
         self.ocsf.into_iter().for_each(|uid| *ledger.ocsf.entry(uid).or_default() += 1);
         let range = OffsetRange { topic: Topic::ExecEvents, partition: 0, begin: 0, end };
@@ -104,6 +104,14 @@ fn messages_and_offsets_that_differ_are_noticed() {
     check(|world| drop(world.ocsf.remove(0)), &[Violation::OcsfDiffers]);
     check(|world| world.ocsf.push(world.ocsf[0].clone()), &[Violation::OcsfDiffers]);
     check(|world| world.committed = 15, &[Violation::OffsetsWrong]);
+    let behind = |world: &mut World| {
+        world.committed = 15;
+        world.findings.pop();
+        world.alerts.truncate(3);
+        world.alerts[2].r#final = true;
+        world.ocsf.truncate(3);
+    };
+    check(behind, &[Violation::NotTaken, Violation::OffsetsWrong]);
     check(|world| world.committed = 17, &[Violation::OffsetsWrong]);
 }
 
