@@ -79,6 +79,11 @@ CHAOS_SEED = $(or $(SEED),$(shell printf '%d' 0x$$(git rev-parse HEAD 2>/dev/nul
 chaos: ## yes | 35 | 20 | kills, freezes, cuts and more under load, on three brokers: nothing lost, nothing twice; FAULTS=20, SEED=7, KEPT=1
 	@deploy/dev/chaos.sh --faults $(FAULTS) --seed $(CHAOS_SEED) $(if $(KEPT),--kept-first)
 
+# One bug at a time in the services, each of which chaos has to notice; some only: make chaos-bugs BUGS=end-at-assignment
+.PHONY: chaos-bugs
+chaos-bugs: ## yes | 40 | no | planted bugs that chaos has to notice within 60 faults each; BUGS=NAME, SEED=7
+	@deploy/dev/chaos-bugs.sh 60 $(or $(SEED),1) $(BUGS)
+
 # Of each target; some only: make fuzz SECONDS=600 TARGETS=tar
 SECONDS ?= 60
 
