@@ -14,12 +14,14 @@ mod corpus;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::thread;
 use std::time::Instant;
 
 use corpus::{Corpus, Size, own_path, view};
 use driftline_enricher::store::blocks::Made;
 use driftline_enricher::store::{News, Origin, Row, open};
 use driftline_enricher_core::Trust;
+use driftline_enricher_core::image::ImageIndex;
 use driftline_enricher_core::tables::Lookup;
 use driftline_runtime::clock;
 use driftline_schemas::Sha256;
@@ -32,19 +34,49 @@ fn seconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64()
 }
 
-/// Opens the store, loads every image and asks it; seconds until the store was open, and until the end.
-fn restart(directory: &Path, corpus: &Corpus, expected: Made) -> (f64, f64) {
+/// What opening the store, loading every image and asking it takes.
+struct Restart {
+    /// Seconds until the store was open.
+    open_s: f64,
+    /// Seconds until the end.
+    all_s: f64,
+    /// Memory that the images have at the end, for each file, as they say.
+    said_bytes: usize,
+    /// The same as the system says.
+    resident_bytes: usize,
+}
+
+/// Memory of this process.
+fn resident() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
+}
+
+/// Keeps every image, as the enricher does while containers use all of them. Images are loaded by several threads.
+fn restart(directory: &Path, corpus: &Corpus, expected: Made) -> Restart {
+    const THREADS: usize = 4;
+    let before = resident();
     let began = clock::monotonic();
     let origin = Origin { cluster: "bench".into(), prefix: "driftline".into() };
     let opened = open(directory, &origin, Trust::default(), &corpus.extent()).unwrap();
     let open_s = seconds(began);
-    for number in 0..SIZE.images {
+    let load = |number| {
         let Lookup::Complete { stored, .. } = opened.tables.lookup(&view(number)) else { panic!("complete") };
         let (index, made) = opened.store.load(&stored).unwrap();
         assert_eq!(made, expected);
         assert!(index.file(own_path(number).as_bytes()).is_some());
-    }
-    (open_s, seconds(began))
+        index
+    };
+    let every = |first: usize| (first..SIZE.images).step_by(THREADS).map(load).collect::<Vec<ImageIndex>>();
+    let images: Vec<ImageIndex> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|first| scope.spawn(move || every(first))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    let all_s = seconds(began);
+    let files = SIZE.images * (SIZE.files_of_base + SIZE.files_of_image);
+    let said_bytes = images.iter().map(ImageIndex::memory_bytes).sum::<usize>() / files;
+    Restart { open_s, all_s, said_bytes, resident_bytes: resident().saturating_sub(before) / files }
 }
 
 /// Drops two of three layers and opens the store again, which gives back what is free; seconds, and the length then.
@@ -82,16 +114,22 @@ fn main() {
     }
     let fill_s = seconds(began);
     drop(store);
-    let (_, merge_s) = restart(directory.path(), &corpus, Made::Now);
-    let (open_s, restart_s) = restart(directory.path(), &corpus, Made::Before);
+    let merged = restart(directory.path(), &corpus, Made::Now);
+    let kept = restart(directory.path(), &corpus, Made::Before);
+    let (merge_s, restart_s, open_s) = (merged.all_s, kept.all_s, kept.open_s);
     let store_bytes = length(directory.path());
     let (given_back_s, shorter_bytes) = restart_after_collection(directory.path(), &corpus);
     println!("{} images of {} files", SIZE.images, SIZE.files_of_base + SIZE.files_of_image);
     println!("fill                         {fill_s:7.3} s   {store_bytes} bytes");
     println!("restart, merging anew        {merge_s:7.3} s");
     println!("restart, with merged images  {restart_s:7.3} s   (of it opening {open_s:.3} s)");
+    println!(
+        "memory of an image's file    {} bytes, resident {} after merging",
+        kept.said_bytes, merged.resident_bytes
+    );
     println!("opening, with two of three layers collected {given_back_s:.3} s, then {shorter_bytes} bytes");
     println!(
-        "{{\"bench\":\"store\",\"fill_s\":{fill_s:.3},\"merge_s\":{merge_s:.3},\"restart_s\":{restart_s:.3},\"open_s\":{open_s:.3},\"store_bytes\":{store_bytes},\"given_back_s\":{given_back_s:.3},\"shorter_bytes\":{shorter_bytes}}}"
+        "{{\"bench\":\"store\",\"file_bytes\":{},\"merged_resident_bytes\":{},\"fill_s\":{fill_s:.3},\"merge_s\":{merge_s:.3},\"restart_s\":{restart_s:.3},\"open_s\":{open_s:.3},\"store_bytes\":{store_bytes},\"given_back_s\":{given_back_s:.3},\"shorter_bytes\":{shorter_bytes}}}",
+        kept.said_bytes, merged.resident_bytes
     );
 }
