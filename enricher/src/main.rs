@@ -26,8 +26,8 @@ use shell::{EnricherShell, ShellSettings};
 ///
 /// Settings come from the environment: KAFKA_BOOTSTRAP (required), DRIFTLINE_TOPIC_PREFIX, DRIFTLINE_PARTITIONS,
 /// DRIFTLINE_INSTANCE, DRIFTLINE_DELIVERY, DRIFTLINE_CLUSTER, DRIFTLINE_PARK_MS, DRIFTLINE_IMAGE_CACHE_MIB, DRIFTLINE_IMAGE_KEEP_S,
-/// DRIFTLINE_TRUST, DRIFTLINE_STORE_DIR, DRIFTLINE_STORE_MAX_MB, DRIFTLINE_KAFKA_WAIT_S, DRIFTLINE_TELEMETRY_ADDR,
-/// DRIFTLINE_LOG, DRIFTLINE_LOG_FORMAT.
+/// DRIFTLINE_IMAGES_MAX_MB, DRIFTLINE_TRUST, DRIFTLINE_STORE_DIR, DRIFTLINE_STORE_MAX_MB, DRIFTLINE_KAFKA_WAIT_S,
+/// DRIFTLINE_TELEMETRY_ADDR, DRIFTLINE_LOG, DRIFTLINE_LOG_FORMAT.
 #[derive(Debug, Parser)]
 #[command(name = "driftline-enricher", version)]
 struct Arguments {}
@@ -52,6 +52,9 @@ const KEEP_S_MAX: i64 = 31 * 86_400;
 /// Most of the disk that the image store has, unless set: chunks and merged images of 1,000 images of 10,000 files, which
 /// have some 250 bytes a file together, and half as much again.
 const STORE_MB_MAX: i64 = 4_000;
+/// Most memory of the merged images of running containers, unless set: 500 images of 10,000 files at 200 bytes, which is
+/// what a file of a distribution takes with its path.
+const IMAGES_MB_MAX: i64 = 1_000;
 /// As large as disks are; a bound that is never reached.
 const STORE_MB_MOST: i64 = 1_000_000_000;
 
@@ -66,6 +69,7 @@ struct Configuration {
     trust: Trust,
     store: PathBuf,
     store_mb_max: i64,
+    images_mb_max: i64,
     telemetry: std::net::SocketAddr,
 }
 
@@ -85,6 +89,7 @@ fn configuration() -> anyhow::Result<Configuration> {
         trust: settings.choice("DRIFTLINE_TRUST", &Trust::NAMES, Trust::default()),
         store: PathBuf::from(settings.text("DRIFTLINE_STORE_DIR", "/var/lib/driftline/enricher")),
         store_mb_max: settings.number("DRIFTLINE_STORE_MAX_MB", STORE_MB_MAX, 64..=STORE_MB_MOST),
+        images_mb_max: settings.number("DRIFTLINE_IMAGES_MAX_MB", IMAGES_MB_MAX, 1..=1_000_000),
         telemetry: settings.telemetry_address(),
     };
     settings.finish()?;
@@ -133,6 +138,8 @@ async fn join(configuration: &Configuration, telemetry: &Telemetry) -> anyhow::R
         trust: configuration.trust,
         versions: CoreSettings::versions(park_ns, configuration.trust),
     });
+    let images_bytes_max = configuration.images_mb_max.unsigned_abs().saturating_mul(1_000_000);
+    let core = core.bounded(usize::try_from(images_bytes_max).unwrap_or(usize::MAX));
     let membership = Membership {
         service: "enricher",
         input: Topic::ExecEvents,

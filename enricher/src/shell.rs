@@ -6,7 +6,7 @@ mod medium;
 mod merged;
 
 use prometheus::{IntCounter, IntGauge};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use driftline_enricher::store::{Failure, Feed, FeedEvent, News, Row, Store, StoreError};
 use driftline_enricher_core::chunks::KnownChunks;
-use driftline_enricher_core::tables::{Change, Following, ImageTables, Lookup};
+use driftline_enricher_core::tables::{Change, Following, ImageTables, Lookup, Stored};
 use driftline_enricher_core::{Ask, Enricher, ImageAnswer, ImageView, Input};
 use driftline_runtime::service::{Backlog, ServiceError, Shell};
 use driftline_runtime::telemetry::Telemetry;
@@ -31,8 +31,15 @@ const TICK_HELD_MAX: Duration = Duration::from_secs(1);
 
 type Answer = (ImageView, ImageAnswer);
 
-/// An answer, and where the store was when it was looked for.
-type Loaded = (ImageView, ImageAnswer, Place);
+/// An answer that was loaded.
+struct Loaded {
+    view: ImageView,
+    answer: ImageAnswer,
+    /// What it was made of.
+    stored: Arc<Stored>,
+    /// Where the store was when it was looked for.
+    asked_of: Place,
+}
 
 pub(crate) struct EnricherShell {
     feed: Feed,
@@ -44,6 +51,9 @@ pub(crate) struct EnricherShell {
     unanswered: BTreeSet<ImageView>,
     keeping: Keeping,
     medium: Medium,
+    /// What images are made of whose content the core was given: when it drops the content and asks again, it is given the
+    /// same, whatever was published since.
+    given: BTreeMap<ImageView, Arc<Stored>>,
     /// When the core was told the time last.
     last_tick: Instant,
     merged: Merged,
@@ -80,6 +90,7 @@ impl EnricherShell {
             store,
             following: Following::default(),
             keeping: Keeping::new(settings.keep, telemetry)?,
+            given: BTreeMap::new(),
             unanswered: BTreeSet::new(),
             last_tick: Instant::now(),
             answers: mpsc::channel(ANSWERS),
@@ -183,28 +194,33 @@ impl EnricherShell {
     /// Tells the core what is known of an image now, in the order in which it became known; loading happens in the
     /// background. Of an image whose chunks were collected it is told when they are here again.
     fn answer(&mut self, view: &ImageView) {
-        let (view, place) = (view.clone(), self.medium.place());
-        if place == Place::Filling {
+        let view = view.clone();
+        if self.medium.place() == Place::Filling {
             return self.medium.wait(view);
         }
-        match self.images.lookup(&view) {
-            Lookup::Missing => self.known_now.push_back((view, ImageAnswer::Missing)),
-            Lookup::Failed { reason, failure, retry_ns } => {
+        match (self.images.lookup(&view), self.given.get(&view).cloned()) {
+            (Lookup::Collected(manifests), _) => self.keeping.read_again(view, &manifests),
+            (Lookup::Complete { conflict, .. }, Some(given)) => self.load(view, given, conflict),
+            (Lookup::Complete { stored, conflict }, None) => self.load(view, Arc::new(stored), conflict),
+            (Lookup::Missing | Lookup::Failed { .. }, Some(given)) => self.load(view, given, None),
+            (Lookup::Missing, None) => self.known_now.push_back((view, ImageAnswer::Missing)),
+            (Lookup::Failed { reason, failure, retry_ns }, None) => {
                 self.known_now.push_back((view, ImageAnswer::Failed { reason, failure, retry_ns }));
             }
-            Lookup::Collected(manifests) => self.keeping.read_again(view, &manifests),
-            Lookup::Complete { stored, conflict } => {
-                self.keeping.used(&view, stored.name());
-                let (sender, merged) = (self.answers.0.clone(), self.merged.clone());
-                tokio::spawn(async move {
-                    let answer = match merged.get(stored).await {
-                        Ok(index) => ImageAnswer::Ready { index, conflict },
-                        Err(failed) => ImageAnswer::clone(&failed),
-                    };
-                    let _ = sender.send((view, answer, place)).await;
-                });
-            }
         }
+    }
+
+    /// Loads an image in the background.
+    fn load(&mut self, view: ImageView, stored: Arc<Stored>, conflict: Option<String>) {
+        self.keeping.used(&view, stored.name());
+        let (sender, merged, asked_of) = (self.answers.0.clone(), self.merged.clone(), self.medium.place());
+        tokio::spawn(async move {
+            let answer = match merged.get(Arc::clone(&stored)).await {
+                Ok(index) => ImageAnswer::Ready { index, conflict },
+                Err(failed) => ImageAnswer::clone(&failed),
+            };
+            let _ = sender.send(Loaded { view, answer, stored, asked_of }).await;
+        });
     }
 
     fn collected(&mut self, manifests: &[Sha256], bytes: u64) {
@@ -218,17 +234,31 @@ impl EnricherShell {
         self.keeping.was_read_again(manifests, gone).iter().for_each(|view| self.answer(view));
     }
 
-    /// An answer that only says that the store on disk failed is looked for again when there is another store.
-    fn loaded(&mut self, (view, answer, asked_of): Loaded) -> Option<Answer> {
-        if !is_of_failed_disk(&answer, asked_of, &self.store) {
-            return Some((view, answer));
+    /// An answer that only says that the store on disk failed is looked for again when there is another store; one that
+    /// what the core was given cannot be had any more, among what there is now.
+    fn loaded(&mut self, loaded: Loaded) -> Option<Answer> {
+        let Loaded { view, answer, stored, asked_of } = loaded;
+        if !self.following.follows(&view) {
+            return None;
         }
-        match self.medium.place() {
-            _ if !self.following.follows(&view) => {}
-            Place::Memory => self.answer(&view),
-            Place::Disk | Place::Filling => self.medium.wait(view),
+        if is_of_failed_disk(&answer, asked_of, &self.store) {
+            match self.medium.place() {
+                Place::Memory => self.answer(&view),
+                Place::Disk | Place::Filling => self.medium.wait(view),
+            }
+            return None;
         }
-        None
+        if matches!(answer, ImageAnswer::Ready { .. }) {
+            let given = self.given.entry(view.clone()).or_insert_with(|| Arc::clone(&stored));
+            if given.name() != stored.name() {
+                self.answer(&view);
+                return None;
+            }
+        } else if self.given.remove(&view).is_some() {
+            self.answer(&view);
+            return None;
+        }
+        Some((view, answer))
     }
 
     /// Collects what nothing needs, a bounded part of it.
@@ -271,6 +301,7 @@ impl Shell for EnricherShell {
                 self.following.forget(&view);
                 self.keeping.forget(&view);
                 self.medium.forget(&view);
+                self.given.remove(&view);
             }
         }
     }

@@ -11,6 +11,7 @@
 mod flow;
 mod images;
 mod late;
+mod residence;
 mod room;
 mod state;
 
@@ -80,6 +81,11 @@ pub enum ImageAnswer {
         /// How publishers contradict each other about it, when they do.
         conflict: Option<String>,
     },
+    /// As [`Self::Ready`], and the content is not in memory: only the core itself says so.
+    Dropped {
+        /// As there.
+        conflict: Option<String>,
+    },
     /// Nobody has published it yet.
     Missing,
     /// It was tried, and cannot be had.
@@ -96,7 +102,8 @@ pub enum ImageAnswer {
 /// What the enricher asks of its shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
-    /// Load an image; answer now, and again when the answer changes.
+    /// Load an image; answer now, and again when the answer changes. One that is asked for again before it is not needed
+    /// any more was dropped to make room: wanted is the content that was given the first time.
     Image(ImageView),
     /// The image is not needed any more.
     Forget(ImageView),
@@ -124,6 +131,10 @@ pub struct Enricher {
     backlog: BTreeSet<ContainerId>,
     /// Execs and amendments that this call may still judge.
     budget: usize,
+    /// Calls up to now: the order in which images are used.
+    calls: u64,
+    /// Most memory of images' contents.
+    images_bytes_max: usize,
     /// Images whose last container went with its partition; the shell is told with the next input.
     unused: Vec<ImageView>,
 }
@@ -143,6 +154,7 @@ impl Stage for Enricher {
 
     fn apply(&mut self, now_ns: i64, input: Input, effects: &mut Fx) -> Result<(), BrokenInvariant> {
         self.budget = JUDGED_PER_APPLY_MAX;
+        self.calls = self.calls.saturating_add(1);
         self.forget_unused_images(effects);
         match input {
             Input::Event(at, ExecEvent::Exec(exec)) => self.queue(now_ns, at, Queued::Exec(exec), effects)?,
@@ -219,6 +231,8 @@ impl Enricher {
             timers: BTreeSet::new(),
             backlog: BTreeSet::new(),
             budget: 0,
+            calls: 0,
+            images_bytes_max: usize::MAX,
             unused: Vec::new(),
         }
     }
@@ -271,6 +285,9 @@ impl Enricher {
         if image != before {
             before.iter().for_each(|image| self.release_image(image, &id, effects));
             image.iter().for_each(|image| self.use_image(image, &id, effects));
+            if image.is_some_and(|image| self.is_dropped(&image)) {
+                self.stop_flowing(&id, effects);
+            }
         }
         self.proceed(now_ns, &id, effects)
     }

@@ -4,6 +4,7 @@
 use moka::future::Cache;
 use prometheus::IntCounter;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 use driftline_enricher::store::Store;
 use driftline_enricher_core::ImageAnswer;
@@ -16,12 +17,18 @@ use driftline_schemas::{ImageFailure, Sha256};
 /// What cannot be read from the store now may be read later: when it is looked for again.
 const UNREAD_NS: i64 = 30_000_000_000;
 
+/// Images loaded at once. Merging holds the entries of every layer beside what it makes of them, and needs a core: more at
+/// once take that memory each, which the allocator may keep, and are ready no sooner.
+const LOADING_MAX: usize = 4;
+
 /// See the module. Clones are the same one.
 #[derive(Debug, Clone)]
 pub(super) struct Merged {
     store: Arc<Store>,
     /// By the name of their content, weighed in KiB.
     images: Cache<Sha256, Arc<ImageIndex>>,
+    /// Who loads one.
+    loading: Arc<Semaphore>,
     loaded: IntCounter,
 }
 
@@ -32,15 +39,17 @@ impl Merged {
             .max_capacity(u64::try_from(mib).unwrap_or(1) * 1024)
             .build();
         let loaded = telemetry.counter("enricher_images_loaded_total", "Images read from the store into memory")?;
-        Ok(Self { store, images, loaded })
+        Ok(Self { store, images, loading: Arc::new(Semaphore::new(LOADING_MAX)), loaded })
     }
 
     /// The merged image. Of those who ask for one while it is not here, one does the work.
-    pub(super) async fn get(&self, stored: Stored) -> Result<Arc<ImageIndex>, Arc<ImageAnswer>> {
+    pub(super) async fn get(&self, stored: Arc<Stored>) -> Result<Arc<ImageIndex>, Arc<ImageAnswer>> {
         self.images.try_get_with(stored.name(), self.load(stored)).await
     }
 
-    async fn load(&self, stored: Stored) -> Result<Arc<ImageIndex>, ImageAnswer> {
+    async fn load(&self, stored: Arc<Stored>) -> Result<Arc<ImageIndex>, ImageAnswer> {
+        // Nobody closes it, so there is always a permit at last.
+        let _permit = self.loading.acquire().await.ok();
         self.loaded.inc();
         let store = Arc::clone(&self.store);
         let loaded = tokio::task::spawn_blocking(move || store.load(&stored)).await.map_err(crashed)?;
@@ -119,7 +128,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let Opened { store, tables, .. } = filled(directory.path());
         let stored = || match tables.lookup(&ImageView::of_all(&ImageId::from(ID))) {
-            Lookup::Complete { stored, .. } => stored,
+            Lookup::Complete { stored, .. } => Arc::new(stored),
             _ => panic!("the image is complete"),
         };
         let merged = Merged::new(Arc::new(store), 16, &Telemetry::new("enricher")).unwrap();

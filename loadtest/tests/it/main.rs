@@ -19,6 +19,7 @@ mod dev_kafka;
 mod failing_store;
 mod gap;
 mod harness;
+mod image_memory;
 mod image_store;
 mod images;
 mod invariant;

@@ -57,7 +57,7 @@ impl Enricher {
         match self.images.get(image).and_then(|image| image.answer.as_ref()) {
             Some(ImageAnswer::Ready { index, .. }) => Readiness::Ready(Arc::clone(index)),
             Some(ImageAnswer::Failed { reason, .. }) => Readiness::Flow(format!("image_failed: {reason}")),
-            Some(ImageAnswer::Missing) | None => waiting("no_manifest"),
+            Some(ImageAnswer::Missing | ImageAnswer::Dropped { .. }) | None => waiting("no_manifest"),
         }
     }
 
@@ -71,9 +71,11 @@ impl Enricher {
 
     /// Judges parked execs from the head for as long as that is possible.
     fn advance(&mut self, now_ns: i64, id: &ContainerId, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+        self.need_image(id, effects);
         let readiness = self.readiness(id);
         if matches!(readiness, Readiness::Ready(_)) {
             self.stop_flowing(id, effects);
+            self.note_use(id);
         }
         loop {
             let Some(tracked) = self.containers.get(id) else { return Ok(()) };
@@ -139,8 +141,8 @@ impl Enricher {
         }
     }
 
-    /// The image is there: nothing goes out without it any more.
-    fn stop_flowing(&mut self, id: &ContainerId, effects: &mut Fx) {
+    /// The image is there, or was: nothing goes out without it any more.
+    pub(super) fn stop_flowing(&mut self, id: &ContainerId, effects: &mut Fx) {
         if let Some(tracked) = self.containers.get_mut(id)
             && tracked.given_up.take().is_some()
         {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use driftline_runtime_core::BrokenInvariant;
 use driftline_schemas::text::printable_start;
@@ -11,6 +12,7 @@ use driftline_schemas::{ContainerId, ContainerSeen, ImageFailure, ImageRequest};
 use super::{Ask, Enricher, Fx, ImageAnswer, container_key};
 use crate::finding;
 use crate::flaw::Flaw;
+use crate::image::ImageIndex;
 use crate::limits::{REASON_BYTES_MAX, REQUEST_AGAIN_NS, REQUESTS_PER_TICK_MAX};
 use crate::tables::LoadError;
 use crate::trust::ImageView;
@@ -24,6 +26,10 @@ pub(super) struct Image {
     request_again_ns: i64,
     /// Container whose node was asked last.
     asked: Option<ContainerId>,
+    /// The last call that judged with it.
+    pub(super) used: u64,
+    /// Whether the shell was asked for its content since that was dropped.
+    pub(super) is_asked_again: bool,
 }
 
 impl ImageAnswer {
@@ -39,6 +45,7 @@ impl ImageAnswer {
             Self::Failed { retry_ns, .. } if retry_ns <= now_ns => Self::Missing,
             Self::Failed { reason, failure, retry_ns } => Self::Failed { reason: shown(&reason), failure, retry_ns },
             Self::Ready { index, conflict } => Self::Ready { index, conflict: conflict.as_deref().map(shown) },
+            Self::Dropped { conflict } => Self::Dropped { conflict },
             Self::Missing => Self::Missing,
         }
     }
@@ -46,7 +53,9 @@ impl ImageAnswer {
     /// What is wrong with the image, and the details.
     fn flaw(&self) -> Option<(Flaw, &str)> {
         match self {
-            Self::Ready { conflict, .. } => conflict.as_deref().map(|conflict| (Flaw::Conflict, conflict)),
+            Self::Ready { conflict, .. } | Self::Dropped { conflict } => {
+                conflict.as_deref().map(|conflict| (Flaw::Conflict, conflict))
+            }
             Self::Failed { reason, failure: ImageFailure::Mismatch, .. } => Some((Flaw::Mismatch, reason)),
             Self::Failed { .. } | Self::Missing => None,
         }
@@ -58,6 +67,14 @@ impl ImageAnswer {
 }
 
 impl Image {
+    /// Its content, when it is in memory.
+    pub(super) fn content(&self) -> Option<&Arc<ImageIndex>> {
+        match &self.answer {
+            Some(ImageAnswer::Ready { index, .. }) => Some(index),
+            _ => None,
+        }
+    }
+
     /// The next user in turn whose node is known: a node may be gone, or not have what another has.
     fn next_to_ask<'a>(
         &self,
@@ -78,16 +95,31 @@ impl Enricher {
         answer: ImageAnswer,
         effects: &mut Fx,
     ) -> Result<(), BrokenInvariant> {
+        if !self.images.contains_key(id) {
+            return Ok(());
+        }
+        let answer = match answer.at(now_ns) {
+            ImageAnswer::Ready { index, conflict } => ImageAnswer::Ready { index: self.shared(index), conflict },
+            answer => answer,
+        };
         let Some(image) = self.images.get_mut(id) else { return Ok(()) };
-        match (&mut image.answer, answer.at(now_ns)) {
+        image.used = self.calls;
+        match (&mut image.answer, answer) {
             // The content that verdicts were made with stays; that somebody contradicts it may be news.
             (Some(ImageAnswer::Ready { conflict: known @ None, .. }), ImageAnswer::Ready { conflict, .. }) => {
                 *known = conflict;
             }
             // An older answer may come in late.
             (Some(ImageAnswer::Ready { .. }), _) => return Ok(()),
+            (Some(ImageAnswer::Dropped { conflict: known }), ImageAnswer::Ready { index, conflict }) => {
+                image.answer = Some(ImageAnswer::Ready { index, conflict: known.take().or(conflict) });
+            }
             (known, answer) => *known = Some(answer),
         }
+        if image.content().is_some() {
+            self.make_room_for_image(id, effects);
+        }
+        let Some(image) = self.images.get(id) else { return Ok(()) };
         if image.answer.as_ref().is_some_and(ImageAnswer::is_missing) {
             return self.request_if_missing(now_ns, id, effects);
         }
@@ -162,7 +194,14 @@ impl Enricher {
     pub(super) fn use_image(&mut self, image: &ImageView, container: &ContainerId, effects: &mut Fx) {
         let known = self.images.entry(image.clone()).or_insert_with(|| {
             effects.ask(Ask::Image(image.clone()));
-            Image { answer: None, users: BTreeSet::new(), request_again_ns: 0, asked: None }
+            Image {
+                answer: None,
+                users: BTreeSet::new(),
+                request_again_ns: 0,
+                asked: None,
+                used: 0,
+                is_asked_again: false,
+            }
         });
         known.users.insert(container.clone());
     }

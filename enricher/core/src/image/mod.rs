@@ -124,6 +124,11 @@ impl ImageIndex {
         (*self.block).as_ref()
     }
 
+    /// The digest at the end of the bytes: equal for equal content.
+    pub(crate) fn digest(&self) -> Sha256 {
+        Sha256(self.as_bytes().last_chunk().copied().unwrap_or_default())
+    }
+
     /// The regular file that `path` names inside the image.
     ///
     /// A path is answered by one search after its symlinks are found in a small table of them, which for most paths of an

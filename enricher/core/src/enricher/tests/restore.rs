@@ -263,3 +263,35 @@ fn whoever_takes_over_after_whatever_step_says_the_same_from_there_on() {
         assert!(events.contains(event), "the runs reach {event}: {events:?}");
     }
 }
+
+/// The same steps, where every image has content of its own.
+fn steps_of_several_images(seed: u64) -> Vec<(i64, Step)> {
+    let mut steps = steps(seed);
+    for (_, step) in &mut steps {
+        if let Step::Answer(id, ImageAnswer::Ready { index, .. }) = step
+            && id.as_str() != IMAGE
+        {
+            *index = Arc::new(crate::image::merge(&[]).unwrap());
+        }
+    }
+    steps
+}
+
+#[test]
+fn with_room_for_one_image_the_same_is_said_as_with_room_for_all() {
+    let (mut dropped, mut waited) = (0, 0);
+    for seed in 0..2_000 {
+        let (mut roomy, mut narrow) = (Instance::new(), Instance::new());
+        narrow.enricher = narrow.enricher.bounded(1);
+        for (done, (now_ns, step)) in steps_of_several_images(seed).into_iter().enumerate() {
+            let expected = roomy.take(now_ns, step.clone());
+            assert!(narrow.take(now_ns, step) == expected, "seed {seed}, step {done}");
+            assert_eq!(narrow.enricher.held(), roomy.enricher.held(), "seed {seed}, step {done}");
+            assert!(narrow.enricher.images_bytes() <= roomy.enricher.images_bytes(), "seed {seed}, step {done}");
+        }
+        dropped += u32::from(narrow.events.contains("image_dropped"));
+        waited += u32::from(narrow.events.contains("image_loaded_again"));
+        assert!(!roomy.events.contains("image_dropped"));
+    }
+    assert!(waited > 50, "{waited} of {dropped}");
+}

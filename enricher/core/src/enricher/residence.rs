@@ -1,0 +1,115 @@
+//! Which images' contents are in memory: those judged with last, within a bound of bytes.
+//!
+//! An image whose content was dropped stays known with all that was said of it. The next exec that needs the content asks
+//! the shell for it again and waits, as for an image that was never loaded; nothing is judged without it that was judged
+//! with it before. The shell gives the content that it gave the first time, whatever was published since.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use driftline_schemas::{ContainerId, Sha256};
+
+use super::{Ask, Enricher, Fx, ImageAnswer};
+use crate::image::ImageIndex;
+use crate::trust::ImageView;
+
+/// Images of equal content, which is in memory once.
+#[derive(Debug, Default)]
+struct Content {
+    views: Vec<ImageView>,
+    bytes: usize,
+    /// The last call that judged with it.
+    used: u64,
+}
+
+impl Enricher {
+    /// Bounds the memory of images' contents. The one that came last stays whatever its size.
+    #[must_use]
+    pub fn bounded(self, images_bytes_max: usize) -> Self {
+        Self { images_bytes_max, ..self }
+    }
+
+    /// Bytes of images' contents in memory.
+    #[must_use]
+    pub fn images_bytes(&self) -> usize {
+        self.contents().values().map(|content| content.bytes).sum()
+    }
+
+    /// The content in memory that equals this one: it need not be there twice.
+    pub(super) fn shared(&self, index: Arc<ImageIndex>) -> Arc<ImageIndex> {
+        let digest = index.digest();
+        let held = self.images.values().find_map(|image| image.content().filter(|held| held.digest() == digest));
+        held.map_or(index, Arc::clone)
+    }
+
+    /// Whether all is known of an image but that its content is not in memory.
+    pub(super) fn is_dropped(&self, view: &ImageView) -> bool {
+        self.images.get(view).is_some_and(|image| matches!(image.answer, Some(ImageAnswer::Dropped { .. })))
+    }
+
+    /// Drops the contents that were not needed for longest, for one that has come. What containers in the backlog go on
+    /// with stays.
+    pub(super) fn make_room_for_image(&mut self, newest: &ImageView, effects: &mut Fx) {
+        let mut contents: Vec<Content> = self.contents().into_values().collect();
+        let mut bytes: usize = contents.iter().map(|content| content.bytes).sum();
+        if bytes <= self.images_bytes_max {
+            return;
+        }
+        let is_needed_now = |view: &ImageView| {
+            let users = self.images.get(view).map(|image| &image.users);
+            view == newest || users.is_some_and(|users| users.iter().any(|user| self.backlog.contains(user)))
+        };
+        contents.retain(|content| !content.views.iter().any(is_needed_now));
+        contents.sort_by(|a, b| (a.used, &a.views).cmp(&(b.used, &b.views)));
+        for content in contents {
+            if bytes <= self.images_bytes_max {
+                break;
+            }
+            bytes = bytes.saturating_sub(content.bytes);
+            effects.count("image_dropped");
+            for view in &content.views {
+                if let Some(image) = self.images.get_mut(view)
+                    && let Some(ImageAnswer::Ready { conflict, .. }) = &mut image.answer
+                {
+                    image.answer = Some(ImageAnswer::Dropped { conflict: conflict.take() });
+                    image.is_asked_again = false;
+                }
+            }
+        }
+    }
+
+    fn contents(&self) -> BTreeMap<Sha256, Content> {
+        let mut contents: BTreeMap<Sha256, Content> = BTreeMap::new();
+        for (view, image) in &self.images {
+            let Some(index) = image.content() else { continue };
+            let content = contents.entry(index.digest()).or_default();
+            content.views.push(view.clone());
+            content.bytes = index.memory_bytes();
+            content.used = content.used.max(image.used);
+        }
+        contents
+    }
+
+    /// A container is judged with its image in this call.
+    pub(super) fn note_use(&mut self, id: &ContainerId) {
+        let view = self.containers.get(id).and_then(|tracked| tracked.image());
+        if let Some(image) = view.and_then(|view| self.images.get_mut(view)) {
+            image.used = self.calls;
+        }
+    }
+
+    /// Asks the shell for the content of a container's image, once, when something of the container needs it and it was
+    /// dropped.
+    pub(super) fn need_image(&mut self, id: &ContainerId, effects: &mut Fx) {
+        let Some(tracked) = self.containers.get(id).filter(|tracked| tracked.awaits_image()) else { return };
+        let Some(view) = tracked.image() else { return };
+        if let Some(image) = self.images.get_mut(view)
+            && matches!(image.answer, Some(ImageAnswer::Dropped { .. }))
+            && !image.is_asked_again
+        {
+            image.is_asked_again = true;
+            effects.count("image_loaded_again");
+            effects.ask(Ask::Image(view.clone()));
+        }
+    }
+}
