@@ -68,7 +68,7 @@ async fn images_that_were_dropped_are_loaded_again_and_every_exec_is_judged_with
         for number in 0..IMAGES {
             publish(&bench, number).await;
         }
-        let mut reader = bench.collector();
+        let mut reader = bench.collector().await;
         let workload = Workload::new(IMAGES, 12, clock::now_ns());
         // One container after the other, so that each exec needs another image than the one before it.
         let mut drifts = 0;

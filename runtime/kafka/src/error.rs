@@ -114,6 +114,8 @@ pub(crate) fn is_passing(error: &rdkafka::error::KafkaError) -> bool {
                 | Code::RequestTimedOut
                 | Code::BrokerDestroy
                 | Code::DestroyBroker
+                // Of a topic that is there: the broker that answered has just been started.
+                | Code::UnknownPartition
                 | Code::BrokerNotAvailable
                 | Code::NotCoordinator
                 | Code::CoordinatorLoadInProgress
