@@ -4,10 +4,13 @@ use anyhow::bail;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use driftline_kafka::{ClientSettings, ReadFrom, ReaderEvent, Record as KafkaRecord, TopicReader};
+use driftline_kafka::{ClientSettings, ReadFrom, ReaderEvent, Record as KafkaRecord, TopicReader, persist};
 use driftline_runtime::clock;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, Container, ContainerId, ContainerThrottled, Exec, ExecEvent, Finding, decode};
+
+/// How long the ends of the topics are asked for: a broker that was frozen takes a moment to lead partitions again.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
 
 /// Everything that was read so far.
 #[derive(Debug, Default)]
@@ -44,7 +47,7 @@ impl Collector {
     pub async fn start(kafka: &ClientSettings) -> anyhow::Result<Self> {
         let topics = [Topic::ExecEvents, Topic::Findings, Topic::Alerts, Topic::AlertsOcsf, Topic::DeadLetters];
         Ok(Self {
-            reader: TopicReader::start(kafka, &topics, ReadFrom::Beginning).await?,
+            reader: persist(ANSWER_MAX, "topics", || TopicReader::start(kafka, &topics, ReadFrom::Beginning)).await?,
             collected: Collected::default(),
         })
     }
