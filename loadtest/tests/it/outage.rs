@@ -65,6 +65,8 @@ async fn a_kafka_that_is_away_is_waited_for_and_nothing_is_lost_or_said_twice() 
     for service in &mut services {
         assert!(service.ended().unwrap().is_none(), "no process ends:\n{}", service.log_end());
     }
+    let answer = services[0].get("/readyz").await.unwrap();
+    assert!(answer.contains("joining kafka anew"), "{answer}");
     own.thaw().unwrap();
     workload.produce_execs(&bench.producer, rest).await.unwrap();
     expect_everything(&bench, &workload).await;

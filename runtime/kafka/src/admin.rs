@@ -59,7 +59,7 @@ pub struct ExistingTopic {
     pub in_sync: i32,
 }
 
-/// Waits until the cluster answers a metadata request.
+/// Waits until the cluster answers a metadata request. Dropping the future ends the waiting.
 ///
 /// # Errors
 /// [`KafkaError::Unreachable`] after `patience`.

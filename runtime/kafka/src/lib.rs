@@ -32,7 +32,7 @@ pub use driftline_runtime_core::Record;
 pub use error::KafkaError;
 pub use group::{Done, GroupEvent, GroupReader};
 pub use log::{Delivery, KafkaLog, Sender};
-pub use outage::{Reach, until_back};
+pub use outage::Reach;
 pub use persist::persist;
 pub use producer::Producer;
 pub use ranges::{OffsetRange, TimeRange, low_watermark, offset_ranges};

@@ -125,11 +125,3 @@ pub(crate) async fn answered(settings: &ClientSettings, patience: Duration) -> R
         .map_err(|error| KafkaError::Client(error.to_string()))?;
     wanted.await.map_err(|_| KafkaError::Client("the thread that waits for kafka ended".to_owned()))?
 }
-
-/// Waits until a broker answers, however long that takes. Dropping the future ends the waiting.
-///
-/// # Errors
-/// When the client refuses its settings.
-pub async fn until_back(settings: &ClientSettings) -> Result<(), KafkaError> {
-    answered(settings, Duration::MAX).await
-}

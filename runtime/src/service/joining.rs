@@ -5,9 +5,7 @@
 use std::time::Duration;
 use tokio::time::sleep;
 
-use driftline_kafka::{
-    ClientSettings, Delivery, GroupReader, KafkaError, KafkaLog, Place, Sender, persist, until_back,
-};
+use driftline_kafka::{ClientSettings, Delivery, GroupReader, KafkaError, KafkaLog, Place, Sender, admin, persist};
 
 use driftline_runtime_core::Roles;
 
@@ -112,7 +110,7 @@ impl Joining {
     /// Waits for Kafka as long as it takes, then joins, unless a successor has the place.
     pub(super) async fn join_anew(&self, place: &Place) -> Result<(KafkaLog, GroupReader), KafkaError> {
         loop {
-            until_back(&self.kafka).await?;
+            admin::wait(&self.kafka, Duration::MAX).await?;
             place.check_free().await?;
             match self.join(self.membership.kafka_wait).await {
                 Err(error) if Remedy::of_kafka(&error) == Remedy::JoinAnew => {

@@ -275,8 +275,7 @@ impl<S: Shell> Service<S> {
     /// Drops what belongs to the old clients, and gets new ones as soon as Kafka is back.
     async fn join_anew(mut self, error: &ServiceError) -> Result<Self, ServiceError> {
         tracing::warn!(%error, "what was not committed is undone; joining anew as soon as kafka allows it");
-        self.ready = Ready::default();
-        self.show_readiness();
+        self.telemetry.set_unready("joining kafka anew");
         self.answer_asks();
         let place = self.reader.place();
         let (stage, log, counts) = self.executor.end(error.to_string());
@@ -287,7 +286,10 @@ impl<S: Shell> Service<S> {
         let (log, reader) = self.joining.join_anew(&place).await?;
         self.metrics.rejoined();
         let executor = Executor::new(self.joining.roles(), stage, log);
-        Ok(Self { executor, reader, last_commit: Instant::now(), last_record: None, ..self })
+        let (last_commit, last_record, ready) = (Instant::now(), None, Ready::default());
+        let joined = Self { executor, reader, last_commit, last_record, ready, ..self };
+        joined.show_readiness();
+        Ok(joined)
     }
 
     fn show_readiness(&self) {
