@@ -70,7 +70,8 @@ async fn images_that_were_dropped_are_loaded_again_and_every_exec_is_judged_with
         }
         let mut reader = bench.collector().await;
         let workload = Workload::new(IMAGES, 12, clock::now_ns());
-        // One container after the other, so that each exec needs another image than the one before it.
+        // One container after the other, so that each exec needs another image than the one before it. What drifts is
+        // waited for: a service that begins late would find all execs at once, and need each image once.
         let mut drifts = 0;
         for (number, exec) in workload.execs.iter().enumerate() {
             let exec = Exec { container_id: container(number % IMAGES), ..exec.clone() };
@@ -78,8 +79,12 @@ async fn images_that_were_dropped_are_loaded_again_and_every_exec_is_judged_with
             let value = encode(&exec).unwrap();
             bench.producer.send(Topic::ExecEvents, exec.container_id.as_str().as_bytes(), &value, &[]).await.unwrap();
             bench.producer.settled().await.unwrap();
+            assert!(
+                reader.until(PATIENCE, |seen| seen.findings.len() >= drifts).await.unwrap(),
+                "{}",
+                enricher.log_end()
+            );
         }
-        assert!(reader.until(PATIENCE, |seen| seen.findings.len() >= drifts).await.unwrap(), "{}", enricher.log_end());
         let found: Vec<_> = reader.collected.findings.iter().map(|it| (it.unresolved.clone(), it.revision)).collect();
         assert_eq!(found, vec![(None, 1); drifts], "untouched programs are silent, the others told at once");
         let counted = async |event: &str| {
