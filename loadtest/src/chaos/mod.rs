@@ -39,6 +39,7 @@ use driftline_runtime::shutdown::signalled;
 pub use cluster::Installation;
 pub use fleet::Exit;
 use oracle::Verdict;
+use plan::Kind;
 use progress::Progress;
 use report::Report;
 use rig::Setting;
@@ -55,6 +56,9 @@ pub struct Options {
     /// Faults of a batch, which has a fresh cluster
     #[arg(long, default_value_t = 100)]
     batch: usize,
+    /// Only faults of these kinds
+    #[arg(long, value_delimiter = ',')]
+    kinds: Vec<Kind>,
     /// Execs per second
     #[arg(long, default_value_t = 350)]
     rate: u32,
@@ -111,6 +115,7 @@ async fn batches(options: &Options) -> anyhow::Result<Verdict> {
         installation: Installation { java: options.java.clone(), jars: options.jars.clone() },
         binaries: own.parent().context("the program is in no directory")?.to_owned(),
         rate: options.rate,
+        kinds: options.kinds.clone(),
     };
     let first = match (&options.kept, options.kept_first) {
         (Some(file), true) => progress::last_kept(file, options.faults / 2),
@@ -118,7 +123,7 @@ async fn batches(options: &Options) -> anyhow::Result<Verdict> {
     };
     let tasks = progress::tasks(options.seed, options.faults, options.batch, first);
     let file = options.out.join(format!("{}.json", options.seed));
-    let mut progress = Progress::read(&file, &options.build, tasks);
+    let mut progress = Progress::read(&file, &format!("{} {:?}", options.build, options.kinds), tasks);
     while let Some(task) = progress.next() {
         let directory = options.out.join(format!("{}", task.seed));
         if directory.exists() {

@@ -31,7 +31,7 @@ impl Role {
 }
 
 /// What is done to the system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// SIGKILL of an enricher.
@@ -139,12 +139,16 @@ pub(super) struct Fault {
     pub also: Option<u64>,
 }
 
-/// Faults of a seed.
-pub(super) fn plan(seed: u64, count: usize) -> Vec<Fault> {
+/// Faults of a seed; of these kinds only, if any are given.
+pub(super) fn plan(seed: u64, count: usize, only: &[Kind]) -> Vec<Fault> {
     let mut rng = Rng(seed);
     let mut kinds = Vec::new();
     while kinds.len() < count {
-        let mut dealt = if count < FEW { hand(&mut rng, count) } else { deck(count.min(DECK_SIZE)) };
+        let mut dealt = match only {
+            [] if count < FEW => hand(&mut rng, count),
+            [] => deck(count.min(DECK_SIZE)),
+            only => only.to_vec(),
+        };
         rng.shuffle(&mut dealt);
         kinds.append(&mut dealt);
     }
@@ -208,21 +212,23 @@ mod tests {
 
     #[test]
     fn a_seed_decides_everything_and_a_hundred_faults_hold_every_kind() {
-        assert_eq!(plan(7, 100), plan(7, 100));
-        assert_ne!(plan(7, 100), plan(8, 100));
+        assert_eq!(plan(7, 100, &[]), plan(7, 100, &[]));
+        assert_ne!(plan(7, 100, &[]), plan(8, 100, &[]));
         assert_eq!(DECK.iter().map(|(_, times)| times).sum::<usize>(), 100);
         for (kind, times) in DECK {
-            assert_eq!(plan(3, 100).iter().filter(|fault| fault.kind == kind).count(), times);
+            assert_eq!(plan(3, 100, &[]).iter().filter(|fault| fault.kind == kind).count(), times);
         }
-        assert_eq!(plan(3, 250).len(), 250);
+        assert_eq!(plan(3, 250, &[]).len(), 250);
+        let some = plan(3, 4, &[Kind::Scale, Kind::AllAway]);
+        assert_eq!(some.iter().filter(|fault| fault.kind == Kind::Scale).count(), 2, "{some:?}");
     }
 
     #[test]
     fn a_few_faults_are_of_many_kinds_and_few_of_them_take_long() {
-        let kinds = |seed| plan(seed, 20).into_iter().map(|fault| fault.kind);
+        let kinds = |seed| plan(seed, 20, &[]).into_iter().map(|fault| fault.kind);
         assert_eq!(kinds(1).filter(|kind| kind.is_long()).count(), 5);
         assert_eq!(kinds(1).collect::<BTreeSet<Kind>>().len(), 12);
         assert_eq!((0..20).flat_map(kinds).collect::<BTreeSet<Kind>>().len(), DECK.len());
-        assert_eq!(plan(1, 60).iter().map(|fault| fault.kind).collect::<BTreeSet<Kind>>().len(), DECK.len());
+        assert_eq!(plan(1, 60, &[]).iter().map(|fault| fault.kind).collect::<BTreeSet<Kind>>().len(), DECK.len());
     }
 }

@@ -45,6 +45,8 @@ pub struct Setting {
     pub binaries: PathBuf,
     /// Execs per second.
     pub rate: u32,
+    /// Kinds of faults to choose from; all if there are none.
+    pub kinds: Vec<Kind>,
 }
 
 /// What one fault did.
@@ -114,7 +116,7 @@ pub async fn run(setting: &Setting, task: &Task, directory: &Path) -> anyhow::Re
     anyhow::ensure!(flows.is_some(), "nothing comes of the load, see the logs in {}", directory.display());
     eprintln!("  output flows after {} s", began.elapsed().as_secs());
     running.rig.watch.begin();
-    let mut faults = plan(task.seed, task.planned);
+    let mut faults = plan(task.seed, task.planned, &setting.kinds);
     faults.truncate(task.faults);
     running.run_faults(&faults).await?;
     running.rig.watch.end();
