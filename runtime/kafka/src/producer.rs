@@ -39,6 +39,13 @@ pub(crate) const REQUEST_MAX: Duration = Duration::from_secs(5);
 const FAILOVER_MAX: Duration = Duration::from_secs(11);
 /// What a call that a crashed broker does not answer any more has to be given: another one answers it then.
 pub(crate) const BROKER_LOSS_MAX: Duration = BROKER_SESSION.saturating_add(FAILOVER_MAX);
+/// A group's coordinator that was not asked for as long is looked up anew. The client would wait for one that has left the
+/// cluster until the end of the call (librdkafka issue 5511). Less than [`BROKER_SESSION`]: a transaction cannot come to its
+/// offsets while its records wait for the same broker, and the coordinator is forgotten meanwhile. What is known of topics is
+/// not older either, so leaders are asked for in time.
+const COORDINATOR_AGE_MAX: Duration = Duration::from_secs(8);
+const LEADERS_EVERY: Duration = Duration::from_secs(1);
+const _: () = assert!(COORDINATOR_AGE_MAX.as_millis() < BROKER_SESSION.as_millis());
 /// A transaction that is open longer is aborted by the broker, so that a dead instance does not hold up readers. Longer
 /// than the loss of a broker takes; a successor of the same name does not wait for it.
 pub(crate) const TRANSACTION_TIMEOUT: Duration = BROKER_LOSS_MAX.saturating_add(Duration::from_secs(5));
@@ -151,6 +158,8 @@ impl Producer {
         match transactional_id {
             // The client bounds a record's life by that of its transaction.
             Some(id) => config
+                .set("topic.metadata.refresh.interval.ms", LEADERS_EVERY.as_millis().to_string())
+                .set("metadata.max.age.ms", COORDINATOR_AGE_MAX.as_millis().to_string())
                 .set("transactional.id", id)
                 .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string()),
             None => config.set("message.timeout.ms", "30000"),
