@@ -71,20 +71,21 @@ sim: ## no | 1 | yes | crashes, hangs, aborts and more against the cores and the
 	@target/debug/driftline-sim $(if $(SEED),--seed $(SEED) --verbose,--from $(SIM_FROM) --seeds $(SEEDS))
 
 # Faults against the services on three brokers. A batch of 100 faults has the next seed. The same again: make chaos SEED=7;
-# a run that was stopped goes on when it is called again. Some kinds only: KINDS=kill-broker,scale. Seeds of
-# loadtest/chaos-seeds.txt first: KEPT=1
+# a run that was stopped goes on when it is called again. Some kinds only: KINDS=kill-broker,scale. An
+# hour of load without faults, in which memory has to stay flat: FAULTS=0 STEADY=60. Seeds of loadtest/chaos-seeds.txt first:
+# KEPT=1
 FAULTS ?= 200
 CHAOS_SEED = $(or $(SEED),$(shell printf '%d' 0x$$(git rev-parse HEAD 2>/dev/null | cut -c1-6 | grep . || echo 1)))
 
 .PHONY: chaos
 chaos: ## yes | 35 | 20 | kills, freezes, cuts and more under load, on three brokers: nothing lost, nothing twice; FAULTS=20, SEED=7, KINDS=scale, KEPT=1
-	@deploy/dev/chaos.sh --faults $(FAULTS) --seed $(CHAOS_SEED) $(if $(KINDS),--kinds $(KINDS)) $(if $(KEPT),--kept-first)
+	@deploy/dev/chaos.sh --faults $(FAULTS) --seed $(CHAOS_SEED) $(if $(KINDS),--kinds $(KINDS)) $(if $(STEADY),--steady-minutes $(STEADY)) $(if $(KEPT),--kept-first)
 
 # One bug at a time in the services, each of which chaos has to notice; some only: make chaos-bugs BUGS=end-at-assignment
 # The seed's plan begins with what shows bugs: services frozen for long, and correlators killed.
 .PHONY: chaos-bugs
 chaos-bugs: ## yes | 40 | no | planted bugs that chaos has to notice within 60 faults each; BUGS=NAME, SEED=7
-	@deploy/dev/chaos-bugs.sh 60 $(or $(SEED),2871) $(BUGS)
+	@deploy/dev/chaos-bugs.sh 60 $(or $(SEED),17104) $(BUGS)
 
 # Of each target; some only: make fuzz SECONDS=600 TARGETS=tar
 SECONDS ?= 60

@@ -109,8 +109,7 @@ impl Cluster {
     pub(super) fn start_node(&mut self, id: u8) -> anyhow::Result<()> {
         let log = OpenOptions::new().create(true).append(true).open(self.directory.join(format!("broker{id}.log")))?;
         let java = self.java();
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &network::namespace(id)]).arg(java.get_program());
+        let mut command = network::command(id, java.get_program());
         command.args(["-Xms128m", "-Xmx384m"]).args(java.get_args()).arg("kafka.Kafka");
         command.arg(self.directory.join(format!("{id}.properties"))).stdin(Stdio::null());
         let node = self.node(id)?;
@@ -258,9 +257,8 @@ impl Drop for Cluster {
 }
 
 fn properties(id: u8, disk: &Path) -> String {
-    let host = network::address(id).ip();
-    let voters: Vec<String> =
-        NODES.iter().map(|node| format!("{node}@{}:9093", network::address(*node).ip())).collect();
+    let host = network::host(id);
+    let voters: Vec<String> = NODES.iter().map(|node| format!("{node}@{}:9093", network::host(*node))).collect();
     format!(
         "process.roles=broker,controller
 node.id={id}

@@ -26,6 +26,9 @@ const TAKEN_OVER: Duration = Duration::from_millis(16_500);
 /// Longer than the controller waits for a broker (9 s).
 const FREEZE_BROKER_LONG: Duration = Duration::from_secs(12);
 const CUT: Duration = Duration::from_secs(12);
+/// From less than any time limit to more than a session (15 s) and a transaction (25 s) may take.
+const CUT_SERVICE_MIN: Duration = Duration::from_secs(4);
+const CUT_SERVICE_RANGE_MS: u64 = 26_000;
 /// A broker that crashed stays away until output flows without it, but not longer than this.
 const CRASHED_MAX: Duration = Duration::from_secs(25);
 /// A disk stays full until the broker has noticed, but not longer than this.
@@ -152,6 +155,12 @@ impl Rig {
             Kind::FreezeServiceShort => self.freeze(a_service(draw), FREEZE_SHORT),
             Kind::FreezeServiceLong => self.freeze(a_service(draw), FREEZE_SERVICE_LONG),
             Kind::MemoryLimit => self.limit_memory(a_service(draw)).await,
+            Kind::CutService => {
+                let node = a_service(draw).node();
+                super::network::cut(node)?;
+                let time = CUT_SERVICE_MIN + millis(draw / 6 % CUT_SERVICE_RANGE_MS);
+                Ok(self.injected(Until::After(time), Undo::Join(node)))
+            }
             Kind::KillBroker => self.kill_broker(a_broker(draw)),
             Kind::KillTransactionCoordinator => {
                 let service = a_service(draw);
@@ -331,7 +340,7 @@ impl Rig {
 }
 
 async fn is_ready(name: Name) -> bool {
-    let answer = services::get(name.role.telemetry(name.number), "/readyz").await;
+    let answer = services::get(name.telemetry(), "/readyz").await;
     answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
 }
 

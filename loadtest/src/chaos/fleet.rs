@@ -5,18 +5,21 @@ use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use std::fs::OpenOptions;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use driftline_kafka::ClientSettings;
 use driftline_runtime::clock;
 
+use super::network;
 use super::plan::Role;
 
 /// Before a service that ended is started again.
 const PAUSE: Duration = Duration::from_millis(200);
+const TELEMETRY_PORT: u16 = 9500;
 const TICK: Duration = Duration::from_millis(20);
 /// Of a log, what is looked at for the last words.
 const LAST_BYTES: usize = 4_000;
@@ -30,6 +33,22 @@ pub(super) struct Name {
     pub role: Role,
     /// Its number; instances of the two services are counted apart.
     pub number: u8,
+}
+
+impl Name {
+    pub(super) fn node(self) -> u8 {
+        self.role.node(self.number)
+    }
+
+    /// Where its telemetry is.
+    pub(super) fn telemetry(self) -> SocketAddr {
+        (network::host(self.node()), TELEMETRY_PORT).into()
+    }
+}
+
+/// Nodes of so many instances of each service.
+pub(super) fn nodes(each: u8) -> impl Iterator<Item = u8> {
+    [Role::Enricher, Role::Correlator].into_iter().flat_map(move |role| (0..each).map(move |number| role.node(number)))
 }
 
 impl std::fmt::Display for Name {
@@ -169,6 +188,12 @@ impl Fleet {
         member.child.as_ref().map(Child::id)
     }
 
+    /// Process ids of those that run.
+    pub(super) fn pids(&self) -> Vec<(Name, u32)> {
+        let inner = self.lock();
+        inner.members.iter().filter_map(|member| Some((member.name, member.child.as_ref()?.id()))).collect()
+    }
+
     /// How often services ended unasked so far.
     pub(super) fn exit_count(&self) -> usize {
         self.lock().exits.len()
@@ -196,8 +221,9 @@ impl Fleet {
     }
 }
 
+/// Nothing that the rig does loses state, so whoever misses some has read too little of it.
 fn is_broken(line: &str) -> bool {
-    line.contains("broken invariant") || line.contains("panicked at")
+    ["broken invariant", "panicked at", "state was lost"].iter().any(|words| line.contains(words))
 }
 
 impl Inner {
@@ -237,11 +263,11 @@ impl Member {
     fn start(&mut self, kafka: &ClientSettings, binaries: &Path, directory: &Path) -> anyhow::Result<()> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let role = self.name.role;
-        let child = Command::new(binaries.join(format!("driftline-{}", role.as_str())))
+        let child = network::command(self.name.node(), binaries.join(format!("driftline-{}", role.as_str())))
             .env("KAFKA_BOOTSTRAP", &kafka.bootstrap)
             .env("DRIFTLINE_TOPIC_PREFIX", &kafka.prefix)
             .env("DRIFTLINE_PARTITIONS", kafka.partitions.to_string())
-            .env("DRIFTLINE_TELEMETRY_ADDR", role.telemetry(self.name.number).to_string())
+            .env("DRIFTLINE_TELEMETRY_ADDR", self.name.telemetry().to_string())
             .env("DRIFTLINE_INSTANCE", self.name.number.to_string())
             .env("DRIFTLINE_STORE_DIR", directory.join(format!("{}.store", self.name)))
             .envs(SETTINGS)

@@ -4,9 +4,11 @@
 //! * [`plan`]: which faults come, from a seed.
 //! * [`rig`]: one batch of faults on a fresh cluster.
 //! * [`faults`]: how each fault is done and undone.
-//! * [`cluster`], [`network`], [`wire`]: the brokers.
+//! * [`cluster`], [`wire`]: the brokers.
+//! * [`network`]: who can reach whom.
 //! * [`fleet`]: the services and their supervisor.
 //! * [`load`]: execs at a steady rate.
+//! * [`steady`]: memory without faults.
 //! * [`watch`]: when output comes again.
 //! * [`oracle`]: what must have come.
 //! * [`dump`]: topics as text, kept when something is wrong.
@@ -27,12 +29,14 @@ pub mod plan;
 mod progress;
 pub mod report;
 pub mod rig;
+pub mod steady;
 mod watch;
 mod wire;
 
 use anyhow::Context as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use driftline_runtime::shutdown::signalled;
 
@@ -59,6 +63,9 @@ pub struct Options {
     /// Only faults of these kinds
     #[arg(long, value_delimiter = ',')]
     kinds: Vec<Kind>,
+    /// Minutes of steady load before the faults of each batch, in which memory is watched; with --faults 0, nothing else
+    #[arg(long, default_value_t = 0)]
+    steady_minutes: u64,
     /// Execs per second
     #[arg(long, default_value_t = 350)]
     rate: u32,
@@ -109,13 +116,14 @@ async fn until_stopped(options: &Options) -> anyhow::Result<Verdict> {
 }
 
 async fn batches(options: &Options) -> anyhow::Result<Verdict> {
-    network::make(&cluster::NODES)?;
+    network::make(cluster::NODES.into_iter().chain(fleet::nodes(faults::INSTANCES + 1)))?;
     let own = std::env::current_exe()?;
     let setting = Setting {
         installation: Installation { java: options.java.clone(), jars: options.jars.clone() },
         binaries: own.parent().context("the program is in no directory")?.to_owned(),
         rate: options.rate,
         kinds: options.kinds.clone(),
+        steady: Duration::from_mins(options.steady_minutes),
     };
     let first = match (&options.kept, options.kept_first) {
         (Some(file), true) => progress::last_kept(file, options.faults / 2),

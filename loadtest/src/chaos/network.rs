@@ -1,10 +1,11 @@
-//! Networks of brokers: each broker has a network namespace of its own, all of them and the clients meet at one bridge,
-//! and a broker is cut off from everybody by taking it from the bridge. Called by [`super::cluster`].
+//! Networks: each broker and each service has a network namespace of its own, all of them and the rig's clients meet at one
+//! bridge, and who is taken from the bridge is cut off from everybody. Called by [`super::cluster`] and [`super::fleet`].
 //!
 //! The process itself runs in network, mount and pid namespaces of its own, which `deploy/dev/chaos.sh` makes: nothing of
 //! this is seen outside, and nothing of it outlives the process.
 
 use anyhow::{Context as _, ensure};
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
@@ -27,23 +28,36 @@ fn ip(arguments: &str) -> anyhow::Result<()> {
     run("ip", &arguments.split_whitespace().collect::<Vec<_>>())
 }
 
+/// Address of a node: a broker, whose number is its id, or a service.
+#[must_use]
+pub(super) fn host(node: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 99, 0, node)
+}
+
 /// Where clients find the broker with this node id.
 #[must_use]
 pub(super) fn address(node: u8) -> SocketAddr {
-    (Ipv4Addr::new(10, 99, 0, node), PORT).into()
+    (host(node), PORT).into()
 }
 
-/// Namespace of a broker.
+/// Namespace of a node.
 #[must_use]
 pub(super) fn namespace(node: u8) -> String {
-    format!("broker{node}")
+    format!("node{node}")
 }
 
-/// Makes the bridge and a namespace for each broker.
+/// Runs a program in the network of a node: the process that is spawned becomes this program.
+pub(super) fn command(node: u8, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", &namespace(node)]).arg(program);
+    command
+}
+
+/// Makes the bridge and a namespace for each node.
 ///
 /// # Errors
 /// When this is not a process in namespaces of its own, or `ip` fails.
-pub(super) fn make(nodes: &[u8]) -> anyhow::Result<()> {
+pub(super) fn make(nodes: impl IntoIterator<Item = u8>) -> anyhow::Result<()> {
     ensure!(std::process::id() == 1, "needs namespaces of its own: start it with `make chaos` or deploy/dev/chaos.sh");
     // Names of namespaces are files here, which are nobody else's business.
     std::fs::create_dir_all("/run/netns")?;
@@ -53,18 +67,18 @@ pub(super) fn make(nodes: &[u8]) -> anyhow::Result<()> {
     ip(&format!("link set {BRIDGE} up"))?;
     ip(&format!("addr add 10.99.0.254/24 dev {BRIDGE}"))?;
     for node in nodes {
-        let name = namespace(*node);
+        let name = namespace(node);
         ip(&format!("netns add {name}"))?;
         ip(&format!("link add {name} type veth peer name eth0 netns {name}"))?;
         ip(&format!("link set {name} master {BRIDGE} up"))?;
         ip(&format!("-n {name} link set lo up"))?;
-        ip(&format!("-n {name} addr add {}/24 dev eth0", address(*node).ip()))?;
+        ip(&format!("-n {name} addr add {}/24 dev eth0", host(node)))?;
         ip(&format!("-n {name} link set eth0 up"))?;
     }
     Ok(())
 }
 
-/// Cuts a broker off from the others and from clients: packets go nowhere, nobody is told.
+/// Cuts a node off from all others: packets go nowhere, nobody is told.
 ///
 /// # Errors
 /// When `ip` fails.

@@ -54,6 +54,8 @@ pub enum Violation {
     InvariantBroken,
     /// Output did not come back after a fault.
     Stalled,
+    /// Memory of a service grew under a steady load.
+    MemoryGrew,
 }
 
 /// Everything that is wrong, with a few examples.

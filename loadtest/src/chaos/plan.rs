@@ -1,7 +1,6 @@
 //! Which faults come, in which order: all that a seed decides. Pure. Called by [`super::rig`].
 
 use serde::{Deserialize, Serialize};
-use std::net::{Ipv4Addr, SocketAddr};
 
 /// The two services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,13 +19,12 @@ impl Role {
         }
     }
 
-    /// Where an instance's telemetry is.
-    pub(super) fn telemetry(self, number: u8) -> SocketAddr {
-        let first = match self {
-            Self::Enricher => 9500,
-            Self::Correlator => 9600,
-        };
-        (Ipv4Addr::LOCALHOST, first + u16::from(number)).into()
+    /// Which node an instance is; brokers are nodes 1 to 3.
+    pub(super) fn node(self, number: u8) -> u8 {
+        match self {
+            Self::Enricher => 10 + number,
+            Self::Correlator => 20 + number,
+        }
     }
 }
 
@@ -48,6 +46,8 @@ pub enum Kind {
     FreezeServiceLong,
     /// A service reaches its memory limit.
     MemoryLimit,
+    /// The network of a service is cut.
+    CutService,
     /// SIGKILL of some broker.
     KillBroker,
     /// SIGKILL of the broker that coordinates a service's transactions.
@@ -69,14 +69,15 @@ pub enum Kind {
 }
 
 /// Every kind, and how many of a hundred faults are of it. Chosen so that a fault takes ten seconds on average.
-pub(super) const DECK: [(Kind, usize); 16] = [
-    (Kind::KillEnricher, 16),
-    (Kind::KillCorrelator, 19),
+pub(super) const DECK: [(Kind, usize); 17] = [
+    (Kind::KillEnricher, 14),
+    (Kind::KillCorrelator, 17),
     (Kind::EndService, 10),
     (Kind::Scale, 10),
     (Kind::FreezeServiceShort, 7),
     (Kind::FreezeServiceLong, 4),
     (Kind::MemoryLimit, 4),
+    (Kind::CutService, 4),
     (Kind::KillBroker, 4),
     (Kind::KillTransactionCoordinator, 4),
     (Kind::KillGroupCoordinator, 4),
@@ -101,7 +102,8 @@ impl Kind {
 
     /// Whether it takes more than a few seconds.
     fn is_long(self) -> bool {
-        self == Self::FreezeServiceLong || self.is_of_brokers() && self != Self::FreezeBrokerShort
+        matches!(self, Self::FreezeServiceLong | Self::CutService)
+            || self.is_of_brokers() && self != Self::FreezeBrokerShort
     }
 
     /// As it stands in the report.
@@ -115,6 +117,7 @@ impl Kind {
             Self::FreezeServiceShort => "freeze-service-short",
             Self::FreezeServiceLong => "freeze-service-long",
             Self::MemoryLimit => "memory-limit",
+            Self::CutService => "cut-service",
             Self::KillBroker => "kill-broker",
             Self::KillTransactionCoordinator => "kill-transaction-coordinator",
             Self::KillGroupCoordinator => "kill-group-coordinator",

@@ -20,6 +20,9 @@ pub struct Task {
 pub(super) fn tasks(seed: u64, faults: usize, batch: usize, first: Option<Task>) -> Vec<Task> {
     let mut left = faults.saturating_sub(first.map_or(0, |task| task.faults));
     let mut tasks: Vec<Task> = first.into_iter().collect();
+    if faults == 0 {
+        tasks.push(Task { seed, planned: 0, faults: 0 });
+    }
     let mut seeds = seed..;
     while let Some(seed) = seeds.next().filter(|_| left > 0) {
         let faults = left.min(batch.max(1));

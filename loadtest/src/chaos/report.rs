@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use super::oracle::{Verdict, Violation};
 use super::plan::DECK;
 use super::rig::{Batch, Outcome, in_seconds};
+use super::steady::Memory;
 
 /// Figures of one kind of fault, or of all.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -44,6 +45,8 @@ pub struct Report {
     pub execs: u64,
     /// Seconds.
     pub seconds: u64,
+    /// What the services took under steady load.
+    pub memory: Vec<Memory>,
     /// Records read, and what is wrong.
     pub verdict: Verdict,
     /// Seeds of batches in which something is wrong.
@@ -79,6 +82,7 @@ impl Report {
             alerts_silence_ms: batches.iter().map(|batch| batch.alerts_silence_ms).max().unwrap_or(0),
             execs: batches.iter().map(|batch| batch.execs).sum(),
             seconds: batches.iter().map(|batch| batch.seconds).sum(),
+            memory: batches.iter().flat_map(|batch| batch.memory.iter().cloned()).collect(),
             verdict,
             failed: batches.iter().filter(|batch| !batch.verdict.is_good()).map(|batch| batch.seed).collect(),
         }
@@ -103,6 +107,12 @@ impl Report {
                 in_seconds(row.alerts_max_ms),
                 in_seconds(Some(row.standstill_max_ms)),
             );
+        }
+        if !self.memory.is_empty() {
+            let _ = writeln!(text, "\n{:<30}{:>14}{:>14}{:>14}", "RESIDENT", "BEFORE", "AFTER", "MOST");
+            for memory in &self.memory {
+                let _ = writeln!(text, "{}", memory.line());
+            }
         }
         let counts = self.verdict.counts.iter().map(|(name, count)| format!("{count} {name}"));
         let _ = write!(

@@ -18,6 +18,7 @@ use super::load::Load;
 use super::oracle::{self, Verdict, Violation};
 use super::plan::{Fault, Kind, Role, plan};
 use super::progress::Task;
+use super::steady::{self, Memory};
 use super::watch::Watch;
 use super::wire::{self, Coordinator};
 use super::{dump, network};
@@ -47,6 +48,8 @@ pub struct Setting {
     pub rate: u32,
     /// Kinds of faults to choose from; all if there are none.
     pub kinds: Vec<Kind>,
+    /// How long the load is steady before the faults.
+    pub steady: Duration,
 }
 
 /// What one fault did.
@@ -85,6 +88,9 @@ pub struct Batch {
     pub disk_kbytes: u64,
     /// From the start of the cluster to the verdict.
     pub seconds: u64,
+    /// What the services took under steady load.
+    #[serde(default)]
+    pub memory: Vec<Memory>,
     /// What the oracle says.
     pub verdict: Verdict,
 }
@@ -111,10 +117,12 @@ pub async fn run(setting: &Setting, task: &Task, directory: &Path) -> anyhow::Re
         kafka,
         verdict: Verdict::default(),
         outcomes: Vec::new(),
+        memory: Vec::new(),
     };
     let flows = running.wait_until_it_flows().await;
     anyhow::ensure!(flows.is_some(), "nothing comes of the load, see the logs in {}", directory.display());
     eprintln!("  output flows after {} s", began.elapsed().as_secs());
+    running.memory = steady::sample(&running.rig.fleet, setting.steady, &mut running.verdict).await;
     running.rig.watch.begin();
     let mut faults = plan(task.seed, task.planned, &setting.kinds);
     faults.truncate(task.faults);
@@ -131,6 +139,7 @@ struct Running {
     kafka: ClientSettings,
     verdict: Verdict,
     outcomes: Vec<Outcome>,
+    memory: Vec<Memory>,
 }
 
 impl Running {
@@ -231,6 +240,7 @@ impl Running {
             execs,
             disk_kbytes: self.rig.cluster.used_kbytes(),
             seconds: 0,
+            memory: self.memory,
             verdict,
         })
     }

@@ -1,0 +1,106 @@
+//! Memory of the services under a steady load without faults. Called by [`super::rig`].
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use driftline_runtime::clock;
+
+use super::fleet::{Fleet, Name};
+use super::oracle::{Verdict, Violation};
+
+const SAMPLE_EVERY: Duration = Duration::from_secs(5);
+const TELL_EVERY: Duration = Duration::from_mins(5);
+/// Of this many equal parts of the time, the first fills caches and reaches the retention, the second is what the last one is
+/// compared with.
+const PARTS: usize = 5;
+/// Memory is flat when the last part's median is above the second's by this share at most.
+const GROWTH_MAX_PERCENT: u64 = 10;
+
+/// How much memory a service had resident, in kilobytes: medians of the second part of the time and of the last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Which instance.
+    pub service: String,
+    /// After the first part.
+    pub before: u64,
+    /// At the end.
+    pub after: u64,
+    /// At most.
+    pub most: u64,
+}
+
+/// Samples memory for this long. A service that ended meanwhile has no figures that can be compared; its end is noted.
+pub(super) async fn sample(fleet: &Fleet, time: Duration, verdict: &mut Verdict) -> Vec<Memory> {
+    let began = clock::monotonic();
+    let mut samples: BTreeMap<Name, Vec<u64>> = BTreeMap::new();
+    let mut tell_at = Duration::ZERO;
+    while began.elapsed() < time {
+        for (name, pid) in fleet.pids() {
+            samples.entry(name).or_default().extend(resident_kbytes(pid));
+        }
+        if began.elapsed() >= tell_at {
+            let now = samples.iter().map(|(name, kbytes)| format!("{name} {} MiB", mib(kbytes.last().copied())));
+            eprintln!("  steady for {} min: {}", tell_at.as_secs() / 60, now.collect::<Vec<_>>().join(", "));
+            tell_at += TELL_EVERY;
+        }
+        tokio::time::sleep(SAMPLE_EVERY).await;
+    }
+    let memory: Vec<Memory> = samples.iter().map(|(name, kbytes)| Memory::of(name.to_string(), kbytes)).collect();
+    for memory in memory.iter().filter(|memory| !memory.is_flat()) {
+        verdict.note(Violation::MemoryGrew, || format!("{memory:?}"));
+    }
+    memory
+}
+
+fn resident_kbytes(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn mib(kbytes: Option<u64>) -> u64 {
+    kbytes.unwrap_or(0) / 1024
+}
+
+impl Memory {
+    fn of(service: String, kbytes: &[u64]) -> Self {
+        let mut parts = kbytes.chunks(kbytes.len().div_ceil(PARTS).max(1));
+        let before = parts.nth(1).map_or(0, median);
+        let after = parts.next_back().map_or(before, median);
+        Self { service, before, after, most: kbytes.iter().copied().max().unwrap_or(0) }
+    }
+
+    fn is_flat(&self) -> bool {
+        self.after <= self.before + self.before * GROWTH_MAX_PERCENT / 100
+    }
+
+    /// For people.
+    pub(super) fn line(&self) -> String {
+        let [before, after, most] = [self.before, self.after, self.most].map(|kbytes| format!("{} MiB", kbytes / 1024));
+        format!("{:<30}{before:>14}{after:>14}{most:>14}", self.service)
+    }
+}
+
+fn median(kbytes: &[u64]) -> u64 {
+    let mut sorted = kbytes.to_vec();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_grows_all_the_time_is_not_flat_and_a_beginning_and_a_peak_do_not_matter() {
+        let growing: Vec<u64> = (0..100).map(|at| 100_000 + at * 500).collect();
+        assert!(!Memory::of("a".to_owned(), &growing).is_flat());
+        let filled: Vec<u64> =
+            (0..100).map(|at| if at < 20 { 1_000 } else { 100_000 + 900_000 * u64::from(at == 70) }).collect();
+        let memory = Memory::of("a".to_owned(), &filled);
+        assert!(memory.is_flat());
+        assert_eq!((memory.before, memory.after, memory.most), (100_000, 100_000, 1_000_000));
+        assert!(Memory::of("a".to_owned(), &[]).is_flat());
+    }
+}
