@@ -112,6 +112,13 @@ EXECS ?= 20000
 bench-collector: ## yes | 12 | no | what an exec costs under the collector, bpftrace, execsnoop and auditd; EXECS=2000, REPEATS=5, JSON=FILE
 	@deploy/dev/bench-collector.sh $(REPEATS) $(EXECS) $(if $(JSON),$(abspath $(JSON)))
 
+# Kafka away for longer than the 40 s of `make test`
+OUTAGE_S ?= 600
+
+.PHONY: test-outage
+test-outage: ## no | 12 | test | services wait for a Kafka that is frozen for ten minutes, and go on; OUTAGE_S=60
+	@DRIFTLINE_OUTAGE_S=$(OUTAGE_S) deploy/dev/test.sh --workspace --test it outage::
+
 # Random stacks of layers; one of them alone with its members: make test-images SEED=7
 STACKS ?= 2000
 

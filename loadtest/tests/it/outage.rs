@@ -8,6 +8,7 @@ use driftline_loadtest::own_kafka::OwnKafka;
 use driftline_loadtest::services::{self, Running};
 use driftline_loadtest::workload::Workload;
 use driftline_runtime::clock;
+use driftline_runtime::env::Settings;
 use tokio::time::Instant;
 
 use crate::delivery::expect_everything;
@@ -15,8 +16,10 @@ use crate::harness::{Bench, PATIENCE, kafka, metric, skip};
 
 const RECEIVED: &str = "driftline_records_received_total";
 const REJOINS: &str = "driftline_rejoins_total";
-/// Longer than a call may take (20 s), a membership (15 s) and a transaction (25 s) last.
+/// Longer than a call may take (20 s), a membership (15 s) and a transaction (25 s) last; or [`AWAY_VARIABLE`].
 const AWAY: Duration = Duration::from_secs(40);
+/// Seconds, for longer outages than a test run has time for.
+const AWAY_VARIABLE: &str = "DRIFTLINE_OUTAGE_S";
 /// A call's 20 s, and what a busy machine adds.
 const NOTICED_MAX: Duration = Duration::from_secs(30);
 /// The 10 s that a step may take after the signal, the 10 s for closing, and what a busy machine adds.
@@ -61,7 +64,9 @@ async fn a_kafka_that_is_away_is_waited_for_and_nothing_is_lost_or_said_twice() 
         until_unready(service).await;
     }
     println!("both say that they are not ready after {:?}", began.elapsed());
-    tokio::time::sleep_until(began + AWAY).await;
+    let away = Settings::of_process().optional(AWAY_VARIABLE);
+    let away = away.map_or(AWAY, |seconds| Duration::from_secs(seconds.parse().unwrap()));
+    tokio::time::sleep_until(began + away).await;
     for service in &mut services {
         assert!(service.ended().unwrap().is_none(), "no process ends:\n{}", service.log_end());
     }
