@@ -34,3 +34,4 @@ mod spool;
 mod start;
 mod telemetry;
 mod topics;
+mod unowned;

@@ -24,6 +24,7 @@ use crate::error::is_passing;
 use crate::outage::{Outage, Reach};
 use crate::producer::TRANSACTION_TIMEOUT;
 use crate::record::record;
+use crate::watch::Watching;
 use crate::{ClientSettings, KafkaError, Place};
 
 /// Batches waiting in the channel; with [`BATCH_RECORDS`] this bounds what a stopped service holds.
@@ -185,6 +186,7 @@ impl Context {
 pub struct GroupReader {
     group: Group,
     place: Place,
+    watching: Watching,
     events: mpsc::Receiver<Handed>,
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -232,8 +234,9 @@ impl GroupReader {
             .name("kafka-group".into())
             .spawn(move || polling.run())
             .map_err(|error| KafkaError::Client(error.to_string()))?;
+        let watching = Watching::start(settings, topic, place.clone())?;
         let group = Group { consumer, topic: name, resumes, member: Arc::default() };
-        Ok(Self { group, place, events, stop, thread: Some(thread) })
+        Ok(Self { group, place, watching, events, stop, thread: Some(thread) })
     }
 
     /// The place that this member has, to be asked about when it is not a member any more.
@@ -247,11 +250,18 @@ impl GroupReader {
         let (event, member) = self.events.recv().await?;
         if matches!(event, GroupEvent::Assigned(_)) {
             self.place.note_assigned();
+            self.watching.note_assigned();
         }
         if let Some(member) = member {
             *self.group.member.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(member));
         }
         Some(event)
+    }
+
+    /// How often since the last question this member made the group share out partitions that nobody had.
+    #[must_use]
+    pub fn take_forced_rebalances(&self) -> u64 {
+        self.watching.take_rebalances()
     }
 
     /// What else can be done with the membership.

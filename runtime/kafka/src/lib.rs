@@ -23,10 +23,12 @@ mod ranges;
 mod reader;
 mod record;
 mod settings;
+mod shares;
 mod state;
 mod successor;
 mod tracked;
 mod transaction;
+mod watch;
 
 pub use driftline_runtime_core::Record;
 pub use error::KafkaError;

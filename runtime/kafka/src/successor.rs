@@ -2,16 +2,20 @@
 //! drives out whoever has it.
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::groups::GroupList;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::blocking::blocking;
+use crate::shares::{Shares, share};
 use crate::{ClientSettings, KafkaError};
 
 /// Every broker is asked; one that is away is not waited for longer.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
 /// What a coordinator appends to the instance's name to make a member's id.
 const UUID_LENGTH: usize = "00000000-0000-0000-0000-000000000000".len();
+/// A coordinator's word for a group whose members have been told their shares.
+const STABLE: &str = "Stable";
 
 /// An instance's place in a group.
 #[derive(Debug, Clone)]
@@ -82,12 +86,39 @@ impl Place {
         }
     }
 
+    pub(crate) fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// Whether a member's id is one that the coordinator makes for our name.
+    pub(crate) fn is_ours(&self, member_id: &str) -> bool {
+        is_member_of(&self.instance, member_id)
+    }
+
+    /// Who has which partitions of a topic; `None` while the group shares out, and when somebody's share cannot be read.
+    pub(crate) fn shares(&self, topic: &str) -> Result<Option<Shares>, KafkaError> {
+        let list = self.members()?;
+        let [group] = list.groups() else { return Ok(None) };
+        if group.state() != STABLE {
+            return Ok(None);
+        }
+        let shares = group.members().iter().map(|member| {
+            let share = share(member.assignment().unwrap_or_default(), topic)?;
+            Some((member.id().to_owned(), share))
+        });
+        Ok(shares.collect())
+    }
+
+    fn members(&self) -> Result<GroupList, KafkaError> {
+        let client: BaseConsumer = self.settings.config().create()?;
+        Ok(client.fetch_group_list(Some(&self.group), ANSWER_MAX)?)
+    }
+
     /// The id of the member with our name.
     fn holder(&self) -> Result<Option<String>, KafkaError> {
-        let client: BaseConsumer = self.settings.config().create()?;
-        let list = client.fetch_group_list(Some(&self.group), ANSWER_MAX)?;
+        let list = self.members()?;
         let mut members = list.groups().iter().flat_map(|group| group.members());
-        let ours = members.find(|member| is_member_of(&self.instance, member.id()));
+        let ours = members.find(|member| self.is_ours(member.id()));
         Ok(ours.map(|member| member.id().to_owned()))
     }
 }

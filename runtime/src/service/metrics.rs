@@ -21,6 +21,7 @@ pub(super) struct LoopMetrics {
     aborts: IntCounter,
     gaps: IntCounter,
     rejoins: IntCounter,
+    rebalances_forced: IntCounter,
     state_written: IntCounter,
     state_restored: IntCounter,
     restores: Histogram,
@@ -52,6 +53,10 @@ impl LoopMetrics {
             gaps: telemetry.counter("input_gaps_total", "Ranges of input that were gone before they were read")?,
             rejoins: telemetry
                 .counter("rejoins_total", "Times the service joined Kafka anew after its clients could do no more")?,
+            rebalances_forced: telemetry.counter(
+                "rebalances_forced_total",
+                "Times this instance made its group share out partitions that nobody had",
+            )?,
             state_written: telemetry.counter("state_keys_written_total", "Changelog records written")?,
             state_restored: telemetry.counter("state_keys_restored_total", "State keys read back")?,
             restores: telemetry.seconds("restore_seconds", "Time to take over partitions with their state")?,
@@ -62,6 +67,10 @@ impl LoopMetrics {
 
     pub(super) fn rejoined(&self) {
         self.rejoins.inc();
+    }
+
+    pub(super) fn rebalances_forced(&self, count: u64) {
+        self.rebalances_forced.inc_by(count);
     }
 
     pub(super) fn restored(&self, took: Duration, partitions: usize) {

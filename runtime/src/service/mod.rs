@@ -416,6 +416,7 @@ impl<S: Shell> Service<S> {
             tracing::warn!(why, "transaction aborted, state restored");
         }
         self.metrics.publish(took, counts);
+        self.metrics.rebalances_forced(self.reader.take_forced_rebalances());
         self.metrics.assigned(self.executor.partitions().count());
     }
 }

@@ -1,0 +1,156 @@
+//! Looks for partitions that nobody has, and makes the group share them out. A thread of its own asks the coordinator after
+//! each assignment and then now and then.
+//!
+//! The client cannot ask for a rebalance. So a guest joins the group: a member for a moment, interested in another topic
+//! only. When it comes the coordinator has everybody join again, with what they have and keep, and shares out the rest.
+
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::time::Duration;
+use tokio::time::Instant;
+
+use driftline_schemas::topics::Topic;
+
+use crate::shares::{Next, Watch};
+use crate::{ClientSettings, KafkaError, Place};
+
+/// The first question after an assignment; as a rule the group is stable by then.
+const FIRST: Duration = Duration::from_secs(2);
+/// So much longer than the pause may be, so that instances do not ask at the same time.
+const JITTER_MS: u64 = 1000;
+/// Nothing of the group's input, in the table of each cluster, and never read by a group.
+const GUEST_TOPIC: Topic = Topic::DeadLetters;
+/// How long a guest waits for the members to join again. A member that gives up partitions may take 10 s.
+const GUEST_MAX: Duration = Duration::from_secs(60);
+const GUEST_POLL: Duration = Duration::from_millis(100);
+
+/// Ends the watch when dropped.
+#[derive(Debug)]
+pub(crate) struct Watching {
+    assigned: Sender<()>,
+    rebalances: Arc<AtomicU64>,
+}
+
+impl Watching {
+    pub(crate) fn start(settings: &ClientSettings, topic: Topic, place: Place) -> Result<Self, KafkaError> {
+        let (assigned, assignments) = channel();
+        let rebalances = Arc::default();
+        let watcher = Watcher {
+            topic: settings.topic(topic),
+            settings: settings.clone(),
+            place,
+            watch: Watch::new(settings.partition_count(topic)),
+            assignments,
+            rebalances: Arc::clone(&rebalances),
+        };
+        std::thread::Builder::new()
+            .name("kafka-watch".into())
+            .spawn(move || watcher.run())
+            .map_err(|error| KafkaError::Client(error.to_string()))?;
+        Ok(Self { assigned, rebalances })
+    }
+
+    /// The group has shared out.
+    pub(crate) fn note_assigned(&self) {
+        let _ = self.assigned.send(());
+    }
+
+    /// How many rebalances were brought about since the last question.
+    pub(crate) fn take_rebalances(&self) -> u64 {
+        self.rebalances.swap(0, Ordering::Relaxed)
+    }
+}
+
+struct Watcher {
+    settings: ClientSettings,
+    topic: String,
+    place: Place,
+    watch: Watch,
+    assignments: Receiver<()>,
+    rebalances: Arc<AtomicU64>,
+}
+
+impl Watcher {
+    fn run(mut self) {
+        let mut pause = None;
+        loop {
+            let assigned = match pause {
+                // Not a member yet.
+                None => self.assignments.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(pause) => self.assignments.recv_timeout(jittered(pause)),
+            };
+            pause = match assigned {
+                Ok(()) => Some(FIRST),
+                Err(RecvTimeoutError::Timeout) => Some(self.look()),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+        }
+    }
+
+    /// Asks, does what is to be done, and says when to ask again.
+    fn look(&mut self) -> Duration {
+        let shares = self.place.shares(&self.topic).unwrap_or_else(|error| {
+            tracing::debug!(%error, "the cluster does not say who has which partitions");
+            None
+        });
+        match self.watch.take(shares, |id| self.place.is_ours(id)) {
+            Next::Ask(pause) => pause,
+            Next::Rebalance(partitions) => {
+                tracing::warn!(?partitions, "nobody reads these partitions; making the group share them out");
+                self.rebalances.fetch_add(1, Ordering::Relaxed);
+                if let Err(error) = self.rebalance() {
+                    tracing::warn!(%error, "the group was not made to share out; trying again");
+                }
+                FIRST
+            }
+        }
+    }
+
+    /// Joins the group as a guest and leaves it again. Each of the two makes the group rebalance.
+    fn rebalance(&self) -> Result<(), KafkaError> {
+        let mut config = self.settings.config();
+        config
+            .set("client.id", format!("{}-guest", self.settings.client_id))
+            .set("group.id", self.place.group())
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "latest")
+            .set("session.timeout.ms", "15000")
+            .set("heartbeat.interval.ms", "2000");
+        let guest: BaseConsumer<Guest> = config.create_with_context(Guest::default())?;
+        guest.subscribe(&[&self.settings.topic(GUEST_TOPIC)])?;
+        let until = Instant::now() + GUEST_MAX;
+        while !guest.context().is_assigned.load(Ordering::Acquire) {
+            let is_over = Instant::now() > until;
+            if is_over || matches!(self.assignments.try_recv(), Err(TryRecvError::Disconnected)) {
+                break;
+            }
+            // What fails is tried again by the client.
+            drop(guest.poll(GUEST_POLL));
+        }
+        Ok(())
+    }
+}
+
+fn jittered(pause: Duration) -> Duration {
+    pause + Duration::from_millis(RandomState::new().hash_one(()) % JITTER_MS)
+}
+
+#[derive(Default)]
+struct Guest {
+    is_assigned: AtomicBool,
+}
+
+impl ClientContext for Guest {}
+
+impl ConsumerContext for Guest {
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if matches!(rebalance, Rebalance::Assign(_)) {
+            self.is_assigned.store(true, Ordering::Release);
+        }
+    }
+}
