@@ -14,6 +14,9 @@ use crate::harness::{Bench, kafka, skip, with_topics};
 /// Longer than an answer takes that does not wait.
 const OPEN_FOR: Duration = Duration::from_secs(2);
 
+/// Half of what a rebalance waits for a service.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+
 /// After this a record that is there does not come any more.
 const FIRST_MAX: Duration = Duration::from_secs(5);
 
@@ -229,6 +232,24 @@ async fn a_partition_is_not_handed_on_because_another_is_read_again() {
         let taken = tokio::select! { taken = taken => taken, () = draining => panic!("the reader ended") };
         assert_eq!(taken, gone);
         drop((log, other.abort().await));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_does_not_finish_with_its_partitions_is_closed_at_once() {
+    with_topics("log_never", |bench| async move {
+        let (mut first, log) = member(&bench.kafka, "first").await;
+        assigned(&mut first).await;
+        let _second = member(&bench.kafka, "second").await;
+        loop {
+            if let GroupEvent::Revoked(_, done) = first.next().await.unwrap() {
+                break done.never();
+            }
+        }
+        log.close().await;
+        let closed = tokio::time::timeout(CLOSE_MAX, first.close()).await;
+        assert!(closed.is_ok(), "not within {CLOSE_MAX:?}");
     })
     .await;
 }

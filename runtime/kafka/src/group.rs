@@ -12,9 +12,11 @@ use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaRespErr;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use driftline_runtime_core::{Committed, Record};
 use driftline_schemas::topics::Topic;
@@ -177,10 +179,18 @@ impl Context {
             self.send(GroupEvent::Revoked(partitions, done), consumer.group_metadata())
         };
         if sent.is_ok() {
-            // Either the service says so, or it dropped the sender: both mean it is finished.
-            let _ = wait.recv_timeout(REVOKE_WAIT);
+            self.wait(&wait);
         }
         consumer.incremental_unassign(list)
+    }
+
+    /// Until the service has finished, and has dropped the sender, or takes no more events.
+    fn wait(&self, done: &std::sync::mpsc::Receiver<()>) {
+        let until = Instant::now() + REVOKE_WAIT;
+        while done.recv_timeout(POLL) == Err(RecvTimeoutError::Timeout)
+            && Instant::now() < until
+            && !self.stop.load(Ordering::Acquire)
+        {}
     }
 }
 
