@@ -14,6 +14,8 @@ use crate::harness::{Bench, kafka, skip, with_topics};
 /// Longer than an answer takes that does not wait.
 const OPEN_FOR: Duration = Duration::from_secs(2);
 
+const OVERSIZED_BYTES: usize = 13_000_000;
+
 /// Half of what a rebalance waits for a service.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
@@ -250,6 +252,29 @@ async fn a_member_that_does_not_finish_with_its_partitions_is_closed_at_once() {
         log.close().await;
         let closed = tokio::time::timeout(CLOSE_MAX, first.close()).await;
         assert!(closed.is_ok(), "not within {CLOSE_MAX:?}");
+    })
+    .await;
+}
+
+/// More than the broker takes, and nothing that compression makes smaller.
+fn oversized() -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state.to_be_bytes()[0]
+    };
+    (0..OVERSIZED_BYTES).map(|_| next()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_record_is_told_from_one_that_was_not_answered_for() {
+    with_topics("log_refused", |bench| async move {
+        let producer = Producer::with_record_limit(&bench.kafka, 2 * OVERSIZED_BYTES).unwrap();
+        producer.send(Topic::Findings, b"key", &oversized(), &[]).await.unwrap();
+        let settled = producer.settled().await;
+        assert!(matches!(settled, Err(KafkaError::Refused { failed: 1, .. })), "{settled:?}");
+        producer.send(Topic::Findings, b"key", b"value", &[]).await.unwrap();
+        producer.settled().await.unwrap();
     })
     .await;
 }

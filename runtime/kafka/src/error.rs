@@ -40,10 +40,18 @@ pub enum KafkaError {
         /// What the broker says.
         why: String,
     },
-    /// Records that were queued were not acknowledged in time, or finally refused.
+    /// Records that were queued were not acknowledged in time.
     #[error("{failed} records were not delivered ({why}); they will be sent again after a restart")]
     NotDelivered {
         /// How many.
+        failed: u64,
+        /// Last reason.
+        why: String,
+    },
+    /// Records that were queued were refused, and would be again.
+    #[error("kafka refused {failed} records ({why}); they will be sent again after a restart")]
+    Refused {
+        /// How many, others of the same time included that were not delivered.
         failed: u64,
         /// Last reason.
         why: String,

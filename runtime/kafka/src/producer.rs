@@ -8,7 +8,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, ClientContext, Message};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use driftline_schemas::limits::RECORD_BYTES_MAX;
 use driftline_schemas::topics::{Topic, partition_of};
 
+use crate::error::is_passing;
 use crate::{ClientSettings, KafkaError};
 
 /// Longest wait for room in the local queue: twice what a broker's restart takes.
@@ -57,6 +58,8 @@ const PROTOCOL_BYTES: usize = 16 * 1024;
 struct Reports {
     acknowledged: AtomicU64,
     failed: AtomicU64,
+    /// Some of what failed did not for lack of time.
+    is_refused: AtomicBool,
     last_failure: Mutex<String>,
     changed: Notify,
     /// Next offset after the last acknowledged record of each partition of the watched topic.
@@ -89,6 +92,9 @@ impl ProducerContext for Context {
                 self.0.acknowledged.fetch_add(1, Ordering::AcqRel)
             }
             Err((error, _)) => {
+                let is_late =
+                    is_passing(error) || error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageTimedOut);
+                self.0.is_refused.fetch_or(!is_late, Ordering::AcqRel);
                 *self.0.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
                 self.0.failed.fetch_add(1, Ordering::AcqRel)
             }
@@ -257,7 +263,8 @@ impl Producer {
     /// Waits until every record queued so far is acknowledged.
     ///
     /// # Errors
-    /// [`KafkaError::NotDelivered`] when some were refused since the last call, or not acknowledged within 35 s.
+    /// [`KafkaError::Refused`] when some were refused since the last call, [`KafkaError::NotDelivered`] when some were not
+    /// acknowledged within 35 s.
     pub async fn settled(&self) -> Result<(), KafkaError> {
         let waited = tokio::time::timeout(SETTLE_MAX, self.all_reported()).await;
         let failed = self.reports.failed.swap(0, Ordering::AcqRel);
@@ -268,7 +275,11 @@ impl Producer {
         }
         let why = self.reports.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let why = if why.is_empty() { format!("no answer for {} s", SETTLE_MAX.as_secs()) } else { why };
-        Err(KafkaError::NotDelivered { failed: failed + open, why })
+        let failed = failed + open;
+        if self.reports.is_refused.swap(false, Ordering::AcqRel) {
+            return Err(KafkaError::Refused { failed, why });
+        }
+        Err(KafkaError::NotDelivered { failed, why })
     }
 
     /// Waits until every record queued so far is acknowledged, or one of them cannot be: the others of its transaction are

@@ -14,7 +14,7 @@ use crate::env::Mode;
 
 /// Times in a row, without a commit between them, that a service joins anew after errors that time alone does not mend.
 const REJOINS_MAX: u32 = 3;
-/// Pause before the next attempt to join while a cluster answers and yet cannot do what is asked.
+/// Pause before the next attempt in a row, while a cluster answers and yet cannot do what is asked.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// What is done about an error.
@@ -47,7 +47,7 @@ impl Remedy {
             | KafkaError::StateUnread { .. }
             | KafkaError::Stuck { .. }
             | KafkaError::Passing(_) => Self::JoinAnew,
-            KafkaError::Fenced(_) | KafkaError::Client(_) => Self::JoinAnewAtMost,
+            KafkaError::Fenced(_) | KafkaError::Refused { .. } | KafkaError::Client(_) => Self::JoinAnewAtMost,
             KafkaError::NoTopic(_)
             | KafkaError::PartitionCount { .. }
             | KafkaError::Create { .. }
@@ -57,26 +57,29 @@ impl Remedy {
     }
 }
 
-/// Counts attempts in a row.
+/// Attempts in a row, without a commit between them.
 #[derive(Debug, Default)]
-pub(super) struct Rejoins(u32);
+pub(super) struct Rejoins {
+    is_repeated: bool,
+    /// Those after errors that time alone does not mend.
+    limited: u32,
+}
 
 impl Rejoins {
-    /// Whether the service joins anew after this error.
-    pub(super) fn allow(&mut self, error: &ServiceError) -> bool {
+    /// How long to wait before the service joins anew after this error; `None` when it does not.
+    pub(super) fn allow(&mut self, error: &ServiceError) -> Option<Duration> {
         match Remedy::of(error) {
-            Remedy::JoinAnew => true,
-            Remedy::JoinAnewAtMost if self.0 < REJOINS_MAX => {
-                self.0 += 1;
-                true
-            }
-            Remedy::JoinAnewAtMost | Remedy::End => false,
+            Remedy::JoinAnew => {}
+            Remedy::JoinAnewAtMost if self.limited < REJOINS_MAX => self.limited += 1,
+            Remedy::JoinAnewAtMost | Remedy::End => return None,
         }
+        let is_repeated = std::mem::replace(&mut self.is_repeated, true);
+        Some(if is_repeated { PAUSE } else { Duration::ZERO })
     }
 
     /// There was a commit: what had failed works again.
     pub(super) fn worked(&mut self) {
-        self.0 = 0;
+        *self = Self::default();
     }
 }
 
@@ -130,13 +133,17 @@ mod tests {
     #[test]
     fn a_kafka_that_is_away_is_waited_for_and_what_time_does_not_mend_is_tried_thrice() {
         let away = || ServiceError::Kafka(KafkaError::Stuck { call: "commit", seconds: 20 });
-        let refused = || ServiceError::Kafka(KafkaError::Client("invalid state".to_owned()));
+        let invalid = || ServiceError::Kafka(KafkaError::Client("invalid state".to_owned()));
+        let refused = || ServiceError::Kafka(KafkaError::Refused { failed: 1, why: "too large".to_owned() });
         let mut rejoins = Rejoins::default();
-        assert!((0..100).all(|_| rejoins.allow(&away())));
-        assert_eq!((0..5).filter(|_| rejoins.allow(&refused())).count(), 3);
+        assert_eq!(rejoins.allow(&away()), Some(Duration::ZERO));
+        assert!((0..100).all(|_| rejoins.allow(&away()) == Some(PAUSE)));
+        let limited: Vec<_> =
+            [refused(), invalid(), refused(), refused(), invalid()].iter().map(|error| rejoins.allow(error)).collect();
+        assert_eq!(limited, [Some(PAUSE), Some(PAUSE), Some(PAUSE), None, None]);
         rejoins.worked();
-        assert!(rejoins.allow(&refused()));
+        assert_eq!(rejoins.allow(&refused()), Some(Duration::ZERO));
         let replaced = ServiceError::Kafka(KafkaError::Replaced("0".to_owned()));
-        assert!(!Rejoins::default().allow(&replaced));
+        assert_eq!(Rejoins::default().allow(&replaced), None);
     }
 }

@@ -9,7 +9,7 @@ mod metrics;
 mod stopping;
 
 use std::time::Duration;
-use tokio::time::{Instant, Interval, MissedTickBehavior, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, sleep, timeout};
 
 use driftline_kafka::{ClientSettings, Done, GroupEvent, GroupReader, KafkaError, KafkaLog, Reach, Record};
 use driftline_runtime_core::{BrokenInvariant, Counts, Executor, Pending, Stage, Stop};
@@ -195,12 +195,12 @@ impl<S: Shell> Service<S> {
         loop {
             let error = match self.work(&mut stopping).await {
                 Ok(left) => return self.end(left, &mut stopping).await,
-                Err(error) if self.rejoins.allow(&error) => error,
-                Err(error) => return Err(error),
+                Err(error) => error,
             };
+            let Some(pause) = self.rejoins.allow(&error) else { return Err(error) };
             self = tokio::select! {
                 biased;
-                joined = self.join_anew(&error) => joined?,
+                joined = self.join_anew(&error, pause) => joined?,
                 () = stopping.asked() => return Ok(()),
             };
         }
@@ -273,7 +273,7 @@ impl<S: Shell> Service<S> {
     }
 
     /// Drops what belongs to the old clients, and gets new ones as soon as Kafka is back.
-    async fn join_anew(mut self, error: &ServiceError) -> Result<Self, ServiceError> {
+    async fn join_anew(mut self, error: &ServiceError, pause: Duration) -> Result<Self, ServiceError> {
         tracing::warn!(%error, "what was not committed is undone; joining anew as soon as kafka allows it");
         self.telemetry.set_unready("joining kafka anew");
         self.answer_asks();
@@ -283,6 +283,7 @@ impl<S: Shell> Service<S> {
         self.metrics.assigned(0);
         log.close().await;
         self.reader.close().await;
+        sleep(pause).await;
         let (log, reader) = self.joining.join_anew(&place).await?;
         self.metrics.rejoined();
         let executor = Executor::new(self.joining.roles(), stage, log);
