@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use driftline_correlator_core::limits::{SESSIONS_BYTES_MAX, SESSIONS_BYTES_MIN};
 use driftline_correlator_core::{Options, Settings as CoreSettings};
 use driftline_formats::SiemFormat;
 use driftline_kafka::ClientSettings;
@@ -13,6 +14,7 @@ use driftline_schemas::Severity;
 use driftline_schemas::topics::Topic;
 
 const DAY_S: i64 = 24 * 60 * 60;
+const MEGABYTE: usize = 1_000_000;
 /// As long as the enricher may amend a finding: the amendment must still find its session.
 const RETENTION_MIN_S: i64 = 60 * 60;
 
@@ -71,8 +73,13 @@ fn options(settings: &mut Settings, formats: BTreeSet<SiemFormat>) -> Options {
         ("high", Severity::High),
         ("critical", Severity::Critical),
     ];
+    let (default_mb, least_mb) = (SESSIONS_BYTES_MAX / MEGABYTE, SESSIONS_BYTES_MIN / MEGABYTE);
+    let as_number = |mb: usize| i64::try_from(mb).unwrap_or(i64::MAX);
+    let sessions_mb =
+        settings.number("DRIFTLINE_SESSIONS_MAX_MB", as_number(default_mb), as_number(least_mb)..=1_000_000);
+    let sessions_bytes_max = usize::try_from(sessions_mb).unwrap_or(default_mb).saturating_mul(MEGABYTE);
     let threshold = settings.choice("DRIFTLINE_ALERT_THRESHOLD", &severities, defaults.threshold);
-    Options { session_gap, session_cap, retention, threshold, formats, ..defaults }.with_versions()
+    Options { session_gap, session_cap, retention, threshold, formats, sessions_bytes_max, ..defaults }.with_versions()
 }
 
 /// Formats beside Avro, by name; `none` for none.

@@ -7,6 +7,7 @@ mod configuration;
 
 use anyhow::Context as _;
 use clap::Parser;
+use prometheus::IntGauge;
 use std::process::ExitCode;
 
 use driftline_correlator_core::{Ask, Correlator, Input};
@@ -20,8 +21,8 @@ use driftline_schemas::topics::Topic;
 ///
 /// Settings come from the environment: KAFKA_BOOTSTRAP (required), DRIFTLINE_TOPIC_PREFIX, DRIFTLINE_PARTITIONS,
 /// DRIFTLINE_INSTANCE, DRIFTLINE_DELIVERY, DRIFTLINE_SESSION_GAP_S, DRIFTLINE_SESSION_CAP_S,
-/// DRIFTLINE_SESSION_RETENTION_S, DRIFTLINE_ALERT_THRESHOLD, DRIFTLINE_ALERT_FORMATS, DRIFTLINE_KAFKA_WAIT_S, DRIFTLINE_TELEMETRY_ADDR, DRIFTLINE_LOG,
-/// DRIFTLINE_LOG_FORMAT.
+/// DRIFTLINE_SESSION_RETENTION_S, DRIFTLINE_SESSIONS_MAX_MB, DRIFTLINE_ALERT_THRESHOLD, DRIFTLINE_ALERT_FORMATS,
+/// DRIFTLINE_KAFKA_WAIT_S, DRIFTLINE_TELEMETRY_ADDR, DRIFTLINE_LOG, DRIFTLINE_LOG_FORMAT.
 #[derive(Debug, Parser)]
 #[command(name = "driftline-correlator", version)]
 struct Arguments {}
@@ -62,11 +63,14 @@ async fn join(
         kafka_wait: configuration.kafka_wait,
     };
     let core = Correlator::new(configuration.core, kafka.partition_count(Topic::Findings));
-    Ok(Service::join(membership, CorrelatorShell, core, kafka, telemetry).await?)
+    let sessions_bytes = telemetry.gauge("sessions_bytes", "Estimate of the memory that sessions take")?;
+    Ok(Service::join(membership, CorrelatorShell { sessions_bytes }, core, kafka, telemetry).await?)
 }
 
 /// The correlator needs nothing beside its input.
-struct CorrelatorShell;
+struct CorrelatorShell {
+    sessions_bytes: IntGauge,
+}
 
 impl Shell for CorrelatorShell {
     type Stage = Correlator;
@@ -78,6 +82,10 @@ impl Shell for CorrelatorShell {
 
     fn ask(&mut self, ask: Ask) {
         match ask {}
+    }
+
+    fn observe(&mut self, core: &Correlator) {
+        self.sessions_bytes.set(i64::try_from(core.sessions_bytes()).unwrap_or(i64::MAX));
     }
 
     async fn next(&mut self) -> Result<Input, ServiceError> {

@@ -63,6 +63,7 @@ pub(crate) struct EnricherShell {
     rejected: IntCounter,
     conflicts: IntCounter,
     known: IntGauge,
+    images_bytes: IntGauge,
 }
 
 /// What the shell is told by the settings.
@@ -100,6 +101,8 @@ impl EnricherShell {
             conflicts: telemetry
                 .counter("layer_conflicts_total", "Publications that contradict another of the same layer")?,
             known: telemetry.gauge("images_known", "Images on the images topic")?,
+            images_bytes: telemetry
+                .gauge("images_bytes", "Estimate of the memory that contents of images in use take")?,
         })
     }
 
@@ -287,6 +290,10 @@ impl Shell for EnricherShell {
         }
         self.last_tick = Instant::now();
         Some(Input::Tick)
+    }
+
+    fn observe(&mut self, core: &Enricher) {
+        self.images_bytes.set(i64::try_from(core.images_bytes()).unwrap_or(i64::MAX));
     }
 
     fn ask(&mut self, ask: Ask) {

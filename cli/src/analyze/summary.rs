@@ -15,7 +15,7 @@ use super::source::{Analysis, Begin};
 const REASONS_MAX: usize = 5;
 
 /// Events that say that a limit decided something; live, it may have been reached elsewhere.
-const CAPS: [(&str, &str); 10] = [
+const CAPS: [(&str, &str); 11] = [
     (ENRICHER, "parking_full"),
     (ENRICHER, "partition_parking_full"),
     (ENRICHER, "containers_full"),
@@ -24,6 +24,7 @@ const CAPS: [(&str, &str); 10] = [
     (ENRICHER, "unresolved_forgotten"),
     (CORRELATOR, telemetry::SESSION_EVICTED_CONTAINER),
     (CORRELATOR, telemetry::SESSION_EVICTED_PARTITION),
+    (CORRELATOR, telemetry::SESSION_EVICTED_MEMORY),
     (CORRELATOR, telemetry::SESSION_LENGTH_CAPPED),
     (CORRELATOR, telemetry::FINDING_UNTRACKED),
 ];

@@ -1,21 +1,29 @@
 //! The alert record of a session.
 
 use driftline_formats::strongest;
-use driftline_schemas::{Alert, AlertFinding, Fingerprint};
+use driftline_runtime_core::BrokenInvariant;
+use driftline_schemas::{Alert, AlertFinding, AlertId, Fingerprint};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::{ALERT_CATEGORIES_MAX, ALERT_TECHNIQUES_MAX};
-use crate::session::{Content, Due, Finality, Fold, Scope, Session, flag};
+use crate::session::{Background, Content, Due, Finality, Fold, Scope, Session, flag};
 use crate::settings::Settings;
 use crate::{message, resource, response, score};
 
 /// Writes the revision `revision` of a session's alert.
-pub(crate) fn write(session: &Session, due: Due, revision: i32, now_ns: i64, settings: &Settings) -> Alert {
+pub(crate) fn write(
+    session: &Session,
+    due: Due,
+    revision: i32,
+    now_ns: i64,
+    settings: &Settings,
+) -> Result<Alert, BrokenInvariant> {
     let content = session.content();
+    let Background { node, container, versions } = session.background()?;
     let mut flags = session.flags().clone();
-    let findings = findings(&content, settings.findings_kept, &mut flags);
+    let findings = findings(&content, settings.findings_kept, &mut flags)?;
     let mut alert = Alert {
-        alert_id: session.alert_id.clone(),
+        alert_id: AlertId::clone(&session.alert_id),
         revision,
         activity: due.activity,
         r#final: due.finality == Finality::Final,
@@ -31,17 +39,17 @@ pub(crate) fn write(session: &Session, due: Due, revision: i32, now_ns: i64, set
         emitted_ns: now_ns,
         finding_count: content.count,
         findings,
-        node: content.node.clone(),
-        resource: resource::full_name(content.node),
-        container: content.container.cloned(),
+        resource: resource::full_name(&node),
+        node,
+        container,
         fingerprint: Fingerprint::of("", "", "", ""),
         response: Vec::new(),
         virustotal: String::new(),
         flags: flags.into_iter().collect(),
-        versions: versions(&content, settings),
+        versions: all_versions(versions, settings),
     };
     tell(&mut alert, content.scope);
-    alert
+    Ok(alert)
 }
 
 /// Fills in what is said about the strongest finding.
@@ -73,28 +81,27 @@ fn tell(alert: &mut Alert, scope: Scope) {
 }
 
 /// The findings shown: the strongest, in order of time.
-fn findings(content: &Content<'_>, kept: usize, flags: &mut BTreeSet<String>) -> Vec<AlertFinding> {
+fn findings(
+    content: &Content<'_>,
+    kept: usize,
+    flags: &mut BTreeSet<String>,
+) -> Result<Vec<AlertFinding>, BrokenInvariant> {
     if content.folds.len() > kept {
         flags.insert(flag::FINDINGS_CAPPED.to_owned());
     }
-    let mut shown: Vec<(i64, i64, AlertFinding)> = content
-        .folds
-        .iter()
-        .take(kept)
-        .map(|fold| (fold.span.first_ns, fold.first.order, shown(fold, flags)))
-        .collect();
-    shown.sort_by_key(|(time_ns, order, _)| (*time_ns, *order));
-    shown.into_iter().map(|(_, _, finding)| finding).collect()
+    let mut folds: Vec<&Fold<'_>> = content.folds.iter().take(kept).collect();
+    folds.sort_by_key(|fold| (fold.span.first_ns, fold.first.order));
+    folds.into_iter().map(|fold| shown(fold, flags)).collect()
 }
 
 /// A finding and its repeats as one: judged as the strongest of them, with the process of the first.
-fn shown(fold: &Fold<'_>, flags: &mut BTreeSet<String>) -> AlertFinding {
-    let first = fold.first.shown();
-    let strongest = fold.strongest.shown();
-    if fold.first.detail.is_none() && fold.strongest.detail.is_none() {
+fn shown(fold: &Fold<'_>, flags: &mut BTreeSet<String>) -> Result<AlertFinding, BrokenInvariant> {
+    let first = fold.first.shown()?;
+    let strongest = fold.strongest.shown()?;
+    if !fold.first.has_detail() && !fold.strongest.has_detail() {
         flags.insert(flag::DETAILS_DROPPED.to_owned());
     }
-    AlertFinding {
+    Ok(AlertFinding {
         finding_id: first.finding_id,
         event_time_ns: fold.span.first_ns,
         last_time_ns: fold.span.last_ns,
@@ -103,7 +110,7 @@ fn shown(fold: &Fold<'_>, flags: &mut BTreeSet<String>) -> AlertFinding {
         subject: strongest.subject.or(first.subject),
         note: if strongest.note.is_empty() { first.note } else { strongest.note },
         ..strongest
-    }
+    })
 }
 
 fn list(values: &BTreeSet<&str>, max: usize, flags: &mut BTreeSet<String>) -> Vec<String> {
@@ -114,11 +121,9 @@ fn list(values: &BTreeSet<&str>, max: usize, flags: &mut BTreeSet<String>) -> Ve
 }
 
 /// Versions of the findings, where rules changed during the session all of them; and the correlator's own.
-fn versions(content: &Content<'_>, settings: &Settings) -> BTreeMap<String, String> {
-    let of_findings = content.versions.iter().map(|(kind, values)| {
-        let values: Vec<&str> = values.iter().map(String::as_str).collect();
-        (kind.clone(), values.join(","))
-    });
+fn all_versions(of_findings: BTreeMap<String, BTreeSet<String>>, settings: &Settings) -> BTreeMap<String, String> {
+    let of_findings =
+        of_findings.into_iter().map(|(kind, values)| (kind, values.into_iter().collect::<Vec<_>>().join(",")));
     let own = settings.versions.iter().map(|(kind, value)| (kind.clone(), value.clone()));
     of_findings.chain(own).chain([("score".to_owned(), score::table_version())]).collect()
 }

@@ -1,14 +1,14 @@
 //! The stage that the correlator's shell drives.
 
-use driftline_runtime_core::{BrokenInvariant, Effects, Gap, Record, Stage};
+use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Gap, Record, Stage};
 use driftline_schemas::{Finding, WriterSchema, WriterSchemas, decode};
 use std::collections::BTreeMap;
 
-use crate::limits::{TICK_OUTPUT_BYTES_MAX, TICK_STATE_KEYS_MAX};
+use crate::limits::{EVICTED_PER_FINDING_MAX, TICK_OUTPUT_BYTES_MAX, TICK_STATE_KEYS_MAX};
 use crate::lost::lost;
 use crate::partition::{self, Partition};
 use crate::settings::Settings;
-use crate::speaker::Speaker;
+use crate::speaker::{Speaker, Spoken};
 use crate::state_key::StateKey;
 use crate::subject::Subject;
 
@@ -57,10 +57,10 @@ impl Work {
     }
 
     /// Adds one session.
-    fn add(&mut self, speaker: &Speaker<'_>) {
+    fn add(&mut self, spoken: Spoken) {
         self.sessions += 1;
-        self.output_bytes = self.output_bytes.saturating_add(speaker.said_bytes);
-        self.state_keys = self.state_keys.saturating_add(speaker.touched);
+        self.output_bytes = self.output_bytes.saturating_add(spoken.said_bytes);
+        self.state_keys = self.state_keys.saturating_add(spoken.touched);
     }
 }
 
@@ -88,9 +88,67 @@ impl Correlator {
         {
             let mut speaker = Speaker::new(&self.settings, now_ns, partition, effects);
             sessions.first_is_due(&mut speaker)?;
-            work.add(&speaker);
+            work.add(speaker.spoken());
+        }
+        // Where partitions that came have more than there is room for.
+        while work.has_room(&self.settings) && self.is_over_bound() {
+            let Some(spoken) = self.evict_oldest(now_ns, None, effects)? else { break };
+            work.add(spoken);
         }
         Ok(())
+    }
+
+    /// Takes a finding, and makes room in memory for what it added.
+    fn take(
+        &mut self,
+        now_ns: i64,
+        partition: i32,
+        finding: Finding,
+        effects: &mut Effects<Ask>,
+    ) -> Result<Disposition, BrokenInvariant> {
+        let subject = Subject::of(&finding);
+        let before = self.sessions_bytes();
+        let mut speaker = Speaker::new(&self.settings, now_ns, partition, effects);
+        let disposition = self.partitions.entry(partition).or_default().take(finding, &mut speaker)?;
+        let mut evicted = 0;
+        while self.is_over_bound() && (evicted < EVICTED_PER_FINDING_MAX || self.sessions_bytes() > before) {
+            if self.evict_oldest(now_ns, Some(&subject), effects)?.is_none() {
+                break;
+            }
+            evicted += 1;
+        }
+        Ok(disposition)
+    }
+
+    /// What the sessions of all partitions take in memory, as estimated.
+    #[must_use]
+    pub fn sessions_bytes(&self) -> usize {
+        self.partitions.values().map(Partition::memory_bytes).sum()
+    }
+
+    /// The same, counted anew.
+    #[cfg(test)]
+    pub(crate) fn count_sessions_bytes(&self) -> usize {
+        self.partitions.values().map(Partition::count_memory_bytes).sum()
+    }
+
+    fn is_over_bound(&self) -> bool {
+        self.sessions_bytes() > self.settings.sessions_bytes_max
+    }
+
+    /// Ends a session of the subject that goes first, of all partitions; `None` when there is none but that which stays.
+    fn evict_oldest(
+        &mut self,
+        now_ns: i64,
+        staying: Option<&Subject>,
+        effects: &mut Effects<Ask>,
+    ) -> Result<Option<Spoken>, BrokenInvariant> {
+        let oldest = |(partition, sessions): (&i32, &Partition)| Some((sessions.oldest(staying)?, *partition));
+        let Some(((_, subject), partition)) = self.partitions.iter().filter_map(oldest).min() else { return Ok(None) };
+        let Some(sessions) = self.partitions.get_mut(&partition) else { return Ok(None) };
+        let mut speaker = Speaker::new(&self.settings, now_ns, partition, effects);
+        sessions.evict_of(&subject, &mut speaker)?;
+        Ok(Some(speaker.spoken()))
     }
 
     /// Every key of a partition under which [`Stage::state`] has a value, for checks that compare whole states.
@@ -115,8 +173,7 @@ impl Stage for Correlator {
     fn apply(&mut self, now_ns: i64, input: Input, effects: &mut Effects<Ask>) -> Result<(), BrokenInvariant> {
         match input {
             Input::Finding { partition, finding } => {
-                let mut speaker = Speaker::new(&self.settings, now_ns, partition, effects);
-                let disposition = self.partitions.entry(partition).or_default().take(*finding, &mut speaker)?;
+                let disposition = self.take(now_ns, partition, *finding, effects)?;
                 effects.settle(disposition);
             }
             Input::Tick => self.tick(now_ns, effects)?,
@@ -125,14 +182,12 @@ impl Stage for Correlator {
     }
 
     fn has_due(&self, now_ns: i64) -> bool {
-        self.first_due(now_ns).is_some()
+        self.first_due(now_ns).is_some() || self.is_over_bound()
     }
 
     /// Findings that are gone are an alert about this service.
     fn gap(&mut self, now_ns: i64, gap: Gap, effects: &mut Effects<Ask>) -> Result<(), BrokenInvariant> {
-        let mut speaker = Speaker::new(&self.settings, now_ns, gap.partition, effects);
-        self.partitions.entry(gap.partition).or_default().take(lost(gap, now_ns), &mut speaker)?;
-        Ok(())
+        self.take(now_ns, gap.partition, lost(gap, now_ns), effects).map(drop)
     }
 
     fn state_schemas() -> Vec<WriterSchema> {

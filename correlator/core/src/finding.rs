@@ -6,9 +6,11 @@
 use driftline_runtime_core::BrokenInvariant;
 use driftline_schemas::correlator_state::{ExecFacts, FindingDetail, TrackedFinding};
 use driftline_schemas::{
-    AlertFinding, Confidence, FileClass, Finding, FindingId, FindingState, Origin, Severity, Sha256, Subject, encode,
+    AlertFinding, FileClass, Finding, FindingId, FindingState, Severity, Sha256, Subject, decode, encode,
 };
 use std::sync::Arc;
+
+use crate::memory;
 
 /// Categories that say a digest is known to be malicious.
 const MALICIOUS: [&str; 3] = [
@@ -40,11 +42,20 @@ pub(crate) struct Label {
     pub techniques: Vec<String>,
 }
 
+impl Label {
+    /// Bytes in memory, whoever uses it.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let techniques = self.techniques.iter().map(|technique| memory::TEXT_BYTES + technique.len());
+        memory::LABEL_BYTES + self.category.len() + techniques.sum::<usize>()
+    }
+}
+
 /// Findings with equal keys are repeats: same detector, path and digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FoldKey(pub Sha256);
 
-/// One finding of a session, in the revision that holds.
+/// One finding of a session, in the revision that holds. What only an alert shows stays encoded, which takes a third of the
+/// memory.
 #[derive(Debug, Clone)]
 pub(crate) struct Tracked {
     /// Place in the session's order of first arrival.
@@ -53,14 +64,19 @@ pub(crate) struct Tracked {
     rank: Rank,
     pub state: FindingState,
     pub label: Arc<Label>,
-    pub detector: String,
     pub fold: FoldKey,
-    pub confidence: Confidence,
-    pub origin: Origin,
     pub event_time_ns: i64,
     pub facts: ExecFacts,
-    /// What is shown of it; dropped when the session has stronger findings to show.
-    pub detail: Option<Box<FindingDetail>>,
+    detail: Detail,
+    /// The whole finding as it stands in the changelog.
+    record: Box<[u8]>,
+}
+
+/// Whether what is shown of a finding is kept; it is dropped when the session has stronger findings to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    Kept,
+    Dropped,
 }
 
 /// Whether a revision of a known finding said anything new.
@@ -72,60 +88,39 @@ pub(crate) enum Joined {
 
 impl Tracked {
     pub(crate) fn new(finding: &Finding, order: i64) -> Result<Self, BrokenInvariant> {
-        let rank = Rank {
-            malicious: is_malicious(&finding.category),
+        let state = TrackedFinding {
+            order,
+            digest: Sha256::of(&encode(finding)?),
             resolved: finding.unresolved.is_none() || finding.state == FindingState::Retracted,
             revision: finding.revision,
-            digest: Sha256::of(&encode(finding)?),
-        };
-        Ok(Self {
-            order,
-            rank,
             state: finding.state,
-            fold: FoldKey::of(finding),
-            facts: exec_facts(finding),
-            id: finding.finding_id.clone(),
-            label: Arc::new(Label {
-                severity: finding.severity,
-                category: finding.category.clone(),
-                techniques: finding.techniques.clone(),
-            }),
+            category: finding.category.clone(),
+            severity: finding.severity,
+            techniques: finding.techniques.clone(),
             detector: finding.detector.clone(),
+            fold: FoldKey::of(finding).0,
             confidence: finding.confidence,
             origin: finding.origin,
             event_time_ns: finding.event_time_ns,
-            detail: Some(Box::new(FindingDetail {
+            facts: exec_facts(finding),
+            detail: Some(FindingDetail {
                 unresolved: finding.unresolved.clone(),
                 process: finding.process.clone(),
                 subject: finding.subject.clone(),
                 note: finding.note.clone(),
-            })),
-        })
+            }),
+        };
+        Self::restored(finding.finding_id.clone(), state)
     }
 
     /// The finding as it stands in the changelog.
-    pub(crate) fn state(&self) -> TrackedFinding {
-        TrackedFinding {
-            order: self.order,
-            digest: self.rank.digest,
-            resolved: self.rank.resolved,
-            revision: self.rank.revision,
-            state: self.state,
-            category: self.label.category.clone(),
-            severity: self.label.severity,
-            techniques: self.label.techniques.clone(),
-            detector: self.detector.clone(),
-            fold: self.fold.0,
-            confidence: self.confidence,
-            origin: self.origin,
-            event_time_ns: self.event_time_ns,
-            facts: self.facts,
-            detail: self.detail.as_deref().cloned(),
-        }
+    pub(crate) fn record(&self) -> &[u8] {
+        &self.record
     }
 
-    /// The finding that [`Self::state`] said.
-    pub(crate) fn restored(id: FindingId, state: TrackedFinding) -> Self {
+    /// The finding of a record.
+    pub(crate) fn restored(id: FindingId, state: TrackedFinding) -> Result<Self, BrokenInvariant> {
+        let record = encode(&state)?.into_boxed_slice();
         let rank = Rank {
             malicious: is_malicious(&state.category),
             resolved: state.resolved,
@@ -133,20 +128,35 @@ impl Tracked {
             digest: state.digest,
         };
         let label = Label { severity: state.severity, category: state.category, techniques: state.techniques };
-        Self {
+        Ok(Self {
             order: state.order,
             id,
             rank,
             state: state.state,
             label: Arc::new(label),
-            detector: state.detector,
             fold: FoldKey(state.fold),
-            confidence: state.confidence,
-            origin: state.origin,
             event_time_ns: state.event_time_ns,
             facts: state.facts,
-            detail: state.detail.map(Box::new),
-        }
+            detail: if state.detail.is_some() { Detail::Kept } else { Detail::Dropped },
+            record,
+        })
+    }
+
+    /// Bytes in memory, without the label.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        memory::FINDING_BYTES + self.id.as_str().len() + self.record.len()
+    }
+
+    pub(crate) fn has_detail(&self) -> bool {
+        self.detail == Detail::Kept
+    }
+
+    /// Drops what is shown of it.
+    pub(crate) fn drop_detail(&mut self) -> Result<(), BrokenInvariant> {
+        let state = TrackedFinding { detail: None, ..decode(&self.record)? };
+        self.record = encode(&state)?.into_boxed_slice();
+        self.detail = Detail::Dropped;
+        Ok(())
     }
 
     /// Whether its image and container were known when it was made.
@@ -177,24 +187,28 @@ impl Tracked {
     }
 
     /// The finding as an alert shows it, alone.
-    pub(crate) fn shown(&self) -> AlertFinding {
-        let detail = self.detail.as_deref();
-        AlertFinding {
+    pub(crate) fn shown(&self) -> Result<AlertFinding, BrokenInvariant> {
+        let state: TrackedFinding = decode(&self.record)?;
+        let (unresolved, process, subject, note) = match state.detail {
+            Some(detail) => (detail.unresolved, detail.process, detail.subject, detail.note),
+            None => (None, None, None, String::new()),
+        };
+        Ok(AlertFinding {
             finding_id: self.id.clone(),
-            detector: self.detector.clone(),
-            category: self.label.category.clone(),
-            severity: self.label.severity,
-            confidence: self.confidence,
-            origin: self.origin,
-            unresolved: detail.and_then(|detail| detail.unresolved.clone()),
-            techniques: self.label.techniques.clone(),
+            detector: state.detector,
+            category: state.category,
+            severity: state.severity,
+            confidence: state.confidence,
+            origin: state.origin,
+            unresolved,
+            techniques: state.techniques,
             event_time_ns: self.event_time_ns,
             last_time_ns: self.event_time_ns,
             count: 1,
-            process: detail.and_then(|detail| detail.process.clone()),
-            subject: detail.and_then(|detail| detail.subject.clone()),
-            note: detail.map(|detail| detail.note.clone()).unwrap_or_default(),
-        }
+            process,
+            subject,
+            note,
+        })
     }
 }
 

@@ -25,6 +25,7 @@ mod bounds;
 mod correlator;
 mod finding;
 mod lost;
+mod memory;
 mod message;
 mod partition;
 mod resource;

@@ -66,6 +66,12 @@ pub const TICK_STATE_KEYS_MAX: usize = 4 * SESSION_FINDINGS_MAX;
 /// makes room for another.
 pub const EVICTED_PER_FINDING_MAX: usize = 8;
 
+/// Default of the memory of all sessions, as estimated, in bytes.
+pub const SESSIONS_BYTES_MAX: usize = 1_000_000_000;
+
+/// Least that can be set: several of the largest session, a few megabytes for findings and labels at their longest.
+pub const SESSIONS_BYTES_MIN: usize = 32_000_000;
+
 /// How long after a container's start an execution counts as part of starting up: image entry points that unpack or
 /// generate a program do so at once.
 pub const STARTUP_NS: i64 = 30 * 1_000_000_000;

@@ -101,7 +101,8 @@ mod tests {
             let path = format!("/{}", "x".repeat(length - 1));
             let mut finding = added_at("f", T0, &path);
             finding.process.as_mut().unwrap().args = vec![path];
-            let message = of_alert(&Tracked::new(&finding, 0).unwrap().shown(), &node(), Some(&container()), 1);
+            let message =
+                of_alert(&Tracked::new(&finding, 0).unwrap().shown().unwrap(), &node(), Some(&container()), 1);
             let command = message.split(" ran in").next().unwrap();
             assert_eq!((command.len(), command.ends_with('…')), (MESSAGE_COMMAND_BYTES_MAX, cut));
         }

@@ -3,8 +3,9 @@
 mod state;
 
 use driftline_runtime_core::{BrokenInvariant, Disposition};
-use driftline_schemas::{AlertId, Finding};
+use driftline_schemas::{AlertId, Finding, FindingId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::bounds::{self, Cut};
 use crate::limits::{EVICTED_PER_FINDING_MAX, FACT_BYTES_MAX, FINDING_ID_BYTES_MAX};
@@ -21,12 +22,14 @@ pub(crate) use state::schemas;
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Partition {
-    sessions: BTreeMap<AlertId, Session>,
-    subjects: BTreeMap<Subject, Known>,
+    sessions: BTreeMap<Arc<AlertId>, Box<Session>>,
+    subjects: BTreeMap<Arc<Subject>, Known>,
     /// Subjects in the order in which they go when there is no room for another.
-    ages: BTreeSet<(Age, Subject)>,
+    ages: BTreeSet<(Age, Arc<Subject>)>,
     /// When the clock makes something happen to which session, so that a tick looks at those only.
-    deadlines: BTreeSet<(i64, AlertId)>,
+    deadlines: BTreeSet<(i64, Arc<AlertId>)>,
+    /// What all sessions take in memory, as estimated.
+    bytes: usize,
     /// No forgotten session could have taken a finding with a later event time.
     forgotten_until_ns: Option<i64>,
 }
@@ -35,13 +38,13 @@ pub(crate) struct Partition {
 #[derive(Debug, Default)]
 struct Known {
     /// Its sessions, in the order in which they opened.
-    sessions: Vec<AlertId>,
+    sessions: Vec<Arc<AlertId>>,
     age: Age,
 }
 
 /// Which subject goes first: one whose sessions are all final, then one that is quiet the longest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Age {
+pub(crate) struct Age {
     any_open: bool,
     last_event_ns: Option<i64>,
 }
@@ -53,7 +56,7 @@ impl Partition {
         mut finding: Finding,
         speaker: &mut Speaker<'_>,
     ) -> Result<Disposition, BrokenInvariant> {
-        let subject = Subject::of(&finding);
+        let subject = Arc::new(Subject::of(&finding));
         if finding.finding_id.as_str().len() > FINDING_ID_BYTES_MAX || subject.id.len() > FACT_BYTES_MAX {
             return Ok(Disposition::Dropped("malformed_id"));
         }
@@ -88,20 +91,22 @@ impl Partition {
         let vanished = || BrokenInvariant(format!("session {id} vanished"));
         let session = self.sessions.get_mut(id).ok_or_else(vanished)?;
         let before_ns = session.deadline_ns(speaker.settings);
+        let before_bytes = session.memory_bytes();
         let result = change(session, speaker)?;
         let after_ns = session.deadline_ns(speaker.settings);
         if after_ns != before_ns {
-            self.deadlines.remove(&(before_ns, id.clone()));
-            self.deadlines.insert((after_ns, id.clone()));
+            self.deadlines.remove(&(before_ns, Arc::clone(&session.alert_id)));
+            self.deadlines.insert((after_ns, Arc::clone(&session.alert_id)));
         }
+        self.bytes = self.bytes.saturating_sub(before_bytes).saturating_add(session.memory_bytes());
         speaker.touch(session.take_changes());
-        let subject = session.subject.clone();
+        let subject = Arc::clone(&session.subject);
         self.keep_age(subject);
         Ok(result)
     }
 
     /// Brings a subject's age in step with its sessions.
-    fn keep_age(&mut self, subject: Subject) {
+    fn keep_age(&mut self, subject: Arc<Subject>) {
         let age = self.of(&subject).fold(Age::default(), |age, session| Age {
             any_open: age.any_open || session.is_open(),
             last_event_ns: age.last_event_ns.max(Some(session.last_event_ns())),
@@ -116,17 +121,19 @@ impl Partition {
     /// Finds the session of a finding, or opens one. Returns which.
     fn place(
         &mut self,
-        subject: Subject,
+        subject: Arc<Subject>,
         finding: &Finding,
         speaker: &mut Speaker<'_>,
-    ) -> Result<(AlertId, Taken), BrokenInvariant> {
-        let own_id = AlertId::of(&subject.cluster, &subject.id, &finding.finding_id);
-        if let Some(id) = self.find(&subject, finding, &own_id, speaker.settings) {
+    ) -> Result<(Arc<AlertId>, Taken), BrokenInvariant> {
+        let first_id = AlertId::of(&subject.cluster, &subject.id, &finding.finding_id);
+        let own_id = opening_id(&subject, finding);
+        if let Some(id) = self.find(&subject, finding, [&first_id, &own_id], speaker.settings) {
             let taken =
                 self.change(&id, speaker, |session, speaker| session.take(finding, speaker.now_ns, speaker.settings))?;
             return Ok((id, taken));
         }
-        let mut session = Session::open(own_id.clone(), subject, finding, speaker.now_ns, speaker.settings)?;
+        let own_id = Arc::new(own_id);
+        let mut session = Session::open(Arc::clone(&own_id), subject, finding, speaker.now_ns, speaker.settings)?;
         speaker.effects.count(telemetry::SESSION_OPENED);
         self.flag_capped(&mut session, finding.event_time_ns, speaker)?;
         if self.is_late(finding.event_time_ns, speaker) {
@@ -141,26 +148,33 @@ impl Partition {
         Ok((own_id, Taken::New))
     }
 
-    /// The session that has the finding, or that it opened; else the first opened that it belongs to.
-    fn find(&self, subject: &Subject, finding: &Finding, own_id: &AlertId, settings: &Settings) -> Option<AlertId> {
+    /// The session that has the finding, or that one of its revisions opened; else the first opened that it belongs to.
+    fn find(
+        &self,
+        subject: &Subject,
+        finding: &Finding,
+        own_ids: [&AlertId; 2],
+        settings: &Settings,
+    ) -> Option<Arc<AlertId>> {
         let holding = self.of(subject).find(|session| session.holds(&finding.finding_id));
-        let own = || self.sessions.get(own_id);
+        let own = || own_ids.into_iter().find_map(|id| self.sessions.get(id)).map(AsRef::as_ref);
         let fits = |session: &&Session| session.belongs(finding.event_time_ns, settings) == Belongs::Yes;
         let found = holding.or_else(own).or_else(|| self.of(subject).find(fits));
-        found.map(|session| session.alert_id.clone())
+        found.map(|session| Arc::clone(&session.alert_id))
     }
 
     /// Sessions of a subject, in the order in which they opened.
     fn of(&self, subject: &Subject) -> impl Iterator<Item = &Session> {
         let ids = self.subjects.get(subject).into_iter().flat_map(|known| &known.sessions);
-        ids.filter_map(|id| self.sessions.get(id))
+        ids.filter_map(|id| self.sessions.get(id)).map(AsRef::as_ref)
     }
 
     fn add(&mut self, session: Session, settings: &Settings) {
-        let (id, subject) = (session.alert_id.clone(), session.subject.clone());
-        self.subjects.entry(subject.clone()).or_default().sessions.push(id.clone());
-        self.deadlines.insert((session.deadline_ns(settings), id.clone()));
-        self.sessions.insert(id, session);
+        let (id, subject) = (Arc::clone(&session.alert_id), Arc::clone(&session.subject));
+        self.subjects.entry(Arc::clone(&subject)).or_default().sessions.push(Arc::clone(&id));
+        self.deadlines.insert((session.deadline_ns(settings), Arc::clone(&id)));
+        self.bytes = self.bytes.saturating_add(session.memory_bytes());
+        self.sessions.insert(id, Box::new(session));
         self.keep_age(subject);
     }
 
@@ -172,7 +186,8 @@ impl Partition {
         speaker: &mut Speaker<'_>,
     ) -> Result<(), BrokenInvariant> {
         let capped = |session: &&Session| session.belongs(time_ns, speaker.settings) == Belongs::CapReached;
-        let capped: Vec<_> = self.of(&opening.subject).filter(capped).map(|session| session.alert_id.clone()).collect();
+        let capped: Vec<_> =
+            self.of(&opening.subject).filter(capped).map(|session| Arc::clone(&session.alert_id)).collect();
         for id in capped {
             opening.set_flag(flag::LENGTH_CAPPED);
             speaker.effects.count(telemetry::SESSION_LENGTH_CAPPED);
@@ -200,7 +215,7 @@ impl Partition {
                 break;
             }
             let oldest = self.of(subject).find(|session| !session.is_open()).or_else(|| self.of(subject).next());
-            let Some(oldest) = oldest.map(|session| session.alert_id.clone()) else { return Ok(()) };
+            let Some(oldest) = oldest.map(|session| Arc::clone(&session.alert_id)) else { return Ok(()) };
             self.evict(&oldest, telemetry::SESSION_EVICTED_CONTAINER, speaker)?;
         }
         Ok(())
@@ -219,7 +234,7 @@ impl Partition {
             // A subject of which one session went is not younger than before, so it stays the first.
             let oldest = self.ages.first().and_then(|(_, oldest)| self.of(oldest).next());
             let none = || BrokenInvariant("a full partition has no session".to_owned());
-            let id = oldest.map(|session| session.alert_id.clone()).ok_or_else(none)?;
+            let id = oldest.map(|session| Arc::clone(&session.alert_id)).ok_or_else(none)?;
             self.evict(&id, telemetry::SESSION_EVICTED_PARTITION, speaker)?;
         }
         Ok(())
@@ -241,11 +256,12 @@ impl Partition {
     fn forget(&mut self, id: &AlertId, speaker: &mut Speaker<'_>) {
         let Some(session) = self.sessions.remove(id) else { return };
         speaker.touch(session.state_keys());
-        self.deadlines.remove(&(session.deadline_ns(speaker.settings), id.clone()));
+        self.bytes = self.bytes.saturating_sub(session.memory_bytes());
+        self.deadlines.remove(&(session.deadline_ns(speaker.settings), Arc::clone(&session.alert_id)));
         if let Some(known) = self.subjects.get_mut(&session.subject) {
-            known.sessions.retain(|other| other != id);
+            known.sessions.retain(|other| **other != *id);
             if known.sessions.is_empty() {
-                self.ages.remove(&(known.age, session.subject.clone()));
+                self.ages.remove(&(known.age, Arc::clone(&session.subject)));
                 self.subjects.remove(&session.subject);
             }
         }
@@ -255,6 +271,28 @@ impl Partition {
             speaker.touch([StateKey::Partition]);
         }
         self.keep_age(session.subject);
+    }
+
+    /// What all sessions take in memory, as estimated.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The same, counted anew.
+    #[cfg(test)]
+    pub(crate) fn count_memory_bytes(&self) -> usize {
+        self.sessions.values().map(|session| session.count_memory_bytes()).sum()
+    }
+
+    /// The subject that goes first when memory is full, apart from one.
+    pub(crate) fn oldest(&self, apart_from: Option<&Subject>) -> Option<(Age, Arc<Subject>)> {
+        self.ages.iter().find(|(_, subject)| Some(&**subject) != apart_from).cloned()
+    }
+
+    /// Ends the first session of a subject to make room in memory.
+    pub(crate) fn evict_of(&mut self, subject: &Subject, speaker: &mut Speaker<'_>) -> Result<(), BrokenInvariant> {
+        let Some(id) = self.of(subject).next().map(|session| Arc::clone(&session.alert_id)) else { return Ok(()) };
+        self.evict(&id, telemetry::SESSION_EVICTED_MEMORY, speaker)
     }
 
     /// The earliest time at which the clock makes something happen to a session.
@@ -279,6 +317,14 @@ impl Partition {
         }
         Ok(())
     }
+}
+
+/// Id of the alert of a session that a finding opens. Only the session of a finding's first revision has the id that all its
+/// revisions lead to: a later revision opens one where that session is gone, and its alert may have been said.
+fn opening_id(subject: &Subject, finding: &Finding) -> AlertId {
+    let (id, revision) = (&finding.finding_id, finding.revision);
+    let later = (revision > 1).then(|| FindingId::from(format!("{id}/{revision}").as_str()));
+    AlertId::of(&subject.cluster, &subject.id, later.as_ref().unwrap_or(id))
 }
 
 fn count_taken(speaker: &mut Speaker<'_>, taken: Taken) {

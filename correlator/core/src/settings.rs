@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use crate::limits::TICK_SESSIONS_MAX;
+use crate::limits::{SESSIONS_BYTES_MAX, TICK_SESSIONS_MAX};
 
 /// What was asked for; [`Settings::new`] checks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Options {
     pub sessions_per_container: usize,
     /// Containers of one partition.
     pub containers_per_partition: usize,
+    /// Memory of all sessions, as estimated, in bytes.
+    pub sessions_bytes_max: usize,
     /// Sessions that one tick ends or forgets.
     pub sessions_per_tick: usize,
     /// Formats written beside Avro.
@@ -49,6 +51,7 @@ impl Default for Options {
             findings_kept: ALERT_FINDINGS_MAX,
             sessions_per_container: 8,
             containers_per_partition: 10_000,
+            sessions_bytes_max: SESSIONS_BYTES_MAX,
             sessions_per_tick: TICK_SESSIONS_MAX,
             formats: BTreeSet::from(SiemFormat::ALL),
             versions: BTreeMap::new(),
@@ -78,6 +81,7 @@ pub struct Settings {
     pub(crate) findings_kept: usize,
     pub(crate) sessions_per_container: usize,
     pub(crate) containers_per_partition: usize,
+    pub(crate) sessions_bytes_max: usize,
     pub(crate) sessions_per_tick: usize,
     pub(crate) formats: BTreeSet<SiemFormat>,
     pub(crate) versions: BTreeMap<String, String>,
@@ -115,6 +119,7 @@ impl Settings {
         );
         require(options.sessions_per_container > 0, "a container must be allowed one session at least");
         require(options.containers_per_partition > 0, "a partition must be allowed one container at least");
+        require(options.sessions_bytes_max > 0, "sessions must be allowed some memory");
         require(
             (1..=TICK_SESSIONS_MAX).contains(&options.sessions_per_tick),
             &format!("the sessions of one tick must be 1 to {TICK_SESSIONS_MAX}"),
@@ -130,6 +135,7 @@ impl Settings {
             findings_kept: options.findings_kept,
             sessions_per_container: options.sessions_per_container,
             containers_per_partition: options.containers_per_partition,
+            sessions_bytes_max: options.sessions_bytes_max,
             sessions_per_tick: options.sessions_per_tick,
             formats: options.formats,
             versions: options.versions,
@@ -160,10 +166,11 @@ mod tests {
             findings_kept: ALERT_FINDINGS_MAX + 1,
             sessions_per_container: 0,
             containers_per_partition: 0,
+            sessions_bytes_max: 0,
             sessions_per_tick: 0,
             ..Options::default()
         });
-        assert_eq!(errors.unwrap_err().0.len(), 7);
+        assert_eq!(errors.unwrap_err().0.len(), 8);
         let errors = Settings::new(Options { session_cap: MINUTE, ..Options::default() });
         assert_eq!(errors.unwrap_err().0, ["the session cap must not be shorter than the session gap"]);
     }

@@ -28,7 +28,13 @@ pub(crate) struct Speaker<'a> {
     pub effects: &'a mut Effects<Ask>,
     /// How many revisions were said.
     pub said: u64,
-    /// Bytes of their records.
+    spoken: Spoken,
+}
+
+/// How much was said.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Spoken {
+    /// Bytes of records.
     pub said_bytes: usize,
     /// How often a state key was touched.
     pub touched: usize,
@@ -36,13 +42,18 @@ pub(crate) struct Speaker<'a> {
 
 impl<'a> Speaker<'a> {
     pub(crate) fn new(settings: &'a Settings, now_ns: i64, partition: i32, effects: &'a mut Effects<Ask>) -> Self {
-        Self { settings, now_ns, partition, effects, said: 0, said_bytes: 0, touched: 0 }
+        Self { settings, now_ns, partition, effects, said: 0, spoken: Spoken::default() }
+    }
+
+    /// How much was said.
+    pub(crate) fn spoken(&self) -> Spoken {
+        self.spoken
     }
 
     /// Says a revision of the session's alert.
     pub(crate) fn say(&mut self, session: &mut Session, due: Due) -> Result<(), BrokenInvariant> {
         let revision = session.say(due)?;
-        let mut alert = alert::write(session, due, revision, self.now_ns, self.settings);
+        let mut alert = alert::write(session, due, revision, self.now_ns, self.settings)?;
         let encoded = bounds::fit(&mut alert)?;
         for (flag, count) in COUNTED_FLAGS {
             if alert.flags.iter().any(|set| set == flag) {
@@ -62,14 +73,14 @@ impl<'a> Speaker<'a> {
     }
 
     fn emit(&mut self, id: &str, topic: Topic, value: Vec<u8>, headers: Vec<(&'static str, Vec<u8>)>) {
-        self.said_bytes = self.said_bytes.saturating_add(value.len());
+        self.spoken.said_bytes = self.spoken.said_bytes.saturating_add(value.len());
         self.effects.emit_raw(Outgoing { topic, key: id.as_bytes().to_vec(), value, headers });
     }
 
     /// Says that the state under these keys changed.
     pub(crate) fn touch(&mut self, keys: impl IntoIterator<Item = StateKey>) {
         for key in keys {
-            self.touched += 1;
+            self.spoken.touched += 1;
             self.effects.touch(self.partition, key.to_string());
         }
     }

@@ -24,6 +24,8 @@ pub const SESSION_FORGOTTEN: &str = "session_forgotten";
 pub const SESSION_EVICTED_CONTAINER: &str = "session_evicted_container_full";
 /// A session was ended early: its partition had the maximum of containers.
 pub const SESSION_EVICTED_PARTITION: &str = "session_evicted_partition_full";
+/// A session was ended early: the sessions of all partitions took the maximum of memory.
+pub const SESSION_EVICTED_MEMORY: &str = "session_evicted_memory_full";
 /// A finding would have made its session longer than the cap, and opened another.
 pub const SESSION_LENGTH_CAPPED: &str = "session_length_capped";
 /// A finding came so late that its session may have been forgotten.
@@ -37,7 +39,7 @@ pub const FINDING_UNTRACKED: &str = "finding_untracked";
 pub const FINDING_SHORTENED: &str = "finding_shortened";
 
 /// Every name above.
-pub const COUNTS: [&str; 17] = [
+pub const COUNTS: [&str; 18] = [
     ALERT_CREATED,
     ALERT_UPDATED,
     ALERT_FINAL,
@@ -50,6 +52,7 @@ pub const COUNTS: [&str; 17] = [
     SESSION_FORGOTTEN,
     SESSION_EVICTED_CONTAINER,
     SESSION_EVICTED_PARTITION,
+    SESSION_EVICTED_MEMORY,
     SESSION_LENGTH_CAPPED,
     FINDING_LATE,
     FINDING_AMENDED,

@@ -65,11 +65,13 @@ pub enum Fault {
     Compaction,
     /// Retention takes input that nobody has read.
     RetentionGap,
+    /// A session is ended early because sessions take all the memory that they may.
+    SessionsFull,
 }
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::CrashBefore,
         Self::CrashAfter,
         Self::CrashInRestore,
@@ -100,6 +102,7 @@ impl Fault {
         Self::Poison,
         Self::Compaction,
         Self::RetentionGap,
+        Self::SessionsFull,
     ];
 
     /// As shown.
@@ -136,6 +139,7 @@ impl Fault {
             Self::Poison => "poison",
             Self::Compaction => "compaction",
             Self::RetentionGap => "retention gap",
+            Self::SessionsFull => "sessions full",
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::broker::Broker;
 use crate::checks::Outputs;
 use crate::violation::{Checked, Violation};
 use crate::workload::{Clarity, Early, Label, Plan};
-pub(crate) use sessions::{Limits, check_alerts, clouded};
+pub(crate) use sessions::{Limits, check_alerts, clouded, evicted};
 
 const FINDINGS: &str = "oracle: findings";
 

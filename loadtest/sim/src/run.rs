@@ -120,7 +120,7 @@ pub fn run(options: Options) -> Report {
     }
 }
 
-fn setup(partitions: i32) -> Checked<Setup> {
+fn setup(partitions: i32, sessions_bytes_max: usize) -> Checked<Setup> {
     let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
     let options = correlator::Options {
         session_gap: seconds(SESSION_GAP_S),
@@ -129,6 +129,7 @@ fn setup(partitions: i32) -> Checked<Setup> {
         // So few that sessions wait for the next tick, and input and faults come in between.
         sessions_per_tick: 1,
         formats: BTreeSet::new(),
+        sessions_bytes_max,
         ..correlator::Options::default()
     };
     Ok(Setup {
@@ -147,9 +148,9 @@ fn setup(partitions: i32) -> Checked<Setup> {
 impl<'a> Run<'a> {
     fn new(plan: &'a Plan, options: Options, weather: Weather) -> Checked<Self> {
         let mut chance = Rng::new(options.seed ^ 0xdead_beef);
-        let (partitions, enrichers, correlators) = match weather {
-            Weather::Rough => (plan.partitions, plan.enrichers, plan.correlators),
-            Weather::Calm => (1, 1, 1),
+        let (partitions, enrichers, correlators, sessions_bytes_max) = match weather {
+            Weather::Rough => (plan.partitions, plan.enrichers, plan.correlators, plan.sessions_bytes_max),
+            Weather::Calm => (1, 1, 1, usize::MAX),
         };
         let mut world = World::new(Broker::new(partitions), chance.fork(1), options.plant);
         world.now_ns = START_NS;
@@ -165,7 +166,7 @@ impl<'a> Run<'a> {
             world.broker.set_offset((Topic::Findings, number), start);
         }
         let shared = Shared::new(world);
-        let setup = setup(partitions)?;
+        let setup = setup(partitions, sessions_bytes_max)?;
         Ok(Self {
             plan,
             enrichers: Fleet::new(&shared, &setup, enrichers, chance.fork(2), 0),
@@ -322,7 +323,9 @@ impl<'a> Run<'a> {
             let gone = world.accounts.get(&Topic::ExecEvents).map(|account| account.gaps.clone()).unwrap_or_default();
             let known = Known { plan: self.plan, gave_up: &world.gave_up, gone };
             oracle::check_findings(&world.broker, &outputs, &known)?;
-            oracle::check_alerts(&world.broker, &outputs, limits(), &self.plan.very_late)?;
+            let mut excused = self.plan.very_late.clone();
+            excused.extend(oracle::evicted(&world, &outputs.alerts, limits()));
+            oracle::check_alerts(&world.broker, &outputs, limits(), &excused)?;
             outputs
         };
         self.confluence(options, &outputs)?;
@@ -347,8 +350,9 @@ impl<'a> Run<'a> {
                 && !world.gave_up.contains(container)
                 && !calm_world.gave_up.contains(container)
         };
-        let clouded: BTreeSet<String> =
+        let mut clouded: BTreeSet<String> =
             [outputs, &calm_outputs].into_iter().flat_map(|outputs| oracle::clouded(&outputs.alerts)).collect();
+        clouded.extend(oracle::evicted(&world, &outputs.alerts, limits()));
         let comparable = |container: &str| comparable(container) && !clouded.contains(container);
         let ours = canonical(&outputs.alerts, &comparable);
         let theirs = canonical(&calm_outputs.alerts, &comparable);

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use driftline_correlator_core::telemetry::SESSION_EVICTED_MEMORY;
 use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Gap, Record, Stage};
-use driftline_schemas::{WriterSchema, WriterSchemas};
+use driftline_schemas::{AlertId, WriterSchema, WriterSchemas};
 
+use crate::fault::Fault;
 use crate::plant::Plant;
 use crate::world::{LifeId, Shared};
 
@@ -55,6 +57,11 @@ impl<S: Core> Watched<S> {
             world
                 .gave_up
                 .extend(touched.iter().filter_map(|key| key.key.strip_prefix("container/")).map(str::to_owned));
+        }
+        if let Some(count) = counts.get(SESSION_EVICTED_MEMORY) {
+            let sessions = touched.iter().filter_map(|key| key.key.strip_prefix("session/"));
+            world.evicted.extend(sessions.map(AlertId::from));
+            (0..*count).for_each(|_| world.hit(Fault::SessionsFull));
         }
         let open = &mut world.wire(self.life).open;
         open.settled += settled.values().sum::<u64>();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use driftline_runtime_core::Gap;
+use driftline_schemas::AlertId;
 use driftline_schemas::topics::Topic;
 
 use crate::broker::Broker;
@@ -141,6 +142,8 @@ pub(crate) struct World {
     pub accounts: BTreeMap<Topic, Account>,
     /// Containers of which a deadline fired, in whatever life.
     pub gave_up: BTreeSet<String>,
+    /// Sessions that changed in calls that evicted some for the bound of memory: those and the one that needed it.
+    pub evicted: BTreeSet<AlertId>,
     pub violations: Vec<Violation>,
     pub plant: Option<Plant>,
     /// Execs whose digests come late; for a planted bug.
@@ -177,6 +180,7 @@ impl World {
             accounts: BTreeMap::new(),
             gave_up: BTreeSet::new(),
             undigested: BTreeSet::new(),
+            evicted: BTreeSet::new(),
             violations: Vec::new(),
             plant,
             effects: 0,

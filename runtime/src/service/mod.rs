@@ -82,6 +82,9 @@ pub trait Shell: Send {
     /// The input that tells the core the time, or nothing if it should not be told while a backlog is read.
     fn tick(&mut self, backlog: Backlog) -> Option<<Self::Stage as Stage>::Input>;
 
+    /// Shows figures of the core, with each tick.
+    fn observe(&mut self, _core: &Self::Stage) {}
+
     /// Begins to answer what the core asked; the answer comes from [`Shell::next`].
     fn ask(&mut self, ask: <Self::Stage as Stage>::Ask);
 
@@ -226,8 +229,11 @@ impl<S: Shell> Service<S> {
                 Some(done) => done?,
                 None => return Ok(Left::WithinStep),
             }
-            if is_tick && self.executor.stage().has_due(self.clock.now_ns()) {
-                tick.reset_after(TICK_AGAIN);
+            if is_tick {
+                self.shell.observe(self.executor.stage());
+                if self.executor.stage().has_due(self.clock.now_ns()) {
+                    tick.reset_after(TICK_AGAIN);
+                }
             }
         }
     }

@@ -26,9 +26,11 @@ impl Partition {
         let session = |id| self.sessions.get(id);
         match key {
             StateKey::Partition => encoded(self.partition_state()),
-            StateKey::Session(id) => encoded(session(id).map(Session::head_state)),
-            StateKey::Finding(id, finding) => encoded(session(id).and_then(|session| session.finding_state(finding))),
-            StateKey::Beyond(id) => encoded(session(id).and_then(Session::beyond_state)),
+            StateKey::Session(id) => encoded(session(id).map(|session| session.head_state()).transpose()?),
+            StateKey::Finding(id, finding) => {
+                Ok(session(id).and_then(|session| session.finding_state(finding)).map(<[u8]>::to_vec))
+            }
+            StateKey::Beyond(id) => encoded(session(id).and_then(|session| session.beyond_state())),
         }
     }
 
@@ -40,7 +42,7 @@ impl Partition {
     /// Keys under which something stands.
     pub(crate) fn state_keys(&self) -> impl Iterator<Item = StateKey> {
         let own = self.forgotten_until_ns.map(|_| StateKey::Partition);
-        self.sessions.values().flat_map(Session::state_keys).chain(own)
+        self.sessions.values().flat_map(|session| session.state_keys()).chain(own)
     }
 
     /// Rebuilds a partition.

@@ -1,6 +1,6 @@
 //! What a session amounts to, for its alert.
 
-use driftline_schemas::{Container, Contribution, Node, Severity};
+use driftline_schemas::{Contribution, Severity};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::{Session, flag};
 use crate::finding::{FoldKey, Label, Tracked};
 use crate::limits::{LABELS_MAX, REPEATS_MAX};
+use crate::memory;
 use crate::score::{Facts, Score, score};
 use crate::window::Span;
 
@@ -34,9 +35,6 @@ pub(crate) struct Content<'a> {
     pub techniques: BTreeSet<&'a str>,
     /// Strongest first.
     pub folds: Vec<Fold<'a>>,
-    pub node: &'a Node,
-    pub container: Option<&'a Container>,
-    pub versions: &'a BTreeMap<String, BTreeSet<String>>,
 }
 
 /// A finding and its repeats.
@@ -55,6 +53,8 @@ pub(super) struct Beyond {
     pub(super) count: i64,
     pub(super) facts: Facts,
     repeats: BTreeMap<FoldKey, Repeats>,
+    /// Bytes of its labels in memory.
+    label_bytes: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -78,8 +78,23 @@ impl Beyond {
             self.facts.take_without_label(finding);
             return Some(flag::LISTS_CAPPED);
         }
+        if !self.facts.labels.contains(&finding.label) {
+            self.label_bytes += finding.label.memory_bytes();
+        }
         self.facts.take(finding);
         None
+    }
+
+    /// Bytes in memory.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.label_bytes + self.repeats.len() * memory::REPEATS_BYTES
+    }
+
+    /// The same, counted anew.
+    #[cfg(test)]
+    pub(super) fn count_memory_bytes(&self) -> usize {
+        let labels: usize = self.facts.labels.iter().map(|label| label.memory_bytes()).sum();
+        labels + self.repeats.len() * memory::REPEATS_BYTES
     }
 
     /// As it stands in the changelog; `None` when nothing was counted.
@@ -116,25 +131,27 @@ impl Beyond {
             let span = Span { first_ns: repeats.first_event_ns, last_ns: repeats.last_event_ns };
             (FoldKey(repeats.fold), Repeats { count: repeats.count, span })
         };
+        let labels: BTreeSet<Arc<Label>> = state.labels.into_iter().map(label).collect();
+        let label_bytes = labels.iter().map(|label| label.memory_bytes()).sum();
         let facts = Facts {
-            labels: state.labels.into_iter().map(label).collect(),
+            labels,
             exec: state.facts,
             events: Some(Span { first_ns: state.first_event_ns, last_ns: state.last_event_ns }),
             ..Facts::default()
         };
-        Self { count: state.count, facts, repeats: state.repeats.into_iter().map(repeats).collect() }
+        Self { count: state.count, facts, repeats: state.repeats.into_iter().map(repeats).collect(), label_bytes }
     }
 }
 
 impl Session {
     /// Whether nothing in the session stands any more.
     pub(super) fn is_withdrawn(&self) -> bool {
-        self.beyond.count == 0 && !self.tracked.values().any(Tracked::is_active)
+        self.beyond.count == 0 && !self.tracked.iter().any(Tracked::is_active)
     }
 
     /// Findings that stand, repeats counted.
     pub(super) fn active_count(&self) -> i64 {
-        self.tracked.values().filter(|finding| finding.is_active()).fold(self.beyond.count, |count, _| count + 1)
+        self.tracked.iter().filter(|finding| finding.is_active()).fold(self.beyond.count, |count, _| count + 1)
     }
 
     pub(super) fn severity(&self) -> Severity {
@@ -145,7 +162,7 @@ impl Session {
     pub(crate) fn content(&self) -> Content<'_> {
         let scope = if self.is_withdrawn() { Scope::Withdrawn } else { Scope::Active };
         let in_scope = |finding: &&Tracked| scope == Scope::Withdrawn || finding.is_active();
-        let findings: Vec<&Tracked> = self.tracked.values().filter(in_scope).collect();
+        let findings: Vec<&Tracked> = self.tracked.iter().filter(in_scope).collect();
         let spans = findings.iter().map(|finding| Span::at(finding.event_time_ns)).chain(self.beyond.facts.events);
         let labels: BTreeSet<_> =
             findings.iter().map(|finding| &finding.label).chain(&self.beyond.facts.labels).collect();
@@ -157,9 +174,6 @@ impl Session {
             categories: labels.iter().map(|label| label.category.as_str()).collect(),
             techniques: labels.iter().flat_map(|label| &label.techniques).map(String::as_str).collect(),
             folds: self.fold(&findings),
-            node: &self.place.node,
-            container: self.place.container.as_ref(),
-            versions: &self.versions,
         }
     }
 

@@ -8,24 +8,29 @@ mod content;
 mod place;
 mod revision;
 mod state;
+mod tracks;
 
 use driftline_runtime_core::BrokenInvariant;
 use driftline_schemas::correlator_state::Said;
-use driftline_schemas::{AlertId, Finding, FindingId, FindingState};
+use driftline_schemas::{AlertId, Finding, FindingId, FindingState, Sha256};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::finding::{Joined, Tracked};
 use crate::limits::{SESSION_FINDINGS_MAX, VERSION_KINDS_MAX, VERSION_VALUES_MAX};
+use crate::memory;
 use crate::score::{ContainerFacts, Facts};
 use crate::settings::Settings;
 use crate::subject::Subject;
 use crate::window::{Belongs, Span};
 use content::Beyond;
+use place::{Packed, Weight};
 use revision::Phase;
+use tracks::Tracks;
 
 pub(crate) use content::{Content, Fold, Scope};
-pub(crate) use place::Place;
+pub(crate) use place::Background;
 pub(crate) use revision::{Due, Finality};
 pub(crate) use state::Stored;
 
@@ -53,8 +58,8 @@ pub(crate) mod flag {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Session {
-    pub alert_id: AlertId,
-    pub subject: Subject,
+    pub alert_id: Arc<AlertId>,
+    pub subject: Arc<Subject>,
     /// Place among the sessions of the subject, in the order in which they opened.
     pub opened: i64,
     /// Of every finding that joined, retracted ones too: membership must not depend on amendments.
@@ -62,12 +67,15 @@ pub(crate) struct Session {
     /// Wall clock when the last finding joined.
     heard_ns: i64,
     next_order: i64,
-    tracked: BTreeMap<FindingId, Tracked>,
+    tracked: Tracks,
     beyond: Beyond,
     /// Of all active findings; kept in step, so that a finding costs little whatever the session's size.
     facts: Facts,
-    place: Place,
-    versions: BTreeMap<String, BTreeSet<String>>,
+    background: Packed,
+    /// Of the finding whose node and container are in the background.
+    weight: Weight,
+    /// Digest of the versions that were taken last; they need not be looked for in the background.
+    versions_taken: Option<Sha256>,
     flags: BTreeSet<String>,
     /// The last revision, to know whether another is due.
     said: Option<Said>,
@@ -96,13 +104,14 @@ pub(crate) enum Taken {
 impl Session {
     /// A session with its first finding.
     pub(crate) fn open(
-        alert_id: AlertId,
-        subject: Subject,
+        alert_id: Arc<AlertId>,
+        subject: Arc<Subject>,
         first: &Finding,
         now_ns: i64,
         settings: &Settings,
     ) -> Result<Self, BrokenInvariant> {
-        let tracked = Tracked::new(first, 0)?;
+        let (node, container) = (first.node.clone(), first.container.clone());
+        let background = Background { node, container, versions: BTreeMap::new() };
         let mut session = Self {
             alert_id,
             subject,
@@ -110,11 +119,12 @@ impl Session {
             span: Span::at(first.event_time_ns),
             heard_ns: now_ns,
             next_order: 0,
-            tracked: BTreeMap::new(),
+            tracked: Tracks::default(),
             beyond: Beyond::default(),
-            facts: Facts::default(),
-            place: Place::of(first, 0, tracked.digest()),
-            versions: BTreeMap::new(),
+            facts: Facts { container: ContainerFacts::of(first.container.as_ref()), ..Facts::default() },
+            background: Packed::of(background)?,
+            weight: Weight::of(first, 0, Tracked::new(first, 0)?.digest()),
+            versions_taken: None,
             flags: BTreeSet::new(),
             said: None,
             phase: Phase::Open,
@@ -126,12 +136,12 @@ impl Session {
 
     /// Whether this finding is one of the session's.
     pub(crate) fn holds(&self, id: &FindingId) -> bool {
-        self.tracked.contains_key(id)
+        self.tracked.get(id).is_some()
     }
 
     /// Active findings that were made without their image or container.
     fn unresolved_count(&self) -> i64 {
-        self.tracked.values().filter(|tracked| !tracked.is_resolved()).fold(0, |count, _| count + 1)
+        self.tracked.iter().filter(|tracked| !tracked.is_resolved()).fold(0, |count, _| count + 1)
     }
 
     pub(crate) fn flags(&self) -> &BTreeSet<String> {
@@ -160,24 +170,64 @@ impl Session {
         let known = self.tracked.get(&finding.finding_id).map(|known| known.order);
         let order = known.unwrap_or(self.next_order);
         let tracked = Tracked::new(finding, order)?;
-        let mut news = self.place.join(Place::of(finding, order, tracked.digest()));
-        news |= self.take_versions(&finding.versions);
+        let mut news = self.take_background(finding, Weight::of(finding, order, tracked.digest()))?;
         if finding.unresolved.is_some() {
             news |= self.set_flag(flag::DEADLINE);
         }
         self.changes.head |= news;
         let taken = match known {
-            None => self.take_new(tracked, now_ns, settings),
+            None => self.take_new(tracked, now_ns, settings)?,
             Some(_) => self.take_revision(tracked, news),
         };
         if taken != Taken::NothingNew {
-            self.facts.container = ContainerFacts::of(self.place.container.as_ref());
-            self.drop_details(settings.findings_kept);
+            self.drop_details(settings.findings_kept)?;
         }
         Ok(taken)
     }
 
-    fn take_new(&mut self, mut finding: Tracked, now_ns: i64, settings: &Settings) -> Taken {
+    /// Takes in where a finding happened and by what it was judged; whether that was news.
+    fn take_background(&mut self, finding: &Finding, weight: Weight) -> Result<bool, BrokenInvariant> {
+        let parts = finding.versions.iter().map(|(kind, value)| format!("{}:{kind}{value}\0", kind.len()));
+        let versions = Some(Sha256::of(parts.collect::<String>().as_bytes()));
+        let better = weight > self.weight;
+        if !better && versions == self.versions_taken {
+            return Ok(false);
+        }
+        let mut background = self.background()?;
+        self.versions_taken = versions;
+        let news = take_versions(&finding.versions, &mut background.versions, &mut self.flags);
+        if better {
+            self.weight = weight;
+            self.facts.container = ContainerFacts::of(finding.container.as_ref());
+            background.node = finding.node.clone();
+            background.container.clone_from(&finding.container);
+        }
+        if better || news {
+            self.background = Packed::of(background)?;
+        }
+        Ok(better || news)
+    }
+
+    /// What only an alert or the changelog needs.
+    pub(crate) fn background(&self) -> Result<Background, BrokenInvariant> {
+        self.background.open()
+    }
+
+    /// What the session takes in memory, as estimated.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let ids = self.alert_id.as_str().len() + self.subject.cluster.len() + self.subject.id.len();
+        let flags = self.flags.len() * memory::FLAG_BYTES;
+        memory::SESSION_BYTES + ids + flags + self.background.len() + self.tracked.bytes() + self.beyond.memory_bytes()
+    }
+
+    /// The same, counted anew.
+    #[cfg(test)]
+    pub(crate) fn count_memory_bytes(&self) -> usize {
+        self.memory_bytes() - self.tracked.bytes() + self.tracked.count_bytes() - self.beyond.memory_bytes()
+            + self.beyond.count_memory_bytes()
+    }
+
+    fn take_new(&mut self, mut finding: Tracked, now_ns: i64, settings: &Settings) -> Result<Taken, BrokenInvariant> {
         self.changes.head = true;
         let id = finding.id.clone();
         self.changes.findings.insert(id.clone());
@@ -188,32 +238,32 @@ impl Session {
             self.facts.take(&finding);
         }
         if self.is_mere_repeat(&finding, settings.findings_kept) {
-            finding.detail = None;
+            finding.drop_detail()?;
         }
-        self.tracked.insert(finding.id.clone(), finding);
+        self.tracked.insert(finding);
         if self.tracked.len() <= SESSION_FINDINGS_MAX {
-            return Taken::New;
+            return Ok(Taken::New);
         }
         self.set_flag(flag::FINDINGS_CAPPED);
         self.untrack_weakest();
-        if !self.tracked.contains_key(&id) {
+        if !self.holds(&id) {
             self.changes.findings.remove(&id); // it was never written
         }
-        Taken::Counted
+        Ok(Taken::Counted)
     }
 
     /// Computes the facts anew.
     fn count_facts(&mut self) {
-        self.facts = self.beyond.facts.clone();
-        self.tracked.values().filter(|finding| finding.is_active()).for_each(|finding| self.facts.take(finding));
-        self.facts.container = ContainerFacts::of(self.place.container.as_ref());
+        let container = std::mem::take(&mut self.facts.container);
+        self.facts = Facts { container, ..self.beyond.facts.clone() };
+        self.tracked.iter().filter(|finding| finding.is_active()).for_each(|finding| self.facts.take(finding));
     }
 
     /// Retracted ones go first, then the weakest, of these the newest.
     fn untrack_weakest(&mut self) {
         let weakest = self
             .tracked
-            .values()
+            .iter()
             .min_by_key(|finding| (finding.is_active(), finding.severity(), Reverse(finding.order)))
             .map(|finding| finding.id.clone());
         let Some(finding) = weakest.and_then(|id| self.tracked.remove(&id)) else { return };
@@ -230,57 +280,61 @@ impl Session {
 
     fn take_revision(&mut self, revision: Tracked, news: bool) -> Taken {
         let id = revision.id.clone();
-        let joined = self.tracked.get_mut(&id).map(|known| known.join(revision));
-        if joined == Some(Joined::Changed) {
+        let joined = self.tracked.join(revision);
+        if joined == Joined::Changed {
             self.changes.findings.insert(id);
             self.count_facts();
         }
-        if joined == Some(Joined::Changed) || news { Taken::Amended } else { Taken::NothingNew }
+        if joined == Joined::Changed || news { Taken::Amended } else { Taken::NothingNew }
     }
 
     /// Whether there is no room to show more, and something at least as strong is shown for the same detector, path and
     /// digest. Spares the common case, a loop, the work of [`Self::drop_details`].
     fn is_mere_repeat(&self, finding: &Tracked, kept: usize) -> bool {
-        let shown = || self.tracked.values().filter(|other| other.detail.is_some());
+        let shown = || self.tracked.iter().filter(|other| other.has_detail());
         let same = |other: &Tracked| other.is_active() && other.fold == finding.fold;
         shown().count() >= kept && shown().any(|other| same(other) && other.severity() >= finding.severity())
     }
 
     /// Keeps the details of as many findings as an alert shows: first those that it does show, then others in order.
-    fn drop_details(&mut self, kept: usize) {
-        let with_detail = || self.tracked.values().filter(|finding| finding.detail.is_some());
+    fn drop_details(&mut self, kept: usize) -> Result<(), BrokenInvariant> {
+        let with_detail = || self.tracked.iter().filter(|finding| finding.has_detail());
         if with_detail().count() <= kept {
-            return;
+            return Ok(());
         }
         let content = self.content();
         let shown = content.folds.iter().take(kept).flat_map(|fold| [fold.strongest, fold.first]);
         let mut others: Vec<&Tracked> = with_detail().collect();
         others.sort_by_key(|finding| (!finding.is_active(), finding.order));
         let mut room = BTreeSet::new();
-        for finding in shown.chain(others).filter(|finding| finding.detail.is_some()) {
+        for finding in shown.chain(others).filter(|finding| finding.has_detail()) {
             if room.len() < kept {
                 room.insert(finding.id.clone());
             }
         }
-        for finding in self.tracked.values_mut().filter(|finding| !room.contains(&finding.id)) {
-            self.changes.findings.extend(finding.detail.take().map(|_| finding.id.clone()));
-        }
+        self.changes.findings.extend(self.tracked.drop_details(|id| room.contains(id))?);
+        Ok(())
     }
+}
 
-    fn take_versions(&mut self, versions: &BTreeMap<String, String>) -> bool {
-        let mut news = false;
-        for (kind, value) in versions {
-            let room = self.versions.len() < VERSION_KINDS_MAX;
-            match self.versions.get_mut(kind) {
-                Some(values) if values.contains(value) => {}
-                Some(values) if values.len() < VERSION_VALUES_MAX => news |= values.insert(value.clone()),
-                None if room => {
-                    self.versions.insert(kind.clone(), BTreeSet::from([value.clone()]));
-                    news = true;
-                }
-                _ => news |= self.flags.insert(flag::LISTS_CAPPED.to_owned()),
+/// Adds versions to those of a session; whether there was news.
+fn take_versions(
+    taken: &BTreeMap<String, String>,
+    versions: &mut BTreeMap<String, BTreeSet<String>>,
+    flags: &mut BTreeSet<String>,
+) -> bool {
+    let mut news = false;
+    for (kind, value) in taken {
+        let room = versions.len() < VERSION_KINDS_MAX;
+        match versions.get_mut(kind) {
+            Some(values) if values.contains(value) => {}
+            Some(values) if values.len() < VERSION_VALUES_MAX => news |= values.insert(value.clone()),
+            None if room => {
+                versions.insert(kind.clone(), BTreeSet::from([value.clone()]));
+                news = true;
             }
+            _ => news |= flags.insert(flag::LISTS_CAPPED.to_owned()),
         }
-        news
     }
+    news
 }

@@ -1,50 +1,82 @@
-//! Where a session's findings happened. The first may be made before the container's record is known, so of all the
-//! records seen the one that says the most is kept.
+//! Where a session's findings happened, and by which rules they were judged. The first may be made before the container's
+//! record is known, so of all the records seen the one that says the most is kept.
 
-use driftline_schemas::{Container, Finding, Node, Sha256};
+use driftline_runtime_core::BrokenInvariant;
+use driftline_schemas::correlator_state::{SessionState, SubjectKind};
+use driftline_schemas::{Container, Finding, Node, Sha256, decode, encode};
 use std::cmp::Reverse;
-
-/// A node, and the container on it.
-#[derive(Debug, Clone)]
-pub(crate) struct Place {
-    weight: Weight,
-    pub node: Node,
-    pub container: Option<Container>,
-}
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many facts are known; of equals, the earlier finding; of one finding's revisions, the digest decides. A total
 /// order, so that the order of arrival does not matter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Weight {
+pub(crate) struct Weight {
     facts: usize,
     order: Reverse<i64>,
     digest: Sha256,
 }
 
-impl Place {
-    /// The place of a finding that is the `order`th of its session and whose record has this digest.
+impl Weight {
+    /// Of a finding that is the `order`th of its session and whose record has this digest.
     pub(crate) fn of(finding: &Finding, order: i64, digest: Sha256) -> Self {
-        Self::new(finding.node.clone(), finding.container.clone(), order, digest)
+        Self::new(&finding.node, finding.container.as_ref(), order, digest)
     }
 
-    /// Node and container as the finding with this order and digest names them.
-    pub(super) fn new(node: Node, container: Option<Container>, order: i64, digest: Sha256) -> Self {
-        let weight = Weight { facts: facts(&node, container.as_ref()), order: Reverse(order), digest };
-        Self { weight, node, container }
+    /// Of node and container as the finding with this order and digest names them.
+    pub(super) fn new(node: &Node, container: Option<&Container>, order: i64, digest: Sha256) -> Self {
+        Self { facts: facts(node, container), order: Reverse(order), digest }
     }
 
-    /// Order of the finding that the place is from, and digest of its record.
+    /// Order of the finding that node and container are from, and digest of its record.
     pub(super) fn source(&self) -> (i64, Sha256) {
-        (self.weight.order.0, self.weight.digest)
+        (self.order.0, self.digest)
+    }
+}
+
+/// What only an alert or the changelog needs of a session.
+#[derive(Debug, Default)]
+pub(crate) struct Background {
+    pub node: Node,
+    pub container: Option<Container>,
+    pub versions: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// A [`Background`] as a head of the changelog whose other fields are blank, which takes a third of the memory.
+#[derive(Debug)]
+pub(super) struct Packed(Box<[u8]>);
+
+impl Packed {
+    pub(super) fn of(background: Background) -> Result<Self, BrokenInvariant> {
+        let Background { node, container, versions } = background;
+        let blank = SessionState {
+            cluster: String::new(),
+            kind: SubjectKind::Container,
+            subject_id: String::new(),
+            opened: 0,
+            first_event_ns: 0,
+            last_event_ns: 0,
+            heard_ns: 0,
+            next_order: 0,
+            node,
+            container,
+            place_order: 0,
+            place_digest: Sha256([0; 32]),
+            versions,
+            flags: BTreeSet::new(),
+            said: None,
+            final_since_ns: None,
+        };
+        Ok(Self(encode(&blank)?.into_boxed_slice()))
     }
 
-    /// Takes the better of both.
-    pub(crate) fn join(&mut self, other: Self) -> bool {
-        let better = other.weight > self.weight;
-        if better {
-            *self = other;
-        }
-        better
+    pub(super) fn open(&self) -> Result<Background, BrokenInvariant> {
+        let SessionState { node, container, versions, .. } = decode(&self.0)?;
+        Ok(Background { node, container, versions })
+    }
+
+    /// Bytes in memory.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 }
 

@@ -4,12 +4,15 @@ use driftline_runtime_core::BrokenInvariant;
 use driftline_schemas::correlator_state::{CountedFindings, SessionState, TrackedFinding};
 use driftline_schemas::{AlertId, FindingId};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::content::Beyond;
+use super::place::{Background, Packed, Weight};
 use super::revision::Phase;
-use super::{Changes, Place, Session};
+use super::tracks::Tracks;
+use super::{Changes, Session};
 use crate::finding::Tracked;
-use crate::score::Facts;
+use crate::score::{ContainerFacts, Facts};
 use crate::state_key::StateKey;
 use crate::subject::Subject;
 use crate::window::Span;
@@ -24,9 +27,10 @@ pub(crate) struct Stored {
 
 impl Session {
     /// Everything but the findings.
-    pub(crate) fn head_state(&self) -> SessionState {
-        let (place_order, place_digest) = self.place.source();
-        SessionState {
+    pub(crate) fn head_state(&self) -> Result<SessionState, BrokenInvariant> {
+        let (place_order, place_digest) = self.weight.source();
+        let Background { node, container, versions } = self.background()?;
+        Ok(SessionState {
             cluster: self.subject.cluster.clone(),
             kind: self.subject.kind,
             subject_id: self.subject.id.clone(),
@@ -35,23 +39,23 @@ impl Session {
             last_event_ns: self.span.last_ns,
             heard_ns: self.heard_ns,
             next_order: self.next_order,
-            node: self.place.node.clone(),
-            container: self.place.container.clone(),
+            node,
+            container,
             place_order,
             place_digest,
-            versions: self.versions.clone(),
+            versions,
             flags: self.flags.clone(),
             said: self.said,
             final_since_ns: match self.phase {
                 Phase::Open => None,
                 Phase::Final(since_ns) => Some(since_ns),
             },
-        }
+        })
     }
 
-    /// One finding.
-    pub(crate) fn finding_state(&self, id: &FindingId) -> Option<TrackedFinding> {
-        self.tracked.get(id).map(Tracked::state)
+    /// One finding, encoded.
+    pub(crate) fn finding_state(&self, id: &FindingId) -> Option<&[u8]> {
+        self.tracked.get(id).map(Tracked::record)
     }
 
     /// Findings that are only counted.
@@ -68,19 +72,28 @@ impl Session {
         if findings.is_empty() {
             return Err(BrokenInvariant(format!("state has no finding of session {alert_id}")));
         }
-        let tracked = findings.into_iter().map(|(id, finding)| (id.clone(), Tracked::restored(id, finding)));
+        let mut tracked = Tracks::default();
+        for (id, finding) in findings {
+            tracked.insert(Tracked::restored(id, finding)?);
+        }
+        let (weight, container) = {
+            let (container, order, digest) = (head.container.as_ref(), head.place_order, head.place_digest);
+            (Weight::new(&head.node, container, order, digest), ContainerFacts::of(container))
+        };
+        let background = Background { node: head.node, container: head.container, versions: head.versions };
         let mut session = Self {
-            alert_id,
-            subject: Subject { cluster: head.cluster, kind: head.kind, id: head.subject_id },
+            alert_id: Arc::new(alert_id),
+            subject: Arc::new(Subject { cluster: head.cluster, kind: head.kind, id: head.subject_id }),
             opened: head.opened,
             span: Span { first_ns: head.first_event_ns, last_ns: head.last_event_ns },
             heard_ns: head.heard_ns,
             next_order: head.next_order,
-            tracked: tracked.collect(),
+            tracked,
             beyond: beyond.map(Beyond::restored).unwrap_or_default(),
-            facts: Facts::default(),
-            place: Place::new(head.node, head.container, head.place_order, head.place_digest),
-            versions: head.versions,
+            facts: Facts { container, ..Facts::default() },
+            background: Packed::of(background)?,
+            weight,
+            versions_taken: None,
             flags: head.flags,
             said: head.said,
             phase: head.final_since_ns.map_or(Phase::Open, Phase::Final),
@@ -93,16 +106,18 @@ impl Session {
     /// Keys whose values changed since the last call.
     pub(crate) fn take_changes(&mut self) -> Vec<StateKey> {
         let Changes { head, beyond, findings } = std::mem::take(&mut self.changes);
-        let findings = findings.into_iter().map(|id| StateKey::Finding(self.alert_id.clone(), id));
-        let head = head.then(|| StateKey::Session(self.alert_id.clone()));
-        let beyond = beyond.then(|| StateKey::Beyond(self.alert_id.clone()));
+        let id_of = || AlertId::clone(&self.alert_id);
+        let findings = findings.into_iter().map(|id| StateKey::Finding(id_of(), id));
+        let head = head.then(|| StateKey::Session(id_of()));
+        let beyond = beyond.then(|| StateKey::Beyond(id_of()));
         findings.chain(head).chain(beyond).collect()
     }
 
     /// Keys under which something stands.
     pub(crate) fn state_keys(&self) -> impl Iterator<Item = StateKey> {
-        let findings = self.tracked.keys().map(|id| StateKey::Finding(self.alert_id.clone(), id.clone()));
-        let beyond = (self.beyond.count > 0).then(|| StateKey::Beyond(self.alert_id.clone()));
-        findings.chain([StateKey::Session(self.alert_id.clone())]).chain(beyond)
+        let id_of = || AlertId::clone(&self.alert_id);
+        let findings = self.tracked.iter().map(move |finding| StateKey::Finding(id_of(), finding.id.clone()));
+        let beyond = (self.beyond.count > 0).then(|| StateKey::Beyond(id_of()));
+        findings.chain([StateKey::Session(id_of())]).chain(beyond)
     }
 }

@@ -4,6 +4,7 @@ mod amendments;
 mod bounded;
 mod input;
 mod limits;
+mod memory;
 mod revisions;
 mod sessions;
 mod state;
@@ -87,6 +88,7 @@ impl Rig {
         let touched = effects.take_touched();
         assert_eq!(restarted.take_touched(), touched);
         touched.into_iter().for_each(|key| self.write(&key.key));
+        assert_eq!(self.restarted.sessions_bytes(), self.correlator.sessions_bytes());
         self.steps += 1;
         if self.changelog.len() <= COMPARED_KEYS || self.steps.is_multiple_of(COMPARED_STEPS) {
             self.restart();
@@ -110,6 +112,8 @@ impl Rig {
         self.restarted = correlator(self.options.clone());
         restore(&mut self.restarted, self.changelog.clone());
         assert_eq!(image(&self.restarted), self.changelog);
+        let counted = self.correlator.count_sessions_bytes();
+        assert_eq!((self.correlator.sessions_bytes(), self.restarted.sessions_bytes()), (counted, counted));
     }
 
     /// How often this was counted since the beginning.

@@ -32,7 +32,9 @@ impl Enricher {
     /// Bytes of images' contents in memory.
     #[must_use]
     pub fn images_bytes(&self) -> usize {
-        self.contents().values().map(|content| content.bytes).sum()
+        let contents = self.images.values().filter_map(|image| image.content());
+        let sizes: BTreeMap<Sha256, usize> = contents.map(|index| (index.digest(), index.memory_bytes())).collect();
+        sizes.values().sum()
     }
 
     /// The content in memory that equals this one: it need not be there twice.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::broker::Broker;
 use crate::checks::Outputs;
 use crate::violation::{Checked, Violation};
-use crate::world::SECOND_NS;
+use crate::world::{SECOND_NS, World};
 
 const ALERTS: &str = "oracle: alerts";
 
@@ -92,17 +92,21 @@ pub(crate) fn clouded(alerts: &[Alert]) -> BTreeSet<String> {
     clouded.map(subject_of).collect()
 }
 
+/// Subjects of which a session went for the bound of memory. What it had said last may have said nothing of that, and later
+/// findings open others.
+pub(crate) fn evicted(world: &World, alerts: &[Alert], limits: Limits) -> BTreeSet<String> {
+    let by_definition = sessions(&world.broker, limits).into_iter();
+    let by_definition = by_definition.filter(|(_, all)| all.iter().any(|session| world.evicted.contains(&session.id)));
+    let by_alert = alerts.iter().filter(|alert| world.evicted.contains(&alert.alert_id)).map(subject_of);
+    by_definition.map(|((_, id), _)| id).chain(by_alert).collect()
+}
+
 /// Whether the last revision of each alert says what its session amounts to, and no alert is missing or too many.
-pub(crate) fn check_alerts(
-    broker: &Broker,
-    outputs: &Outputs,
-    limits: Limits,
-    very_late: &BTreeSet<String>,
-) -> Checked {
+pub(crate) fn check_alerts(broker: &Broker, outputs: &Outputs, limits: Limits, excused: &BTreeSet<String>) -> Checked {
     let mut last: BTreeMap<&AlertId, &Alert> = BTreeMap::new();
     last.extend(outputs.alerts.iter().map(|alert| (&alert.alert_id, alert)));
     let mut clouded = clouded(&outputs.alerts);
-    clouded.extend(very_late.iter().cloned());
+    clouded.extend(excused.iter().cloned());
     let mut known = BTreeSet::new();
     for ((_, id), sessions) in sessions(broker, limits) {
         for session in &sessions {

@@ -77,6 +77,8 @@ pub(crate) struct Plan {
     pub partitions: i32,
     pub enrichers: usize,
     pub correlators: usize,
+    /// Memory that each correlator's sessions may take.
+    pub sessions_bytes_max: usize,
     /// In order of time.
     pub actions: Vec<(i64, Action)>,
     /// By event id.
@@ -123,6 +125,12 @@ struct Planner {
     last_exec: Option<driftline_schemas::Exec>,
 }
 
+/// In one plan of four so little that sessions must go. A stream of its own, so that a seed leads to what it always led to.
+fn sessions_bytes_max(seed: u64) -> usize {
+    let mut rng = Rng::new(seed ^ 0x5e55_1045);
+    if rng.one_in(4) { rng.one_of([6_000, 15_000, 40_000]) } else { usize::MAX }
+}
+
 impl Plan {
     pub(crate) fn draw(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
@@ -149,6 +157,7 @@ impl Plan {
             partitions,
             enrichers,
             correlators,
+            sessions_bytes_max: sessions_bytes_max(seed),
             actions,
             labels,
             clarity,

@@ -1,0 +1,112 @@
+//! The findings that a session tracks, in the order of their ids, with the memory that they take.
+
+use driftline_runtime_core::BrokenInvariant;
+use driftline_schemas::FindingId;
+use std::sync::Arc;
+
+use crate::finding::{Joined, Label, Tracked};
+
+/// See the module. Findings of equal labels have one in memory.
+#[derive(Debug, Default)]
+pub(super) struct Tracks {
+    #[expect(clippy::vec_box, reason = "a finding is put in between others, and most sessions have few")]
+    findings: Vec<Box<Tracked>>,
+    /// In order, with the number of findings that have it.
+    labels: Vec<(Arc<Label>, usize)>,
+    bytes: usize,
+}
+
+impl Tracks {
+    pub(super) fn len(&self) -> usize {
+        self.findings.len()
+    }
+
+    /// Bytes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The same, counted anew.
+    #[cfg(test)]
+    pub(super) fn count_bytes(&self) -> usize {
+        let labels: std::collections::BTreeSet<&Label> = self.iter().map(|finding| &*finding.label).collect();
+        self.iter().map(Tracked::memory_bytes).sum::<usize>()
+            + labels.iter().map(|label| label.memory_bytes()).sum::<usize>()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Tracked> {
+        self.findings.iter().map(AsRef::as_ref)
+    }
+
+    fn find(&self, id: &FindingId) -> Result<usize, usize> {
+        self.findings.binary_search_by(|finding| finding.id.cmp(id))
+    }
+
+    pub(super) fn get(&self, id: &FindingId) -> Option<&Tracked> {
+        self.find(id).ok().and_then(|at| self.findings.get(at)).map(AsRef::as_ref)
+    }
+
+    /// Adds a finding, in the place of the one with its id.
+    pub(super) fn insert(&mut self, mut finding: Tracked) {
+        self.remove(&finding.id);
+        finding.label = self.share(finding.label);
+        self.bytes += finding.memory_bytes();
+        let at = self.find(&finding.id).unwrap_or_else(|at| at);
+        self.findings.insert(at, Box::new(finding));
+    }
+
+    pub(super) fn remove(&mut self, id: &FindingId) -> Option<Tracked> {
+        let finding = *self.findings.remove(self.find(id).ok()?);
+        self.bytes -= finding.memory_bytes();
+        self.release(&finding.label);
+        Some(finding)
+    }
+
+    /// Joins a revision with the one that is tracked.
+    pub(super) fn join(&mut self, revision: Tracked) -> Joined {
+        let Some(mut known) = self.remove(&revision.id) else { return Joined::NothingNew };
+        let joined = known.join(revision);
+        self.insert(known);
+        joined
+    }
+
+    /// Drops what is shown of the findings that are not wanted; returns which had it.
+    pub(super) fn drop_details(
+        &mut self,
+        is_wanted: impl Fn(&FindingId) -> bool,
+    ) -> Result<Vec<FindingId>, BrokenInvariant> {
+        let mut dropped = Vec::new();
+        for finding in self.findings.iter_mut().filter(|finding| finding.has_detail() && !is_wanted(&finding.id)) {
+            let before = finding.memory_bytes();
+            finding.drop_detail()?;
+            self.bytes = self.bytes - before + finding.memory_bytes();
+            dropped.push(finding.id.clone());
+        }
+        Ok(dropped)
+    }
+
+    fn share(&mut self, label: Arc<Label>) -> Arc<Label> {
+        match self.labels.binary_search_by(|(known, _)| known.cmp(&label)) {
+            Ok(at) => self.labels.get_mut(at).map_or(label, |(known, users)| {
+                *users += 1;
+                Arc::clone(known)
+            }),
+            Err(at) => {
+                self.bytes += label.memory_bytes();
+                self.labels.insert(at, (Arc::clone(&label), 1));
+                label
+            }
+        }
+    }
+
+    fn release(&mut self, label: &Label) {
+        let Ok(at) = self.labels.binary_search_by(|(known, _)| (**known).cmp(label)) else { return };
+        if let Some((_, users)) = self.labels.get_mut(at) {
+            *users -= 1;
+            if *users == 0 {
+                self.bytes -= label.memory_bytes();
+                self.labels.remove(at);
+            }
+        }
+    }
+}
