@@ -23,8 +23,10 @@ const TELEMETRY_PORT: u16 = 9500;
 const TICK: Duration = Duration::from_millis(20);
 /// Of a log, what is looked at for the last words.
 const LAST_BYTES: usize = 4_000;
-/// Settings under which a session is said to be final soon, so that a batch has an end.
-const SETTINGS: [(&str, &str); 2] = [("DRIFTLINE_SESSION_GAP_S", "3"), ("DRIFTLINE_KAFKA_WAIT_S", "120")];
+/// Settings under which a session is said to be final soon, so that a batch has an end, and memory is full soon, so that final
+/// sessions go before their time.
+const SETTINGS: [(&str, &str); 3] =
+    [("DRIFTLINE_SESSION_GAP_S", "3"), ("DRIFTLINE_SESSIONS_MAX_MB", "32"), ("DRIFTLINE_KAFKA_WAIT_S", "120")];
 
 /// One service instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
