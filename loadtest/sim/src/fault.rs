@@ -27,6 +27,16 @@ pub enum Fault {
     TornRestore,
     /// A partition goes to another instance.
     Rebalance,
+    /// A commit is refused because the group has moved on.
+    Outdated,
+    /// Input is taken while a refused commit waits.
+    OutdatedInput,
+    /// A partition has to be handed over while a refused commit waits.
+    OutdatedRevoked,
+    /// Partitions are lost while a refused commit waits.
+    OutdatedLost,
+    /// The process ends while a refused commit waits.
+    OutdatedCrash,
     /// A collector sends a record again.
     DuplicateDelivery,
     /// A record of the past arrives late.
@@ -71,7 +81,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 36] = [
         Self::CrashBefore,
         Self::CrashAfter,
         Self::CrashInRestore,
@@ -83,6 +93,11 @@ impl Fault {
         Self::TransactionTimeout,
         Self::TornRestore,
         Self::Rebalance,
+        Self::Outdated,
+        Self::OutdatedInput,
+        Self::OutdatedRevoked,
+        Self::OutdatedLost,
+        Self::OutdatedCrash,
         Self::DuplicateDelivery,
         Self::LateDelivery,
         Self::LateDigest,
@@ -120,6 +135,11 @@ impl Fault {
             Self::TransactionTimeout => "transaction timeout",
             Self::TornRestore => "torn restore",
             Self::Rebalance => "rebalance",
+            Self::Outdated => "commit refused, group moved on",
+            Self::OutdatedInput => "refused, then input",
+            Self::OutdatedRevoked => "refused, then revoked",
+            Self::OutdatedLost => "refused, then lost",
+            Self::OutdatedCrash => "refused, then a crash",
             Self::DuplicateDelivery => "duplicate delivery",
             Self::LateDelivery => "late delivery",
             Self::LateDigest => "digest late",

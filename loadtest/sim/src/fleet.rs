@@ -26,6 +26,21 @@ enum Holder {
     Moving(LifeId, LifeId),
 }
 
+/// What a sharing changes for a member.
+#[derive(Debug)]
+enum Change {
+    Given(Vec<i32>),
+    /// A partition that goes elsewhere, and the number of the member's joining.
+    Taken(i32, u64),
+}
+
+/// Whether a life that may have hung has joined the group anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    AsBefore,
+    JoinedAnew,
+}
+
 /// An instance's place: its name and node stay when a life ends.
 #[derive(Debug)]
 struct Slot {
@@ -83,7 +98,10 @@ impl<V: Service> Fleet<V> {
     fn turn_of(&mut self, id: LifeId, tick_ns: i64) -> Checked {
         let shared = self.shared.clone();
         let Some(life) = self.lives.iter_mut().find(|life| life.id == id) else { return Ok(()) };
-        wake(life, &shared, V::INPUT);
+        if wake(life, &shared, V::INPUT) == Woken::JoinedAnew {
+            self.shared_out(BTreeMap::new());
+        }
+        let Some(life) = self.lives.iter_mut().find(|life| life.id == id) else { return Ok(()) };
         let health = life.turn(&shared, tick_ns)?;
         let handed_back = std::mem::take(&mut life.handed_back);
         for partition in handed_back {
@@ -127,6 +145,9 @@ impl<V: Service> Fleet<V> {
             input: V::INPUT,
             state: V::ROLES.state,
             held_back: Vec::new(),
+            refused: false,
+            sent: 0,
+            forgotten: 0,
         };
         let stage = Watched::new(V::core(&self.setup), self.shared.clone(), id);
         let mut life = Life::new(id, number, Executor::new(V::ROLES, stage, log), shell, self.chance.fork(3));
@@ -135,7 +156,7 @@ impl<V: Service> Fleet<V> {
         self.share_out();
     }
 
-    /// Gives partitions that nobody has to somebody.
+    /// Gives partitions that nobody has to somebody. The group has a new generation, whether there are any or not.
     fn share_out(&mut self) {
         let free: Vec<i32> = self
             .holders
@@ -143,10 +164,35 @@ impl<V: Service> Fleet<V> {
             .filter(|(_, holder)| **holder == Holder::Nobody)
             .map(|(partition, _)| *partition)
             .collect();
+        let mut given: BTreeMap<LifeId, Vec<i32>> = BTreeMap::new();
         for partition in free {
             if let Some(id) = self.somebody(None) {
-                self.give(partition, id);
+                given.entry(id).or_default().push(partition);
             }
+        }
+        self.shared_out(given.into_iter().map(|(id, partitions)| (id, Change::Given(partitions))).collect());
+    }
+
+    /// The group has shared out anew. Every member hears of it in its own time, also one for which nothing changes.
+    fn shared_out(&mut self, mut changes: BTreeMap<LifeId, Change>) {
+        let mut world = self.shared.lock();
+        let generation = world.groups.entry(V::INPUT).or_default().share_out();
+        let (now_ns, late_ns) = (world.now_ns, world.rates.hears_max_ns);
+        let members = world.groups.entry(V::INPUT).or_default();
+        for life in self.lives.iter_mut().filter(|life| members.incarnation(life.id).is_some()) {
+            let event = match changes.remove(&life.id).unwrap_or(Change::Given(Vec::new())) {
+                Change::Given(partitions) => {
+                    for partition in &partitions {
+                        // Paused until its position is set.
+                        life.positions.insert(*partition, i64::MAX);
+                        self.holders.insert(*partition, Holder::Life(life.id));
+                    }
+                    Event::Assigned(partitions, generation)
+                }
+                Change::Taken(partition, joined) => Event::Revoked(vec![partition], joined, generation),
+            };
+            let at_ns = now_ns.saturating_add(self.chance.between(0, late_ns));
+            life.announce(at_ns, event);
         }
     }
 
@@ -160,15 +206,6 @@ impl<V: Service> Fleet<V> {
         self.chance.pick(&able)
     }
 
-    fn give(&mut self, partition: i32, id: LifeId) {
-        if let Some(life) = self.lives.iter_mut().find(|life| life.id == id) {
-            // Paused until its position is set.
-            life.positions.insert(partition, i64::MAX);
-            life.queue.push_back(Event::Assigned(vec![partition]));
-            self.holders.insert(partition, Holder::Life(id));
-        }
-    }
-
     fn handed_back(&mut self, from: LifeId, partition: i32) {
         let Some(Holder::Moving(holder, to)) = self.holders.get(&partition).copied() else { return };
         if holder != from {
@@ -179,7 +216,7 @@ impl<V: Service> Fleet<V> {
             life.positions.remove(&partition);
         }
         if self.lives.iter().any(|life| life.id == to && !life.replaced && life.lost.is_none()) {
-            self.give(partition, to);
+            self.shared_out(BTreeMap::from([(to, Change::Given(vec![partition]))]));
         } else {
             self.share_out();
         }
@@ -205,6 +242,9 @@ impl<V: Service> Fleet<V> {
         let life = self.lives.swap_remove(at);
         let mut world = self.shared.lock();
         world.note(|| format!("life {id} ended: {why}"));
+        if world.wire(id).waits {
+            world.hit(Fault::OutdatedCrash);
+        }
         let now_ns = world.now_ns;
         drop(world);
         if !life.replaced
@@ -286,13 +326,13 @@ impl<V: Service> Fleet<V> {
         let Some(to) = self.somebody(Some(from)) else { return };
         let joined = self.shared.lock().groups.get(&V::INPUT).and_then(|group| group.incarnation(from));
         let Some(joined) = joined else { return };
-        if let Some(life) = self.lives.iter_mut().find(|life| life.id == from) {
-            life.queue.push_back(Event::Revoked(vec![partition], joined));
-            self.holders.insert(partition, Holder::Moving(from, to));
+        self.holders.insert(partition, Holder::Moving(from, to));
+        {
             let mut world = self.shared.lock();
             world.hit(Fault::Rebalance);
             world.note(|| format!("partition {partition} goes from life {from} to {to}"));
         }
+        self.shared_out(BTreeMap::from([(from, Change::Taken(partition, joined))]));
     }
 
     /// Somebody is killed between two inputs.
@@ -340,19 +380,21 @@ impl<V: Service> Fleet<V> {
 }
 
 /// Tells a life that hung what happened meanwhile.
-fn wake<V: Service>(life: &mut Life<V>, shared: &Shared, input: driftline_schemas::topics::Topic) {
+fn wake<V: Service>(life: &mut Life<V>, shared: &Shared, input: driftline_schemas::topics::Topic) -> Woken {
     let mut world = shared.lock();
     let now_ns = world.now_ns;
     let frozen = world.wire(life.id).frozen_until_ns.is_some_and(|until_ns| until_ns > now_ns);
     if frozen {
-        return;
+        return Woken::AsBefore;
     }
     if life.replaced && !life.queue.iter().any(|event| matches!(event, Event::Replaced)) {
         life.queue.push_back(Event::Replaced);
     }
-    if let Some(lost) = life.lost.take() {
-        // The reading thread joins anew at once; the service hears of it in its turn.
-        let incarnation = world.groups.entry(input).or_default().join(life.id);
-        life.queue.push_back(Event::Lost(lost, incarnation));
-    }
+    let Some(lost) = life.lost.take() else { return Woken::AsBefore };
+    // The reading thread joins anew at once; the service hears of it in its turn, and after all that was before.
+    let incarnation = world.groups.entry(input).or_default().join(life.id);
+    let late_ns = world.rates.hears_max_ns;
+    let at_ns = now_ns.saturating_add(world.chance.between(0, late_ns));
+    life.announce(at_ns, Event::Lost(lost, incarnation));
+    Woken::JoinedAnew
 }

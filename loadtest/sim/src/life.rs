@@ -12,6 +12,7 @@ use driftline_runtime_core::{Counts, Executor, Pending, Record, Stage, Stop};
 use crate::broker::Data;
 use crate::checks;
 use crate::clock::SteadyClock;
+use crate::fault::Fault;
 use crate::log::{FencedOff, SimLog};
 use crate::plant::{self, Plant};
 use crate::rng::Rng;
@@ -35,10 +36,11 @@ type Input<V> = <<V as Service>::Core as Stage>::Input;
 #[derive(Debug)]
 pub(crate) enum Event {
     Batch(Vec<Record>),
-    Assigned(Vec<i32>),
+    /// Partitions that came, perhaps none, and the group's generation.
+    Assigned(Vec<i32>, u64),
     Resumed(Vec<i32>),
-    /// These are to be handed over; the number of the joining that they belong to.
-    Revoked(Vec<i32>, u64),
+    /// These are to be handed over; the number of the joining that they belong to, and the group's generation.
+    Revoked(Vec<i32>, u64, u64),
     /// The group gave these away; the number of the new joining.
     Lost(Vec<i32>, u64),
     /// Another life of this name is a member now.
@@ -90,6 +92,8 @@ pub(crate) struct Life<V: Service> {
     /// Partitions it is finished with.
     pub(crate) handed_back: Vec<i32>,
     pub(crate) queue: VecDeque<Event>,
+    /// What the group decided, and when the client hears of it.
+    coming: VecDeque<(i64, Event)>,
     pub(crate) positions: BTreeMap<i32, i64>,
     engine: Engine<V>,
     shell: V::Shell,
@@ -112,6 +116,7 @@ impl<V: Service> Life<V> {
             ahead_ns: 0,
             handed_back: Vec::new(),
             queue: VecDeque::new(),
+            coming: VecDeque::new(),
             positions: BTreeMap::new(),
             engine: Engine::Idle(Box::new(executor)),
             shell,
@@ -135,7 +140,19 @@ impl<V: Service> Life<V> {
     /// Whether it waits for nothing but time and input.
     pub(crate) fn is_settled(&self) -> bool {
         let idle = self.executor().is_some_and(|executor| executor.pending() == Pending::Nothing);
-        idle && self.queue.is_empty() && self.batch.is_empty()
+        idle && self.queue.is_empty() && self.coming.is_empty() && self.batch.is_empty()
+    }
+
+    /// The group has decided something that the client hears of at this time, and not before what was decided before.
+    pub(crate) fn announce(&mut self, at_ns: i64, event: Event) {
+        let before_ns = self.coming.back().map_or(i64::MIN, |(at_ns, _)| *at_ns);
+        self.coming.push_back((at_ns.max(before_ns), event));
+    }
+
+    /// The client hears of what was decided until this time.
+    fn hear(&mut self, until_ns: i64) {
+        let due = self.coming.partition_point(|(at_ns, _)| *at_ns <= until_ns);
+        self.queue.extend(self.coming.drain(..due).map(|(_, event)| event));
     }
 
     /// When it has something to do next.
@@ -155,7 +172,8 @@ impl<V: Service> Life<V> {
                     Pending::Progress => self.last_commit_ns.saturating_add(COMMIT_IDLE_NS),
                     Pending::Output => self.last_commit_ns.saturating_add(COMMIT_WITH_OUTPUT_NS),
                 };
-                commit_ns.min(self.next_tick_ns).min(self.shell.due_ns(world))
+                let hears_ns = self.coming.front().map_or(i64::MAX, |(at_ns, _)| *at_ns);
+                commit_ns.min(hears_ns).min(self.next_tick_ns).min(self.shell.due_ns(world))
             }
         }
     }
@@ -295,6 +313,11 @@ impl<V: Service> Life<V> {
                 self.commit(steady_ns);
                 return None;
             }
+            let mut world = shared.lock();
+            if world.wire(self.id).waits {
+                world.hit(Fault::OutdatedInput);
+            }
+            drop(world);
             self.busy(Doing::Input, move |mut executor| async move {
                 let result = executor.record(steady_ns, &record).await;
                 (executor, result.map(|_| None))
@@ -332,15 +355,20 @@ impl<V: Service> Life<V> {
                     executor.resumed(&partitions);
                 }
             }
-            Event::Assigned(partitions) => {
-                world.note(|| format!("life {id} is assigned {partitions:?}"));
+            Event::Assigned(partitions, generation) => {
+                world.note(|| format!("life {id} is assigned {partitions:?} in generation {generation}"));
+                world.wire(id).generation = generation;
                 self.busy(Doing::Assign, move |mut executor| async move {
                     let result = executor.assign(steady_ns, &partitions).await;
                     (executor, result.map(|()| None))
                 });
             }
-            Event::Revoked(partitions, asked) => {
-                world.note(|| format!("life {id} hands over {partitions:?}"));
+            Event::Revoked(partitions, asked, generation) => {
+                world.note(|| format!("life {id} hands over {partitions:?} in generation {generation}"));
+                world.wire(id).generation = generation;
+                if world.wire(id).waits {
+                    world.hit(Fault::OutdatedRevoked);
+                }
                 self.busy(Doing::Revoke(partitions.clone(), asked), move |mut executor| async move {
                     let result = executor.revoke(steady_ns, &partitions).await;
                     (executor, result.map(Some))
@@ -349,6 +377,9 @@ impl<V: Service> Life<V> {
             Event::Lost(partitions, incarnation) => {
                 world.note(|| format!("life {id} lost {partitions:?}"));
                 world.wire(id).incarnation = incarnation;
+                if world.wire(id).waits {
+                    world.hit(Fault::OutdatedLost);
+                }
                 self.busy(Doing::Input, move |mut executor| async move {
                     let result = executor.lose(steady_ns, &partitions).await;
                     (executor, result.map(|()| None))
@@ -388,6 +419,7 @@ impl<V: Service> Life<V> {
         if world.wire(self.id).frozen_until_ns.is_some() {
             return Reading::On;
         }
+        self.hear(world.now_ns);
         while let Some(from) = world.wire(self.id).resumes.pop_front() {
             let assigned: Vec<i32> =
                 from.keys().copied().filter(|partition| self.positions.contains_key(partition)).collect();

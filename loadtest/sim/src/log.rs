@@ -33,6 +33,11 @@ pub(crate) struct SimLog {
     pub(crate) state: Topic,
     /// Records that a planted bug holds back until the flush.
     pub(crate) held_back: Vec<Outgoing>,
+    /// The open transaction was refused because the group has moved on.
+    pub(crate) refused: bool,
+    /// Outputs in the open transaction, and those of a refused one that a planted bug does not send again.
+    pub(crate) sent: usize,
+    pub(crate) forgotten: usize,
 }
 
 type Done<T = ()> = Result<T, LogError<FencedOff>>;
@@ -108,6 +113,29 @@ impl SimLog {
         }
         drop(world);
         self.write(place, data).map(drop)
+    }
+
+    /// Whether the group takes offsets of this life, as far as this life knows who it is in the group.
+    fn check_member(&mut self) -> Done {
+        let mut world = self.world.lock();
+        let wire = world.wire(self.life);
+        let (incarnation, generation) = (wire.incarnation, wire.generation);
+        let group = world.groups.get(&self.input);
+        let current = group.and_then(|group| group.incarnation(self.life));
+        let is_newest = group.is_some_and(|group| group.generation() == generation);
+        let late = plant::is(&world, Plant::GenerationReadLate) && current.is_some();
+        if late || plant::is(&world, Plant::NoFencing) || (current == Some(incarnation) && is_newest) {
+            return Ok(());
+        }
+        // A coordinator may still know the member that lost its partitions, or not.
+        if current != Some(incarnation) && world.chance.one_in(2) {
+            return Err(LogError::Aborted("the group does not know the member".to_owned()));
+        }
+        world.hit(Fault::Outdated);
+        let life = self.life;
+        world.note(|| format!("life {life} is refused: the group has moved on from {generation}"));
+        self.refused = true;
+        Err(LogError::Outdated("the group's generation is another".to_owned()))
     }
 
     fn markers(&self) -> Markers {
@@ -242,10 +270,11 @@ impl Log for SimLog {
         Ok(found.find(|offset| (from..to).contains(offset)))
     }
 
-    async fn send(&mut self, outgoing: Outgoing) -> Done {
+    async fn send(&mut self, outgoing: &Outgoing) -> Done {
         self.pass(Effect::Send, Moment::Before).await?;
         self.ready_to_write().await;
-        if let Some(outgoing) = plant::sent(self, outgoing) {
+        self.sent += 1;
+        if let Some(outgoing) = plant::sent(self, outgoing.clone()) {
             self.write_outgoing(outgoing)?;
         }
         self.pass(Effect::Send, Moment::After).await
@@ -277,15 +306,9 @@ impl Log for SimLog {
     async fn send_offsets(&mut self, offsets: &BTreeMap<i32, Committed>) -> Done {
         self.pass(Effect::SendOffsets, Moment::Before).await?;
         self.ready_to_write().await;
+        self.check_member()?;
         {
             let mut world = self.world.lock();
-            let incarnation = world.wire(self.life).incarnation;
-            let current = world.groups.get(&self.input).and_then(|group| group.incarnation(self.life));
-            let late = plant::is(&world, Plant::GenerationReadLate) && current.is_some();
-            let is_member = current == Some(incarnation) || late || plant::is(&world, Plant::NoFencing);
-            if !is_member {
-                return Err(LogError::Aborted("the group's generation is another".to_owned()));
-            }
             let offsets: BTreeMap<Place, Committed> =
                 offsets.iter().map(|(partition, committed)| ((self.input, *partition), *committed)).collect();
             if plant::is(&world, Plant::OffsetsCommittedEarly) {
@@ -300,6 +323,7 @@ impl Log for SimLog {
 
     async fn commit(&mut self) -> Done {
         self.pass(Effect::Commit, Moment::Before).await?;
+        self.sent = 0;
         let markers = self.markers();
         {
             let mut world = self.world.lock();
@@ -315,8 +339,17 @@ impl Log for SimLog {
         self.pass(Effect::Abort, Moment::Before).await?;
         self.held_back.clear();
         let markers = self.markers();
+        let refused = std::mem::take(&mut self.refused);
+        self.forgotten = if refused { plant::forgotten(self) } else { 0 };
+        self.sent = 0;
         let mut world = self.world.lock();
-        world.wire(self.life).open = crate::world::Account::default();
+        let wire = world.wire(self.life);
+        wire.waits = refused;
+        if !refused {
+            wire.open = crate::world::Account::default();
+        } else if plant::is(&world, Plant::RefusedTransactionCommitted) {
+            return world.broker.commit(self.producer(), markers).map_err(fatal);
+        }
         world.broker.abort(self.producer(), markers).map_err(fatal)
     }
 }

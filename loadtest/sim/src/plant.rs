@@ -44,6 +44,10 @@ pub enum Plant {
     /// The group's generation is asked for when offsets are sent, instead of taken from what the service was last told:
     /// a member that lost its partitions and joined anew commits what it did for them.
     GenerationReadLate,
+    /// Outputs of a transaction that was refused because the group had moved on are not sent again.
+    RefusedOutputsForgotten,
+    /// A transaction that was refused is committed instead of aborted, and then sent again.
+    RefusedTransactionCommitted,
     /// Digests that come late are not looked at.
     LateDigestIgnored,
     /// The answer to a question for the end, asked at the assignment, turns the position there after reading was resumed,
@@ -53,7 +57,7 @@ pub enum Plant {
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::LostChangelogWrite,
         Self::OffsetsCommittedEarly,
         Self::RestoreToLastStableOffset,
@@ -70,6 +74,8 @@ impl Plant {
         Self::HalfLayerUsed,
         Self::SilentOffsetReset,
         Self::GenerationReadLate,
+        Self::RefusedOutputsForgotten,
+        Self::RefusedTransactionCommitted,
         Self::LateDigestIgnored,
         Self::EndAtAssignment,
     ];
@@ -94,6 +100,8 @@ impl Plant {
             Self::HalfLayerUsed => "half-layer-used",
             Self::SilentOffsetReset => "silent-offset-reset",
             Self::GenerationReadLate => "generation-read-late",
+            Self::RefusedOutputsForgotten => "refused-outputs-forgotten",
+            Self::RefusedTransactionCommitted => "refused-transaction-committed",
             Self::LateDigestIgnored => "late-digest-ignored",
             Self::EndAtAssignment => "end-at-assignment",
         }
@@ -129,6 +137,10 @@ pub(crate) fn is(world: &World, plant: Plant) -> bool {
 pub(crate) fn sent(log: &mut SimLog, outgoing: Outgoing) -> Option<Outgoing> {
     let plant = log.world.lock().plant;
     match plant {
+        Some(Plant::RefusedOutputsForgotten) if log.forgotten > 0 => {
+            log.forgotten -= 1;
+            None
+        }
         Some(Plant::DroppedAmendment) if is_amendment(&outgoing) => None,
         Some(Plant::OrderByHash) => {
             log.held_back.push(outgoing);
@@ -137,6 +149,11 @@ pub(crate) fn sent(log: &mut SimLog, outgoing: Outgoing) -> Option<Outgoing> {
         }
         _ => Some(outgoing),
     }
+}
+
+/// How many outputs of a refused transaction are not sent again.
+pub(crate) fn forgotten(log: &SimLog) -> usize {
+    if is(&log.world.lock(), Plant::RefusedOutputsForgotten) { log.sent } else { 0 }
 }
 
 fn is_amendment(outgoing: &Outgoing) -> bool {

@@ -398,6 +398,7 @@ fn rates(chance: &mut Rng) -> Rates {
         delay: chance.one_of([0, 4, 12]),
         delay_max_ns: chance.one_of([5, 40, 400]) * MILLISECOND_NS,
         markers_max_ns: chance.one_of([0, 5, 60]) * MILLISECOND_NS,
+        hears_max_ns: chance.one_of([0, 30, 400, 3_000]) * MILLISECOND_NS,
     }
 }
 

@@ -73,6 +73,8 @@ pub(crate) struct Rates {
     pub delay_max_ns: i64,
     /// How late markers of a decided transaction may be.
     pub markers_max_ns: i64,
+    /// How late a member hears that the group has shared out anew.
+    pub hears_max_ns: i64,
 }
 
 /// What one life and its log have in common with the driver.
@@ -87,6 +89,10 @@ pub(crate) struct Wire {
     pub aborts: u64,
     /// What the group's membership was when this life last heard of it.
     pub incarnation: u64,
+    /// The group's generation in the last event that this life took.
+    pub generation: u64,
+    /// A commit was refused, and what was in it waits for the next generation.
+    pub waits: bool,
     /// Positions that were set, in order.
     pub resumes: VecDeque<BTreeMap<i32, i64>>,
     /// Next offsets of state partitions written to.
@@ -109,6 +115,8 @@ pub(crate) struct Account {
 pub(crate) struct Membership {
     members: BTreeMap<LifeId, u64>,
     joined: u64,
+    /// How often the partitions were shared out.
+    generation: u64,
 }
 
 impl Membership {
@@ -121,6 +129,16 @@ impl Membership {
 
     pub(crate) fn leave(&mut self, life: LifeId) {
         self.members.remove(&life);
+    }
+
+    /// Shares out anew; the number of the sharing.
+    pub(crate) fn share_out(&mut self) -> u64 {
+        self.generation += 1;
+        self.generation
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     pub(crate) fn incarnation(&self, life: LifeId) -> Option<u64> {
@@ -244,6 +262,7 @@ impl World {
     pub(crate) fn committed(&mut self, life: LifeId, input: Topic) {
         let wire = self.wire(life);
         wire.commits += 1;
+        wire.waits = false;
         let open = std::mem::take(&mut wire.open);
         let account = self.accounts.entry(input).or_default();
         account.settled += open.settled;

@@ -12,11 +12,11 @@ use driftline_schemas::{ContainerId, Exec, FindingId};
 
 use crate::harness::{Bench, PATIENCE, with_topics};
 
-async fn start(bench: &Bench, name: &str) -> Running {
+pub(crate) async fn start(bench: &Bench, name: &str) -> Running {
     start_as(bench, name, "0").await
 }
 
-async fn start_as(bench: &Bench, name: &str, instance: &str) -> Running {
+pub(crate) async fn start_as(bench: &Bench, name: &str, instance: &str) -> Running {
     let settings = [("DRIFTLINE_SESSION_GAP_S", "5"), ("DRIFTLINE_INSTANCE", instance)];
     services::start(name, &bench.kafka, &settings, bench.logs.path()).await.unwrap()
 }
@@ -166,7 +166,7 @@ async fn instances_share_the_partitions_and_nothing_is_lost_when_one_joins_or_le
 }
 
 /// Waits until every instance has a part of the partitions, and together they have all.
-async fn wait_for_share(instances: &[&Running], partitions: i32) {
+pub(crate) async fn wait_for_share(instances: &[&Running], partitions: i32) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let mut shares = Vec::new();

@@ -292,7 +292,7 @@ async fn without_transactions_state_does_not_stand_before_the_outputs_it_remembe
         let key = (0_u32..).map(|number| number.to_string().into_bytes());
         let key = key.into_iter().find(|key| partition_of(key, 64) >= bench.kafka.partitions).unwrap();
         let finding = Outgoing { topic: Topic::Findings, key, value: b"f".to_vec(), headers: Vec::new() };
-        log.send(finding).await.unwrap();
+        log.send(&finding).await.unwrap();
         let change = StateChange { partition: 0, key: "told".to_owned(), value: Some(b"v".to_vec()) };
         let sent = log.send_state(change).await;
         assert!(sent.is_err() || log.flush().await.is_err(), "the finding reached nobody");

@@ -25,6 +25,7 @@ mod images;
 mod invariant;
 mod latency;
 mod log;
+mod membership;
 mod outage;
 mod quiet;
 mod record;

@@ -8,10 +8,13 @@
 //! - A partition's state is restored to the *high watermark* that the state partition had after the committed offset was
 //!   known, not to the last stable offset: behind a zombie's open transaction stand records that are committed already.
 //! - An abort drops the state of every partition and restores it. There is no undo log.
+//! - A transaction that is refused only because the group has moved on leaves the state as it is: what was in it is sent
+//!   again under the next membership.
 //! - The executor checks conservation after every input: each record received is settled once, or held.
 //! - Reading is not trusted: a record that does not stand at the expected offset is taken only after the log has shown
 //!   that nothing committed was passed over.
 
+mod commit;
 mod counts;
 mod partitions;
 
@@ -20,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use driftline_schemas::topics::Topic;
 
 use crate::dead_letters::dead_letter;
-use crate::{BrokenInvariant, Committed, Disposition, Effects, Log, LogError, Record, Stage, StateChange, StateKey};
+use crate::{BrokenInvariant, Committed, Disposition, Effects, Log, LogError, Outgoing, Record, Stage, StateKey};
 pub use counts::Counts;
 use counts::Ledger;
 
@@ -118,8 +121,13 @@ pub struct Executor<S: Stage, L> {
     dirty: BTreeSet<StateKey>,
     /// Records received that are neither settled nor given away.
     open: u64,
-    sent_records: usize,
+    /// Outputs since the last commit, in order: the group may refuse a transaction whose contents are still right.
+    outputs: Vec<Outgoing>,
+    /// How many of them are in the open transaction.
+    outputs_sent: usize,
     sent_bytes: usize,
+    /// The group has moved on at this time; until an event says who is in it now, nothing can be committed.
+    outdated_since_ns: Option<i64>,
     ledger: Ledger,
     aborts_in_a_row: u32,
     /// Key and text of the schemas that the state is written with.
@@ -141,7 +149,7 @@ enum Failed<E> {
 impl<E> From<LogError<E>> for Failed<E> {
     fn from(error: LogError<E>) -> Self {
         match error {
-            LogError::Aborted(why) => Self::Aborted(why),
+            LogError::Aborted(why) | LogError::Outdated(why) => Self::Aborted(why),
             LogError::Fatal(error) => Self::Stop(Stop::Log(error)),
         }
     }
@@ -164,8 +172,10 @@ impl<S: Stage, L: Log> Executor<S, L> {
             owned: BTreeMap::new(),
             dirty: BTreeSet::new(),
             open: 0,
-            sent_records: 0,
+            outputs: Vec::new(),
+            outputs_sent: 0,
             sent_bytes: 0,
+            outdated_since_ns: None,
             ledger: Ledger::default(),
             aborts_in_a_row: 0,
             schemas: S::state_schemas()
@@ -202,7 +212,7 @@ impl<S: Stage, L: Log> Executor<S, L> {
 
     /// What a commit would contain.
     pub fn pending(&self) -> Pending {
-        if self.sent_records > 0 {
+        if !self.outputs.is_empty() {
             Pending::Output
         } else if !self.dirty.is_empty() || self.owned.values().any(Owned::has_progress) {
             Pending::Progress
@@ -211,7 +221,7 @@ impl<S: Stage, L: Log> Executor<S, L> {
         }
     }
 
-    /// Bytes of keys and values sent since the last commit.
+    /// Bytes of keys and values of the outputs since the last commit.
     pub fn sent_bytes(&self) -> usize {
         self.sent_bytes
     }
@@ -294,12 +304,11 @@ impl<S: Stage, L: Log> Executor<S, L> {
         self.dirty.extend(self.effects.take_touched());
         self.ledger.events(self.effects.take_counts());
         for outgoing in self.effects.take_outgoing() {
-            self.sent_records += 1;
             self.sent_bytes += outgoing.key.len().saturating_add(outgoing.value.len());
             self.ledger.produced(outgoing.topic);
-            self.log.send(outgoing).await?;
+            self.outputs.push(outgoing);
         }
-        Ok(())
+        self.send_outputs().await
     }
 
     /// Conservation: every record received is settled once, or held.
@@ -315,60 +324,14 @@ impl<S: Stage, L: Log> Executor<S, L> {
         Ok(())
     }
 
-    /// Commits everything since the last commit; what was counted in it.
+    /// Commits everything since the last commit, unless the membership has to come first; what was counted in it.
     ///
     /// # Errors
     /// When the process has to end.
     pub async fn commit(&mut self, now_ns: i64) -> Result<Counts, Stop<L::Error>> {
-        let result = self.try_commit().await;
+        let result = self.try_commit(now_ns).await;
         self.recovered(now_ns, result).await?;
         Ok(self.ledger.take())
-    }
-
-    async fn try_commit(&mut self) -> Step<(), L::Error> {
-        if self.pending() != Pending::Nothing {
-            self.write_changelog().await?;
-            for (partition, next) in self.log.flush().await? {
-                if let Some(owned) = self.owned.get_mut(&partition) {
-                    owned.state_next = owned.state_next.max(next);
-                }
-            }
-            let offsets: BTreeMap<i32, Committed> =
-                self.owned.iter().map(|(partition, owned)| (*partition, owned.to_commit())).collect();
-            self.log.send_offsets(&offsets).await?;
-            self.log.commit().await?;
-            for owned in self.owned.values_mut() {
-                owned.committed = Some(owned.to_commit());
-            }
-            self.dirty.clear();
-            (self.sent_records, self.sent_bytes) = (0, 0);
-            self.aborts_in_a_row = 0;
-            self.ledger.open.commits += 1;
-        }
-        self.ledger.commit();
-        Ok(())
-    }
-
-    /// Each key once, whatever happened to it since the last commit; before a partition's first, the schemas.
-    async fn write_changelog(&mut self) -> Step<(), L::Error> {
-        let written: BTreeSet<i32> = self.dirty.iter().map(|changed| changed.partition).collect();
-        for (partition, owned) in self.owned.iter_mut().filter(|(partition, _)| written.contains(partition)) {
-            for (key, json) in &self.schemas {
-                if !owned.schemas.contains(key) {
-                    owned.schemas.insert(key.clone());
-                    let value = Some(json.as_bytes().to_vec());
-                    self.log.send_state(StateChange { partition: *partition, key: key.clone(), value }).await?;
-                }
-            }
-        }
-        for StateKey { partition, key } in &self.dirty {
-            if self.owned.contains_key(partition) {
-                let value = self.stage.state(*partition, key)?;
-                self.ledger.open.state_keys += 1;
-                self.log.send_state(StateChange { partition: *partition, key: key.clone(), value }).await?;
-            }
-        }
-        Ok(())
     }
 
     /// After an abort: undoes the transaction, drops all state and restores it. `None` when that was needed.
@@ -404,7 +367,7 @@ impl<S: Stage, L: Log> Executor<S, L> {
         asks.into_iter().for_each(|ask| self.effects.ask(ask));
         self.dirty.clear();
         self.open = self.stage.held();
-        (self.sent_records, self.sent_bytes) = (0, 0);
+        self.forget_outputs();
         self.take_over(now_ns, &partitions).await
     }
 }

@@ -80,6 +80,9 @@ impl StateImages {
 pub enum LogError<E> {
     /// The open transaction cannot be committed, in words why. Everything since the last commit must be undone.
     Aborted(String),
+    /// The group has moved on since the last membership event that was handed over, in words; a newer one follows. Only
+    /// [`Log::send_offsets`] says so. The open transaction can only be aborted, but everything in it may be sent again.
+    Outdated(String),
     /// Nothing more can be done with this log: the process ends.
     Fatal(E),
 }
@@ -130,7 +133,7 @@ pub trait Log {
     ) -> impl Future<Output = Result<Option<i64>, LogError<Self::Error>>> + Send;
 
     /// Produces a record; may return before it is acknowledged.
-    fn send(&mut self, outgoing: Outgoing) -> impl Future<Output = Result<(), LogError<Self::Error>>> + Send;
+    fn send(&mut self, outgoing: &Outgoing) -> impl Future<Output = Result<(), LogError<Self::Error>>> + Send;
 
     /// Produces a changelog record; may return before it is acknowledged.
     fn send_state(&mut self, change: StateChange) -> impl Future<Output = Result<(), LogError<Self::Error>>> + Send;
@@ -138,7 +141,7 @@ pub trait Log {
     /// Waits until everything sent is acknowledged; the next offsets of the state partitions written to since the start.
     fn flush(&mut self) -> impl Future<Output = Result<BTreeMap<i32, i64>, LogError<Self::Error>>> + Send;
 
-    /// Adds input offsets to the transaction.
+    /// Adds input offsets to the transaction, under the membership of the last event that was handed over.
     fn send_offsets(
         &mut self,
         offsets: &BTreeMap<i32, Committed>,

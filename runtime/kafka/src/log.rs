@@ -80,7 +80,7 @@ impl Sender {
 
 fn fatal(error: LogError<KafkaError>) -> KafkaError {
     match error {
-        LogError::Aborted(why) => KafkaError::Client(why),
+        LogError::Aborted(why) | LogError::Outdated(why) => KafkaError::Client(why),
         LogError::Fatal(error) => error,
     }
 }
@@ -152,7 +152,7 @@ impl KafkaLog {
         let offsets = self.offsets.clone();
         match self.send_offsets(&offsets).await {
             Err(LogError::Fatal(error)) => Err(LogError::Fatal(error)),
-            Ok(()) | Err(LogError::Aborted(_)) => Ok(()),
+            Ok(()) | Err(LogError::Aborted(_) | LogError::Outdated(_)) => Ok(()),
         }
     }
 
@@ -224,7 +224,7 @@ impl Log for KafkaLog {
         persist(TAKEOVER_MAX, "records before a jump", ask).await.map_err(LogError::Fatal)
     }
 
-    async fn send(&mut self, outgoing: Outgoing) -> Done {
+    async fn send(&mut self, outgoing: &Outgoing) -> Done {
         self.begin().await?;
         let headers: Vec<(&str, &[u8])> =
             outgoing.headers.iter().map(|(key, value)| (*key, value.as_slice())).collect();

@@ -60,7 +60,11 @@ impl Transactions {
         offsets: TopicPartitionList,
         member: Arc<ConsumerGroupMetadata>,
     ) -> Result<(), LogError<KafkaError>> {
-        self.call(Call::Offsets(offsets, member), "send offsets", CALL_MAX).await
+        match self.ask(Call::Offsets(offsets, member), "send offsets", CALL_MAX).await? {
+            Ok(()) => Ok(()),
+            Err(error) if is_outdated(&error) => Err(LogError::Outdated(error.to_string())),
+            Err(error) => Err(self.classify(error)),
+        }
     }
 
     pub(crate) async fn commit(&self) -> Result<(), LogError<KafkaError>> {
@@ -75,11 +79,20 @@ impl Transactions {
     }
 
     async fn call(&self, call: Call, name: &'static str, longest: Duration) -> Result<(), LogError<KafkaError>> {
+        self.ask(call, name, longest).await?.map_err(|error| self.classify(error))
+    }
+
+    /// What the client answers.
+    async fn ask(
+        &self,
+        call: Call,
+        name: &'static str,
+        longest: Duration,
+    ) -> Result<Result<(), ClientError>, LogError<KafkaError>> {
         let (answer, answered) = oneshot::channel();
         let _ = self.calls.send((call, answer));
         match tokio::time::timeout(longest, answered).await {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(error))) => Err(self.classify(error)),
+            Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => Err(LogError::Fatal(KafkaError::Client("the transaction thread ended".to_owned()))),
             Err(_) => Err(LogError::Fatal(KafkaError::Stuck { call: name, seconds: longest.as_secs() })),
         }
@@ -115,6 +128,13 @@ impl Transactions {
             None => LogError::Aborted(why),
         }
     }
+}
+
+/// The group has a newer generation than the one that offsets were sent under, and the producer can go on. A coordinator
+/// says so only to a member that it still knows.
+fn is_outdated(error: &ClientError) -> bool {
+    let ClientError::Transaction(inner) = error else { return false };
+    inner.code() == Code::IllegalGeneration && inner.txn_requires_abort() && !inner.is_fatal()
 }
 
 fn is_fencing(code: Code) -> bool {

@@ -18,6 +18,7 @@ pub(super) struct LoopMetrics {
     events: IntCounterVec,
     produced: IntCounterVec,
     commits: Histogram,
+    repeated: IntCounter,
     aborts: IntCounter,
     gaps: IntCounter,
     rejoins: IntCounter,
@@ -48,6 +49,10 @@ impl LoopMetrics {
             events: telemetry.counters("events_total", "Named events in the core", &["event"])?,
             produced: telemetry.counters("records_produced_total", "Records produced", &["topic"])?,
             commits: telemetry.seconds("commit_seconds", "Time to write the changelog, acknowledge and commit")?,
+            repeated: telemetry.counter(
+                "commits_repeated_total",
+                "Commits refused because the group had moved on, and made again under the next membership",
+            )?,
             aborts: telemetry
                 .counter("transactions_aborted_total", "Transactions undone; their input is read again")?,
             gaps: telemetry.counter("input_gaps_total", "Ranges of input that were gone before they were read")?,
@@ -101,6 +106,7 @@ impl LoopMetrics {
         for (topic, count) in counts.produced {
             self.produced.with_label_values(&[topic.spec().stem]).inc_by(count);
         }
+        self.repeated.inc_by(counts.commits_repeated);
         self.aborts.inc_by(counts.aborts.len() as u64);
         self.gaps.inc_by(counts.gaps);
         self.state_written.inc_by(counts.state_keys);

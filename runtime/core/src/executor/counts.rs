@@ -26,6 +26,8 @@ pub struct Counts {
     pub produced: BTreeMap<Topic, u64>,
     /// Commits that contained something.
     pub commits: u64,
+    /// Commits that were refused because the group had moved on, and made again under the next membership.
+    pub commits_repeated: u64,
     /// State keys written.
     pub state_keys: u64,
     /// State keys restored.
@@ -47,6 +49,7 @@ impl Counts {
         add_all(&mut self.events, later.events);
         add_all(&mut self.produced, later.produced);
         self.commits += later.commits;
+        self.commits_repeated += later.commits_repeated;
         self.state_keys += later.state_keys;
         self.restored_keys += later.restored_keys;
         self.gaps += later.gaps;

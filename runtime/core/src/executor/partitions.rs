@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use driftline_schemas::WriterSchemas;
 
+use super::commit::Commit;
 use super::{Executor, Failed, Owned, Reading, SCHEMA_PREFIX, Step, Stop};
 use crate::{BrokenInvariant, Committed, Counts, Gap, InputRange, Log, PartitionImage, Stage};
 
@@ -13,8 +14,10 @@ impl<S: Stage, L: Log> Executor<S, L> {
     /// # Errors
     /// When the process has to end.
     pub async fn assign(&mut self, now_ns: i64, partitions: &[i32]) -> Result<(), Stop<L::Error>> {
-        let result = match self.try_commit().await {
-            Ok(()) => self.take_over(now_ns, partitions).await,
+        self.membership_came();
+        let result = match self.try_commit(now_ns).await {
+            // One that waits again may do so: these partitions have no part in it.
+            Ok(Commit::Made | Commit::Waits) => self.take_over(now_ns, partitions).await,
             Err(failed) => Err(failed),
         };
         if let Err(Failed::Aborted(_)) = &result {
@@ -111,7 +114,14 @@ impl<S: Stage, L: Log> Executor<S, L> {
     /// # Errors
     /// When the process has to end.
     pub async fn revoke(&mut self, now_ns: i64, partitions: &[i32]) -> Result<Counts, Stop<L::Error>> {
-        let result = self.try_commit().await;
+        self.membership_came();
+        let result = match self.try_commit(now_ns).await {
+            // The next owner does not wait, and nothing tells whose of what is kept is whose.
+            Ok(Commit::Waits) => {
+                Err(Failed::Aborted("the group moved on before partitions were handed over".to_owned()))
+            }
+            done => done,
+        };
         self.give_up(partitions);
         if result.is_ok() {
             self.ledger.commit();

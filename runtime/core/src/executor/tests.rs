@@ -1,6 +1,8 @@
 //! The executor over a log that writes down every call, with a stage that counts.
 #![expect(clippy::disallowed_types, reason = "the test looks at topics that the executor's log holds")]
 
+mod outdated;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use driftline_schemas::{WriterSchema, WriterSchemas};
 
 use super::*;
-use crate::{Gap, InputRange, Outgoing, StateImages};
+use crate::{Gap, InputRange, StateChange, StateImages};
 
 const ROLES: Roles = Roles { service: "toy", state: Topic::EnricherState };
 
@@ -144,6 +146,8 @@ struct Topics {
     open_offsets: BTreeMap<i32, Committed>,
     /// Calls that find the transaction aborted, each once.
     aborting: Vec<&'static str>,
+    /// This many commits in a row come under a membership that is not the newest.
+    outdated: u32,
     /// The transaction of this many commits in a row cannot be committed.
     failing_commits: u32,
     /// Restores end this much too early.
@@ -226,7 +230,7 @@ impl Log for FakeLog {
         Ok(topics.input.range((partition, from)..(partition, to)).next().map(|(_, offset)| *offset))
     }
 
-    async fn send(&mut self, outgoing: Outgoing) -> Done {
+    async fn send(&mut self, outgoing: &Outgoing) -> Done {
         let output = text(Some(&outgoing.value));
         self.call("send", &format!(" {output}"))?.open_outputs.push(output);
         Ok(())
@@ -251,7 +255,12 @@ impl Log for FakeLog {
     }
 
     async fn send_offsets(&mut self, offsets: &BTreeMap<i32, Committed>) -> Done {
-        self.call("offsets", "")?.open_offsets = offsets.clone();
+        let mut topics = self.call("offsets", "")?;
+        if topics.outdated > 0 {
+            topics.outdated -= 1;
+            return Err(LogError::Outdated("another generation".to_owned()));
+        }
+        topics.open_offsets = offsets.clone();
         Ok(())
     }
 
