@@ -64,7 +64,7 @@ impl Service for Enriching {
     type Core = Enricher;
     type Shell = EnricherShell;
 
-    const ROLES: Roles = Roles { service: "enricher", state: Topic::EnricherState };
+    const ROLES: Roles = Roles { service: "enricher", state: Topic::EnricherState, has_markers: false };
     const INPUT: Topic = Topic::ExecEvents;
 
     fn core(setup: &Setup) -> Enricher {
@@ -96,7 +96,7 @@ impl Service for Correlating {
     type Core = Correlator;
     type Shell = NoShell;
 
-    const ROLES: Roles = Roles { service: "correlator", state: Topic::CorrelatorState };
+    const ROLES: Roles = Roles { service: "correlator", state: Topic::CorrelatorState, has_markers: true };
     const INPUT: Topic = Topic::Findings;
 
     fn core(setup: &Setup) -> Correlator {

@@ -32,7 +32,7 @@ const SCHEMA_PREFIX: &str = "schema/";
 /// Transactions that may fail one after the other before the process ends; each restores all state.
 const ABORTS_MAX: u32 = 5;
 
-/// Every jump in the offsets is looked into for this long after a partition's first record. A client that turns a
+/// Every jump in the offsets of an input with markers is looked into for this long after a partition's first record. A client that turns a
 /// position elsewhere does so with an answer that was asked for at the assignment, or again 500 ms later.
 const SETTLING_NS: i64 = 1_000_000_000;
 /// Afterwards jumps up to this length pass for markers: a transaction leaves one in each partition it wrote to, and this
@@ -70,6 +70,8 @@ pub enum Stop<E> {
 /// What a service is called and where its state is.
 #[derive(Debug, Clone, Copy)]
 pub struct Roles {
+    /// Whether the input is written in transactions, which leave markers between its records.
+    pub has_markers: bool,
     /// Name of the service, in dead letters.
     pub service: &'static str,
     /// Its changelog.
@@ -252,7 +254,7 @@ impl<S: Stage, L: Log> Executor<S, L> {
             }
         };
         let jump = record.offset.saturating_sub(next);
-        if jump == 0 || (settled && jump <= MARKERS_MAX) {
+        if jump == 0 || (settled && self.roles.has_markers && jump <= MARKERS_MAX) {
             return Ok(());
         }
         match self.log.first_committed(record.partition, next, record.offset).await? {

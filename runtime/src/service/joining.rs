@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use driftline_kafka::{ClientSettings, Delivery, GroupReader, KafkaError, KafkaLog, Place, Sender, admin, persist};
 
 use driftline_runtime_core::Roles;
+use driftline_schemas::topics::Topic;
 
 use super::{Membership, ServiceError};
 use crate::env::Mode;
@@ -92,7 +93,8 @@ pub(super) struct Joining {
 
 impl Joining {
     pub(super) fn roles(&self) -> Roles {
-        Roles { service: self.membership.service, state: self.membership.state }
+        let Membership { service, input, state, .. } = self.membership;
+        Roles { service, state, has_markers: input == Topic::Findings }
     }
 
     /// Takes over from a predecessor of the same name and joins the group.

@@ -13,7 +13,7 @@ use driftline_schemas::{WriterSchema, WriterSchemas};
 use super::*;
 use crate::{Gap, InputRange, StateChange, StateImages};
 
-const ROLES: Roles = Roles { service: "toy", state: Topic::EnricherState };
+const ROLES: Roles = Roles { service: "toy", state: Topic::EnricherState, has_markers: true };
 
 /// What a record of the toy says: its key is counted; `hold` is kept until the next `release` of its partition.
 #[derive(Debug)]
@@ -358,6 +358,9 @@ fn once_reading_has_settled_short_jumps_pass_for_markers_and_long_ones_do_not() 
     later(&mut executor, 2 + MARKERS_MAX + MARKERS_MAX + 1);
     let looks: Vec<String> = log.lock().take_calls().into_iter().filter(|call| call.starts_with("look")).collect();
     assert_eq!(looks, ["look 0: 18..35"]);
+    executor.roles.has_markers = false;
+    later(&mut executor, 37);
+    assert_eq!(log.lock().take_calls(), ["look 0: 36..37", "send a=4"]);
     // After an abort the position is set anew.
     log.lock().aborting.push("commit");
     commit(&mut executor);
