@@ -2,7 +2,7 @@
 //! [`crate::Settings`] bounds. `benches/memory.rs` compares the estimate with what the process has resident.
 //!
 //! An allocation counts with [`ALLOCATION_BYTES`] beside its content, an entry of a B-tree with its share of a node that is
-//! three quarters full.
+//! 60 % full, as nodes are that were filled in order.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ const WORD_BYTES: usize = size_of::<usize>();
 
 /// A B-tree's entry of this size.
 const fn entry(bytes: usize) -> usize {
-    bytes * 4 / 3 + 4
+    bytes * 5 / 3 + 4
 }
 
 /// A finding without its texts: itself, its place in the session's list, its id and its record.
@@ -46,4 +46,6 @@ pub(crate) const SESSION_BYTES: usize = size_of::<Session>()
     + entry(4 * WORD_BYTES) // ages
     + entry(2 * WORD_BYTES) // deadlines
     + 4 * WORD_BYTES // sessions of the subject
+    + 11 * WORD_BYTES // the node of the first labels among the facts
+    + 9 * WORD_BYTES // lists of findings and labels, which begin with room for four
     + 12 * ALLOCATION_BYTES;
