@@ -129,6 +129,8 @@ pub(crate) fn is_passing(error: &rdkafka::error::KafkaError) -> bool {
                 | Code::CoordinatorLoadInProgress
                 | Code::CoordinatorNotAvailable
                 | Code::RebalanceInProgress
+                // Of a predecessor, which ends within its time.
+                | Code::ConcurrentTransactions
                 | Code::NetworkException
                 | Code::LeaderNotAvailable
                 | Code::NotLeaderForPartition
