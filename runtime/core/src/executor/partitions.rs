@@ -46,7 +46,9 @@ impl<S: Stage, L: Log> Executor<S, L> {
             let range = ranges.get(partition).copied();
             let range = range.ok_or_else(|| BrokenInvariant(format!("nothing is known of partition {partition}")))?;
             let next = begin_at(committed, range);
-            self.restore(now_ns, *partition, image, committed, next)?;
+            if let Err(error) = self.restore(now_ns, *partition, image, committed, next) {
+                return Err(self.contradiction(&marks, error).await);
+            }
             from.insert(*partition, next);
             if let Some(gap) = gap(*partition, committed, next) {
                 self.ledger.open.gaps += 1;
@@ -55,6 +57,19 @@ impl<S: Stage, L: Log> Executor<S, L> {
         }
         self.perform().await?;
         Ok(self.log.resume(&from).await?)
+    }
+
+    /// State that contradicts itself may belong to another instance already, which the group has not told us yet: of a
+    /// transaction that was being written when the mark was taken, a part stands below it. Then there is more by now.
+    async fn contradiction(&mut self, marks: &BTreeMap<i32, i64>, error: BrokenInvariant) -> Failed<L::Error> {
+        let partitions: Vec<i32> = marks.keys().copied().collect();
+        match self.log.state_marks(&partitions).await {
+            Ok(present) if present != *marks => {
+                Failed::Aborted("another instance writes the state that was restored".to_owned())
+            }
+            Ok(_) => error.into(),
+            Err(error) => error.into(),
+        }
     }
 
     fn check_complete(

@@ -108,6 +108,7 @@ impl Stage for Toy {
         for (key, value) in state {
             let count = text(Some(&value)).parse().unwrap();
             match key.as_str() {
+                "torn" => return Err(BrokenInvariant("a part is missing".to_owned())),
                 "held" => drop(self.held.insert(partition, count)),
                 _ => drop(self.counts.entry(partition).or_default().insert(key, count)),
             }
@@ -150,6 +151,8 @@ struct Topics {
     outdated: u32,
     /// The transaction of this many commits in a row cannot be committed.
     failing_commits: u32,
+    /// What another instance writes while state is read, after the marks were taken.
+    written_meanwhile: Vec<Change>,
     /// Restores end this much too early.
     torn_by: i64,
     /// Committed input that reading may pass over.
@@ -210,7 +213,9 @@ impl Log for FakeLog {
     }
 
     async fn read_state(&mut self, marks: &BTreeMap<i32, i64>) -> Done<StateImages> {
-        let topics = self.call("read", "")?;
+        let mut topics = self.call("read", "")?;
+        let written = std::mem::take(&mut topics.written_meanwhile);
+        topics.state.entry(0).or_default().extend(written);
         let mut images = StateImages::default();
         for (partition, mark) in marks {
             let changes = topics.state.get(partition).into_iter().flatten();
@@ -329,6 +334,21 @@ fn commit(executor: &mut Executor<Toy, FakeLog>) -> Counts {
 fn assert_balanced(counts: &Counts) {
     let settled: u64 = counts.settled.values().sum();
     assert_eq!(counts.received + counts.taken_over, settled + counts.held + counts.handed_over, "{counts:?}");
+}
+
+#[test]
+fn a_state_that_another_instance_is_writing_is_read_again_and_one_that_stays_torn_is_broken() {
+    let log = FakeLog::default();
+    let torn = ("torn".to_owned(), Some(b"1".to_vec()));
+    log.lock().state.insert(0, vec![torn.clone()]);
+    log.lock().written_meanwhile = vec![("torn".to_owned(), None)];
+    let mut executor = Executor::new(ROLES, Toy::default(), log.clone());
+    now(executor.assign(0, &[0])).unwrap();
+    assert_eq!(commit(&mut executor).aborts, ["another instance writes the state that was restored"]);
+    let log = FakeLog::default();
+    log.lock().state.insert(0, vec![torn]);
+    let broken = now(Executor::new(ROLES, Toy::default(), log).assign(0, &[0]));
+    assert!(matches!(broken, Err(Stop::Broken(_))), "{broken:?}");
 }
 
 #[test]
