@@ -83,7 +83,6 @@ type Handed = (GroupEvent, Option<ConsumerGroupMetadata>);
 
 struct Context {
     topic: String,
-    place: Place,
     events: mpsc::Sender<Handed>,
     /// Records read but not yet handed over. A poll may serve a rebalance instead of a record; what was read before it
     /// must be handed over before it.
@@ -173,7 +172,6 @@ impl Context {
         let (done, wait) = std::sync::mpsc::sync_channel(1);
         let (partitions, done) = (self.partitions(list), Done(done));
         let sent = if consumer.assignment_lost() {
-            self.place.note_lost();
             self.send(GroupEvent::Lost(partitions, done), None)
         } else {
             self.send(GroupEvent::Revoked(partitions, done), consumer.group_metadata())
@@ -217,6 +215,7 @@ impl GroupReader {
     /// When the client refuses its settings.
     pub fn start(settings: &ClientSettings, topic: Topic, group: &str, instance: &str) -> Result<Self, KafkaError> {
         let name = settings.topic(topic);
+        let place = Place::new(settings, group, instance);
         let (sender, events) = mpsc::channel(CHANNEL_BATCHES);
         let mut config = settings.reader_config();
         config
@@ -228,14 +227,7 @@ impl GroupReader {
             .set("session.timeout.ms", "15000")
             .set("heartbeat.interval.ms", "2000");
         let stop = Arc::new(AtomicBool::new(false));
-        let place = Place::new(settings, group, instance);
-        let context = Context {
-            topic: name.clone(),
-            place: place.clone(),
-            events: sender,
-            batch: Mutex::default(),
-            stop: Arc::clone(&stop),
-        };
+        let context = Context { topic: name.clone(), events: sender, batch: Mutex::default(), stop: Arc::clone(&stop) };
         let consumer: Arc<BaseConsumer<Context>> = Arc::new(config.create_with_context(context)?);
         consumer.subscribe(&[&name])?;
         let (resumes, resuming) = std::sync::mpsc::channel();

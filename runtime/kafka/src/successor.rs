@@ -47,7 +47,12 @@ impl Place {
 
     /// The group has assigned something to us, so the member of our name is this one.
     pub(crate) fn note_assigned(&self) {
-        let assignments = self.forget();
+        let assignments = {
+            let mut member = self.lock();
+            member.id = None;
+            member.assignments += 1;
+            member.assignments
+        };
         let place = self.clone();
         let ask = move || {
             let id = place.holder();
@@ -59,19 +64,6 @@ impl Place {
         if let Err(error) = std::thread::Builder::new().name("kafka-place".into()).spawn(ask) {
             tracing::warn!(%error, "cannot ask who is in the group");
         }
-    }
-
-    /// The group has forgotten us. The client joins again by itself, as a member with an id that we do not know.
-    pub(crate) fn note_lost(&self) {
-        self.forget();
-    }
-
-    /// The number of the assignment that comes.
-    fn forget(&self) -> u64 {
-        let mut member = self.lock();
-        member.id = None;
-        member.assignments += 1;
-        member.assignments
     }
 
     /// Refuses a place that a successor has. `Ok` also when the cluster does not say who is in the group, or did not say it
