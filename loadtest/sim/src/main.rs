@@ -11,7 +11,7 @@ use driftline_sim::{Fault, Hits, Options, Plant, Report, Trace, run};
 
 /// A run of this many seeds must hit every fault [`HITS_MIN`] times.
 const SEEDS_FOR_HITS: u64 = 2_000;
-const HITS_MIN: u64 = 100;
+const HITS_MIN: u64 = 50;
 /// Seeds that found something once, see the file.
 const KEPT: &str = include_str!("../seeds.txt");
 
@@ -19,7 +19,7 @@ const KEPT: &str = include_str!("../seeds.txt");
 ///
 /// Runs the seeds that found something once (loadtest/sim/seeds.txt), then its range; with a planted bug the range only.
 ///
-/// Exits 1 when a rule is broken or, after 2,000 seeds or more, when a kind of fault was hit fewer than 100 times; with a
+/// Exits 1 when a rule is broken or, after 2,000 seeds or more, when a kind of fault was hit fewer than 50 times; with a
 /// planted bug it exits 1 when nothing noticed it.
 #[derive(Debug, Parser)]
 #[command(name = "driftline-sim", version)]
