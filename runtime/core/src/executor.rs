@@ -32,8 +32,9 @@ const SCHEMA_PREFIX: &str = "schema/";
 /// Transactions that may fail one after the other before the process ends; each restores all state.
 const ABORTS_MAX: u32 = 5;
 
-/// Every jump in the offsets of an input with markers is looked into for this long after a partition's first record. A client that turns a
-/// position elsewhere does so with an answer that was asked for at the assignment, or again 500 ms later.
+/// Every jump in the offsets of an input with markers is looked into for this long after a partition's first record, and of
+/// another input always. A client that turns a position elsewhere does so with an answer that was asked for at the
+/// assignment, or again 500 ms later.
 const SETTLING_NS: i64 = 1_000_000_000;
 /// Afterwards jumps up to this length pass for markers: a transaction leaves one in each partition it wrote to, and this
 /// many instances upstream may end theirs between two records. A look costs a round trip to the broker.

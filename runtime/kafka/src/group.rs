@@ -218,14 +218,9 @@ impl GroupReader {
         let place = Place::new(settings, group, instance);
         let (sender, events) = mpsc::channel(CHANNEL_BATCHES);
         let mut config = settings.reader_config();
-        config
-            .set("group.id", group)
-            .set("group.instance.id", instance)
-            .set("partition.assignment.strategy", "cooperative-sticky")
-            // Input that is gone must be noticed, not passed over.
-            .set("auto.offset.reset", "error")
-            .set("session.timeout.ms", "15000")
-            .set("heartbeat.interval.ms", "2000");
+        ClientSettings::join(&mut config, group);
+        // Input that is gone must be noticed, not passed over.
+        config.set("group.instance.id", instance).set("auto.offset.reset", "error");
         let stop = Arc::new(AtomicBool::new(false));
         let context = Context { topic: name.clone(), events: sender, batch: Mutex::default(), stop: Arc::clone(&stop) };
         let consumer: Arc<BaseConsumer<Context>> = Arc::new(config.create_with_context(context)?);

@@ -53,6 +53,15 @@ impl ClientSettings {
         Ok(self.reader_config().set("group.id", format!("{}-reader", self.client_id)).create()?)
     }
 
+    /// Makes settings those of a member of a group.
+    pub(crate) fn join(config: &mut ClientConfig, group: &str) {
+        config
+            .set("group.id", group)
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", "15000")
+            .set("heartbeat.interval.ms", "2000");
+    }
+
     /// Settings of everything that reads.
     pub(crate) fn reader_config(&self) -> ClientConfig {
         let mut config = self.config();

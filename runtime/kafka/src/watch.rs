@@ -113,14 +113,11 @@ impl Watcher {
     /// Joins the group as a guest and leaves it again. Each of the two makes the group rebalance.
     fn rebalance(&self) -> Result<(), KafkaError> {
         let mut config = self.settings.config();
+        ClientSettings::join(&mut config, self.place.group());
         config
             .set("client.id", format!("{}-guest", self.settings.client_id))
-            .set("group.id", self.place.group())
-            .set("partition.assignment.strategy", "cooperative-sticky")
             .set("enable.auto.commit", "false")
-            .set("auto.offset.reset", "latest")
-            .set("session.timeout.ms", "15000")
-            .set("heartbeat.interval.ms", "2000");
+            .set("auto.offset.reset", "latest");
         let guest: BaseConsumer<Guest> = config.create_with_context(Guest::default())?;
         guest.subscribe(&[&self.settings.topic(GUEST_TOPIC)])?;
         let until = Instant::now() + GUEST_MAX;
