@@ -239,7 +239,6 @@ async fn a_partition_is_not_handed_on_because_another_is_read_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "fails: in some 1 of 6 runs the Kafka client does not end its membership within 30 s"]
 async fn a_member_that_does_not_finish_with_its_partitions_is_closed_at_once() {
     with_topics("log_never", |bench| async move {
         let (mut first, log) = member(&bench.kafka, "first").await;

@@ -70,6 +70,9 @@ pub enum KafkaError {
         "fenced: another instance named {0} has joined the group in this one's place; every instance needs a DRIFTLINE_INSTANCE of its own"
     )]
     Replaced(String),
+    /// The group has a newer member of this instance's name, which may be this process itself.
+    #[error("a newer member named {0} is in the group, and may be this one: its request to join was repeated")]
+    JoinedTwice(String),
     /// Input was deleted before it was read.
     #[error(
         "{0} no longer has what is to be read next: it was deleted before it was read; the next start says which range is gone, and retention has to be longer than any standstill"

@@ -69,12 +69,16 @@ pub enum GroupEvent {
 
 /// Dropped when the service has finished with partitions; until then, bounded, the rebalance waits.
 #[derive(Debug)]
-pub struct Done(std::sync::mpsc::SyncSender<()>);
+pub struct Done(std::sync::mpsc::SyncSender<Never>);
+
+/// The rebalance is not to go on.
+#[derive(Debug, PartialEq, Eq)]
+struct Never;
 
 impl Done {
-    /// The service ends, and must not take part in the group any more: the rebalance is not to go on.
+    /// The service ends, and must not take part in the group any more: the rebalance waits until the reader is closed.
     pub fn never(self) {
-        std::mem::forget(self.0);
+        let _ = self.0.send(Never);
     }
 }
 
@@ -87,13 +91,19 @@ struct Context {
     /// Records read but not yet handed over. A poll may serve a rebalance instead of a record; what was read before it
     /// must be handed over before it.
     batch: Mutex<Vec<Record>>,
+    place: Place,
     /// Nobody takes events any more.
     stop: Arc<AtomicBool>,
+    has_given_up: AtomicBool,
 }
 
 impl ClientContext for Context {}
 
 impl Context {
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
     fn partitions(&self, list: &TopicPartitionList) -> Vec<i32> {
         list.elements_for_topic(&self.topic).iter().map(|element| element.partition()).collect()
     }
@@ -111,7 +121,7 @@ impl Context {
     /// Blocks while the channel is full, on the polling thread only: once reading has stopped nothing is sent, because
     /// the client may then be dropped, and call back, on a thread of the async runtime.
     fn send(&self, event: GroupEvent, member: Option<ConsumerGroupMetadata>) -> Result<(), ReceiverGone> {
-        if self.stop.load(Ordering::Acquire) {
+        if self.is_stopped() {
             return Err(ReceiverGone);
         }
         self.events.blocking_send((event, member)).map_err(|_| ReceiverGone)
@@ -125,6 +135,7 @@ impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let _ = self.hand_over();
         let done = match what {
+            _ if self.is_stopped() => self.give_up(consumer, list),
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, list),
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoke(consumer, list),
             error => Err(ClientError::Rebalance(error.into())),
@@ -141,7 +152,7 @@ impl Context {
     /// itself, ask again half a second after a seek had made its question outdated, and then go on from that answer.
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) -> Result<(), ClientError> {
         for partition in self.partitions(list) {
-            let Some(end) = self.end(consumer, partition) else { return Ok(()) };
+            let Some(end) = self.end(consumer, partition) else { return self.give_up(consumer, list) };
             list.set_partition_offset(&self.topic, partition, Offset::Offset(end))?;
         }
         consumer.incremental_assign(list)?;
@@ -154,7 +165,7 @@ impl Context {
     /// as it would for any member that has no broker to talk to.
     fn end(&self, consumer: &BaseConsumer<Self>, partition: i32) -> Option<i64> {
         let mut is_reported = false;
-        while !self.stop.load(Ordering::Acquire) {
+        while !self.is_stopped() {
             match consumer.fetch_watermarks(&self.topic, partition, END_WAIT) {
                 Ok((_, end)) => return Some(end),
                 Err(error) if !is_reported => {
@@ -171,7 +182,8 @@ impl Context {
     fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<(), ClientError> {
         let (done, wait) = std::sync::mpsc::sync_channel(1);
         let (partitions, done) = (self.partitions(list), Done(done));
-        let sent = if consumer.assignment_lost() {
+        let is_lost = consumer.assignment_lost();
+        let sent = if is_lost {
             self.send(GroupEvent::Lost(partitions, done), None)
         } else {
             self.send(GroupEvent::Revoked(partitions, done), consumer.group_metadata())
@@ -179,16 +191,40 @@ impl Context {
         if sent.is_ok() {
             self.wait(&wait);
         }
+        if self.is_stopped() {
+            return self.give_up(consumer, list);
+        }
+        if is_lost {
+            self.place.note_joining();
+        }
+        consumer.incremental_unassign(list)
+    }
+
+    /// Answers a rebalance when the reader is being closed. The client is told first: with the answer alone it would join
+    /// again, drive out a successor, or be taken for one. It wants one answer, and may never return from a second.
+    fn give_up(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<(), ClientError> {
+        if self.has_given_up.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        // Refused by a client that failed for good, which does not join again either.
+        let _ = consumer.close_queue();
         consumer.incremental_unassign(list)
     }
 
     /// Until the service has finished, and has dropped the sender, or takes no more events.
-    fn wait(&self, done: &std::sync::mpsc::Receiver<()>) {
+    fn wait(&self, done: &std::sync::mpsc::Receiver<Never>) {
         let until = Instant::now() + REVOKE_WAIT;
-        while done.recv_timeout(POLL) == Err(RecvTimeoutError::Timeout)
-            && Instant::now() < until
-            && !self.stop.load(Ordering::Acquire)
-        {}
+        while Instant::now() < until && !self.is_stopped() {
+            match done.recv_timeout(POLL) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Never) => {
+                    while !self.is_stopped() {
+                        std::thread::sleep(POLL);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -222,7 +258,14 @@ impl GroupReader {
         // Input that is gone must be noticed, not passed over.
         config.set("group.instance.id", instance).set("auto.offset.reset", "error");
         let stop = Arc::new(AtomicBool::new(false));
-        let context = Context { topic: name.clone(), events: sender, batch: Mutex::default(), stop: Arc::clone(&stop) };
+        let context = Context {
+            topic: name.clone(),
+            events: sender,
+            batch: Mutex::default(),
+            place: place.clone(),
+            stop: Arc::clone(&stop),
+            has_given_up: AtomicBool::new(false),
+        };
         let consumer: Arc<BaseConsumer<Context>> = Arc::new(config.create_with_context(context)?);
         consumer.subscribe(&[&name])?;
         let (resumes, resuming) = std::sync::mpsc::channel();
@@ -232,7 +275,7 @@ impl GroupReader {
             stop: Arc::clone(&stop),
             resuming,
             awaited: BTreeMap::new(),
-            instance: instance.to_owned(),
+            place: place.clone(),
             outage: Outage::default(),
         };
         let thread = std::thread::Builder::new()
@@ -389,7 +432,7 @@ struct Polling {
     resuming: std::sync::mpsc::Receiver<BTreeMap<i32, i64>>,
     /// From where partitions are to be read that are not yet.
     awaited: BTreeMap<i32, i64>,
-    instance: String,
+    place: Place,
     outage: Outage,
 }
 
@@ -469,7 +512,7 @@ impl Polling {
                 }
                 Some(Err(error)) if is_passing(&error) => self.outage.suspect(&error),
                 Some(Err(error)) if error.rdkafka_error_code() == Some(Code::FencedInstanceId) => {
-                    return Err(Some(KafkaError::Replaced(self.instance.clone())));
+                    return Err(Some(self.place.fenced()));
                 }
                 Some(Err(error)) if error.rdkafka_error_code() == Some(Code::AutoOffsetReset) => {
                     return Err(Some(KafkaError::InputGone(self.consumer.context().topic.clone())));

@@ -47,12 +47,8 @@ impl Place {
 
     /// The group has assigned something to us, so the member of our name is this one.
     pub(crate) fn note_assigned(&self) {
-        let assignments = {
-            let mut member = self.lock();
-            member.id = None;
-            member.assignments += 1;
-            member.assignments
-        };
+        self.note_joining();
+        let assignments = self.lock().assignments;
         let place = self.clone();
         let ask = move || {
             let id = place.holder();
@@ -63,6 +59,22 @@ impl Place {
         };
         if let Err(error) = std::thread::Builder::new().name("kafka-place".into()).spawn(ask) {
             tracing::warn!(%error, "cannot ask who is in the group");
+        }
+    }
+
+    /// The client starts over, as another member: until the next assignment nobody knows as which.
+    pub(crate) fn note_joining(&self) {
+        let mut member = self.lock();
+        member.id = None;
+        member.assignments += 1;
+    }
+
+    /// What it means that the group has a newer member of our name. While the client starts over, that may be itself: a
+    /// coordinator that stood still takes each of its repeated requests for another member.
+    pub(crate) fn fenced(&self) -> KafkaError {
+        match self.lock().id {
+            Some(_) => KafkaError::Replaced(self.instance.clone()),
+            None => KafkaError::JoinedTwice(self.instance.clone()),
         }
     }
 
@@ -132,6 +144,22 @@ fn is_member_of(instance: &str, member_id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_does_not_know_its_own_id_may_have_driven_out_itself() {
+        let settings = ClientSettings {
+            bootstrap: String::new(),
+            prefix: "driftline".to_owned(),
+            partitions: 1,
+            client_id: "test".to_owned(),
+        };
+        let place = Place::new(&settings, "group", "0");
+        assert!(matches!(place.fenced(), KafkaError::JoinedTwice(_)), "never assigned");
+        place.lock().id = Some("0-8d3f1c9e-5a57-4d54-9a3c-0f2b6f6f7a10".to_owned());
+        assert!(matches!(place.fenced(), KafkaError::Replaced(_)), "a member until now");
+        place.note_joining();
+        assert!(matches!(place.fenced(), KafkaError::JoinedTwice(_)), "starting over");
+    }
 
     #[test]
     fn a_member_id_is_an_instance_and_a_uuid() {

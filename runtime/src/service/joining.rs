@@ -48,7 +48,9 @@ impl Remedy {
             | KafkaError::StateUnread { .. }
             | KafkaError::Stuck { .. }
             | KafkaError::Passing(_) => Self::JoinAnew,
-            KafkaError::Fenced(_) | KafkaError::Refused { .. } | KafkaError::Client(_) => Self::JoinAnewAtMost,
+            KafkaError::Fenced(_) | KafkaError::JoinedTwice(_) | KafkaError::Refused { .. } | KafkaError::Client(_) => {
+                Self::JoinAnewAtMost
+            }
             KafkaError::NoTopic(_)
             | KafkaError::PartitionCount { .. }
             | KafkaError::Create { .. }

@@ -37,7 +37,7 @@ const TICK_AGAIN: Duration = COMMIT_WITH_OUTPUT;
 const BACKLOG_AGE: Duration = Duration::from_secs(2);
 /// Without a record for this long there is no backlog; the broker answers a fetch within 50 ms.
 const BACKLOG_IDLE: Duration = Duration::from_millis(500);
-/// How long ending the membership may take at the end of the process.
+/// How long ending a membership may take: at the end of the process, and before it joins anew.
 const CLOSE_MAX: Duration = Duration::from_secs(10);
 
 /// Why a service stopped without being asked to.
@@ -269,12 +269,7 @@ impl<S: Shell> Service<S> {
             None => tracing::warn!("kafka does not answer; the next instance reads again what was not committed"),
         }
         let (_, log, _) = self.executor.end(String::new());
-        let closing = async {
-            // The log holds the membership too; closing it waits for everybody who does.
-            log.close().await;
-            self.reader.close().await;
-        };
-        let _ = timeout(CLOSE_MAX, closing).await;
+        close(log, self.reader).await;
         Ok(())
     }
 
@@ -287,8 +282,7 @@ impl<S: Shell> Service<S> {
         let (stage, log, counts) = self.executor.end(error.to_string());
         self.metrics.publish(Duration::ZERO, counts);
         self.metrics.assigned(0);
-        log.close().await;
-        self.reader.close().await;
+        close(log, self.reader).await;
         sleep(pause).await;
         let (log, reader) = self.joining.join_anew(&place).await?;
         self.metrics.rejoined();
@@ -425,6 +419,21 @@ impl<S: Shell> Service<S> {
         self.metrics.publish(took, counts);
         self.metrics.rebalances_forced(self.reader.take_forced_rebalances());
         self.metrics.assigned(self.executor.partitions().count());
+    }
+}
+
+/// Ends a membership. What is stuck in the client is left behind.
+async fn close(log: KafkaLog, reader: GroupReader) {
+    let closing = async {
+        // The log holds the membership too; closing it waits for everybody who does.
+        log.close().await;
+        reader.close().await;
+    };
+    if timeout(CLOSE_MAX, closing).await.is_err() {
+        tracing::warn!(
+            seconds = CLOSE_MAX.as_secs(),
+            "the kafka client does not end its membership; going on without it"
+        );
     }
 }
 
