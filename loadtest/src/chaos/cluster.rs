@@ -181,6 +181,11 @@ impl Cluster {
         network::resize_disk(&disk, size)
     }
 
+    /// Where the brokers' disks are mounted.
+    pub(super) fn disks(&self) -> Vec<PathBuf> {
+        NODES.iter().map(|id| self.directory.join(format!("disk{id}"))).collect()
+    }
+
     /// The largest of the disks' used parts.
     pub(super) fn used_kbytes(&self) -> u64 {
         let disk = |id| network::used_kbytes(&self.directory.join(format!("disk{id}"))).unwrap_or(0);

@@ -1,9 +1,10 @@
 //! Topics as text, one JSON object a line, for whoever looks for what went wrong. Called by [`super::rig`].
 
+use anyhow::Context as _;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use driftline_kafka::{ClientSettings, ReaderEvent, Record, TopicReader};
 use driftline_schemas::topics::Topic;
@@ -23,6 +24,30 @@ pub(super) async fn write(kafka: &ClientSettings, topics: &[Topic], directory: &
             file.write_all(b"\n")?;
         }
         file.flush()?;
+    }
+    Ok(())
+}
+
+/// Copies the log of a topic from every broker's disk: what was undone stands only there.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub(super) fn keep_logs(topic: &str, disks: &[PathBuf], directory: &Path) -> anyhow::Result<()> {
+    for disk in disks {
+        let name = disk.file_name().context("a disk without a name")?;
+        for entry in std::fs::read_dir(disk)? {
+            let entry = entry?;
+            if !entry.file_name().to_string_lossy().starts_with(&format!("{topic}-")) {
+                continue;
+            }
+            let kept = directory.join("logs").join(name).join(entry.file_name());
+            std::fs::create_dir_all(&kept)?;
+            for file in std::fs::read_dir(entry.path())? {
+                let file = file?;
+                // Segments are deleted by brokers that run meanwhile.
+                let _ = std::fs::copy(file.path(), kept.join(file.file_name()));
+            }
+        }
     }
     Ok(())
 }

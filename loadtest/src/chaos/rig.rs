@@ -230,6 +230,7 @@ impl Running {
         }
         if !verdict.is_good() {
             dump::write(&self.kafka, &oracle::READ, directory).await?;
+            dump::keep_logs(&self.kafka.topic(Topic::Findings), &self.rig.cluster.disks(), directory)?;
         }
         Ok(Batch {
             seed,

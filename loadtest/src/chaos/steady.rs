@@ -11,18 +11,19 @@ use super::oracle::{Verdict, Violation};
 
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 const TELL_EVERY: Duration = Duration::from_mins(5);
-/// Of this many equal parts of the time, the first fills caches and reaches the retention, the second is what the last one is
-/// compared with.
+/// Of this many equal parts of the time, the first two fill caches and the memory that sessions may take, the third is what the
+/// last one is compared with.
 const PARTS: usize = 5;
-/// Memory is flat when the last part's median is above the second's by this share at most.
+const FILLING: usize = 2;
+/// Memory is flat when the last part's median is above the third's by this share at most.
 const GROWTH_MAX_PERCENT: u64 = 10;
 
-/// How much memory a service had resident, in kilobytes: medians of the second part of the time and of the last.
+/// How much memory a service had resident, in kilobytes: medians of the third part of the time and of the last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// Which instance.
     pub service: String,
-    /// After the first part.
+    /// When it was filled.
     pub before: u64,
     /// At the end.
     pub after: u64,
@@ -66,7 +67,7 @@ fn mib(kbytes: Option<u64>) -> u64 {
 impl Memory {
     fn of(service: String, kbytes: &[u64]) -> Self {
         let mut parts = kbytes.chunks(kbytes.len().div_ceil(PARTS).max(1));
-        let before = parts.nth(1).map_or(0, median);
+        let before = parts.nth(FILLING).map_or(0, median);
         let after = parts.next_back().map_or(before, median);
         Self { service, before, after, most: kbytes.iter().copied().max().unwrap_or(0) }
     }
@@ -97,7 +98,7 @@ mod tests {
         let growing: Vec<u64> = (0..100).map(|at| 100_000 + at * 500).collect();
         assert!(!Memory::of("a".to_owned(), &growing).is_flat());
         let filled: Vec<u64> =
-            (0..100).map(|at| if at < 20 { 1_000 } else { 100_000 + 900_000 * u64::from(at == 70) }).collect();
+            (0..100).map(|at| if at < 40 { 1_000 } else { 100_000 + 900_000 * u64::from(at == 70) }).collect();
         let memory = Memory::of("a".to_owned(), &filled);
         assert!(memory.is_flat());
         assert_eq!((memory.before, memory.after, memory.most), (100_000, 100_000, 1_000_000));

@@ -256,6 +256,47 @@ async fn a_member_that_does_not_finish_with_its_partitions_is_closed_at_once() {
     .await;
 }
 
+/// What was undone is longer than one answer of a broker to the client that reads again.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_transactions_that_were_undone_are_not_taken_for_skipped_input() {
+    with_topics("log_undone", |bench| async move {
+        let (_reader, mut log) = member(&bench.kafka, "member").await;
+        let noise = oversized();
+        let mut next = 0;
+        for (round, records) in [(0_usize, 1_usize), (1, 62), (2, 780), (3, 62), (4, 1)]
+            .into_iter()
+            .chain((5..25).map(|round| (round, round * 7)))
+        {
+            for at in 0..records {
+                let begin = (round * 1_000 + at * 700) % (noise.len() - 1_000);
+                let value = noise[begin..begin + 600].to_vec();
+                let change = StateChange { partition: 0, key: format!("{round} {at}"), value: Some(value) };
+                log.send_state(change).await.unwrap();
+            }
+            log.flush().await.unwrap();
+            if round == 0 {
+                log.commit().await.unwrap()
+            } else {
+                log.abort().await.unwrap()
+            }
+            next += records + 1;
+        }
+        log.send_state(StateChange { partition: 0, key: "last".to_owned(), value: Some(b"v".to_vec()) }).await.unwrap();
+        log.flush().await.unwrap();
+        log.commit().await.unwrap();
+        let group = format!("{}.undone", bench.kafka.prefix);
+        let reader = GroupReader::start(&bench.kafka, Topic::EnricherState, &group, "member").unwrap();
+        let sender = Sender::start(&bench.kafka, Topic::CorrelatorState, &Delivery::AtLeastOnce).await.unwrap();
+        let mut log =
+            KafkaLog::new(&bench.kafka, Topic::EnricherState, Topic::CorrelatorState, &reader, sender).unwrap();
+        let last = i64::try_from(next).unwrap();
+        for from in (1..last).step_by(13) {
+            assert_eq!(log.first_committed(0, from, last).await.unwrap(), None, "from {from}");
+        }
+    })
+    .await;
+}
+
 /// More than the broker takes, and nothing that compression makes smaller.
 fn oversized() -> Vec<u8> {
     let mut state = 1_u64;

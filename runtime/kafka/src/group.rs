@@ -255,6 +255,7 @@ impl GroupReader {
         let (sender, events) = mpsc::channel(CHANNEL_BATCHES);
         let mut config = settings.reader_config();
         ClientSettings::join(&mut config, group);
+        ClientSettings::ask_leaders(&mut config);
         // Input that is gone must be noticed, not passed over.
         config.set("group.instance.id", instance).set("auto.offset.reset", "error");
         let stop = Arc::new(AtomicBool::new(false));

@@ -34,6 +34,7 @@ impl Lookback {
             // A jump is short; what stands behind it is not fetched in advance.
             .set("fetch.message.max.bytes", "65536")
             .set("queued.max.messages.kbytes", "256");
+        ClientSettings::ask_leaders(&mut config);
         Ok(Self(config.create()?))
     }
 

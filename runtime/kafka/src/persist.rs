@@ -7,6 +7,8 @@ use tokio::time::{Instant, sleep};
 use crate::KafkaError;
 
 const PAUSE: Duration = Duration::from_millis(500);
+/// An answer that takes longer is logged.
+const SLOW: Duration = Duration::from_secs(2);
 
 /// Repeats a question until it is answered, for as long as its failures are [`KafkaError::Passing`] and `patience` lasts.
 ///
@@ -28,7 +30,12 @@ pub async fn persist<T, F: Future<Output = Result<T, KafkaError>>>(
                 }
                 sleep(PAUSE).await;
             }
-            answer => return answer,
+            answer => {
+                if began.elapsed() > SLOW {
+                    tracing::info!(what, seconds = began.elapsed().as_secs_f64(), "kafka answered late");
+                }
+                return answer;
+            }
         }
     }
 }

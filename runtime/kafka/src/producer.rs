@@ -29,7 +29,7 @@ const SETTLE_MAX: Duration = Duration::from_secs(35);
 /// Records that wait to be sent take no more memory than this: a second of what a broker takes from one client.
 const QUEUE_KBYTES: &str = "65536";
 /// The controller takes a broker that crashed for dead after `broker.session.timeout.ms`, 9 s by default.
-const BROKER_SESSION: Duration = Duration::from_secs(9);
+pub(crate) const BROKER_SESSION: Duration = Duration::from_secs(9);
 /// A request that is not answered for as long is given up with its connection, and repeated: the broker is gone, or a
 /// network was cut in between and TCP would try again ever more seldom. The client also waits as long for a coordinator
 /// that it remembers before it asks for the present one, so a commit after the loss of a broker takes

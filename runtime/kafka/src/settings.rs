@@ -9,6 +9,8 @@ use driftline_schemas::topics::Topic;
 use crate::KafkaError;
 use crate::producer::REQUEST_MAX;
 
+const LEADERS_AGE_MS: &str = "1000";
+
 /// Cluster, topic prefix and partition count: the same for every part of one driftline.
 #[derive(Debug, Clone)]
 pub struct ClientSettings {
@@ -60,6 +62,12 @@ impl ClientSettings {
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", "15000")
             .set("heartbeat.interval.ms", "2000");
+    }
+
+    /// Settings of a client that asks leaders now and then: those remembered from the last time may have left the cluster, and
+    /// would be waited for.
+    pub(crate) fn ask_leaders(config: &mut ClientConfig) {
+        config.set("metadata.max.age.ms", LEADERS_AGE_MS);
     }
 
     /// Settings of everything that reads.

@@ -16,7 +16,6 @@ use crate::producer::TRANSACTION_TIMEOUT;
 use crate::{ClientSettings, KafkaError};
 
 const POLL: Duration = Duration::from_millis(10);
-const LEADERS_AGE_MS: &str = "1000";
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
 /// Without progress for this long, reading is given up: three times the longest transaction of a zombie.
 const PROGRESS_MAX: Duration = TRANSACTION_TIMEOUT.saturating_mul(3);
@@ -37,8 +36,7 @@ impl Edges {
     pub(crate) fn new(settings: &ClientSettings) -> Result<Self, KafkaError> {
         let mut config = settings.reader_config();
         config.set("group.id", format!("{}-marks", settings.client_id)).set("isolation.level", "read_uncommitted");
-        // Asked now and then: leaders remembered from the last time may have left the cluster, and would be waited for.
-        config.set("metadata.max.age.ms", LEADERS_AGE_MS);
+        ClientSettings::ask_leaders(&mut config);
         Ok(Self { client: config.create()?, settings: settings.clone() })
     }
 

@@ -11,7 +11,7 @@ use crate::shares::{Shares, share};
 use crate::{ClientSettings, KafkaError};
 
 /// Every broker is asked; one that is away is not waited for longer.
-const ANSWER_MAX: Duration = Duration::from_secs(3);
+const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// What a coordinator appends to the instance's name to make a member's id.
 const UUID_LENGTH: usize = "00000000-0000-0000-0000-000000000000".len();
 /// A coordinator's word for a group whose members have been told their shares.

@@ -11,12 +11,15 @@ use tokio::sync::oneshot;
 
 use driftline_runtime_core::LogError;
 
-use crate::producer::{BROKER_LOSS_MAX, TRANSACTION_TIMEOUT};
+use crate::producer::{BROKER_LOSS_MAX, BROKER_SESSION, TRANSACTION_TIMEOUT};
 use crate::{KafkaError, Producer};
 
 /// A call that takes longer is stuck: it outlasts the loss of a broker. Below [`TRANSACTION_TIMEOUT`]: the process has to
 /// end while its transaction can still be told apart from one that the broker gave up.
 pub(crate) const CALL_MAX: Duration = BROKER_LOSS_MAX;
+/// Offsets are given less. A call that waits for the group's coordinator when that leaves the cluster does not learn of the
+/// next one (librdkafka issue 5456), and new clients do as soon as there is one.
+const OFFSETS_MAX: Duration = BROKER_SESSION.saturating_add(Duration::from_secs(2));
 /// Initialising waits for the end of a predecessor's transaction and, at first use, for the coordinator's topic.
 const INIT_MAX: Duration = Duration::from_secs(30);
 const _: () = assert!(CALL_MAX.as_millis() < TRANSACTION_TIMEOUT.as_millis());
@@ -60,7 +63,7 @@ impl Transactions {
         offsets: TopicPartitionList,
         member: Arc<ConsumerGroupMetadata>,
     ) -> Result<(), LogError<KafkaError>> {
-        match self.ask(Call::Offsets(offsets, member), "send offsets", CALL_MAX).await? {
+        match self.ask(Call::Offsets(offsets, member), "send offsets", OFFSETS_MAX).await? {
             Ok(()) => Ok(()),
             Err(error) if is_outdated(&error) => Err(LogError::Outdated(error.to_string())),
             Err(error) => Err(self.classify(error)),
@@ -145,7 +148,7 @@ fn perform(producer: &Producer, call: Call) -> Result<(), ClientError> {
     let client = producer.client();
     match call {
         Call::Init => client.init_transactions(INIT_MAX),
-        Call::Offsets(offsets, member) => client.send_offsets_to_transaction(&offsets, &member, CALL_MAX),
+        Call::Offsets(offsets, member) => client.send_offsets_to_transaction(&offsets, &member, OFFSETS_MAX),
         Call::Commit => client.commit_transaction(CALL_MAX),
         Call::Abort => client.abort_transaction(CALL_MAX),
     }
