@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Args;
 use driftline_kafka::admin::{self, ExistingTopic};
 use driftline_kafka::{ClientSettings, KafkaError};
-use driftline_runtime::checks::{self, Check, Health};
+use driftline_service::checks::{self, Check, Health};
 use driftline_schemas::topics::TOPICS;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;

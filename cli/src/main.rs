@@ -182,7 +182,7 @@ async fn main() -> ExitCode {
     let ended = run(cli, named_prefix).await;
     let ended = ended.or_else(|error| if output::is_closed_pipe(&error) { Ok(()) } else { Err(error) });
     let unverifiable = ended.as_ref().is_err_and(anyhow::Error::is::<images::Unverifiable>);
-    let code = driftline_runtime::shutdown::exit_code("driftline", ended);
+    let code = driftline_service::shutdown::exit_code("driftline", ended);
     if unverifiable { ExitCode::from(2) } else { code }
 }
 

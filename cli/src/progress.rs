@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-use driftline_runtime::clock;
+use driftline_service::clock;
 
 /// Redraws of the bar: as often as an eye follows.
 const BAR_EVERY: Duration = Duration::from_millis(100);

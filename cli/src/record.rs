@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use driftline_kafka::{ClientSettings, admin};
-use driftline_runtime::{clock, shutdown};
+use driftline_service::{clock, shutdown};
 use driftline_schemas::recording;
 
 use crate::output::out;

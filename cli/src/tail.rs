@@ -100,7 +100,7 @@ pub(crate) async fn each(
     admin::check(settings, &[topic]).await?;
     let from = if arguments.from_beginning { ReadFrom::Beginning } else { ReadFrom::End };
     let mut reader = TopicReader::start(settings, &[topic], from).await?;
-    let mut stop = std::pin::pin!(driftline_runtime::shutdown::signalled()?);
+    let mut stop = std::pin::pin!(driftline_service::shutdown::signalled()?);
     loop {
         let event = tokio::select! {
             event = reader.next() => event,

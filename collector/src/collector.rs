@@ -6,10 +6,10 @@ use driftline_collector_core::{
     Ask, Digest, DigestJob, DigestOutcome, Input, Loss, Moment, Node, NodeSettings, limits,
 };
 use driftline_kafka::{KafkaError, admin};
-use driftline_runtime::clock::{self, SteadyClock, monotonic};
-use driftline_runtime::shutdown;
-use driftline_runtime::telemetry::Telemetry;
-use driftline_runtime_core::Effects;
+use driftline_service::clock::{self, SteadyClock, monotonic};
+use driftline_service::shutdown;
+use driftline_service::telemetry::Telemetry;
+use driftline_service_core::Effects;
 use driftline_schemas::ContainerId;
 use driftline_schemas::topics::Topic;
 use std::collections::{BTreeMap, VecDeque};

@@ -2,8 +2,8 @@
 //! nobody waits for it; what the API says later makes it ask for the pod's containers again.
 
 use driftline_collector_core::{Description, Placement};
-use driftline_collector_runtimes::kubernetes::{self, ApiTrouble, Facts, KubernetesSettings, News};
-use driftline_collector_runtimes::{Coverage, Described, Listed, RuntimeSettings, Runtimes};
+use driftline_engines::kubernetes::{self, ApiTrouble, Facts, KubernetesSettings, News};
+use driftline_engines::{Coverage, Described, Listed, RuntimeSettings, Runtimes};
 use driftline_schemas::ContainerId;
 use std::collections::BTreeSet;
 use std::sync::Arc;

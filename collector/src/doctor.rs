@@ -1,9 +1,9 @@
 //! What this node allows, each with a remedy. `driftline doctor` shows it beside what Kafka allows.
 
 use driftline_collector_bpf::{OverlayLayers, Probe, ProbeConfig};
-use driftline_collector_runtimes::kubernetes::{self, Examined, KubernetesSettings};
-use driftline_collector_runtimes::{RuntimeSettings, Runtimes};
-use driftline_runtime::checks::{Check, Health};
+use driftline_engines::kubernetes::{self, Examined, KubernetesSettings};
+use driftline_engines::{RuntimeSettings, Runtimes};
+use driftline_service::checks::{Check, Health};
 use rustix::fs::statfs;
 use std::path::{Path, PathBuf};
 

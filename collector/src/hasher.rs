@@ -1,7 +1,7 @@
 //! Threads that hash. Called by the collector's task, which never waits for a file.
 
 use driftline_collector_core::{Digest, DigestJob, DigestOutcome, LoaderJob};
-use driftline_runtime::clock;
+use driftline_service::clock;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;

@@ -1,7 +1,7 @@
 //! When the runtimes are asked what runs: when they say that something happened, and from time to time all the same.
 //! Called by the describer, which tells it the time.
 
-use driftline_collector_runtimes::Heard;
+use driftline_engines::Heard;
 use std::time::Duration;
 use tokio::time::Instant;
 

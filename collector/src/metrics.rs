@@ -3,8 +3,8 @@
 //! Conservation: execs the kernel saw = records in the rings + records lost; records in the rings = outcomes + held.
 
 use driftline_collector_bpf::Counters;
-use driftline_runtime::telemetry::Telemetry;
-use driftline_runtime_core::Disposition;
+use driftline_service::telemetry::Telemetry;
+use driftline_service_core::Disposition;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 use std::time::Duration;
 

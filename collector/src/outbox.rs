@@ -9,7 +9,7 @@
 use driftline_collector_core::limits;
 use driftline_collector_core::spool::{Entry, Frame, Gap, Gaps, Progress, SafeMoment, Stamp, Window};
 use driftline_kafka::{ClientSettings, KafkaError, Outcome, Report, TrackedProducer};
-use driftline_runtime_core::Outgoing;
+use driftline_service_core::Outgoing;
 use driftline_schemas::Node;
 use driftline_schemas::topics::Topic;
 use sha2::{Digest as _, Sha256};

@@ -2,7 +2,7 @@
 
 use driftline_collector_bpf::{Counters, Probe, ReadEnd};
 use driftline_collector_core::{Moment, RawExec, Records, Subject, limits, mounts};
-use driftline_runtime::clock;
+use driftline_service::clock;
 use driftline_schemas::FileClass;
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::Arc;

@@ -2,10 +2,10 @@
 
 use driftline_collector_core::limits;
 use driftline_collector_core::redaction::Redaction;
-use driftline_collector_runtimes::RuntimeSettings;
-use driftline_collector_runtimes::kubernetes::KubernetesSettings;
+use driftline_engines::RuntimeSettings;
+use driftline_engines::kubernetes::KubernetesSettings;
 use driftline_kafka::ClientSettings;
-use driftline_runtime::env::Settings;
+use driftline_service::env::Settings;
 use driftline_schemas::Node;
 use std::net::SocketAddr;
 use std::path::PathBuf;

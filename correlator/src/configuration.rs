@@ -8,8 +8,8 @@ use driftline_correlator_core::limits::{SESSIONS_BYTES_MAX, SESSIONS_BYTES_MIN};
 use driftline_correlator_core::{Options, Settings as CoreSettings};
 use driftline_formats::SiemFormat;
 use driftline_kafka::ClientSettings;
-use driftline_runtime::env::{Identity, Settings};
-use driftline_runtime::telemetry::start_logs;
+use driftline_service::env::{Identity, Settings};
+use driftline_service::telemetry::start_logs;
 use driftline_schemas::Severity;
 use driftline_schemas::topics::Topic;
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Feeds the indexer's readers with arbitrary bytes, which is `make fuzz`: each target of fuzz/ for some seconds, from
+# Feeds the indexer's readers with arbitrary bytes, which is `make fuzz`: each target of loadtest/fuzz/ for some seconds, from
 # its corpus. What is found on the way is kept in target/fuzz-work/, so that the next run goes on from there.
 #
 #   fuzz.sh            every target for 60 s, or SECONDS_EACH
@@ -23,7 +23,7 @@ cargo +nightly fuzz --version >/dev/null 2>&1 ||
   missing "no cargo-fuzz: cargo install --locked cargo-fuzz"
 
 # The code is without unsafe, so what an address sanitizer could find is not worth half the speed.
-cargo +nightly fuzz build --sanitizer none --target-dir target/fuzz
+cargo +nightly fuzz build --fuzz-dir loadtest/fuzz --sanitizer none --target-dir target/fuzz
 host=$(rustc +nightly -vV | sed -n 's/^host: //p')
 
 failed=0
@@ -31,7 +31,7 @@ for target in "${targets[@]}"; do
   work=target/fuzz-work/$target
   mkdir -p "$work/found"
   echo "==> $target for ${SECONDS_EACH:-60} s"
-  if "target/fuzz/$host/release/$target" "$work/found" "fuzz/corpus/$target" \
+  if "target/fuzz/$host/release/$target" "$work/found" "loadtest/fuzz/corpus/$target" \
     -max_total_time="${SECONDS_EACH:-60}" -timeout=10 -rss_limit_mb=1024 -max_len=16384 \
     -artifact_prefix="$work/" -print_final_stats=1 >"$work/log" 2>&1; then
     grep -E 'stat::(number_of_executed_units|average_exec_per_sec|peak_rss_mb)' "$work/log"

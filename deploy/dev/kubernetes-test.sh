@@ -13,4 +13,4 @@ if [[ ! -x $server ]]; then
   say "compiling kube-apiserver from its module"
   (cd deploy/dev/kube-apiserver && go build -trimpath -ldflags '-s -w' -o "$server" .)
 fi
-DRIFTLINE_KUBE_APISERVER=$server cargo test --locked -p driftline-collector-runtimes --test live -- --ignored real_api_server
+DRIFTLINE_KUBE_APISERVER=$server cargo test --locked -p driftline-engines --test live -- --ignored real_api_server

@@ -102,7 +102,7 @@ check_unsafe() {
 
 # One package speaks to the Kafka client, one to the Avro codec. The root's Cargo.toml names their
 # versions for the workspace.
-check_kafka_client() { only_in runtime/kafka 'rdkafka|rdkafka-sys|rdkafka_sys'; }
+check_kafka_client() { only_in service/kafka 'rdkafka|rdkafka-sys|rdkafka_sys'; }
 check_avro_codec() { only_in schemas 'serde_avro_fast|serde_avro_derive|apache_avro|apache-avro'; }
 
 # only_in FOLDER NAMES
@@ -122,7 +122,7 @@ pure_packages() {
 
 package_name() { sed -n '/^\[package\]/,/^\[[^p]/s/^name *= *"\(.*\)"/\1/p' "$1/Cargo.toml"; }
 
-pure_settings=runtime/core/clippy.toml
+pure_settings=service/core/clippy.toml
 
 check_pure_settings() {
   {
@@ -132,7 +132,7 @@ check_pure_settings() {
         say "  $package/clippy.toml: has to be a link to or a copy of $pure_settings"
     done
     # Clippy reads one file only, so the stricter one has to say again what the root's says.
-    grep -vxFf <(entries "$pure_settings") <(entries clippy.toml) |
+    grep -vxFf <(entries "$pure_settings") <(entries .clippy.toml) |
       sed "s|.*|  $pure_settings: lacks the root's &|" || true
   } | refuse "clippy settings of the pure packages"
 }
@@ -141,7 +141,7 @@ check_pure_settings() {
 entries() { sed -n 's/^ *{ *path = \("[^"]*"\).*/\1/p; s/^\([a-z-]* = [a-z0-9]*\)$/\1/p' "$1"; }
 
 # What a pure package may name directly, besides other pure packages.
-pure_allowed=' crc32fast driftline-schemas driftline-runtime-core indexmap memchr regex serde serde_bytes serde_json sha2 smallvec thiserror '
+pure_allowed=' crc32fast driftline-schemas driftline-service-core indexmap memchr regex serde serde_bytes serde_json sha2 smallvec thiserror '
 # What must not be reachable from one at all: I/O, runtimes, clients, stores, randomness.
 pure_refused='(.*-sys|tokio(-.*)?|rdkafka|hyper(-.*)?|rand(_.*)?|getrandom|moka|redb|libc|nix|rustix)'
 

@@ -11,7 +11,7 @@ export DRIFTLINE_TABLE=$root/target/test-collector.tables
 mkdir -p "$root/target"
 : >"$DRIFTLINE_TABLE"
 since=$SECONDS code=0
-deploy/dev/test.sh -p driftline-collector-core -p driftline-collector-runtimes -p driftline-collector || code=$?
+deploy/dev/test.sh -p driftline-collector-core -p driftline-engines -p driftline-collector || code=$?
 
 printf '\nlive tests that ran, in containers or on this kernel:\n'
 awk -F '\t' 'FILENAME == ARGV[1] { left_out[$1]; next } { name = $1; sub(/.*::/, "", name) } !(name in left_out) { print "  " $1 }' \

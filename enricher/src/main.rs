@@ -15,10 +15,10 @@ use std::time::Duration;
 use driftline_enricher::store::{self, Feed, Opened, Origin, Rebuilt};
 use driftline_enricher_core::{Enricher, Settings as CoreSettings, Trust};
 use driftline_kafka::{ClientSettings, OffsetRange, TopicReader, admin, persist};
-use driftline_runtime::env::{Identity, Settings};
-use driftline_runtime::service::{Membership, Service};
-use driftline_runtime::telemetry::{Telemetry, start_logs};
-use driftline_runtime::{clock, shutdown};
+use driftline_service::env::{Identity, Settings};
+use driftline_service::service::{Membership, Service};
+use driftline_service::telemetry::{Telemetry, start_logs};
+use driftline_service::{clock, shutdown};
 use driftline_schemas::topics::Topic;
 use shell::{EnricherShell, ShellSettings};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use driftline_kafka::{ClientSettings, ReadFrom, ReaderEvent, Record as KafkaRecord, TopicReader, persist};
-use driftline_runtime::clock;
+use driftline_service::clock;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, Container, ContainerId, ContainerThrottled, Exec, ExecEvent, Finding, decode};
 

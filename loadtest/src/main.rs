@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use driftline_kafka::ClientSettings;
 use driftline_loadtest::bench_collector::{self, Extent};
 use driftline_loadtest::{chaos, demo};
-use driftline_runtime::env::Settings;
-use driftline_runtime::shutdown::exit_code;
+use driftline_service::env::Settings;
+use driftline_service::shutdown::exit_code;
 
 /// Workloads for driftline, and the comparison of what came of them with what was done.
 #[derive(Debug, Parser)]

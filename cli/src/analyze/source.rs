@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
-use driftline_runtime_core::Outgoing;
+use driftline_service_core::Outgoing;
 use driftline_schemas::recording::{Damage, Merged, Order, Recorded, Recording};
 use driftline_schemas::topics::Topic;
 

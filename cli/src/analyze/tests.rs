@@ -5,7 +5,7 @@ use std::io::Cursor;
 use super::adapters::{Placing, Settings};
 use super::newest::{Newest, Revision};
 use super::pipeline::{CORRELATOR, ENRICHER, Pipeline, Said, Tally};
-use driftline_runtime_core::Disposition;
+use driftline_service_core::Disposition;
 use driftline_schemas::recording::{Damage, Merged, Order, Recorded, Recording};
 use driftline_schemas::topics::{Cleanup, Topic};
 use driftline_schemas::{Alert, Finding, Severity, decode};

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use driftline_indexer::publish::Publisher;
 use driftline_kafka::{ClientSettings, Producer, admin};
-use driftline_runtime::clock;
+use driftline_service::clock;
 use driftline_schemas::text::printable;
 use driftline_schemas::topics::Topic;
 

@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use driftline_indexer::registry::{Registries, RegistryAccess};
 use driftline_indexer::{Indexed, Wanted, index_archive, index_layout, own_platform};
-use driftline_runtime::env::Settings;
-use driftline_runtime::telemetry::Telemetry;
+use driftline_service::env::Settings;
+use driftline_service::telemetry::Telemetry;
 use driftline_schemas::{ImageId, Platform};
 use tokio::runtime::Handle;
 

@@ -1,7 +1,7 @@
 //! What is told unasked, with a socket that answers like CRI-O.
 
 use super::*;
-use driftline_collector_runtimes::testing::{Crio, Events};
+use driftline_engines::testing::{Crio, Events};
 
 const SANDBOX: &str = "c1d4e7fa0b3c6d9e2f5a8b1c4d7e0f3a6b9c2d5e8f1a4b7c0d3e6f9a2b5c8d1e";
 const HOUR: Duration = Duration::from_secs(3_600);

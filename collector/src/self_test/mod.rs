@@ -15,7 +15,7 @@ mod surroundings;
 
 use driftline_collector_bpf::Probe;
 use driftline_collector_core::RawExec;
-use driftline_runtime::clock::monotonic;
+use driftline_service::clock::monotonic;
 use serde::Serialize;
 use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Write as _};

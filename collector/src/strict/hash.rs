@@ -1,7 +1,7 @@
 //! Threads that hash files as they are opened, and then let their exec go.
 
 use driftline_collector_core::openings::Opening;
-use driftline_runtime::clock;
+use driftline_service::clock;
 use rustix::fs::Statx;
 use std::io;
 use std::os::fd::OwnedFd;

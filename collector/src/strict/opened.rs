@@ -3,7 +3,7 @@
 use driftline_collector_core::Digest;
 use driftline_collector_core::openings::Opening;
 use driftline_collector_core::subject;
-use driftline_runtime::clock::{self, monotonic};
+use driftline_service::clock::{self, monotonic};
 use nix::errno::Errno;
 use nix::sys::fanotify::{Fanotify, FanotifyEvent, FanotifyResponse, Response};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

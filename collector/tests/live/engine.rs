@@ -1,8 +1,8 @@
 //! Container engines of the tests' own, which end with them: podman, Docker, and containerd by CRI with pods, all asked for
 //! the same in the same words.
 
-use driftline_collector_runtimes::RuntimeSettings;
-use driftline_collector_runtimes::testing::{Pod, PodSpec, Pods, Snapshotter};
+use driftline_engines::RuntimeSettings;
+use driftline_engines::testing::{Pod, PodSpec, Pods, Snapshotter};
 use driftline_schemas::{ContainerId, ImageId};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};

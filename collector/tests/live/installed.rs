@@ -2,7 +2,7 @@
 
 use driftline_collector::rights::NEEDED;
 use driftline_kafka::{ClientSettings, ReadFrom, ReaderEvent, TopicReader};
-use driftline_runtime::env::Settings;
+use driftline_service::env::Settings;
 use driftline_schemas::ExecEvent;
 use driftline_schemas::topics::Topic;
 use std::fs;

@@ -17,7 +17,7 @@ mod strict;
 mod table;
 
 use container::Container;
-use driftline_collector_runtimes::RuntimeSettings;
+use driftline_engines::RuntimeSettings;
 use driftline_enricher_core::verdict::judge;
 use driftline_schemas::{Exec, FdKind, FileClass, HashState, MountNamespace, Origin, Sha256};
 use harness::Harness;

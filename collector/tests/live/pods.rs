@@ -1,9 +1,9 @@
 //! Pods of a real containerd, described by the task that describes them in production.
 
 use crate::harness::{self, Harness};
-use driftline_collector_runtimes::kubernetes::KubernetesSettings;
-use driftline_collector_runtimes::testing::api::{ApiServer, REPORT, WEB, recorded_pod};
-use driftline_collector_runtimes::testing::{PodSpec, Pods};
+use driftline_engines::kubernetes::KubernetesSettings;
+use driftline_engines::testing::api::{ApiServer, REPORT, WEB, recorded_pod};
+use driftline_engines::testing::{PodSpec, Pods};
 use driftline_schemas::{FileClass, HashState, Owner};
 
 const NAME: &str = "an_exec_in_a_pod_comes_after_its_description_and_pause_does_not_come";

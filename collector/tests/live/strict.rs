@@ -3,7 +3,7 @@
 use driftline_collector::rights::{FOR_STRICT, NEEDED};
 use driftline_collector::strict::{StrictMode, StrictSettings};
 use driftline_kafka::{ClientSettings, admin};
-use driftline_runtime::checks::{Check, Health};
+use driftline_service::checks::{Check, Health};
 use driftline_schemas::{ContainerId, Exec, FileClass, HashState, Sha256};
 use nix::libc::SYS_execve;
 use rustix::process::{Pid, Signal, kill_process};

@@ -17,7 +17,7 @@ use std::fs;
 use std::process::Command;
 
 use driftline_correlator_core::{Correlator, Input, Options, Settings};
-use driftline_runtime_core::{Effects, Stage as _};
+use driftline_service_core::{Effects, Stage as _};
 use driftline_schemas::{Container, ContainerId, Finding, FindingId, ImageId, Pod, Sha256};
 
 #[path = "../src/fixtures.rs"]

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use driftline_correlator_core::{Correlator, Input, Options, Settings};
-use driftline_runtime_core::{Effects, Stage as _};
+use driftline_service_core::{Effects, Stage as _};
 use driftline_schemas::{Container, ContainerId, Finding, FindingId, WriterSchemas};
 
 #[path = "../src/fixtures.rs"]

@@ -1,7 +1,7 @@
 //! The alert record of a session.
 
 use driftline_formats::strongest;
-use driftline_runtime_core::BrokenInvariant;
+use driftline_service_core::BrokenInvariant;
 use driftline_schemas::{Alert, AlertFinding, AlertId, Fingerprint};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -4,7 +4,7 @@
 //! too long, because it shows many findings, is cut in steps until both its forms fit, as measured by encoding it.
 
 use driftline_formats::{SiemFormat, strongest};
-use driftline_runtime_core::BrokenInvariant;
+use driftline_service_core::BrokenInvariant;
 use driftline_schemas::limits::{ALERT_BYTES_MAX, ARGS_BYTES_MAX, ID_BYTES_MAX, PATH_BYTES_MAX};
 use driftline_schemas::{Alert, Container, Finding, ImageId, Node, Process, Subject, encode};
 use std::collections::BTreeMap;

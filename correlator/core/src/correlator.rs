@@ -1,6 +1,6 @@
 //! The stage that the correlator's shell drives.
 
-use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Gap, Record, Stage};
+use driftline_service_core::{BrokenInvariant, Disposition, Effects, Gap, Record, Stage};
 use driftline_schemas::{Finding, WriterSchema, WriterSchemas, decode};
 use std::collections::BTreeMap;
 

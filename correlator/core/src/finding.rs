@@ -3,7 +3,7 @@
 //! The join takes the greater of two revisions in a total order, so it is commutative, associative and idempotent:
 //! whatever order amendments come in, and however often, the same one wins.
 
-use driftline_runtime_core::BrokenInvariant;
+use driftline_service_core::BrokenInvariant;
 use driftline_schemas::correlator_state::{ExecFacts, FindingDetail, TrackedFinding};
 use driftline_schemas::{
     AlertFinding, FileClass, Finding, FindingId, FindingState, Severity, Sha256, Subject, decode, encode,

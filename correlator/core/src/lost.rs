@@ -1,6 +1,6 @@
 //! The finding that says which findings this service could not read.
 
-use driftline_runtime_core::Gap;
+use driftline_service_core::Gap;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Confidence, EventId, Finding, FindingId, FindingState, Node, Origin, Severity};
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 
 mod state;
 
-use driftline_runtime_core::{BrokenInvariant, Disposition};
+use driftline_service_core::{BrokenInvariant, Disposition};
 use driftline_schemas::{AlertId, Finding, FindingId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! How a partition says things: revisions of alerts, keys of its state that changed, counts.
 
-use driftline_runtime_core::{BrokenInvariant, Effects, Outgoing};
+use driftline_service_core::{BrokenInvariant, Effects, Outgoing};
 use driftline_schemas::Activity;
 use driftline_schemas::topics::Topic;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use driftline_runtime_core::Gap;
+use driftline_service_core::Gap;
 use driftline_schemas::text::{base64, printable};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use driftline_enricher::store::{Failure, Store};
 use driftline_enricher_core::{ImageAnswer, ImageView};
-use driftline_runtime::telemetry::Telemetry;
+use driftline_service::telemetry::Telemetry;
 use driftline_schemas::ImageFailure;
 
 /// Where the store is.

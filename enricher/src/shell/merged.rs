@@ -10,8 +10,8 @@ use driftline_enricher::store::Store;
 use driftline_enricher_core::ImageAnswer;
 use driftline_enricher_core::image::ImageIndex;
 use driftline_enricher_core::tables::{LoadError, Stored};
-use driftline_runtime::clock;
-use driftline_runtime::telemetry::Telemetry;
+use driftline_service::clock;
+use driftline_service::telemetry::Telemetry;
 use driftline_schemas::{ImageFailure, Sha256};
 
 /// What cannot be read from the store now may be read later: when it is looked for again.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use driftline_runtime::clock;
+use driftline_service::clock;
 use redb::{CompactionError, Database};
 
 use super::StoreError;

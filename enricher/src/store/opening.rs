@@ -8,7 +8,7 @@ use driftline_enricher_core::Trust;
 use driftline_enricher_core::chunks::{ChunkStore as _, KnownChunks};
 use driftline_enricher_core::tables::ImageTables;
 use driftline_kafka::OffsetRange;
-use driftline_runtime::clock;
+use driftline_service::clock;
 use driftline_schemas::{Image, LayerEvent, decode};
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition};
 

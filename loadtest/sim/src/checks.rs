@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use driftline_runtime_core::Counts;
+use driftline_service_core::Counts;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, Finding, decode};
 

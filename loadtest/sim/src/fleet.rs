@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use driftline_runtime_core::Executor;
+use driftline_service_core::Executor;
 
 use crate::fault::Fault;
 use crate::life::{Event, Health, Life};

@@ -1,4 +1,4 @@
-//! One life of an instance: the executor, and the loop around it as `runtime/src/service` has it, without waiting.
+//! One life of an instance: the executor, and the loop around it as `service/src/service` has it, without waiting.
 //!
 //! What the executor is doing is a future that owns it. It is polled when virtual time says so; dropping it is a crash,
 //! not polling it is a hang.
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use driftline_runtime_core::{Counts, Executor, Pending, Record, Stage, Stop};
+use driftline_service_core::{Counts, Executor, Pending, Record, Stage, Stop};
 
 use crate::broker::Data;
 use crate::checks;

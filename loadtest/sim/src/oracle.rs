@@ -21,7 +21,7 @@ pub(crate) struct Known<'a> {
     /// Containers of which a deadline fired.
     pub gave_up: &'a BTreeSet<String>,
     /// Input that was gone before it was read, per partition of exec-events.
-    pub gone: Vec<driftline_runtime_core::Gap>,
+    pub gone: Vec<driftline_service_core::Gap>,
 }
 
 impl Known<'_> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use driftline_correlator_core as correlator;
 use driftline_enricher_core as enricher;
-use driftline_runtime_core::Committed;
+use driftline_service_core::Committed;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, AlertId};
 

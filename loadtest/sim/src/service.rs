@@ -7,7 +7,7 @@ use driftline_correlator_core::{self as correlator, Correlator};
 use driftline_enricher_core::image::ImageIndex;
 use driftline_enricher_core::tables::{Following, ImageTables, Lookup};
 use driftline_enricher_core::{Ask, Enricher, ImageAnswer, ImageView, Input, Settings};
-use driftline_runtime_core::{Roles, Stage};
+use driftline_service_core::{Roles, Stage};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Image, ImageEvent, ImageId, LayerEvent, decode};
 

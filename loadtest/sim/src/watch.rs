@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use driftline_correlator_core::telemetry::SESSION_EVICTED_MEMORY;
-use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Gap, Record, Stage};
+use driftline_service_core::{BrokenInvariant, Disposition, Effects, Gap, Record, Stage};
 use driftline_schemas::{AlertId, WriterSchema, WriterSchemas};
 
 use crate::fault::Fault;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use driftline_runtime_core::Gap;
+use driftline_service_core::Gap;
 use driftline_schemas::AlertId;
 use driftline_schemas::topics::Topic;
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use driftline_kafka::{ClientSettings, admin};
-use driftline_runtime::clock;
+use driftline_service::clock;
 use driftline_schemas::{EventId, Exec};
 
 use crate::collect::{Collected, Collector};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use driftline_runtime::clock;
+use driftline_service::clock;
 
 use super::network;
 use super::wire::{self, Coordinator};

@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use driftline_runtime::clock;
+use driftline_service::clock;
 use driftline_schemas::topics::Topic;
 
 use crate::services;

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use driftline_kafka::ClientSettings;
-use driftline_runtime::clock;
+use driftline_service::clock;
 
 use super::network;
 use super::plan::Role;

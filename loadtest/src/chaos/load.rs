@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use driftline_kafka::{ClientSettings, Outcome, TrackedProducer};
-use driftline_runtime::clock;
+use driftline_service::clock;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{ContainerEnded, ContainerId, Sha256, encode};
 

@@ -38,7 +38,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use driftline_runtime::shutdown::signalled;
+use driftline_service::shutdown::signalled;
 
 pub use cluster::Installation;
 pub use fleet::Exit;

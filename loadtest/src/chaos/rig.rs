@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use driftline_kafka::{ClientSettings, Producer, TopicReader, admin};
-use driftline_runtime::clock;
+use driftline_service::clock;
 use driftline_schemas::topics::Topic;
 
 use crate::workload::Workload;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use driftline_runtime::clock;
+use driftline_service::clock;
 
 use super::fleet::{Fleet, Name};
 use super::oracle::{Verdict, Violation};

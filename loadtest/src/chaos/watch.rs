@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use driftline_kafka::{ClientSettings, ReadFrom, ReaderEvent, Record, TopicReader};
-use driftline_runtime::clock;
+use driftline_service::clock;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, Finding, decode};
 

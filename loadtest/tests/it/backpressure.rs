@@ -10,7 +10,7 @@ use driftline_kafka::{ClientSettings, Producer, admin};
 use driftline_loadtest::own_kafka::OwnKafka;
 use driftline_loadtest::services::{self, Running};
 use driftline_loadtest::workload::Workload;
-use driftline_runtime::clock;
+use driftline_service::clock;
 
 use crate::harness::{PATIENCE, kafka, metric, skip};
 

@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 
 use driftline_loadtest::services::{self, binary};
 use driftline_loadtest::workload::Workload;
-use driftline_runtime::clock;
+use driftline_service::clock;
 
 use crate::harness::{Bench, PATIENCE, with_topics};
 

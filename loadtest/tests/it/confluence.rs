@@ -7,7 +7,7 @@ use driftline_kafka::{ClientSettings, admin};
 use driftline_loadtest::collect::Collected;
 use driftline_loadtest::services::{self, Running};
 use driftline_loadtest::workload::Workload;
-use driftline_runtime::clock;
+use driftline_service::clock;
 use serde_json::Value;
 
 use crate::command_line::{driftline, text};

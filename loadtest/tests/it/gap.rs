@@ -7,7 +7,7 @@ use driftline_kafka::{TimeRange, admin, offset_ranges};
 use driftline_loadtest::collect::Collected;
 use driftline_loadtest::services;
 use driftline_loadtest::workload::Workload;
-use driftline_runtime::clock;
+use driftline_service::clock;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Exec, Finding};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use driftline_kafka::{ClientSettings, Producer, admin};
 use driftline_loadtest::collect::Collector;
 use driftline_loadtest::services::Running;
-use driftline_runtime::env::Settings;
+use driftline_service::env::Settings;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 

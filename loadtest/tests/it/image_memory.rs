@@ -4,7 +4,7 @@ use driftline_indexer::publish::Publisher;
 use driftline_indexer::{Indexed, IndexedLayer};
 use driftline_loadtest::services;
 use driftline_loadtest::workload::Workload;
-use driftline_runtime::clock;
+use driftline_service::clock;
 use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{

@@ -6,7 +6,7 @@ use driftline_kafka::{ReadFrom, ReaderEvent, TopicReader};
 use driftline_loadtest::collect::Collector;
 use driftline_loadtest::services::{self, Running};
 use driftline_loadtest::workload::Workload;
-use driftline_runtime::clock;
+use driftline_service::clock;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Finding, ImageRequest, decode};
 

@@ -3,7 +3,7 @@
 use driftline_indexer::publish::Publisher;
 use driftline_indexer::{Indexed, IndexedLayer};
 use driftline_kafka::{Producer, ReadFrom, ReaderEvent, TopicReader};
-use driftline_runtime::clock;
+use driftline_service::clock;
 use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Image, ImageFailure, ImageId, LayerBasis, Sha256, decode};

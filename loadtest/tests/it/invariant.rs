@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use driftline_runtime::env::{Identity, Mode};
-use driftline_runtime::service::{Backlog, Membership, Service, ServiceError, Shell};
-use driftline_runtime::telemetry::Telemetry;
-use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Gap, Outgoing, Record, Stage};
+use driftline_service::env::{Identity, Mode};
+use driftline_service::service::{Backlog, Membership, Service, ServiceError, Shell};
+use driftline_service::telemetry::Telemetry;
+use driftline_service_core::{BrokenInvariant, Disposition, Effects, Gap, Outgoing, Record, Stage};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{WriterSchema, WriterSchemas};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use driftline_loadtest::services;
 use driftline_loadtest::workload::Workload;
-use driftline_runtime::clock;
+use driftline_service::clock;
 
 use crate::harness::{Bench, PATIENCE, with_topics};
 

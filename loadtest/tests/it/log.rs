@@ -6,7 +6,7 @@ use std::time::Duration;
 use driftline_kafka::{
     ClientSettings, Delivery, GroupEvent, GroupReader, KafkaError, KafkaLog, Producer, Sender, admin,
 };
-use driftline_runtime_core::{Committed, Log as _, LogError, Outgoing, StateChange};
+use driftline_service_core::{Committed, Log as _, LogError, Outgoing, StateChange};
 use driftline_schemas::topics::{Topic, partition_of};
 
 use crate::harness::{Bench, kafka, skip, with_topics};

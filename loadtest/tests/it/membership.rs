@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use driftline_loadtest::workload::Workload;
-use driftline_runtime::clock;
+use driftline_service::clock;
 use driftline_schemas::Exec;
 
 use crate::delivery::{expect_everything, start, start_as, wait_for_share};

@@ -7,8 +7,8 @@ use driftline_kafka::{ClientSettings, Producer, admin};
 use driftline_loadtest::own_kafka::OwnKafka;
 use driftline_loadtest::services::{self, Running};
 use driftline_loadtest::workload::Workload;
-use driftline_runtime::clock;
-use driftline_runtime::env::Settings;
+use driftline_service::clock;
+use driftline_service::env::Settings;
 use tokio::time::Instant;
 
 use crate::delivery::expect_everything;

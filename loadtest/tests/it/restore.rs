@@ -2,7 +2,7 @@
 
 use driftline_loadtest::services::{self, Running};
 use driftline_loadtest::workload::Workload;
-use driftline_runtime::clock;
+use driftline_service::clock;
 
 use crate::harness::{PATIENCE, metric, with_topics};
 

@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use driftline_loadtest::services::binary;
-use driftline_runtime::clock;
+use driftline_service::clock;
 
 use crate::harness::{can_load_ebpf, skip};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use driftline_loadtest::services;
 use driftline_loadtest::workload::Workload;
-use driftline_runtime::clock;
+use driftline_service::clock;
 
 use crate::harness::{PATIENCE, can_load_ebpf, skip, with_topics};
 

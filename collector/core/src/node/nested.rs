@@ -4,7 +4,7 @@
 //! all until that is certain to be unknown, and then belongs to the next that is known, judged by its root; from then on
 //! others go there at once. Where none is known it stays where it is.
 
-use driftline_runtime_core::BrokenInvariant;
+use driftline_service_core::BrokenInvariant;
 use driftline_schemas::ContainerId;
 
 use super::tracked::{Held, Standing};

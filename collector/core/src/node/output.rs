@@ -1,6 +1,6 @@
 //! What leaves a node: execs from the front of their container's queue, accounts of what was left out or lost.
 
-use driftline_runtime_core::{BrokenInvariant, Disposition};
+use driftline_service_core::{BrokenInvariant, Disposition};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{CollectorLoss, ContainerEnded, ContainerId, ContainerThrottled, FileClass};
 

@@ -9,8 +9,8 @@ pub(crate) mod files;
 mod special;
 
 use cases::{CASES, Case, Content, LARGE_CASES, PLAIN_CASES};
-use driftline_collector_runtimes::kubernetes::KubernetesSettings;
-use driftline_collector_runtimes::{RuntimeSettings, Runtimes};
+use driftline_engines::kubernetes::KubernetesSettings;
+use driftline_engines::{RuntimeSettings, Runtimes};
 use driftline_enricher_core::image::{ImageIndex, merge};
 use driftline_enricher_core::verdict::judge;
 use driftline_indexer::node::index_image;

@@ -1,6 +1,6 @@
 //! A partition as it stands in the changelog.
 
-use driftline_runtime_core::BrokenInvariant;
+use driftline_service_core::BrokenInvariant;
 use driftline_schemas::correlator_state::{CorrelatorPartition, CountedFindings, SessionState, TrackedFinding};
 use driftline_schemas::{AlertId, FindingId, Record, WriterSchema, WriterSchemas, encode, writer_schema};
 use std::collections::BTreeMap;

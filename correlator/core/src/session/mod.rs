@@ -10,7 +10,7 @@ mod revision;
 mod state;
 mod tracks;
 
-use driftline_runtime_core::BrokenInvariant;
+use driftline_service_core::BrokenInvariant;
 use driftline_schemas::correlator_state::Said;
 use driftline_schemas::{AlertId, Finding, FindingId, FindingState, Sha256};
 use std::cmp::Reverse;

@@ -1,6 +1,6 @@
 //! A session as it stands in the changelog: written in parts, restored from them.
 
-use driftline_runtime_core::BrokenInvariant;
+use driftline_service_core::BrokenInvariant;
 use driftline_schemas::correlator_state::{CountedFindings, SessionState, TrackedFinding};
 use driftline_schemas::{AlertId, FindingId};
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! The findings that a session tracks, in the order of their ids, with the memory that they take.
 
-use driftline_runtime_core::BrokenInvariant;
+use driftline_service_core::BrokenInvariant;
 use driftline_schemas::FindingId;
 use std::sync::Arc;
 

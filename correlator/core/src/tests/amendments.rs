@@ -1,6 +1,6 @@
 //! Amendments are joins.
 
-use driftline_runtime_core::Disposition;
+use driftline_service_core::Disposition;
 use driftline_schemas::{Alert, Confidence, Container, ContainerId, Finding, FindingState, ImageId, Origin, Severity};
 use std::collections::BTreeMap;
 

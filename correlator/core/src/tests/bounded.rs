@@ -1,7 +1,7 @@
 //! Far beyond every maximum: what is kept stays as it is, everything above is counted and said. State is what a session
 //! is, so its size in the changelog stands for its size in memory.
 
-use driftline_runtime_core::{Disposition, Effects, Stage as _};
+use driftline_service_core::{Disposition, Effects, Stage as _};
 use driftline_schemas::limits::RECORD_BYTES_MAX;
 use driftline_schemas::{Container, ContainerId, Finding, ImageId, Severity};
 use std::collections::BTreeMap;

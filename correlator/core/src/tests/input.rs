@@ -1,6 +1,6 @@
 //! What is taken from the topic, and what is said of input that is gone.
 
-use driftline_runtime_core::{Effects, Gap, Record, Stage as _};
+use driftline_service_core::{Effects, Gap, Record, Stage as _};
 use driftline_schemas::topics::{Topic, partition_of};
 use driftline_schemas::{Finding, encode};
 

@@ -1,6 +1,6 @@
 //! Every maximum, reached at max + 1.
 
-use driftline_runtime_core::Disposition;
+use driftline_service_core::Disposition;
 use driftline_schemas::correlator_state::SessionState;
 use driftline_schemas::limits::{ALERT_BYTES_MAX, ALERT_FINDINGS_MAX};
 use driftline_schemas::{Alert, Container, ContainerId, Finding, FindingId, FindingState, Severity, decode, encode};

@@ -1,7 +1,7 @@
 //! The bound of all sessions' memory: who goes, and how many at once. After every step of every test the rig compares the
 //! estimate with that of a restored core, and with one that is counted anew.
 
-use driftline_runtime_core::{Effects, Stage as _};
+use driftline_service_core::{Effects, Stage as _};
 use driftline_schemas::{Alert, Container, ContainerId, Finding, Severity};
 
 use super::{Rig, correlator, found, image, restore, said, short, told};

@@ -10,7 +10,7 @@ mod sessions;
 mod state;
 mod ticks;
 
-use driftline_runtime_core::{BrokenInvariant, Disposition, Effects, Gap, Outgoing, Stage as _};
+use driftline_service_core::{BrokenInvariant, Disposition, Effects, Gap, Outgoing, Stage as _};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Activity, Alert, Finding, Sha256, WriterSchemas, decode};
 use std::collections::BTreeMap;

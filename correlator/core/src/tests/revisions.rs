@@ -1,7 +1,7 @@
 //! When a revision is said, and what it says.
 
 use driftline_formats::HEADERS;
-use driftline_runtime_core::{Disposition, Effects, Stage as _};
+use driftline_service_core::{Disposition, Effects, Stage as _};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Finding, FindingState, Severity};
 

@@ -1,6 +1,6 @@
 //! Which session a finding joins.
 
-use driftline_runtime_core::{Disposition, Effects, Stage as _};
+use driftline_service_core::{Disposition, Effects, Stage as _};
 use driftline_schemas::{Alert, AlertId, Container, ContainerId, Finding, FindingId, Node};
 use std::collections::BTreeMap;
 

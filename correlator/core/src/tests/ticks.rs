@@ -1,6 +1,6 @@
 //! Many sessions that are due at once: a tick does a bounded part, in the order of the deadlines.
 
-use driftline_runtime_core::{Effects, Stage as _};
+use driftline_service_core::{Effects, Stage as _};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, AlertId, Container, ContainerId, Finding, FindingId, Severity};
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@ mod fixtures;
 mod schema;
 
 use driftline_correlator_core::{Correlator, Input, Options, Settings};
-use driftline_runtime_core::{Effects, Stage as _};
+use driftline_service_core::{Effects, Stage as _};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{
     Alert, Container, Finding, FindingState, HashState, ImageId, Origin, Process, Severity, Subject, decode, text,

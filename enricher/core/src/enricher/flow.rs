@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use driftline_runtime_core::{BrokenInvariant, Disposition};
+use driftline_service_core::{BrokenInvariant, Disposition};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{ContainerId, Exec, FindingState, HashState, Origin};
 

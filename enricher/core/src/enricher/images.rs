@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use driftline_runtime_core::BrokenInvariant;
+use driftline_service_core::BrokenInvariant;
 use driftline_schemas::text::printable_start;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{ContainerId, ContainerSeen, ImageFailure, ImageRequest};

@@ -4,7 +4,7 @@
 //! A digest that comes late comes as the same exec again, in its place among the container's other events. So it makes no
 //! difference to what is said whether the first of both had to wait here.
 
-use driftline_runtime_core::{BrokenInvariant, Disposition};
+use driftline_service_core::{BrokenInvariant, Disposition};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{ContainerThrottled, Exec};
 

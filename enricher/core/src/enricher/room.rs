@@ -1,6 +1,6 @@
 //! Which containers are remembered: where each stands, when time changes something of it, and who makes room.
 
-use driftline_runtime_core::BrokenInvariant;
+use driftline_service_core::BrokenInvariant;
 use driftline_schemas::ContainerId;
 
 use super::flow::Readiness;

@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use driftline_runtime_core::BrokenInvariant;
+use driftline_service_core::BrokenInvariant;
 use driftline_schemas::enricher_state::{ContainerState, ReportedExec, UnresolvedFinding};
 use driftline_schemas::{
     ContainerId, ContainerSeen, ContainerThrottled, Exec, WriterSchema, WriterSchemas, encode, writer_schema,

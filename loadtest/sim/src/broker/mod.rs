@@ -6,7 +6,7 @@ mod compaction;
 mod tests;
 mod transactions;
 
-use driftline_runtime_core::Committed;
+use driftline_service_core::Committed;
 use driftline_schemas::topics::{Topic, partition_of};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! Transactional producers: epochs, fencing, and the two steps of an end: the decision, then a marker in each partition.
 //! Between the two a transaction is decided, but readers do not see it yet.
 
-use driftline_runtime_core::Committed;
+use driftline_service_core::Committed;
 use std::collections::BTreeMap;
 
 use super::{Broker, Data, Place};

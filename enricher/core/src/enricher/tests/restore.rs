@@ -2,7 +2,7 @@
 //! was never disturbed.
 
 use super::*;
-use driftline_runtime_core::StateKey;
+use driftline_service_core::StateKey;
 
 /// SplitMix64, so that a seed says everything.
 struct Random(u64);

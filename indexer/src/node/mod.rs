@@ -1,0 +1,116 @@
+//! The indexer of one node: indexes the images of its containers and answers the requests that concern it.
+
+mod job;
+mod scan;
+mod stored;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use driftline_engines::{RuntimeSettings, Runtimes};
+use driftline_enricher_core::Trust;
+use driftline_service::env::Settings;
+use driftline_service::telemetry::Telemetry;
+use driftline_schemas::{ImageId, ImageRequest};
+use tokio::sync::{mpsc, watch};
+
+use crate::Indexed;
+use crate::service::attempt::{JobError, Read, Task};
+use crate::service::plan::Job;
+use crate::service::{self, Origin, ServiceSettings, Turn};
+use scan::{Scanner, log_states};
+
+/// Images found by the scanner and not yet taken.
+const FOUND_MAX: usize = 256;
+
+/// Settings of the node's indexer.
+#[derive(Debug, Clone)]
+pub struct NodeSettings {
+    /// What every indexer has.
+    pub service: ServiceSettings,
+    /// Name of this node in requests and as the source of manifests.
+    pub node: String,
+    /// Where the runtimes are.
+    pub runtimes: RuntimeSettings,
+    /// Pause between looks at the running containers.
+    pub scan_pause: Duration,
+}
+
+impl NodeSettings {
+    /// Reads the settings; problems are noted in `settings`.
+    #[must_use]
+    pub fn read(settings: &mut Settings) -> Self {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = Some(host.trim()).filter(|host| !host.is_empty()).unwrap_or("node").to_owned();
+        let scan_ms = settings.number("DRIFTLINE_SCAN_MS", 3_000, 100..=600_000);
+        Self {
+            service: ServiceSettings::read(settings),
+            node: settings.name("DRIFTLINE_NODE", &host),
+            runtimes: RuntimeSettings::read(|name| settings.optional(name)),
+            scan_pause: Duration::from_millis(scan_ms.unsigned_abs()),
+        }
+    }
+}
+
+/// Indexes one image from whichever engine of this node holds it, without the service and without Kafka.
+///
+/// # Errors
+/// When no engine holds it, one cannot be asked, or the image cannot be indexed.
+pub async fn index_image(runtimes: &Runtimes, image_id: &ImageId) -> anyhow::Result<Indexed> {
+    let job = Job { image_id: image_id.clone(), runtime: String::new(), reference: String::new() };
+    let task = Task { job, known: Arc::default(), stop: Arc::default() };
+    Ok(job::read_image(&task, runtimes).await?.indexed)
+}
+
+/// Runs until `stop` resolves.
+///
+/// # Errors
+/// When Kafka cannot be used at start, or stops taking records.
+pub async fn run(
+    settings: NodeSettings,
+    telemetry: &Telemetry,
+    stop: impl Future<Output = &'static str>,
+) -> anyhow::Result<()> {
+    service::kafka_ready(&settings.service).await?;
+    let runtimes = Arc::new(Runtimes::detect(&settings.runtimes).await);
+    log_states(&runtimes);
+    let (sender, runtimes) = watch::channel(runtimes);
+    let (found_sender, found) = mpsc::channel(FOUND_MAX);
+    let scanner = Scanner {
+        settings: settings.runtimes,
+        pause: settings.scan_pause,
+        runtimes: sender,
+        found: found_sender,
+        answering: telemetry.gauge("indexer_runtimes", "container runtimes that answer")?,
+    };
+    let scanner = tokio::spawn(scanner.run());
+    let node = Node { name: settings.node, runtimes };
+    let ended = service::run(settings.service, node, found, telemetry, stop).await;
+    scanner.abort();
+    ended
+}
+
+/// The engines of a node as the origin of images.
+struct Node {
+    name: String,
+    runtimes: watch::Receiver<Arc<Runtimes>>,
+}
+
+impl Origin for Node {
+    fn source(&self) -> String {
+        format!("node:{}", self.name)
+    }
+
+    fn turn(&self, request: &ImageRequest) -> Turn {
+        if request.node == self.name { Turn::After { pause_ns: 0 } } else { Turn::Never }
+    }
+
+    fn suffices(&self, source: &str, trust: Trust) -> bool {
+        trust.counts(source, Some(&self.name))
+    }
+
+    async fn read(&self, task: &Task) -> Result<Read, JobError> {
+        let runtimes = Arc::clone(&self.runtimes.borrow());
+        job::read_image(task, &runtimes).await
+    }
+}

@@ -1,0 +1,97 @@
+//! Looks every few seconds which containers run, so that their images are indexed before anybody asks.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use driftline_engines::{RuntimeSettings, Runtimes};
+use driftline_schemas::ContainerId;
+use prometheus::IntGauge;
+use tokio::sync::{mpsc, watch};
+
+use crate::service::plan::Job;
+
+/// How often runtimes that did not answer are asked again.
+const DETECT_AGAIN: Duration = Duration::from_secs(30);
+
+/// Finds images of running containers until nobody listens.
+#[derive(Debug)]
+pub(super) struct Scanner {
+    pub(super) settings: RuntimeSettings,
+    pub(super) pause: Duration,
+    pub(super) runtimes: watch::Sender<Arc<Runtimes>>,
+    pub(super) found: mpsc::Sender<Job>,
+    pub(super) answering: IntGauge,
+}
+
+impl Scanner {
+    pub(super) async fn run(self) {
+        let mut seen = BTreeSet::new();
+        let mut since_detect = Duration::ZERO;
+        loop {
+            let runtimes = Arc::clone(&self.runtimes.borrow());
+            self.answering.set(i64::try_from(runtimes.answering().count()).unwrap_or(i64::MAX));
+            if self.look(&runtimes, &mut seen).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(self.pause).await;
+            since_detect += self.pause;
+            if since_detect >= DETECT_AGAIN && runtimes.states().iter().any(|state| state.state.is_err()) {
+                since_detect = Duration::ZERO;
+                self.detect_again(&runtimes).await;
+            }
+        }
+    }
+
+    /// Reports the images of containers not seen before; an error when nobody listens.
+    async fn look(&self, runtimes: &Runtimes, seen: &mut BTreeSet<ContainerId>) -> Result<(), ()> {
+        let running: BTreeSet<ContainerId> = runtimes.running_ids().await.into_iter().collect();
+        let mut described = BTreeSet::new();
+        for id in running.difference(seen) {
+            let container = match runtimes.describe(id).await {
+                // A pod's sandbox runs no program of an image that anybody deployed.
+                Ok(Some(found)) if found.sandbox => {
+                    described.insert(id.clone());
+                    continue;
+                }
+                Ok(Some(found)) => found.container,
+                // Gone again.
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, container = %id, "container cannot be described");
+                    continue;
+                }
+            };
+            described.insert(id.clone());
+            if !container.image_id.is_known() {
+                let (image, why) = (container.image_ref, container.image_id_source);
+                tracing::warn!(container = %id, image, why, "the image's config digest is not known; it is not indexed");
+                continue;
+            }
+            let job = Job { image_id: container.image_id, runtime: container.runtime, reference: container.image_ref };
+            self.found.send(job).await.map_err(drop)?;
+        }
+        // What could not be described is looked at again; what is gone is forgotten.
+        seen.extend(described);
+        seen.retain(|id| running.contains(id));
+        Ok(())
+    }
+
+    async fn detect_again(&self, before: &Runtimes) {
+        let runtimes = Runtimes::detect(&self.settings).await;
+        if runtimes.answering().ne(before.answering()) {
+            log_states(&runtimes);
+            self.runtimes.send_replace(Arc::new(runtimes));
+        }
+    }
+}
+
+/// Says which runtimes answer, and why others do not.
+pub(super) fn log_states(runtimes: &Runtimes) {
+    for state in runtimes.states() {
+        match &state.state {
+            Ok(how) => tracing::info!(runtime = state.runtime, how, "runtime answers"),
+            Err(why) => tracing::info!(runtime = state.runtime, %why, "runtime does not answer"),
+        }
+    }
+}

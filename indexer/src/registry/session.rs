@@ -1,0 +1,400 @@
+//! One image of one registry: its documents and layers, with authorization, retries, and layers that go on where a
+//! connection was cut.
+
+use std::collections::BTreeMap;
+use std::hash::BuildHasher as _;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use driftline_service::clock;
+use driftline_schemas::Sha256;
+use prometheus::IntCounterVec;
+use reqwest::header::{CONTENT_RANGE, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::{Response, StatusCode, Url};
+use tokio::runtime::Handle;
+
+use super::challenge::{Challenge, challenges};
+use super::credentials::Keyring;
+use super::error::RegistryError;
+use super::hosts::host_of;
+use super::reference::{Host, Target};
+use super::token::Authorizer;
+use super::transport::{Ask, Transport, broken, retry_after};
+use crate::blobs::Blobs;
+use crate::documents::{LayerBlob, check_digest, digest_in};
+use crate::error::{IndexError, Limit};
+use crate::limits::{
+    DOCUMENT_TIME_MAX, JSON_BYTES_MAX, PROGRESS_BYTES, REQUEST_ATTEMPTS_MAX, REQUEST_PAUSE_FIRST, RETRY_AFTER_WAIT_MAX,
+};
+use crate::service::attempt::Task;
+use crate::tar_stream::as_u64;
+
+/// Manifests and indexes that are understood. Schema 1 is not asked for; what comes all the same is refused by content.
+const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+
+/// A registry, or a mirror of it, as the place of one image. Its methods block.
+pub(crate) struct Session<'a> {
+    pub(crate) transport: &'a Transport,
+    pub(crate) keyring: &'a Keyring,
+    pub(crate) requests: &'a IntCounterVec,
+    pub(crate) host: Host,
+    pub(crate) root: Url,
+    pub(crate) repository: String,
+    pub(crate) task: &'a Task,
+    pub(crate) handle: Handle,
+    /// Shared by the lanes, so that one of them fetches a token for all.
+    pub(crate) authorization: tokio::sync::Mutex<Option<HeaderValue>>,
+    /// Documents that were read by tag, by path.
+    pub(crate) documents: Mutex<BTreeMap<String, Vec<u8>>>,
+    pub(crate) bytes: AtomicU64,
+}
+
+/// Whether a URL is the registry's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// It gets the authorization.
+    Registry,
+    /// Another place of a foreign layer, which gets nothing.
+    Elsewhere,
+}
+
+impl Session<'_> {
+    /// The digest of the manifest or index that this is now; nothing when there is none. What the registry says of the
+    /// digest is not asked: it is computed.
+    pub(crate) fn resolve(&self, target: &Target) -> Result<Option<String>, IndexError> {
+        let Some(bytes) = self.read_document("manifests", target.as_str())? else { return Ok(None) };
+        let digest = Sha256::of(&bytes).to_digest();
+        let path = crate::documents::blob_path(&digest)?;
+        if let Target::Digest(expected) = target {
+            check_digest(&crate::documents::blob_path(expected)?, Sha256::of(&bytes))?;
+        }
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner).insert(path, bytes);
+        Ok(Some(digest))
+    }
+
+    fn url(&self, kind: &str, reference: &str) -> Result<Url, RegistryError> {
+        let odd = |error| RegistryError::Answer { host: self.host.to_string(), why: format!("{error}") };
+        self.root.join(&format!("v2/{}/{kind}/{reference}", self.repository)).map_err(odd)
+    }
+
+    fn read_document(&self, kind: &str, reference: &str) -> Result<Option<Vec<u8>>, IndexError> {
+        let accept = (kind == "manifests").then_some(MANIFESTS);
+        let ask = Ask { url: self.url(kind, reference)?, accept, authorization: None, from_byte: 0 };
+        let read = async {
+            let Some(response) = self.fetch(&ask, Access::Registry).await? else { return Ok(None) };
+            let most = usize::try_from(JSON_BYTES_MAX).unwrap_or(usize::MAX);
+            body(&self.host, response, most).await?.ok_or(IndexError::Limit(Limit::JsonBytes)).map(Some)
+        };
+        let slow = || self.network(&format!("a document takes longer than {} s", DOCUMENT_TIME_MAX.as_secs()));
+        let read = self.handle.block_on(async { tokio::time::timeout(DOCUMENT_TIME_MAX, read).await });
+        let bytes = read.map_err(|_| slow())??;
+        self.count(bytes.as_ref().map_or(0, Vec::len));
+        Ok(bytes)
+    }
+
+    fn digested(&self, kind: &str, path: &str) -> Result<Option<Vec<u8>>, IndexError> {
+        if let Some(known) = self.documents.lock().unwrap_or_else(PoisonError::into_inner).remove(path) {
+            return Ok(Some(known));
+        }
+        let Some(digest) = digest_in(path) else { return Ok(None) };
+        let bytes = self.read_document(kind, &digest.to_digest())?;
+        bytes.as_ref().map_or(Ok(()), |bytes| check_digest(path, Sha256::of(bytes)))?;
+        Ok(bytes)
+    }
+
+    fn network(&self, why: &str) -> RegistryError {
+        RegistryError::Network { host: self.host.to_string(), why: why.to_owned() }
+    }
+
+    fn count(&self, bytes: usize) {
+        self.bytes.fetch_add(as_u64(bytes), Ordering::Relaxed);
+    }
+
+    /// The answer, after as many tries as are worth it; nothing when there is no such thing.
+    async fn fetch(&self, ask: &Ask, access: Access) -> Result<Option<Response>, RegistryError> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let answer = self.fetch_once(ask, access).await;
+            self.requests.with_label_values(&[label(&answer)]).inc();
+            let error = match answer {
+                Ok(found) => return Ok(found),
+                Err(error) => error,
+            };
+            let Some(pause) = pause_before_retry(&error, attempt).filter(|_| !self.task.is_stopped()) else {
+                return Err(error);
+            };
+            tracing::debug!(%error, attempt, ?pause, "asking the registry again");
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn fetch_once(&self, ask: &Ask, access: Access) -> Result<Option<Response>, RegistryError> {
+        let authorization = match access {
+            Access::Registry => self.authorization.lock().await.clone(),
+            Access::Elsewhere => None,
+        };
+        let mut ask = Ask { authorization, ..ask.clone() };
+        let mut response = self.transport.get(&ask).await?;
+        if response.status() == StatusCode::UNAUTHORIZED && access == Access::Registry {
+            ask.authorization = Some(self.authorize(&response, ask.authorization.as_ref()).await?);
+            response = self.transport.get(&ask).await?;
+        }
+        self.judge(response, &ask)
+    }
+
+    fn judge(&self, response: Response, ask: &Ask) -> Result<Option<Response>, RegistryError> {
+        let host = host_of(response.url()).to_string();
+        let status = response.status().as_u16();
+        if let Some(pause) = retry_after(&response, clock::now_ns()) {
+            return Err(RegistryError::Busy { host, status, pause });
+        }
+        match status {
+            200 | 206 => Ok(Some(response)),
+            // Nothing is left of what was cut.
+            416 if ask.from_byte > 0 => Ok(Some(response)),
+            404 => Ok(None),
+            401 | 403 => Err(RegistryError::Denied { host, why: format!("status {status} for {}", self.repository) }),
+            _ => Err(RegistryError::Status { host, status }),
+        }
+    }
+
+    /// What to say after a 401. Lanes that are refused at the same time with the same words get one new token.
+    async fn authorize(&self, refused: &Response, said: Option<&HeaderValue>) -> Result<HeaderValue, RegistryError> {
+        let mut current = self.authorization.lock().await;
+        if let Some(known) = current.as_ref().filter(|known| Some(*known) != said) {
+            return Ok(known.clone());
+        }
+        let wanted: Vec<Challenge> = refused
+            .headers()
+            .get_all(WWW_AUTHENTICATE)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(challenges)
+            .collect();
+        let credentials = self.keyring.find(&self.host, &self.repository).await?;
+        let authorizer = Authorizer {
+            transport: self.transport,
+            root: &self.root,
+            repository: &self.repository,
+            credentials: &credentials,
+        };
+        let value = authorizer.meet(&wanted).await?;
+        *current = Some(value.clone());
+        Ok(value)
+    }
+
+    /// A layer's blob from an URL; nothing when it is not there.
+    fn open_at<'a>(&'a self, url: Url, access: Access, blob: &LayerBlob) -> Result<Option<BlobReader<'a>>, IndexError> {
+        let ask = Ask { url, accept: None, authorization: None, from_byte: 0 };
+        let Some(response) = self.handle.block_on(self.fetch(&ask, access))? else { return Ok(None) };
+        if let (Some(actual_bytes), Some(stated_bytes)) = (response.content_length(), blob.size_bytes)
+            && actual_bytes < stated_bytes
+        {
+            return Err(IndexError::Size { what: "a layer", stated_bytes, actual_bytes });
+        }
+        Ok(Some(BlobReader {
+            session: self,
+            ask,
+            access,
+            stated: blob.size_bytes,
+            response: Some(response),
+            chunk: Bytes::new(),
+            skip: 0,
+            position: 0,
+            cuts: 0,
+            cut_at: 0,
+        }))
+    }
+
+    /// A foreign layer from where it says that it is, if an administrator trusts that place.
+    fn open_foreign<'a>(&'a self, blob: &LayerBlob) -> Result<Option<BlobReader<'a>>, IndexError> {
+        let urls: Vec<Url> = blob.urls.iter().filter_map(|url| Url::parse(url).ok()).collect();
+        let (trusted, others): (Vec<_>, Vec<_>) =
+            urls.into_iter().partition(|url| self.transport.hosts().allows(&host_of(url)));
+        if trusted.is_empty() {
+            let mut hosts: Vec<String> = others.iter().map(|url| host_of(url).to_string()).collect();
+            hosts.sort();
+            hosts.dedup();
+            return Err(RegistryError::Foreign(hosts.join(", ")).into());
+        }
+        for url in trusted {
+            if let Some(reader) = self.open_at(url, Access::Elsewhere, blob)? {
+                return Ok(Some(reader));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Blobs for Session<'_> {
+    fn document(&self, path: &str) -> Result<Option<Vec<u8>>, IndexError> {
+        self.digested("manifests", path)
+    }
+
+    fn config(&self, path: &str) -> Result<Option<Vec<u8>>, IndexError> {
+        self.digested("blobs", path)
+    }
+
+    fn open(&self, layer: &LayerBlob) -> Result<Option<Box<dyn Read + Send + '_>>, IndexError> {
+        let Some(digest) = digest_in(&layer.path) else { return Ok(None) };
+        let url = self.url("blobs", &digest.to_digest())?;
+        let reader = match self.open_at(url, Access::Registry, layer)? {
+            None if !layer.urls.is_empty() => self.open_foreign(layer)?,
+            reader => reader,
+        };
+        Ok(reader.map(|reader| Box::new(reader) as Box<dyn Read + Send>))
+    }
+}
+
+/// A layer as it comes. Nothing is read ahead but what the HTTP client holds: a slow reader slows the registry.
+struct BlobReader<'a> {
+    session: &'a Session<'a>,
+    ask: Ask,
+    access: Access,
+    stated: Option<u64>,
+    response: Option<Response>,
+    chunk: Bytes,
+    /// Bytes to pass over, of a server that begins again from the start.
+    skip: u64,
+    /// Bytes given out.
+    position: u64,
+    /// Cuts since there was progress.
+    cuts: u32,
+    cut_at: u64,
+}
+
+impl BlobReader<'_> {
+    /// More bytes; none at the end.
+    async fn more(&mut self) -> Result<Bytes, IndexError> {
+        loop {
+            let Some(response) = &mut self.response else {
+                if !self.resume().await? {
+                    let (stated_bytes, actual_bytes) = (self.stated.unwrap_or_default(), self.position);
+                    return Err(IndexError::Size { what: "a layer", stated_bytes, actual_bytes });
+                }
+                continue;
+            };
+            let host = host_of(response.url());
+            let cut = match response.chunk().await {
+                Ok(Some(mut chunk)) => {
+                    self.session.count(chunk.len());
+                    let passed = usize::try_from(self.skip).unwrap_or(usize::MAX).min(chunk.len());
+                    chunk.advance(passed);
+                    self.skip -= as_u64(passed);
+                    if chunk.is_empty() {
+                        continue;
+                    }
+                    return Ok(chunk);
+                }
+                Ok(None) if self.stated.is_none_or(|stated| self.position >= stated) => return Ok(Bytes::new()),
+                Ok(None) => self.session.network("a layer ends early"),
+                Err(error) => broken(&host, error),
+            };
+            self.note_cut(cut).await?;
+        }
+    }
+
+    /// A cut is forgiven as long as there is progress between cuts.
+    async fn note_cut(&mut self, error: RegistryError) -> Result<(), IndexError> {
+        if self.position.saturating_sub(self.cut_at) >= PROGRESS_BYTES {
+            self.cuts = 0;
+        }
+        self.cuts += 1;
+        self.cut_at = self.position;
+        self.response = None;
+        let pause = pause_before_retry(&error, self.cuts).filter(|_| !self.session.task.is_stopped());
+        let Some(pause) = pause else { return Err(error.into()) };
+        tracing::debug!(%error, position = self.position, "a layer was cut");
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// Goes on where it was; false when there is nothing more.
+    async fn resume(&mut self) -> Result<bool, IndexError> {
+        self.ask.from_byte = self.position;
+        let Some(response) = self.session.fetch(&self.ask, self.access).await? else {
+            return Err(self.session.network("a layer is gone while it is read").into());
+        };
+        self.skip = match response.status().as_u16() {
+            416 => return Ok(false),
+            206 if first_byte(&response) == Some(self.position) => 0,
+            206 => return Err(self.session.network("it goes on at another byte than asked for").into()),
+            _ => self.position,
+        };
+        self.response = Some(response);
+        Ok(true)
+    }
+}
+
+impl Read for BlobReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.session.task.is_stopped() {
+            return Err(io::Error::other("the indexer stops"));
+        }
+        if self.chunk.is_empty() {
+            let handle = self.session.handle.clone();
+            self.chunk = handle.block_on(self.more()).map_err(io::Error::other)?;
+        }
+        let taken = self.chunk.len().min(buffer.len());
+        self.chunk.copy_to_slice(buffer.get_mut(..taken).unwrap_or_default());
+        self.position = self.position.saturating_add(as_u64(taken));
+        Ok(taken)
+    }
+}
+
+/// The first byte of a partial answer, from `bytes 100-199/200`.
+fn first_byte(response: &Response) -> Option<u64> {
+    let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?;
+    range.split_once('-')?.0.trim().parse().ok()
+}
+
+/// A whole body; nothing when it is longer than it may be.
+pub(crate) async fn body(host: &Host, mut response: Response, most: usize) -> Result<Option<Vec<u8>>, RegistryError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| broken(host, error))? {
+        if bytes.len().saturating_add(chunk.len()) > most {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(Some(bytes))
+}
+
+/// How long to wait before trying again; nothing when it is not worth it.
+fn pause_before_retry(error: &RegistryError, attempt: u32) -> Option<Duration> {
+    if attempt >= REQUEST_ATTEMPTS_MAX {
+        return None;
+    }
+    match error {
+        RegistryError::Busy { pause, .. } => Some(*pause).filter(|pause| *pause <= RETRY_AFTER_WAIT_MAX),
+        RegistryError::Network { .. } | RegistryError::Status { status: 408 | 429 | 500.., .. } => {
+            Some(jittered(attempt))
+        }
+        _ => None,
+    }
+}
+
+/// Twice as long each time, and by up to half shorter, so that many clients do not come back together.
+fn jittered(attempt: u32) -> Duration {
+    let pause = REQUEST_PAUSE_FIRST.saturating_mul(1 << attempt.saturating_sub(1).min(16));
+    let random = std::hash::RandomState::new().hash_one(attempt) % 1_024;
+    let half_ns = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX) / 2;
+    Duration::from_nanos(half_ns + half_ns / 1_024 * random)
+}
+
+/// Result of a request in the metrics.
+fn label(answer: &Result<Option<Response>, RegistryError>) -> &'static str {
+    match answer {
+        Ok(Some(_)) => "answered",
+        Ok(None) => "missing",
+        Err(RegistryError::Denied { .. } | RegistryError::Credentials { .. }) => "denied",
+        Err(RegistryError::Refused { .. } | RegistryError::Redirects(_)) => "refused",
+        Err(RegistryError::Busy { .. } | RegistryError::Status { status: 429 | 503, .. }) => "busy",
+        Err(_) => "failed",
+    }
+}

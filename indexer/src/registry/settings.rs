@@ -1,0 +1,224 @@
+//! What the registry indexer is told: every name checked, every file read, before anything is asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use driftline_service::env::Settings;
+use reqwest::Url;
+
+use super::credentials::Keyring;
+use super::error::RegistryError;
+use super::hosts::{Hosts, Pattern, host_of};
+use super::reference::{Host, Reference, is_repository};
+use super::tls::Identity;
+use crate::limits::REGISTRY_LAYERS;
+use crate::service::ServiceSettings;
+
+/// Idle time unless set: a registry that fetches a blob from a slow store begins to answer within half a minute.
+const IDLE_S: i64 = 30;
+/// Registries that may be asked.
+const ALLOW: &str = "DRIFTLINE_REGISTRY_ALLOW";
+/// Most instances that may share the work.
+const INSTANCES_MAX: u32 = 64;
+
+/// Settings of the registry indexer.
+#[derive(Debug, Clone)]
+pub struct RegistrySettings {
+    /// What every indexer has.
+    pub service: ServiceSettings,
+    /// Name of this instance in the source of what it publishes.
+    pub instance: String,
+    /// Which registries it asks, and how.
+    pub access: RegistryAccess,
+    pub(crate) share: Share,
+}
+
+/// Which registries are asked, and how.
+#[derive(Debug, Clone)]
+pub struct RegistryAccess {
+    pub(crate) hosts: Hosts,
+    pub(crate) mirrors: BTreeMap<Host, Vec<Mirror>>,
+    pub(crate) keyring: Keyring,
+    /// Certificates trusted beside the system's, PEM.
+    pub(crate) authorities: Option<Vec<u8>>,
+    /// Who the indexer is to hosts that want a certificate.
+    pub(crate) identities: BTreeMap<Host, Identity>,
+    pub(crate) proxy: Option<Proxy>,
+    /// Longest wait for the next byte.
+    pub(crate) idle: Duration,
+    /// Layers of an image read at once.
+    pub(crate) layers: usize,
+}
+
+/// Another place of a registry's images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mirror {
+    pub(crate) host: Host,
+    /// Put before the repository's name; empty when there is nothing to put.
+    pub(crate) prefix: String,
+}
+
+/// A way around.
+#[derive(Debug, Clone)]
+pub(crate) struct Proxy {
+    pub(crate) url: Url,
+    /// Hosts that are asked directly, as in `NO_PROXY`.
+    pub(crate) except: String,
+}
+
+/// Which part of the work is this instance's: one of `of`, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub(crate) number: u32,
+    pub(crate) of: u32,
+}
+
+impl RegistrySettings {
+    /// Reads the settings; problems are noted in `settings`.
+    #[must_use]
+    pub fn read(settings: &mut Settings) -> Self {
+        let service = ServiceSettings::read(settings);
+        let allow = settings.required(ALLOW, "docker.io,*.registry.example");
+        Self {
+            service,
+            access: RegistryAccess::read(settings, &allow),
+            instance: settings.name("DRIFTLINE_INSTANCE", "central"),
+            share: read_share(settings),
+        }
+    }
+}
+
+impl RegistryAccess {
+    /// What is needed to read one image that somebody named: its registry, and what else is allowed by setting. Problems
+    /// are noted in `settings`.
+    ///
+    /// # Errors
+    /// When it is no reference.
+    pub fn for_reference(settings: &mut Settings, reference: &str) -> Result<Self, RegistryError> {
+        let registry = Reference::parse(reference)?.registry;
+        let allow = format!("{},{registry}", settings.text(ALLOW, ""));
+        Ok(Self::read(settings, &allow))
+    }
+
+    fn read(settings: &mut Settings, allow: &str) -> Self {
+        let plain_http = list(settings, "DRIFTLINE_REGISTRY_PLAIN_HTTP", Host::parse, "host[:port]");
+        let mirrors = read_mirrors(settings);
+        let proxy = read_proxy(settings);
+        let allowed = words(allow).filter_map(|word| {
+            let pattern = Pattern::parse(word);
+            if pattern.is_none() {
+                settings.refuse(ALLOW, format_args!("{word:?} is neither host[:port] nor *.domain"));
+            }
+            pattern
+        });
+        let allowed: Vec<Pattern> = allowed.collect();
+        let proxy_host = proxy.iter().map(|proxy| host_of(&proxy.url));
+        let named = mirrors.values().flatten().map(|mirror| mirror.host.clone()).chain(proxy_host);
+        let hosts = Hosts::new(allowed, plain_http.into_iter().collect::<BTreeSet<_>>(), named);
+        let keyring = Keyring::new(settings.optional("DRIFTLINE_REGISTRY_AUTH_FILE").map(PathBuf::from));
+        if let Err(why) = keyring.check() {
+            settings.refuse("DRIFTLINE_REGISTRY_AUTH_FILE", why);
+        }
+        let lanes = i64::try_from(REGISTRY_LAYERS).unwrap_or(1);
+        let idle_s = settings.number("DRIFTLINE_REGISTRY_IDLE_S", IDLE_S, 1..=600);
+        Self {
+            hosts,
+            mirrors,
+            keyring,
+            authorities: read_file(settings, "DRIFTLINE_REGISTRY_CA_FILE"),
+            identities: read_identities(settings),
+            proxy,
+            idle: Duration::from_secs(idle_s.unsigned_abs()),
+            layers: usize::try_from(settings.number("DRIFTLINE_REGISTRY_LAYERS", lanes, 1..=16)).unwrap_or(1),
+        }
+    }
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|word| !word.is_empty())
+}
+
+fn list<T>(settings: &mut Settings, name: &str, parse: impl Fn(&str) -> Option<T>, form: &str) -> Vec<T> {
+    let text = settings.text(name, "");
+    let mut found = Vec::new();
+    for word in words(&text) {
+        match parse(word) {
+            Some(value) => found.push(value),
+            None => settings.refuse(name, format_args!("{word:?} is not {form}")),
+        }
+    }
+    found
+}
+
+/// `docker.io=mirror.example:5000/prefix`, in the order in which they are tried.
+fn read_mirrors(settings: &mut Settings) -> BTreeMap<Host, Vec<Mirror>> {
+    let parse = |word: &str| {
+        let (registry, mirror) = word.split_once('=')?;
+        let (host, prefix) = mirror.split_once('/').unwrap_or((mirror, ""));
+        let prefix = prefix.trim_end_matches('/');
+        let mirror = Mirror { host: Host::parse(host)?, prefix: prefix.to_owned() };
+        (prefix.is_empty() || is_repository(prefix)).then_some((Host::parse(registry)?, mirror))
+    };
+    let mut mirrors: BTreeMap<Host, Vec<Mirror>> = BTreeMap::new();
+    let form = "registry=host[:port][/prefix]";
+    for (registry, mirror) in list(settings, "DRIFTLINE_REGISTRY_MIRRORS", parse, form) {
+        mirrors.entry(registry).or_default().push(mirror);
+    }
+    mirrors
+}
+
+fn read_proxy(settings: &mut Settings) -> Option<Proxy> {
+    const NAME: &str = "DRIFTLINE_REGISTRY_PROXY";
+    let except = settings.text("DRIFTLINE_REGISTRY_NO_PROXY", "");
+    let text = settings.optional(NAME)?;
+    match Url::parse(&text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(Proxy { url, except }),
+        // The text may carry a password.
+        _ => {
+            settings.refuse(NAME, "is not like http://proxy.example:3128");
+            None
+        }
+    }
+}
+
+/// `registry.example=client.pem`, certificates and key in one file.
+fn read_identities(settings: &mut Settings) -> BTreeMap<Host, Identity> {
+    const NAME: &str = "DRIFTLINE_REGISTRY_CLIENT_CERTS";
+    let parse = |word: &str| {
+        let (host, path) = word.split_once('=')?;
+        Some((Host::parse(host)?, path.to_owned()))
+    };
+    let mut identities = BTreeMap::new();
+    for (host, path) in list(settings, NAME, parse, "host[:port]=file") {
+        match std::fs::read(&path).map_err(|error| error.to_string()).and_then(|pem| Identity::from_pem(&pem)) {
+            Ok(identity) => drop(identities.insert(host, identity)),
+            Err(why) => settings.refuse(NAME, format_args!("{path}: {why}")),
+        }
+    }
+    identities
+}
+
+fn read_file(settings: &mut Settings, name: &str) -> Option<Vec<u8>> {
+    let path = settings.optional(name)?;
+    match std::fs::read(&path) {
+        Ok(content) => Some(content),
+        Err(error) => {
+            settings.refuse(name, format_args!("{path}: {error}"));
+            None
+        }
+    }
+}
+
+fn read_share(settings: &mut Settings) -> Share {
+    const NAME: &str = "DRIFTLINE_REGISTRY_SHARE";
+    let text = settings.text(NAME, "1/1");
+    let parts = text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+    match parts {
+        Some((number, of)) if (1..=of).contains(&number) && of <= INSTANCES_MAX => Share { number, of },
+        _ => {
+            settings.refuse(NAME, format_args!("{text:?} is not like 1/3, with at most {INSTANCES_MAX} instances"));
+            Share { number: 1, of: 1 }
+        }
+    }
+}

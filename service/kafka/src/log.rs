@@ -1,0 +1,291 @@
+//! [`Log`] on Kafka: one member of a consumer group, its changelog, and a producer with or without transactions.
+//!
+//! What is deliberately absent: any decision when to do what; that is the executor's in `driftline-service-core`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use driftline_service_core::{Committed, InputRange, Log, LogError, Outgoing, StateChange, StateImages};
+use driftline_schemas::topics::Topic;
+
+use crate::blocking::blocking;
+use crate::group::Group;
+use crate::lookback::Lookback;
+use crate::state::{Edges, read};
+use crate::transaction::{CALL_MAX, Transactions};
+use crate::{ClientSettings, GroupReader, KafkaError, Producer, persist};
+
+/// Records that were sent have to be acknowledged within this.
+const FLUSH_MAX: Duration = CALL_MAX;
+/// How long one question of a takeover is asked: brokers may be replaced one after the other meanwhile.
+const TAKEOVER_MAX: Duration = Duration::from_secs(120);
+
+/// How outputs, state and offsets become visible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// Together or not at all, for readers that read committed records only. The name is the transactional id: stable over
+    /// restarts, and no two instances at a time have the same.
+    ExactlyOnce(String),
+    /// Outputs first, then state, then offsets: after a crash some outputs stand twice, with the same ids.
+    AtLeastOnce,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct KafkaLog {
+    edges: Arc<Edges>,
+    lookback: Arc<Lookback>,
+    input: Topic,
+    input_name: String,
+    state: Topic,
+    group: Group,
+    producer: Producer,
+    transactions: Option<Transactions>,
+    in_transaction: bool,
+    /// Without transactions: outputs were sent that may not be acknowledged yet.
+    has_open_outputs: bool,
+    /// Offsets as they were sent last.
+    offsets: BTreeMap<i32, Committed>,
+}
+
+type Done<T = ()> = Result<T, LogError<KafkaError>>;
+
+/// A producer, and its transactions where there are any.
+#[derive(Debug)]
+pub struct Sender {
+    producer: Producer,
+    transactions: Option<Transactions>,
+}
+
+impl Sender {
+    /// Makes the producer. With exactly-once delivery a predecessor of the same name is fenced from here on, so this comes
+    /// before joining the group.
+    ///
+    /// # Errors
+    /// When the client refuses its settings or the cluster does not answer.
+    pub async fn start(settings: &ClientSettings, state: Topic, delivery: &Delivery) -> Result<Self, KafkaError> {
+        let id = match delivery {
+            Delivery::ExactlyOnce(id) => Some(id.as_str()),
+            Delivery::AtLeastOnce => None,
+        };
+        let producer = Producer::of_service(settings, state, id)?;
+        let transactions = match id {
+            Some(id) => Some(Transactions::start(id, producer.clone()).await.map_err(fatal)?),
+            None => None,
+        };
+        Ok(Self { producer, transactions })
+    }
+}
+
+fn fatal(error: LogError<KafkaError>) -> KafkaError {
+    match error {
+        LogError::Aborted(why) | LogError::Outdated(why) => KafkaError::Client(why),
+        LogError::Fatal(error) => error,
+    }
+}
+
+impl KafkaLog {
+    /// A log whose input comes from `reader`.
+    ///
+    /// # Errors
+    /// When the client refuses its settings.
+    pub fn new(
+        settings: &ClientSettings,
+        input: Topic,
+        state: Topic,
+        reader: &GroupReader,
+        sender: Sender,
+    ) -> Result<Self, KafkaError> {
+        let Sender { producer, transactions } = sender;
+        let edges = Arc::new(Edges::new(settings)?);
+        let lookback = Arc::new(Lookback::new(settings)?);
+        let (group, offsets) = (reader.group(), BTreeMap::new());
+        Ok(Self {
+            edges,
+            lookback,
+            input,
+            input_name: settings.topic(input),
+            state,
+            group,
+            producer,
+            transactions,
+            in_transaction: false,
+            has_open_outputs: false,
+            offsets,
+        })
+    }
+
+    /// Drops the clients and returns when they are gone, except for a call that is stuck: that goes when it returns.
+    pub async fn close(self) {
+        let dropping = blocking(move || {
+            drop(self);
+            Ok(())
+        });
+        let _ = dropping.await;
+    }
+
+    async fn edges_of(&self, topic: Topic, partitions: &[i32]) -> Done<BTreeMap<i32, InputRange>> {
+        let ask = || {
+            let (edges, partitions) = (Arc::clone(&self.edges), partitions.to_vec());
+            blocking(move || edges.of(topic, &partitions))
+        };
+        persist(TAKEOVER_MAX, "beginnings and ends", ask).await.map_err(LogError::Fatal)
+    }
+
+    async fn begin(&mut self) -> Done {
+        if let Some(transactions) = self.transactions.as_ref().filter(|_| !self.in_transaction) {
+            use rdkafka::producer::Producer as _;
+            self.producer.client().begin_transaction().map_err(|error| transactions.classify(error))?;
+            self.in_transaction = true;
+        }
+        Ok(())
+    }
+
+    /// Somebody who lost its partitions may have a successor of the same name. Only the transaction coordinator knows, and
+    /// it is only asked in a transaction; going on without asking would drive the successor out of the group.
+    async fn check_fenced(&mut self) -> Done {
+        // Without transactions there is no fence, and asking would commit offsets of partitions that others have now.
+        if self.transactions.is_none() || self.in_transaction || self.offsets.is_empty() {
+            return Ok(());
+        }
+        let offsets = self.offsets.clone();
+        match self.send_offsets(&offsets).await {
+            Err(LogError::Fatal(error)) => Err(LogError::Fatal(error)),
+            Ok(()) | Err(LogError::Aborted(_) | LogError::Outdated(_)) => Ok(()),
+        }
+    }
+
+    /// Waits for room in the queue, but no longer than a transaction may take.
+    async fn queued(&self, sent: impl Future<Output = Result<(), KafkaError>>) -> Done {
+        let stuck = KafkaError::Stuck { call: "send", seconds: FLUSH_MAX.as_secs() };
+        let longest = if self.transactions.is_some() { FLUSH_MAX } else { Duration::MAX };
+        let sent = tokio::time::timeout(longest, sent).await.map_err(|_| LogError::Fatal(stuck))?;
+        sent.map_err(|error| self.undelivered(error))
+    }
+
+    /// Without transactions a process may die between any two acknowledgements. State that says "this was told" must not
+    /// outlive the telling: the input would be read again, taken for a repetition, and its finding never come.
+    async fn outputs_before_state(&mut self) -> Done {
+        if self.has_open_outputs {
+            self.producer.settled().await.map_err(|error| self.undelivered(error))?;
+            self.has_open_outputs = false;
+        }
+        Ok(())
+    }
+
+    /// What it means that records could not be queued or were not acknowledged.
+    fn undelivered(&self, error: KafkaError) -> LogError<KafkaError> {
+        match &self.transactions {
+            Some(transactions) => transactions.undelivered(&self.producer, error.to_string()),
+            None => LogError::Fatal(error),
+        }
+    }
+}
+
+impl Log for KafkaLog {
+    type Error = KafkaError;
+
+    async fn committed(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, Committed>> {
+        let ask = || {
+            let (group, partitions) = (self.group.clone(), partitions.to_vec());
+            blocking(move || group.committed(&partitions))
+        };
+        persist(TAKEOVER_MAX, "committed offsets", ask).await.map_err(LogError::Fatal)
+    }
+
+    async fn input_ranges(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, InputRange>> {
+        self.edges_of(self.input, partitions).await
+    }
+
+    async fn state_marks(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, i64>> {
+        let ranges = self.edges_of(self.state, partitions).await?;
+        Ok(ranges.into_iter().map(|(partition, range)| (partition, range.end)).collect())
+    }
+
+    async fn read_state(&mut self, marks: &BTreeMap<i32, i64>) -> Done<StateImages> {
+        let ask = || {
+            let (edges, topic, marks) = (Arc::clone(&self.edges), self.state, marks.clone());
+            blocking(move || read(&edges, topic, &marks))
+        };
+        persist(TAKEOVER_MAX, "state", ask).await.map_err(LogError::Fatal)
+    }
+
+    async fn resume(&mut self, from: &BTreeMap<i32, i64>) -> Done {
+        self.group.resume(from.clone());
+        Ok(())
+    }
+
+    async fn first_committed(&mut self, partition: i32, from: i64, to: i64) -> Done<Option<i64>> {
+        let ask = || {
+            let (lookback, topic) = (Arc::clone(&self.lookback), self.input_name.clone());
+            blocking(move || lookback.first_committed(&topic, partition, &(from..to)))
+        };
+        persist(TAKEOVER_MAX, "records before a jump", ask).await.map_err(LogError::Fatal)
+    }
+
+    async fn send(&mut self, outgoing: &Outgoing) -> Done {
+        self.begin().await?;
+        let headers: Vec<(&str, &[u8])> =
+            outgoing.headers.iter().map(|(key, value)| (*key, value.as_slice())).collect();
+        self.has_open_outputs = self.transactions.is_none();
+        let sent = self.producer.send(outgoing.topic, &outgoing.key, &outgoing.value, &headers);
+        self.queued(sent).await
+    }
+
+    async fn send_state(&mut self, change: StateChange) -> Done {
+        self.begin().await?;
+        self.outputs_before_state().await?;
+        let StateChange { partition, key, value } = change;
+        let sent = self.producer.send_to(self.state, partition, key.as_bytes(), value.as_deref(), &[]);
+        self.queued(sent).await
+    }
+
+    async fn flush(&mut self) -> Done<BTreeMap<i32, i64>> {
+        let stuck = KafkaError::Stuck { call: "flush", seconds: FLUSH_MAX.as_secs() };
+        let done = match &self.transactions {
+            Some(_) => tokio::time::timeout(FLUSH_MAX, self.producer.flushed()).await,
+            // The producer's own, longer patience.
+            None => Ok(self.producer.settled().await),
+        };
+        done.map_err(|_| LogError::Fatal(stuck))?.map_err(|error| self.undelivered(error))?;
+        Ok(self.producer.state_ends())
+    }
+
+    async fn send_offsets(&mut self, offsets: &BTreeMap<i32, Committed>) -> Done {
+        self.begin().await?;
+        self.offsets.clone_from(offsets);
+        let list = self.group.offsets(offsets).map_err(LogError::Fatal)?;
+        match &self.transactions {
+            Some(transactions) => {
+                let member = self.group.member().map_err(LogError::Fatal)?;
+                transactions.send_offsets(list, member).await
+            }
+            None => {
+                let group = self.group.clone();
+                let done = blocking(move || group.commit(&list)).await;
+                // The group moved on without us: what is ours now is restored.
+                done.map_err(|error| LogError::Aborted(error.to_string()))
+            }
+        }
+    }
+
+    async fn commit(&mut self) -> Done {
+        if let Some(transactions) = &self.transactions {
+            transactions.commit().await?;
+            self.in_transaction = false;
+        }
+        Ok(())
+    }
+
+    async fn abort(&mut self) -> Done {
+        self.check_fenced().await?;
+        if let Some(transactions) = self.transactions.as_ref().filter(|_| self.in_transaction) {
+            transactions.abort().await?;
+        }
+        self.in_transaction = false;
+        // Records that were taken back are reported as failed; they are not this transaction's any more.
+        let _ = tokio::time::timeout(FLUSH_MAX, self.producer.settled()).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! Reads changelog partitions to the mark that the executor wants. Called by [`crate::KafkaLog`], on a blocking thread.
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::Message as _;
+use rdkafka::topic_partition_list::Offset;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+use driftline_service_core::{InputRange, StateImages};
+use driftline_schemas::topics::Topic;
+
+use crate::error::is_passing;
+use crate::producer::TRANSACTION_TIMEOUT;
+use crate::{ClientSettings, KafkaError};
+
+const POLL: Duration = Duration::from_millis(10);
+const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+/// Without progress for this long, reading is given up: three times the longest transaction of a zombie.
+const PROGRESS_MAX: Duration = TRANSACTION_TIMEOUT.saturating_mul(3);
+
+/// Asks where partitions begin and end. A read-committed client would be told the last stable offset, not the end.
+pub(crate) struct Edges {
+    client: BaseConsumer,
+    settings: ClientSettings,
+}
+
+impl std::fmt::Debug for Edges {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Edges").finish_non_exhaustive()
+    }
+}
+
+impl Edges {
+    pub(crate) fn new(settings: &ClientSettings) -> Result<Self, KafkaError> {
+        let mut config = settings.reader_config();
+        config.set("group.id", format!("{}-marks", settings.client_id)).set("isolation.level", "read_uncommitted");
+        ClientSettings::ask_leaders(&mut config);
+        Ok(Self { client: config.create()?, settings: settings.clone() })
+    }
+
+    pub(crate) fn of(&self, topic: Topic, partitions: &[i32]) -> Result<BTreeMap<i32, InputRange>, KafkaError> {
+        let name = self.settings.topic(topic);
+        let mut ranges = BTreeMap::new();
+        for partition in partitions {
+            let (begin, end) = self.client.fetch_watermarks(&name, *partition, METADATA_TIMEOUT)?;
+            ranges.insert(*partition, InputRange { begin, end });
+        }
+        Ok(ranges)
+    }
+}
+
+/// Reads committed records up to `marks`. A transaction that is still open below a mark is waited for.
+pub(crate) fn read(edges: &Edges, topic: Topic, marks: &BTreeMap<i32, i64>) -> Result<StateImages, KafkaError> {
+    let settings = &edges.settings;
+    let ranges = edges.of(topic, &marks.keys().copied().collect::<Vec<_>>())?;
+    let mut images = StateImages::default();
+    let mut wanted = marks.clone();
+    let name = settings.topic(topic);
+    let mut assignment = TopicPartitionList::new();
+    for (partition, InputRange { begin: low, .. }) in ranges {
+        images.read_to(partition, low);
+        if wanted.get(&partition).is_some_and(|mark| *mark <= low) {
+            wanted.remove(&partition);
+        } else {
+            assignment.add_partition_offset(&name, partition, Offset::Offset(low))?;
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(images);
+    }
+    let mut config = settings.reader_config();
+    config.set("group.id", format!("{}-state", settings.client_id)).set("fetch.wait.max.ms", "10");
+    let consumer: BaseConsumer = config.create()?;
+    consumer.assign(&assignment)?;
+    let mut progress = Instant::now();
+    while !wanted.is_empty() {
+        match consumer.poll(POLL) {
+            Some(Ok(message)) => {
+                let key = message.key().unwrap_or_default();
+                images.take(message.partition(), message.offset(), key, message.payload());
+                progress = Instant::now();
+                // Positions cost a call; they matter at the end only.
+                let near = wanted.get(&message.partition()).is_some_and(|mark| message.offset() + 2 >= *mark);
+                if !near {
+                    continue;
+                }
+            }
+            Some(Err(error)) if is_passing(&error) => tracing::warn!(%error, "reading state goes on after an error"),
+            Some(Err(error)) => return Err(error.into()),
+            None => {}
+        }
+        note_positions(&consumer, &mut wanted, &mut images)?;
+        if progress.elapsed() > PROGRESS_MAX {
+            let (topic, partitions) = (name, wanted.into_keys().collect());
+            return Err(KafkaError::StateUnread { topic, partitions, seconds: PROGRESS_MAX.as_secs() });
+        }
+    }
+    Ok(images)
+}
+
+/// The position counts, not the last record: the end may be a transaction's marker, or compacted away.
+fn note_positions(
+    consumer: &BaseConsumer,
+    wanted: &mut BTreeMap<i32, i64>,
+    images: &mut StateImages,
+) -> Result<(), KafkaError> {
+    for element in consumer.position()?.elements() {
+        if let Offset::Offset(position) = element.offset() {
+            images.read_to(element.partition(), position);
+            if wanted.get(&element.partition()).is_some_and(|mark| position >= *mark) {
+                wanted.remove(&element.partition());
+            }
+        }
+    }
+    Ok(())
+}
