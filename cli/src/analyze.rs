@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use driftline_enricher_core::Trust;
-use driftline_formats::SiemFormat;
+use driftline_formats::ocsf;
 use driftline_schemas::text::terminal_json;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, Finding, Severity, decode};
@@ -174,7 +174,7 @@ impl Printer {
             Format::Alerts => self.record(&decode::<Alert>(&revision.value)?),
             Format::Findings => self.record(&decode::<Finding>(&revision.value)?),
             Format::Ocsf => {
-                let json = SiemFormat::Ocsf.encode(&decode(&revision.value)?)?;
+                let json = ocsf::encode(&decode(&revision.value)?)?;
                 Ok(out(terminal_json(&String::from_utf8_lossy(&json)))?)
             }
         }

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use driftline_kafka::{ClientSettings, admin};
-use driftline_service::{clock, shutdown};
 use driftline_schemas::recording;
+use driftline_service::{clock, shutdown};
 
 use crate::output::out;
 use crate::progress::bytes;

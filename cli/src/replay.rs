@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use driftline_kafka::admin::{self, Retention};
 use driftline_kafka::{ClientSettings, Producer, TimeRange, offset_ranges};
-use driftline_service::{clock, shutdown};
 use driftline_schemas::recording::{Damage, Merged, Order, Recorded, Recording, Scan};
 use driftline_schemas::topics::{Cleanup, Topic, partition_of};
+use driftline_service::{clock, shutdown};
 
 use crate::output::out;
 use crate::progress::Progress;

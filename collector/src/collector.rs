@@ -6,12 +6,12 @@ use driftline_collector_core::{
     Ask, Digest, DigestJob, DigestOutcome, Input, Loss, Moment, Node, NodeSettings, limits,
 };
 use driftline_kafka::{KafkaError, admin};
+use driftline_schemas::ContainerId;
+use driftline_schemas::topics::Topic;
 use driftline_service::clock::{self, SteadyClock, monotonic};
 use driftline_service::shutdown;
 use driftline_service::telemetry::Telemetry;
 use driftline_service_core::Effects;
-use driftline_schemas::ContainerId;
-use driftline_schemas::topics::Topic;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -9,9 +9,9 @@
 use driftline_collector_core::limits;
 use driftline_collector_core::spool::{Entry, Frame, Gap, Gaps, Progress, SafeMoment, Stamp, Window};
 use driftline_kafka::{ClientSettings, KafkaError, Outcome, Report, TrackedProducer};
-use driftline_service_core::Outgoing;
 use driftline_schemas::Node;
 use driftline_schemas::topics::Topic;
+use driftline_service_core::Outgoing;
 use sha2::{Digest as _, Sha256};
 use std::path::PathBuf;
 

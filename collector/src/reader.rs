@@ -2,8 +2,8 @@
 
 use driftline_collector_bpf::{Counters, Probe, ReadEnd};
 use driftline_collector_core::{Moment, RawExec, Records, Subject, limits, mounts};
-use driftline_service::clock;
 use driftline_schemas::FileClass;
+use driftline_service::clock;
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -5,13 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use driftline_correlator_core::limits::{SESSIONS_BYTES_MAX, SESSIONS_BYTES_MIN};
-use driftline_correlator_core::{Options, Settings as CoreSettings};
-use driftline_formats::SiemFormat;
+use driftline_correlator_core::{Options, Settings as CoreSettings, SiemFormat};
 use driftline_kafka::ClientSettings;
-use driftline_service::env::{Identity, Settings};
-use driftline_service::telemetry::start_logs;
 use driftline_schemas::Severity;
 use driftline_schemas::topics::Topic;
+use driftline_service::env::{Identity, Settings};
+use driftline_service::telemetry::start_logs;
 
 const DAY_S: i64 = 24 * 60 * 60;
 const MEGABYTE: usize = 1_000_000;
@@ -25,14 +24,14 @@ pub(crate) struct Configuration {
     pub(crate) identity: Identity,
     pub(crate) telemetry: SocketAddr,
     pub(crate) core: CoreSettings,
-    formats: BTreeSet<SiemFormat>,
+    formats: Vec<&'static SiemFormat>,
 }
 
 impl Configuration {
     /// Topics that must be there.
     pub(crate) fn topics(&self) -> Vec<Topic> {
         let own = [Topic::Findings, Topic::Alerts, Topic::DeadLetters, Topic::CorrelatorState];
-        own.into_iter().chain(self.formats.iter().map(|format| format.topic())).collect()
+        own.into_iter().chain(self.formats.iter().map(|format| format.topic)).collect()
     }
 }
 
@@ -41,8 +40,8 @@ pub(crate) fn read() -> anyhow::Result<Configuration> {
     let mut settings = Settings::of_process();
     start_logs(&mut settings);
     let formats = formats(&mut settings);
-    let options = options(&mut settings, formats.clone());
-    let core = CoreSettings::new(options);
+    let options = options(&mut settings, formats.iter().map(|format| format.name).collect());
+    let core = CoreSettings::new(options, &driftline_formats::ALL);
     if let Err(errors) = &core {
         for error in &errors.0 {
             settings.refuse("sessions", error);
@@ -56,7 +55,7 @@ pub(crate) fn read() -> anyhow::Result<Configuration> {
     Ok(Configuration { kafka, kafka_wait, identity, telemetry, core: core?, formats })
 }
 
-fn options(settings: &mut Settings, formats: BTreeSet<SiemFormat>) -> Options {
+fn options(settings: &mut Settings, formats: BTreeSet<&'static str>) -> Options {
     let defaults = Options::default();
     let mut seconds = |name: &str, default: Duration, least_s: i64| {
         let default_s = i64::try_from(default.as_secs()).unwrap_or(DAY_S);
@@ -83,12 +82,12 @@ fn options(settings: &mut Settings, formats: BTreeSet<SiemFormat>) -> Options {
 }
 
 /// Formats beside Avro, by name; `none` for none.
-fn formats(settings: &mut Settings) -> BTreeSet<SiemFormat> {
+fn formats(settings: &mut Settings) -> Vec<&'static SiemFormat> {
     let text = settings.text("DRIFTLINE_ALERT_FORMATS", "ocsf");
-    let mut formats = BTreeSet::new();
+    let mut formats = Vec::new();
     for name in text.split(',').map(str::trim).filter(|name| *name != "none") {
-        match SiemFormat::from_name(name) {
-            Some(format) => drop(formats.insert(format)),
+        match driftline_formats::named(name) {
+            Some(format) => formats.push(format),
             None => settings
                 .refuse("DRIFTLINE_ALERT_FORMATS", format_args!("{name:?} is no alert format; known: ocsf, none")),
         }

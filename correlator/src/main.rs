@@ -12,10 +12,10 @@ use std::process::ExitCode;
 
 use driftline_correlator_core::{Ask, Correlator, Input};
 use driftline_kafka::{admin, persist};
+use driftline_schemas::topics::Topic;
 use driftline_service::service::{Backlog, Membership, Service, ServiceError, Shell};
 use driftline_service::shutdown;
 use driftline_service::telemetry::Telemetry;
-use driftline_schemas::topics::Topic;
 
 /// Groups the findings of each container over time into severity-scored alerts.
 ///

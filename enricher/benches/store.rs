@@ -23,8 +23,8 @@ use driftline_enricher::store::{News, Origin, Row, open};
 use driftline_enricher_core::Trust;
 use driftline_enricher_core::image::ImageIndex;
 use driftline_enricher_core::tables::Lookup;
-use driftline_service::clock;
 use driftline_schemas::Sha256;
+use driftline_service::clock;
 
 const SIZE: Size = Size { images: 200, bases: 10, files_of_base: 9_000, files_of_image: 1_000 };
 /// Records of one write, as much as the feed takes at once.

@@ -15,11 +15,11 @@ use std::time::Duration;
 use driftline_enricher::store::{self, Feed, Opened, Origin, Rebuilt};
 use driftline_enricher_core::{Enricher, Settings as CoreSettings, Trust};
 use driftline_kafka::{ClientSettings, OffsetRange, TopicReader, admin, persist};
+use driftline_schemas::topics::Topic;
 use driftline_service::env::{Identity, Settings};
 use driftline_service::service::{Membership, Service};
 use driftline_service::telemetry::{Telemetry, start_logs};
 use driftline_service::{clock, shutdown};
-use driftline_schemas::topics::Topic;
 use shell::{EnricherShell, ShellSettings};
 
 /// Decides of every exec in a container whether its program belongs to the image.

@@ -16,9 +16,9 @@ use driftline_enricher::store::{Failure, Feed, FeedEvent, News, Row, Store, Stor
 use driftline_enricher_core::chunks::KnownChunks;
 use driftline_enricher_core::tables::{Change, Following, ImageTables, Lookup, Stored};
 use driftline_enricher_core::{Ask, Enricher, ImageAnswer, ImageView, Input};
+use driftline_schemas::{LayerChunk, LayerEvent, Sha256};
 use driftline_service::service::{Backlog, ServiceError, Shell};
 use driftline_service::telemetry::Telemetry;
-use driftline_schemas::{LayerChunk, LayerEvent, Sha256};
 use keeping::Keeping;
 use medium::{Medium, Place, is_of_failed_disk};
 use merged::Merged;

@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::time::Instant;
 
-use driftline_service::clock;
 use driftline_schemas::Sha256;
+use driftline_service::clock;
 use sha2::{Digest as _, Sha256 as Hasher};
 
 use crate::error::{IndexError, Limit};

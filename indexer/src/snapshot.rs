@@ -16,10 +16,10 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use driftline_service::clock;
 use driftline_schemas::layer::{EntryKind, LayerManifest};
 use driftline_schemas::limits::PATH_BYTES_MAX;
 use driftline_schemas::{DiffId, Sha256};
+use driftline_service::clock;
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fgetxattr, fstat, openat2, readlinkat, statat,
 };

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use driftline_kafka::{ClientSettings, ReadFrom, ReaderEvent, Record as KafkaRecord, TopicReader, persist};
-use driftline_service::clock;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, Container, ContainerId, ContainerThrottled, Exec, ExecEvent, Finding, decode};
+use driftline_service::clock;
 
 /// How long the ends of the topics are asked for: a broker that was frozen takes a moment to lead partitions again.
 const ANSWER_MAX: Duration = Duration::from_secs(20);

@@ -54,7 +54,7 @@ impl Settings {
         let Self { session_gap, session_cap, retention, threshold, .. } = *self;
         let defaults = correlator::Options::default();
         let options = correlator::Options { session_gap, session_cap, retention, threshold, ..defaults };
-        correlator::Settings::new(options.with_versions())
+        correlator::Settings::new(options.with_versions(), &driftline_formats::ALL)
     }
 }
 

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use driftline_correlator_core::{Ask as Never, Correlator, Input as CorrelatorInput};
 use driftline_enricher_core::{Ask, Enricher, Input as EnricherInput};
 use driftline_kafka::Record;
-use driftline_service_core::{BrokenInvariant, Disposition, Effects, Outgoing, Stage};
 use driftline_schemas::topics::Topic;
+use driftline_service_core::{BrokenInvariant, Disposition, Effects, Outgoing, Stage};
 
 use super::adapters::{Placing, Settings, nanoseconds};
 use super::images::{Answer, Images};

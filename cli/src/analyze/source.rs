@@ -6,9 +6,9 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
-use driftline_service_core::Outgoing;
 use driftline_schemas::recording::{Damage, Merged, Order, Recorded, Recording};
 use driftline_schemas::topics::Topic;
+use driftline_service_core::Outgoing;
 
 use super::adapters::{Placing, Settings};
 use super::newest::Revision;

@@ -5,10 +5,10 @@ use std::io::Cursor;
 use super::adapters::{Placing, Settings};
 use super::newest::{Newest, Revision};
 use super::pipeline::{CORRELATOR, ENRICHER, Pipeline, Said, Tally};
-use driftline_service_core::Disposition;
 use driftline_schemas::recording::{Damage, Merged, Order, Recorded, Recording};
 use driftline_schemas::topics::{Cleanup, Topic};
 use driftline_schemas::{Alert, Finding, Severity, decode};
+use driftline_service_core::Disposition;
 
 const RECORDING: &[u8] =
     include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../loadtest/testdata/first-alert/recording.avro"));

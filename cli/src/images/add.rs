@@ -5,9 +5,9 @@ use serde_json::json;
 
 use driftline_indexer::publish::Publisher;
 use driftline_kafka::{ClientSettings, Producer, admin};
-use driftline_service::clock;
 use driftline_schemas::text::printable;
 use driftline_schemas::topics::Topic;
+use driftline_service::clock;
 
 use super::source::{index, wanted};
 use crate::output::out;

@@ -7,9 +7,9 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use driftline_indexer::registry::{Registries, RegistryAccess};
 use driftline_indexer::{Indexed, Wanted, index_archive, index_layout, own_platform};
+use driftline_schemas::{ImageId, Platform};
 use driftline_service::env::Settings;
 use driftline_service::telemetry::Telemetry;
-use driftline_schemas::{ImageId, Platform};
 use tokio::runtime::Handle;
 
 use crate::progress::Progress;

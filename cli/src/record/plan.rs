@@ -4,9 +4,9 @@ use anyhow::{Context as _, ensure};
 use std::collections::BTreeMap;
 
 use driftline_kafka::{ClientSettings, OffsetRange, TimeRange, offset_ranges};
-use driftline_service::clock;
 use driftline_schemas::recording::{Arguments as Asked, FORMAT, Info, Section, What};
 use driftline_schemas::topics::{Cleanup, Topic};
+use driftline_service::clock;
 
 use super::Arguments;
 use crate::times::rfc3339;

@@ -7,9 +7,9 @@
 //!
 //! Order: the execs of a container leave in the order of their [`Moment`], unless one shows up after [`limits::ORDER_WAIT`].
 
-use driftline_service_core::{BrokenInvariant, Disposition, Effects};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Container, ContainerId, Mount};
+use driftline_service_core::{BrokenInvariant, Disposition, Effects};
 use std::collections::BTreeMap;
 
 use crate::class::{self, ContainerRoot};

@@ -2,9 +2,9 @@
 //! quicker. `DRIFTLINE_CHURN=5000` for a long run.
 
 use driftline_kafka::admin;
+use driftline_schemas::{ContainerId, ExecEvent, Sha256};
 use driftline_service::clock::monotonic;
 use driftline_service::env::Settings;
-use driftline_schemas::{ContainerId, ExecEvent, Sha256};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -2,9 +2,9 @@
 
 use driftline_collector::rights::NEEDED;
 use driftline_kafka::{ClientSettings, ReadFrom, ReaderEvent, TopicReader};
-use driftline_service::env::Settings;
 use driftline_schemas::ExecEvent;
 use driftline_schemas::topics::Topic;
+use driftline_service::env::Settings;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

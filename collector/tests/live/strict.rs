@@ -3,8 +3,8 @@
 use driftline_collector::rights::{FOR_STRICT, NEEDED};
 use driftline_collector::strict::{StrictMode, StrictSettings};
 use driftline_kafka::{ClientSettings, admin};
-use driftline_service::checks::{Check, Health};
 use driftline_schemas::{ContainerId, Exec, FileClass, HashState, Sha256};
+use driftline_service::checks::{Check, Health};
 use nix::libc::SYS_execve;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;

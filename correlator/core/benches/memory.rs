@@ -17,8 +17,8 @@ use std::fs;
 use std::process::Command;
 
 use driftline_correlator_core::{Correlator, Input, Options, Settings};
-use driftline_service_core::{Effects, Stage as _};
 use driftline_schemas::{Container, ContainerId, Finding, FindingId, ImageId, Pod, Sha256};
+use driftline_service_core::{Effects, Stage as _};
 
 #[path = "../src/fixtures.rs"]
 mod fixtures;
@@ -79,7 +79,7 @@ fn take(correlator: &mut Correlator, finding: Finding) {
 /// Opens the sessions, every one with its next finding in turn, and prints the resident bytes and those estimated.
 fn measure((findings, sessions): (usize, usize)) {
     let options = Options { containers_per_partition: sessions, sessions_bytes_max: usize::MAX, ..Options::default() };
-    let mut correlator = Correlator::new(Settings::new(options).expect("settings"), 1);
+    let mut correlator = Correlator::new(Settings::new(options, &[]).expect("settings"), 1);
     // What every process has once, such as parsed schemas, is there before.
     take(&mut correlator, finding(sessions, 0));
     correlator.drop_partition(0);

@@ -10,15 +10,15 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use driftline_correlator_core::{Correlator, Input, Options, Settings};
-use driftline_service_core::{Effects, Stage as _};
 use driftline_schemas::{Container, ContainerId, Finding, FindingId, WriterSchemas};
+use driftline_service_core::{Effects, Stage as _};
 
 #[path = "../src/fixtures.rs"]
 mod fixtures;
 use fixtures::{S, T0, added_at, container};
 
 fn correlator() -> Correlator {
-    Correlator::new(Settings::new(Options::default()).expect("the defaults hold"), 1)
+    Correlator::new(Settings::new(Options::default(), &[]).expect("the defaults hold"), 1)
 }
 
 /// The `nth` finding of a container.

@@ -1,8 +1,7 @@
 //! The alert record of a session.
 
-use driftline_formats::strongest;
-use driftline_service_core::BrokenInvariant;
 use driftline_schemas::{Alert, AlertFinding, AlertId, Fingerprint};
+use driftline_service_core::BrokenInvariant;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::{ALERT_CATEGORIES_MAX, ALERT_TECHNIQUES_MAX};
@@ -126,4 +125,11 @@ fn all_versions(of_findings: BTreeMap<String, BTreeSet<String>>, settings: &Sett
         of_findings.into_iter().map(|(kind, values)| (kind, values.into_iter().collect::<Vec<_>>().join(",")));
     let own = settings.versions.iter().map(|(kind, value)| (kind.clone(), value.clone()));
     of_findings.chain(own).chain([("score".to_owned(), score::table_version())]).collect()
+}
+
+/// The finding that gives an alert its title: the severest, of these the first listed.
+#[must_use]
+pub fn strongest(findings: &[AlertFinding]) -> Option<&AlertFinding> {
+    // `max_by_key` takes the last of equals, so the list is walked backwards.
+    findings.iter().rev().max_by_key(|finding| finding.severity)
 }

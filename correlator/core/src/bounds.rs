@@ -3,10 +3,10 @@
 //! Texts of a finding are cut when it arrives, so that nothing of unlimited length is ever kept. An alert that is still
 //! too long, because it shows many findings, is cut in steps until both its forms fit, as measured by encoding it.
 
-use driftline_formats::{SiemFormat, strongest};
-use driftline_service_core::BrokenInvariant;
+use crate::{SiemFormat, strongest};
 use driftline_schemas::limits::{ALERT_BYTES_MAX, ARGS_BYTES_MAX, ID_BYTES_MAX, PATH_BYTES_MAX};
 use driftline_schemas::{Alert, Container, Finding, ImageId, Node, Process, Subject, encode};
+use driftline_service_core::BrokenInvariant;
 use std::collections::BTreeMap;
 
 use crate::limits::{FACT_BYTES_MAX, FINDING_TECHNIQUES_MAX, HOST_NAMESPACES_MAX, POD_LABELS_MAX, TECHNIQUE_BYTES_MAX};
@@ -189,13 +189,13 @@ fn limit_subject(subject: &mut Subject, path_max: usize) -> Cut {
 #[derive(Debug)]
 pub(crate) struct Encoded {
     pub avro: Vec<u8>,
-    pub siem: Vec<(SiemFormat, Vec<u8>)>,
+    pub siem: Vec<(&'static SiemFormat, Vec<u8>)>,
 }
 
 impl Encoded {
-    fn of(alert: &Alert) -> Result<Self, BrokenInvariant> {
-        let siem = SiemFormat::ALL.into_iter().map(|format| {
-            let bytes = format.encode(alert).map_err(|error| BrokenInvariant(error.to_string()))?;
+    fn of(alert: &Alert, formats: &'static [SiemFormat]) -> Result<Self, BrokenInvariant> {
+        let siem = formats.iter().map(|format| {
+            let bytes = (format.encode)(alert).map_err(|error| BrokenInvariant(error.to_string()))?;
             Ok((format, bytes))
         });
         Ok(Self { avro: encode(alert)?, siem: siem.collect::<Result<_, BrokenInvariant>>()? })
@@ -223,22 +223,22 @@ const STEPS: [Step; 4] = [
 /// Cuts `alert` until each of its forms fits a record, whether or not all of them are written: what an alert says must
 /// not depend on who reads it. The strongest finding keeps its path to the last; the response commands, which need it
 /// whole, are never cut.
-pub(crate) fn fit(alert: &mut Alert) -> Result<Encoded, BrokenInvariant> {
-    let mut encoded = Encoded::of(alert)?;
+pub(crate) fn fit(alert: &mut Alert, formats: &'static [SiemFormat]) -> Result<Encoded, BrokenInvariant> {
+    let mut encoded = Encoded::of(alert, formats)?;
     for step in &STEPS {
         if encoded.fits() {
             return Ok(encoded);
         }
         shorten(alert, step);
         set_flag(alert, flag::SHORTENED);
-        encoded = Encoded::of(alert)?;
+        encoded = Encoded::of(alert, formats)?;
     }
     while !encoded.fits() {
         if !drop_weaker_half(alert) {
             return Err(BrokenInvariant(format!("alert {} does not fit a record", alert.alert_id)));
         }
         set_flag(alert, flag::FINDINGS_CAPPED);
-        encoded = Encoded::of(alert)?;
+        encoded = Encoded::of(alert, formats)?;
     }
     Ok(encoded)
 }
@@ -282,5 +282,3 @@ fn set_flag(alert: &mut Alert, flag: &str) {
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-pub(crate) use tests::{longest_finding, with_absurd_facts};

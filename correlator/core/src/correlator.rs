@@ -1,7 +1,7 @@
 //! The stage that the correlator's shell drives.
 
-use driftline_service_core::{BrokenInvariant, Disposition, Effects, Gap, Record, Stage};
 use driftline_schemas::{Finding, WriterSchema, WriterSchemas, decode};
+use driftline_service_core::{BrokenInvariant, Disposition, Effects, Gap, Record, Stage};
 use std::collections::BTreeMap;
 
 use crate::limits::{EVICTED_PER_FINDING_MAX, TICK_OUTPUT_BYTES_MAX, TICK_STATE_KEYS_MAX};

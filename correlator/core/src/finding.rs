@@ -3,11 +3,11 @@
 //! The join takes the greater of two revisions in a total order, so it is commutative, associative and idempotent:
 //! whatever order amendments come in, and however often, the same one wins.
 
-use driftline_service_core::BrokenInvariant;
 use driftline_schemas::correlator_state::{ExecFacts, FindingDetail, TrackedFinding};
 use driftline_schemas::{
     AlertFinding, FileClass, Finding, FindingId, FindingState, Severity, Sha256, Subject, decode, encode,
 };
+use driftline_service_core::BrokenInvariant;
 use std::sync::Arc;
 
 use crate::memory;

@@ -1,6 +1,8 @@
 //! Findings for tests, here and of the formats (which include this file).
 #![allow(dead_code, reason = "each user needs a part")]
 
+use driftline_schemas::limits::{ARGS_BYTES_MAX, PATH_BYTES_MAX};
+use driftline_schemas::text;
 use driftline_schemas::{
     CONTAINER_THROTTLED, Confidence, Container, ContainerId, EventId, FileClass, Finding, FindingId, FindingState,
     HashState, IMAGE_CONFLICT, IMAGE_MISMATCH, ImageId, Mount, Node, Origin, Owner, Pod, Process, Severity, Sha256,
@@ -234,4 +236,44 @@ pub(crate) fn suspicious(id: &str, time_ns: i64) -> Finding {
         note: "run from a volume; same content as /usr/bin/ls of the image".into(),
         ..added(id, time_ns)
     }
+}
+
+/// A path of the greatest length, every byte of which is escaped twice on its way into JSON.
+fn nasty_path(at: usize) -> Vec<u8> {
+    let mut path = format!("/{at:04}").into_bytes();
+    path.resize(PATH_BYTES_MAX, 1);
+    path
+}
+
+/// The longest paths and arguments that a collector reports, none of them printable.
+pub(crate) fn longest_finding(at: usize) -> Finding {
+    let mut finding = in_google_pod(added_at(&format!("f{at:031}"), T0 + S, "/x"));
+    let path = text::printable(&nasty_path(at));
+    let process = finding.process.as_mut().unwrap();
+    process.executable.clone_from(&path.text);
+    process.typed_path.clone_from(&path.text);
+    process.cwd.clone_from(&path.text);
+    process.args = vec!["\\x01".into(); ARGS_BYTES_MAX / 2];
+    process.args_base64 = Some(vec![text::base64(b"\x01"); ARGS_BYTES_MAX / 2]);
+    let subject = finding.subject.as_mut().unwrap();
+    (subject.path, subject.path_base64) = (path.text.clone(), path.base64);
+    subject.image_path = Some(path.text);
+    finding.category = format!("Added Binary Executed {at}");
+    finding
+}
+
+/// Facts that no runtime would give, but somebody with a stolen credential might.
+pub(crate) fn with_absurd_facts(finding: &mut Finding) {
+    let fact = |prefix: &str| format!("{prefix}{}", "\"\\".repeat(400));
+    let container = finding.container.as_mut().unwrap();
+    (container.name, container.image_ref, container.service_account) = (fact("n"), fact("i"), fact("s"));
+    container.owner = Some(Owner { kind: fact("k"), name: fact("o") });
+    container.pod = Some(Pod {
+        namespace: fact("ns"),
+        name: fact("p"),
+        uid: fact("u"),
+        labels: (0..500).map(|at| (format!("{at:03}{}", fact("l")), fact("v"))).collect(),
+    });
+    finding.node.name = fact("node");
+    finding.note = fact("note");
 }

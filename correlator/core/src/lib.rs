@@ -24,6 +24,8 @@ mod alert;
 mod bounds;
 mod correlator;
 mod finding;
+mod format;
+mod headers;
 mod lost;
 mod memory;
 mod message;
@@ -39,9 +41,14 @@ mod subject;
 mod window;
 
 pub mod limits;
+pub mod mitre;
 pub mod telemetry;
+pub mod text;
 
+pub use alert::strongest;
 pub use correlator::{Ask, Correlator, Input};
+pub use format::{FormatError, SiemFormat};
+pub use headers::{HEADERS, headers};
 pub use score::{ROWS, Row};
 pub use settings::{Options, Settings, SettingsErrors};
 

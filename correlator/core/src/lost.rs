@@ -1,8 +1,8 @@
 //! The finding that says which findings this service could not read.
 
-use driftline_service_core::Gap;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Confidence, EventId, Finding, FindingId, FindingState, Node, Origin, Severity};
+use driftline_service_core::Gap;
 use std::collections::BTreeMap;
 
 /// Detector of losses, as in the findings about collectors.

@@ -1,6 +1,6 @@
 //! The sentence of an alert: what ran, where, and why that matters.
 
-use driftline_formats::shell::command_line;
+use crate::text::shell::command_line;
 use driftline_schemas::{AlertFinding, Container, Node, Origin};
 
 use crate::bounds::clip;

@@ -2,8 +2,8 @@
 
 mod state;
 
-use driftline_service_core::{BrokenInvariant, Disposition};
 use driftline_schemas::{AlertId, Finding, FindingId};
+use driftline_service_core::{BrokenInvariant, Disposition};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

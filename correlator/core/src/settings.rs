@@ -1,12 +1,12 @@
 //! What the shell may set, checked as a whole before anything runs.
 
-use driftline_formats::SiemFormat;
 use driftline_schemas::limits::ALERT_FINDINGS_MAX;
 use driftline_schemas::{Severity, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use crate::SiemFormat;
 use crate::limits::{SESSIONS_BYTES_MAX, TICK_SESSIONS_MAX};
 
 /// What was asked for; [`Settings::new`] checks it.
@@ -30,8 +30,8 @@ pub struct Options {
     pub sessions_bytes_max: usize,
     /// Sessions that one tick ends or forgets.
     pub sessions_per_tick: usize,
-    /// Formats written beside Avro.
-    pub formats: BTreeSet<SiemFormat>,
+    /// Names of the formats written beside Avro.
+    pub formats: BTreeSet<&'static str>,
     /// Digests of configuration and policies, written into every alert. The score table adds its own.
     pub versions: BTreeMap<String, String>,
 }
@@ -53,7 +53,7 @@ impl Default for Options {
             containers_per_partition: 10_000,
             sessions_bytes_max: SESSIONS_BYTES_MAX,
             sessions_per_tick: TICK_SESSIONS_MAX,
-            formats: BTreeSet::from(SiemFormat::ALL),
+            formats: BTreeSet::new(),
             versions: BTreeMap::new(),
         }
     }
@@ -72,7 +72,7 @@ impl Options {
 }
 
 /// Checked settings. Times are nanoseconds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     pub(crate) gap_ns: i64,
     pub(crate) cap_ns: i64,
@@ -83,7 +83,8 @@ pub struct Settings {
     pub(crate) containers_per_partition: usize,
     pub(crate) sessions_bytes_max: usize,
     pub(crate) sessions_per_tick: usize,
-    pub(crate) formats: BTreeSet<SiemFormat>,
+    pub(crate) known_formats: &'static [SiemFormat],
+    pub(crate) formats: BTreeSet<&'static str>,
     pub(crate) versions: BTreeMap<String, String>,
 }
 
@@ -98,11 +99,12 @@ impl fmt::Display for SettingsErrors {
 }
 
 impl Settings {
-    /// Checks `options`.
+    /// Checks `options`. An alert fits a record in every known format, whether or not it is written: what it says must not
+    /// depend on who reads it.
     ///
     /// # Errors
     /// Every contradiction in them.
-    pub fn new(options: Options) -> Result<Self, SettingsErrors> {
+    pub fn new(options: Options, known_formats: &'static [SiemFormat]) -> Result<Self, SettingsErrors> {
         let mut errors = Vec::new();
         let mut require = |holds: bool, error: &str| {
             if !holds {
@@ -124,6 +126,10 @@ impl Settings {
             (1..=TICK_SESSIONS_MAX).contains(&options.sessions_per_tick),
             &format!("the sessions of one tick must be 1 to {TICK_SESSIONS_MAX}"),
         );
+        for name in &options.formats {
+            let is_known = known_formats.iter().any(|format| format.name == *name);
+            require(is_known, &format!("{name} is no alert format"));
+        }
         if !errors.is_empty() {
             return Err(SettingsErrors(errors));
         }
@@ -137,6 +143,7 @@ impl Settings {
             containers_per_partition: options.containers_per_partition,
             sessions_bytes_max: options.sessions_bytes_max,
             sessions_per_tick: options.sessions_per_tick,
+            known_formats,
             formats: options.formats,
             versions: options.versions,
         })
@@ -154,12 +161,12 @@ mod tests {
 
     #[test]
     fn the_defaults_hold() {
-        assert_eq!(Settings::new(Options::default()).unwrap().gap_ns, 600_000_000_000);
+        assert_eq!(Settings::new(Options::default(), &[]).unwrap().gap_ns, 600_000_000_000);
     }
 
     #[test]
     fn every_error_is_reported_at_once() {
-        let errors = Settings::new(Options {
+        let errors = Options {
             session_gap: Duration::ZERO,
             session_cap: 1_441 * MINUTE,
             retention: 1_441 * MINUTE,
@@ -168,10 +175,11 @@ mod tests {
             containers_per_partition: 0,
             sessions_bytes_max: 0,
             sessions_per_tick: 0,
+            formats: BTreeSet::from(["xml"]),
             ..Options::default()
-        });
-        assert_eq!(errors.unwrap_err().0.len(), 8);
-        let errors = Settings::new(Options { session_cap: MINUTE, ..Options::default() });
+        };
+        assert_eq!(Settings::new(errors, &[]).unwrap_err().0.len(), 9);
+        let errors = Settings::new(Options { session_cap: MINUTE, ..Options::default() }, &[]);
         assert_eq!(errors.unwrap_err().0, ["the session cap must not be shorter than the session gap"]);
     }
 }

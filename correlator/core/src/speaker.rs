@@ -1,11 +1,12 @@
 //! How a partition says things: revisions of alerts, keys of its state that changed, counts.
 
-use driftline_service_core::{BrokenInvariant, Effects, Outgoing};
 use driftline_schemas::Activity;
 use driftline_schemas::topics::Topic;
+use driftline_service_core::{BrokenInvariant, Effects, Outgoing};
 
 use crate::bounds;
 use crate::correlator::Ask;
+use crate::headers::headers;
 use crate::session::{Due, Finality, Session, flag};
 use crate::settings::Settings;
 use crate::state_key::StateKey;
@@ -54,7 +55,7 @@ impl<'a> Speaker<'a> {
     pub(crate) fn say(&mut self, session: &mut Session, due: Due) -> Result<(), BrokenInvariant> {
         let revision = session.say(due)?;
         let mut alert = alert::write(session, due, revision, self.now_ns, self.settings)?;
-        let encoded = bounds::fit(&mut alert)?;
+        let encoded = bounds::fit(&mut alert, self.settings.known_formats)?;
         for (flag, count) in COUNTED_FLAGS {
             if alert.flags.iter().any(|set| set == flag) {
                 self.effects.count(count);
@@ -62,10 +63,10 @@ impl<'a> Speaker<'a> {
         }
         self.effects.count(count_of(due));
         let id = &session.subject.id;
-        self.emit(id, Topic::Alerts, encoded.avro, driftline_formats::headers(&alert, None));
+        self.emit(id, Topic::Alerts, encoded.avro, headers(&alert, None));
         for (format, value) in encoded.siem {
-            if self.settings.formats.contains(&format) {
-                self.emit(id, format.topic(), value, driftline_formats::headers(&alert, Some(format)));
+            if self.settings.formats.contains(format.name) {
+                self.emit(id, format.topic, value, headers(&alert, Some(format)));
             }
         }
         self.said += 1;

@@ -1,8 +1,8 @@
 //! Under which keys the state of a partition stands in the changelog. A commit writes what changed, so what changes
 //! rarely stands apart from what changes with every finding.
 
-use driftline_service_core::BrokenInvariant;
 use driftline_schemas::{AlertId, FindingId};
+use driftline_service_core::BrokenInvariant;
 use std::fmt;
 
 /// A key of the changelog.

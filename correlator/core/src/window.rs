@@ -56,7 +56,7 @@ mod tests {
             session_cap: Duration::from_secs(25),
             ..Options::default()
         };
-        let settings = Settings::new(options).unwrap();
+        let settings = Settings::new(options, &[]).unwrap();
         let second = 1_000_000_000;
         let span = Span { first_ns: 100 * second, last_ns: 120 * second };
         for (time_ns, expected) in [

@@ -5,9 +5,7 @@ mod real;
 
 use std::time::Duration;
 
-use driftline_engines::kubernetes::{
-    ApiTrouble, Examined, Facts, KubernetesSettings, News, Placement, examine, start,
-};
+use driftline_engines::kubernetes::{ApiTrouble, Examined, Facts, KubernetesSettings, News, Placement, examine, start};
 use driftline_engines::testing::api::{
     ApiServer, BARE, JOB_PATH, NODE_PATH, REPLICA_SET_PATH, REPORT, WEB, recorded_pod,
 };

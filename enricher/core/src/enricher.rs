@@ -18,12 +18,12 @@ mod state;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use driftline_service_core::{BrokenInvariant, Disposition, Effects, Gap, Position, Record, Stage};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{
     CollectorLoss, ContainerEnded, ContainerId, ContainerSeen, ExecEvent, ImageFailure, Sha256, WriterSchema,
     WriterSchemas,
 };
+use driftline_service_core::{BrokenInvariant, Disposition, Effects, Gap, Position, Record, Stage};
 
 use crate::finding;
 use crate::image::ImageIndex;

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use driftline_service_core::Gap;
 use driftline_schemas::text::{base64, printable};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{
     CONTAINER_THROTTLED, CollectorLoss, Confidence, Container, ContainerSeen, ContainerThrottled, EventId, Exec,
     Finding, FindingId, FindingState, HashState, Node, Origin, Process, Severity, Subject,
 };
+use driftline_service_core::Gap;
 
 use crate::flaw::Flaw;
 use crate::verdict::{About, Report, Verdict, loader_alone};

@@ -11,9 +11,9 @@ use driftline_enricher::store::{Feed, Order, Store};
 use driftline_enricher_core::ImageView;
 use driftline_enricher_core::chunks::KnownChunks;
 use driftline_enricher_core::tables::{Collection, ImageTables};
+use driftline_schemas::{ImageId, Sha256};
 use driftline_service::clock;
 use driftline_service::telemetry::Telemetry;
-use driftline_schemas::{ImageId, Sha256};
 
 /// How often something is collected: each step is bounded, and nothing here is in a hurry.
 const STEP: Duration = Duration::from_secs(1);

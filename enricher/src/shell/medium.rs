@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use driftline_enricher::store::{Failure, Store};
 use driftline_enricher_core::{ImageAnswer, ImageView};
-use driftline_service::telemetry::Telemetry;
 use driftline_schemas::ImageFailure;
+use driftline_service::telemetry::Telemetry;
 
 /// Where the store is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,9 +10,9 @@ use driftline_enricher::store::Store;
 use driftline_enricher_core::ImageAnswer;
 use driftline_enricher_core::image::ImageIndex;
 use driftline_enricher_core::tables::{LoadError, Stored};
+use driftline_schemas::{ImageFailure, Sha256};
 use driftline_service::clock;
 use driftline_service::telemetry::Telemetry;
-use driftline_schemas::{ImageFailure, Sha256};
 
 /// What cannot be read from the store now may be read later: when it is looked for again.
 const UNREAD_NS: i64 = 30_000_000_000;

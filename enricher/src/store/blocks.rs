@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use driftline_enricher_core::image::ImageIndex;
 use driftline_enricher_core::tables::{LoadError, Stored};
-use driftline_service::clock;
 use driftline_schemas::Sha256;
+use driftline_service::clock;
 
 use super::{Store, StoreError};
 

@@ -8,8 +8,8 @@ use driftline_enricher_core::Trust;
 use driftline_enricher_core::chunks::{ChunkStore as _, KnownChunks};
 use driftline_enricher_core::tables::ImageTables;
 use driftline_kafka::OffsetRange;
-use driftline_service::clock;
 use driftline_schemas::{Image, LayerEvent, decode};
+use driftline_service::clock;
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition};
 
 use super::compacting::compact;

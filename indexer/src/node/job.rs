@@ -3,9 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use driftline_engines::{
-    ArchiveFormat, ImageContent, ImageExport, PODMAN, RuntimeError, Runtimes, StoredImage,
-};
+use driftline_engines::{ArchiveFormat, ImageContent, ImageExport, PODMAN, RuntimeError, Runtimes, StoredImage};
 use driftline_service::clock;
 use tokio::io::AsyncReadExt as _;
 use tokio::runtime::Handle;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use driftline_engines::{RuntimeSettings, Runtimes};
 use driftline_enricher_core::Trust;
+use driftline_schemas::{ImageId, ImageRequest};
 use driftline_service::env::Settings;
 use driftline_service::telemetry::Telemetry;
-use driftline_schemas::{ImageId, ImageRequest};
 use tokio::sync::{mpsc, watch};
 
 use crate::Indexed;

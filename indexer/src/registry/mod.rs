@@ -28,8 +28,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::anyhow;
 use driftline_enricher_core::Trust;
-use driftline_service::telemetry::Telemetry;
 use driftline_schemas::{ImageFailure, ImageId, ImageRequest, Sha256, is_verified_source};
+use driftline_service::telemetry::Telemetry;
 use prometheus::IntCounterVec;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;

@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
-use driftline_service::clock;
 use driftline_schemas::Sha256;
+use driftline_service::clock;
 use prometheus::IntCounterVec;
 use reqwest::header::{CONTENT_RANGE, HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Response, StatusCode, Url};

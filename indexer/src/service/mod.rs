@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use driftline_enricher_core::Trust;
 use driftline_kafka::{ClientSettings, Producer, ReadFrom, ReaderEvent, Record, TopicReader, admin, persist};
+use driftline_schemas::topics::Topic;
+use driftline_schemas::{Image, ImageId, ImageRequest, decode};
 use driftline_service::clock;
 use driftline_service::env::Settings;
 use driftline_service::telemetry::Telemetry;
-use driftline_schemas::topics::Topic;
-use driftline_schemas::{Image, ImageId, ImageRequest, decode};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use driftline_engines::{RuntimeSettings, Runtimes};
 use driftline_indexer::node::index_image;
 use driftline_indexer::{Indexed, IndexedLayer, index_layout};
-use driftline_service::clock;
 use driftline_schemas::layer::{EntryKind, LayerEntry};
 use driftline_schemas::{ImageId, LayerBasis};
+use driftline_service::clock;
 use serde_json::{Value, json};
 
 use crate::oci::{Layout, Stored, archive_of, directory, file, layer};

@@ -11,11 +11,11 @@ use driftline_enricher_core::Trust;
 use driftline_indexer::node::{NodeSettings, index_image, run};
 use driftline_indexer::{ServiceSettings, index_archive};
 use driftline_kafka::{ClientSettings, Producer, ReadFrom, ReaderEvent, TopicReader, admin};
-use driftline_service::clock;
-use driftline_service::telemetry::Telemetry;
 use driftline_schemas::layer::LayerManifest;
 use driftline_schemas::topics::{Topic, partition_of};
 use driftline_schemas::{Image, ImageId, ImageRequest, LayerEvent, LayerHead, Sha256, decode, encode};
+use driftline_service::clock;
+use driftline_service::telemetry::Telemetry;
 
 use crate::oci::{file, layer};
 use crate::tools::{or_skip, podman, setting, skip, wanted};

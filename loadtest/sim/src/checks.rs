@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use driftline_service_core::Counts;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, Finding, decode};
+use driftline_service_core::Counts;
 
 use crate::broker::{Broker, Place};
 use crate::violation::{Checked, Violation};

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use driftline_service_core::{Committed, InputRange, Log, LogError, Outgoing, StateChange, StateImages};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, Finding, decode};
+use driftline_service_core::{Committed, InputRange, Log, LogError, Outgoing, StateChange, StateImages};
 
 use crate::broker::{Data, Fenced, Markers, Place};
 use crate::fault::Fault;

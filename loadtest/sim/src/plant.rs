@@ -1,9 +1,9 @@
 //! Bugs planted on purpose, in the log and around the cores, never in them: each must be caught, or the simulation sees
 //! less than it claims.
 
-use driftline_service_core::{Outgoing, Record, StateChange};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Exec, ExecEvent, Finding, HashState, Sha256, decode, encode};
+use driftline_service_core::{Outgoing, Record, StateChange};
 
 use crate::log::SimLog;
 use crate::world::World;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use driftline_correlator_core as correlator;
 use driftline_enricher_core as enricher;
-use driftline_service_core::Committed;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, AlertId};
+use driftline_service_core::Committed;
 
 use crate::broker::{Broker, Data, Tombstones};
 use crate::checks::Outputs;
@@ -128,7 +128,6 @@ fn setup(partitions: i32, sessions_bytes_max: usize) -> Checked<Setup> {
         retention: seconds(RETENTION_S),
         // So few that sessions wait for the next tick, and input and faults come in between.
         sessions_per_tick: 1,
-        formats: BTreeSet::new(),
         sessions_bytes_max,
         ..correlator::Options::default()
     };
@@ -140,7 +139,7 @@ fn setup(partitions: i32, sessions_bytes_max: usize) -> Checked<Setup> {
             trust: enricher::Trust::default(),
             versions: BTreeMap::from([("rules".to_owned(), "1".to_owned())]),
         },
-        correlator: correlator::Settings::new(options)
+        correlator: correlator::Settings::new(options, &driftline_formats::ALL)
             .map_err(|errors| Violation::new("settings", errors.to_string()))?,
     })
 }

@@ -7,9 +7,9 @@ use driftline_correlator_core::{self as correlator, Correlator};
 use driftline_enricher_core::image::ImageIndex;
 use driftline_enricher_core::tables::{Following, ImageTables, Lookup};
 use driftline_enricher_core::{Ask, Enricher, ImageAnswer, ImageView, Input, Settings};
-use driftline_service_core::{Roles, Stage};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Image, ImageEvent, ImageId, LayerEvent, decode};
+use driftline_service_core::{Roles, Stage};
 
 use crate::broker::{Data, Place};
 use crate::plant::{self, Plant};

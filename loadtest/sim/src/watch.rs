@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use driftline_correlator_core::telemetry::SESSION_EVICTED_MEMORY;
-use driftline_service_core::{BrokenInvariant, Disposition, Effects, Gap, Record, Stage};
 use driftline_schemas::{AlertId, WriterSchema, WriterSchemas};
+use driftline_service_core::{BrokenInvariant, Disposition, Effects, Gap, Record, Stage};
 
 use crate::fault::Fault;
 use crate::plant::Plant;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use driftline_service_core::Gap;
 use driftline_schemas::AlertId;
 use driftline_schemas::topics::Topic;
+use driftline_service_core::Gap;
 
 use crate::broker::Broker;
 use crate::fault::{Fault, Hits};

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use driftline_kafka::{ClientSettings, admin};
-use driftline_service::clock;
 use driftline_schemas::{EventId, Exec};
+use driftline_service::clock;
 
 use crate::collect::{Collected, Collector};
 use crate::services;

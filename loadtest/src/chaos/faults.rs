@@ -4,8 +4,8 @@ use rustix::process::Signal;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use driftline_service::clock;
 use driftline_schemas::topics::Topic;
+use driftline_service::clock;
 
 use crate::services;
 

@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use driftline_kafka::{ClientSettings, Outcome, TrackedProducer};
-use driftline_service::clock;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{ContainerEnded, ContainerId, Sha256, encode};
+use driftline_service::clock;
 
 use crate::workload::{exec_of, seen};
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use driftline_kafka::{ClientSettings, Producer, TopicReader, admin};
-use driftline_service::clock;
 use driftline_schemas::topics::Topic;
+use driftline_service::clock;
 
 use crate::workload::Workload;
 

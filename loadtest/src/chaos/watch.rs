@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use driftline_kafka::{ClientSettings, ReadFrom, ReaderEvent, Record, TopicReader};
-use driftline_service::clock;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, Finding, decode};
+use driftline_service::clock;
 
 /// Before the reader is made anew after it failed.
 const PAUSE: Duration = Duration::from_millis(500);

@@ -3,10 +3,10 @@
 use driftline_kafka::Producer;
 use driftline_loadtest::services;
 use driftline_loadtest::workload::Workload;
-use driftline_service::clock;
 use driftline_schemas::limits::DEAD_LETTER_HEAD_BYTES;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Exec, encode};
+use driftline_service::clock;
 
 use crate::harness::{PATIENCE, with_topics};
 

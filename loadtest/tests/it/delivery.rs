@@ -7,8 +7,8 @@ use std::time::Duration;
 use driftline_loadtest::collect::Collected;
 use driftline_loadtest::services::{self, Running};
 use driftline_loadtest::workload::Workload;
-use driftline_service::clock;
 use driftline_schemas::{ContainerId, Exec, FindingId};
+use driftline_service::clock;
 
 use crate::harness::{Bench, PATIENCE, with_topics};
 

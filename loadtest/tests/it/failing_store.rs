@@ -10,9 +10,9 @@ use driftline_indexer::publish::Publisher;
 use driftline_indexer::{Indexed, IndexedLayer};
 use driftline_loadtest::services::{self, Running};
 use driftline_loadtest::workload::Workload;
-use driftline_service::clock;
 use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
 use driftline_schemas::{DiffId, Finding, Image, ImageId, LayerBasis, Sha256};
+use driftline_service::clock;
 
 use crate::harness::{Bench, PATIENCE, metric, skip, with_topics};
 

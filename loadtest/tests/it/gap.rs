@@ -7,9 +7,9 @@ use driftline_kafka::{TimeRange, admin, offset_ranges};
 use driftline_loadtest::collect::Collected;
 use driftline_loadtest::services;
 use driftline_loadtest::workload::Workload;
-use driftline_service::clock;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Exec, Finding};
+use driftline_service::clock;
 
 use crate::delivery::end_of;
 use crate::harness::{Bench, PATIENCE, with_topics};

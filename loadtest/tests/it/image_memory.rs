@@ -4,12 +4,12 @@ use driftline_indexer::publish::Publisher;
 use driftline_indexer::{Indexed, IndexedLayer};
 use driftline_loadtest::services;
 use driftline_loadtest::workload::Workload;
-use driftline_service::clock;
 use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{
     Container, ContainerId, ContainerSeen, DiffId, Exec, Image, ImageId, LayerBasis, Node, Sha256, encode,
 };
+use driftline_service::clock;
 
 use crate::harness::{Bench, PATIENCE, metric, with_topics};
 

@@ -6,9 +6,9 @@ use driftline_kafka::{ReadFrom, ReaderEvent, TopicReader};
 use driftline_loadtest::collect::Collector;
 use driftline_loadtest::services::{self, Running};
 use driftline_loadtest::workload::Workload;
-use driftline_service::clock;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Finding, ImageRequest, decode};
+use driftline_service::clock;
 
 use crate::harness::{Bench, PATIENCE, metric, with_topics};
 

@@ -3,10 +3,10 @@
 use driftline_indexer::publish::Publisher;
 use driftline_indexer::{Indexed, IndexedLayer};
 use driftline_kafka::{Producer, ReadFrom, ReaderEvent, TopicReader};
-use driftline_service::clock;
 use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Image, ImageFailure, ImageId, LayerBasis, Sha256, decode};
+use driftline_service::clock;
 
 use crate::command_line::{driftline, text};
 use crate::harness::{Bench, with_topics};

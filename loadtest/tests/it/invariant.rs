@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use driftline_schemas::topics::Topic;
+use driftline_schemas::{WriterSchema, WriterSchemas};
 use driftline_service::env::{Identity, Mode};
 use driftline_service::service::{Backlog, Membership, Service, ServiceError, Shell};
 use driftline_service::telemetry::Telemetry;
 use driftline_service_core::{BrokenInvariant, Disposition, Effects, Gap, Outgoing, Record, Stage};
-use driftline_schemas::topics::Topic;
-use driftline_schemas::{WriterSchema, WriterSchemas};
 
 use crate::harness::{Bench, PATIENCE, with_topics};
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use driftline_kafka::{
     ClientSettings, Delivery, GroupEvent, GroupReader, KafkaError, KafkaLog, Producer, Sender, admin,
 };
-use driftline_service_core::{Committed, Log as _, LogError, Outgoing, StateChange};
 use driftline_schemas::topics::{Topic, partition_of};
+use driftline_service_core::{Committed, Log as _, LogError, Outgoing, StateChange};
 
 use crate::harness::{Bench, kafka, skip, with_topics};
 

@@ -4,8 +4,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use driftline_loadtest::workload::Workload;
-use driftline_service::clock;
 use driftline_schemas::Exec;
+use driftline_service::clock;
 
 use crate::delivery::{expect_everything, start, start_as, wait_for_share};
 use crate::harness::{Bench, metric, with_topics};

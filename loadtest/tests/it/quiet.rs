@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use driftline_kafka::{ClientSettings, Producer, ReadFrom, ReaderEvent, Record, TopicReader, admin};
 use driftline_loadtest::services::{self, Running};
-use driftline_service::clock;
-use driftline_service::env::Settings;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Activity, Alert, Container, ContainerId, Finding, decode, encode};
+use driftline_service::clock;
+use driftline_service::env::Settings;
 
 use crate::harness::{kafka, skip};
 

@@ -9,9 +9,9 @@ use std::process::{Command, Stdio};
 use driftline_kafka::{ClientSettings, TimeRange, admin, offset_ranges};
 use driftline_loadtest::services::binary;
 use driftline_loadtest::workload::Workload;
-use driftline_service::clock;
 use driftline_schemas::recording::{Damage, Info, Merged, Order, Recorded, Recording, Section};
 use driftline_schemas::topics::{Topic, partition_of};
+use driftline_service::clock;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::command_line::{driftline, text};

@@ -10,10 +10,10 @@ use driftline_kafka::{ClientSettings, ReadFrom, ReaderEvent, TopicReader, admin}
 use driftline_loadtest::own_kafka::OwnKafka;
 use driftline_loadtest::services;
 use driftline_loadtest::workload::Workload;
-use driftline_service::clock;
-use driftline_service_core::Outgoing;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{CollectorLoss, Exec, ExecEvent, Node, encode};
+use driftline_service::clock;
+use driftline_service_core::Outgoing;
 
 use crate::harness::{PATIENCE, can_load_ebpf, kafka, skip, with_topics};
 

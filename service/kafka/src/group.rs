@@ -18,8 +18,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use driftline_service_core::{Committed, Record};
 use driftline_schemas::topics::Topic;
+use driftline_service_core::{Committed, Record};
 
 use crate::blocking::blocking;
 use crate::error::is_passing;

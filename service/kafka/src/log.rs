@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use driftline_service_core::{Committed, InputRange, Log, LogError, Outgoing, StateChange, StateImages};
 use driftline_schemas::topics::Topic;
+use driftline_service_core::{Committed, InputRange, Log, LogError, Outgoing, StateChange, StateImages};
 
 use crate::blocking::blocking;
 use crate::group::Group;

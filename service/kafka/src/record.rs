@@ -2,8 +2,8 @@
 
 use rdkafka::message::{Headers as _, Message};
 
-use driftline_service_core::Record;
 use driftline_schemas::topics::Topic;
+use driftline_service_core::Record;
 
 /// An owned copy of a message, bytes untouched.
 pub(crate) fn record(topic: Topic, message: &impl Message) -> Record {

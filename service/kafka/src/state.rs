@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-use driftline_service_core::{InputRange, StateImages};
 use driftline_schemas::topics::Topic;
+use driftline_service_core::{InputRange, StateImages};
 
 use crate::error::is_passing;
 use crate::producer::TRANSACTION_TIMEOUT;

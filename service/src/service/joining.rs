@@ -7,8 +7,8 @@ use tokio::time::sleep;
 
 use driftline_kafka::{ClientSettings, Delivery, GroupReader, KafkaError, KafkaLog, Place, Sender, admin, persist};
 
-use driftline_service_core::Roles;
 use driftline_schemas::topics::Topic;
+use driftline_service_core::Roles;
 
 use super::{Membership, ServiceError};
 use crate::env::Mode;

@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, sleep, timeout};
 
 use driftline_kafka::{ClientSettings, Done, GroupEvent, GroupReader, KafkaError, KafkaLog, Reach, Record};
-use driftline_service_core::{BrokenInvariant, Counts, Executor, Pending, Stage, Stop};
 use driftline_schemas::topics::Topic;
+use driftline_service_core::{BrokenInvariant, Counts, Executor, Pending, Stage, Stop};
 
 use crate::clock::SteadyClock;
 use crate::env::Identity;

@@ -1,8 +1,8 @@
 //! Which digests are asked for, and what becomes of them: those in time, and those that come when their exec has gone out.
 
-use driftline_service_core::BrokenInvariant;
 use driftline_schemas::ContainerId;
 use driftline_schemas::topics::Topic;
+use driftline_service_core::BrokenInvariant;
 
 use super::late::LateExec;
 use super::{Ask, Fx, Node};

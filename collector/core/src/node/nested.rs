@@ -4,8 +4,8 @@
 //! all until that is certain to be unknown, and then belongs to the next that is known, judged by its root; from then on
 //! others go there at once. Where none is known it stays where it is.
 
-use driftline_service_core::BrokenInvariant;
 use driftline_schemas::ContainerId;
+use driftline_service_core::BrokenInvariant;
 
 use super::tracked::{Held, Standing};
 use super::{Fx, Node};

@@ -1,8 +1,8 @@
 //! What leaves a node: execs from the front of their container's queue, accounts of what was left out or lost.
 
-use driftline_service_core::{BrokenInvariant, Disposition};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{CollectorLoss, ContainerEnded, ContainerId, ContainerThrottled, FileClass};
+use driftline_service_core::{BrokenInvariant, Disposition};
 
 use super::late::Kept;
 use super::tracked::Wait;

@@ -1,8 +1,8 @@
 //! A partition as it stands in the changelog.
 
-use driftline_service_core::BrokenInvariant;
 use driftline_schemas::correlator_state::{CorrelatorPartition, CountedFindings, SessionState, TrackedFinding};
 use driftline_schemas::{AlertId, FindingId, Record, WriterSchema, WriterSchemas, encode, writer_schema};
+use driftline_service_core::BrokenInvariant;
 use std::collections::BTreeMap;
 
 use super::Partition;

@@ -1,6 +1,6 @@
 //! How to get a copy of the program, or why there is none to get.
 
-use driftline_formats::shell::{quote, raw_path};
+use crate::text::shell::{quote, raw_path};
 use driftline_schemas::{FileClass, HashState, Subject};
 
 use super::{Scene, Workload, kubernetes};

@@ -1,6 +1,6 @@
 //! Commands of container engines, for containers that no cluster manages.
 
-use driftline_formats::utc;
+use crate::text::{shell, utc};
 use driftline_schemas::{Alert, Container};
 
 use super::{MARGIN_NS, quote};
@@ -51,7 +51,7 @@ impl Engine {
     /// `None` where the client cannot copy.
     pub(super) fn copy(self, container: &Container, path: &[u8], target: &str) -> Option<String> {
         let source = [container.id.as_str().as_bytes(), b":", path].concat();
-        let source = driftline_formats::shell::quote(&source);
+        let source = shell::quote(&source);
         (self != Self::Crictl).then(|| format!("{} cp {source} {target}", self.program()))
     }
 

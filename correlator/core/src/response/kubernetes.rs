@@ -1,6 +1,6 @@
 //! `kubectl` commands.
 
-use driftline_formats::utc;
+use crate::text::{shell, utc};
 use driftline_schemas::{Alert, Container, Node, Owner, Pod};
 
 use super::{MARGIN_NS, quote};
@@ -40,7 +40,7 @@ pub(super) fn logs(pod: &Pod, container: &Container, alert: &Alert) -> [String; 
 
 pub(super) fn copy(pod: &Pod, container: &Container, path: &[u8], target: &str) -> String {
     let source = [format!("{}/{}:", pod.namespace, pod.name).as_bytes(), path].concat();
-    format!("kubectl cp {} -c {} {target}", driftline_formats::shell::quote(&source), quote(&container.name))
+    format!("kubectl cp {} -c {} {target}", shell::quote(&source), quote(&container.name))
 }
 
 /// A shell of the image, and one brought along for images that have none.

@@ -11,7 +11,8 @@ mod google;
 mod image;
 mod kubernetes;
 
-use driftline_formats::{mitre, strongest, utc};
+use crate::text::{shell, utc};
+use crate::{mitre, strongest};
 use driftline_schemas::{Alert, AlertFinding, Container, HashState, Node, Pod, Step};
 
 use crate::resource::{GoogleCluster, google_cluster};
@@ -72,7 +73,7 @@ fn show(alert: &Alert) -> String {
 }
 
 fn quote(text: &str) -> String {
-    driftline_formats::shell::quote(text.as_bytes())
+    shell::quote(text.as_bytes())
 }
 
 /// Facts as a sentence each, those left out that are not known.
@@ -91,7 +92,7 @@ fn review(scene: &Scene<'_>) -> Option<Step> {
     let Scene { alert, finding, .. } = scene;
     let node: &Node = &alert.node;
     let subject = finding.subject.as_ref();
-    let arguments = finding.process.as_ref().map(driftline_formats::shell::command_line).unwrap_or_default();
+    let arguments = finding.process.as_ref().map(shell::command_line).unwrap_or_default();
     let container = alert.container.as_ref();
     let pod = container.and_then(|container| container.pod.as_ref());
     let facts = [

@@ -10,9 +10,9 @@ mod revision;
 mod state;
 mod tracks;
 
-use driftline_service_core::BrokenInvariant;
 use driftline_schemas::correlator_state::Said;
 use driftline_schemas::{AlertId, Finding, FindingId, FindingState, Sha256};
+use driftline_service_core::BrokenInvariant;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

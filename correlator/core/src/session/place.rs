@@ -1,9 +1,9 @@
 //! Where a session's findings happened, and by which rules they were judged. The first may be made before the container's
 //! record is known, so of all the records seen the one that says the most is kept.
 
-use driftline_service_core::BrokenInvariant;
 use driftline_schemas::correlator_state::{SessionState, SubjectKind};
 use driftline_schemas::{Container, Finding, Node, Sha256, decode, encode};
+use driftline_service_core::BrokenInvariant;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 

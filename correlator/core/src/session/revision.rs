@@ -1,8 +1,8 @@
 //! When something is to be said about a session. The wall clock has its only say here.
 
-use driftline_service_core::BrokenInvariant;
 use driftline_schemas::correlator_state::Said;
 use driftline_schemas::{Activity, Sha256};
+use driftline_service_core::BrokenInvariant;
 
 use super::Session;
 use crate::settings::Settings;

@@ -1,8 +1,8 @@
 //! A session as it stands in the changelog: written in parts, restored from them.
 
-use driftline_service_core::BrokenInvariant;
 use driftline_schemas::correlator_state::{CountedFindings, SessionState, TrackedFinding};
 use driftline_schemas::{AlertId, FindingId};
+use driftline_service_core::BrokenInvariant;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

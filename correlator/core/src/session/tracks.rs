@@ -1,7 +1,7 @@
 //! The findings that a session tracks, in the order of their ids, with the memory that they take.
 
-use driftline_service_core::BrokenInvariant;
 use driftline_schemas::FindingId;
+use driftline_service_core::BrokenInvariant;
 use std::sync::Arc;
 
 use crate::finding::{Joined, Label, Tracked};

@@ -1,7 +1,7 @@
 //! Amendments are joins.
 
-use driftline_service_core::Disposition;
 use driftline_schemas::{Alert, Confidence, Container, ContainerId, Finding, FindingState, ImageId, Origin, Severity};
+use driftline_service_core::Disposition;
 use std::collections::BTreeMap;
 
 use super::{Rig, canonical, short, told};

@@ -1,9 +1,9 @@
 //! Far beyond every maximum: what is kept stays as it is, everything above is counted and said. State is what a session
 //! is, so its size in the changelog stands for its size in memory.
 
-use driftline_service_core::{Disposition, Effects, Stage as _};
 use driftline_schemas::limits::RECORD_BYTES_MAX;
 use driftline_schemas::{Container, ContainerId, Finding, ImageId, Severity};
+use driftline_service_core::{Disposition, Effects, Stage as _};
 use std::collections::BTreeMap;
 
 use super::{Rig, correlator, found, image, restore, short, told};
@@ -143,8 +143,8 @@ fn what_a_lowered_limit_evicts_goes_over_several_findings() {
 
 /// As long as a forged finding can make every part of a session's state.
 fn absurd(at: usize) -> Finding {
-    let mut finding = crate::bounds::longest_finding(at);
-    crate::bounds::with_absurd_facts(&mut finding);
+    let mut finding = crate::fixtures::longest_finding(at);
+    crate::fixtures::with_absurd_facts(&mut finding);
     let fact = |text: String| format!("{text:x<FACT_BYTES_MAX$}");
     let pod = finding.container.as_mut().unwrap().pod.as_mut().unwrap();
     pod.labels = (0..POD_LABELS_MAX).map(|at| (fact(format!("label {at}")), fact("value".into()))).collect();

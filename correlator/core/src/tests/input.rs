@@ -1,9 +1,10 @@
 //! What is taken from the topic, and what is said of input that is gone.
 
-use driftline_service_core::{Effects, Gap, Record, Stage as _};
 use driftline_schemas::topics::{Topic, partition_of};
 use driftline_schemas::{Finding, encode};
+use driftline_service_core::{Effects, Gap, Record, Stage as _};
 
+use super::FORMAT;
 use super::{Rig, said, short, told};
 use crate::fixtures::{S, T0, added, loss};
 use crate::{Correlator, Input, Options, Settings};
@@ -11,7 +12,8 @@ use crate::{Correlator, Input, Options, Settings};
 const PARTITIONS: i32 = 12;
 
 fn correlator() -> Correlator {
-    Correlator::new(Settings::new(Options::default()).unwrap(), PARTITIONS)
+    let options = Options { formats: std::collections::BTreeSet::from([FORMAT.name]), ..Options::default() };
+    Correlator::new(Settings::new(options, &[FORMAT]).unwrap(), PARTITIONS)
 }
 
 fn record(key: &str, finding: &Finding) -> Record {

@@ -1,10 +1,11 @@
 //! Every maximum, reached at max + 1.
 
-use driftline_service_core::Disposition;
 use driftline_schemas::correlator_state::SessionState;
 use driftline_schemas::limits::{ALERT_BYTES_MAX, ALERT_FINDINGS_MAX};
 use driftline_schemas::{Alert, Container, ContainerId, Finding, FindingId, FindingState, Severity, decode, encode};
+use driftline_service_core::Disposition;
 
+use super::FORMAT;
 use super::{Rig, short, told};
 use crate::fixtures::{S, T0, added, added_at, container, fileless};
 use crate::limits::{
@@ -225,19 +226,19 @@ fn ids_that_are_none_are_dropped() {
 fn the_largest_alert_fits_a_record_in_every_format() {
     for (name, change, at_least) in [
         ("longest paths and arguments", (|_: &mut Finding| {}) as fn(&mut Finding), ALERT_FINDINGS_MAX),
-        ("and all other facts absurdly long", crate::bounds::with_absurd_facts, 8),
+        ("and all other facts absurdly long", crate::fixtures::with_absurd_facts, 8),
     ] {
         let mut rig = Rig::new();
         let mut said = Vec::new();
         for at in 0..ALERT_FINDINGS_MAX {
-            let mut finding = crate::bounds::longest_finding(at);
+            let mut finding = crate::fixtures::longest_finding(at);
             change(&mut finding);
             said.extend(rig.live(finding));
         }
         said.extend(rig.tick(T0 + 3_600 * S));
         for alert in &said {
             assert!(encode(alert).unwrap().len() <= ALERT_BYTES_MAX, "{name}");
-            assert!(driftline_formats::ocsf::encode(alert).unwrap().len() <= ALERT_BYTES_MAX, "{name}");
+            assert!((FORMAT.encode)(alert).unwrap().len() <= ALERT_BYTES_MAX, "{name}");
         }
         let alert = said.last().unwrap();
         assert!(alert.flags.contains(&"shortened".to_owned()));

@@ -1,8 +1,8 @@
 //! The bound of all sessions' memory: who goes, and how many at once. After every step of every test the rig compares the
 //! estimate with that of a restored core, and with one that is counted anew.
 
-use driftline_service_core::{Effects, Stage as _};
 use driftline_schemas::{Alert, Container, ContainerId, Finding, Severity};
+use driftline_service_core::{Effects, Stage as _};
 
 use super::{Rig, correlator, found, image, restore, said, short, told};
 use crate::fixtures::{S, T0, added, added_at, container};
@@ -99,7 +99,7 @@ fn a_large_finding_evicts_as_much_as_it_adds() {
     let mut full = correlator(Options { sessions_bytes_max: max, ..short() });
     restore(&mut full, rig.changelog);
     let mut effects = Effects::default();
-    full.apply(T0 + S, found(&crate::bounds::longest_finding(0)), &mut effects).unwrap();
+    full.apply(T0 + S, found(&crate::fixtures::longest_finding(0)), &mut effects).unwrap();
     assert!(full.sessions_bytes() <= max);
     assert!(effects.take_counts()[telemetry::SESSION_EVICTED_MEMORY] > EVICTED_PER_FINDING_MAX as u64);
 }

@@ -10,14 +10,14 @@ mod sessions;
 mod state;
 mod ticks;
 
-use driftline_service_core::{BrokenInvariant, Disposition, Effects, Gap, Outgoing, Stage as _};
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{Activity, Alert, Finding, Sha256, WriterSchemas, decode};
-use std::collections::BTreeMap;
+use driftline_schemas::{Activity, Alert, Finding, Sha256, WriterSchemas, decode, encode};
+use driftline_service_core::{BrokenInvariant, Disposition, Effects, Gap, Outgoing, Stage as _};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::fixtures::T0;
-use crate::{Ask, Correlator, Input, Options, Settings};
+use crate::{Ask, Correlator, Input, Options, Settings, SiemFormat};
 
 /// A correlator that is driven twice: once as it is, and once thrown away after every step and restored from what the
 /// changelog holds. Both must do the same.
@@ -134,8 +134,13 @@ pub(crate) fn found(finding: &Finding) -> Input {
 
 type Applied = Result<(), BrokenInvariant>;
 
+/// Stands for the formats, which this package does not know.
+pub(crate) const FORMAT: SiemFormat =
+    SiemFormat { name: "test", topic: Topic::AlertsOcsf, schema: "test/1", encode: |alert| Ok(encode(alert).unwrap()) };
+
 fn correlator(options: Options) -> Correlator {
-    Correlator::new(Settings::new(options).unwrap(), 1)
+    let options = Options { formats: BTreeSet::from([FORMAT.name]), ..options };
+    Correlator::new(Settings::new(options, &[FORMAT]).unwrap(), 1)
 }
 
 /// Everything that stands in partition 0.

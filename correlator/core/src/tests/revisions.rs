@@ -1,13 +1,13 @@
 //! When a revision is said, and what it says.
 
-use driftline_formats::HEADERS;
-use driftline_service_core::{Disposition, Effects, Stage as _};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Finding, FindingState, Severity};
+use driftline_service_core::{Disposition, Effects, Stage as _};
 
+use super::FORMAT;
 use super::{Rig, short, told};
 use crate::fixtures::{S, T0, added, added_at, container, fileless, loss, suspicious};
-use crate::{Correlator, Input, Options, Settings};
+use crate::{Correlator, HEADERS, Input, Options, Settings};
 
 #[test]
 fn an_alert_is_created_at_once_and_final_when_quiet() {
@@ -128,10 +128,10 @@ fn a_loss_is_an_alert_about_its_node() {
 #[test]
 fn records_carry_key_headers_and_every_format_that_is_set() {
     for (formats, topics) in [
-        (driftline_formats::SiemFormat::ALL.into(), vec![Topic::Alerts, Topic::AlertsOcsf]),
+        (std::collections::BTreeSet::from([FORMAT.name]), vec![Topic::Alerts, Topic::AlertsOcsf]),
         (std::collections::BTreeSet::new(), vec![Topic::Alerts]),
     ] {
-        let settings = Settings::new(Options { formats, ..Options::default() }).unwrap();
+        let settings = Settings::new(Options { formats, ..Options::default() }, &[FORMAT]).unwrap();
         let (mut correlator, mut effects) = (Correlator::new(settings, 4), Effects::default());
         correlator
             .apply(T0, Input::Finding { partition: 3, finding: Box::new(added("f0", T0)) }, &mut effects)

@@ -1,7 +1,7 @@
 //! Which session a finding joins.
 
-use driftline_service_core::{Disposition, Effects, Stage as _};
 use driftline_schemas::{Alert, AlertId, Container, ContainerId, Finding, FindingId, Node};
+use driftline_service_core::{Disposition, Effects, Stage as _};
 use std::collections::BTreeMap;
 
 use super::{Rig, canonical, short, told};

@@ -1,9 +1,9 @@
 //! The changelog: what is written, and that what is restored from it goes on as if nothing had happened. That a restart
 //! after any step changes nothing is checked by the [`Rig`] in every test of this package; here are runs made for it.
 
-use driftline_service_core::{Effects, Stage as _};
 use driftline_schemas::testing::{as_written_by_next, as_written_by_previous};
 use driftline_schemas::{Container, ContainerId, Finding, FindingState, Severity, WriterSchemas};
+use driftline_service_core::{Effects, Stage as _};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

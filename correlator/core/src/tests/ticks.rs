@@ -1,8 +1,8 @@
 //! Many sessions that are due at once: a tick does a bounded part, in the order of the deadlines.
 
-use driftline_service_core::{Effects, Stage as _};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, AlertId, Container, ContainerId, Finding, FindingId, Severity};
+use driftline_service_core::{Effects, Stage as _};
 use std::collections::BTreeMap;
 
 use super::state::Random;
@@ -76,7 +76,7 @@ fn a_tick_stops_at_its_output() {
     let mut correlator = correlator(short());
     for at in 0..12 {
         for nth in 0..32 {
-            let long = crate::bounds::longest_finding(nth);
+            let long = crate::fixtures::longest_finding(nth);
             let finding = Finding { finding_id: FindingId::from(format!("{at}-{nth}").as_str()), ..long };
             let finding = Finding { container: of(at, T0).container, event_time_ns: T0, ..finding };
             correlator.apply(T0, found(&finding), &mut Effects::default()).unwrap();

@@ -8,8 +8,8 @@ use super::objects::{
     Process, User,
 };
 use super::{confidence_of, known};
-use crate::shell;
-use crate::utc::milliseconds;
+use driftline_correlator_core::text::shell;
+use driftline_correlator_core::text::utc::milliseconds;
 
 pub(super) fn evidences(alert: &Alert) -> Vec<Evidence<'_>> {
     let container = alert.container.as_ref().and_then(container);

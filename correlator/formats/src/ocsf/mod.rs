@@ -10,8 +10,10 @@ use driftline_schemas::{Activity, Alert, AlertFinding, Confidence, HashState, Or
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use crate::utc::milliseconds;
-use crate::{FormatError, SiemFormat, mitre, strongest};
+use driftline_correlator_core::text::utc::milliseconds;
+use driftline_correlator_core::{FormatError, SiemFormat, mitre, strongest};
+use driftline_schemas::topics::Topic;
+
 use objects::{
     Analytic, Attack, ContainerData, DetectionFinding, Device, FindingInfo, Metadata, Named, Observable, Product,
     RelatedEvent, Remediation, Resource, Score, Unmapped,
@@ -19,6 +21,14 @@ use objects::{
 
 /// Version of the standard.
 pub const VERSION: &str = "1.8.0";
+
+/// OCSF Detection Finding, JSON.
+pub const FORMAT: SiemFormat = SiemFormat {
+    name: "ocsf",
+    topic: Topic::AlertsOcsf,
+    schema: concat!("ocsf/", "1.8.0", "/detection_finding"),
+    encode,
+};
 
 const CATEGORY_UID: u32 = 2;
 const CLASS_UID: u32 = 2004;
@@ -31,8 +41,7 @@ const TRUNCATING_FLAGS: [&str; 3] = ["findings_capped", "details_dropped", "shor
 /// # Errors
 /// Never for an alert that came out of the correlator.
 pub fn encode(alert: &Alert) -> Result<Vec<u8>, FormatError> {
-    serde_json::to_vec(&detection_finding(alert))
-        .map_err(|error| FormatError { format: SiemFormat::Ocsf, why: error.to_string() })
+    serde_json::to_vec(&detection_finding(alert)).map_err(failed)
 }
 
 /// The same, indented for a person.
@@ -40,8 +49,11 @@ pub fn encode(alert: &Alert) -> Result<Vec<u8>, FormatError> {
 /// # Errors
 /// As [`encode`].
 pub fn encode_pretty(alert: &Alert) -> Result<Vec<u8>, FormatError> {
-    serde_json::to_vec_pretty(&detection_finding(alert))
-        .map_err(|error| FormatError { format: SiemFormat::Ocsf, why: error.to_string() })
+    serde_json::to_vec_pretty(&detection_finding(alert)).map_err(failed)
+}
+
+fn failed(error: serde_json::Error) -> FormatError {
+    FormatError { format: FORMAT.name, why: error.to_string() }
 }
 
 fn detection_finding(alert: &Alert) -> DetectionFinding<'_> {

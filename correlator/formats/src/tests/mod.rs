@@ -5,23 +5,24 @@
 mod fixtures;
 mod schema;
 
-use driftline_correlator_core::{Correlator, Input, Options, Settings};
-use driftline_service_core::{Effects, Stage as _};
+use driftline_correlator_core::{Correlator, HEADERS, Input, Options, Settings, headers};
+use driftline_schemas::limits::{ALERT_BYTES_MAX, ALERT_FINDINGS_MAX};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{
     Alert, Container, Finding, FindingState, HashState, ImageId, Origin, Process, Severity, Subject, decode, text,
 };
+use driftline_service_core::{Effects, Stage as _};
 use serde_json::Value;
 use std::path::PathBuf;
 
-use crate::{HEADERS, headers, ocsf};
+use crate::ocsf;
 use fixtures::{
     S, T0, added, added_at, conflict, container, fileless, in_google_pod, loss, mismatch, subject, suspicious,
 };
 
 /// Every alert said about these findings, live, and the final one.
 fn alerts(findings: Vec<Finding>) -> Vec<Alert> {
-    let mut correlator = Correlator::new(Settings::new(Options::default()).unwrap(), 1);
+    let mut correlator = Correlator::new(Settings::new(Options::default(), &crate::ALL).unwrap(), 1);
     let mut effects = Effects::default();
     for finding in findings {
         let now_ns = finding.event_time_ns + 40_000_000;
@@ -214,7 +215,7 @@ fn headers_route_without_opening_the_value() {
     let alert = full();
     for (format, schema) in [
         (None, format!("avro/driftline.Alert/{}", text::hex(&driftline_schemas::encode(&alert).unwrap()[2..10]))),
-        (Some(crate::SiemFormat::Ocsf), "ocsf/1.8.0/detection_finding".to_owned()),
+        (Some(&ocsf::FORMAT), "ocsf/1.8.0/detection_finding".to_owned()),
     ] {
         let headers = headers(&alert, format);
         let values: Vec<_> = headers.iter().map(|(_, value)| std::str::from_utf8(value).unwrap()).collect();
@@ -276,6 +277,22 @@ fn reviewed_ocsf_is_valid_under_the_published_schema() {
     }
     let errors = schema::errors(&schema, &serde_json::json!({"class_uid": "2004", "other": 1}));
     assert!(errors.len() > 3, "a wrong record is found: {errors:?}");
+}
+
+#[test]
+fn the_largest_alert_fits_a_record_in_every_format() {
+    for change in [(|_: &mut Finding| {}) as fn(&mut Finding), fixtures::with_absurd_facts] {
+        let findings = (0..ALERT_FINDINGS_MAX).map(|at| {
+            let mut finding = fixtures::longest_finding(at);
+            change(&mut finding);
+            finding
+        });
+        for alert in alerts(findings.collect()) {
+            for format in &crate::ALL {
+                assert!((format.encode)(&alert).unwrap().len() <= ALERT_BYTES_MAX, "{}", format.name);
+            }
+        }
+    }
 }
 
 /// Names a test that could not run, for the last lines of `make test`.

@@ -5,9 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use driftline_engines::kubernetes::{
-    ApiTrouble, Examined, KubernetesSettings, News, Placement, examine, start,
-};
+use driftline_engines::kubernetes::{ApiTrouble, Examined, KubernetesSettings, News, Placement, examine, start};
 use driftline_engines::testing::api::{BARE, REPORT, WEB};
 use serde_json::{Value, json};
 

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use driftline_service_core::{BrokenInvariant, Disposition};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{ContainerId, Exec, FindingState, HashState, Origin};
+use driftline_service_core::{BrokenInvariant, Disposition};
 
 use super::images::shown;
 use super::{Enricher, Fx, ImageAnswer, Kind, container_key};

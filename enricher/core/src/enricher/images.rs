@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use driftline_service_core::BrokenInvariant;
 use driftline_schemas::text::printable_start;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{ContainerId, ContainerSeen, ImageFailure, ImageRequest};
+use driftline_service_core::BrokenInvariant;
 
 use super::{Ask, Enricher, Fx, ImageAnswer, container_key};
 use crate::finding;

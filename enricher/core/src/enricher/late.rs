@@ -4,9 +4,9 @@
 //! A digest that comes late comes as the same exec again, in its place among the container's other events. So it makes no
 //! difference to what is said whether the first of both had to wait here.
 
-use driftline_service_core::{BrokenInvariant, Disposition};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{ContainerThrottled, Exec};
+use driftline_service_core::{BrokenInvariant, Disposition};
 
 use super::flow::amendment;
 use super::{Enricher, Fx, Kind};

@@ -1,7 +1,7 @@
 //! Which containers are remembered: where each stands, when time changes something of it, and who makes room.
 
-use driftline_service_core::BrokenInvariant;
 use driftline_schemas::ContainerId;
+use driftline_service_core::BrokenInvariant;
 
 use super::flow::Readiness;
 use super::{Enricher, Fx, Kind, Partition, container_key};

@@ -13,11 +13,11 @@
 
 use std::collections::BTreeMap;
 
-use driftline_service_core::BrokenInvariant;
 use driftline_schemas::enricher_state::{ContainerState, ReportedExec, UnresolvedFinding};
 use driftline_schemas::{
     ContainerId, ContainerSeen, ContainerThrottled, Exec, WriterSchema, WriterSchemas, encode, writer_schema,
 };
+use driftline_service_core::BrokenInvariant;
 
 use super::{Enricher, Fx};
 use crate::flaw::Flaw;

@@ -2,10 +2,10 @@
 
 use driftline_indexer::registry::run;
 use driftline_kafka::{Producer, ReadFrom, TopicReader, admin};
-use driftline_service::clock;
-use driftline_service::telemetry::Telemetry;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{ImageFailure, ImageId, Sha256, encode};
+use driftline_service::clock;
+use driftline_service::telemetry::Telemetry;
 
 use super::world;
 use crate::node::{PATIENCE, image, kafka, manifests, request};

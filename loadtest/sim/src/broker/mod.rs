@@ -6,8 +6,8 @@ mod compaction;
 mod tests;
 mod transactions;
 
-use driftline_service_core::Committed;
 use driftline_schemas::topics::{Topic, partition_of};
+use driftline_service_core::Committed;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::violation::Violation;

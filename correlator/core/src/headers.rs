@@ -10,8 +10,8 @@ pub const HEADERS: [&str; 4] = ["alert-id", "revision", "severity", "schema"];
 
 /// Headers of `alert`, in Avro when `format` is `None`.
 #[must_use]
-pub fn headers(alert: &Alert, format: Option<SiemFormat>) -> Vec<(&'static str, Vec<u8>)> {
-    let schema = format.map_or_else(avro_schema, SiemFormat::schema);
+pub fn headers(alert: &Alert, format: Option<&SiemFormat>) -> Vec<(&'static str, Vec<u8>)> {
+    let schema = format.map_or_else(avro_schema, |format| format.schema.to_owned());
     let values = [alert.alert_id.to_string(), alert.revision.to_string(), alert.severity.title().to_owned(), schema];
     HEADERS.into_iter().zip(values.map(String::into_bytes)).collect()
 }
