@@ -10,7 +10,7 @@ set -euo pipefail
 
 # In the order in which they run, the quick ones first. Each is the function `check_NAME`, with
 # underscores: it prints what is wrong and fails.
-checks=(fmt shell traces kafka-version file-length unsafe kafka-client avro-codec
+checks=(fmt shell traces kafka-version bugs file-length unsafe kafka-client avro-codec
   pure-settings pure-dependencies licences clippy)
 
 # Files of the repository, also those not yet added; the arguments are git's patterns.
@@ -67,6 +67,15 @@ check_kafka_version() {
   [[ -n $java && $java == "$docker" ]] && return 0
   say "kafka-pom.xml pins Kafka '$java', docker-compose.yml '$docker'"
   return 1
+}
+
+# Bugs that chaos plants have to fit the sources they are planted in.
+check_bugs() {
+  local patch status=0
+  for patch in loadtest/chaos-bugs/*.patch; do
+    git apply --check "$patch" || status=1
+  done
+  return $status
 }
 
 # --- Rust sources ------------------------------------------------------------------------------

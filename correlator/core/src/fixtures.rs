@@ -249,13 +249,13 @@ fn nasty_path(at: usize) -> Vec<u8> {
 pub(crate) fn longest_finding(at: usize) -> Finding {
     let mut finding = in_google_pod(added_at(&format!("f{at:031}"), T0 + S, "/x"));
     let path = text::printable(&nasty_path(at));
-    let process = finding.process.as_mut().unwrap();
+    let process = finding.process.as_mut().expect("a process");
     process.executable.clone_from(&path.text);
     process.typed_path.clone_from(&path.text);
     process.cwd.clone_from(&path.text);
     process.args = vec!["\\x01".into(); ARGS_BYTES_MAX / 2];
     process.args_base64 = Some(vec![text::base64(b"\x01"); ARGS_BYTES_MAX / 2]);
-    let subject = finding.subject.as_mut().unwrap();
+    let subject = finding.subject.as_mut().expect("a subject");
     (subject.path, subject.path_base64) = (path.text.clone(), path.base64);
     subject.image_path = Some(path.text);
     finding.category = format!("Added Binary Executed {at}");
@@ -265,7 +265,7 @@ pub(crate) fn longest_finding(at: usize) -> Finding {
 /// Facts that no runtime would give, but somebody with a stolen credential might.
 pub(crate) fn with_absurd_facts(finding: &mut Finding) {
     let fact = |prefix: &str| format!("{prefix}{}", "\"\\".repeat(400));
-    let container = finding.container.as_mut().unwrap();
+    let container = finding.container.as_mut().expect("a container");
     (container.name, container.image_ref, container.service_account) = (fact("n"), fact("i"), fact("s"));
     container.owner = Some(Owner { kind: fact("k"), name: fact("o") });
     container.pod = Some(Pod {

@@ -31,8 +31,8 @@ impl Lookback {
         config
             .set("group.id", format!("{}-lookback", settings.client_id))
             .set("auto.offset.reset", "error")
-            // A jump is short; what stands behind it is not fetched in advance.
-            .set("fetch.message.max.bytes", "65536")
+            // A jump is short; what stands behind it is not fetched in advance. One fetch is as large as the group's: with 64 KiB a
+            // record of a transaction that was undone was once taken for a committed one, again after each restart.
             .set("queued.max.messages.kbytes", "256");
         ClientSettings::ask_leaders(&mut config);
         Ok(Self(config.create()?))

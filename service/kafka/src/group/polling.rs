@@ -1,0 +1,124 @@
+//! The thread of a [`super::GroupReader`]: polls, hands over batches, and turns to other offsets when told to.
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
+use rdkafka::topic_partition_list::Offset;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use driftline_schemas::topics::Topic;
+
+use super::{Context, GroupEvent, POLL, ReceiverGone};
+use crate::error::is_passing;
+use crate::outage::Outage;
+use crate::record::record;
+use crate::{KafkaError, Place};
+
+const BATCH_RECORDS: usize = 256;
+/// How long the client may take to turn to other offsets; no broker is asked.
+const SEEK_MAX: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub(super) struct Polling {
+    pub(super) consumer: Arc<BaseConsumer<Context>>,
+    pub(super) topic: Topic,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) resuming: std::sync::mpsc::Receiver<BTreeMap<i32, i64>>,
+    /// From where partitions are to be read that are not yet.
+    pub(super) awaited: BTreeMap<i32, i64>,
+    pub(super) place: Place,
+    pub(super) outage: Outage,
+}
+
+impl Polling {
+    pub(super) fn run(mut self) {
+        while !self.stop.load(Ordering::Acquire) {
+            if let Err(error) = self.step() {
+                if let Some(error) = error {
+                    let _ = self.consumer.context().send(GroupEvent::Failed(error), None);
+                }
+                // From here on the client may be dropped elsewhere.
+                self.stop.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    fn step(&mut self) -> Result<(), Option<KafkaError>> {
+        if let Some(reach) = self.outage.look(&self.consumer) {
+            self.consumer.context().send(GroupEvent::Reach(reach), None).map_err(|ReceiverGone| None)?;
+        }
+        let mut asked = false;
+        while let Ok(from) = self.resuming.try_recv() {
+            self.awaited.extend(from);
+            asked = true;
+        }
+        if asked || !self.awaited.is_empty() {
+            self.resume()?;
+        }
+        self.read()
+    }
+
+    /// Reads from elsewhere: drops whatever was fetched, and ends the pause. Not by assigning anew: while a rebalance waits
+    /// to be served, that counts as its answer, and the partitions it takes are given away before the service has finished.
+    /// A partition that went in the meantime is not taken back.
+    fn resume(&mut self) -> Result<(), Option<KafkaError>> {
+        let client = |error: ClientError| Some(KafkaError::from(error));
+        let context = self.consumer.context();
+        context.hand_over().map_err(|ReceiverGone| None)?;
+        let assigned = context.partitions(&self.consumer.assignment().map_err(client)?);
+        self.awaited.retain(|partition, _| assigned.contains(partition));
+        let mut wanted = TopicPartitionList::new();
+        for (partition, offset) in &self.awaited {
+            wanted.add_partition_offset(&context.topic, *partition, Offset::Offset(*offset)).map_err(client)?;
+        }
+        let mut there = TopicPartitionList::new();
+        if wanted.count() > 0 {
+            for element in self.consumer.seek_partitions(wanted, SEEK_MAX).map_err(client)?.elements() {
+                match element.error() {
+                    Ok(()) => {
+                        there.add_partition(&context.topic, element.partition());
+                        self.awaited.remove(&element.partition());
+                    }
+                    // Just assigned: the client still asks where to begin. Again after the next poll.
+                    Err(error)
+                        if matches!(error.rdkafka_error_code(), Some(Code::State | Code::PreviousInProgress)) => {}
+                    Err(error) => return Err(client(error)),
+                }
+            }
+        }
+        if there.count() > 0 {
+            self.consumer.resume(&there).map_err(client)?;
+        } else if !self.awaited.is_empty() {
+            return Ok(());
+        }
+        context.send(GroupEvent::Resumed(context.partitions(&there)), None).map_err(|ReceiverGone| None)
+    }
+
+    /// Waits for a record, takes what else is there, hands it over. An error ends the reading; without a reason when
+    /// nobody takes events any more.
+    fn read(&mut self) -> Result<(), Option<KafkaError>> {
+        let mut patience = POLL;
+        while self.consumer.context().batch().len() < BATCH_RECORDS {
+            match self.consumer.poll(patience) {
+                Some(Ok(message)) => {
+                    let record = record(self.topic, &message);
+                    self.consumer.context().batch().push(record);
+                }
+                Some(Err(error)) if is_passing(&error) => self.outage.suspect(&error),
+                Some(Err(error)) if error.rdkafka_error_code() == Some(Code::FencedInstanceId) => {
+                    return Err(Some(self.place.fenced()));
+                }
+                Some(Err(error)) if error.rdkafka_error_code() == Some(Code::AutoOffsetReset) => {
+                    return Err(Some(KafkaError::InputGone(self.consumer.context().topic.clone())));
+                }
+                Some(Err(error)) => return Err(Some(error.into())),
+                None => break,
+            }
+            patience = Duration::ZERO;
+        }
+        self.consumer.context().hand_over().map_err(|ReceiverGone| None)
+    }
+}
