@@ -209,7 +209,7 @@ async fn api(settings: &KubernetesSettings) -> Check {
             lacking(why, remedy)
         }
         Examined::Forbidden(missing) => {
-            let remedy = "grant its service account the ClusterRole in the README";
+            let remedy = "grant its service account the ClusterRole of deploy/kubernetes/collector-rbac.yaml";
             lacking(format!("answers, and does not allow: {}", missing.join(", ")), remedy)
         }
         Examined::NoSuchNode(name) => {

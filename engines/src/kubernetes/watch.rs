@@ -70,7 +70,9 @@ impl State {
     async fn failed(&mut self, trouble: ApiTrouble, why: &str) -> Result<(), Unheard> {
         if self.trouble.replace(trouble) != Some(trouble) {
             let remedy = match trouble {
-                ApiTrouble::Forbidden => "grant the collector's service account the ClusterRole in the README",
+                ApiTrouble::Forbidden => {
+                    "grant the collector's service account the ClusterRole of deploy/kubernetes/collector-rbac.yaml"
+                }
                 ApiTrouble::NoSuchNode => "set DRIFTLINE_NODE to the node's name, spec.nodeName of the collector's pod",
                 ApiTrouble::TooMany => "the rest stays without owner",
                 ApiTrouble::Failed => "it is asked again; containers go out with what the runtime knows",
