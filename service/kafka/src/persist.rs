@@ -31,7 +31,7 @@ pub async fn persist<T, F: Future<Output = Result<T, KafkaError>>>(
                 sleep(PAUSE).await;
             }
             answer => {
-                if began.elapsed() > SLOW {
+                if answer.is_ok() && began.elapsed() > SLOW {
                     tracing::info!(what, seconds = began.elapsed().as_secs_f64(), "kafka answered late");
                 }
                 return answer;

@@ -19,14 +19,21 @@ use objects::{
     RelatedEvent, Remediation, Resource, Score, Unmapped,
 };
 
+/// [`VERSION`], for `concat!`.
+macro_rules! version {
+    () => {
+        "1.8.0"
+    };
+}
+
 /// Version of the standard.
-pub const VERSION: &str = "1.8.0";
+pub const VERSION: &str = version!();
 
 /// OCSF Detection Finding, JSON.
 pub const FORMAT: SiemFormat = SiemFormat {
     name: "ocsf",
     topic: Topic::AlertsOcsf,
-    schema: concat!("ocsf/", "1.8.0", "/detection_finding"),
+    schema: concat!("ocsf/", version!(), "/detection_finding"),
     encode,
 };
 
