@@ -10,7 +10,7 @@ use clap::Parser;
 use prometheus::IntGauge;
 use std::process::ExitCode;
 
-use driftline_correlator_core::{Ask, Correlator, Input};
+use driftline_correlator_core::{Command, Correlator, Input};
 use driftline_kafka::{admin, persist};
 use driftline_schemas::topics::Topic;
 use driftline_service::service::{Backlog, Membership, Service, ServiceError, Shell};
@@ -80,7 +80,7 @@ impl Shell for CorrelatorShell {
         (backlog == Backlog::None).then_some(Input::Tick)
     }
 
-    fn ask(&mut self, ask: Ask) {
+    fn ask(&mut self, ask: Command) {
         match ask {}
     }
 

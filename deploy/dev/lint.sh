@@ -124,9 +124,9 @@ only_in() {
 
 # --- the pure packages -------------------------------------------------------------------------
 
-# Directories of the packages that design calls pure: below a core/ directory, and the formats.
+# Directories of the packages that design calls pure: below a core/ directory, the detectors and the formats.
 pure_packages() {
-  files '*Cargo.toml' | sed -n 's|/Cargo\.toml$||p' | grep -E '(^|/)core(/|$)|^correlator/formats$' || true
+  files '*Cargo.toml' | sed -n 's|/Cargo\.toml$||p' | grep -E '(^|/)core(/|$)|^(correlator/formats|detection)$' || true
 }
 
 package_name() { sed -n '/^\[package\]/,/^\[[^p]/s/^name *= *"\(.*\)"/\1/p' "$1/Cargo.toml"; }

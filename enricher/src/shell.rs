@@ -20,7 +20,7 @@ use driftline_schemas::{LayerChunk, LayerEvent, Sha256};
 use driftline_service::service::{Backlog, ServiceError, Shell};
 use driftline_service::telemetry::Telemetry;
 use keeping::Keeping;
-use medium::{Medium, Place, is_of_failed_disk};
+use medium::{Medium, StoreLocation, is_of_failed_disk};
 use merged::Merged;
 
 /// Answers on their way to the core; loading waits when the core is that far behind.
@@ -38,7 +38,7 @@ struct Loaded {
     /// What it was made of.
     stored: Arc<Stored>,
     /// Where the store was when it was looked for.
-    asked_of: Place,
+    asked_of: StoreLocation,
 }
 
 pub(crate) struct EnricherShell {
@@ -176,7 +176,7 @@ impl EnricherShell {
                 let chunk = LayerChunk { manifest_sha256: manifest, index, data: Vec::new() };
                 self.images.layer(LayerEvent::Chunk(chunk)).map(Some)
             }
-            News::ChunkPlace { manifest, index } => {
+            News::CollectedChunk { manifest, index } => {
                 self.images.chunks_mut().put_collected(manifest, index);
                 Ok(Some(Change::Layer))
             }
@@ -198,7 +198,7 @@ impl EnricherShell {
     /// background. Of an image whose chunks were collected it is told when they are here again.
     fn answer(&mut self, view: &ImageView) {
         let view = view.clone();
-        if self.medium.place() == Place::Filling {
+        if self.medium.location() == StoreLocation::Filling {
             return self.medium.wait(view);
         }
         match (self.images.lookup(&view), self.given.get(&view).cloned()) {
@@ -216,7 +216,7 @@ impl EnricherShell {
     /// Loads an image in the background.
     fn load(&mut self, view: ImageView, stored: Arc<Stored>, conflict: Option<String>) {
         self.keeping.used(&view, stored.name());
-        let (sender, merged, asked_of) = (self.answers.0.clone(), self.merged.clone(), self.medium.place());
+        let (sender, merged, asked_of) = (self.answers.0.clone(), self.merged.clone(), self.medium.location());
         tokio::spawn(async move {
             let answer = match merged.get(Arc::clone(&stored)).await {
                 Ok(index) => ImageAnswer::Ready { index, conflict },
@@ -245,9 +245,9 @@ impl EnricherShell {
             return None;
         }
         if is_of_failed_disk(&answer, asked_of, &self.store) {
-            match self.medium.place() {
-                Place::Memory => self.answer(&view),
-                Place::Disk | Place::Filling => self.medium.wait(view),
+            match self.medium.location() {
+                StoreLocation::Memory => self.answer(&view),
+                StoreLocation::Disk | StoreLocation::Filling => self.medium.wait(view),
             }
             return None;
         }

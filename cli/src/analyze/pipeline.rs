@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use driftline_correlator_core::{Ask as Never, Correlator, Input as CorrelatorInput};
+use driftline_correlator_core::{Command as Never, Correlator, Input as CorrelatorInput};
 use driftline_enricher_core::{Ask, Enricher, Input as EnricherInput};
 use driftline_kafka::Record;
 use driftline_schemas::topics::Topic;

@@ -123,7 +123,7 @@ impl Catalogue {
 
     /// What publishers say of an image; those that could read it first, in the order in which they said it.
     pub(super) fn published(&self, id: &ImageId) -> Vec<&Image> {
-        let mut published: Vec<&Image> = self.tables.said_of(id).iter().collect();
+        let mut published: Vec<&Image> = self.tables.publications_of(id).iter().collect();
         published.sort_by_key(|image| image.failed.is_some());
         published
     }

@@ -18,7 +18,7 @@ mod table;
 
 use container::Container;
 use driftline_engines::RuntimeSettings;
-use driftline_enricher_core::verdict::judge;
+use driftline_enricher_core::judge;
 use driftline_schemas::{Exec, FdKind, FileClass, HashState, MountNamespace, Origin, Sha256};
 use harness::Harness;
 

@@ -28,7 +28,7 @@ fn finding(container_at: usize, nth: usize) -> Finding {
     Finding { finding_id: id, container: Some(container), ..added_at("", T0 + S, &format!("/tmp/{nth}")) }
 }
 
-fn take(correlator: &mut Correlator, finding: Finding) -> Effects<driftline_correlator_core::Ask> {
+fn take(correlator: &mut Correlator, finding: Finding) -> Effects<driftline_correlator_core::Command> {
     let mut effects = Effects::default();
     let input = Input::Finding { partition: 0, finding: Box::new(finding) };
     correlator.apply(T0 + S, input, &mut effects).expect("a finding");

@@ -5,7 +5,7 @@ use driftline_service_core::BrokenInvariant;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::{ALERT_CATEGORIES_MAX, ALERT_TECHNIQUES_MAX};
-use crate::session::{Background, Content, Due, Finality, Fold, Scope, Session, flag};
+use crate::session::{Background, Due, Finality, Fold, Scope, Session, SessionContent, flag};
 use crate::settings::Settings;
 use crate::{message, resource, response, score};
 
@@ -81,7 +81,7 @@ fn tell(alert: &mut Alert, scope: Scope) {
 
 /// The findings shown: the strongest, in order of time.
 fn findings(
-    content: &Content<'_>,
+    content: &SessionContent<'_>,
     kept: usize,
     flags: &mut BTreeSet<String>,
 ) -> Result<Vec<AlertFinding>, BrokenInvariant> {

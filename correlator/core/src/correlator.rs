@@ -4,11 +4,12 @@ use driftline_schemas::{Finding, WriterSchema, WriterSchemas, decode};
 use driftline_service_core::{BrokenInvariant, Disposition, Effects, Gap, Record, Stage};
 use std::collections::BTreeMap;
 
+use crate::command::Command;
+use crate::emitter::{Emitted, Emitter};
 use crate::limits::{EVICTED_PER_FINDING_MAX, TICK_OUTPUT_BYTES_MAX, TICK_STATE_KEYS_MAX};
 use crate::lost::lost;
 use crate::partition::{self, Partition};
 use crate::settings::Settings;
-use crate::speaker::{Speaker, Spoken};
 use crate::state_key::StateKey;
 use crate::subject::Subject;
 
@@ -19,7 +20,7 @@ pub enum Input {
     Finding {
         /// Partition it stood in.
         partition: i32,
-        /// What it says.
+        /// The finding.
         finding: Box<Finding>,
     },
     /// Time passed. Once a second is enough; not while the input that was there at the start is still being read.
@@ -27,11 +28,7 @@ pub enum Input {
     Tick,
 }
 
-/// The correlator needs nothing but findings and time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ask {}
-
-/// Groups findings into sessions and says alerts about them. State is kept by input partition, so that a partition can
+/// Groups findings into sessions and emits alerts about them. State is kept by input partition, so that a partition can
 /// go to another instance whole; findings of one container are in one partition.
 #[derive(Debug)]
 pub struct Correlator {
@@ -57,10 +54,10 @@ impl Work {
     }
 
     /// Adds one session.
-    fn add(&mut self, spoken: Spoken) {
+    fn add(&mut self, emitted: Emitted) {
         self.sessions += 1;
-        self.output_bytes = self.output_bytes.saturating_add(spoken.said_bytes);
-        self.state_keys = self.state_keys.saturating_add(spoken.touched);
+        self.output_bytes = self.output_bytes.saturating_add(emitted.output_bytes);
+        self.state_keys = self.state_keys.saturating_add(emitted.touched);
     }
 }
 
@@ -80,20 +77,20 @@ impl Correlator {
 
     /// Ends what became quiet and forgets what was quiet long enough, the earliest deadline of all partitions first, until
     /// nothing is due or the work of one tick is done.
-    fn tick(&mut self, now_ns: i64, effects: &mut Effects<Ask>) -> Result<(), BrokenInvariant> {
+    fn tick(&mut self, now_ns: i64, effects: &mut Effects<Command>) -> Result<(), BrokenInvariant> {
         let mut work = Work::default();
         while work.has_room(&self.settings)
             && let Some(partition) = self.first_due(now_ns)
             && let Some(sessions) = self.partitions.get_mut(&partition)
         {
-            let mut speaker = Speaker::new(&self.settings, now_ns, partition, effects);
-            sessions.first_is_due(&mut speaker)?;
-            work.add(speaker.spoken());
+            let mut emitter = Emitter::new(&self.settings, now_ns, partition, effects);
+            sessions.first_is_due(&mut emitter)?;
+            work.add(emitter.emitted());
         }
         // Where partitions that came have more than there is room for.
         while work.has_room(&self.settings) && self.is_over_bound() {
-            let Some(spoken) = self.evict_oldest(now_ns, None, effects)? else { break };
-            work.add(spoken);
+            let Some(emitted) = self.evict_oldest(now_ns, None, effects)? else { break };
+            work.add(emitted);
         }
         Ok(())
     }
@@ -104,12 +101,12 @@ impl Correlator {
         now_ns: i64,
         partition: i32,
         finding: Finding,
-        effects: &mut Effects<Ask>,
+        effects: &mut Effects<Command>,
     ) -> Result<Disposition, BrokenInvariant> {
         let subject = Subject::of(&finding);
         let before = self.sessions_bytes();
-        let mut speaker = Speaker::new(&self.settings, now_ns, partition, effects);
-        let disposition = self.partitions.entry(partition).or_default().take(finding, &mut speaker)?;
+        let mut emitter = Emitter::new(&self.settings, now_ns, partition, effects);
+        let disposition = self.partitions.entry(partition).or_default().take(finding, &mut emitter)?;
         let mut evicted = 0;
         while self.is_over_bound() && (evicted < EVICTED_PER_FINDING_MAX || self.sessions_bytes() > before) {
             if self.evict_oldest(now_ns, Some(&subject), effects)?.is_none() {
@@ -141,14 +138,14 @@ impl Correlator {
         &mut self,
         now_ns: i64,
         staying: Option<&Subject>,
-        effects: &mut Effects<Ask>,
-    ) -> Result<Option<Spoken>, BrokenInvariant> {
+        effects: &mut Effects<Command>,
+    ) -> Result<Option<Emitted>, BrokenInvariant> {
         let oldest = |(partition, sessions): (&i32, &Partition)| Some((sessions.oldest(staying)?, *partition));
         let Some(((_, subject), partition)) = self.partitions.iter().filter_map(oldest).min() else { return Ok(None) };
         let Some(sessions) = self.partitions.get_mut(&partition) else { return Ok(None) };
-        let mut speaker = Speaker::new(&self.settings, now_ns, partition, effects);
-        sessions.evict_of(&subject, &mut speaker)?;
-        Ok(Some(speaker.spoken()))
+        let mut emitter = Emitter::new(&self.settings, now_ns, partition, effects);
+        sessions.evict_of(&subject, &mut emitter)?;
+        Ok(Some(emitter.emitted()))
     }
 
     /// Every key of a partition under which [`Stage::state`] has a value, for checks that compare whole states.
@@ -161,7 +158,7 @@ impl Correlator {
 
 impl Stage for Correlator {
     type Input = Input;
-    type Ask = Ask;
+    type Ask = Command;
 
     fn decode(&self, record: &Record) -> Result<Input, String> {
         let value = record.value.as_deref().unwrap_or_default();
@@ -170,7 +167,7 @@ impl Stage for Correlator {
         Ok(Input::Finding { partition: record.partition, finding: Box::new(finding) })
     }
 
-    fn apply(&mut self, now_ns: i64, input: Input, effects: &mut Effects<Ask>) -> Result<(), BrokenInvariant> {
+    fn apply(&mut self, now_ns: i64, input: Input, effects: &mut Effects<Command>) -> Result<(), BrokenInvariant> {
         match input {
             Input::Finding { partition, finding } => {
                 let disposition = self.take(now_ns, partition, *finding, effects)?;
@@ -186,7 +183,7 @@ impl Stage for Correlator {
     }
 
     /// Findings that are gone are an alert about this service.
-    fn gap(&mut self, now_ns: i64, gap: Gap, effects: &mut Effects<Ask>) -> Result<(), BrokenInvariant> {
+    fn gap(&mut self, now_ns: i64, gap: Gap, effects: &mut Effects<Command>) -> Result<(), BrokenInvariant> {
         self.take(now_ns, gap.partition, lost(gap, now_ns), effects).map(drop)
     }
 
@@ -205,7 +202,7 @@ impl Stage for Correlator {
         partition: i32,
         state: BTreeMap<String, Vec<u8>>,
         schemas: &WriterSchemas,
-        _effects: &mut Effects<Ask>,
+        _effects: &mut Effects<Command>,
     ) -> Result<(), BrokenInvariant> {
         let restored = Partition::restored(state, schemas, &self.settings)?;
         self.partitions.insert(partition, restored);

@@ -12,6 +12,15 @@ use std::sync::Arc;
 
 use crate::memory;
 
+/// A finding without its texts: itself, its place in the session's list, its id and its record.
+const FINDING_BYTES: usize = size_of::<SessionFinding>() + 2 * memory::WORD_BYTES + 3 * memory::ALLOCATION_BYTES;
+
+/// A label without its texts, and who uses it: among those that are tracked, and in the facts.
+const LABEL_BYTES: usize = size_of::<Label>()
+    + size_of::<(Arc<Label>, usize)>()
+    + memory::entry(memory::WORD_BYTES)
+    + 4 * memory::ALLOCATION_BYTES;
+
 /// Categories that say a digest is known to be malicious.
 const MALICIOUS: [&str; 3] = [
     "Execution: Added Malicious Binary Executed",
@@ -46,7 +55,7 @@ impl Label {
     /// Bytes in memory, whoever uses it.
     pub(crate) fn memory_bytes(&self) -> usize {
         let techniques = self.techniques.iter().map(|technique| memory::TEXT_BYTES + technique.len());
-        memory::LABEL_BYTES + self.category.len() + techniques.sum::<usize>()
+        LABEL_BYTES + self.category.len() + techniques.sum::<usize>()
     }
 }
 
@@ -57,7 +66,7 @@ pub(crate) struct FoldKey(pub Sha256);
 /// One finding of a session, in the revision that holds. What only an alert shows stays encoded, which takes a third of the
 /// memory.
 #[derive(Debug, Clone)]
-pub(crate) struct Tracked {
+pub(crate) struct SessionFinding {
     /// Place in the session's order of first arrival.
     pub order: i64,
     pub id: FindingId,
@@ -75,7 +84,7 @@ pub(crate) struct Tracked {
 /// Whether what is shown of a finding is kept; it is dropped when the session has stronger findings to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Detail {
-    Kept,
+    Retained,
     Dropped,
 }
 
@@ -86,7 +95,7 @@ pub(crate) enum Joined {
     NothingNew,
 }
 
-impl Tracked {
+impl SessionFinding {
     pub(crate) fn new(finding: &Finding, order: i64) -> Result<Self, BrokenInvariant> {
         let state = TrackedFinding {
             order,
@@ -137,18 +146,18 @@ impl Tracked {
             fold: FoldKey(state.fold),
             event_time_ns: state.event_time_ns,
             facts: state.facts,
-            detail: if state.detail.is_some() { Detail::Kept } else { Detail::Dropped },
+            detail: if state.detail.is_some() { Detail::Retained } else { Detail::Dropped },
             record,
         })
     }
 
     /// Bytes in memory, without the label.
     pub(crate) fn memory_bytes(&self) -> usize {
-        memory::FINDING_BYTES + self.id.as_str().len() + self.record.len()
+        FINDING_BYTES + self.id.as_str().len() + self.record.len()
     }
 
     pub(crate) fn has_detail(&self) -> bool {
-        self.detail == Detail::Kept
+        self.detail == Detail::Retained
     }
 
     /// Drops what is shown of it.

@@ -7,14 +7,13 @@
 //!
 //! Invariants, each with its test:
 //! - Which session a finding joins depends on the order of the log and on event times, never on the wall clock. The
-//!   clock decides only when something is said. What can break this (a limit reached, a finding later than sessions
+//!   clock decides only when a revision is emitted. What can break this (a limit reached, a finding later than sessions
 //!   are kept) is flagged in the alert.
-//! - What an alert says is a function of the set of finding revisions in its session: amendments may come in any order
+//! - The content of an alert is a function of the set of finding revisions in its session: amendments may come in any order
 //!   and any number of times.
 //! - Revision numbers have no gaps. The points shown in an alert add up to its score.
 //! - No map or list grows beyond a maximum named in [`limits`] or [`Settings`].
-//!
-//! - Sessions outlive the process: every change of one is said to the changelog, and what is restored from it goes on
+//! - Sessions outlive the process: every change of one is written to the changelog, and what is restored from it goes on
 //!   as if nothing had happened.
 //!
 //! What is deliberately absent: policies. The shell must hold back [`Input::Tick`] until it has read to the end that the
@@ -22,7 +21,9 @@
 
 mod alert;
 mod bounds;
+mod command;
 mod correlator;
+mod emitter;
 mod finding;
 mod format;
 mod headers;
@@ -35,7 +36,6 @@ mod response;
 mod score;
 mod session;
 mod settings;
-mod speaker;
 mod state_key;
 mod subject;
 mod window;
@@ -46,10 +46,11 @@ pub mod telemetry;
 pub mod text;
 
 pub use alert::strongest;
-pub use correlator::{Ask, Correlator, Input};
+pub use command::Command;
+pub use correlator::{Correlator, Input};
 pub use format::{FormatError, SiemFormat};
 pub use headers::{HEADERS, headers};
-pub use score::{ROWS, Row};
+pub use score::{ROWS, ScoreRow};
 pub use settings::{Options, Settings, SettingsErrors};
 
 #[cfg(test)]

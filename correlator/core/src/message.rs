@@ -92,7 +92,7 @@ fn trimmed<'a>(note: &'a str, category: &'a str) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::Tracked;
+    use crate::finding::SessionFinding;
     use crate::fixtures::{T0, added_at, container, node};
 
     #[test]
@@ -102,7 +102,7 @@ mod tests {
             let mut finding = added_at("f", T0, &path);
             finding.process.as_mut().unwrap().args = vec![path];
             let message =
-                of_alert(&Tracked::new(&finding, 0).unwrap().shown().unwrap(), &node(), Some(&container()), 1);
+                of_alert(&SessionFinding::new(&finding, 0).unwrap().shown().unwrap(), &node(), Some(&container()), 1);
             let command = message.split(" ran in").next().unwrap();
             assert_eq!((command.len(), command.ends_with('…')), (MESSAGE_COMMAND_BYTES_MAX, cut));
         }

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::bounds::{self, Cut};
+use crate::emitter::Emitter;
 use crate::limits::{EVICTED_PER_FINDING_MAX, FACT_BYTES_MAX, FINDING_ID_BYTES_MAX};
 use crate::session::{Session, Taken, flag};
 use crate::settings::Settings;
-use crate::speaker::Speaker;
 use crate::state_key::StateKey;
 use crate::subject::Subject;
 use crate::telemetry;
@@ -54,59 +54,59 @@ impl Partition {
     pub(crate) fn take(
         &mut self,
         mut finding: Finding,
-        speaker: &mut Speaker<'_>,
+        emitter: &mut Emitter<'_>,
     ) -> Result<Disposition, BrokenInvariant> {
         let subject = Arc::new(Subject::of(&finding));
         if finding.finding_id.as_str().len() > FINDING_ID_BYTES_MAX || subject.id.len() > FACT_BYTES_MAX {
             return Ok(Disposition::Dropped("malformed_id"));
         }
         let cut = bounds::limit_finding(&mut finding);
-        let said_before = speaker.said;
-        self.make_room(&subject, speaker)?;
-        let (id, taken) = self.place(subject, &finding, speaker)?;
-        count_taken(speaker, taken);
+        let said_before = emitter.revisions;
+        self.make_room(&subject, emitter)?;
+        let (id, taken) = self.place(subject, &finding, emitter)?;
+        count_taken(emitter, taken);
         if taken == Taken::NothingNew {
             return Ok(Disposition::Duplicate);
         }
-        self.change(&id, speaker, |session, speaker| {
+        self.change(&id, emitter, |session, emitter| {
             if cut == Cut::Some {
-                speaker.effects.count(telemetry::FINDING_SHORTENED);
+                emitter.effects.count(telemetry::FINDING_SHORTENED);
                 session.set_flag(flag::SHORTENED);
             }
-            match session.after_change(speaker.now_ns, speaker.settings) {
-                Some(due) => speaker.say(session, due),
+            match session.after_change(emitter.now_ns, emitter.settings) {
+                Some(due) => emitter.emit_revision(session, due),
                 None => Ok(()),
             }
         })?;
-        Ok(if speaker.said > said_before { Disposition::Reported } else { Disposition::Clean })
+        Ok(if emitter.revisions > said_before { Disposition::Reported } else { Disposition::Clean })
     }
 
     /// Changes a session, and keeps in step what depends on it.
     fn change<T>(
         &mut self,
         id: &AlertId,
-        speaker: &mut Speaker<'_>,
-        change: impl FnOnce(&mut Session, &mut Speaker<'_>) -> Result<T, BrokenInvariant>,
+        emitter: &mut Emitter<'_>,
+        change: impl FnOnce(&mut Session, &mut Emitter<'_>) -> Result<T, BrokenInvariant>,
     ) -> Result<T, BrokenInvariant> {
         let vanished = || BrokenInvariant(format!("session {id} vanished"));
         let session = self.sessions.get_mut(id).ok_or_else(vanished)?;
-        let before_ns = session.deadline_ns(speaker.settings);
+        let before_ns = session.deadline_ns(emitter.settings);
         let before_bytes = session.memory_bytes();
-        let result = change(session, speaker)?;
-        let after_ns = session.deadline_ns(speaker.settings);
+        let result = change(session, emitter)?;
+        let after_ns = session.deadline_ns(emitter.settings);
         if after_ns != before_ns {
             self.deadlines.remove(&(before_ns, Arc::clone(&session.alert_id)));
             self.deadlines.insert((after_ns, Arc::clone(&session.alert_id)));
         }
         self.bytes = self.bytes.saturating_sub(before_bytes).saturating_add(session.memory_bytes());
-        speaker.touch(session.take_changes());
+        emitter.touch(session.take_changes());
         let subject = Arc::clone(&session.subject);
-        self.keep_age(subject);
+        self.update_age(subject);
         Ok(result)
     }
 
     /// Brings a subject's age in step with its sessions.
-    fn keep_age(&mut self, subject: Arc<Subject>) {
+    fn update_age(&mut self, subject: Arc<Subject>) {
         let age = self.of(&subject).fold(Age::default(), |age, session| Age {
             any_open: age.any_open || session.is_open(),
             last_event_ns: age.last_event_ns.max(Some(session.last_event_ns())),
@@ -123,28 +123,28 @@ impl Partition {
         &mut self,
         subject: Arc<Subject>,
         finding: &Finding,
-        speaker: &mut Speaker<'_>,
+        emitter: &mut Emitter<'_>,
     ) -> Result<(Arc<AlertId>, Taken), BrokenInvariant> {
         let first_id = AlertId::of(&subject.cluster, &subject.id, &finding.finding_id);
         let own_id = opening_id(&subject, finding);
-        if let Some(id) = self.find(&subject, finding, [&first_id, &own_id], speaker.settings) {
+        if let Some(id) = self.find(&subject, finding, [&first_id, &own_id], emitter.settings) {
             let taken =
-                self.change(&id, speaker, |session, speaker| session.take(finding, speaker.now_ns, speaker.settings))?;
+                self.change(&id, emitter, |session, emitter| session.take(finding, emitter.now_ns, emitter.settings))?;
             return Ok((id, taken));
         }
         let own_id = Arc::new(own_id);
-        let mut session = Session::open(Arc::clone(&own_id), subject, finding, speaker.now_ns, speaker.settings)?;
-        speaker.effects.count(telemetry::SESSION_OPENED);
-        self.flag_capped(&mut session, finding.event_time_ns, speaker)?;
-        if self.is_late(finding.event_time_ns, speaker) {
+        let mut session = Session::open(Arc::clone(&own_id), subject, finding, emitter.now_ns, emitter.settings)?;
+        emitter.effects.count(telemetry::SESSION_OPENED);
+        self.flag_capped(&mut session, finding.event_time_ns, emitter)?;
+        if self.is_late(finding.event_time_ns, emitter) {
             session.set_flag(flag::LATE);
-            speaker.effects.count(telemetry::FINDING_LATE);
+            emitter.effects.count(telemetry::FINDING_LATE);
         }
-        self.make_room_for_session(&session.subject, speaker)?;
-        speaker.touch(session.take_changes());
+        self.make_room_for_session(&session.subject, emitter)?;
+        emitter.touch(session.take_changes());
         let last = self.of(&session.subject).last().map(|session| session.opened);
         session.opened = last.map_or(0, |last| last.saturating_add(1));
-        self.add(session, speaker.settings);
+        self.add(session, emitter.settings);
         Ok((own_id, Taken::New))
     }
 
@@ -175,7 +175,7 @@ impl Partition {
         self.deadlines.insert((session.deadline_ns(settings), Arc::clone(&id)));
         self.bytes = self.bytes.saturating_add(session.memory_bytes());
         self.sessions.insert(id, Box::new(session));
-        self.keep_age(subject);
+        self.update_age(subject);
     }
 
     /// Flags the sessions that a finding would have joined but for the cap on their length, and the one it opens.
@@ -183,15 +183,15 @@ impl Partition {
         &mut self,
         opening: &mut Session,
         time_ns: i64,
-        speaker: &mut Speaker<'_>,
+        emitter: &mut Emitter<'_>,
     ) -> Result<(), BrokenInvariant> {
-        let capped = |session: &&Session| session.belongs(time_ns, speaker.settings) == Belongs::CapReached;
+        let capped = |session: &&Session| session.belongs(time_ns, emitter.settings) == Belongs::CapReached;
         let capped: Vec<_> =
             self.of(&opening.subject).filter(capped).map(|session| Arc::clone(&session.alert_id)).collect();
         for id in capped {
             opening.set_flag(flag::LENGTH_CAPPED);
-            speaker.effects.count(telemetry::SESSION_LENGTH_CAPPED);
-            self.change(&id, speaker, |session, _| {
+            emitter.effects.count(telemetry::SESSION_LENGTH_CAPPED);
+            self.change(&id, emitter, |session, _| {
                 session.set_flag(flag::LENGTH_CAPPED);
                 Ok(())
             })?;
@@ -201,63 +201,63 @@ impl Partition {
 
     /// Whether the session of a finding that opens one may have been forgotten. A session is kept for the retention after
     /// it was quiet, so only findings that come that late can miss theirs.
-    fn is_late(&self, event_time_ns: i64, speaker: &Speaker<'_>) -> bool {
-        speaker.now_ns.saturating_sub(event_time_ns) >= speaker.settings.retention_ns
+    fn is_late(&self, event_time_ns: i64, emitter: &Emitter<'_>) -> bool {
+        emitter.now_ns.saturating_sub(event_time_ns) >= emitter.settings.retention_ns
             && self.forgotten_until_ns.is_some_and(|until_ns| event_time_ns <= until_ns)
     }
 
     /// Makes room for a session of a subject: the first that is final, or else the first opened, goes. More than one goes
     /// only when the setting was lowered, and then not all at once ([`EVICTED_PER_FINDING_MAX`]).
-    fn make_room_for_session(&mut self, subject: &Subject, speaker: &mut Speaker<'_>) -> Result<(), BrokenInvariant> {
-        let max = speaker.settings.sessions_per_container;
+    fn make_room_for_session(&mut self, subject: &Subject, emitter: &mut Emitter<'_>) -> Result<(), BrokenInvariant> {
+        let max = emitter.settings.sessions_per_container;
         for _ in 0..EVICTED_PER_FINDING_MAX {
             if self.subjects.get(subject).is_none_or(|known| known.sessions.len() < max) {
                 break;
             }
             let oldest = self.of(subject).find(|session| !session.is_open()).or_else(|| self.of(subject).next());
             let Some(oldest) = oldest.map(|session| Arc::clone(&session.alert_id)) else { return Ok(()) };
-            self.evict(&oldest, telemetry::SESSION_EVICTED_CONTAINER, speaker)?;
+            self.evict(&oldest, telemetry::SESSION_EVICTED_CONTAINER, emitter)?;
         }
         Ok(())
     }
 
     /// Makes room for a subject that is not known. More than one goes only when the setting was lowered, and then not all
     /// at once: at most as many sessions as one container may have, or [`EVICTED_PER_FINDING_MAX`].
-    fn make_room(&mut self, subject: &Subject, speaker: &mut Speaker<'_>) -> Result<(), BrokenInvariant> {
+    fn make_room(&mut self, subject: &Subject, emitter: &mut Emitter<'_>) -> Result<(), BrokenInvariant> {
         if self.subjects.contains_key(subject) {
             return Ok(());
         }
-        for _ in 0..EVICTED_PER_FINDING_MAX.max(speaker.settings.sessions_per_container) {
-            if self.subjects.len() < speaker.settings.containers_per_partition {
+        for _ in 0..EVICTED_PER_FINDING_MAX.max(emitter.settings.sessions_per_container) {
+            if self.subjects.len() < emitter.settings.containers_per_partition {
                 break;
             }
             // A subject of which one session went is not younger than before, so it stays the first.
             let oldest = self.ages.first().and_then(|(_, oldest)| self.of(oldest).next());
             let none = || BrokenInvariant("a full partition has no session".to_owned());
             let id = oldest.map(|session| Arc::clone(&session.alert_id)).ok_or_else(none)?;
-            self.evict(&id, telemetry::SESSION_EVICTED_PARTITION, speaker)?;
+            self.evict(&id, telemetry::SESSION_EVICTED_PARTITION, emitter)?;
         }
         Ok(())
     }
 
-    fn evict(&mut self, id: &AlertId, count: &'static str, speaker: &mut Speaker<'_>) -> Result<(), BrokenInvariant> {
-        speaker.effects.count(count);
-        self.change(id, speaker, |session, speaker| {
+    fn evict(&mut self, id: &AlertId, count: &'static str, emitter: &mut Emitter<'_>) -> Result<(), BrokenInvariant> {
+        emitter.effects.count(count);
+        self.change(id, emitter, |session, emitter| {
             session.set_flag(flag::EVICTED);
-            match session.end(speaker.now_ns) {
-                Some(due) => speaker.say(session, due),
+            match session.end(emitter.now_ns) {
+                Some(due) => emitter.emit_revision(session, due),
                 None => Ok(()),
             }
         })?;
-        self.forget(id, speaker);
+        self.forget(id, emitter);
         Ok(())
     }
 
-    fn forget(&mut self, id: &AlertId, speaker: &mut Speaker<'_>) {
+    fn forget(&mut self, id: &AlertId, emitter: &mut Emitter<'_>) {
         let Some(session) = self.sessions.remove(id) else { return };
-        speaker.touch(session.state_keys());
+        emitter.touch(session.state_keys());
         self.bytes = self.bytes.saturating_sub(session.memory_bytes());
-        self.deadlines.remove(&(session.deadline_ns(speaker.settings), Arc::clone(&session.alert_id)));
+        self.deadlines.remove(&(session.deadline_ns(emitter.settings), Arc::clone(&session.alert_id)));
         if let Some(known) = self.subjects.get_mut(&session.subject) {
             known.sessions.retain(|other| **other != *id);
             if known.sessions.is_empty() {
@@ -265,12 +265,12 @@ impl Partition {
                 self.subjects.remove(&session.subject);
             }
         }
-        let until_ns = Some(session.last_event_ns().saturating_add(speaker.settings.gap_ns));
+        let until_ns = Some(session.last_event_ns().saturating_add(emitter.settings.gap_ns));
         if until_ns > self.forgotten_until_ns {
             self.forgotten_until_ns = until_ns;
-            speaker.touch([StateKey::Partition]);
+            emitter.touch([StateKey::Partition]);
         }
-        self.keep_age(session.subject);
+        self.update_age(session.subject);
     }
 
     /// What all sessions take in memory, as estimated.
@@ -290,9 +290,9 @@ impl Partition {
     }
 
     /// Ends the first session of a subject to make room in memory.
-    pub(crate) fn evict_of(&mut self, subject: &Subject, speaker: &mut Speaker<'_>) -> Result<(), BrokenInvariant> {
+    pub(crate) fn evict_of(&mut self, subject: &Subject, emitter: &mut Emitter<'_>) -> Result<(), BrokenInvariant> {
         let Some(id) = self.of(subject).next().map(|session| Arc::clone(&session.alert_id)) else { return Ok(()) };
-        self.evict(&id, telemetry::SESSION_EVICTED_MEMORY, speaker)
+        self.evict(&id, telemetry::SESSION_EVICTED_MEMORY, emitter)
     }
 
     /// The earliest time at which the clock makes something happen to a session.
@@ -301,19 +301,19 @@ impl Partition {
     }
 
     /// Ends the session with the earliest deadline if it became quiet, or forgets it if it was quiet long enough.
-    pub(crate) fn first_is_due(&mut self, speaker: &mut Speaker<'_>) -> Result<(), BrokenInvariant> {
+    pub(crate) fn first_is_due(&mut self, emitter: &mut Emitter<'_>) -> Result<(), BrokenInvariant> {
         let Some((_, id)) = self.deadlines.first().cloned() else { return Ok(()) };
-        let is_expired = self.change(&id, speaker, |session, speaker| {
-            match session.when_quiet(speaker.now_ns, speaker.settings) {
-                Some(due) => speaker.say(session, due)?,
-                None if session.is_expired(speaker.now_ns, speaker.settings) => return Ok(true),
+        let is_expired = self.change(&id, emitter, |session, emitter| {
+            match session.when_quiet(emitter.now_ns, emitter.settings) {
+                Some(due) => emitter.emit_revision(session, due)?,
+                None if session.is_expired(emitter.now_ns, emitter.settings) => return Ok(true),
                 None => {}
             }
             Ok(false)
         })?;
         if is_expired {
-            speaker.effects.count(telemetry::SESSION_FORGOTTEN);
-            self.forget(&id, speaker);
+            emitter.effects.count(telemetry::SESSION_FORGOTTEN);
+            self.forget(&id, emitter);
         }
         Ok(())
     }
@@ -327,10 +327,10 @@ fn opening_id(subject: &Subject, finding: &Finding) -> AlertId {
     AlertId::of(&subject.cluster, &subject.id, later.as_ref().unwrap_or(id))
 }
 
-fn count_taken(speaker: &mut Speaker<'_>, taken: Taken) {
+fn count_taken(emitter: &mut Emitter<'_>, taken: Taken) {
     match taken {
-        Taken::Counted => speaker.effects.count(telemetry::FINDING_UNTRACKED),
-        Taken::Amended => speaker.effects.count(telemetry::FINDING_AMENDED),
+        Taken::Counted => emitter.effects.count(telemetry::FINDING_UNTRACKED),
+        Taken::Amended => emitter.effects.count(telemetry::FINDING_AMENDED),
         Taken::New | Taken::NothingNew => {}
     }
 }

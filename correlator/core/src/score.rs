@@ -5,7 +5,7 @@ use driftline_schemas::{CONTAINER_THROTTLED, Container, Contribution, Severity, 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::finding::{Label, Tracked};
+use crate::finding::{Label, SessionFinding};
 use crate::limits::STARTUP_NS;
 use crate::window::Span;
 
@@ -34,13 +34,13 @@ pub(crate) struct ContainerFacts {
 
 impl Facts {
     /// Adds one finding.
-    pub(crate) fn take(&mut self, finding: &Tracked) {
+    pub(crate) fn take(&mut self, finding: &SessionFinding) {
         self.labels.insert(finding.label.clone());
         self.take_without_label(finding);
     }
 
     /// Adds what one finding did, where there is no room for its label.
-    pub(crate) fn take_without_label(&mut self, finding: &Tracked) {
+    pub(crate) fn take_without_label(&mut self, finding: &SessionFinding) {
         self.exec = ExecFacts {
             deleted: self.exec.deleted || finding.facts.deleted,
             entered: self.exec.entered || finding.facts.entered,
@@ -78,7 +78,7 @@ impl ContainerFacts {
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy)]
-pub struct Row {
+pub struct ScoreRow {
     /// Name, as shown in alerts.
     pub name: &'static str,
     /// Points; lowering rows are negative.
@@ -95,75 +95,80 @@ const BASES: usize = 5;
 /// The table: bases, then what raises, then what lowers. Two more rows appear in alerts so that the points shown add up
 /// to the score: `lowering_limit` gives back what lowering rows took beyond [`LOWERING_MAX`], `clamp` brings the sum into
 /// 0 to 100.
-pub const ROWS: [Row; 13] = [
-    Row {
+pub const ROWS: [ScoreRow; 13] = [
+    ScoreRow {
         name: "base_informational",
         points: 0,
         doc: "The strongest finding is Informational: context, never an alert by itself.",
         why: |facts| base(facts, Severity::Informational),
     },
-    Row { name: "base_low", points: 20, doc: "The strongest finding is Low.", why: |facts| base(facts, Severity::Low) },
-    Row {
+    ScoreRow {
+        name: "base_low",
+        points: 20,
+        doc: "The strongest finding is Low.",
+        why: |facts| base(facts, Severity::Low),
+    },
+    ScoreRow {
         name: "base_medium",
         points: 45,
         doc: "The strongest finding is Medium.",
         why: |facts| base(facts, Severity::Medium),
     },
-    Row {
+    ScoreRow {
         name: "base_high",
         points: 70,
         doc: "The strongest finding is High.",
         why: |facts| base(facts, Severity::High),
     },
-    Row {
+    ScoreRow {
         name: "base_critical",
         points: 90,
         doc: "The strongest finding is Critical.",
         why: |facts| base(facts, Severity::Critical),
     },
-    Row {
+    ScoreRow {
         name: "second_category",
         points: 15,
         doc: "Findings of a second category, not counting Informational ones: different detectors agree.",
         why: |facts| nth_category(facts, 1),
     },
-    Row {
+    ScoreRow {
         name: "third_category",
         points: 15,
         doc: "Findings of a third category.",
         why: |facts| nth_category(facts, 2),
     },
-    Row {
+    ScoreRow {
         name: "file_deleted",
         points: 15,
         doc: "An executed file was deleted by the time it ran: somebody removed the trace.",
         why: |facts| facts.exec.deleted.then(|| "an executed file had no name left".to_owned()),
     },
-    Row {
+    ScoreRow {
         name: "interactive_entry",
         points: 10,
         doc: "A program was started from outside the container with a terminal: somebody is at the keyboard.",
         why: |facts| facts.exec.interactive.then(|| "entered from outside with a terminal".to_owned()),
     },
-    Row {
+    ScoreRow {
         name: "host_access",
         points: 10,
         doc: "The container is privileged or shares namespaces with its host: what runs in it can reach the node.",
         why: host_access,
     },
-    Row {
+    ScoreRow {
         name: "container_throttled",
         points: 10,
         doc: "Execs of the container were left out because it made too many: what it ran meanwhile is not known whole.",
         why: throttled,
     },
-    Row {
+    ScoreRow {
         name: "container_root",
         points: 5,
         doc: "A program ran as root of its container.",
         why: |facts| facts.exec.container_root.then(|| "ran as root of the container".to_owned()),
     },
-    Row {
+    ScoreRow {
         name: "container_startup",
         points: -10,
         doc: "Everything happened within 30 seconds of the container's start and nothing came from outside: an entry point that unpacks programs.",
@@ -218,11 +223,11 @@ pub(crate) fn score(facts: &Facts) -> Score {
     score_with(&ROWS, facts)
 }
 
-fn score_with(rows: &[Row], facts: &Facts) -> Score {
+fn score_with(rows: &[ScoreRow], facts: &Facts) -> Score {
     let (bases, others) = rows.split_at_checked(BASES).unwrap_or((rows, &[]));
     let mut contributions: Vec<Contribution> = bases.iter().filter_map(|row| row.apply(facts)).collect();
     let base = total(&contributions);
-    let lowers = |row: &&Row| row.points < 0;
+    let lowers = |row: &&ScoreRow| row.points < 0;
     contributions.extend(others.iter().filter(|row| !lowers(row)).filter_map(|row| row.apply(facts)));
     if base < LOWERING_BASE_MAX {
         let lowering: Vec<Contribution> = others.iter().filter(lowers).filter_map(|row| row.apply(facts)).collect();
@@ -236,7 +241,7 @@ fn score_with(rows: &[Row], facts: &Facts) -> Score {
     Score { points, severity: band(points), contributions }
 }
 
-impl Row {
+impl ScoreRow {
     fn apply(&self, facts: &Facts) -> Option<Contribution> {
         (self.why)(facts).map(|why| Contribution { name: self.name.to_owned(), points: self.points, why })
     }

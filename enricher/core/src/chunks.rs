@@ -11,7 +11,7 @@ use driftline_schemas::{LayerChunk, Sha256};
 
 /// Where a chunk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum ChunkLocation {
     /// Its bytes can be read.
     Here,
     /// Its bytes were here; the topic is asked for them when an image needs them.
@@ -26,7 +26,7 @@ pub trait ChunkStore {
     fn put(&mut self, manifest: Sha256, index: u32, data: Vec<u8>);
 
     /// Where a chunk is.
-    fn place(&self, manifest: &Sha256, index: u32) -> Place;
+    fn location(&self, manifest: &Sha256, index: u32) -> ChunkLocation;
 
     /// The topic does not have a chunk any more. Bytes that are here stay.
     fn forget(&mut self, manifest: &Sha256, index: u32);
@@ -50,8 +50,8 @@ impl ChunkStore for MemoryChunks {
         self.0.insert((manifest, index), data.into());
     }
 
-    fn place(&self, manifest: &Sha256, index: u32) -> Place {
-        if self.0.contains_key(&(*manifest, index)) { Place::Here } else { Place::Nowhere }
+    fn location(&self, manifest: &Sha256, index: u32) -> ChunkLocation {
+        if self.0.contains_key(&(*manifest, index)) { ChunkLocation::Here } else { ChunkLocation::Nowhere }
     }
 
     fn forget(&mut self, _: &Sha256, _: u32) {}
@@ -66,10 +66,10 @@ impl ChunkSource for MemoryChunks {
 
 /// Where each chunk is whose bytes are kept elsewhere, in a file: a few bytes for each, and [`CHUNK_BYTES`] there.
 #[derive(Debug, Default)]
-pub struct KnownChunks(BTreeMap<Sha256, Known>);
+pub struct KnownChunks(BTreeMap<Sha256, ManifestChunks>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct ManifestChunks {
     here: BTreeSet<u32>,
     collected: BTreeSet<u32>,
 }
@@ -81,11 +81,11 @@ impl ChunkStore for KnownChunks {
         known.here.insert(index);
     }
 
-    fn place(&self, manifest: &Sha256, index: u32) -> Place {
+    fn location(&self, manifest: &Sha256, index: u32) -> ChunkLocation {
         match self.0.get(manifest) {
-            Some(known) if known.here.contains(&index) => Place::Here,
-            Some(known) if known.collected.contains(&index) => Place::Collected,
-            _ => Place::Nowhere,
+            Some(known) if known.here.contains(&index) => ChunkLocation::Here,
+            Some(known) if known.collected.contains(&index) => ChunkLocation::Collected,
+            _ => ChunkLocation::Nowhere,
         }
     }
 

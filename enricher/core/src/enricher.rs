@@ -5,14 +5,15 @@
 //! that went out so is amended, with the same id, when the image comes.
 //!
 //! What outlives the process: containers, parked execs, which execs were reported, findings to amend ([`state`]). What
-//! does not: what is known of images, which the shell is asked for again, and what follows from the rest (places,
+//! does not: what is known of images, which the shell is asked for again, and what follows from the rest (eviction_order,
 //! timers, the backlog). Nothing but the durable part decides what goes out, so a restored enricher says the same.
 
-mod flow;
+mod advance;
+mod containers;
 mod images;
-mod late;
+mod report;
 mod residence;
-mod room;
+mod schedule;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,12 +26,12 @@ use driftline_schemas::{
 };
 use driftline_service_core::{BrokenInvariant, Disposition, Effects, Gap, Position, Record, Stage};
 
-use crate::finding;
+use crate::container::{Change, EvictionRank, Parked, Queued, TrackedContainer};
 use crate::image::ImageIndex;
 use crate::limits::{JUDGED_PER_APPLY_MAX, TIMER_STATE_KEYS_MAX, TIMERS_PER_TICK_MAX};
-use crate::tracked::{Change, Parked, Place, Queued, Tracked};
 use crate::trust::{ImageView, Trust};
-use images::Image;
+use driftline_detection::finding;
+use images::UsedImage;
 use state::{Kind, container_key};
 
 /// What the enricher is told by its settings.
@@ -113,7 +114,7 @@ pub enum Ask {
 #[derive(Debug, Default)]
 struct Partition {
     /// Its containers, in the order in which they would have to make room.
-    places: BTreeSet<(Place, ContainerId)>,
+    eviction_order: BTreeSet<(EvictionRank, ContainerId)>,
     /// Parked execs of all its containers.
     parked: usize,
 }
@@ -122,9 +123,9 @@ struct Partition {
 #[derive(Debug)]
 pub struct Enricher {
     settings: Settings,
-    containers: BTreeMap<ContainerId, Tracked>,
+    containers: BTreeMap<ContainerId, TrackedContainer>,
     partitions: BTreeMap<i32, Partition>,
-    images: BTreeMap<ImageView, Image>,
+    images: BTreeMap<ImageView, UsedImage>,
     /// When time alone changes something of a container.
     timers: BTreeSet<(i64, ContainerId)>,
     /// Containers that could go on when [`Self::budget`] was used up.
@@ -167,7 +168,7 @@ impl Stage for Enricher {
             Input::Image(image, answer) => self.image(now_ns, &image, answer, effects)?,
             Input::Tick => self.tick(now_ns, effects)?,
         }
-        self.work_off(now_ns, effects)
+        self.continue_backlog(now_ns, effects)
     }
 
     fn has_due(&self, now_ns: i64) -> bool {
@@ -252,18 +253,18 @@ impl Enricher {
             self.index(&id);
             return Ok(());
         }
-        if tracked.parked.insert(at.offset, Parked { event, told: false }).is_some() {
+        if tracked.parked.insert(at.offset, Parked { event, in_changelog: false }).is_some() {
             return Err(BrokenInvariant(format!("offset {} of partition {} came twice", at.offset, at.partition)));
         }
         self.partitions.entry(at.partition).or_default().parked += 1;
         self.proceed(now_ns, &id, effects)?;
         if let Some(tracked) = self.containers.get_mut(&id)
-            && tracked.keep_parked(at.offset) == Change::Changed
+            && tracked.make_durable(at.offset) == Change::Changed
             && let Some(parked) = tracked.parked.get(&at.offset)
         {
             effects.touch(at.partition, Kind::parked(&parked.event).key(&id, at.offset));
         }
-        self.relieve(now_ns, at.partition, effects)
+        self.release_longest_waiting(now_ns, at.partition, effects)
     }
 
     fn seen(
@@ -286,7 +287,7 @@ impl Enricher {
             before.iter().for_each(|image| self.release_image(image, &id, effects));
             image.iter().for_each(|image| self.use_image(image, &id, effects));
             if image.is_some_and(|image| self.is_dropped(&image)) {
-                self.stop_flowing(&id, effects);
+                self.resume_with_image(&id, effects);
             }
         }
         self.proceed(now_ns, &id, effects)
@@ -324,7 +325,7 @@ impl Enricher {
             if effects.touched_count() >= keys_max {
                 break;
             }
-            self.time_is_up(now_ns, &id, effects)?;
+            self.timer_fired(now_ns, &id, effects)?;
             if self.timers.contains(&(due_ns, id)) {
                 return Err(BrokenInvariant("a timer fired, and nothing came of it".to_owned()));
             }

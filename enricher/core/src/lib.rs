@@ -1,7 +1,7 @@
-//! Pure part of the enricher: the image tables and the merged image index, the verdict of one exec, and parking.
+//! Pure part of the enricher: the image tables, the merged image index, and parking.
 //!
-//! [`Enricher`] is the stage; it takes exec events, container records and image answers, and gives findings.
-//! [`verdict::judge`] decides one exec; read it first, it is the reason driftline exists.
+//! [`Enricher`] is the stage: it takes exec events, container records and image answers, and emits findings. The package
+//! `detection` judges; [`judge`] gives it an exec with what the image index has of its files.
 //!
 //! Invariants: events of a container leave in the order in which they came; an event is held only while its container's
 //! metadata or image is awaited, and never past the container's deadline; one finding per exec and detector; what goes
@@ -12,17 +12,16 @@
 //! What is deliberately absent: I/O, clocks, caches; the shell in `enricher/` has them.
 
 pub mod chunks;
+mod container;
 mod enricher;
-mod finding;
 #[cfg(test)]
 mod fixtures;
-mod flaw;
 pub mod image;
+mod judging;
 pub mod limits;
 pub mod tables;
-mod tracked;
 mod trust;
-pub mod verdict;
 
 pub use enricher::{Ask, Enricher, ImageAnswer, Input, Settings};
+pub use judging::judge;
 pub use trust::{ImageView, Trust};

@@ -11,7 +11,7 @@
 
 mod collection;
 mod following;
-mod said;
+mod publications;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -22,12 +22,12 @@ use driftline_schemas::layer::check_chunk_count;
 use driftline_schemas::limits::LAYERS_MAX;
 use driftline_schemas::{DiffId, Image, ImageFailure, ImageId, LayerBasis, LayerChunk, LayerEvent, LayerHead, Sha256};
 
-use crate::chunks::{ChunkStore, MemoryChunks, Place, check_chunk};
+use crate::chunks::{ChunkLocation, ChunkStore, MemoryChunks, check_chunk};
 use crate::trust::{ImageView, Rank, Trust};
 pub use collection::{COLLECTED_PER_STEP, Collection};
 pub use following::Following;
-pub use said::Said;
-use said::{contradicted_list, image_rank, names_several, put, severity};
+pub use publications::Publication;
+use publications::{contradicted_list, image_rank, names_several, put, severity};
 pub use stored::{LoadError, Stored, assemble};
 
 /// Longest description of a conflict: two publishers and two digests with room, as much as a finding carries of a reason.
@@ -137,7 +137,7 @@ impl<C: ChunkStore> ImageTables<C> {
 
     /// What is said of an image, whether it counts or not, in the order in which it was.
     #[must_use]
-    pub fn said_of(&self, id: &ImageId) -> &[Image] {
+    pub fn publications_of(&self, id: &ImageId) -> &[Image] {
         self.images.get(id).map_or(&[], Vec::as_slice)
     }
 
@@ -283,7 +283,7 @@ impl<C: ChunkStore> ImageTables<C> {
             layers.map(|layers| (image, layers))
         });
         if let Some((image, layers)) = whole {
-            let collected = layers.iter().filter(|head| self.place(head) == Place::Collected);
+            let collected = layers.iter().filter(|head| self.location(head) == ChunkLocation::Collected);
             let collected: BTreeSet<Sha256> = collected.map(|head| head.manifest_sha256).collect();
             if !collected.is_empty() {
                 return Lookup::Collected(collected);
@@ -315,7 +315,7 @@ impl<C: ChunkStore> ImageTables<C> {
     /// Whether all chunks of a head have been published.
     #[must_use]
     pub fn is_whole(&self, head: &LayerHead) -> bool {
-        self.place(head) != Place::Nowhere
+        self.location(head) != ChunkLocation::Nowhere
     }
 
     /// What counts of what is said of an image, who failed included.
@@ -343,8 +343,8 @@ impl<C: ChunkStore> ImageTables<C> {
         let mut heads = self.ranked(diff_id, node).into_iter().filter(|head| head.basis == LayerBasis::Blob);
         let first = heads.next()?;
         let other = heads.find(|head| head.manifest_sha256 != first.manifest_sha256)?;
-        let said = |head: &LayerHead| format!("{} says {}", head.source, head.manifest_sha256);
-        Some(format!("layer {diff_id}: {}, {}", said(first), said(other)))
+        let claim = |head: &LayerHead| format!("{} says {}", head.source, head.manifest_sha256);
+        Some(format!("layer {diff_id}: {}, {}", claim(first), claim(other)))
     }
 
     /// The whole manifest of a layer that counts most. One whose chunks were collected counts as it did before: nobody
@@ -354,10 +354,10 @@ impl<C: ChunkStore> ImageTables<C> {
     }
 
     /// Where the chunks of a head are, all together.
-    fn place(&self, head: &LayerHead) -> Place {
+    fn location(&self, head: &LayerHead) -> ChunkLocation {
         let count = check_chunk_count(head.chunk_count).unwrap_or_default();
-        let places = (0..count).map(|index| self.chunks.place(&head.manifest_sha256, index));
-        places.max().unwrap_or(Place::Nowhere)
+        let places = (0..count).map(|index| self.chunks.location(&head.manifest_sha256, index));
+        places.max().unwrap_or(ChunkLocation::Nowhere)
     }
 }
 

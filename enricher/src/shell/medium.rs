@@ -14,7 +14,7 @@ use driftline_service::telemetry::Telemetry;
 
 /// Where the store is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum StoreLocation {
     /// On its disk.
     Disk,
     /// In memory, and not filled yet.
@@ -24,7 +24,7 @@ pub(super) enum Place {
 }
 
 pub(super) struct Medium {
-    place: Place,
+    location: StoreLocation,
     waiting: BTreeSet<ImageView>,
     failed: IntCounterVec,
     is_in_memory: IntGauge,
@@ -40,7 +40,7 @@ impl Medium {
         )?;
         Failure::ALL.into_iter().for_each(|failure| drop(failed.with_label_values(&[failure.label()])));
         let mut medium = Self {
-            place: Place::Disk,
+            location: StoreLocation::Disk,
             waiting: BTreeSet::new(),
             failed,
             is_in_memory: telemetry
@@ -55,21 +55,21 @@ impl Medium {
 
     /// The store goes on in memory, and everything will be read again.
     pub(super) fn emptied(&mut self, failure: Failure) {
-        self.place = Place::Filling;
+        self.location = StoreLocation::Filling;
         self.is_in_memory.set(1);
         self.failed.with_label_values(&[failure.label()]).inc();
     }
 
     /// Everything that stood in the topics is stored: images to look up now.
     pub(super) fn caught_up(&mut self) -> BTreeSet<ImageView> {
-        if self.place == Place::Filling {
-            self.place = Place::Memory;
+        if self.location == StoreLocation::Filling {
+            self.location = StoreLocation::Memory;
         }
         std::mem::take(&mut self.waiting)
     }
 
-    pub(super) fn place(&self) -> Place {
-        self.place
+    pub(super) fn location(&self) -> StoreLocation {
+        self.location
     }
 
     /// An image is looked up when the store is filled.
@@ -92,7 +92,7 @@ impl Medium {
 }
 
 /// Whether an answer says no more than that a store on disk failed under the one who looked the image up.
-pub(super) fn is_of_failed_disk(answer: &ImageAnswer, asked_of: Place, store: &Store) -> bool {
+pub(super) fn is_of_failed_disk(answer: &ImageAnswer, asked_of: StoreLocation, store: &Store) -> bool {
     let is_unread = matches!(answer, ImageAnswer::Failed { failure: ImageFailure::Unavailable, .. });
-    is_unread && asked_of == Place::Disk && store.is_failing()
+    is_unread && asked_of == StoreLocation::Disk && store.is_failing()
 }

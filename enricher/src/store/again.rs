@@ -6,7 +6,7 @@ use driftline_kafka::{ClientSettings, OffsetRange, ReaderEvent, TopicReader};
 use driftline_schemas::Sha256;
 use driftline_schemas::topics::Topic;
 
-use super::feed::{BYTES_MAX, FeedEvent, in_background, put_back};
+use super::background::{BYTES_MAX, FeedEvent, in_background, put_back};
 use super::{News, Row, Store};
 use std::sync::Arc;
 use tokio::sync::mpsc;

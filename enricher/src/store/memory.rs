@@ -11,8 +11,8 @@ use redb::Database;
 use redb::backends::InMemoryBackend;
 
 use super::failure::{Failure, guarded};
-use super::opening::{FILE, begin, refused, set_aside};
-use super::{Origin, Store, StoreError};
+use super::file::{FILE, Origin, begin, refused, set_aside};
+use super::{Store, StoreError};
 
 /// Memory for pages beside those of the backend, which are memory already.
 const CACHE_BYTES: usize = 1024 * 1024;

@@ -12,12 +12,14 @@
 //! cannot be written any more goes on in memory ([`Store::leave_disk`]).
 
 mod again;
+mod background;
 pub mod blocks;
 mod collected;
 mod compacting;
 mod error;
 mod failure;
 mod feed;
+mod file;
 mod memory;
 mod opening;
 mod room;
@@ -28,15 +30,17 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::Notify;
 
 use driftline_enricher_core::chunks::ChunkSource;
-use driftline_enricher_core::tables::Said;
+use driftline_enricher_core::tables::Publication;
 use driftline_schemas::{Image, LayerEvent, LayerHead, Sha256, decode};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition};
 
+pub use background::FeedEvent;
 pub use error::{Rebuilt, StoreError};
 pub use failure::Failure;
 use failure::guarded;
-pub use feed::{Feed, FeedEvent, Order, TABLES};
-pub use opening::{Opened, Origin, open};
+pub use feed::{Feed, Order, TABLES};
+pub use file::Origin;
+pub use opening::{Opened, open};
 pub use row::{News, Row};
 
 /// Of the tables below and what stands in them; another one means another file.
@@ -90,7 +94,7 @@ impl Store {
     }
 
     /// Writes records and the positions after them, all or nothing; durable when it returns. Of chunks for which there is no
-    /// room the places are written only, which the rows then say: [`News::ChunkPlace`].
+    /// room the places are written only, which the rows then say: [`News::CollectedChunk`].
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -110,14 +114,14 @@ impl Store {
                     (News::Head(head), Some(value)) => {
                         put(&mut heads, &head_key(head), row, value, decoded_head, head)?;
                     }
-                    (&News::Chunk { manifest, index } | &News::ChunkPlace { manifest, index }, Some(value)) => {
+                    (&News::Chunk { manifest, index } | &News::CollectedChunk { manifest, index }, Some(value)) => {
                         let key = chunk_key(&manifest, index);
                         // What an image in use needs stays.
                         let is_kept = takes_chunks || is_here(&chunks, &key)?;
                         let value = if is_kept { value } else { &[] };
                         chunks.insert(key.as_slice(), (row.partition, row.offset, row.timestamp_ms, value))?;
                         if !is_kept {
-                            row.news = News::ChunkPlace { manifest, index };
+                            row.news = News::CollectedChunk { manifest, index };
                         }
                     }
                     (News::ImageGone(key), _) => drop(images.remove(key.as_str())?),
@@ -140,7 +144,7 @@ fn is_here(chunks: &Table<'_, &'static [u8], Kept>, key: &[u8]) -> Result<bool, 
 }
 
 /// Who says the same as before keeps its place among the others.
-fn put<T: Said>(
+fn put<T: Publication>(
     table: &mut Table<'_, &'static str, Kept>,
     key: &str,
     row: &Row,

@@ -2,38 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use driftline_enricher_core::Trust;
 use driftline_enricher_core::chunks::{ChunkStore as _, KnownChunks};
 use driftline_enricher_core::tables::ImageTables;
 use driftline_kafka::OffsetRange;
 use driftline_schemas::{Image, LayerEvent, decode};
-use driftline_service::clock;
-use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use super::compacting::compact;
-use super::error::is_of_content;
 use super::failure::{Failure, guarded};
-use super::{CHUNKS, FORMAT_VERSION, HEADS, IMAGES, Kept, META, POSITIONS, Rebuilt, Store, StoreError};
+use super::file::{FILE, Origin, begin, refused, set_aside};
+use super::{CHUNKS, HEADS, IMAGES, Kept, META, POSITIONS, Rebuilt, Store, StoreError};
 use super::{chunk_of_key, decoded_head, memory};
 
-pub(super) const FILE: &str = "images.redb";
-/// What is set aside is called after the file, this and the seconds since 1970.
-const ASIDE: &str = "images.redb.aside-";
-/// Stores that are set aside and kept: the last, and the one before it when that was only a failed attempt.
-const ASIDE_MAX: usize = 2;
 /// Memory for pages of the file. Chunks are read once per image that is merged, so more would not help.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
-
-/// What a store is of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
-    /// Id of the Kafka cluster.
-    pub cluster: String,
-    /// First part of the topics' names.
-    pub prefix: String,
-}
 
 /// An open store.
 #[derive(Debug)]
@@ -112,59 +97,6 @@ fn existing(directory: &Path, origin: &Origin, trust: Trust, extent: &[OffsetRan
     let ranges = store.unread(extent).map_err(damaged)?;
     let tables = store.tables(trust).map_err(damaged)?;
     Ok(Opened { store, tables, ranges, rebuilt: None })
-}
-
-/// Makes the tables of a new file.
-pub(super) fn begin(database: &Database, origin: &Origin) -> Result<(), StoreError> {
-    let transaction = database.begin_write()?;
-    {
-        let mut meta = transaction.open_table(META)?;
-        for (name, value) in origin.meta() {
-            meta.insert(name, value)?;
-        }
-        transaction.open_table(IMAGES)?;
-        transaction.open_table(HEADS)?;
-        transaction.open_table(CHUNKS)?;
-        transaction.open_table(POSITIONS)?;
-    }
-    Ok(transaction.commit()?)
-}
-
-impl Origin {
-    fn meta(&self) -> [(&'static str, &str); 3] {
-        [("format", FORMAT_VERSION), ("cluster", &self.cluster), ("prefix", &self.prefix)]
-    }
-}
-
-pub(super) fn refused(path: &Path, error: DatabaseError) -> StoreError {
-    match error {
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => StoreError::Locked(path.to_owned()),
-        DatabaseError::UpgradeRequired(_) => StoreError::unusable(Rebuilt::Format, error),
-        DatabaseError::Storage(StorageError::Io(why)) if !is_of_content(why.kind()) => {
-            StoreError::Io { path: path.to_owned(), why }
-        }
-        _ => StoreError::unusable(Rebuilt::Damaged, error),
-    }
-}
-
-/// Keeps the file for whoever wants to know what happened to it, and makes place for a new one.
-pub(super) fn set_aside(directory: &Path) -> std::io::Result<()> {
-    let seconds = clock::now_ns() / 1_000_000_000;
-    fs::rename(directory.join(FILE), directory.join(format!("{ASIDE}{seconds}")))?;
-    aside(directory)?.iter().rev().skip(ASIDE_MAX).try_for_each(fs::remove_file)
-}
-
-/// What was set aside, the oldest first.
-pub(super) fn aside(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut aside = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(ASIDE) {
-            aside.push(entry.path());
-        }
-    }
-    aside.sort();
-    Ok(aside)
 }
 
 impl Store {

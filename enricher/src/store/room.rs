@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::PoisonError;
 
 use super::compacting::compact;
-use super::opening::{FILE, aside};
+use super::file::{FILE, aside};
 use super::{Row, Store, StoreError};
 
 /// What `st_blocks` counts in, whatever the file system's own are.

@@ -39,7 +39,7 @@ pub enum News {
         index: u32,
     },
     /// A piece of a manifest whose bytes are left on the topic.
-    ChunkPlace {
+    CollectedChunk {
         /// Digest of the manifest.
         manifest: Sha256,
         /// Number of the piece.

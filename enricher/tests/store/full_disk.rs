@@ -37,7 +37,7 @@ fn read_again(opened: &mut Opened, corpus: &Corpus) {
     let mut rows: Vec<Row> = corpus.records.iter().cloned().map(Row::of).collect();
     opened.store.write(&mut rows).unwrap();
     let chunk = |row: &Row| match row.news {
-        News::ChunkPlace { manifest, index } => Some((manifest, index)),
+        News::CollectedChunk { manifest, index } => Some((manifest, index)),
         _ => None,
     };
     let places: Vec<_> = rows.iter().filter_map(chunk).collect();

@@ -22,7 +22,7 @@ use super::error::RegistryError;
 use super::hosts::host_of;
 use super::reference::{Host, Target};
 use super::token::Authorizer;
-use super::transport::{Ask, Transport, broken, retry_after};
+use super::transport::{Ask, Transport, body, broken, retry_after};
 use crate::blobs::Blobs;
 use crate::documents::{LayerBlob, check_digest, digest_in};
 use crate::error::{IndexError, Limit};
@@ -351,18 +351,6 @@ impl Read for BlobReader<'_> {
 fn first_byte(response: &Response) -> Option<u64> {
     let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?;
     range.split_once('-')?.0.trim().parse().ok()
-}
-
-/// A whole body; nothing when it is longer than it may be.
-pub(crate) async fn body(host: &Host, mut response: Response, most: usize) -> Result<Option<Vec<u8>>, RegistryError> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| broken(host, error))? {
-        if bytes.len().saturating_add(chunk.len()) > most {
-            return Ok(None);
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(Some(bytes))
 }
 
 /// How long to wait before trying again; nothing when it is not worth it.

@@ -11,8 +11,7 @@ use super::credentials::Credentials;
 use super::error::RegistryError;
 use super::hosts::host_of;
 use super::reference::Host;
-use super::session::body;
-use super::transport::Transport;
+use super::transport::{Transport, body};
 use crate::limits::TOKEN_BYTES_MAX;
 
 /// Docker Hub's token server, which may have Docker Hub's credentials without being named.

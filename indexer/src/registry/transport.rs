@@ -124,6 +124,18 @@ fn redirect(response: &Response, url: &Url) -> Result<Option<Url>, RegistryError
     next.map(Some).ok_or_else(odd)
 }
 
+/// A whole body; nothing when it is longer than it may be.
+pub(crate) async fn body(host: &Host, mut response: Response, most: usize) -> Result<Option<Vec<u8>>, RegistryError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| broken(host, error))? {
+        if bytes.len().saturating_add(chunk.len()) > most {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(Some(bytes))
+}
+
 /// What a failure of the client means; what we refused below it comes out as what it is.
 pub(crate) fn broken(host: &Host, error: reqwest::Error) -> RegistryError {
     // The URL of a redirect may be signed, which makes it a secret.

@@ -112,12 +112,12 @@ impl Service for Correlating {
 #[derive(Debug)]
 pub(crate) struct NoShell;
 
-impl Shell<correlator::Input, correlator::Ask> for NoShell {
+impl Shell<correlator::Input, correlator::Command> for NoShell {
     fn start(_: &World, _: Rng) -> Self {
         Self
     }
 
-    fn ask(&mut self, ask: correlator::Ask, _: &World) {
+    fn ask(&mut self, ask: correlator::Command, _: &World) {
         match ask {}
     }
 

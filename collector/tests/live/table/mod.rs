@@ -12,7 +12,7 @@ use cases::{CASES, Case, Content, LARGE_CASES, PLAIN_CASES};
 use driftline_engines::kubernetes::KubernetesSettings;
 use driftline_engines::{RuntimeSettings, Runtimes};
 use driftline_enricher_core::image::{ImageIndex, merge};
-use driftline_enricher_core::verdict::judge;
+use driftline_enricher_core::judge;
 use driftline_indexer::node::index_image;
 use driftline_schemas::{DiffId, Exec, FileClass, HashState, ImageId, Origin, Sha256};
 use files::Files;

@@ -1,6 +1,6 @@
 //! Cases that take more than a command in a container: other containers, other namespaces, a collector that comes later.
 
-use driftline_enricher_core::verdict::judge;
+use driftline_enricher_core::judge;
 use driftline_schemas::{ContainerId, Exec, FileClass, HashState, MountNamespace, Origin, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -3,13 +3,13 @@
 use driftline_schemas::{Container, Finding, Process, Severity};
 
 use super::*;
-use crate::finding::Tracked;
+use crate::finding::SessionFinding;
 use crate::fixtures::{S, T0, added, container, fileless, suspicious, throttled};
 
 fn facts(findings: &[Finding], container: &Container) -> Facts {
     let mut facts = Facts { container: ContainerFacts::of(Some(container)), ..Facts::default() };
     for finding in findings {
-        facts.take(&Tracked::new(finding, 0).unwrap());
+        facts.take(&SessionFinding::new(finding, 0).unwrap());
     }
     facts
 }
@@ -116,9 +116,9 @@ fn nothing_is_lowered_from_a_high_base_on() {
 
 #[test]
 fn lowering_is_limited_and_the_sum_stays_exact() {
-    let always = |name, points| Row { name, points, doc: "", why: |_| Some(String::new()) };
+    let always = |name, points| ScoreRow { name, points, doc: "", why: |_| Some(String::new()) };
     let base = |points| [always("base", points), NEVER, NEVER, NEVER, NEVER];
-    const NEVER: Row = Row { name: "never", points: 0, doc: "", why: |_| None };
+    const NEVER: ScoreRow = ScoreRow { name: "never", points: 0, doc: "", why: |_| None };
     for (points, others, expected, adjustment) in [
         (20, vec![always("a", -10)], 10, None),
         (20, vec![always("a", -10), always("b", -5)], 5, None),
@@ -128,7 +128,7 @@ fn lowering_is_limited_and_the_sum_stays_exact() {
         (0, vec![always("a", -10)], 0, Some(("clamp", 10))),
         (90, vec![always("a", 15), always("b", 15)], 100, Some(("clamp", -20))),
     ] {
-        let rows: Vec<Row> = base(points).into_iter().chain(others).collect();
+        let rows: Vec<ScoreRow> = base(points).into_iter().chain(others).collect();
         let score = score_with(&rows, &Facts::default());
         assert_eq!((score.points, total(&score.contributions)), (expected, expected));
         let last = score.contributions.last().map(|row| (row.name.as_str(), row.points));

@@ -8,11 +8,14 @@ use driftline_schemas::correlator_state::{CountedFindings, CountedLabel, Counted
 use std::sync::Arc;
 
 use super::{Session, flag};
-use crate::finding::{FoldKey, Label, Tracked};
+use crate::finding::{FoldKey, Label, SessionFinding};
 use crate::limits::{LABELS_MAX, REPEATS_MAX};
 use crate::memory;
 use crate::score::{Facts, Score, score};
 use crate::window::Span;
+
+/// A program of which repeats are only counted.
+const REPEATS_BYTES: usize = memory::entry(size_of::<(FoldKey, [i64; 3])>());
 
 /// Which findings an alert is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +28,7 @@ pub(crate) enum Scope {
 
 /// What a session amounts to.
 #[derive(Debug)]
-pub(crate) struct Content<'a> {
+pub(crate) struct SessionContent<'a> {
     pub scope: Scope,
     pub score: Score,
     pub span: Span,
@@ -40,9 +43,9 @@ pub(crate) struct Content<'a> {
 /// A finding and its repeats.
 #[derive(Debug)]
 pub(crate) struct Fold<'a> {
-    pub first: &'a Tracked,
+    pub first: &'a SessionFinding,
     /// An amendment or a later rule may have judged a repeat more severely.
-    pub strongest: &'a Tracked,
+    pub strongest: &'a SessionFinding,
     pub span: Span,
     pub count: i64,
 }
@@ -65,7 +68,7 @@ struct Repeats {
 
 impl Beyond {
     /// Counts a finding; returns the flag to set when a list was full.
-    pub(super) fn take(&mut self, finding: &Tracked) -> Option<&'static str> {
+    pub(super) fn take(&mut self, finding: &SessionFinding) -> Option<&'static str> {
         let at = Span::at(finding.event_time_ns);
         self.count += 1;
         let room = self.repeats.len() < REPEATS_MAX;
@@ -87,14 +90,14 @@ impl Beyond {
 
     /// Bytes in memory.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.label_bytes + self.repeats.len() * memory::REPEATS_BYTES
+        self.label_bytes + self.repeats.len() * REPEATS_BYTES
     }
 
     /// The same, counted anew.
     #[cfg(test)]
     pub(super) fn count_memory_bytes(&self) -> usize {
         let labels: usize = self.facts.labels.iter().map(|label| label.memory_bytes()).sum();
-        labels + self.repeats.len() * memory::REPEATS_BYTES
+        labels + self.repeats.len() * REPEATS_BYTES
     }
 
     /// As it stands in the changelog; `None` when nothing was counted.
@@ -146,12 +149,12 @@ impl Beyond {
 impl Session {
     /// Whether nothing in the session stands any more.
     pub(super) fn is_withdrawn(&self) -> bool {
-        self.beyond.count == 0 && !self.tracked.iter().any(Tracked::is_active)
+        self.beyond.count == 0 && !self.findings.iter().any(SessionFinding::is_active)
     }
 
     /// Findings that stand, repeats counted.
     pub(super) fn active_count(&self) -> i64 {
-        self.tracked.iter().filter(|finding| finding.is_active()).fold(self.beyond.count, |count, _| count + 1)
+        self.findings.iter().filter(|finding| finding.is_active()).fold(self.beyond.count, |count, _| count + 1)
     }
 
     pub(super) fn severity(&self) -> Severity {
@@ -159,14 +162,14 @@ impl Session {
     }
 
     /// Everything an alert says.
-    pub(crate) fn content(&self) -> Content<'_> {
+    pub(crate) fn content(&self) -> SessionContent<'_> {
         let scope = if self.is_withdrawn() { Scope::Withdrawn } else { Scope::Active };
-        let in_scope = |finding: &&Tracked| scope == Scope::Withdrawn || finding.is_active();
-        let findings: Vec<&Tracked> = self.tracked.iter().filter(in_scope).collect();
+        let in_scope = |finding: &&SessionFinding| scope == Scope::Withdrawn || finding.is_active();
+        let findings: Vec<&SessionFinding> = self.findings.iter().filter(in_scope).collect();
         let spans = findings.iter().map(|finding| Span::at(finding.event_time_ns)).chain(self.beyond.facts.events);
         let labels: BTreeSet<_> =
             findings.iter().map(|finding| &finding.label).chain(&self.beyond.facts.labels).collect();
-        Content {
+        SessionContent {
             scope,
             score: if scope == Scope::Active { score(&self.facts) } else { withdrawn() },
             span: spans.reduce(|all, one| all.with(one.first_ns).with(one.last_ns)).unwrap_or(self.span),
@@ -177,7 +180,7 @@ impl Session {
         }
     }
 
-    fn fold<'a>(&self, findings: &[&'a Tracked]) -> Vec<Fold<'a>> {
+    fn fold<'a>(&self, findings: &[&'a SessionFinding]) -> Vec<Fold<'a>> {
         let mut folds: BTreeMap<FoldKey, Fold<'a>> = BTreeMap::new();
         for &finding in findings {
             let at = Span::at(finding.event_time_ns);
@@ -201,7 +204,7 @@ impl Session {
     }
 }
 
-fn strength(finding: &Tracked) -> (Severity, Reverse<i64>) {
+fn strength(finding: &SessionFinding) -> (Severity, Reverse<i64>) {
     (finding.severity(), Reverse(finding.order))
 }
 

@@ -4,11 +4,11 @@
 //! cannot depend on the order of amendments. Findings beyond [`SESSION_FINDINGS_MAX`] give up their place in the set and
 //! are only counted ([`Beyond`]).
 
+mod background;
 mod content;
-mod place;
+mod findings;
 mod revision;
 mod state;
-mod tracks;
 
 use driftline_schemas::correlator_state::Said;
 use driftline_schemas::{AlertId, Finding, FindingId, FindingState, Sha256};
@@ -17,20 +17,20 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::finding::{Joined, Tracked};
+use crate::finding::{Joined, SessionFinding};
 use crate::limits::{SESSION_FINDINGS_MAX, VERSION_KINDS_MAX, VERSION_VALUES_MAX};
 use crate::memory;
 use crate::score::{ContainerFacts, Facts};
 use crate::settings::Settings;
 use crate::subject::Subject;
 use crate::window::{Belongs, Span};
+use background::{EncodedBackground, Weight};
 use content::Beyond;
-use place::{Packed, Weight};
+use findings::SessionFindings;
 use revision::Phase;
-use tracks::Tracks;
 
-pub(crate) use content::{Content, Fold, Scope};
-pub(crate) use place::Background;
+pub(crate) use background::Background;
+pub(crate) use content::{Fold, Scope, SessionContent};
 pub(crate) use revision::{Due, Finality};
 pub(crate) use state::Stored;
 
@@ -55,6 +55,19 @@ pub(crate) mod flag {
     pub(crate) const SHORTENED: &str = "shortened";
 }
 
+/// A session without its texts, findings and records: itself, its subject with its place in the order of eviction, its
+/// deadline, and its id, all of which are found in maps.
+const SESSION_BYTES: usize = size_of::<Session>()
+    + size_of::<Subject>()
+    + memory::entry(2 * memory::WORD_BYTES) // sessions
+    + memory::entry(8 * memory::WORD_BYTES) // subjects
+    + memory::entry(4 * memory::WORD_BYTES) // ages
+    + memory::entry(2 * memory::WORD_BYTES) // deadlines
+    + 4 * memory::WORD_BYTES // sessions of the subject
+    + 11 * memory::WORD_BYTES // the node of the first labels among the facts
+    + 9 * memory::WORD_BYTES // lists of findings and labels, which begin with room for four
+    + 12 * memory::ALLOCATION_BYTES;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -67,18 +80,18 @@ pub(crate) struct Session {
     /// Wall clock when the last finding joined.
     heard_ns: i64,
     next_order: i64,
-    tracked: Tracks,
+    findings: SessionFindings,
     beyond: Beyond,
     /// Of all active findings; kept in step, so that a finding costs little whatever the session's size.
     facts: Facts,
-    background: Packed,
+    background: EncodedBackground,
     /// Of the finding whose node and container are in the background.
     weight: Weight,
     /// Digest of the versions that were taken last; they need not be looked for in the background.
     versions_taken: Option<Sha256>,
     flags: BTreeSet<String>,
     /// The last revision, to know whether another is due.
-    said: Option<Said>,
+    last_revision: Option<Said>,
     phase: Phase,
     changes: Changes,
 }
@@ -119,14 +132,14 @@ impl Session {
             span: Span::at(first.event_time_ns),
             heard_ns: now_ns,
             next_order: 0,
-            tracked: Tracks::default(),
+            findings: SessionFindings::default(),
             beyond: Beyond::default(),
             facts: Facts { container: ContainerFacts::of(first.container.as_ref()), ..Facts::default() },
-            background: Packed::of(background)?,
-            weight: Weight::of(first, 0, Tracked::new(first, 0)?.digest()),
+            background: EncodedBackground::of(background)?,
+            weight: Weight::of(first, 0, SessionFinding::new(first, 0)?.digest()),
             versions_taken: None,
             flags: BTreeSet::new(),
-            said: None,
+            last_revision: None,
             phase: Phase::Open,
             changes: Changes::default(),
         };
@@ -136,12 +149,12 @@ impl Session {
 
     /// Whether this finding is one of the session's.
     pub(crate) fn holds(&self, id: &FindingId) -> bool {
-        self.tracked.get(id).is_some()
+        self.findings.get(id).is_some()
     }
 
     /// Active findings that were made without their image or container.
     fn unresolved_count(&self) -> i64 {
-        self.tracked.iter().filter(|tracked| !tracked.is_resolved()).fold(0, |count, _| count + 1)
+        self.findings.iter().filter(|tracked| !tracked.is_resolved()).fold(0, |count, _| count + 1)
     }
 
     pub(crate) fn flags(&self) -> &BTreeSet<String> {
@@ -167,9 +180,9 @@ impl Session {
         now_ns: i64,
         settings: &Settings,
     ) -> Result<Taken, BrokenInvariant> {
-        let known = self.tracked.get(&finding.finding_id).map(|known| known.order);
+        let known = self.findings.get(&finding.finding_id).map(|known| known.order);
         let order = known.unwrap_or(self.next_order);
-        let tracked = Tracked::new(finding, order)?;
+        let tracked = SessionFinding::new(finding, order)?;
         let mut news = self.take_background(finding, Weight::of(finding, order, tracked.digest()))?;
         if finding.unresolved.is_some() {
             news |= self.set_flag(flag::DEADLINE);
@@ -203,7 +216,7 @@ impl Session {
             background.container.clone_from(&finding.container);
         }
         if better || news {
-            self.background = Packed::of(background)?;
+            self.background = EncodedBackground::of(background)?;
         }
         Ok(better || news)
     }
@@ -217,17 +230,22 @@ impl Session {
     pub(crate) fn memory_bytes(&self) -> usize {
         let ids = self.alert_id.as_str().len() + self.subject.cluster.len() + self.subject.id.len();
         let flags = self.flags.len() * memory::FLAG_BYTES;
-        memory::SESSION_BYTES + ids + flags + self.background.len() + self.tracked.bytes() + self.beyond.memory_bytes()
+        SESSION_BYTES + ids + flags + self.background.len() + self.findings.bytes() + self.beyond.memory_bytes()
     }
 
     /// The same, counted anew.
     #[cfg(test)]
     pub(crate) fn count_memory_bytes(&self) -> usize {
-        self.memory_bytes() - self.tracked.bytes() + self.tracked.count_bytes() - self.beyond.memory_bytes()
+        self.memory_bytes() - self.findings.bytes() + self.findings.count_bytes() - self.beyond.memory_bytes()
             + self.beyond.count_memory_bytes()
     }
 
-    fn take_new(&mut self, mut finding: Tracked, now_ns: i64, settings: &Settings) -> Result<Taken, BrokenInvariant> {
+    fn take_new(
+        &mut self,
+        mut finding: SessionFinding,
+        now_ns: i64,
+        settings: &Settings,
+    ) -> Result<Taken, BrokenInvariant> {
         self.changes.head = true;
         let id = finding.id.clone();
         self.changes.findings.insert(id.clone());
@@ -240,8 +258,8 @@ impl Session {
         if self.is_mere_repeat(&finding, settings.findings_kept) {
             finding.drop_detail()?;
         }
-        self.tracked.insert(finding);
-        if self.tracked.len() <= SESSION_FINDINGS_MAX {
+        self.findings.insert(finding);
+        if self.findings.len() <= SESSION_FINDINGS_MAX {
             return Ok(Taken::New);
         }
         self.set_flag(flag::FINDINGS_CAPPED);
@@ -256,17 +274,17 @@ impl Session {
     fn count_facts(&mut self) {
         let container = std::mem::take(&mut self.facts.container);
         self.facts = Facts { container, ..self.beyond.facts.clone() };
-        self.tracked.iter().filter(|finding| finding.is_active()).for_each(|finding| self.facts.take(finding));
+        self.findings.iter().filter(|finding| finding.is_active()).for_each(|finding| self.facts.take(finding));
     }
 
     /// Retracted ones go first, then the weakest, of these the newest.
     fn untrack_weakest(&mut self) {
         let weakest = self
-            .tracked
+            .findings
             .iter()
             .min_by_key(|finding| (finding.is_active(), finding.severity(), Reverse(finding.order)))
             .map(|finding| finding.id.clone());
-        let Some(finding) = weakest.and_then(|id| self.tracked.remove(&id)) else { return };
+        let Some(finding) = weakest.and_then(|id| self.findings.remove(&id)) else { return };
         self.changes.findings.insert(finding.id.clone());
         if finding.is_active() {
             self.changes.beyond = true;
@@ -278,9 +296,9 @@ impl Session {
         }
     }
 
-    fn take_revision(&mut self, revision: Tracked, news: bool) -> Taken {
+    fn take_revision(&mut self, revision: SessionFinding, news: bool) -> Taken {
         let id = revision.id.clone();
-        let joined = self.tracked.join(revision);
+        let joined = self.findings.join(revision);
         if joined == Joined::Changed {
             self.changes.findings.insert(id);
             self.count_facts();
@@ -290,21 +308,21 @@ impl Session {
 
     /// Whether there is no room to show more, and something at least as strong is shown for the same detector, path and
     /// digest. Spares the common case, a loop, the work of [`Self::drop_details`].
-    fn is_mere_repeat(&self, finding: &Tracked, kept: usize) -> bool {
-        let shown = || self.tracked.iter().filter(|other| other.has_detail());
-        let same = |other: &Tracked| other.is_active() && other.fold == finding.fold;
+    fn is_mere_repeat(&self, finding: &SessionFinding, kept: usize) -> bool {
+        let shown = || self.findings.iter().filter(|other| other.has_detail());
+        let same = |other: &SessionFinding| other.is_active() && other.fold == finding.fold;
         shown().count() >= kept && shown().any(|other| same(other) && other.severity() >= finding.severity())
     }
 
     /// Keeps the details of as many findings as an alert shows: first those that it does show, then others in order.
     fn drop_details(&mut self, kept: usize) -> Result<(), BrokenInvariant> {
-        let with_detail = || self.tracked.iter().filter(|finding| finding.has_detail());
+        let with_detail = || self.findings.iter().filter(|finding| finding.has_detail());
         if with_detail().count() <= kept {
             return Ok(());
         }
         let content = self.content();
         let shown = content.folds.iter().take(kept).flat_map(|fold| [fold.strongest, fold.first]);
-        let mut others: Vec<&Tracked> = with_detail().collect();
+        let mut others: Vec<&SessionFinding> = with_detail().collect();
         others.sort_by_key(|finding| (!finding.is_active(), finding.order));
         let mut room = BTreeSet::new();
         for finding in shown.chain(others).filter(|finding| finding.has_detail()) {
@@ -312,7 +330,7 @@ impl Session {
                 room.insert(finding.id.clone());
             }
         }
-        self.changes.findings.extend(self.tracked.drop_details(|id| room.contains(id))?);
+        self.changes.findings.extend(self.findings.drop_details(|id| room.contains(id))?);
         Ok(())
     }
 }

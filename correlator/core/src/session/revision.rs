@@ -1,4 +1,4 @@
-//! When something is to be said about a session. The wall clock has its only say here.
+//! When a revision of an alert is due. Only here does the wall clock matter.
 
 use driftline_schemas::correlator_state::Said;
 use driftline_schemas::{Activity, Sha256};
@@ -22,7 +22,7 @@ pub(crate) enum Finality {
     Final,
 }
 
-/// A revision to be said.
+/// A revision to be emitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Due {
     pub activity: Activity,
@@ -50,17 +50,17 @@ impl Session {
     }
 
     /// What a change makes due at once. A session that was final is open again after it, unless it is still quiet and
-    /// the change is said now.
+    /// the change is emitted now.
     pub(crate) fn after_change(&mut self, now_ns: i64, settings: &Settings) -> Option<Due> {
         let still_final = !self.is_open() && self.is_quiet(now_ns, settings);
         let update = if still_final { Finality::Final } else { Finality::MoreMayCome };
-        let due = match (&self.said, self.is_withdrawn()) {
+        let due = match (&self.last_revision, self.is_withdrawn()) {
             (None, true) => None,
             (None, false) => (self.severity() >= settings.threshold)
                 .then_some(Due { activity: Activity::Create, finality: Finality::MoreMayCome }),
-            (Some(said), true) => (said.activity != Activity::Close)
+            (Some(last), true) => (last.activity != Activity::Close)
                 .then_some(Due { activity: Activity::Close, finality: Finality::Final }),
-            (Some(said), false) => self.differs(said).then_some(Due { activity: Activity::Update, finality: update }),
+            (Some(last), false) => self.differs(last).then_some(Due { activity: Activity::Update, finality: update }),
         };
         if due.is_none_or(|due| due.finality == Finality::MoreMayCome) {
             self.enter(Phase::Open);
@@ -73,11 +73,11 @@ impl Session {
         if self.is_open() && self.is_quiet(now_ns, settings) { self.end(now_ns) } else { None }
     }
 
-    /// Ends the session whatever the clock says; the revision to say, when there is an alert that stands.
+    /// Ends the session whatever the clock says; the revision to emit, when there is an alert that stands.
     pub(crate) fn end(&mut self, now_ns: i64) -> Option<Due> {
         let was_open = self.is_open();
         self.enter(Phase::Final(now_ns));
-        let stands = self.said.as_ref().is_some_and(|said| said.activity != Activity::Close);
+        let stands = self.last_revision.as_ref().is_some_and(|last| last.activity != Activity::Close);
         (was_open && stands).then_some(Due { activity: Activity::Update, finality: Finality::Final })
     }
 
@@ -106,11 +106,11 @@ impl Session {
         !self.is_open() && now_ns >= self.deadline_ns(settings)
     }
 
-    /// Records that `due` is being said, and returns its revision number.
-    pub(crate) fn say(&mut self, due: Due) -> Result<i32, BrokenInvariant> {
-        let last = self.said.as_ref().map_or(0, |said| said.revision);
+    /// Records that `due` is emitted, and returns its revision number.
+    pub(crate) fn start_revision(&mut self, due: Due) -> Result<i32, BrokenInvariant> {
+        let last = self.last_revision.as_ref().map_or(0, |last| last.revision);
         let revision = last.checked_add(1).ok_or_else(|| BrokenInvariant("revision number overflow".to_owned()))?;
-        self.said = Some(Said {
+        self.last_revision = Some(Said {
             revision,
             activity: due.activity,
             severity: self.severity(),
@@ -122,13 +122,13 @@ impl Session {
         Ok(revision)
     }
 
-    /// Severity or categories changed, the findings doubled, at least half of those that were said without their image or
+    /// Severity or categories changed, the findings doubled, at least half of those that were emitted without their image or
     /// container have them now, or a closed alert stands again.
-    fn differs(&self, said: &Said) -> bool {
-        said.activity == Activity::Close
-            || (said.unresolved > 0 && self.unresolved_count().saturating_mul(2) <= said.unresolved)
-            || self.severity() != said.severity
-            || self.categories_digest() != said.categories_digest
-            || self.active_count() >= said.count.saturating_mul(2)
+    fn differs(&self, last: &Said) -> bool {
+        last.activity == Activity::Close
+            || (last.unresolved > 0 && self.unresolved_count().saturating_mul(2) <= last.unresolved)
+            || self.severity() != last.severity
+            || self.categories_digest() != last.categories_digest
+            || self.active_count() >= last.count.saturating_mul(2)
     }
 }

@@ -6,12 +6,12 @@ use driftline_service_core::BrokenInvariant;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::background::{Background, EncodedBackground, Weight};
 use super::content::Beyond;
-use super::place::{Background, Packed, Weight};
+use super::findings::SessionFindings;
 use super::revision::Phase;
-use super::tracks::Tracks;
 use super::{Changes, Session};
-use crate::finding::Tracked;
+use crate::finding::SessionFinding;
 use crate::score::{ContainerFacts, Facts};
 use crate::state_key::StateKey;
 use crate::subject::Subject;
@@ -45,7 +45,7 @@ impl Session {
             place_digest,
             versions,
             flags: self.flags.clone(),
-            said: self.said,
+            said: self.last_revision,
             final_since_ns: match self.phase {
                 Phase::Open => None,
                 Phase::Final(since_ns) => Some(since_ns),
@@ -55,7 +55,7 @@ impl Session {
 
     /// One finding, encoded.
     pub(crate) fn finding_state(&self, id: &FindingId) -> Option<&[u8]> {
-        self.tracked.get(id).map(Tracked::record)
+        self.findings.get(id).map(SessionFinding::record)
     }
 
     /// Findings that are only counted.
@@ -72,9 +72,9 @@ impl Session {
         if findings.is_empty() {
             return Err(BrokenInvariant(format!("state has no finding of session {alert_id}")));
         }
-        let mut tracked = Tracks::default();
+        let mut tracked = SessionFindings::default();
         for (id, finding) in findings {
-            tracked.insert(Tracked::restored(id, finding)?);
+            tracked.insert(SessionFinding::restored(id, finding)?);
         }
         let (weight, container) = {
             let (container, order, digest) = (head.container.as_ref(), head.place_order, head.place_digest);
@@ -88,14 +88,14 @@ impl Session {
             span: Span { first_ns: head.first_event_ns, last_ns: head.last_event_ns },
             heard_ns: head.heard_ns,
             next_order: head.next_order,
-            tracked,
+            findings: tracked,
             beyond: beyond.map(Beyond::restored).unwrap_or_default(),
             facts: Facts { container, ..Facts::default() },
-            background: Packed::of(background)?,
+            background: EncodedBackground::of(background)?,
             weight,
             versions_taken: None,
             flags: head.flags,
-            said: head.said,
+            last_revision: head.said,
             phase: head.final_since_ns.map_or(Phase::Open, Phase::Final),
             changes: Changes::default(),
         };
@@ -116,7 +116,7 @@ impl Session {
     /// Keys under which something stands.
     pub(crate) fn state_keys(&self) -> impl Iterator<Item = StateKey> {
         let id_of = || AlertId::clone(&self.alert_id);
-        let findings = self.tracked.iter().map(move |finding| StateKey::Finding(id_of(), finding.id.clone()));
+        let findings = self.findings.iter().map(move |finding| StateKey::Finding(id_of(), finding.id.clone()));
         let beyond = (self.beyond.count > 0).then(|| StateKey::Beyond(id_of()));
         findings.chain([StateKey::Session(id_of())]).chain(beyond)
     }

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::fixtures::T0;
-use crate::{Ask, Correlator, Input, Options, Settings, SiemFormat};
+use crate::{Command, Correlator, Input, Options, Settings, SiemFormat};
 
 /// A correlator that is driven twice: once as it is, and once thrown away after every step and restored from what the
 /// changelog holds. Both must do the same.
@@ -65,7 +65,7 @@ impl Rig {
         self.unsettled(|correlator, effects| correlator.gap(now_ns, Gap { partition: 0, from, to }, effects))
     }
 
-    fn unsettled(&mut self, input: impl Fn(&mut Correlator, &mut Effects<Ask>) -> Applied) -> Vec<Alert> {
+    fn unsettled(&mut self, input: impl Fn(&mut Correlator, &mut Effects<Command>) -> Applied) -> Vec<Alert> {
         let (settled, alerts) = self.step(input);
         assert_eq!(settled, BTreeMap::new());
         alerts
@@ -73,7 +73,7 @@ impl Rig {
 
     fn step(
         &mut self,
-        input: impl Fn(&mut Correlator, &mut Effects<Ask>) -> Applied,
+        input: impl Fn(&mut Correlator, &mut Effects<Command>) -> Applied,
     ) -> (BTreeMap<Disposition, u64>, Vec<Alert>) {
         let (mut effects, mut restarted) = (Effects::default(), Effects::default());
         input(&mut self.correlator, &mut effects).unwrap();

@@ -9,7 +9,7 @@ use super::state::Random;
 use super::{canonical, correlator, found, image, restore, said, short};
 use crate::fixtures::{S, T0, added, added_at, container};
 use crate::limits::{SESSION_FINDINGS_MAX, TICK_OUTPUT_BYTES_MAX, TICK_SESSIONS_MAX, TICK_STATE_KEYS_MAX};
-use crate::{Ask, Correlator, Input, Options};
+use crate::{Command, Correlator, Input, Options};
 
 fn of(at: usize, time_ns: i64) -> Finding {
     let container = Container { id: ContainerId::from(format!("{at:08}").as_str()), ..container() };
@@ -26,13 +26,13 @@ fn opened(correlator: &mut Correlator, count: usize, partitions: i32) {
     }
 }
 
-fn tick(correlator: &mut Correlator, now_ns: i64) -> Effects<Ask> {
+fn tick(correlator: &mut Correlator, now_ns: i64) -> Effects<Command> {
     let mut effects = Effects::default();
     correlator.apply(now_ns, Input::Tick, &mut effects).unwrap();
     effects
 }
 
-fn containers(effects: &Effects<Ask>) -> Vec<String> {
+fn containers(effects: &Effects<Command>) -> Vec<String> {
     let alerts = effects.outgoing().iter().filter(|record| record.topic == Topic::Alerts);
     alerts.map(|record| String::from_utf8_lossy(&record.key).into_owned()).collect()
 }

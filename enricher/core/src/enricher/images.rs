@@ -10,16 +10,16 @@ use driftline_schemas::{ContainerId, ContainerSeen, ImageFailure, ImageRequest};
 use driftline_service_core::BrokenInvariant;
 
 use super::{Ask, Enricher, Fx, ImageAnswer, container_key};
-use crate::finding;
-use crate::flaw::Flaw;
 use crate::image::ImageIndex;
 use crate::limits::{REASON_BYTES_MAX, REQUEST_AGAIN_NS, REQUESTS_PER_TICK_MAX};
 use crate::tables::LoadError;
 use crate::trust::ImageView;
+use driftline_detection::Flaw;
+use driftline_detection::finding;
 
 /// An image that containers use.
 #[derive(Debug)]
-pub(super) struct Image {
+pub(super) struct UsedImage {
     /// `None` until the shell has answered.
     pub(super) answer: Option<ImageAnswer>,
     pub(super) users: BTreeSet<ContainerId>,
@@ -43,8 +43,12 @@ impl ImageAnswer {
     fn at(self, now_ns: i64) -> Self {
         match self {
             Self::Failed { retry_ns, .. } if retry_ns <= now_ns => Self::Missing,
-            Self::Failed { reason, failure, retry_ns } => Self::Failed { reason: shown(&reason), failure, retry_ns },
-            Self::Ready { index, conflict } => Self::Ready { index, conflict: conflict.as_deref().map(shown) },
+            Self::Failed { reason, failure, retry_ns } => {
+                Self::Failed { reason: printable_reason(&reason), failure, retry_ns }
+            }
+            Self::Ready { index, conflict } => {
+                Self::Ready { index, conflict: conflict.as_deref().map(printable_reason) }
+            }
             Self::Dropped { conflict } => Self::Dropped { conflict },
             Self::Missing => Self::Missing,
         }
@@ -66,7 +70,7 @@ impl ImageAnswer {
     }
 }
 
-impl Image {
+impl UsedImage {
     /// Its content, when it is in memory.
     pub(super) fn content(&self) -> Option<&Arc<ImageIndex>> {
         match &self.answer {
@@ -180,7 +184,7 @@ impl Enricher {
 
     /// Asks again for what is still missing.
     pub(super) fn request_missing(&mut self, now_ns: i64, effects: &mut Fx) -> Result<(), BrokenInvariant> {
-        let missing = |image: &Image| image.answer.as_ref().is_some_and(ImageAnswer::is_missing);
+        let missing = |image: &UsedImage| image.answer.as_ref().is_some_and(ImageAnswer::is_missing);
         let due = self.images.iter().filter(|(_, image)| image.request_again_ns <= now_ns && missing(image));
         let due: Vec<ImageView> = due.take(REQUESTS_PER_TICK_MAX).map(|(id, _)| id.clone()).collect();
         due.iter().try_for_each(|id| self.request_if_missing(now_ns, id, effects))
@@ -194,7 +198,7 @@ impl Enricher {
     pub(super) fn use_image(&mut self, image: &ImageView, container: &ContainerId, effects: &mut Fx) {
         let known = self.images.entry(image.clone()).or_insert_with(|| {
             effects.ask(Ask::Image(image.clone()));
-            Image {
+            UsedImage {
                 answer: None,
                 users: BTreeSet::new(),
                 request_again_ns: 0,
@@ -238,6 +242,6 @@ impl Enricher {
 }
 
 /// What a finding can carry of a reason.
-pub(super) fn shown(reason: &str) -> String {
+pub(super) fn printable_reason(reason: &str) -> String {
     printable_start(reason, REASON_BYTES_MAX)
 }

@@ -15,7 +15,7 @@ use crate::trust::ImageView;
 
 /// Images of equal content, which is in memory once.
 #[derive(Debug, Default)]
-struct Content {
+struct ResidentContent {
     views: Vec<ImageView>,
     bytes: usize,
     /// The last call that judged with it.
@@ -52,7 +52,7 @@ impl Enricher {
     /// Drops the contents that were not needed for longest, for one that has come. What containers in the backlog go on
     /// with stays.
     pub(super) fn make_room_for_image(&mut self, newest: &ImageView, effects: &mut Fx) {
-        let mut contents: Vec<Content> = self.contents().into_values().collect();
+        let mut contents: Vec<ResidentContent> = self.contents().into_values().collect();
         let mut bytes: usize = contents.iter().map(|content| content.bytes).sum();
         if bytes <= self.images_bytes_max {
             return;
@@ -80,8 +80,8 @@ impl Enricher {
         }
     }
 
-    fn contents(&self) -> BTreeMap<Sha256, Content> {
-        let mut contents: BTreeMap<Sha256, Content> = BTreeMap::new();
+    fn contents(&self) -> BTreeMap<Sha256, ResidentContent> {
+        let mut contents: BTreeMap<Sha256, ResidentContent> = BTreeMap::new();
         for (view, image) in &self.images {
             let Some(index) = image.content() else { continue };
             let content = contents.entry(index.digest()).or_default();

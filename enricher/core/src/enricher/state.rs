@@ -20,9 +20,9 @@ use driftline_schemas::{
 use driftline_service_core::BrokenInvariant;
 
 use super::{Enricher, Fx};
-use crate::flaw::Flaw;
-use crate::tracked::{Parked, Queued, Reported, Tracked, Unresolved};
+use crate::container::{Parked, Queued, Reported, TrackedContainer, Unresolved};
 use crate::trust::Trust;
+use driftline_detection::Flaw;
 
 const CONTAINER: &str = "container";
 const PARKED: &str = "parked";
@@ -96,7 +96,7 @@ pub(super) fn schemas() -> Vec<WriterSchema> {
     ]
 }
 
-impl Tracked {
+impl TrackedContainer {
     fn to_state(&self) -> Result<Vec<u8>, BrokenInvariant> {
         let state = ContainerState {
             heard_ns: self.heard_ns,
@@ -149,8 +149,8 @@ impl Tracked {
     }
 
     fn restore_parked(&mut self, offset: i64, event: Queued) {
-        self.parked.insert(offset, Parked { event, told: true });
-        self.keep_parked(offset);
+        self.parked.insert(offset, Parked { event, in_changelog: true });
+        self.make_durable(offset);
     }
 
     fn take_exec_state(
@@ -192,7 +192,7 @@ impl Enricher {
     pub(super) fn state_of(&self, partition: i32, key: &str) -> Result<Option<Vec<u8>>, BrokenInvariant> {
         let tracked = |id: &ContainerId| self.containers.get(id).filter(|tracked| tracked.partition == partition);
         match Key::parse(key) {
-            Some(Key::Container(id)) => tracked(&id).map(Tracked::to_state).transpose(),
+            Some(Key::Container(id)) => tracked(&id).map(TrackedContainer::to_state).transpose(),
             Some(Key::Exec(kind, id, offset)) => {
                 tracked(&id).map_or(Ok(None), |tracked| tracked.exec_to_state(kind, offset))
             }
@@ -208,10 +208,10 @@ impl Enricher {
         effects: &mut Fx,
     ) -> Result<(), BrokenInvariant> {
         // Two passes: an exec's state needs its container's.
-        let mut restored: BTreeMap<ContainerId, Tracked> = BTreeMap::new();
+        let mut restored: BTreeMap<ContainerId, TrackedContainer> = BTreeMap::new();
         for (key, value) in state {
             if let Some(Key::Container(id)) = Key::parse(key) {
-                restored.insert(id, Tracked::of_state(partition, value, schemas, self.settings.trust)?);
+                restored.insert(id, TrackedContainer::of_state(partition, value, schemas, self.settings.trust)?);
             }
         }
         for (key, value) in state {
@@ -227,12 +227,12 @@ impl Enricher {
             }
         }
         for (id, tracked) in restored {
-            self.take_over(partition, id, tracked, effects);
+            self.adopt(partition, id, tracked, effects);
         }
         Ok(())
     }
 
-    fn take_over(&mut self, partition: i32, id: ContainerId, tracked: Tracked, effects: &mut Fx) {
+    fn adopt(&mut self, partition: i32, id: ContainerId, tracked: TrackedContainer, effects: &mut Fx) {
         self.partitions.entry(partition).or_default().parked += tracked.parked.len();
         if let Some(image) = tracked.image().cloned() {
             self.use_image(&image, &id, effects);

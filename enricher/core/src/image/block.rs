@@ -7,7 +7,7 @@
 
 use driftline_schemas::Sha256;
 
-use super::table::{self, BYTES_PER_PLACE, Table};
+use super::table::{self, BYTES_PER_PLACE, Table, TooLarge, field, number};
 use super::{ImageEntry, NodeKind};
 
 const MAGIC: [u8; 8] = *b"dl-image";
@@ -36,10 +36,6 @@ pub enum OpenError {
     #[error("an image index with a wrong digest")]
     Digest,
 }
-
-/// The index does not fit: more than 4 GiB of records, or a path or target that no kernel takes.
-#[derive(Debug)]
-pub(super) struct TooLarge;
 
 /// The sections of a block.
 #[derive(Debug, Clone, Copy)]
@@ -154,13 +150,4 @@ impl<'a> Sections<'a> {
         let same = self.by_content.find(&sha256.0).filter_map(move |at| self.at(at));
         same.filter(move |entry| entry.sha256 == Some(sha256))
     }
-}
-
-/// The bytes of a field, `None` beyond the end.
-pub(super) fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..)?.first_chunk().copied()
-}
-
-pub(super) fn number(value: usize) -> Result<u32, TooLarge> {
-    u32::try_from(value).map_err(|_| TooLarge)
 }

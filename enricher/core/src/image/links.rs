@@ -28,7 +28,7 @@ pub(super) struct Links {
 
 /// What is known of a path without walking it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Known<'a> {
+pub(super) enum LinkLookup<'a> {
     /// This lies there.
     Entry(ImageEntry<'a>),
     /// Nothing does.
@@ -58,23 +58,23 @@ impl Links {
     }
 
     /// What lies at a path, as [`super::real_path`] would find it.
-    pub(super) fn find<'a>(&self, sections: Sections<'a>, path: &[u8], last: Last) -> Known<'a> {
+    pub(super) fn find<'a>(&self, sections: Sections<'a>, path: &[u8], last: Last) -> LinkLookup<'a> {
         let mut path = Cow::Borrowed(path);
         // All that is walked together stays below the components that a walk may have.
         let mut left = PATH_BYTES_MAX;
         for _ in 0..=LINKS_MAX {
-            let Some(rest) = left.checked_sub(path.len()) else { return Known::Unknown };
+            let Some(rest) = left.checked_sub(path.len()) else { return LinkLookup::Unknown };
             left = rest;
             match self.first(sections, &path, last) {
-                First::None => return sections.find(&path).map_or(Known::Nothing, Known::Entry),
-                First::Unknown => return Known::Unknown,
+                First::None => return sections.find(&path).map_or(LinkLookup::Nothing, LinkLookup::Entry),
+                First::Unknown => return LinkLookup::Unknown,
                 First::Link { entry, len } => {
                     let after = path.get(len..).unwrap_or_default();
                     path = Cow::Owned(followed(entry, after));
                 }
             }
         }
-        Known::Unknown
+        LinkLookup::Unknown
     }
 
     /// The first symlink on the way, when every component is a plain name.

@@ -17,7 +17,7 @@ use driftline_schemas::Sha256;
 
 use block::Sections;
 pub use block::{FORMAT_VERSION, OpenError};
-use links::{Known, Links};
+use links::{LinkLookup, Links};
 pub use merge::{MergeError, merge};
 pub use resolve::{LINKS_MAX, Last, real_path};
 
@@ -186,9 +186,9 @@ impl ImageIndex {
     fn at(&self, path: &[u8], last: Last) -> Option<ImageEntry<'_>> {
         let sections = self.sections()?;
         match self.links.find(sections, path, last) {
-            Known::Entry(entry) => return Some(entry),
-            Known::Nothing => return None,
-            Known::Unknown => {}
+            LinkLookup::Entry(entry) => return Some(entry),
+            LinkLookup::Nothing => return None,
+            LinkLookup::Unknown => {}
         }
         // A file is in the index under its real path only, so what is found there is the answer.
         let direct = sections.find(path).filter(|entry| last == Last::Kept || entry.kind == NodeKind::File);

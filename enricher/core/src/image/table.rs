@@ -5,7 +5,9 @@
 //! at thirty. An image cannot choose paths that fall together but by computing SHA-256 until they do, and within a group
 //! it is a binary search.
 
-use super::block::{TooLarge, field, number};
+/// The index does not fit: more than 4 GiB of records, or a path or target that no kernel takes.
+#[derive(Debug)]
+pub(super) struct TooLarge;
 
 /// First bits of a digest, and the place of the record that has it.
 const PLACE_BYTES: usize = 8;
@@ -80,4 +82,13 @@ fn group(key: u32, bits: u32) -> usize {
 
 fn key(digest: &[u8; 32]) -> u32 {
     field(digest, 0).map_or(0, u32::from_be_bytes)
+}
+
+/// The bytes of a field, `None` beyond the end.
+pub(super) fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+pub(super) fn number(value: usize) -> Result<u32, TooLarge> {
+    u32::try_from(value).map_err(|_| TooLarge)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use driftline_schemas::Sha256;
 use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
 
-use super::links::{Known, Links};
+use super::links::{LinkLookup, Links};
 use super::{ImageIndex, LINKS_MAX, Last, MergeError, NodeKind, OpenError, merge, real_path};
 
 /// One entry a line: `f PATH BYTE` a file whose digest is that byte repeated, `d PATH` a directory, `l PATH TARGET` a
@@ -377,12 +377,12 @@ fn a_path_found_without_walking_is_the_one_that_walking_finds() {
                 let walked = real_path(&path, last, |at| sections.find(at)?.target);
                 let walked = walked.and_then(|path| sections.find(&path));
                 let quick = index.links.find(sections, &path, last);
-                known += usize::from(quick != Known::Unknown);
-                found += usize::from(matches!(quick, Known::Entry(_)));
+                known += usize::from(quick != LinkLookup::Unknown);
+                found += usize::from(matches!(quick, LinkLookup::Entry(_)));
                 match quick {
-                    Known::Entry(entry) => assert_eq!(walked, Some(entry), "{path:?} {last:?} in\n{text}"),
-                    Known::Nothing => assert_eq!(walked, None, "{path:?} {last:?} in\n{text}"),
-                    Known::Unknown => {}
+                    LinkLookup::Entry(entry) => assert_eq!(walked, Some(entry), "{path:?} {last:?} in\n{text}"),
+                    LinkLookup::Nothing => assert_eq!(walked, None, "{path:?} {last:?} in\n{text}"),
+                    LinkLookup::Unknown => {}
                 }
             }
         }
@@ -396,6 +396,6 @@ fn without_a_table_of_symlinks_paths_are_walked() {
     let index = merged(&[&few, "f /usr/7/x 1"]);
     assert!(index.links.memory_bytes() > 0 && index.file(b"/7/x").is_some());
     let without = ImageIndex { links: Links::default(), ..index };
-    assert_eq!(without.links.find(without.sections().unwrap(), b"/7/x", Last::Followed), Known::Unknown);
+    assert_eq!(without.links.find(without.sections().unwrap(), b"/7/x", Last::Followed), LinkLookup::Unknown);
     assert!(without.file(b"/7/x").is_some(), "it is walked");
 }

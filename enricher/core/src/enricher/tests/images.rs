@@ -22,7 +22,7 @@ impl Bench {
     }
 
     /// Category and container of findings made since the last call.
-    fn said(&mut self) -> Vec<(String, String)> {
+    fn image_findings(&mut self) -> Vec<(String, String)> {
         let container = |finding: &Finding| finding.container.as_ref().unwrap().id.to_string();
         self.whole().iter().map(|finding| (finding.category.clone(), container(finding))).collect()
     }
@@ -68,14 +68,14 @@ fn a_conflict_is_a_finding_of_every_container_of_the_image_before_what_is_judged
 
 #[test]
 fn the_same_conflict_has_the_same_id_whoever_says_it() {
-    let said = |now_ns| {
+    let found = |now_ns| {
         let mut bench = Bench::new();
         bench.seen();
         bench.now_ns = now_ns;
         bench.answer(ready(Some(LIE)));
         bench.whole().remove(0)
     };
-    let (first, again) = (said(3), said(9));
+    let (first, again) = (found(3), found(9));
     assert_eq!((first.event_id, first.finding_id), (again.event_id, again.finding_id));
 }
 
@@ -86,23 +86,27 @@ fn a_contradiction_that_comes_later_is_reported_and_verdicts_stay() {
     assert_eq!(bench.findings(), [active(1, 1, Origin::Added)]);
     let empty = Arc::new(crate::image::merge(&[]).unwrap());
     bench.answer(ImageAnswer::Ready { index: empty, conflict: Some(LIE.into()) });
-    assert_eq!(bench.said(), [about("Image Manifest Conflict", "box")]);
+    assert_eq!(bench.image_findings(), [about("Image Manifest Conflict", "box")]);
     bench.exec(2, FileClass::CopiedUp, "/bin/ls", "/bin/ls");
-    assert_eq!(bench.said(), [], "the content that came first holds");
+    assert_eq!(bench.image_findings(), [], "the content that came first holds");
 }
 
 #[test]
 fn a_flaw_is_said_once_of_a_container_whatever_comes_again() {
     let mut bench = Bench::new();
     bench.seen().answer(ready(Some(LIE)));
-    assert_eq!(bench.said().len(), 1);
+    assert_eq!(bench.image_findings().len(), 1);
     bench.answer(ready(Some("another lie"))).seen().answer(ready(Some(LIE))).after(1);
-    assert_eq!(bench.said(), []);
+    assert_eq!(bench.image_findings(), []);
     let mut successor = bench.successor();
     successor.answer(ready(Some(LIE))).seen().after(1);
-    assert_eq!(successor.said(), [], "it stands in the changelog");
+    assert_eq!(successor.image_findings(), [], "it stands in the changelog");
     successor.seen_on("fox", "n");
-    assert_eq!(successor.said(), [about("Image Manifest Conflict", "fox")], "another container has not been told of");
+    assert_eq!(
+        successor.image_findings(),
+        [about("Image Manifest Conflict", "fox")],
+        "another container has not been told of"
+    );
 }
 
 #[test]
@@ -112,11 +116,11 @@ fn a_restored_container_is_told_what_another_partition_knows_of_its_image() {
     let mut bench = Bench::new();
     let other = Position { partition: 1, offset: 0 };
     bench.input(Input::Event(other, ExecEvent::Seen(Box::new(seen("fox"))))).answer(ready(Some(LIE)));
-    assert_eq!(bench.said(), [about("Image Manifest Conflict", "fox")]);
+    assert_eq!(bench.image_findings(), [about("Image Manifest Conflict", "fox")]);
     let state = elsewhere.state();
     bench.enricher.restore(1, 0, state, &WriterSchemas::default(), &mut bench.effects).unwrap();
     bench.after(1);
-    assert_eq!(bench.said(), [about("Image Manifest Conflict", "box")]);
+    assert_eq!(bench.image_findings(), [about("Image Manifest Conflict", "box")]);
 }
 
 #[test]
@@ -125,24 +129,25 @@ fn a_mismatch_is_a_finding_and_a_good_manifest_amends_what_went_out_without_it()
     bench.seen().answer(mismatch(i64::MAX)).exec(1, FileClass::New, "/tmp/x", "evil");
     bench.exec(2, FileClass::CopiedUp, "/bin/ls", "/bin/ls");
     let found = bench.whole();
-    let said: Vec<_> = found.iter().map(|finding| (finding.category.as_str(), finding.unresolved.as_deref())).collect();
+    let shown: Vec<_> =
+        found.iter().map(|finding| (finding.category.as_str(), finding.unresolved.as_deref())).collect();
     let failed = Some("image_failed: a blob has digest sha256:2");
     let expected =
         [("Image Digest Mismatch", None), ("Added Binary Executed", failed), ("Added Binary Executed", failed)];
-    assert_eq!(said, expected);
+    assert_eq!(shown, expected);
     assert_eq!((found[0].severity, found[0].confidence), (Severity::Low, Confidence::Medium));
     bench.image();
     let retracted = ("event-2".into(), 2, Origin::Touched, FindingState::Retracted);
     assert_eq!(bench.findings(), [active(1, 2, Origin::Added), retracted]);
     bench.answer(ready(Some(LIE)));
-    assert_eq!(bench.said(), [about("Image Manifest Conflict", "box")], "each kind once");
+    assert_eq!(bench.image_findings(), [about("Image Manifest Conflict", "box")], "each kind once");
 }
 
 #[test]
 fn a_failure_that_is_no_mismatch_says_nothing_of_the_image() {
     let mut bench = Bench::new();
     bench.seen().answer(unavailable(i64::MAX)).after(1);
-    assert_eq!(bench.said(), []);
+    assert_eq!(bench.image_findings(), []);
 }
 
 #[test]
@@ -214,7 +219,7 @@ fn a_failure_whose_time_is_over_when_it_is_read_is_no_answer() {
     let mut bench = Bench::new();
     bench.now_ns = 100;
     bench.seen().answer(mismatch(101));
-    assert_eq!(bench.said(), [about("Image Digest Mismatch", "box")]);
+    assert_eq!(bench.image_findings(), [about("Image Digest Mismatch", "box")]);
 }
 
 #[test]

@@ -43,9 +43,9 @@ fn a_late_digest_retracts_or_confirms_or_makes_a_finding() {
     bench.exec(2, FileClass::CopiedUp, "/bin/ls", "1234567");
     bench.exec(3, FileClass::RootfsPlain, "/bin/ls", "1234567");
     let late = bench.written();
-    let said: Vec<_> = late.iter().map(|f| (f.event_id.to_string(), f.revision, f.origin, f.state)).collect();
-    assert_eq!(said[0], retracted(1, 2, Origin::Touched));
-    assert_eq!(said[1..], [active(2, 2, Origin::Modified), active(3, 1, Origin::Modified)]);
+    let found: Vec<_> = late.iter().map(|f| (f.event_id.to_string(), f.revision, f.origin, f.state)).collect();
+    assert_eq!(found[0], retracted(1, 2, Origin::Touched));
+    assert_eq!(found[1..], [active(2, 2, Origin::Modified), active(3, 1, Origin::Modified)]);
     assert!(late[1..].iter().all(|f| f.confidence == driftline_schemas::Confidence::High));
     assert!(late[1..].iter().all(|f| f.subject.as_ref().unwrap().sha256.is_some()));
     assert_eq!(bench.settled(), BTreeMap::from([(Disposition::Reported, 3)]));
@@ -132,8 +132,8 @@ fn of_as_many_findings_as_are_remembered_the_oldest_can_still_be_amended() {
     assert_eq!(bench.findings(), [active(0, 2, Origin::Added)]);
     let more = i64::try_from(REPORTED_MAX).unwrap();
     bench.without_digest(more, FileClass::New, "/tmp/x", "evil").exec(0, FileClass::New, "/tmp/x", "evil");
-    let said = bench.findings();
-    assert_eq!(said[1], active(0, 1, Origin::Added), "said again with the same id, as of any exec that is forgotten");
+    let found = bench.findings();
+    assert_eq!(found[1], active(0, 1, Origin::Added), "said again with the same id, as of any exec that is forgotten");
 }
 
 #[test]
@@ -145,13 +145,13 @@ fn a_throttled_container_is_a_finding_in_its_place_once() {
     }
     assert_eq!((bench.written(), bench.enricher.held()), (vec![], 2), "and once is enough");
     bench.seen().image().event(ExecEvent::Throttled(Box::new(throttled("box", 1))));
-    let said = bench.written();
-    let names: Vec<_> = said.iter().map(|f| (f.detector.as_str(), f.category.as_str(), f.revision)).collect();
+    let found = bench.written();
+    let names: Vec<_> = found.iter().map(|f| (f.detector.as_str(), f.category.as_str(), f.revision)).collect();
     assert_eq!(names, [("drift", "Added Binary Executed", 1), ("throttle", "Container Throttled", 1)]);
-    let container = said[1].container.as_ref().unwrap();
-    assert_eq!((container.name.as_str(), said[1].origin), ("web", Origin::None));
+    let container = found[1].container.as_ref().unwrap();
+    assert_eq!((container.name.as_str(), found[1].origin), ("web", Origin::None));
     assert_eq!(
-        said[1].note,
+        found[1].note,
         "in 10 s the container executed more than a node tells: 500 execs of image files and 70 execs of 2 other files \
          that were told before were left out; most often /tmp/\\x1b (69)"
     );

@@ -174,8 +174,8 @@ impl Instance {
         keys.map(|key| (key.clone(), self.enricher.state(0, &key).unwrap().unwrap())).collect()
     }
 
-    fn places(&self) -> Vec<&(Place, ContainerId)> {
-        self.enricher.partitions.values().flat_map(|partition| &partition.places).collect()
+    fn eviction_order(&self) -> Vec<&(EvictionRank, ContainerId)> {
+        self.enricher.partitions.values().flat_map(|partition| &partition.eviction_order).collect()
     }
 
     /// A successor that has the changelog and the tables, and nothing else.
@@ -228,7 +228,7 @@ fn a_restored_enricher_holds_the_same_after_every_step() {
             assert_eq!(successor.state(), instance.state(), "seed {seed} after step {done}");
             assert_eq!(successor.enricher.held(), instance.enricher.held());
             assert_eq!(successor.enricher.timers, instance.enricher.timers);
-            assert_eq!(successor.places(), instance.places());
+            assert_eq!(successor.eviction_order(), instance.eviction_order());
         }
     }
 }

@@ -1,19 +1,12 @@
-//! Which containers are remembered: where each stands, when time changes something of it, and who makes room.
+//! Which containers are remembered: who is added, whose timer fires, and who makes room.
 
 use driftline_schemas::ContainerId;
 use driftline_service_core::BrokenInvariant;
 
-use super::flow::Readiness;
+use super::advance::Readiness;
 use super::{Enricher, Fx, Kind, Partition, container_key};
+use crate::container::{Change, EvictionRank, TrackedContainer};
 use crate::limits::{CONTAINERS_MAX, PARKED_PARTITION_MAX};
-use crate::tracked::{Change, Place, Tracked};
-
-impl Partition {
-    /// The container that waits longest.
-    fn first_waiting(&self) -> Option<&ContainerId> {
-        self.places.range((Place::Waiting(i64::MIN), ContainerId::default())..).next().map(|(_, id)| id)
-    }
-}
 
 impl Enricher {
     /// The container's entry, made if there is none. Whoever asks for it ends with [`Self::index`].
@@ -23,42 +16,20 @@ impl Enricher {
         id: &ContainerId,
         partition: i32,
         effects: &mut Fx,
-    ) -> Result<&mut Tracked, BrokenInvariant> {
+    ) -> Result<&mut TrackedContainer, BrokenInvariant> {
         if !self.containers.contains_key(id) {
             self.make_room(now_ns, partition, effects)?;
             effects.touch(partition, container_key(id));
         }
-        let tracked = self.containers.entry(id.clone()).or_insert_with(|| Tracked::new(partition, now_ns));
+        let tracked = self.containers.entry(id.clone()).or_insert_with(|| TrackedContainer::new(partition, now_ns));
         if tracked.hear(now_ns) == Change::Changed {
             effects.touch(partition, container_key(id));
         }
         Ok(tracked)
     }
 
-    /// Brings place and timer of a container up to date. Most inputs change neither.
-    pub(super) fn index(&mut self, id: &ContainerId) {
-        let Some(tracked) = self.containers.get_mut(id) else { return };
-        let now = (tracked.place(), tracked.due_ns());
-        if tracked.indexed == Some(now) {
-            return;
-        }
-        let before = tracked.indexed.replace(now);
-        let partition = tracked.partition;
-        self.unindex(id, partition, before);
-        self.partitions.entry(partition).or_default().places.insert((now.0, id.clone()));
-        self.timers.insert((now.1, id.clone()));
-    }
-
-    fn unindex(&mut self, id: &ContainerId, partition: i32, indexed: Option<(Place, i64)>) {
-        let Some((place, due_ns)) = indexed else { return };
-        if let Some(partition) = self.partitions.get_mut(&partition) {
-            partition.places.remove(&(place, id.clone()));
-        }
-        self.timers.remove(&(due_ns, id.clone()));
-    }
-
     /// A container's timer: its parking deadline, the end of an amendment's hour, or a long silence.
-    pub(super) fn time_is_up(
+    pub(super) fn timer_fired(
         &mut self,
         now_ns: i64,
         id: &ContainerId,
@@ -84,13 +55,13 @@ impl Enricher {
     /// When a partition has as many containers as it may, the one that was silent longest is forgotten. When something of
     /// every one is parked, the one that waits longest: first everything of it goes out.
     fn make_room(&mut self, now_ns: i64, partition: i32, effects: &mut Fx) -> Result<(), BrokenInvariant> {
-        while let Some(places) = self.partitions.get(&partition).map(|partition| &partition.places)
-            && places.len() >= CONTAINERS_MAX
-            && let Some((place, id)) = places.first().cloned()
+        while let Some(eviction_order) = self.partitions.get(&partition).map(|partition| &partition.eviction_order)
+            && eviction_order.len() >= CONTAINERS_MAX
+            && let Some((place, id)) = eviction_order.first().cloned()
         {
             effects.count("container_evicted");
-            if let Place::Waiting(_) = place {
-                self.let_flow(&id, "containers_full", effects);
+            if let EvictionRank::Waiting(_) = place {
+                self.release(&id, "containers_full", effects);
                 let budget = std::mem::replace(&mut self.budget, usize::MAX);
                 self.proceed(now_ns, &id, effects)?;
                 self.budget = budget;
@@ -101,15 +72,20 @@ impl Enricher {
     }
 
     /// When more is parked in a partition than may be, the container that waits longest flows.
-    pub(super) fn relieve(&mut self, now_ns: i64, partition: i32, effects: &mut Fx) -> Result<(), BrokenInvariant> {
+    pub(super) fn release_longest_waiting(
+        &mut self,
+        now_ns: i64,
+        partition: i32,
+        effects: &mut Fx,
+    ) -> Result<(), BrokenInvariant> {
         let full = self.partitions.get(&partition).filter(|partition| partition.parked > PARKED_PARTITION_MAX);
         let Some(id) = full.and_then(Partition::first_waiting).cloned() else { return Ok(()) };
-        self.let_flow(&id, "partition_parking_full", effects);
+        self.release(&id, "partition_parking_full", effects);
         self.proceed(now_ns, &id, effects)
     }
 
     /// A container that waits does so no longer, for a reason that has nothing to do with it.
-    fn let_flow(&mut self, id: &ContainerId, reason: &'static str, effects: &mut Fx) {
+    fn release(&mut self, id: &ContainerId, reason: &'static str, effects: &mut Fx) {
         if let Readiness::Wait(_) = self.readiness(id) {
             effects.count(reason);
             self.give_up(id, reason, effects);

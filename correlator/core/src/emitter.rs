@@ -1,11 +1,11 @@
-//! How a partition says things: revisions of alerts, keys of its state that changed, counts.
+//! What a partition emits: revisions of alerts, keys of its state that changed, counts.
 
 use driftline_schemas::Activity;
 use driftline_schemas::topics::Topic;
 use driftline_service_core::{BrokenInvariant, Effects, Outgoing};
 
 use crate::bounds;
-use crate::correlator::Ask;
+use crate::command::Command;
 use crate::headers::headers;
 use crate::session::{Due, Finality, Session, flag};
 use crate::settings::Settings;
@@ -21,39 +21,39 @@ const COUNTED_FLAGS: [(&str, &str); 4] = [
 ];
 
 /// See the module.
-pub(crate) struct Speaker<'a> {
+pub(crate) struct Emitter<'a> {
     pub settings: &'a Settings,
     pub now_ns: i64,
-    /// Partition that speaks.
+    /// Partition of the sessions.
     pub partition: i32,
-    pub effects: &'a mut Effects<Ask>,
-    /// How many revisions were said.
-    pub said: u64,
-    spoken: Spoken,
+    pub effects: &'a mut Effects<Command>,
+    /// Revisions emitted so far.
+    pub revisions: u64,
+    emitted: Emitted,
 }
 
-/// How much was said.
+/// What was emitted.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Spoken {
+pub(crate) struct Emitted {
     /// Bytes of records.
-    pub said_bytes: usize,
+    pub output_bytes: usize,
     /// How often a state key was touched.
     pub touched: usize,
 }
 
-impl<'a> Speaker<'a> {
-    pub(crate) fn new(settings: &'a Settings, now_ns: i64, partition: i32, effects: &'a mut Effects<Ask>) -> Self {
-        Self { settings, now_ns, partition, effects, said: 0, spoken: Spoken::default() }
+impl<'a> Emitter<'a> {
+    pub(crate) fn new(settings: &'a Settings, now_ns: i64, partition: i32, effects: &'a mut Effects<Command>) -> Self {
+        Self { settings, now_ns, partition, effects, revisions: 0, emitted: Emitted::default() }
     }
 
-    /// How much was said.
-    pub(crate) fn spoken(&self) -> Spoken {
-        self.spoken
+    /// What was emitted.
+    pub(crate) fn emitted(&self) -> Emitted {
+        self.emitted
     }
 
-    /// Says a revision of the session's alert.
-    pub(crate) fn say(&mut self, session: &mut Session, due: Due) -> Result<(), BrokenInvariant> {
-        let revision = session.say(due)?;
+    /// Emits a revision of the session's alert.
+    pub(crate) fn emit_revision(&mut self, session: &mut Session, due: Due) -> Result<(), BrokenInvariant> {
+        let revision = session.start_revision(due)?;
         let mut alert = alert::write(session, due, revision, self.now_ns, self.settings)?;
         let encoded = bounds::fit(&mut alert, self.settings.known_formats)?;
         for (flag, count) in COUNTED_FLAGS {
@@ -69,19 +69,19 @@ impl<'a> Speaker<'a> {
                 self.emit(id, format.topic, value, headers(&alert, Some(format)));
             }
         }
-        self.said += 1;
+        self.revisions += 1;
         Ok(())
     }
 
     fn emit(&mut self, id: &str, topic: Topic, value: Vec<u8>, headers: Vec<(&'static str, Vec<u8>)>) {
-        self.spoken.said_bytes = self.spoken.said_bytes.saturating_add(value.len());
+        self.emitted.output_bytes = self.emitted.output_bytes.saturating_add(value.len());
         self.effects.emit_raw(Outgoing { topic, key: id.as_bytes().to_vec(), value, headers });
     }
 
-    /// Says that the state under these keys changed.
+    /// Marks the state under these keys as changed.
     pub(crate) fn touch(&mut self, keys: impl IntoIterator<Item = StateKey>) {
         for key in keys {
-            self.spoken.touched += 1;
+            self.emitted.touched += 1;
             self.effects.touch(self.partition, key.to_string());
         }
     }

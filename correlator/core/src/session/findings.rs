@@ -4,19 +4,19 @@ use driftline_schemas::FindingId;
 use driftline_service_core::BrokenInvariant;
 use std::sync::Arc;
 
-use crate::finding::{Joined, Label, Tracked};
+use crate::finding::{Joined, Label, SessionFinding};
 
 /// See the module. Findings of equal labels have one in memory.
 #[derive(Debug, Default)]
-pub(super) struct Tracks {
+pub(super) struct SessionFindings {
     #[expect(clippy::vec_box, reason = "a finding is put in between others, and most sessions have few")]
-    findings: Vec<Box<Tracked>>,
+    findings: Vec<Box<SessionFinding>>,
     /// In order, with the number of findings that have it.
     labels: Vec<(Arc<Label>, usize)>,
     bytes: usize,
 }
 
-impl Tracks {
+impl SessionFindings {
     pub(super) fn len(&self) -> usize {
         self.findings.len()
     }
@@ -30,11 +30,11 @@ impl Tracks {
     #[cfg(test)]
     pub(super) fn count_bytes(&self) -> usize {
         let labels: std::collections::BTreeSet<&Label> = self.iter().map(|finding| &*finding.label).collect();
-        self.iter().map(Tracked::memory_bytes).sum::<usize>()
+        self.iter().map(SessionFinding::memory_bytes).sum::<usize>()
             + labels.iter().map(|label| label.memory_bytes()).sum::<usize>()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Tracked> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &SessionFinding> {
         self.findings.iter().map(AsRef::as_ref)
     }
 
@@ -42,12 +42,12 @@ impl Tracks {
         self.findings.binary_search_by(|finding| finding.id.cmp(id))
     }
 
-    pub(super) fn get(&self, id: &FindingId) -> Option<&Tracked> {
+    pub(super) fn get(&self, id: &FindingId) -> Option<&SessionFinding> {
         self.find(id).ok().and_then(|at| self.findings.get(at)).map(AsRef::as_ref)
     }
 
     /// Adds a finding, in the place of the one with its id.
-    pub(super) fn insert(&mut self, mut finding: Tracked) {
+    pub(super) fn insert(&mut self, mut finding: SessionFinding) {
         self.remove(&finding.id);
         finding.label = self.share(finding.label);
         self.bytes += finding.memory_bytes();
@@ -55,7 +55,7 @@ impl Tracks {
         self.findings.insert(at, Box::new(finding));
     }
 
-    pub(super) fn remove(&mut self, id: &FindingId) -> Option<Tracked> {
+    pub(super) fn remove(&mut self, id: &FindingId) -> Option<SessionFinding> {
         let finding = *self.findings.remove(self.find(id).ok()?);
         self.bytes -= finding.memory_bytes();
         self.release(&finding.label);
@@ -63,7 +63,7 @@ impl Tracks {
     }
 
     /// Joins a revision with the one that is tracked.
-    pub(super) fn join(&mut self, revision: Tracked) -> Joined {
+    pub(super) fn join(&mut self, revision: SessionFinding) -> Joined {
         let Some(mut known) = self.remove(&revision.id) else { return Joined::NothingNew };
         let joined = known.join(revision);
         self.insert(known);

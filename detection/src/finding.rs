@@ -1,4 +1,4 @@
-//! From an exec and its verdict to the record analysts read: attacker-chosen bytes become printable here, once.
+//! The records that analysts read, made of evidence and verdict. Bytes that an attacker chose become printable here, once.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,56 +11,53 @@ use driftline_schemas::{
 };
 use driftline_service_core::Gap;
 
+use crate::detector::Detector;
+use crate::drift::{Category, Verdict};
+use crate::evidence::ExecutedFile;
 use crate::flaw::Flaw;
-use crate::verdict::{About, Report, Verdict, loader_alone};
 
-/// Name of the detector that judges files against images.
-pub(crate) const DRIFT: &str = "drift";
-/// Name of the detector that reports what was not seen, or not judged.
-const LOSS: &str = "loss";
-/// Name of the detector that reports what is wrong with an image.
-const IMAGE: &str = "image";
-/// Name of the detector that reports which execs a node left out because a container made too many.
-const THROTTLE: &str = "throttle";
 /// Category of a loss.
 const LOSS_CATEGORY: &str = "Collector Lost Events";
 /// Category of execs that reached the topic and were gone before they were judged.
 const GAP_CATEGORY: &str = "Topic Lost Events";
-/// Files that the note about a throttled container names: what a sentence can carry. The record has more.
+/// Files that the note about a throttled container names: as many as a sentence can carry. The record has more.
 const FOLDED_NAMED: usize = 3;
-/// Where a gap is: it has no node of its own, and no collector is to blame.
-pub(crate) const GAP_NODE: &str = "driftline-enricher";
+/// Node name of a gap, which no collector caused.
+pub const GAP_NODE: &str = "driftline-enricher";
 
-/// Which revision of a finding to write, and whether it stands.
+/// Which revision of a finding to write, and whether the finding stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Revision {
-    pub(crate) number: i32,
-    pub(crate) state: FindingState,
+pub struct Revision {
+    /// 1 for the first.
+    pub number: i32,
+    /// Whether the finding stands.
+    pub state: FindingState,
 }
 
 /// The drift finding of an exec.
-pub(crate) fn drift(
+#[must_use]
+pub fn drift(
     exec: &Exec,
     seen: Option<&ContainerSeen>,
     verdict: &Verdict,
-    report: Report,
+    category: Category,
     revision: Revision,
     versions: &BTreeMap<String, String>,
 ) -> Finding {
     let known = seen.map(|seen| (seen.node.clone(), seen.container.clone()));
     let (node, container) = known.unwrap_or_else(|| unknown_container(exec));
     Finding {
-        finding_id: FindingId::of(&exec.event_id, DRIFT),
+        finding_id: FindingId::of(&exec.event_id, Detector::Drift.id()),
         event_id: exec.event_id.clone(),
-        detector: DRIFT.to_owned(),
+        detector: Detector::Drift.id().to_owned(),
         revision: revision.number,
         state: revision.state,
-        category: report.category.to_owned(),
-        severity: report.severity,
+        category: category.name.to_owned(),
+        severity: category.severity,
         confidence: verdict.confidence,
         origin: verdict.origin,
         unresolved: verdict.unresolved.clone(),
-        techniques: report.techniques.iter().map(|id| (*id).to_owned()).collect(),
+        techniques: category.techniques.iter().map(|id| (*id).to_owned()).collect(),
         event_time_ns: exec.time_ns,
         node,
         container: Some(container),
@@ -72,7 +69,8 @@ pub(crate) fn drift(
 }
 
 /// The finding that says what a node could not see.
-pub(crate) fn loss(loss: &CollectorLoss, versions: &BTreeMap<String, String>) -> Finding {
+#[must_use]
+pub fn loss(loss: &CollectorLoss, versions: &BTreeMap<String, String>) -> Finding {
     let event_id =
         EventId::of_loss(&loss.node.cluster, &loss.node.name, &loss.collector_start, &loss.reason, loss.from_ns);
     let count = loss.lost.map_or_else(|| "an unknown number of execs".to_owned(), |lost| format!("{lost} execs"));
@@ -82,13 +80,14 @@ pub(crate) fn loss(loss: &CollectorLoss, versions: &BTreeMap<String, String>) ->
         node: loss.node.clone(),
         note,
         versions: versions.clone(),
-        ..of_no_exec(event_id, LOSS, LOSS_CATEGORY)
+        ..of_no_exec(event_id, Detector::Loss, LOSS_CATEGORY)
     }
 }
 
 /// The finding that says that execs of a container were left out. Low: somebody who wants to hide a program among others
 /// makes such a flood, and builds hardly do.
-pub(crate) fn throttle(
+#[must_use]
+pub fn throttle(
     throttled: &ContainerThrottled,
     seen: Option<&ContainerSeen>,
     versions: &BTreeMap<String, String>,
@@ -100,7 +99,7 @@ pub(crate) fn throttle(
         container: Some(seen.map_or_else(bare, |seen| seen.container.clone())),
         note: throttled_in_words(throttled),
         versions: versions.clone(),
-        ..of_no_exec(throttled.event_id(), THROTTLE, CONTAINER_THROTTLED)
+        ..of_no_exec(throttled.event_id(), Detector::Throttle, CONTAINER_THROTTLED)
     }
 }
 
@@ -120,7 +119,8 @@ fn throttled_in_words(throttled: &ContainerThrottled) -> String {
 }
 
 /// The finding that says which records of exec-events nobody judged: the topic no longer has them.
-pub(crate) fn gap(now_ns: i64, gap: Gap, cluster: &str, versions: &BTreeMap<String, String>) -> Finding {
+#[must_use]
+pub fn gap(now_ns: i64, gap: Gap, cluster: &str, versions: &BTreeMap<String, String>) -> Finding {
     let Gap { partition, from, to } = gap;
     let event_id = EventId::of_gap(cluster, GAP_NODE, partition, from, to);
     Finding {
@@ -128,13 +128,14 @@ pub(crate) fn gap(now_ns: i64, gap: Gap, cluster: &str, versions: &BTreeMap<Stri
         node: Node { cluster: cluster.to_owned(), name: GAP_NODE.to_owned(), ..Node::default() },
         note: gap.in_words(Topic::ExecEvents),
         versions: versions.clone(),
-        ..of_no_exec(event_id, LOSS, GAP_CATEGORY)
+        ..of_no_exec(event_id, Detector::Loss, GAP_CATEGORY)
     }
 }
 
 /// The finding that says what is wrong with a container's image. It happened when it became known: a container may run
 /// for days before somebody contradicts what is published of its image.
-pub(crate) fn image(
+#[must_use]
+pub fn image(
     now_ns: i64,
     seen: &ContainerSeen,
     flaw: Flaw,
@@ -150,16 +151,16 @@ pub(crate) fn image(
         container: Some(seen.container.clone()),
         note,
         versions: versions.clone(),
-        ..of_no_exec(event_id, IMAGE, flaw.category())
+        ..of_no_exec(event_id, Detector::Image, flaw.category())
     }
 }
 
 /// What all findings that judge no exec have in common.
-fn of_no_exec(event_id: EventId, detector: &str, category: &str) -> Finding {
+fn of_no_exec(event_id: EventId, detector: Detector, category: &str) -> Finding {
     Finding {
-        finding_id: FindingId::of(&event_id, detector),
+        finding_id: FindingId::of(&event_id, detector.id()),
         event_id,
-        detector: detector.to_owned(),
+        detector: detector.id().to_owned(),
         revision: 1,
         state: FindingState::Active,
         category: category.to_owned(),
@@ -178,9 +179,9 @@ fn of_no_exec(event_id: EventId, detector: &str, category: &str) -> Finding {
     }
 }
 
-fn unknown_container(exec: &Exec) -> (Node, driftline_schemas::Container) {
+fn unknown_container(exec: &Exec) -> (Node, Container) {
     let node = Node { cluster: exec.cluster.clone(), name: exec.node.clone(), ..Node::default() };
-    let container = driftline_schemas::Container { id: exec.container_id.clone(), ..Default::default() };
+    let container = Container { id: exec.container_id.clone(), ..Default::default() };
     (node, container)
 }
 
@@ -210,20 +211,20 @@ fn process(exec: &Exec) -> Process {
 }
 
 fn subject(exec: &Exec, verdict: &Verdict) -> Subject {
-    let loader = if verdict.about == About::Loader { loader_alone(exec) } else { None };
-    let exec = loader.as_ref().unwrap_or(exec);
-    let path = printable(exec.subject_path());
+    let file = ExecutedFile::with_role(exec, verdict.file);
+    let path = printable(file.path);
+    let nlink = file.facts.is_known().then_some(file.facts.nlink);
     Subject {
         path: path.text,
         path_base64: path.base64,
-        class: exec.class,
-        hash_state: exec.hash_state,
-        sha256: exec.sha256,
-        size_bytes: exec.file.size_bytes,
-        mode: exec.file.mode,
-        deleted: if exec.file.is_known() { exec.file.nlink == 0 } else { exec.hash_state == HashState::Gone },
+        class: file.class,
+        hash_state: file.hash_state,
+        sha256: file.sha256,
+        size_bytes: file.facts.size_bytes,
+        mode: file.facts.mode,
+        deleted: nlink.map_or(file.hash_state == HashState::Gone, |nlink| nlink == 0),
         script: exec.script.is_some(),
-        mount: exec.mount.clone(),
+        mount: file.mount.cloned(),
         image_path: verdict.image_path.as_deref().map(|path| printable(path).text),
         image_sha256: verdict.image_sha256,
     }

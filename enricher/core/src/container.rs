@@ -1,13 +1,13 @@
 //! What the enricher remembers of one container. All of it is in the changelog, but for what follows from the rest:
-//! [`Tracked::indexed`] and [`Tracked::image`].
+//! [`TrackedContainer::indexed`] and [`TrackedContainer::image`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use driftline_schemas::{ContainerId, ContainerSeen, ContainerThrottled, EventId, Exec, HashState};
 
-use crate::flaw::Flaw;
 use crate::limits::{ENDED_KEPT_NS, HEARD_STEP_NS, MISMATCHED_PATHS_MAX, REPORTED_MAX, SILENCE_NS, UNRESOLVED_MAX};
 use crate::trust::{ImageView, Trust};
+use driftline_detection::Flaw;
 
 /// What leaves a container in the order in which it came.
 #[derive(Debug)]
@@ -32,28 +32,28 @@ impl Queued {
         }
     }
 
-    fn content(&self) -> Content {
+    fn digest_state(&self) -> DigestState {
         match self {
-            Self::Exec(exec) if exec.hash_state == HashState::OverBudget => Content::MayFollow,
-            Self::Exec(_) | Self::Throttled(_) => Content::Told,
+            Self::Exec(exec) if exec.hash_state == HashState::OverBudget => DigestState::Pending,
+            Self::Exec(_) | Self::Throttled(_) => DigestState::Final,
         }
     }
 }
 
 /// Whether a record says all that its collector will ever say of the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Content {
+enum DigestState {
     /// There was no time or budget for the digest; the same exec may come again with it.
-    MayFollow,
-    Told,
+    Pending,
+    Final,
 }
 
 /// An event that waits for its container's metadata or image.
 #[derive(Debug)]
 pub(crate) struct Parked {
     pub(crate) event: Queued,
-    /// Whether the changelog was told: an exec that is judged in the call that brought it never is.
-    pub(crate) told: bool,
+    /// Whether it stands in the changelog. An exec that is judged in the call that brought it never does.
+    pub(crate) in_changelog: bool,
 }
 
 /// An event of which a finding went out.
@@ -68,7 +68,7 @@ pub(crate) struct Reported {
 
 /// What a record is to one that came before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum Occurrence {
     /// Nothing is known of its event.
     New,
     /// It says nothing new.
@@ -88,7 +88,7 @@ pub(crate) struct Unresolved {
 
 /// Where a container stands when its partition needs room: the first goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
+pub(crate) enum EvictionRank {
     /// Nothing of it is parked; when it was heard of.
     Idle(i64),
     /// Offset of its first parked exec.
@@ -97,7 +97,7 @@ pub(crate) enum Place {
 
 /// One container.
 #[derive(Debug)]
-pub(crate) struct Tracked {
+pub(crate) struct TrackedContainer {
     pub(crate) partition: i32,
     /// Newest container record, without the mount table, which no verdict asks for.
     pub(crate) seen: Option<Box<ContainerSeen>>,
@@ -122,9 +122,9 @@ pub(crate) struct Tracked {
     /// Offsets of these.
     reported_at: BTreeMap<EventId, i64>,
     /// All that is parked.
-    waiting: BTreeSet<(EventId, Content)>,
-    /// Place and timer under which the enricher has it.
-    pub(crate) indexed: Option<(Place, i64)>,
+    waiting: BTreeSet<(EventId, DigestState)>,
+    /// EvictionRank and timer under which the enricher has it.
+    pub(crate) indexed: Option<(EvictionRank, i64)>,
 }
 
 /// Whether an unlisted image path is reported or only counted.
@@ -142,7 +142,7 @@ pub(crate) enum Change {
     Changed,
 }
 
-impl Tracked {
+impl TrackedContainer {
     pub(crate) fn new(partition: i32, heard_ns: i64) -> Self {
         Self {
             partition,
@@ -200,42 +200,43 @@ impl Tracked {
     /// Whether a record repeats what waits already, or led to a finding.
     pub(crate) fn repeats(&self, event: &Queued) -> bool {
         let id = event.event_id();
-        let (news, told) = (event.content() == Content::Told, (id.clone(), Content::Told));
-        if self.waiting.contains(&told) {
+        let in_final_form = (id.clone(), DigestState::Final);
+        if self.waiting.contains(&in_final_form) {
             return true;
         }
-        let (id, _) = told;
-        match self.standing(event) {
-            Standing::Repeat => true,
-            Standing::Amends(..) => false,
-            Standing::New => !news && self.waiting.contains(&(id, Content::MayFollow)),
+        match self.occurrence(event) {
+            Occurrence::Repeat => true,
+            Occurrence::Amends(..) => false,
+            Occurrence::New => {
+                event.digest_state() == DigestState::Pending && self.waiting.contains(&(id, DigestState::Pending))
+            }
         }
     }
 
     /// What a record is to the findings that went out.
-    pub(crate) fn standing(&self, event: &Queued) -> Standing {
+    pub(crate) fn occurrence(&self, event: &Queued) -> Occurrence {
         let found = self.reported_at.get(&event.event_id());
         let Some((offset, reported)) = found.and_then(|offset| self.reported.get_key_value(offset)) else {
-            return Standing::New;
+            return Occurrence::New;
         };
-        if reported.amend_until_ns == 0 || event.content() == Content::MayFollow {
-            return Standing::Repeat;
+        if reported.amend_until_ns == 0 || event.digest_state() == DigestState::Pending {
+            return Occurrence::Repeat;
         }
-        Standing::Amends(*offset, reported.clone())
+        Occurrence::Amends(*offset, reported.clone())
     }
 
     /// Parks an event for longer than the call that brought it.
-    pub(crate) fn keep_parked(&mut self, offset: i64) -> Change {
+    pub(crate) fn make_durable(&mut self, offset: i64) -> Change {
         let Some(parked) = self.parked.get_mut(&offset) else { return Change::Nothing };
-        parked.told = true;
-        self.waiting.insert((parked.event.event_id(), parked.event.content()));
+        parked.in_changelog = true;
+        self.waiting.insert((parked.event.event_id(), parked.event.digest_state()));
         Change::Changed
     }
 
     /// Takes the head of what is parked.
     pub(crate) fn unpark(&mut self) -> Option<(i64, Parked)> {
         let (offset, parked) = self.parked.pop_first()?;
-        self.waiting.remove(&(parked.event.event_id(), parked.event.content()));
+        self.waiting.remove(&(parked.event.event_id(), parked.event.digest_state()));
         Some((offset, parked))
     }
 
@@ -278,7 +279,7 @@ impl Tracked {
         self.unresolved.pop_first().map(|(oldest, _)| oldest)
     }
 
-    pub(crate) fn note_mismatch(&mut self, path: &[u8]) -> Mismatch {
+    pub(crate) fn record_mismatch(&mut self, path: &[u8]) -> Mismatch {
         if self.mismatched.contains(path) {
             return Mismatch::Known;
         }
@@ -314,8 +315,10 @@ impl Tracked {
         self.parked.is_empty() && self.forgotten_ns() <= now_ns
     }
 
-    pub(crate) fn place(&self) -> Place {
-        self.parked.first_key_value().map_or(Place::Idle(self.heard_ns), |(offset, _)| Place::Waiting(*offset))
+    pub(crate) fn eviction_rank(&self) -> EvictionRank {
+        self.parked
+            .first_key_value()
+            .map_or(EvictionRank::Idle(self.heard_ns), |(offset, _)| EvictionRank::Waiting(*offset))
     }
 
     /// When time alone changes something next.

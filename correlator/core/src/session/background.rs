@@ -43,9 +43,9 @@ pub(crate) struct Background {
 
 /// A [`Background`] as a head of the changelog whose other fields are blank, which takes a third of the memory.
 #[derive(Debug)]
-pub(super) struct Packed(Box<[u8]>);
+pub(super) struct EncodedBackground(Box<[u8]>);
 
-impl Packed {
+impl EncodedBackground {
     pub(super) fn of(background: Background) -> Result<Self, BrokenInvariant> {
         let Background { node, container, versions } = background;
         let blank = SessionState {

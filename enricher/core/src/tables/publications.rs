@@ -5,14 +5,14 @@ use driftline_schemas::{Image, ImageFailure, LayerBasis, LayerHead};
 use crate::trust::Rank;
 
 /// What a publisher says of something.
-pub trait Said {
+pub trait Publication {
     /// Who says it.
     fn source(&self) -> &str;
     /// Whether it says the same, at whatever time.
     fn agrees(&self, other: &Self) -> bool;
 }
 
-impl Said for Image {
+impl Publication for Image {
     fn source(&self) -> &str {
         &self.source
     }
@@ -22,7 +22,7 @@ impl Said for Image {
     }
 }
 
-impl Said for LayerHead {
+impl Publication for LayerHead {
     fn source(&self) -> &str {
         &self.source
     }
@@ -34,7 +34,7 @@ impl Said for LayerHead {
 
 /// Puts what a publisher says in the place of what it said before; who says something else than before comes last. When
 /// there are too many, the last of those that count least goes. Returns what is not said any more.
-pub(super) fn put<T: Said, R: Ord>(known: &mut Vec<T>, new: T, max: usize, rank: impl Fn(&T) -> R) -> Vec<T> {
+pub(super) fn put<T: Publication, R: Ord>(known: &mut Vec<T>, new: T, max: usize, rank: impl Fn(&T) -> R) -> Vec<T> {
     if let Some(old) = known.iter_mut().find(|old| old.source() == new.source() && old.agrees(&new)) {
         *old = new;
         return Vec::new();
@@ -64,8 +64,8 @@ pub(super) fn names_several(candidates: &[&Image]) -> bool {
 pub(super) fn contradicted_list(candidates: &[&Image]) -> Option<String> {
     let (first, others) = candidates.split_first()?;
     let other = others.iter().find(|image| image.diff_ids != first.diff_ids)?;
-    let said = |image: &Image| format!("{} says {} layers", image.source, image.diff_ids.len());
-    Some(format!("different lists of layers: {}, {}", said(first), said(other)))
+    let claim = |image: &Image| format!("{} says {} layers", image.source, image.diff_ids.len());
+    Some(format!("different lists of layers: {}, {}", claim(first), claim(other)))
 }
 
 /// What a failure says of the image rather than of who failed: the more, the higher.

@@ -1,8 +1,52 @@
 //! Every row of the verdict table.
 
+use driftline_schemas::{ContainerId, EventId, FileFacts, Loader, Mount};
+
 use super::*;
-use crate::fixtures::{content, exec, image, mount};
-use driftline_schemas::{ContainerId, FileFacts, HashState};
+use crate::evidence::ImageLookup;
+
+/// An image in which the content of each file is its path.
+struct Paths([&'static str; 2]);
+
+impl ImageLookup for Paths {
+    fn file(&self, path: &[u8]) -> Option<ImageFile> {
+        let path = self.0.iter().find(|known| known.as_bytes() == path)?;
+        Some(ImageFile { sha256: content(path), size_bytes: path.len() as u64 })
+    }
+
+    fn path_of(&self, sha256: &Sha256) -> Option<&[u8]> {
+        self.0.iter().find(|path| content(path) == *sha256).map(|path| path.as_bytes())
+    }
+}
+
+const IMAGE: Paths = Paths(["/bin/ls", "/bin/cp"]);
+
+fn content(text: &str) -> Sha256 {
+    Sha256::of(text.as_bytes())
+}
+
+fn mount(point: &str) -> Mount {
+    Mount { point: point.into(), fs_type: "tmpfs".into(), source: String::new(), read_only: false }
+}
+
+/// An exec of `path`, whose file has the content of the file named `file`.
+fn exec(number: i64, class: FileClass, path: &str, file: &str) -> Exec {
+    Exec {
+        event_id: EventId::from(format!("event-{number}").as_str()),
+        container_id: ContainerId::from("box"),
+        path: path.into(),
+        typed_path: path.into(),
+        class,
+        file: FileFacts { size_bytes: i64::try_from(file.len()).unwrap(), nlink: 1, ..FileFacts::default() },
+        hash_state: HashState::Hashed,
+        sha256: (class != FileClass::Image).then(|| content(file)),
+        ..Exec::default()
+    }
+}
+
+fn judge(exec: &Exec, image: Result<&Paths, &str>) -> Verdict {
+    super::judge(&Evidence::of(exec, image))
+}
 
 struct Expect {
     origin: Origin,
@@ -10,13 +54,13 @@ struct Expect {
     confidence: Confidence,
 }
 
-fn expect(origin: Origin, report: Option<Report>, confidence: Confidence) -> Expect {
-    Expect { origin, category: report.map(|report| report.category), confidence }
+fn expect(origin: Origin, category: Option<Category>, confidence: Confidence) -> Expect {
+    Expect { origin, category: category.map(|category| category.name), confidence }
 }
 
 fn check(exec: &Exec, expected: &Expect) -> Verdict {
-    let verdict = judge(exec, Ok(&image()));
-    let actual = (verdict.origin, verdict.report.map(|report| report.category), verdict.confidence);
+    let verdict = judge(exec, Ok(&IMAGE));
+    let actual = (verdict.origin, verdict.category.map(|category| category.name), verdict.confidence);
     assert_eq!(actual, (expected.origin, expected.category, expected.confidence), "{exec:?}");
     verdict
 }
@@ -131,7 +175,7 @@ fn what_a_loader_runs_is_judged_where_the_loader_is_the_image_s_by_its_content()
     for class in [C::RootfsPlain, C::CopiedUp, C::New, C::Volume] {
         let of = |file, content| loading(class, ("/bin/ls", "/bin/ls"), file, content);
         let added = check(&of("/tmp/x", "evil"), &expect(Origin::Added, Some(ADDED), High));
-        assert_eq!(added.about, About::Subject);
+        assert_eq!(added.file, Role::Subject);
         check(&of("/bin/cp", "/bin/cp"), &expect(Origin::Image, None, High));
     }
 }
@@ -141,14 +185,14 @@ fn a_loader_that_is_not_the_image_s_is_judged_whatever_it_runs() {
     for class in [C::RootfsPlain, C::CopiedUp, C::New] {
         let of = |path, content| loading(class, (path, content), "/bin/cp", "/bin/cp");
         let verdict = check(&of("/bin/ls", "evil"), &expect(Origin::Modified, Some(ADDED), High));
-        assert_eq!((verdict.about, verdict.image_sha256), (About::Loader, Some(content("/bin/ls"))));
+        assert_eq!((verdict.file, verdict.image_sha256), (Role::Loader, Some(content("/bin/ls"))));
         check(&of("/tmp/ld.so", "/bin/ls"), &expect(Origin::Relocated, Some(ADDED), High));
         check(&of("/tmp/ld.so", "evil"), &expect(Origin::Added, Some(ADDED), High));
     }
     let unresolved = judge(&loading(C::New, ("/tmp/ld.so", "evil"), "/bin/cp", "/bin/cp"), Err("no_manifest"));
-    assert_eq!((unresolved.report, unresolved.about), (Some(ADDED), About::Loader));
+    assert_eq!((unresolved.category, unresolved.file), (Some(ADDED), Role::Loader));
     let unresolved = judge(&loading(C::RootfsPlain, ("/tmp/ld.so", "evil"), "/tmp/x", ""), Err("no_manifest"));
-    assert_eq!((unresolved.report, unresolved.about), (None, About::Subject));
+    assert_eq!((unresolved.category, unresolved.file), (None, Role::Subject));
 }
 
 #[test]
@@ -189,11 +233,11 @@ fn without_an_image_only_suspicious_classes_are_reported() {
     for class in [C::New, C::CopiedUp, C::Volume, C::Foreign, C::OtherFs] {
         let verdict = judge(&exec(1, class, "/x", "x"), Err("no_manifest"));
         assert_eq!((verdict.origin, verdict.confidence), (Origin::Unresolved, Low));
-        assert_eq!((verdict.report, verdict.unresolved.as_deref()), (Some(ADDED), Some("no_manifest")));
+        assert_eq!((verdict.category, verdict.unresolved.as_deref()), (Some(ADDED), Some("no_manifest")));
     }
     for class in [C::Image, C::RootfsPlain, C::Unknown] {
-        assert_eq!(judge(&exec(1, class, "/x", "x"), Err("no_manifest")).report, None);
+        assert_eq!(judge(&exec(1, class, "/x", "x"), Err("no_manifest")).category, None);
     }
     let memory = judge(&exec(1, C::Memfd, "memfd:", "x"), Err("no_manifest"));
-    assert_eq!((memory.report, memory.unresolved), (Some(FILELESS), None));
+    assert_eq!((memory.category, memory.unresolved), (Some(FILELESS), None));
 }

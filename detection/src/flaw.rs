@@ -4,7 +4,7 @@ use driftline_schemas::{Confidence, IMAGE_CONFLICT, IMAGE_MISMATCH, Severity};
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Flaw {
+pub enum Flaw {
     /// Publishers contradict each other about the image or one of its layers.
     Conflict,
     /// Content of the image is not what its digest says.
@@ -15,7 +15,8 @@ impl Flaw {
     const ALL: [Self; 2] = [Self::Conflict, Self::Mismatch];
 
     /// As the changelog and event ids have it.
-    pub(crate) fn name(self) -> &'static str {
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Conflict => "conflict",
             Self::Mismatch => "mismatch",
@@ -23,12 +24,14 @@ impl Flaw {
     }
 
     /// `None` for what only a newer version knows.
-    pub(crate) fn of_name(name: &str) -> Option<Self> {
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|flaw| flaw.name() == name)
     }
 
     /// Category of its finding.
-    pub(crate) fn category(self) -> &'static str {
+    #[must_use]
+    pub fn category(self) -> &'static str {
         match self {
             Self::Conflict => IMAGE_CONFLICT,
             Self::Mismatch => IMAGE_MISMATCH,
@@ -38,7 +41,8 @@ impl Flaw {
     /// A contradiction proves that one publisher says what is not so, and verdicts rest on what publishers say: somebody
     /// has to look. Content that does not match its digest was refused, so no verdict rests on it, and a broken disk or
     /// registry is the usual cause: Low alone, more beside other findings.
-    pub(crate) fn severity(self) -> Severity {
+    #[must_use]
+    pub fn severity(self) -> Severity {
         match self {
             Self::Conflict => Severity::Medium,
             Self::Mismatch => Severity::Low,
@@ -46,7 +50,8 @@ impl Flaw {
     }
 
     /// Digests differ or they do not; that a publisher saw it right is its word alone.
-    pub(crate) fn confidence(self) -> Confidence {
+    #[must_use]
+    pub fn confidence(self) -> Confidence {
         match self {
             Self::Conflict => Confidence::High,
             Self::Mismatch => Confidence::Medium,
@@ -54,7 +59,8 @@ impl Flaw {
     }
 
     /// What the finding says, with who said what.
-    pub(crate) fn note(self, detail: &str) -> String {
+    #[must_use]
+    pub fn note(self, detail: &str) -> String {
         match self {
             Self::Conflict => {
                 format!("publishers contradict each other about the image, so one of them lies: {detail}")

@@ -1,0 +1,140 @@
+//! What is known of an exec when it is judged: what the kernel saw, and what the image says about it.
+
+use driftline_schemas::{Exec, FileClass, FileFacts, HashState, Mount, MountNamespace, Sha256};
+
+/// What detectors ask about an image.
+pub trait ImageLookup {
+    /// The image's regular file at a path; symlinks are followed.
+    fn file(&self, path: &[u8]) -> Option<ImageFile>;
+
+    /// The first path at which the image has a file with this content.
+    fn path_of(&self, sha256: &Sha256) -> Option<&[u8]>;
+}
+
+/// A regular file of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageFile {
+    /// Digest of its content.
+    pub sha256: Sha256,
+    /// Length of its content.
+    pub size_bytes: u64,
+}
+
+/// Why a file was opened by an exec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The exec's subject: the script, the target of a dynamic loader, or else the executable.
+    Subject,
+    /// The dynamic loader that was executed with the subject as its argument.
+    Loader,
+}
+
+/// One file of an exec as the node saw it.
+#[derive(Debug, Clone, Copy)]
+pub struct ExecutedFile<'a> {
+    /// Why the exec opened it.
+    pub role: Role,
+    /// Its path in the container.
+    pub path: &'a [u8],
+    /// Where it is stored, relative to the container's root.
+    pub class: FileClass,
+    /// What the kernel or the node reported about it; the default when nothing was reported.
+    pub facts: &'a FileFacts,
+    /// The mount it is on, if that is not the container's root.
+    pub mount: Option<&'a Mount>,
+    /// Whether its digest is known, and if not, why.
+    pub hash_state: HashState,
+    /// Its digest.
+    pub sha256: Option<Sha256>,
+}
+
+/// What an image has of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageEvidence<'a> {
+    /// Whether the file's path can be a path of the image. A path that was cut off cannot, nor can one in a container
+    /// inside the container, which has a root of its own.
+    pub is_image_path: bool,
+    /// The image's file at the path.
+    pub at_path: Option<ImageFile>,
+    /// A path at which the image has the same content.
+    pub same_content: Option<&'a [u8]>,
+}
+
+/// One file of an exec, and what the image has of it or why that is not known.
+#[derive(Debug, Clone, Copy)]
+pub struct FileEvidence<'a> {
+    /// The file.
+    pub file: ExecutedFile<'a>,
+    /// What the image has.
+    pub image: Result<ImageEvidence<'a>, &'a str>,
+}
+
+/// One exec, with evidence for each file that it executed.
+#[derive(Debug)]
+pub struct Evidence<'a> {
+    /// The exec as the node recorded it.
+    pub exec: &'a Exec,
+    /// The file that the exec is about.
+    pub subject: FileEvidence<'a>,
+    /// The dynamic loader, where the exec started one that has to be judged too.
+    pub loader: Option<FileEvidence<'a>>,
+}
+
+impl<'a> ExecutedFile<'a> {
+    /// The file that the exec is about.
+    #[must_use]
+    pub fn subject(exec: &'a Exec) -> Self {
+        Self {
+            role: Role::Subject,
+            path: exec.subject_path(),
+            class: exec.class,
+            facts: &exec.file,
+            mount: exec.mount.as_ref(),
+            hash_state: exec.hash_state,
+            sha256: exec.sha256,
+        }
+    }
+
+    /// The dynamic loader, where the exec started one that has to be judged too.
+    #[must_use]
+    pub fn loader(exec: &'a Exec) -> Option<Self> {
+        let loader = exec.loader.as_ref()?;
+        Some(Self {
+            role: Role::Loader,
+            path: exec.script.as_deref().unwrap_or(&exec.path),
+            class: loader.class,
+            facts: &loader.file,
+            mount: loader.mount.as_ref(),
+            hash_state: loader.hash_state,
+            sha256: loader.sha256,
+        })
+    }
+
+    /// The file with this role; the subject when the exec has none.
+    #[must_use]
+    pub fn with_role(exec: &'a Exec, role: Role) -> Self {
+        let loader = if role == Role::Loader { Self::loader(exec) } else { None };
+        loader.unwrap_or_else(|| Self::subject(exec))
+    }
+}
+
+impl<'a> Evidence<'a> {
+    /// Looks up each file of an exec in its container's image; `Err` says why there is no image.
+    pub fn of<I: ImageLookup + ?Sized>(exec: &'a Exec, image: Result<&'a I, &'a str>) -> Self {
+        let is_image_path = has_image_path(exec);
+        let look_up = |file: ExecutedFile<'a>| FileEvidence {
+            file,
+            image: image.map(|image| ImageEvidence {
+                is_image_path,
+                at_path: if is_image_path { image.file(file.path) } else { None },
+                same_content: file.sha256.as_ref().and_then(|digest| image.path_of(digest)),
+            }),
+        };
+        Self { exec, subject: look_up(ExecutedFile::subject(exec)), loader: ExecutedFile::loader(exec).map(look_up) }
+    }
+}
+
+fn has_image_path(exec: &Exec) -> bool {
+    let is_elsewhere = exec.inner_container_id.is_some() && exec.namespace != MountNamespace::Own;
+    !exec.path_truncated && !is_elsewhere
+}

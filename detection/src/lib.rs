@@ -1,0 +1,18 @@
+//! Detectors: the evidence of an exec in, findings out.
+//!
+//! [`Evidence`] holds what the kernel saw of each file of an exec and what the image has at its path and with its content.
+//! [`judge`] makes a [`Verdict`] of it; read it first, it is the reason driftline exists. [`finding`] makes the records
+//! that analysts read. A [`Detector`] names a closed set of rules; a finding is identified by its event and its detector.
+//!
+//! What is deliberately absent: I/O, clocks, state, and how an image is stored. A caller gives [`ImageLookup`].
+
+mod detector;
+mod drift;
+mod evidence;
+pub mod finding;
+mod flaw;
+
+pub use detector::Detector;
+pub use drift::{ADDED, Category, FILELESS, FILELESS_SHM, MISMATCH, Verdict, judge};
+pub use evidence::{Evidence, ExecutedFile, FileEvidence, ImageEvidence, ImageFile, ImageLookup, Role};
+pub use flaw::Flaw;
