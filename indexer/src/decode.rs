@@ -91,7 +91,8 @@ fn decoded_by<R: Read, T>(
     };
     let raw = BufReader::with_capacity(BUFFER_BYTES, raw);
     let content = open(peeked.format, raw)?;
-    let mut content = Content { inner: content, stored_bytes: &stored_bytes, bytes: 0, hash: Hasher::new(), deadline };
+    let mut content =
+        DecodedContent { inner: content, stored_bytes: &stored_bytes, bytes: 0, hash: Hasher::new(), deadline };
     let taken = take(&mut content)?;
     let mut rest = vec![0; BUFFER_BYTES];
     while content.read(&mut rest)? > 0 {}
@@ -131,7 +132,7 @@ impl<R: Read> Read for Counted<'_, R> {
 }
 
 /// The decompressed side: hashes, and stops a stream that grows beyond the limits.
-struct Content<'a> {
+struct DecodedContent<'a> {
     inner: Box<dyn Read + 'a>,
     stored_bytes: &'a Cell<u64>,
     bytes: u64,
@@ -139,7 +140,7 @@ struct Content<'a> {
     deadline: Instant,
 }
 
-impl Read for Content<'_> {
+impl Read for DecodedContent<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.bytes = self.bytes.saturating_add(as_u64(read));

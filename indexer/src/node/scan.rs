@@ -31,7 +31,7 @@ impl Scanner {
         loop {
             let runtimes = Arc::clone(&self.runtimes.borrow());
             self.answering.set(i64::try_from(runtimes.answering().count()).unwrap_or(i64::MAX));
-            if self.look(&runtimes, &mut seen).await.is_err() {
+            if self.scan_once(&runtimes, &mut seen).await.is_err() {
                 return;
             }
             tokio::time::sleep(self.pause).await;
@@ -44,7 +44,7 @@ impl Scanner {
     }
 
     /// Reports the images of containers not seen before; an error when nobody listens.
-    async fn look(&self, runtimes: &Runtimes, seen: &mut BTreeSet<ContainerId>) -> Result<(), ()> {
+    async fn scan_once(&self, runtimes: &Runtimes, seen: &mut BTreeSet<ContainerId>) -> Result<(), ()> {
         let running: BTreeSet<ContainerId> = runtimes.running_ids().await.into_iter().collect();
         let mut described = BTreeSet::new();
         for id in running.difference(seen) {

@@ -25,7 +25,7 @@ pub(super) struct Store<'a> {
     handle: Handle,
     /// Bytes read so far, of blobs and unpacked files.
     bytes: AtomicU64,
-    /// Where the layers were unpacked, once asked.
+    /// Where the layers were unpacked, once answer.
     unpacked: Mutex<Option<Vec<PathBuf>>>,
 }
 
@@ -51,8 +51,8 @@ impl<'a> Store<'a> {
         let directories = match &mut *unpacked {
             Some(directories) => directories,
             none => {
-                let asked = self.handle.block_on(self.image.unpacked(&chain_id(diff_ids)));
-                let Some(directories) = asked.map_err(io::Error::other)? else { return Ok(None) };
+                let answer = self.handle.block_on(self.image.unpacked(&chain_id(diff_ids)));
+                let Some(directories) = answer.map_err(io::Error::other)? else { return Ok(None) };
                 none.insert(directories)
             }
         };

@@ -93,7 +93,7 @@ impl Keyring {
         let odd = |why| RegistryError::Credentials { host: registry.to_string(), why };
         let Some(path) = &self.file else { return Ok(Credentials::Anonymous) };
         match read(path).map_err(odd)?.source(registry, repository).map_err(odd)? {
-            Source::Known(credentials) => Ok(credentials),
+            Source::Static(credentials) => Ok(credentials),
             Source::Helper(helper) => ask(&helper, &registry.docker_key()).await.map_err(odd),
         }
     }
@@ -102,7 +102,7 @@ impl Keyring {
 /// Where the file says that credentials are.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    Known(Credentials),
+    Static(Credentials),
     /// `docker-credential-NAME` has them.
     Helper(String),
 }
@@ -121,13 +121,13 @@ impl File {
         if let Some(helper) = server.and_then(|server| cred_helpers.remove(&server)) {
             return Ok(Source::Helper(helper));
         }
-        let auths: BTreeMap<&str, &Auth> = auths.iter().map(|(server, auth)| (place_of(server), auth)).collect();
-        for place in places(registry, repository) {
-            if let Some(found) = auths.get(place.as_str()).and_then(|auth| auth.read()) {
-                return found.map(Source::Known);
+        let auths: BTreeMap<&str, &Auth> = auths.iter().map(|(server, auth)| (location_of(server), auth)).collect();
+        for location in locations(registry, repository) {
+            if let Some(found) = auths.get(location.as_str()).and_then(|auth| auth.read()) {
+                return found.map(Source::Static);
             }
         }
-        Ok(if creds_store.is_empty() { Source::Known(Credentials::Anonymous) } else { Source::Helper(creds_store) })
+        Ok(if creds_store.is_empty() { Source::Static(Credentials::Anonymous) } else { Source::Helper(creds_store) })
     }
 }
 
@@ -161,19 +161,19 @@ fn read(path: &Path) -> Result<File, String> {
 }
 
 /// A server's entry without scheme and API version: `quay.io`, `quay.io/team`.
-fn place_of(server: &str) -> &str {
+fn location_of(server: &str) -> &str {
     let bare = server.strip_prefix("https://").or_else(|| server.strip_prefix("http://")).unwrap_or(server);
     let bare = bare.trim_end_matches('/');
     bare.strip_suffix("/v1").or_else(|| bare.strip_suffix("/v2")).unwrap_or(bare)
 }
 
 fn host_of(server: &str) -> &str {
-    let place = place_of(server);
-    place.split_once('/').map_or(place, |(host, _)| host)
+    let location = location_of(server);
+    location.split_once('/').map_or(location, |(host, _)| host)
 }
 
 /// Entries that would fit, the most particular first.
-fn places(registry: &Host, repository: &str) -> Vec<String> {
+fn locations(registry: &Host, repository: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut path = Some(repository);
     while let Some(part) = path {
@@ -181,7 +181,7 @@ fn places(registry: &Host, repository: &str) -> Vec<String> {
         path = part.rsplit_once('/').map(|(parent, _)| parent);
     }
     found.push(registry.to_string());
-    found.push(place_of(&registry.docker_key()).to_owned());
+    found.push(location_of(&registry.docker_key()).to_owned());
     found
 }
 

@@ -137,19 +137,19 @@ impl Share {
 }
 
 /// A registry or a mirror of it.
-struct Place {
+struct Location {
     host: Host,
     repository: String,
 }
 
 impl Inner {
-    /// Reads an image from the first place that has it, mirrors before the registry. Blocks.
+    /// Reads an image from the first location that has it, mirrors before the registry. Blocks.
     fn read(&self, task: &Task, wanted: &Wanted, handle: &Handle) -> Result<Read, IndexError> {
         let reference = Reference::parse(&task.job.reference)?;
         if !self.access.hosts.allows(&reference.registry) {
             return Err(RegistryError::NotAllowed(reference.registry.to_string()).into());
         }
-        let (mirrors, registry) = self.places(&reference);
+        let (mirrors, registry) = self.locations(&reference);
         for mirror in mirrors {
             match self.read_from(&mirror, &reference, task, wanted, handle) {
                 Ok(read) => return Ok(read),
@@ -161,18 +161,18 @@ impl Inner {
         self.read_from(&registry, &reference, task, wanted, handle)
     }
 
-    fn places(&self, reference: &Reference) -> (Vec<Place>, Place) {
-        let mirrors = self.access.mirrors.get(&reference.registry).into_iter().flatten().map(|mirror| Place {
+    fn locations(&self, reference: &Reference) -> (Vec<Location>, Location) {
+        let mirrors = self.access.mirrors.get(&reference.registry).into_iter().flatten().map(|mirror| Location {
             host: mirror.host.clone(),
             repository: format!("{}/{}", mirror.prefix, reference.repository).trim_start_matches('/').to_owned(),
         });
-        let registry = Place { host: reference.registry.clone(), repository: reference.repository.clone() };
+        let registry = Location { host: reference.registry.clone(), repository: reference.repository.clone() };
         (mirrors.collect(), registry)
     }
 
     fn read_from(
         &self,
-        place: &Place,
+        location: &Location,
         reference: &Reference,
         task: &Task,
         wanted: &Wanted,
@@ -182,9 +182,9 @@ impl Inner {
             transport: &self.transport,
             keyring: &self.access.keyring,
             requests: &self.requests,
-            host: place.host.clone(),
-            root: self.access.hosts.root(&place.host)?,
-            repository: place.repository.clone(),
+            host: location.host.clone(),
+            root: self.access.hosts.root(&location.host)?,
+            repository: location.repository.clone(),
             task,
             handle: handle.clone(),
             authorization: tokio::sync::Mutex::new(None),

@@ -22,7 +22,7 @@ use super::error::RegistryError;
 use super::hosts::host_of;
 use super::reference::{Host, Target};
 use super::token::Authorizer;
-use super::transport::{Ask, Transport, body, broken, retry_after};
+use super::transport::{Get, Transport, body, broken, retry_after};
 use crate::blobs::Blobs;
 use crate::documents::{LayerBlob, check_digest, digest_in};
 use crate::error::{IndexError, Limit};
@@ -83,9 +83,9 @@ impl Session<'_> {
 
     fn read_document(&self, kind: &str, reference: &str) -> Result<Option<Vec<u8>>, IndexError> {
         let accept = (kind == "manifests").then_some(MANIFESTS);
-        let ask = Ask { url: self.url(kind, reference)?, accept, authorization: None, from_byte: 0 };
+        let request = Get { url: self.url(kind, reference)?, accept, authorization: None, from_byte: 0 };
         let read = async {
-            let Some(response) = self.fetch(&ask, Access::Registry).await? else { return Ok(None) };
+            let Some(response) = self.fetch(&request, Access::Registry).await? else { return Ok(None) };
             let most = usize::try_from(JSON_BYTES_MAX).unwrap_or(usize::MAX);
             body(&self.host, response, most).await?.ok_or(IndexError::Limit(Limit::JsonBytes)).map(Some)
         };
@@ -115,11 +115,11 @@ impl Session<'_> {
     }
 
     /// The answer, after as many tries as are worth it; nothing when there is no such thing.
-    async fn fetch(&self, ask: &Ask, access: Access) -> Result<Option<Response>, RegistryError> {
+    async fn fetch(&self, request: &Get, access: Access) -> Result<Option<Response>, RegistryError> {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let answer = self.fetch_once(ask, access).await;
+            let answer = self.fetch_once(request, access).await;
             self.requests.with_label_values(&[label(&answer)]).inc();
             let error = match answer {
                 Ok(found) => return Ok(found),
@@ -133,21 +133,21 @@ impl Session<'_> {
         }
     }
 
-    async fn fetch_once(&self, ask: &Ask, access: Access) -> Result<Option<Response>, RegistryError> {
+    async fn fetch_once(&self, request: &Get, access: Access) -> Result<Option<Response>, RegistryError> {
         let authorization = match access {
             Access::Registry => self.authorization.lock().await.clone(),
             Access::Elsewhere => None,
         };
-        let mut ask = Ask { authorization, ..ask.clone() };
-        let mut response = self.transport.get(&ask).await?;
+        let mut request = Get { authorization, ..request.clone() };
+        let mut response = self.transport.get(&request).await?;
         if response.status() == StatusCode::UNAUTHORIZED && access == Access::Registry {
-            ask.authorization = Some(self.authorize(&response, ask.authorization.as_ref()).await?);
-            response = self.transport.get(&ask).await?;
+            request.authorization = Some(self.authorize(&response, request.authorization.as_ref()).await?);
+            response = self.transport.get(&request).await?;
         }
-        self.judge(response, &ask)
+        self.judge(response, &request)
     }
 
-    fn judge(&self, response: Response, ask: &Ask) -> Result<Option<Response>, RegistryError> {
+    fn judge(&self, response: Response, request: &Get) -> Result<Option<Response>, RegistryError> {
         let host = host_of(response.url()).to_string();
         let status = response.status().as_u16();
         if let Some(pause) = retry_after(&response, clock::now_ns()) {
@@ -156,7 +156,7 @@ impl Session<'_> {
         match status {
             200 | 206 => Ok(Some(response)),
             // Nothing is left of what was cut.
-            416 if ask.from_byte > 0 => Ok(Some(response)),
+            416 if request.from_byte > 0 => Ok(Some(response)),
             404 => Ok(None),
             401 | 403 => Err(RegistryError::Denied { host, why: format!("status {status} for {}", self.repository) }),
             _ => Err(RegistryError::Status { host, status }),
@@ -164,9 +164,9 @@ impl Session<'_> {
     }
 
     /// What to say after a 401. Lanes that are refused at the same time with the same words get one new token.
-    async fn authorize(&self, refused: &Response, said: Option<&HeaderValue>) -> Result<HeaderValue, RegistryError> {
+    async fn authorize(&self, refused: &Response, sent: Option<&HeaderValue>) -> Result<HeaderValue, RegistryError> {
         let mut current = self.authorization.lock().await;
-        if let Some(known) = current.as_ref().filter(|known| Some(*known) != said) {
+        if let Some(known) = current.as_ref().filter(|known| Some(*known) != sent) {
             return Ok(known.clone());
         }
         let wanted: Vec<Challenge> = refused
@@ -190,8 +190,8 @@ impl Session<'_> {
 
     /// A layer's blob from an URL; nothing when it is not there.
     fn open_at<'a>(&'a self, url: Url, access: Access, blob: &LayerBlob) -> Result<Option<BlobReader<'a>>, IndexError> {
-        let ask = Ask { url, accept: None, authorization: None, from_byte: 0 };
-        let Some(response) = self.handle.block_on(self.fetch(&ask, access))? else { return Ok(None) };
+        let request = Get { url, accept: None, authorization: None, from_byte: 0 };
+        let Some(response) = self.handle.block_on(self.fetch(&request, access))? else { return Ok(None) };
         if let (Some(actual_bytes), Some(stated_bytes)) = (response.content_length(), blob.size_bytes)
             && actual_bytes < stated_bytes
         {
@@ -199,7 +199,7 @@ impl Session<'_> {
         }
         Ok(Some(BlobReader {
             session: self,
-            ask,
+            request,
             access,
             stated: blob.size_bytes,
             response: Some(response),
@@ -254,7 +254,7 @@ impl Blobs for Session<'_> {
 /// A layer as it comes. Nothing is read ahead but what the HTTP client holds: a slow reader slows the registry.
 struct BlobReader<'a> {
     session: &'a Session<'a>,
-    ask: Ask,
+    request: Get,
     access: Access,
     stated: Option<u64>,
     response: Option<Response>,
@@ -316,8 +316,8 @@ impl BlobReader<'_> {
 
     /// Goes on where it was; false when there is nothing more.
     async fn resume(&mut self) -> Result<bool, IndexError> {
-        self.ask.from_byte = self.position;
-        let Some(response) = self.session.fetch(&self.ask, self.access).await? else {
+        self.request.from_byte = self.position;
+        let Some(response) = self.session.fetch(&self.request, self.access).await? else {
             return Err(self.session.network("a layer is gone while it is read").into());
         };
         self.skip = match response.status().as_u16() {

@@ -24,9 +24,9 @@ pub(crate) struct Transport {
     hosts: Arc<Hosts>,
 }
 
-/// A request that can be made again.
+/// A GET that can be repeated.
 #[derive(Debug, Clone)]
-pub(crate) struct Ask {
+pub(crate) struct Get {
     pub(crate) url: Url,
     pub(crate) accept: Option<&'static str>,
     pub(crate) authorization: Option<HeaderValue>,
@@ -65,43 +65,43 @@ impl Transport {
 
     /// The answer at the end of the redirects. `Authorization` goes to the host that it is for, and on from there only as
     /// long as that host leads to itself.
-    pub(crate) async fn get(&self, ask: &Ask) -> Result<Response, RegistryError> {
+    pub(crate) async fn get(&self, request: &Get) -> Result<Response, RegistryError> {
         let mut from: Option<Url> = None;
-        let mut url = ask.url.clone();
-        let mut authorization = ask.authorization.clone();
+        let mut url = request.url.clone();
+        let mut authorization = request.authorization.clone();
         for _ in 0..=REDIRECTS_MAX {
-            let response = self.hop(&url, from.as_ref(), ask, authorization.as_ref()).await?;
+            let response = self.hop(&url, from.as_ref(), request, authorization.as_ref()).await?;
             let Some(next) = redirect(&response, &url)? else { return Ok(response) };
             if next.origin() != url.origin() {
                 authorization = None;
             }
             from = Some(std::mem::replace(&mut url, next));
         }
-        Err(RegistryError::Redirects(host_of(&ask.url).to_string()))
+        Err(RegistryError::Redirects(host_of(&request.url).to_string()))
     }
 
     async fn hop(
         &self,
         url: &Url,
         from: Option<&Url>,
-        ask: &Ask,
+        request: &Get,
         authorization: Option<&HeaderValue>,
     ) -> Result<Response, RegistryError> {
         self.hosts.check(url, from)?;
-        let mut request = Request::new(reqwest::Method::GET, url.clone());
-        let headers = request.headers_mut();
-        if let Some(accept) = ask.accept {
+        let mut hop = Request::new(reqwest::Method::GET, url.clone());
+        let headers = hop.headers_mut();
+        if let Some(accept) = request.accept {
             headers.insert(ACCEPT, HeaderValue::from_static(accept));
         }
         if let Some(value) = authorization {
             headers.insert(AUTHORIZATION, value.clone());
         }
-        if ask.from_byte > 0
-            && let Ok(value) = HeaderValue::from_str(&format!("bytes={}-", ask.from_byte))
+        if request.from_byte > 0
+            && let Ok(value) = HeaderValue::from_str(&format!("bytes={}-", request.from_byte))
         {
             headers.insert(RANGE, value);
         }
-        self.execute(request).await
+        self.execute(hop).await
     }
 
     /// One request as it is, to a URL that was checked.

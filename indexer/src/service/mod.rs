@@ -294,8 +294,8 @@ impl<O: Origin> Service<O> {
         } else if let Some(retry_ns) = retry_ns {
             let mut publisher = self.publisher.lock().await;
             let why = error.to_string();
-            let told = publisher.publish_failure(&image_id, &why, error.failure(), retry_ns, now_ns).await;
-            if let Err(error) = told {
+            let published = publisher.publish_failure(&image_id, &why, error.failure(), retry_ns, now_ns).await;
+            if let Err(error) = published {
                 tracing::warn!(image = %image_id, %error, "kafka does not take that the image cannot be indexed");
                 self.telemetry.set_unready("kafka takes no records");
             }

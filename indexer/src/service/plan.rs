@@ -75,7 +75,7 @@ enum Reason {
 }
 
 #[derive(Debug)]
-enum State {
+enum ImageState {
     /// By whomever, at this time.
     Published { at_ns: i64 },
     /// It was, and nobody's record stands any more: all of it is published again when somebody wants it.
@@ -89,7 +89,7 @@ enum State {
 /// All images this indexer has to do with.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    images: BTreeMap<ImageId, State>,
+    images: BTreeMap<ImageId, ImageState>,
     waiting: VecDeque<Job>,
     /// Whose records of an image stand on the topic.
     sources: BTreeMap<ImageId, BTreeSet<String>>,
@@ -103,24 +103,24 @@ impl Plan {
             None => match wanted {
                 Wanted::ByRequest { pause_ns, .. } if pause_ns > 0 => {
                     let start_ns = now_ns.saturating_add(pause_ns);
-                    self.images.insert(job.image_id.clone(), State::Later { attempts: 0, start_ns, job });
+                    self.images.insert(job.image_id.clone(), ImageState::Later { attempts: 0, start_ns, job });
                     return Answer::Pending;
                 }
                 _ => (0, None, Reason::New),
             },
-            Some(State::Pending { .. }) => return Answer::Pending,
-            Some(State::Published { at_ns }) => match wanted {
+            Some(ImageState::Pending { .. }) => return Answer::Pending,
+            Some(ImageState::Published { at_ns }) => match wanted {
                 Wanted::ByRequest { requested_ns, .. } if requested_ns > at_ns.saturating_add(REPUBLISH_NS) => {
                     (0, Some(*at_ns), Reason::Lost)
                 }
                 _ => return Answer::Known,
             },
-            Some(State::Removed) => (0, None, Reason::Lost),
-            Some(State::Later { attempts: 0, start_ns, .. }) if now_ns < *start_ns => return Answer::Pending,
-            Some(State::Later { start_ns, .. }) if now_ns < *start_ns => return Answer::BackingOff,
-            Some(State::Later { attempts, .. }) => (*attempts, None, Reason::New),
+            Some(ImageState::Removed) => (0, None, Reason::Lost),
+            Some(ImageState::Later { attempts: 0, start_ns, .. }) if now_ns < *start_ns => return Answer::Pending,
+            Some(ImageState::Later { start_ns, .. }) if now_ns < *start_ns => return Answer::BackingOff,
+            Some(ImageState::Later { attempts, .. }) => (*attempts, None, Reason::New),
         };
-        self.images.insert(job.image_id.clone(), State::Pending { attempts, published_ns, reason });
+        self.images.insert(job.image_id.clone(), ImageState::Pending { attempts, published_ns, reason });
         self.waiting.push_back(job);
         Answer::Accepted
     }
@@ -132,11 +132,11 @@ impl Plan {
         }
         let is_full = self.images.len() >= IMAGES_MAX;
         match self.images.get_mut(&image.image_id) {
-            Some(State::Pending { published_ns, .. }) => *published_ns = Some(image.indexed_ns),
-            Some(state) => *state = State::Published { at_ns: image.indexed_ns },
+            Some(ImageState::Pending { published_ns, .. }) => *published_ns = Some(image.indexed_ns),
+            Some(state) => *state = ImageState::Published { at_ns: image.indexed_ns },
             None if is_full => {}
             None => {
-                self.images.insert(image.image_id.clone(), State::Published { at_ns: image.indexed_ns });
+                self.images.insert(image.image_id.clone(), ImageState::Published { at_ns: image.indexed_ns });
             }
         }
         if self.images.contains_key(&image.image_id) {
@@ -155,20 +155,20 @@ impl Plan {
         }
         self.sources.remove(image_id);
         match self.images.get_mut(image_id) {
-            Some(state @ State::Published { .. }) => *state = State::Removed,
-            Some(State::Pending { published_ns, reason, .. }) => (*published_ns, *reason) = (None, Reason::Lost),
-            Some(State::Removed | State::Later { .. }) | None => {}
+            Some(state @ ImageState::Published { .. }) => *state = ImageState::Removed,
+            Some(ImageState::Pending { published_ns, reason, .. }) => (*published_ns, *reason) = (None, Reason::Lost),
+            Some(ImageState::Removed | ImageState::Later { .. }) | None => {}
         }
     }
 
     /// Puts images whose time has come in line.
     pub(crate) fn wake(&mut self, now_ns: i64) {
         for state in self.images.values_mut() {
-            if let State::Later { attempts, start_ns, job } = state
+            if let ImageState::Later { attempts, start_ns, job } = state
                 && now_ns >= *start_ns
             {
                 self.waiting.push_back(job.clone());
-                *state = State::Pending { attempts: *attempts, published_ns: None, reason: Reason::New };
+                *state = ImageState::Pending { attempts: *attempts, published_ns: None, reason: Reason::New };
             }
         }
     }
@@ -179,8 +179,8 @@ impl Plan {
             let job = self.waiting.pop_front()?;
             match self.images.get_mut(&job.image_id) {
                 Some(state) => match state {
-                    State::Pending { published_ns: Some(at_ns), reason: Reason::New, .. } => {
-                        *state = State::Published { at_ns: *at_ns };
+                    ImageState::Pending { published_ns: Some(at_ns), reason: Reason::New, .. } => {
+                        *state = ImageState::Published { at_ns: *at_ns };
                     }
                     _ => return Some(job),
                 },
@@ -191,19 +191,19 @@ impl Plan {
 
     /// Whether an image in line was published before, so that all of it has to be published again.
     pub(crate) fn is_lost(&self, image_id: &ImageId) -> bool {
-        matches!(self.images.get(image_id), Some(State::Pending { reason: Reason::Lost, .. }))
+        matches!(self.images.get(image_id), Some(ImageState::Pending { reason: Reason::Lost, .. }))
     }
 
     /// Notes how an attempt ended. Returns when the next one comes; nothing when there will be none, because the image
     /// is published, if only by somebody else: a failure must not replace that on the topic.
     pub(crate) fn done(&mut self, job: Job, outcome: Outcome, now_ns: i64) -> Option<i64> {
         let (attempts, published_ns) = match self.images.get(&job.image_id) {
-            Some(State::Pending { attempts, published_ns, .. }) => (attempts.saturating_add(1), *published_ns),
+            Some(ImageState::Pending { attempts, published_ns, .. }) => (attempts.saturating_add(1), *published_ns),
             _ => (1, None),
         };
         let published_ns = Some(now_ns).filter(|_| outcome == Outcome::Published).or(published_ns);
         if let Some(at_ns) = published_ns {
-            self.images.insert(job.image_id, State::Published { at_ns });
+            self.images.insert(job.image_id, ImageState::Published { at_ns });
             return None;
         }
         let pause = match outcome {
@@ -212,7 +212,7 @@ impl Plan {
             Outcome::Failed(ImageFailure::Unsupported | ImageFailure::Mismatch) => RETRY_MALFORMED_NS,
         };
         let start_ns = now_ns.saturating_add(pause);
-        self.images.insert(job.image_id.clone(), State::Later { attempts, start_ns, job });
+        self.images.insert(job.image_id.clone(), ImageState::Later { attempts, start_ns, job });
         Some(start_ns)
     }
 
