@@ -135,8 +135,8 @@ test-kubernetes: ## no | 1 | no | the collector's Kubernetes client against a re
 	@deploy/dev/kubernetes-test.sh
 
 .PHONY: golden
-golden: ## no | 1 | no | writes the expected files of the formats anew; look at the diff
-	UPDATE_GOLDEN=1 cargo test -q --locked -p driftline-formats
+golden: ## no | 1 | no | writes the expected files of the formats and the table of verdicts anew; look at the diff
+	UPDATE_GOLDEN=1 cargo test -q --locked -p driftline-formats -p driftline-detection
 
 .PHONY: bench-core
 bench-core: ## no | 3 | no | benchmarks of the code on the hot path

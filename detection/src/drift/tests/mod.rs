@@ -1,5 +1,7 @@
 //! Every row of the verdict table.
 
+mod matrix;
+
 use driftline_schemas::{ContainerId, EventId, FileFacts, Loader, Mount};
 
 use super::*;

@@ -1,0 +1,142 @@
+//! The whole table: class × path × content × namespace × image, as a page that people review.
+//!
+//! `testdata/verdicts.txt` holds the verdict of every combination. `make golden` writes it anew; a change of a rule shows as
+//! the cells that it changes.
+#![expect(clippy::disallowed_methods, reason = "reads and, when asked to, writes the reviewed page")]
+
+use std::fmt::Write as _;
+
+use super::{IMAGE, Paths, content};
+use crate::drift::{Category, Verdict, judge};
+use crate::evidence::Evidence;
+use driftline_schemas::{Confidence, Exec, FileClass, FileFacts, HashState, MountNamespace, Origin};
+
+const CLASSES: [FileClass; 9] = [
+    FileClass::Image,
+    FileClass::New,
+    FileClass::CopiedUp,
+    FileClass::RootfsPlain,
+    FileClass::Volume,
+    FileClass::Foreign,
+    FileClass::Memfd,
+    FileClass::OtherFs,
+    FileClass::Unknown,
+];
+
+const NAMESPACES: [MountNamespace; 3] = [MountNamespace::Own, MountNamespace::Other, MountNamespace::Host];
+
+/// What is known of the content, with the head of its column.
+const CONTENTS: [(&str, Content); 8] = [
+    ("equal", Content::Digest("/bin/ls")),
+    ("of another file", Content::Digest("/bin/cp")),
+    ("foreign", Content::Digest("evil")),
+    ("unread, size equal", Content::Unread { size_bytes: 7, state: HashState::OverBudget }),
+    ("unread, size differs", Content::Unread { size_bytes: 8, state: HashState::OverBudget }),
+    ("data not copied up", Content::NotCopied),
+    ("not opened", Content::NotOpened(HashState::Unreadable)),
+    ("gone", Content::NotOpened(HashState::Gone)),
+];
+
+#[derive(Clone, Copy)]
+enum Content {
+    Digest(&'static str),
+    Unread { size_bytes: i64, state: HashState },
+    NotCopied,
+    NotOpened(HashState),
+}
+
+/// An exec with this content at a path of the image, `/bin/ls`, or at none.
+fn exec(class: FileClass, is_image_path: bool, known: Content, namespace: MountNamespace) -> Exec {
+    let on_disk = |size_bytes| FileFacts { size_bytes, nlink: 1, ino: 7, ..FileFacts::default() };
+    let (sha256, file, hash_state) = match known {
+        Content::Digest(text) => (Some(content(text)), on_disk(7), HashState::Hashed),
+        Content::Unread { size_bytes, state } => (None, on_disk(size_bytes), state),
+        Content::NotCopied => (None, FileFacts { metacopy: true, ..on_disk(7) }, HashState::NotNeeded),
+        Content::NotOpened(state) => (None, FileFacts::default(), state),
+    };
+    let path = if is_image_path { "/bin/ls" } else { "/tmp/x" };
+    Exec { path: path.into(), class, sha256, file, hash_state, namespace, ..Exec::default() }
+}
+
+/// `origin`, with `?` for low confidence; silent verdicts in parentheses.
+fn cell(verdict: &Verdict) -> String {
+    let origin = format!("{:?}", verdict.origin).to_lowercase();
+    let sure = if verdict.confidence == Confidence::High { "" } else { "?" };
+    match verdict.category {
+        Some(Category { .. }) => format!("{origin}{sure}"),
+        None => format!("({origin}{sure})"),
+    }
+}
+
+fn page() -> String {
+    // Tables that are equal are shown once, below all of their titles.
+    let mut tables: Vec<(Vec<String>, String)> = Vec::new();
+    for (image, known) in [(Ok(&IMAGE), "image known"), (Err("no_manifest"), "image not known")] {
+        for namespace in NAMESPACES {
+            for (is_image_path, at) in [(true, "a path of the image"), (false, "another path")] {
+                let title = format!("{known}, {namespace:?} mount namespace, {at}").to_lowercase();
+                let table = table(|class, content| {
+                    judge(&Evidence::of(&exec(class, is_image_path, content, namespace), image))
+                });
+                match tables.iter_mut().find(|(_, known)| *known == table) {
+                    Some((titles, _)) => titles.push(title),
+                    None => tables.push((vec![title], table)),
+                }
+            }
+        }
+    }
+    let mut page = String::from(
+        "The verdict for each class (rows) and content (columns). A verdict in parentheses is silent; ? is low confidence.\n",
+    );
+    for (titles, table) in tables {
+        let _ = write!(page, "\n{}\n{table}", titles.join("\n"));
+    }
+    page
+}
+
+fn table(verdict: impl Fn(FileClass, Content) -> Verdict) -> String {
+    let mut rows = vec![(String::new(), CONTENTS.map(|(head, _)| head.to_owned()))];
+    for class in CLASSES {
+        let cells = CONTENTS.map(|(_, known)| cell(&verdict(class, known)));
+        rows.push((format!("{class:?}").to_lowercase(), cells));
+    }
+    let mut table = String::new();
+    for (class, cells) in rows {
+        let cells = cells.map(|text| format!("{text:<22}")).concat();
+        let _ = writeln!(table, "{}", format!("{class:<13}{cells}").trim_end());
+    }
+    table
+}
+
+#[test]
+fn the_verdict_of_every_combination_is_the_reviewed_one() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/verdicts.txt");
+    let page = page();
+    if std::env::var("UPDATE_GOLDEN").is_ok_and(|value| value == "1") {
+        std::fs::write(file, &page).unwrap();
+    }
+    let reviewed = std::fs::read_to_string(file).unwrap_or_default();
+    assert!(reviewed == page, "{file} differs; look at what changed with UPDATE_GOLDEN=1 and git diff");
+}
+
+/// What no combination may break, whatever the table says.
+#[test]
+fn foreign_content_is_never_silent_in_the_container_s_own_namespace() {
+    for class in CLASSES.into_iter().filter(|class| *class != FileClass::Image) {
+        for is_image_path in [true, false] {
+            let exec = exec(class, is_image_path, Content::Digest("evil"), MountNamespace::Own);
+            let verdict = judge(&Evidence::of(&exec, Ok(&IMAGE)));
+            assert!(verdict.category.is_some(), "{class:?} {is_image_path}: {verdict:?}");
+        }
+    }
+}
+
+#[test]
+fn a_verdict_without_an_image_names_the_reason() {
+    for class in CLASSES {
+        let exec = exec(class, true, Content::Digest("evil"), MountNamespace::Own);
+        let verdict = judge(&Evidence::of(&exec, Err::<&Paths, _>("no_manifest")));
+        let is_reasoned = verdict.unresolved.as_deref() == Some("no_manifest");
+        assert_eq!(is_reasoned, verdict.origin == Origin::Unresolved, "{class:?}: {verdict:?}");
+    }
+}
