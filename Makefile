@@ -138,6 +138,10 @@ test-kubernetes: ## no | 1 | no | the collector's Kubernetes client against a re
 golden: ## no | 1 | no | writes the expected files of the formats and the table of verdicts anew; look at the diff
 	UPDATE_GOLDEN=1 cargo test -q --locked -p driftline-formats -p driftline-detection
 
+.PHONY: generate
+generate: ## no | 1 | no | writes the records' schemas, structs, limits, kernel layout and decoder anew from the tables in schemas/generate; FREEZE=1 freezes changed schemas
+	@cargo run -q --locked -p driftline-generate -- $(if $(FREEZE),--freeze)
+
 .PHONY: bench-core
 bench-core: ## no | 3 | no | benchmarks of the code on the hot path
 	cargo bench --locked -p driftline-schemas -p driftline-correlator-core -p driftline-enricher-core

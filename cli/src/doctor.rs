@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Args;
 use driftline_kafka::admin::{self, ExistingTopic};
 use driftline_kafka::{ClientSettings, KafkaError};
-use driftline_schemas::topics::TOPICS;
+use driftline_schemas::topics::Topic;
 use driftline_service::checks::{self, Check, Health};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -108,7 +108,7 @@ async fn topics(settings: &ClientSettings) -> Result<Vec<Check>, KafkaError> {
     let cluster = admin::cluster_id(settings).await?;
     let mut checks = vec![Check::ok("kafka", "brokers", format!("{} answers, cluster {cluster}", settings.bootstrap))];
     let existing = admin::list(settings).await?;
-    let names: Vec<String> = TOPICS.iter().map(|spec| settings.topic(spec.topic)).collect();
+    let names: Vec<String> = Topic::ALL.iter().map(|topic| settings.topic(*topic)).collect();
     let found: Vec<&ExistingTopic> = existing.iter().filter(|topic| names.contains(&topic.name)).collect();
     let missing: Vec<&str> =
         names.iter().filter(|name| !found.iter().any(|topic| topic.name == **name)).map(String::as_str).collect();
@@ -129,8 +129,8 @@ async fn topics(settings: &ClientSettings) -> Result<Vec<Check>, KafkaError> {
 
 fn partitions(settings: &ClientSettings, found: &[&ExistingTopic]) -> Check {
     let wanted = |topic: &ExistingTopic| {
-        let spec = TOPICS.iter().find(|spec| settings.topic(spec.topic) == topic.name);
-        spec.map_or(0, |spec| settings.partition_count(spec.topic))
+        let found = Topic::ALL.iter().find(|it| settings.topic(**it) == topic.name);
+        found.map_or(0, |found| settings.partition_count(*found))
     };
     let wrong: Vec<String> = found
         .iter()

@@ -5,7 +5,7 @@ use serde::Serialize;
 use std::time::Duration;
 
 use driftline_kafka::{ClientSettings, admin};
-use driftline_schemas::topics::{Cleanup, TOPICS};
+use driftline_schemas::topics::{Cleanup, Topic};
 
 use crate::output::out;
 
@@ -21,23 +21,26 @@ struct Row {
 
 pub(crate) async fn create(settings: &ClientSettings, replication: i32, json: bool) -> anyhow::Result<()> {
     let states = admin::create(settings, replication).await?;
-    let rows = TOPICS.iter().zip(states).map(|(spec, state)| Row {
-        name: state.name,
-        partitions: state.partitions,
-        state: if state.created { "created" } else { "there" },
-        cleanup: cleanup(spec.cleanup),
-        key: spec.key,
-        value: spec.value,
+    let rows = states.into_iter().map(|state| {
+        let spec = state.topic.spec();
+        Row {
+            name: state.name,
+            partitions: state.partitions,
+            state: if state.created { "created" } else { "there" },
+            cleanup: cleanup(spec.cleanup),
+            key: spec.key,
+            value: spec.value,
+        }
     });
     print(rows.collect(), json)
 }
 
 pub(crate) async fn list(settings: &ClientSettings, json: bool) -> anyhow::Result<()> {
     let existing = admin::list(settings).await?;
-    let rows = TOPICS.iter().map(|spec| {
-        let name = settings.topic(spec.topic);
-        let found = existing.iter().find(|topic| topic.name == name);
-        let wanted = settings.partition_count(spec.topic);
+    let rows = Topic::ALL.iter().map(|topic| {
+        let (name, spec) = (settings.topic(*topic), topic.spec());
+        let found = existing.iter().find(|found| found.name == name);
+        let wanted = settings.partition_count(*topic);
         Row {
             partitions: found.map_or(0, |topic| topic.partitions),
             state: match found {

@@ -1,9 +1,7 @@
-//! Compiles the eBPF program with clang, and hands its record layout to the Rust side for comparison.
+//! Compiles the eBPF program with clang.
 #![expect(clippy::disallowed_methods, reason = "cargo speaks to build scripts through the environment")]
 
 use std::env;
-use std::fmt::Write as _;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,9 +12,7 @@ fn main() -> Result<(), String> {
     println!("cargo::rerun-if-changed=src");
     println!("cargo::rerun-if-env-changed=CLANG");
     let out = PathBuf::from(variable("OUT_DIR")?);
-    compile(&out.join("exec.bpf.o"))?;
-    let header = fs::read_to_string("src/record.h").map_err(|error| format!("src/record.h: {error}"))?;
-    fs::write(out.join("layout.rs"), layout(&header)).map_err(|error| format!("layout.rs: {error}"))
+    compile(&out.join("exec.bpf.o"))
 }
 
 fn compile(object: &Path) -> Result<(), String> {
@@ -45,38 +41,6 @@ fn compile(object: &Path) -> Result<(), String> {
     let missing = said.contains("file not found") || said.contains("unknown target");
     let hint = if missing { format!("\nclang or the bpf headers are incomplete: {HINT}") } else { String::new() };
     Err(format!("{clang} failed:\n{said}{hint}"))
-}
-
-/// `AT(field, offset)`, `IN(part, field, offset)`, sizes and `FLAG_X = 1 << n` of the header as Rust constants.
-fn layout(header: &str) -> String {
-    let mut text = String::new();
-    for line in header.lines().map(str::trim) {
-        let inner = line.strip_prefix("IN(").and_then(|rest| rest.strip_suffix(");"));
-        if let Some([part, field, offset]) = inner.map(|inner| inner.split(", ").collect::<Vec<_>>()).as_deref() {
-            let name = format!("{part}_{field}").to_uppercase();
-            let _ = writeln!(text, "pub(super) const {name}: usize = {offset};");
-        }
-        let offset = line.strip_prefix("AT(").and_then(|rest| rest.strip_suffix(");")?.split_once(", "));
-        if let Some((field, offset)) = offset {
-            let _ = writeln!(text, "pub(super) const {}: usize = {offset};", field.to_uppercase());
-        }
-        let flag = line
-            .split_once(',')
-            .and_then(|(item, _)| item.split_once(" = "))
-            .filter(|(name, _)| name.starts_with("FLAG_"));
-        if let Some((name, value)) = flag {
-            let _ = writeln!(text, "pub(super) const {name}: u32 = {value};");
-        }
-        let size = line.strip_prefix("_Static_assert(sizeof(struct ").and_then(|rest| rest.split_once("_record) == "));
-        if let Some((part, (size, _))) = size.and_then(|(part, rest)| Some((part, rest.split_once(',')?))) {
-            let _ = writeln!(text, "pub(super) const {}_SIZE: usize = {size};", part.to_uppercase());
-        }
-        let version = line.strip_prefix("#define DRIFTLINE_RECORD_VERSION ");
-        if let Some(version) = version {
-            let _ = writeln!(text, "pub(super) const VERSION_NOW: u32 = {version};");
-        }
-    }
-    text
 }
 
 fn variable(name: &str) -> Result<String, String> {

@@ -1,9 +1,9 @@
 //! What the collector reads of processes under `/proc`.
 
 use driftline_collector_core::mounts::parse_mountinfo;
-use driftline_collector_core::{Inspection, RawExec, environment, layout, raw};
-use driftline_schemas::ContainerId;
+use driftline_collector_core::{Inspection, RawExec, environment, layout};
 use driftline_schemas::limits::ARGS_BYTES_MAX;
+use driftline_schemas::{Args, ContainerId};
 use rustix::fs::{AtFlags, CWD, StatxFlags, readlinkat, statx};
 use std::path::{Path, PathBuf};
 
@@ -68,7 +68,7 @@ impl Proc {
         let (args, environment) = (bytes("cmdline"), bytes("environ"));
         let executable = statx(CWD, self.path(format!("{}/exe", exec.pid)), AtFlags::STATX_DONT_SYNC, StatxFlags::INO);
         if executable.is_ok_and(|it| [exec.file.ino, exec.file.real_ino].contains(&it.stx_ino)) {
-            exec.args = raw::split_args(args.get(..args.len().min(ARGS_BYTES_MAX)).unwrap_or_default());
+            exec.args = Args::of_terminated(args.get(..args.len().min(ARGS_BYTES_MAX)).unwrap_or_default());
             exec.flags |= if args.len() > ARGS_BYTES_MAX { layout::FLAG_ARGS_TRUNCATED } else { 0 };
             exec.environment = environment::names(&environment);
         } else {

@@ -186,7 +186,7 @@ fn unknown_container(exec: &Exec) -> (Node, Container) {
 }
 
 fn process(exec: &Exec) -> Process {
-    let shown: Vec<_> = exec.args.iter().map(|arg| printable(arg)).collect();
+    let shown: Vec<_> = exec.args.iter().map(printable).collect();
     let odd = shown.iter().any(|arg| arg.base64.is_some());
     Process {
         pid: exec.pid,
@@ -195,7 +195,7 @@ fn process(exec: &Exec) -> Process {
         executable: printable(&exec.path).text,
         typed_path: printable(&exec.typed_path).text,
         args: shown.into_iter().map(|arg| arg.text).collect(),
-        args_base64: odd.then(|| exec.args.iter().map(|arg| base64(arg)).collect()),
+        args_base64: odd.then(|| exec.args.iter().map(base64).collect()),
         args_truncated: exec.args_truncated,
         cwd: printable(&exec.cwd).text,
         uid: exec.uid,

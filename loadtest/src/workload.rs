@@ -200,7 +200,7 @@ fn exec(id: &ContainerId, number: usize, path: &str, time_ns: i64) -> Exec {
         path_truncated: false,
         typed_path: path.as_bytes().to_vec(),
         script: None,
-        args: [path.as_bytes().to_vec(), number.to_string().into_bytes()].map(Into::into).to_vec(),
+        args: [path.as_bytes(), number.to_string().as_bytes()].into_iter().collect(),
         args_truncated: false,
         cwd: b"/".to_vec(),
         uid: 0,

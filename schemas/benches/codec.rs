@@ -36,7 +36,7 @@ fn exec() -> Exec {
         path_truncated: false,
         typed_path: b"server".to_vec(),
         script: None,
-        args: ["server", "--listen", "0.0.0.0:8080", "--verbose"].map(|arg| arg.as_bytes().to_vec().into()).to_vec(),
+        args: ["server", "--listen", "0.0.0.0:8080", "--verbose"].into_iter().collect(),
         args_truncated: false,
         cwd: b"/srv".to_vec(),
         uid: 1000,

@@ -111,12 +111,16 @@ pub(crate) fn parse(cell: &'static OnceLock<Codec>, current: &str, older: &[&str
 
 /// Ties a type to its schema file and the frozen older versions.
 macro_rules! record {
-    ($type:ty, $name:literal, $current:literal $(, $older:literal)*) => {
+    ($type:ty, $name:literal, $current:literal $(, $older:literal)* $(,)?) => {
         impl $crate::codec::Record for $type {
             const NAME: &'static str = $name;
             fn codec() -> &'static $crate::codec::Codec {
                 static CODEC: std::sync::OnceLock<$crate::codec::Codec> = std::sync::OnceLock::new();
-                $crate::codec::parse(&CODEC, include_str!(concat!("../", $current)), &[$(include_str!(concat!("../", $older))),*])
+                $crate::codec::parse(
+                    &CODEC,
+                    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/", $current)),
+                    &[$(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/", $older))),*],
+                )
             }
         }
     };

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256 as Hasher};
 use std::fmt;
 use std::str::FromStr;
 
+use crate::memory::HeapBytes;
 use crate::text::{hex, unhex};
 
 /// Text that is not the identifier it should be.
@@ -36,6 +37,12 @@ macro_rules! text_id {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
+            }
+        }
+
+        impl HeapBytes for $name {
+            fn heap_bytes(&self) -> usize {
+                self.0.len()
             }
         }
 

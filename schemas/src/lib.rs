@@ -5,6 +5,7 @@
 //! What is deliberately absent: Kafka (package `driftline-kafka`), and any decision about what a record means.
 
 mod alert;
+mod args;
 mod codec;
 pub mod correlator_state;
 pub mod enricher_state;
@@ -14,6 +15,7 @@ mod ids;
 mod images;
 pub mod layer;
 pub mod limits;
+mod memory;
 pub mod recording;
 #[doc(hidden)]
 pub mod testing;
@@ -21,6 +23,7 @@ pub mod text;
 pub mod topics;
 
 pub use alert::{Activity, Alert, AlertFinding, Contribution, Step};
+pub use args::Args;
 pub use codec::{
     DecodeError, EncodeError, Record, WriterSchema, WriterSchemas, decode, encode, fingerprint_of, writer_schema,
 };
@@ -39,3 +42,4 @@ pub use images::{
     Image, ImageEvent, ImageFailure, ImageRequest, LayerBasis, LayerChunk, LayerEvent, LayerHead, Platform,
     is_verified_source, node_of_source,
 };
+pub use memory::HeapBytes;

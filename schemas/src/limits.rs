@@ -14,6 +14,10 @@ pub const PATH_BYTES_MAX: usize = 4_096;
 /// pages hold what a person reads, and keep a record far below [`RECORD_BYTES_MAX`].
 pub const ARGS_BYTES_MAX: usize = 4_096;
 
+/// Longest argument vector of a record, each argument counted with its terminator: the last one may be cut off before its
+/// own.
+pub const ARGS_ENDED_BYTES_MAX: usize = ARGS_BYTES_MAX + 1;
+
 /// Most open files told of a process: standard input, output and error.
 pub const FDS_MAX: usize = 3;
 

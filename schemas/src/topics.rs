@@ -2,31 +2,6 @@
 //!
 //! `driftline topics create` makes them, every service checks them at start, `docs/architecture.md` shows them.
 
-/// A topic of driftline. The name on the cluster is `<prefix>.<stem>.v1`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Topic {
-    /// Execs, container records and losses from collectors.
-    ExecEvents,
-    /// What is known of images.
-    Images,
-    /// Layer manifests in chunks.
-    ImageLayers,
-    /// Images whose content the enricher needs.
-    ImageRequests,
-    /// Findings.
-    Findings,
-    /// Alerts in Avro.
-    Alerts,
-    /// Alerts as OCSF Detection Findings.
-    AlertsOcsf,
-    /// Records that could not be used, with origin and reason.
-    DeadLetters,
-    /// The enricher's changelog.
-    EnricherState,
-    /// The correlator's changelog.
-    CorrelatorState,
-}
-
 /// What happens to old records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cleanup {
@@ -50,8 +25,6 @@ pub enum Partitions {
 /// One row of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct TopicSpec {
-    /// Which.
-    pub topic: Topic,
     /// Middle part of the name.
     pub stem: &'static str,
     /// What the key is.
@@ -72,112 +45,126 @@ pub const RETENTION_MS: u64 = 7 * DAY_MS;
 const STATE_SEGMENT_MS: u64 = 10 * 60 * 1000;
 const STATE_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Every topic.
-pub const TOPICS: [TopicSpec; 10] = [
-    spec(
-        Topic::ExecEvents,
-        "exec-events",
-        "container id (node name for a loss)",
-        "Exec, ContainerSeen, ContainerEnded or CollectorLoss (Avro)",
-        Cleanup::Delete,
-        Partitions::AsConfigured,
-    ),
-    spec(
-        Topic::Images,
-        "images",
-        "image id/source",
-        "Image (Avro), or why it failed",
-        Cleanup::Compact,
-        Partitions::One,
-    ),
-    spec(
-        Topic::ImageLayers,
-        "image-layers",
-        "diff_id/source, or manifest digest/chunk",
-        "LayerHead or LayerChunk (Avro)",
-        Cleanup::Compact,
-        Partitions::AsConfigured,
-    ),
-    spec(Topic::ImageRequests, "image-requests", "image id", "ImageRequest (Avro)", Cleanup::Delete, Partitions::One),
-    spec(
-        Topic::Findings,
-        "findings",
-        "container id (node name for a loss)",
-        "Finding (Avro)",
-        Cleanup::Delete,
-        Partitions::AsConfigured,
-    ),
-    spec(
-        Topic::Alerts,
-        "alerts",
-        "container id (node name for a loss)",
-        "Alert (Avro)",
-        Cleanup::Delete,
-        Partitions::AsConfigured,
-    ),
-    spec(
-        Topic::AlertsOcsf,
-        "alerts.ocsf",
-        "container id (node name for a loss)",
-        "OCSF 1.8.0 Detection Finding (JSON)",
-        Cleanup::Delete,
-        Partitions::AsConfigured,
-    ),
-    spec(
-        Topic::DeadLetters,
-        "dead-letters",
-        "key of the original record",
-        "value of the original record",
-        Cleanup::Delete,
-        Partitions::One,
-    ),
-    spec(
-        Topic::EnricherState,
-        "enricher-state",
-        "state key; partition n belongs to partition n of exec-events",
-        "state of containers, parked execs, unresolved findings (Avro), and its schemas",
-        Cleanup::State,
-        Partitions::AsConfigured,
-    ),
-    spec(
-        Topic::CorrelatorState,
-        "correlator-state",
-        "state key; partition n belongs to partition n of findings",
-        "state of sessions (Avro), and its schemas",
-        Cleanup::State,
-        Partitions::AsConfigured,
-    ),
-];
+/// The enum, the list of its variants and the row of each, from one table.
+macro_rules! topics {
+    ($($(#[$doc:meta])* $topic:ident {
+        stem: $stem:literal,
+        key: $key:literal,
+        value: $value:literal,
+        cleanup: $cleanup:ident,
+        partitions: $partitions:ident,
+    })*) => {
+        /// A topic of driftline. The name on the cluster is `<prefix>.<stem>.v1`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Topic {
+            $($(#[$doc])* $topic,)*
+        }
 
-const fn spec(
-    topic: Topic,
-    stem: &'static str,
-    key: &'static str,
-    value: &'static str,
-    cleanup: Cleanup,
-    partitions: Partitions,
-) -> TopicSpec {
-    TopicSpec { topic, stem, key, value, cleanup, partitions }
+        impl Topic {
+            /// Every topic, in the order in which they are shown.
+            pub const ALL: &[Self] = &[$(Self::$topic),*];
+
+            /// The topic's row.
+            #[must_use]
+            pub const fn spec(self) -> &'static TopicSpec {
+                match self {
+                    $(Self::$topic => &TopicSpec {
+                        stem: $stem,
+                        key: $key,
+                        value: $value,
+                        cleanup: Cleanup::$cleanup,
+                        partitions: Partitions::$partitions,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+topics! {
+    /// Execs, container records and losses from collectors.
+    ExecEvents {
+        stem: "exec-events",
+        key: "container id (node name for a loss)",
+        value: "Exec, ContainerSeen, ContainerEnded or CollectorLoss (Avro)",
+        cleanup: Delete,
+        partitions: AsConfigured,
+    }
+    /// What is known of images.
+    Images {
+        stem: "images",
+        key: "image id/source",
+        value: "Image (Avro), or why it failed",
+        cleanup: Compact,
+        partitions: One,
+    }
+    /// Layer manifests in chunks.
+    ImageLayers {
+        stem: "image-layers",
+        key: "diff_id/source, or manifest digest/chunk",
+        value: "LayerHead or LayerChunk (Avro)",
+        cleanup: Compact,
+        partitions: AsConfigured,
+    }
+    /// Images whose content the enricher needs.
+    ImageRequests {
+        stem: "image-requests",
+        key: "image id",
+        value: "ImageRequest (Avro)",
+        cleanup: Delete,
+        partitions: One,
+    }
+    /// Findings.
+    Findings {
+        stem: "findings",
+        key: "container id (node name for a loss)",
+        value: "Finding (Avro)",
+        cleanup: Delete,
+        partitions: AsConfigured,
+    }
+    /// Alerts in Avro.
+    Alerts {
+        stem: "alerts",
+        key: "container id (node name for a loss)",
+        value: "Alert (Avro)",
+        cleanup: Delete,
+        partitions: AsConfigured,
+    }
+    /// Alerts as OCSF Detection Findings.
+    AlertsOcsf {
+        stem: "alerts.ocsf",
+        key: "container id (node name for a loss)",
+        value: "OCSF 1.8.0 Detection Finding (JSON)",
+        cleanup: Delete,
+        partitions: AsConfigured,
+    }
+    /// Records that could not be used, with origin and reason.
+    DeadLetters {
+        stem: "dead-letters",
+        key: "key of the original record",
+        value: "value of the original record",
+        cleanup: Delete,
+        partitions: One,
+    }
+    /// The enricher's changelog.
+    EnricherState {
+        stem: "enricher-state",
+        key: "state key; partition n belongs to partition n of exec-events",
+        value: "state of containers, parked execs, unresolved findings (Avro), and its schemas",
+        cleanup: State,
+        partitions: AsConfigured,
+    }
+    /// The correlator's changelog.
+    CorrelatorState {
+        stem: "correlator-state",
+        key: "state key; partition n belongs to partition n of findings",
+        value: "state of sessions (Avro), and its schemas",
+        cleanup: State,
+        partitions: AsConfigured,
+    }
 }
 
 impl Topic {
-    /// The topic's row.
-    #[must_use]
-    pub fn spec(self) -> &'static TopicSpec {
-        match self {
-            Self::ExecEvents => &TOPICS[0],
-            Self::Images => &TOPICS[1],
-            Self::ImageLayers => &TOPICS[2],
-            Self::ImageRequests => &TOPICS[3],
-            Self::Findings => &TOPICS[4],
-            Self::Alerts => &TOPICS[5],
-            Self::AlertsOcsf => &TOPICS[6],
-            Self::DeadLetters => &TOPICS[7],
-            Self::EnricherState => &TOPICS[8],
-            Self::CorrelatorState => &TOPICS[9],
-        }
-    }
-
     /// Name on the cluster.
     #[must_use]
     pub fn name(self, prefix: &str) -> String {
@@ -187,7 +174,7 @@ impl Topic {
     /// The topic with this stem.
     #[must_use]
     pub fn from_stem(stem: &str) -> Option<Self> {
-        TOPICS.iter().find(|spec| spec.stem == stem).map(|spec| spec.topic)
+        Self::ALL.iter().copied().find(|topic| topic.spec().stem == stem)
     }
 }
 
@@ -282,9 +269,8 @@ mod tests {
 
     #[test]
     fn every_topic_has_its_own_row() {
-        for spec in &TOPICS {
-            assert_eq!(spec.topic.spec().stem, spec.stem);
-            assert_eq!(Topic::from_stem(spec.stem), Some(spec.topic));
+        for topic in Topic::ALL {
+            assert_eq!(Topic::from_stem(topic.spec().stem), Some(*topic));
         }
         assert_eq!(Topic::ExecEvents.name("driftline"), "driftline.exec-events.v1");
     }

@@ -110,7 +110,7 @@ static __always_inline void append_environment(struct scratch *scratch, struct m
 {
 	__u32 begin = scratch->used;
 	enum user_end end = append_user(scratch, mm->env_start, mm->env_end);
-	scratch->head.env_bytes = scratch->used - begin;
+	scratch->head.environment_bytes = scratch->used - begin;
 	if (end != USER_WHOLE)
 		scratch->head.flags |= end == USER_TRUNCATED ? FLAG_ENV_TRUNCATED : FLAG_ENV_UNREADABLE;
 }
@@ -123,7 +123,7 @@ static __always_inline void append_args_and_environment(struct scratch *scratch,
 	if (mm->arg_end == mm->env_start && args <= both && both <= USER_BYTES_MAX &&
 	    append_user(scratch, mm->arg_start, mm->env_end) == USER_WHOLE) {
 		scratch->head.args_bytes = args;
-		scratch->head.env_bytes = scratch->used - begin - args;
+		scratch->head.environment_bytes = scratch->used - begin - args;
 		return;
 	}
 	append_args(scratch, mm);
@@ -250,7 +250,7 @@ int BPF_PROG(driftline_exec, struct task_struct *task, __s32 old_pid, struct lin
 	head->cpu = bpf_get_smp_processor_id();
 	head->seq = is_test ? 0 : count(COUNTER_SEEN);
 	bool is_suspicious = head->flags & FLAG_SUSPICIOUS;
-	head->filename_bytes = append_string(scratch, filename, PATH_BYTES_MAX);
+	head->typed_path_bytes = append_string(scratch, filename, PATH_BYTES_MAX);
 	if (is_suspicious)
 		append_cwd(scratch, task);
 	append_tty(scratch, task);
@@ -285,7 +285,7 @@ int driftline_running(struct bpf_iter__task *context)
 	struct exec_record *head = &scratch->head;
 	head->time_ns = head->start_ns;
 	head->cpu = -1;
-	head->seq = head->tgid;
+	head->seq = head->pid;
 	append_cwd(scratch, task);
 	append_tty(scratch, task);
 	__u64 size = sizeof(struct exec_record) + *(volatile __u32 *)&scratch->used;

@@ -15,7 +15,6 @@ use std::fs::File;
 use std::io::{self, BufReader, Read as _};
 use std::time::Duration;
 
-mod layout_check;
 mod overlay;
 
 pub use overlay::{OverlayLayers, OverlayLayout};

@@ -159,7 +159,7 @@ static __noinline int read_parents(struct exec_record *head, struct task_struct 
 		if (parent->tgid == 0)
 			break;
 		ancestor->start_ns = parent->start_boottime;
-		ancestor->tgid = parent->tgid;
+		ancestor->pid = parent->tgid;
 		/* Kernel threads, and processes that are ending, have no program: zero. */
 		ancestor->ino = parent->mm->exe_file->f_inode->i_ino;
 		ancestor->dev = parent->mm->exe_file->f_inode->i_sb->s_dev;
@@ -188,7 +188,7 @@ static __noinline int read_parents(struct exec_record *head, struct task_struct 
 
 static __always_inline void read_process(struct exec_record *head, struct task_struct *task)
 {
-	head->tgid = task->tgid;
+	head->pid = task->tgid;
 	head->start_ns = task->start_boottime;
 	head->exec_count = task->self_exec_id;
 	/* The first number is that in the host's pid namespace. */

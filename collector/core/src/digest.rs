@@ -333,7 +333,7 @@ mod tests {
     use crate::mounts::KernelMount;
     use crate::raw::Dev;
     use crate::raw::tests::exec;
-    use driftline_schemas::Mount;
+    use driftline_schemas::{Args, Mount};
 
     fn job(size_bytes: i64) -> DigestJob {
         let mut raw = exec();
@@ -444,8 +444,8 @@ mod tests {
     fn a_loader_is_hashed_beside_what_it_runs_unless_the_kernel_says_what_it_is() {
         let mounts = Mounts::default();
         let job = |flags: u32| {
-            let args = [b"ld.so".as_slice(), b"/tmp/x"].map(|argument| serde_bytes::ByteBuf::from(argument.to_vec()));
-            let raw = RawExec { path: b"/lib/ld.so.1".to_vec(), args: args.to_vec(), flags, ..exec() };
+            let args = Args::of_terminated(b"ld.so\0/tmp/x\0");
+            let raw = RawExec { path: b"/lib/ld.so.1".to_vec(), args, flags, ..exec() };
             let view = View { init_pid: Some(1), root: None, mounts: &mounts };
             (raw.file, DigestJob::of(&ContainerId::from("c"), &raw, view, 0).unwrap())
         };

@@ -249,7 +249,7 @@ mod tests {
     use crate::raw::tests::exec as raw_exec;
     use crate::raw::{Dev, magic};
     use crate::redaction::Redaction;
-    use driftline_schemas::{MountNamespace, Node, Sha256};
+    use driftline_schemas::{Args, MountNamespace, Node, Sha256};
 
     fn settings() -> NodeSettings {
         NodeSettings {
@@ -341,9 +341,8 @@ mod tests {
 
     #[test]
     fn of_a_loader_what_it_runs_is_described_and_of_one_that_may_not_be_the_image_s_both() {
-        let args = [b"ld.so".as_slice(), b"./x"].map(|argument| serde_bytes::ByteBuf::from(argument.to_vec()));
-        let raw =
-            RawExec { path: b"/lib/ld-2.31.so".to_vec(), args: args.to_vec(), cwd: b"/tmp".to_vec(), ..raw_exec() };
+        let args = Args::of_terminated(b"ld.so\0./x\0");
+        let raw = RawExec { path: b"/lib/ld-2.31.so".to_vec(), args, cwd: b"/tmp".to_vec(), ..raw_exec() };
         let facts = on_root(&raw, b"/tmp/x", 13);
         let outcome = DigestOutcome { named: Some(facts), ..DigestOutcome::of(Digest::Hashed(Sha256([1; 32]))) };
         let built = build(&raw, Some(&outcome));

@@ -1,113 +1,184 @@
-//! Where each field of a raw record stands. The same numbers are in `collector/bpf/src/record.h`; package
-//! `driftline-collector-bpf` compares the two when it is compiled.
+//! Where each field of a raw record stands.
+//!
+//! Written by `make generate` from the tables in `schemas/generate`; edit those.
 
 /// Version of the layout that this code reads.
-pub const VERSION_NOW: u32 = 3;
-/// Length of the fixed part; the variable parts follow it.
-pub const EXEC_SIZE: usize = 552;
-/// Length of an open file's part.
-pub const FD_SIZE: usize = 40;
-/// How many there are: standard input, output and error.
-pub const FD_COUNT: usize = 3;
-/// Length of an ancestor's part.
-pub const ANCESTOR_SIZE: usize = 40;
-/// How many there may be.
-pub const ANCESTOR_COUNT_MAX: usize = 5;
+pub const VERSION_NOW: u32 = 4;
 /// Length of a command name with its NUL.
 pub const COMM_SIZE: usize = 16;
+/// Most there are: standard input, output and error.
+pub const FD_COUNT: usize = 3;
+/// Most there are: program, shell, entry point, runtime's shim, init: enough to see who let it in.
+pub const ANCESTOR_COUNT_MAX: usize = 5;
 
-macro_rules! layout {
-    ($($name:ident: $type:ty = $value:expr;)*) => {
-        $(#[allow(missing_docs, reason = "described in record.h")] pub const $name: $type = $value;)*
-    };
-}
+/// Length of `struct fd_record`.
+pub const FD_SIZE: usize = 40;
+/// Offset of `ino` in `struct fd_record`.
+pub const FD_INO: usize = 0;
+/// Offset of `address` in `struct fd_record`.
+pub const FD_ADDRESS: usize = 8;
+/// Offset of `rdev` in `struct fd_record`.
+pub const FD_RDEV: usize = 24;
+/// Offset of `mode` in `struct fd_record`.
+pub const FD_MODE: usize = 28;
+/// Offset of `family` in `struct fd_record`.
+pub const FD_FAMILY: usize = 30;
+/// Offset of `port` in `struct fd_record`.
+pub const FD_PORT: usize = 32;
 
-layout! {
-    TIME_NS: usize = 0;
-    SEQ: usize = 8;
-    START_NS: usize = 16;
-    EXEC_COUNT: usize = 24;
-    INO: usize = 32;
-    REAL_INO: usize = 40;
-    LOWER_INO: usize = 48;
-    SIZE_BYTES: usize = 56;
-    MTIME_SEC: usize = 64;
-    CTIME_SEC: usize = 72;
-    FS_MAGIC: usize = 80;
-    ROOT_FS_MAGIC: usize = 88;
-    CAPABILITIES: usize = 96;
-    CAPABILITIES_GAINED: usize = 104;
-    MTIME_NSEC: usize = 112;
-    CTIME_NSEC: usize = 116;
-    VERSION: usize = 120;
-    FLAGS: usize = 124;
-    CPU: usize = 128;
-    TGID: usize = 132;
-    NS_PID: usize = 136;
-    UID: usize = 140;
-    GID: usize = 144;
-    EUID: usize = 148;
-    EGID: usize = 152;
-    NS_UID: usize = 156;
-    NS_GID: usize = 160;
-    NS_EUID: usize = 164;
-    NS_EGID: usize = 168;
-    DEV: usize = 172;
-    ROOT_DEV: usize = 176;
-    MNT_ID: usize = 180;
-    ROOT_MNT_ID: usize = 184;
-    MNT_NS: usize = 188;
-    OUTER_MNT_NS: usize = 192;
-    PID_NS: usize = 196;
-    SESSION_ID: usize = 200;
-    NLINK: usize = 204;
-    LOWER_COUNT: usize = 208;
-    ANCESTOR_COUNT: usize = 212;
-    MODE: usize = 216;
-    CGROUP_BYTES: usize = 218;
-    PATH_BYTES: usize = 220;
-    FILENAME_BYTES: usize = 222;
-    ARGS_BYTES: usize = 224;
-    CWD_BYTES: usize = 226;
-    TTY_BYTES: usize = 228;
-    ENV_BYTES: usize = 230;
-    FDS: usize = 232;
-    ANCESTORS: usize = 352;
-}
+/// Length of `struct ancestor_record`.
+pub const ANCESTOR_SIZE: usize = 40;
+/// Offset of `start_ns` in `struct ancestor_record`.
+pub const ANCESTOR_START_NS: usize = 0;
+/// Offset of `comm` in `struct ancestor_record`.
+pub const ANCESTOR_COMM: usize = 8;
+/// Offset of `ino` in `struct ancestor_record`.
+pub const ANCESTOR_INO: usize = 24;
+/// Offset of `pid` in `struct ancestor_record`.
+pub const ANCESTOR_PID: usize = 32;
+/// Offset of `dev` in `struct ancestor_record`.
+pub const ANCESTOR_DEV: usize = 36;
 
-layout! {
-    FD_INO: usize = 0;
-    FD_ADDRESS: usize = 8;
-    FD_RDEV: usize = 24;
-    FD_MODE: usize = 28;
-    FD_FAMILY: usize = 30;
-    FD_PORT: usize = 32;
-    ANCESTOR_START_NS: usize = 0;
-    ANCESTOR_INO: usize = 8;
-    ANCESTOR_DEV: usize = 16;
-    ANCESTOR_TGID: usize = 20;
-    ANCESTOR_COMM: usize = 24;
-}
+/// Length of `struct exec_record`.
+pub const EXEC_SIZE: usize = 552;
+/// Offset of `time_ns` in `struct exec_record`.
+pub const TIME_NS: usize = 0;
+/// Offset of `start_ns` in `struct exec_record`.
+pub const START_NS: usize = 8;
+/// Offset of `exec_count` in `struct exec_record`.
+pub const EXEC_COUNT: usize = 16;
+/// Offset of `ino` in `struct exec_record`.
+pub const INO: usize = 24;
+/// Offset of `real_ino` in `struct exec_record`.
+pub const REAL_INO: usize = 32;
+/// Offset of `size_bytes` in `struct exec_record`.
+pub const SIZE_BYTES: usize = 40;
+/// Offset of `mtime_sec` in `struct exec_record`.
+pub const MTIME_SEC: usize = 48;
+/// Offset of `ctime_sec` in `struct exec_record`.
+pub const CTIME_SEC: usize = 56;
+/// Offset of `fs_magic` in `struct exec_record`.
+pub const FS_MAGIC: usize = 64;
+/// Offset of `lower_ino` in `struct exec_record`.
+pub const LOWER_INO: usize = 72;
+/// Offset of `root_fs_magic` in `struct exec_record`.
+pub const ROOT_FS_MAGIC: usize = 80;
+/// Offset of `seq` in `struct exec_record`.
+pub const SEQ: usize = 88;
+/// Offset of `capabilities` in `struct exec_record`.
+pub const CAPABILITIES: usize = 96;
+/// Offset of `capabilities_gained` in `struct exec_record`.
+pub const CAPABILITIES_GAINED: usize = 104;
+/// Offset of `version` in `struct exec_record`.
+pub const VERSION: usize = 112;
+/// Offset of `flags` in `struct exec_record`.
+pub const FLAGS: usize = 116;
+/// Offset of `pid` in `struct exec_record`.
+pub const PID: usize = 120;
+/// Offset of `ns_pid` in `struct exec_record`.
+pub const NS_PID: usize = 124;
+/// Offset of `uid` in `struct exec_record`.
+pub const UID: usize = 128;
+/// Offset of `gid` in `struct exec_record`.
+pub const GID: usize = 132;
+/// Offset of `euid` in `struct exec_record`.
+pub const EUID: usize = 136;
+/// Offset of `egid` in `struct exec_record`.
+pub const EGID: usize = 140;
+/// Offset of `dev` in `struct exec_record`.
+pub const DEV: usize = 144;
+/// Offset of `nlink` in `struct exec_record`.
+pub const NLINK: usize = 148;
+/// Offset of `mtime_nsec` in `struct exec_record`.
+pub const MTIME_NSEC: usize = 152;
+/// Offset of `ctime_nsec` in `struct exec_record`.
+pub const CTIME_NSEC: usize = 156;
+/// Offset of `lower_count` in `struct exec_record`.
+pub const LOWER_COUNT: usize = 160;
+/// Offset of `mnt_id` in `struct exec_record`.
+pub const MNT_ID: usize = 164;
+/// Offset of `root_dev` in `struct exec_record`.
+pub const ROOT_DEV: usize = 168;
+/// Offset of `root_mnt_id` in `struct exec_record`.
+pub const ROOT_MNT_ID: usize = 172;
+/// Offset of `cpu` in `struct exec_record`.
+pub const CPU: usize = 176;
+/// Offset of `session_id` in `struct exec_record`.
+pub const SESSION_ID: usize = 180;
+/// Offset of `mnt_ns` in `struct exec_record`.
+pub const MNT_NS: usize = 184;
+/// Offset of `outer_mnt_ns` in `struct exec_record`.
+pub const OUTER_MNT_NS: usize = 188;
+/// Offset of `pid_ns` in `struct exec_record`.
+pub const PID_NS: usize = 192;
+/// Offset of `ns_uid` in `struct exec_record`.
+pub const NS_UID: usize = 196;
+/// Offset of `ns_gid` in `struct exec_record`.
+pub const NS_GID: usize = 200;
+/// Offset of `ns_euid` in `struct exec_record`.
+pub const NS_EUID: usize = 204;
+/// Offset of `ns_egid` in `struct exec_record`.
+pub const NS_EGID: usize = 208;
+/// Offset of `ancestor_count` in `struct exec_record`.
+pub const ANCESTOR_COUNT: usize = 212;
+/// Offset of `mode` in `struct exec_record`.
+pub const MODE: usize = 216;
+/// Offset of `cgroup_bytes` in `struct exec_record`.
+pub const CGROUP_BYTES: usize = 218;
+/// Offset of `path_bytes` in `struct exec_record`.
+pub const PATH_BYTES: usize = 220;
+/// Offset of `typed_path_bytes` in `struct exec_record`.
+pub const TYPED_PATH_BYTES: usize = 222;
+/// Offset of `cwd_bytes` in `struct exec_record`.
+pub const CWD_BYTES: usize = 224;
+/// Offset of `tty_bytes` in `struct exec_record`.
+pub const TTY_BYTES: usize = 226;
+/// Offset of `args_bytes` in `struct exec_record`.
+pub const ARGS_BYTES: usize = 228;
+/// Offset of `environment_bytes` in `struct exec_record`.
+pub const ENVIRONMENT_BYTES: usize = 230;
+/// Offset of `fds` in `struct exec_record`.
+pub const FDS: usize = 232;
+/// Offset of `ancestors` in `struct exec_record`.
+pub const ANCESTORS: usize = 352;
 
-layout! {
-    FLAG_SCRIPT: u32 = 1 << 0;
-    FLAG_OVERLAY: u32 = 1 << 1;
-    FLAG_UPPER: u32 = 1 << 2;
-    FLAG_ROOT_OVERLAY: u32 = 1 << 3;
-    FLAG_CHROOTED: u32 = 1 << 4;
-    FLAG_OUTSIDE: u32 = 1 << 5;
-    FLAG_PARENT_OUTSIDE: u32 = 1 << 6;
-    FLAG_PATH_COMPLETE: u32 = 1 << 7;
-    FLAG_PATH_TRUNCATED: u32 = 1 << 8;
-    FLAG_PATH_ANONYMOUS: u32 = 1 << 9;
-    FLAG_ARGS_TRUNCATED: u32 = 1 << 10;
-    FLAG_ARGS_UNREADABLE: u32 = 1 << 11;
-    FLAG_CWD_COMPLETE: u32 = 1 << 12;
-    FLAG_SUSPICIOUS: u32 = 1 << 13;
-    FLAG_HOST_PID: u32 = 1 << 14;
-    FLAG_UPPER_DATA: u32 = 1 << 15;
-    FLAG_ENV_TRUNCATED: u32 = 1 << 16;
-    FLAG_ENV_UNREADABLE: u32 = 1 << 17;
-    FLAG_SNAPSHOT: u32 = 1 << 18;
-    FLAG_KNOWN: u32 = 1 << 19;
-}
+/// A script or binfmt program was executed; the file is its interpreter.
+pub const FLAG_SCRIPT: u32 = 1 << 0;
+/// The file is on an overlay.
+pub const FLAG_OVERLAY: u32 = 1 << 1;
+/// Its overlay inode has an upper part.
+pub const FLAG_UPPER: u32 = 1 << 2;
+/// The process's root directory is on an overlay.
+pub const FLAG_ROOT_OVERLAY: u32 = 1 << 3;
+/// Its root directory is not the root of its mount.
+pub const FLAG_CHROOTED: u32 = 1 << 4;
+/// Its topmost ancestor in its pid namespace is not pid 1 there.
+pub const FLAG_OUTSIDE: u32 = 1 << 5;
+/// The parent is in another pid namespace.
+pub const FLAG_PARENT_OUTSIDE: u32 = 1 << 6;
+/// The walk reached the root of the mount namespace.
+pub const FLAG_PATH_COMPLETE: u32 = 1 << 7;
+/// The walk stopped at a limit: the path lost its beginning.
+pub const FLAG_PATH_TRUNCATED: u32 = 1 << 8;
+/// The file has no directory: memfd.
+pub const FLAG_PATH_ANONYMOUS: u32 = 1 << 9;
+/// The arguments lost their end.
+pub const FLAG_ARGS_TRUNCATED: u32 = 1 << 10;
+/// The arguments could not be read.
+pub const FLAG_ARGS_UNREADABLE: u32 = 1 << 11;
+/// The walk from the working directory reached the root.
+pub const FLAG_CWD_COMPLETE: u32 = 1 << 12;
+/// It went to the ring that wakes the reader, unless it is known.
+pub const FLAG_SUSPICIOUS: u32 = 1 << 13;
+/// Its pid namespace is the host's.
+pub const FLAG_HOST_PID: u32 = 1 << 14;
+/// The upper part has the data, not only attributes (metacopy).
+pub const FLAG_UPPER_DATA: u32 = 1 << 15;
+/// The environment lost its end.
+pub const FLAG_ENV_TRUNCATED: u32 = 1 << 16;
+/// The environment could not be read.
+pub const FLAG_ENV_UNREADABLE: u32 = 1 << 17;
+/// It ran already when the program was attached; its time is the start of the process.
+pub const FLAG_SNAPSHOT: u32 = 1 << 18;
+/// Its content is known: the reader was not woken.
+pub const FLAG_KNOWN: u32 = 1 << 19;

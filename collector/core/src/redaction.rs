@@ -1,8 +1,8 @@
 //! Replaces what must not leave the node in arguments: passwords that programs take on their command line. Made once from
 //! the settings, applied to each exec when its event is put together.
 
+use driftline_schemas::Args;
 use regex::bytes::{Captures, Regex, RegexBuilder};
-use serde_bytes::ByteBuf;
 use std::borrow::Cow;
 
 use crate::limits::REDACTION_BYTES_MAX;
@@ -31,12 +31,12 @@ impl Redaction {
 
     /// The arguments without what the patterns find. There are as many as before.
     #[must_use]
-    pub fn apply(&self, args: &[ByteBuf]) -> Vec<ByteBuf> {
+    pub fn apply(&self, args: &Args) -> Args {
         if self.0.is_empty() {
-            return args.to_vec();
+            return args.clone();
         }
         let mut joined = Vec::new();
-        for arg in args {
+        for arg in args.iter() {
             joined.extend_from_slice(arg);
             joined.push(0);
         }
@@ -45,7 +45,7 @@ impl Redaction {
                 joined = changed;
             }
         }
-        crate::raw::split_args(&joined)
+        Args::of_terminated(&joined)
     }
 }
 
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     fn check(patterns: &str, args: &[&str], expect: &[&str]) {
-        let args: Vec<ByteBuf> = args.iter().map(|arg| ByteBuf::from(arg.as_bytes().to_vec())).collect();
+        let args: Args = args.iter().collect();
         let redacted = Redaction::parse(patterns).unwrap().apply(&args);
         let redacted: Vec<_> = redacted.iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
         assert_eq!(redacted, expect, "{patterns}");

@@ -5,8 +5,7 @@
 //! Any program can be called like a loader and be given one of the image as argument. So a loader that is not untouched by
 //! what the kernel says is told beside what it runs, for its content to show whether it is the image's.
 
-use driftline_schemas::FileClass;
-use serde_bytes::ByteBuf;
+use driftline_schemas::{Args, FileClass};
 
 use crate::raw::RawExec;
 
@@ -48,7 +47,7 @@ impl<'a> Subject<'a> {
 
 /// The program that a loader of this name is about to run, if it is one.
 #[must_use]
-pub fn about_to_load<'a>(path: &[u8], args: &'a [ByteBuf]) -> Option<&'a [u8]> {
+pub fn about_to_load<'a>(path: &[u8], args: &'a Args) -> Option<&'a [u8]> {
     if is_loader(path) { loaded_program(args, None) } else { None }
 }
 
@@ -106,8 +105,8 @@ const RUNS_NOTHING: [&[u8]; 6] =
 
 /// What a loader with these arguments runs; `None` when that is nothing, `after_end` when they end before it. Only
 /// arguments with two dashes are options of theirs.
-fn loaded_program<'a>(args: &'a [ByteBuf], after_end: Option<&'a [u8]>) -> Option<&'a [u8]> {
-    let mut args = args.iter().map(|argument| argument.as_slice()).skip(1);
+fn loaded_program<'a>(args: &'a Args, after_end: Option<&'a [u8]>) -> Option<&'a [u8]> {
+    let mut args = args.iter().skip(1);
     while let Some(argument) = args.next() {
         if argument == b"--" {
             return args.next().or(after_end);
@@ -132,7 +131,7 @@ mod tests {
     use crate::raw::tests::exec;
 
     fn loader(path: &str, args: &[&str]) -> RawExec {
-        let args = args.iter().map(|argument| ByteBuf::from(argument.as_bytes())).collect();
+        let args = args.iter().collect();
         RawExec { path: path.into(), args, ..exec() }
     }
 

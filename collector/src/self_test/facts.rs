@@ -16,7 +16,7 @@ pub(super) fn of_exec(exec: &RawExec) -> Facts {
     let pairs = [
         ("path", text(&exec.path)),
         ("typed path", text(&exec.typed_path)),
-        ("arguments", arguments(&exec.args)),
+        ("arguments", arguments(exec.args.iter())),
         ("working directory", text(&exec.cwd)),
         ("size", file.size_bytes.to_string()),
         ("inode", file.ino.to_string()),
@@ -98,8 +98,8 @@ pub(super) fn text(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
 }
 
-pub(super) fn arguments(arguments: &[impl AsRef<[u8]>]) -> String {
-    arguments.iter().map(|argument| text(argument.as_ref())).collect::<Vec<_>>().join("|")
+pub(super) fn arguments(arguments: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
+    arguments.into_iter().map(|argument| text(argument.as_ref())).collect::<Vec<_>>().join("|")
 }
 
 pub(super) fn mode(mode: u32) -> String {

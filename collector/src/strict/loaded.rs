@@ -3,9 +3,9 @@
 
 use driftline_collector_core::Crossing;
 use driftline_collector_core::subject::{about_to_load, absolute_from};
+use driftline_schemas::Args;
 use nix::libc::{SYS_execve, SYS_execveat};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, open, openat2, readlinkat};
-use serde_bytes::ByteBuf;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -66,15 +66,12 @@ fn call(text: &str) -> Option<(u64, u64)> {
     Some((words.next()??, words.next()??))
 }
 
-fn strings(memory: &File, address: u64) -> Vec<ByteBuf> {
+fn strings(memory: &File, address: u64) -> Args {
     let mut pointers = [0; ARGUMENTS * POINTER_BYTES];
     let count = memory.read_at(&mut pointers, address).unwrap_or(0);
     let pointers = pointers.get(..count).unwrap_or_default().chunks_exact(POINTER_BYTES);
     let pointers = pointers.map(|bytes| bytes.try_into().map_or(0, u64::from_ne_bytes));
-    pointers
-        .take_while(|pointer| *pointer != 0)
-        .map_while(|pointer| string(memory, pointer).map(ByteBuf::from))
-        .collect()
+    pointers.take_while(|pointer| *pointer != 0).map_while(|pointer| string(memory, pointer)).collect()
 }
 
 fn string(memory: &File, address: u64) -> Option<Vec<u8>> {

@@ -63,7 +63,8 @@ async fn flood(container: &Container, collector: &Running, events: &mut Events, 
     );
     let signal = |signal| kill_process(Pid::from_child(&collector.0), signal).unwrap();
     let go_on = || fs::write(container.data(&go), "\n").unwrap();
-    let is_of_round = |exec: &Exec, path: &[u8]| exec.path == path && exec.args[2] == round.to_string().as_bytes();
+    let is_of_round =
+        |exec: &Exec, path: &[u8]| exec.path == path && exec.args.get(2) == Some(round.to_string().as_bytes());
     let inside = async {
         let is_ready = |event| matches!(event, ExecEvent::Exec(exec) if is_of_round(&exec, b"/opt/busybox-tty"));
         events.take_until(is_ready).await.unwrap();

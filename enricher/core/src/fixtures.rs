@@ -59,7 +59,7 @@ pub(crate) fn exec(number: i64, class: FileClass, path: &str, file: &str) -> Exe
         path_truncated: false,
         typed_path: path.into(),
         script: None,
-        args: vec![serde_bytes::ByteBuf::from(path)],
+        args: [path].into_iter().collect(),
         args_truncated: false,
         cwd: b"/".to_vec(),
         uid: 0,

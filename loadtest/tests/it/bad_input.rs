@@ -19,7 +19,7 @@ async fn each_kind_of_bad_record_becomes_a_dead_letter_and_good_ones_are_still_j
         let good = encode(&workload.execs[0]).unwrap();
         let mut unknown_schema = good.clone();
         unknown_schema[4] ^= 1;
-        let endless = vec![serde_bytes::ByteBuf::from(vec![1; 400_000])];
+        let endless = [vec![1; 400_000]].into_iter().collect();
         let endless = encode(&Exec { args: endless, ..workload.execs[0].clone() }).unwrap();
         let cases: [(&str, Vec<u8>); 7] = [
             ("args of the Exec is over its limit of 4097", endless),

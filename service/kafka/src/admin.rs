@@ -10,7 +10,7 @@ use rdkafka::topic_partition_list::Offset;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use driftline_schemas::topics::{TOPICS, Topic};
+use driftline_schemas::topics::Topic;
 
 use crate::blocking::blocking;
 use crate::outage::answered;
@@ -27,6 +27,8 @@ const LEADER_TRIES: usize = 20;
 /// What [`create`] found or did for a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicState {
+    /// Which topic.
+    pub topic: Topic,
     /// Name on the cluster.
     pub name: String,
     /// Partition count.
@@ -86,19 +88,19 @@ pub async fn create_with(
 ) -> Result<Vec<TopicState>, KafkaError> {
     let existing = metadata(settings.clone(), REQUEST_TIMEOUT).await?;
     let mut states = Vec::new();
-    for spec in &TOPICS {
-        let name = settings.topic(spec.topic);
-        let partitions = settings.partition_count(spec.topic);
-        let created = match existing.iter().find(|topic| topic.name == name) {
-            Some(topic) => check_count(topic, partitions).map(|()| false)?,
+    for &topic in Topic::ALL {
+        let name = settings.topic(topic);
+        let partitions = settings.partition_count(topic);
+        let created = match existing.iter().find(|existing| existing.name == name) {
+            Some(existing) => check_count(existing, partitions).map(|()| false)?,
             None => true,
         };
-        states.push(TopicState { name, partitions, created });
+        states.push(TopicState { topic, name, partitions, created });
     }
     let client: AdminClient<DefaultClientContext> = settings.config().create()?;
-    for (spec, state) in TOPICS.iter().zip(&mut states) {
+    for state in &mut states {
         if state.created {
-            let mut topic_settings = spec.settings(replication);
+            let mut topic_settings = state.topic.spec().settings(replication);
             if retention == Retention::Forever {
                 topic_settings.iter_mut().filter(|(name, _)| *name == RETENTION).for_each(|(_, ms)| *ms = "-1".into());
             }
@@ -230,7 +232,7 @@ async fn wait_for_leaders(settings: &ClientSettings) -> Result<(), KafkaError> {
     for _ in 0..LEADER_TRIES {
         let existing = metadata(settings.clone(), REQUEST_TIMEOUT).await?;
         let ready = |name: &str| existing.iter().any(|topic| topic.name == name && topic.leaderless == 0);
-        match TOPICS.iter().map(|spec| settings.topic(spec.topic)).find(|name| !ready(name)) {
+        match Topic::ALL.iter().map(|topic| settings.topic(*topic)).find(|name| !ready(name)) {
             None => return Ok(()),
             Some(name) => missing = name,
         }

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::decode::Parts;
-use super::{Moment, RawError, RawExec};
+use super::decode;
+use super::record::{Parts, RawExec};
+use super::values::{Moment, RawError};
 
 /// Records as the kernel wrote them. Each is decoded when its turn comes: decoded, a reading of the rings takes several times as
 /// much memory.
@@ -19,7 +20,7 @@ impl Packed {
     /// # Errors
     /// When it cannot be decoded.
     pub fn push(&mut self, record: &[u8]) -> Result<Moment, RawError> {
-        let moment = Parts::of(record)?.moment();
+        let moment = decode::moment(Parts::of(record)?.head);
         let begin = self.bytes.len();
         self.bytes.extend_from_slice(record);
         self.records.push((moment, begin..self.bytes.len()));

@@ -39,7 +39,7 @@ fn record(parts: &Parts) -> Vec<u8> {
     put(layout::FLAGS, &parts.flags.to_ne_bytes());
     put(layout::TIME_NS, &1_000_u64.to_ne_bytes());
     put(layout::SEQ, &3_u64.to_ne_bytes());
-    put(layout::TGID, &4_711_u32.to_ne_bytes());
+    put(layout::PID, &4_711_u32.to_ne_bytes());
     put(layout::NS_PID, &7_u32.to_ne_bytes());
     put(layout::DEV, &41_u32.to_ne_bytes());
     put(layout::ROOT_DEV, &41_u32.to_ne_bytes());
@@ -55,18 +55,18 @@ fn record(parts: &Parts) -> Vec<u8> {
     put(layout::ANCESTOR_COUNT, &2_u32.to_ne_bytes());
     for (number, (pid, comm)) in [(99_u32, b"sh\0garbage"), (1, b"init\0xxxxx")].into_iter().enumerate() {
         let at = layout::ANCESTORS + number * layout::ANCESTOR_SIZE;
-        put(at + layout::ANCESTOR_TGID, &pid.to_ne_bytes());
+        put(at + layout::ANCESTOR_PID, &pid.to_ne_bytes());
         put(at + layout::ANCESTOR_START_NS, &5_u64.to_ne_bytes());
         put(at + layout::ANCESTOR_COMM, comm);
     }
     let variable = [
         (layout::CGROUP_BYTES, &parts.cgroup),
         (layout::PATH_BYTES, &parts.path),
-        (layout::FILENAME_BYTES, &parts.typed_path),
+        (layout::TYPED_PATH_BYTES, &parts.typed_path),
         (layout::CWD_BYTES, &parts.cwd),
         (layout::TTY_BYTES, &parts.tty),
         (layout::ARGS_BYTES, &parts.args),
-        (layout::ENV_BYTES, &parts.environment),
+        (layout::ENVIRONMENT_BYTES, &parts.environment),
     ];
     for (at, part) in variable {
         put(at, &u16::try_from(part.len()).unwrap().to_ne_bytes());

@@ -76,7 +76,7 @@ pub(super) fn draw(
         path_truncated: false,
         typed_path: file.path.clone().into_bytes(),
         script: None,
-        args: vec![serde_bytes::ByteBuf::from(file.path.into_bytes())],
+        args: [file.path].into_iter().collect(),
         args_truncated: false,
         cwd: b"/".to_vec(),
         uid: 0,

@@ -5,8 +5,8 @@ use crate::digest::{DigestSubject, LoaderJob};
 
 /// `ld.so /tmp/x` with a loader that was written to.
 fn loading(time_ns: u64) -> RawExec {
-    let args = [b"ld.so".as_slice(), b"/tmp/x"].map(|argument| serde_bytes::ByteBuf::from(argument.to_vec()));
-    RawExec { path: b"/lib/ld.so.1".to_vec(), args: args.to_vec(), ..written(time_ns) }
+    let args = driftline_schemas::Args::of_terminated(b"ld.so\0/tmp/x\0");
+    RawExec { path: b"/lib/ld.so.1".to_vec(), args, ..written(time_ns) }
 }
 
 fn jobs(drive: &Drive) -> Vec<&DigestJob> {

@@ -371,7 +371,7 @@ fn largest_exec() -> Exec {
         typed_path: path.clone(),
         script: Some(path.clone()),
         cwd: path,
-        args: vec![serde_bytes::ByteBuf::new(); ARGS_BYTES_MAX + 1],
+        args: std::iter::repeat_n(b"", ARGS_BYTES_MAX + 1).collect(),
         mount: Some(Mount { point: place.clone(), fs_type: place.clone(), source: place, read_only: false }),
         ..exec(1, FileClass::New, "/tmp/x", "evil")
     }
