@@ -134,6 +134,11 @@ test-kernels: ## no | 2 | yes | the collector's self-test on Debian's kernels, b
 test-kubernetes: ## no | 1 | no | the collector's Kubernetes client against a real kube-apiserver, compiled once in ten minutes
 	@deploy/dev/kubernetes-test.sh
 
+# One line for each package whose tests compare generated files with their table.
+.PHONY: generate
+generate: ## no | 1 | no | writes generated files anew: docs/settings.md, deploy/driftline.toml
+	UPDATE_GENERATED=1 cargo test -q --locked -p driftline-settings generated
+
 .PHONY: golden
 golden: ## no | 1 | no | writes the expected files of the formats anew; look at the diff
 	UPDATE_GOLDEN=1 cargo test -q --locked -p driftline-formats

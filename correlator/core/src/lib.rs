@@ -50,7 +50,7 @@ pub use correlator::{Ask, Correlator, Input};
 pub use format::{FormatError, SiemFormat};
 pub use headers::{HEADERS, headers};
 pub use score::{ROWS, Row};
-pub use settings::{Options, Settings, SettingsErrors};
+pub use settings::{Options, Settings, SettingsErrors, THRESHOLDS};
 
 #[cfg(test)]
 mod fixtures;
