@@ -139,8 +139,9 @@ golden: ## no | 1 | no | writes the expected files of the formats and the table 
 	UPDATE_GOLDEN=1 cargo test -q --locked -p driftline-formats -p driftline-detection
 
 .PHONY: generate
-generate: ## no | 1 | no | writes the records' schemas, structs, limits, kernel layout and decoder anew from the tables in schemas/generate; FREEZE=1 freezes changed schemas
+generate: ## no | 1 | no | writes generated files anew: records from schemas/generate, settings from service/settings; FREEZE=1 freezes changed schemas
 	@cargo run -q --locked -p driftline-generate -- $(if $(FREEZE),--freeze)
+	@UPDATE_GENERATED=1 cargo test -q --locked -p driftline-settings generated
 
 .PHONY: bench-core
 bench-core: ## no | 3 | no | benchmarks of the code on the hot path

@@ -21,16 +21,18 @@ use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use driftline_enricher_core::Trust;
+use driftline_correlator_core::THRESHOLDS;
 use driftline_formats::ocsf;
 use driftline_schemas::text::terminal_json;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, Finding, Severity, decode};
+use driftline_settings::document::option_help;
+use driftline_settings::table;
 
+use crate::options::{TrustOption, value_of, word_of};
 use crate::output::out;
 use crate::tail::Tailed;
-use crate::trust::trust_values;
-use adapters::Settings;
+pub(crate) use adapters::Settings;
 use diff::Alerts;
 use newest::{Newest, Revision};
 use source::{Analysis, analyse};
@@ -56,30 +58,24 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "OTHER", conflicts_with_all = ["format", "all_revisions"])]
     diff: Option<PathBuf>,
     #[command(flatten)]
-    settings: SettingsArguments,
+    pub(crate) settings: SettingsOptions,
 }
 
 /// The services' settings that decide what is said.
 #[derive(Debug, Args)]
-struct SettingsArguments {
-    /// How long a container's events wait for metadata and image
-    #[arg(long, env = "DRIFTLINE_PARK_MS", default_value_t = 5_000, value_name = "MS", value_parser = clap::value_parser!(u64).range(0..=60_000))]
-    park_ms: u64,
-    /// Whose publications of images count
-    #[arg(long, env = "DRIFTLINE_TRUST", default_value = "any-node", value_parser = trust_values())]
-    trust: Trust,
-    /// Quiet time that ends a session
-    #[arg(long, env = "DRIFTLINE_SESSION_GAP_S", default_value_t = 600, value_name = "S")]
-    session_gap_s: u64,
-    /// Longest session
-    #[arg(long, env = "DRIFTLINE_SESSION_CAP_S", default_value_t = 21_600, value_name = "S")]
-    session_cap_s: u64,
-    /// How long a final session still takes late findings
-    #[arg(long, env = "DRIFTLINE_SESSION_RETENTION_S", default_value_t = 3_600, value_name = "S")]
-    session_retention_s: u64,
-    /// Lowest severity that makes an alert
-    #[arg(long, env = "DRIFTLINE_ALERT_THRESHOLD", value_enum, default_value_t = Threshold::Low)]
-    threshold: Threshold,
+pub(crate) struct SettingsOptions {
+    #[arg(long, value_name = "MS", help = option_help(&table::PARK_MS), value_parser = value_of(&table::PARK_MS))]
+    park_ms: Option<Duration>,
+    #[command(flatten)]
+    trust: TrustOption,
+    #[arg(long, value_name = "S", help = option_help(&table::SESSION_GAP_S), value_parser = value_of(&table::SESSION_GAP_S))]
+    session_gap_s: Option<Duration>,
+    #[arg(long, value_name = "S", help = option_help(&table::SESSION_CAP_S), value_parser = value_of(&table::SESSION_CAP_S))]
+    session_cap_s: Option<Duration>,
+    #[arg(long, value_name = "S", help = option_help(&table::SESSION_RETENTION_S), value_parser = value_of(&table::SESSION_RETENTION_S))]
+    session_retention_s: Option<Duration>,
+    #[arg(long, help = option_help(&table::ALERT_THRESHOLD), value_parser = word_of(&table::ALERT_THRESHOLD, &THRESHOLDS))]
+    threshold: Option<Severity>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -89,39 +85,30 @@ enum Format {
     Findings,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Threshold {
-    Informational,
-    Low,
-    Medium,
-    High,
-    Critical,
-}
-
-impl SettingsArguments {
-    fn settings(&self) -> Settings {
+impl SettingsOptions {
+    /// What was typed, and the settings for the rest.
+    pub(crate) fn read(&self, settings: &mut driftline_settings::Settings) -> Settings {
+        let mut time = |typed: Option<Duration>, setting| typed.unwrap_or_else(|| settings.get(setting));
+        let park = time(self.park_ms, &table::PARK_MS);
+        let session_gap = time(self.session_gap_s, &table::SESSION_GAP_S);
+        let session_cap = time(self.session_cap_s, &table::SESSION_CAP_S);
+        let retention = time(self.session_retention_s, &table::SESSION_RETENTION_S);
+        let threshold = self.threshold.or_else(|| settings.choice(&table::ALERT_THRESHOLD, &THRESHOLDS));
         Settings {
-            park: Duration::from_millis(self.park_ms),
-            trust: self.trust,
-            session_gap: Duration::from_secs(self.session_gap_s),
-            session_cap: Duration::from_secs(self.session_cap_s),
-            retention: Duration::from_secs(self.session_retention_s),
-            threshold: match self.threshold {
-                Threshold::Informational => Severity::Informational,
-                Threshold::Low => Severity::Low,
-                Threshold::Medium => Severity::Medium,
-                Threshold::High => Severity::High,
-                Threshold::Critical => Severity::Critical,
-            },
+            park,
+            trust: self.trust.read(settings),
+            session_gap,
+            session_cap,
+            retention,
+            threshold: threshold.unwrap_or(Severity::Low),
         }
     }
 }
 
-pub(crate) fn analyze(arguments: &Arguments) -> anyhow::Result<()> {
-    let settings = arguments.settings.settings();
+pub(crate) fn analyze(arguments: &Arguments, settings: &Settings) -> anyhow::Result<()> {
     match &arguments.diff {
-        None => print(arguments, &settings),
-        Some(other) => compare(arguments, other, &settings),
+        None => print(arguments, settings),
+        Some(other) => compare(arguments, other, settings),
     }
 }
 

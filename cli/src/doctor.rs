@@ -10,7 +10,7 @@ use driftline_schemas::topics::Topic;
 use driftline_service::checks::{self, Check, Health};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::process::Command;
 
@@ -40,10 +40,15 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) async fn examine(settings: &ClientSettings, arguments: &Arguments) -> anyhow::Result<()> {
+/// The collector reads the same configuration file.
+pub(crate) async fn examine(
+    settings: &ClientSettings,
+    config: Option<&Path>,
+    arguments: &Arguments,
+) -> anyhow::Result<()> {
     let mut found = Vec::new();
     if !arguments.kafka_only {
-        found.extend(node(arguments.collector.clone()).await);
+        found.extend(node(arguments.collector.clone(), config).await);
     }
     if !arguments.node_only {
         found.extend(kafka(settings).await);
@@ -62,10 +67,13 @@ pub(crate) async fn examine(settings: &ClientSettings, arguments: &Arguments) ->
 
 // --- node ---------------------------------------------------------------------------------------------------------
 
-async fn node(program: Option<PathBuf>) -> Vec<Check> {
+async fn node(program: Option<PathBuf>, config: Option<&Path>) -> Vec<Check> {
     let program = program.unwrap_or_else(beside);
     let mut command = Command::new(&program);
     command.args(["doctor", "--json"]).kill_on_drop(true);
+    if let Some(file) = config {
+        command.arg("--config").arg(file);
+    }
     let failed = |found: String| vec![Check::new("node", "collector", Health::Problem, found, "run it by hand")];
     match tokio::time::timeout(NODE_WAIT, command.output()).await {
         Err(_) => failed(format!("{} did not end within {} s", program.display(), NODE_WAIT.as_secs())),

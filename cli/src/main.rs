@@ -6,6 +6,7 @@ mod analyze;
 mod dead_letters;
 mod doctor;
 mod images;
+mod options;
 mod output;
 mod progress;
 mod record;
@@ -14,37 +15,29 @@ mod replay;
 mod tail;
 mod times;
 mod topics;
-mod trust;
 
 use anyhow::Context as _;
-use clap::parser::ValueSource;
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use driftline_kafka::ClientSettings;
 use driftline_schemas::{Alert, Finding};
+use driftline_settings::{Program, Settings, SettingsError, document};
+
+use options::{KafkaOptions, ReplicationOption};
 
 /// Tells a security team, within seconds, that a container ran a program its image does not contain.
 #[derive(Debug, Parser)]
-#[command(name = "driftline", version, propagate_version = true)]
+#[command(name = "driftline", version, propagate_version = true, after_long_help = document::help(Program::CommandLine))]
 struct Cli {
+    /// Configuration file, TOML [env: DRIFTLINE_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
-    kafka: KafkaArguments,
+    kafka: KafkaOptions,
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(Debug, Args)]
-struct KafkaArguments {
-    /// Kafka brokers, host:port[,host:port]
-    #[arg(long, global = true, env = "KAFKA_BOOTSTRAP", default_value = "127.0.0.1:9092", value_name = "BROKERS")]
-    bootstrap: String,
-    /// First part of every topic's name
-    #[arg(long, global = true, env = "DRIFTLINE_TOPIC_PREFIX", default_value = "driftline")]
-    prefix: String,
-    /// Partitions of the topics that are shared out by container
-    #[arg(long, global = true, env = "DRIFTLINE_PARTITIONS", default_value_t = 12, value_parser = clap::value_parser!(i32).range(1..=1000))]
-    partitions: i32,
 }
 
 #[derive(Debug, Subcommand)]
@@ -77,9 +70,8 @@ enum Command {
 enum TopicsCommand {
     /// Create what is missing and check the rest; twice is harmless
     Create {
-        /// Copies of each record
-        #[arg(long, env = "DRIFTLINE_REPLICATION", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=9))]
-        replication: i32,
+        #[command(flatten)]
+        replication: ReplicationOption,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -134,7 +126,7 @@ enum ImagesCommand {
         #[arg(long)]
         failed: bool,
         #[command(flatten)]
-        eyes: images::Eyes,
+        eyes: images::EyesOptions,
         /// Print JSON, one object a line
         #[arg(long)]
         json: bool,
@@ -175,55 +167,93 @@ struct TailArguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let matches = Cli::command().get_matches();
-    let typed_prefix = matches.value_source("prefix") == Some(ValueSource::CommandLine);
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let named_prefix = typed_prefix.then(|| cli.kafka.prefix.clone());
-    let ended = run(cli, named_prefix).await;
+    let ended = run(Cli::parse()).await;
     let ended = ended.or_else(|error| if output::is_closed_pipe(&error) { Ok(()) } else { Err(error) });
     let unverifiable = ended.as_ref().is_err_and(anyhow::Error::is::<images::Unverifiable>);
     let code = driftline_service::shutdown::exit_code("driftline", ended);
     if unverifiable { ExitCode::from(2) } else { code }
 }
 
-/// `named_prefix` is the prefix when it was typed, not taken from the environment.
-async fn run(cli: Cli, named_prefix: Option<String>) -> anyhow::Result<()> {
-    let settings = ClientSettings {
-        bootstrap: cli.kafka.bootstrap,
-        prefix: cli.kafka.prefix,
-        partitions: cli.kafka.partitions,
-        client_id: "driftline-cli".to_owned(),
-    };
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    let mut settings = Settings::of_process(Program::CommandLine, cli.config.as_deref());
+    for warning in settings.warnings() {
+        anstream::eprintln!("driftline: {warning}");
+    }
     match cli.command {
-        Command::Topics(TopicsCommand::Create { replication, json }) => {
-            topics::create(&settings, replication, json).await
+        Command::Topics(command) => run_topics(command, &cli.kafka, settings).await,
+        Command::Findings(FindingsCommand::Tail(arguments)) => {
+            tail::records::<Finding>(&kafka(&cli.kafka, settings)?, &arguments).await
         }
-        Command::Topics(TopicsCommand::List { json }) => topics::list(&settings, json).await,
-        Command::Topics(TopicsCommand::Wait { timeout_s }) => topics::wait(&settings, timeout_s).await,
-        Command::Findings(FindingsCommand::Tail(arguments)) => tail::records::<Finding>(&settings, &arguments).await,
-        Command::Alerts(AlertsCommand::Tail { tail, format: AlertFormat::Avro }) => {
-            tail::records::<Alert>(&settings, &tail).await
+        Command::Alerts(command) => run_alerts(command, &kafka(&cli.kafka, settings)?).await,
+        Command::Images(command) => run_images(command, &cli.kafka, settings).await,
+        Command::DeadLetters(arguments) => dead_letters::tail(&kafka(&cli.kafka, settings)?, &arguments).await,
+        Command::Doctor(arguments) => {
+            doctor::examine(&kafka(&cli.kafka, settings)?, cli.config.as_deref(), &arguments).await
         }
-        Command::Alerts(AlertsCommand::Tail { tail, format: AlertFormat::Ocsf }) => tail::ocsf(&settings, &tail).await,
-        Command::Alerts(AlertsCommand::Show { id, json }) => tail::show_alert(&settings, &id, json).await,
-        Command::Images(ImagesCommand::Add(arguments)) => images::add(&settings, &arguments).await,
-        Command::Images(ImagesCommand::List { failed, eyes, json }) => {
-            let which = if failed { images::Which::Failed } else { images::Which::All };
-            images::list(&settings, &eyes, which, json).await
-        }
-        Command::Images(ImagesCommand::Show(arguments)) => images::show(&settings, &arguments).await,
-        Command::Images(ImagesCommand::Remove(arguments)) => images::remove(&settings, &arguments).await,
-        Command::Images(ImagesCommand::Verify { image, against }) => images::verify(&settings, &image, &against).await,
-        Command::DeadLetters(arguments) => dead_letters::tail(&settings, &arguments).await,
-        Command::Doctor(arguments) => doctor::examine(&settings, &arguments).await,
-        Command::Record(arguments) => record::record(&settings, &arguments)
+        Command::Record(arguments) => record::record(&kafka(&cli.kafka, settings)?, &arguments)
             .await
             .with_context(|| format!("recording {}", arguments.file.display())),
-        Command::Replay(arguments) => replay::replay(settings, named_prefix, &arguments)
-            .await
-            .with_context(|| format!("replaying {}", arguments.file.display())),
+        Command::Replay(arguments) => {
+            let replication = arguments.replication.read(&mut settings);
+            let kafka = kafka(&cli.kafka, settings)?;
+            replay::replay(kafka, cli.kafka.prefix, replication, &arguments)
+                .await
+                .with_context(|| format!("replaying {}", arguments.file.display()))
+        }
         Command::Analyze(arguments) => {
-            analyze::analyze(&arguments).with_context(|| format!("analysing {}", arguments.recording.display()))
+            let chosen = arguments.settings.read(&mut settings);
+            settings.finish()?;
+            analyze::analyze(&arguments, &chosen)
+                .with_context(|| format!("analysing {}", arguments.recording.display()))
+        }
+    }
+}
+
+/// The last that is read of the settings: what is wrong with any of them is reported here.
+fn kafka(options: &KafkaOptions, mut settings: Settings) -> Result<ClientSettings, SettingsError> {
+    let kafka = options.read(&mut settings);
+    settings.finish()?;
+    Ok(kafka)
+}
+
+async fn run_topics(command: TopicsCommand, options: &KafkaOptions, mut settings: Settings) -> anyhow::Result<()> {
+    match command {
+        TopicsCommand::Create { replication, json } => {
+            let replication = replication.read(&mut settings);
+            topics::create(&kafka(options, settings)?, replication, json).await
+        }
+        TopicsCommand::List { json } => topics::list(&kafka(options, settings)?, json).await,
+        TopicsCommand::Wait { timeout_s } => topics::wait(&kafka(options, settings)?, timeout_s).await,
+    }
+}
+
+async fn run_alerts(command: AlertsCommand, kafka: &ClientSettings) -> anyhow::Result<()> {
+    match command {
+        AlertsCommand::Tail { tail, format: AlertFormat::Avro } => tail::records::<Alert>(kafka, &tail).await,
+        AlertsCommand::Tail { tail, format: AlertFormat::Ocsf } => tail::ocsf(kafka, &tail).await,
+        AlertsCommand::Show { id, json } => tail::show_alert(kafka, &id, json).await,
+    }
+}
+
+async fn run_images(command: ImagesCommand, options: &KafkaOptions, mut settings: Settings) -> anyhow::Result<()> {
+    match command {
+        ImagesCommand::Add(arguments) => {
+            let registry = settings.clone();
+            images::add(&kafka(options, settings)?, registry, &arguments).await
+        }
+        ImagesCommand::List { failed, eyes, json } => {
+            let which = if failed { images::Which::Failed } else { images::Which::All };
+            let eyes = eyes.read(&mut settings);
+            images::list(&kafka(options, settings)?, &eyes, which, json).await
+        }
+        ImagesCommand::Show(arguments) => {
+            let eyes = arguments.eyes.read(&mut settings);
+            images::show(&kafka(options, settings)?, &eyes, &arguments).await
+        }
+        ImagesCommand::Remove(arguments) => images::remove(&kafka(options, settings)?, &arguments).await,
+        ImagesCommand::Verify { image, against } => {
+            let registry = settings.clone();
+            images::verify(&kafka(options, settings)?, registry, &image, &against).await
         }
     }
 }

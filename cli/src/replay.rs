@@ -16,6 +16,7 @@ use driftline_schemas::recording::{Damage, Merged, Order, Recorded, Recording, S
 use driftline_schemas::topics::{Cleanup, Topic, partition_of};
 use driftline_service::{clock, shutdown};
 
+use crate::options::ReplicationOption;
 use crate::output::out;
 use crate::progress::Progress;
 
@@ -34,9 +35,8 @@ pub(crate) struct Arguments {
     /// Replay even if the topics hold records already
     #[arg(long)]
     append: bool,
-    /// Copies of each record, in topics that have to be made
-    #[arg(long, env = "DRIFTLINE_REPLICATION", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=9))]
-    replication: i32,
+    #[command(flatten)]
+    pub(crate) replication: ReplicationOption,
     /// Print what was replayed as JSON
     #[arg(long)]
     json: bool,
@@ -61,6 +61,7 @@ struct Sent {
 pub(crate) async fn replay(
     mut settings: ClientSettings,
     named: Option<String>,
+    replication: i32,
     arguments: &Arguments,
 ) -> anyhow::Result<()> {
     let mut stop = std::pin::pin!(shutdown::signalled().context("cannot handle signals")?);
@@ -71,7 +72,7 @@ pub(crate) async fn replay(
     let (total, topics) = (scan.records(), scan.by_topic());
     ensure!(total > 0, "it has no records");
     settings.prefix = named.unwrap_or_else(own_prefix);
-    prepare(&settings, topics.keys().copied(), arguments).await?;
+    prepare(&settings, topics.keys().copied(), replication, arguments).await?;
     anstream::eprintln!("replaying {total} records into {}.*", settings.prefix);
 
     let mut replayer = Replayer {
@@ -99,10 +100,11 @@ pub(crate) async fn replay(
 async fn prepare(
     settings: &ClientSettings,
     topics: impl Iterator<Item = Topic>,
+    replication: i32,
     arguments: &Arguments,
 ) -> anyhow::Result<()> {
     admin::wait(settings, KAFKA_WAIT).await?;
-    admin::create_with(settings, arguments.replication, Retention::Forever).await?;
+    admin::create_with(settings, replication, Retention::Forever).await?;
     for topic in topics {
         let ranges = offset_ranges(settings, topic, TimeRange::default()).await?;
         ensure!(

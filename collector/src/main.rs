@@ -4,14 +4,12 @@ use clap::{Parser, Subcommand};
 use driftline_collector::collector;
 use driftline_collector::proc::Proc;
 use driftline_collector::self_test::{self, SelfTest};
-use driftline_collector::settings::{self, CollectorSettings, node_name};
+use driftline_collector::settings::{CollectorSettings, kubernetes, runtimes, strict};
 use driftline_collector::strict::Prepared;
 use driftline_collector::{doctor, rights};
-use driftline_engines::RuntimeSettings;
-use driftline_engines::kubernetes::KubernetesSettings;
 use driftline_service::checks;
-use driftline_service::env::Settings;
 use driftline_service::{shutdown, telemetry};
+use driftline_settings::{Program, Settings, document};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
@@ -21,11 +19,14 @@ use tokio::runtime::{Builder, Runtime};
 const WORKERS: usize = 2;
 
 /// Reports every exec in every container of this node to Kafka. Needs root (or `CAP_BPF`, `CAP_PERFMON`, `CAP_SYS_PTRACE`
-/// and `CAP_DAC_READ_SEARCH`, and gives up whatever else it has) and a kernel with BTF. All settings come from the
-/// environment.
+/// and `CAP_DAC_READ_SEARCH`, and gives up whatever else it has) and a kernel with BTF. Settings come from the
+/// environment and from a configuration file.
 #[derive(Parser)]
-#[command(version, after_help = driftline_collector::settings::HELP)]
+#[command(version, after_help = document::help(Program::Collector))]
 struct Arguments {
+    /// Configuration file, TOML [env: DRIFTLINE_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -51,10 +52,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Arguments::parse().command {
-        None => ended(collect()),
-        Some(Command::SelfTest { json }) => ended(test(json)),
-        Some(Command::Doctor { json }) => examine(json),
+    let arguments = Arguments::parse();
+    let settings = || Settings::of_process(Program::Collector, arguments.config.as_deref());
+    match arguments.command {
+        None => ended(collect(settings())),
+        Some(Command::SelfTest { json }) => ended(test(settings(), json)),
+        Some(Command::Doctor { json }) => examine(settings(), json),
         Some(Command::SelfTestHelper { proc }) => ended(self_test::serve(&proc)),
         Some(Command::SelfTestExit { .. }) => ExitCode::SUCCESS,
     }
@@ -64,8 +67,7 @@ fn ended(result: anyhow::Result<()>) -> ExitCode {
     shutdown::exit_code("driftline-collector", result)
 }
 
-fn collect() -> anyhow::Result<()> {
-    let mut settings = Settings::of_process();
+fn collect(mut settings: Settings) -> anyhow::Result<()> {
     telemetry::start_logs(&mut settings);
     let collector = CollectorSettings::read(&mut settings);
     settings.finish()?;
@@ -80,8 +82,10 @@ fn collect() -> anyhow::Result<()> {
     runtime.block_on(async { tokio::spawn(collector::run(collector, self_test, strict)).await? })
 }
 
-fn test(json: bool) -> anyhow::Result<()> {
-    let report = doctor::self_test(&Proc::at(&runtimes().proc))?;
+fn test(mut settings: Settings, json: bool) -> anyhow::Result<()> {
+    let runtimes = runtimes(&mut settings);
+    settings.finish()?;
+    let report = doctor::self_test(&Proc::at(&runtimes.proc))?;
     if json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -90,11 +94,12 @@ fn test(json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn examine(json: bool) -> ExitCode {
+fn examine(mut settings: Settings, json: bool) -> ExitCode {
     let examined = Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
-        let runtimes = runtimes();
-        let cluster = cluster(&runtimes);
-        let strict = settings::strict(&mut Settings::of_process());
+        let runtimes = runtimes(&mut settings);
+        let cluster = kubernetes(&mut settings, &runtimes);
+        let strict = strict(&mut settings);
+        settings.finish()?;
         let checks = runtime.block_on(doctor::examine(&runtimes, &cluster, strict.mode));
         let text = if json { serde_json::to_string_pretty(&checks)? } else { checks::table(&checks) };
         println!("{text}");
@@ -104,15 +109,4 @@ fn examine(json: bool) -> ExitCode {
         Ok(checks) if checks::has_problem(&checks) => ExitCode::FAILURE,
         other => ended(other.map(|_| ())),
     }
-}
-
-fn cluster(runtimes: &RuntimeSettings) -> KubernetesSettings {
-    let mut settings = Settings::of_process();
-    let node = node_name(&mut settings);
-    KubernetesSettings::read(&node, &runtimes.annotations, |name| settings.optional(name))
-}
-
-fn runtimes() -> RuntimeSettings {
-    let settings = Settings::of_process();
-    RuntimeSettings::read(|name| settings.optional(name))
 }

@@ -1,51 +1,18 @@
 //! Settings of the collector. Called once, by `main`.
 
-use driftline_collector_core::limits;
 use driftline_collector_core::redaction::Redaction;
 use driftline_engines::RuntimeSettings;
 use driftline_engines::kubernetes::KubernetesSettings;
 use driftline_kafka::ClientSettings;
 use driftline_schemas::Node;
-use driftline_service::env::Settings;
+use driftline_service::settings::kafka;
+use driftline_settings::kind::PowerOfTwo;
+use driftline_settings::{Setting, Settings, table};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::strict::{StrictMode, StrictSettings};
-
-/// Shown by `--help`.
-pub const HELP: &str = "\
-Environment:
-  KAFKA_BOOTSTRAP                     brokers, host:port[,host:port] (required)
-  DRIFTLINE_KAFKA_WAIT_S              seconds to wait for Kafka at the start [30]
-  DRIFTLINE_TOPIC_PREFIX              first part of topic names [driftline]
-  DRIFTLINE_PARTITIONS                partitions of the topics [12]
-  DRIFTLINE_CLUSTER                   name of the cluster [default]
-  DRIFTLINE_NODE                      name of this node [its host name]
-  DRIFTLINE_PROJECT, DRIFTLINE_LOCATION, DRIFTLINE_ZONE, DRIFTLINE_PROVIDER_ID
-                                      where the node is, outside a cloud empty
-  DRIFTLINE_TELEMETRY_ADDR            /metrics, /healthz, /readyz [127.0.0.1:9460]
-  DRIFTLINE_RING_KIB                  ring for ordinary execs, a power of two [4096]
-  DRIFTLINE_SUSPICIOUS_RING_KIB       ring for all others, a power of two [2048]
-  DRIFTLINE_HASH_FILE_MIB_MAX         largest file that is hashed [512]
-  DRIFTLINE_STRICT                    off; notify, hash files as they are opened to be executed; permit, the exec waits for
-                                      it; both need CAP_SYS_ADMIN [off]
-  DRIFTLINE_STRICT_WAIT_MS            longest time that an exec waits for it [250]
-  DRIFTLINE_REDACT_ARGS               regular expressions, one a line, of what must not leave the node in arguments; each
-                                      argument ends with \\x00; groups are replaced, without groups the whole match []
-  DRIFTLINE_SPOOL_DIR                 where records wait that Kafka does not take
-                                      [/var/lib/driftline/collector]
-  DRIFTLINE_SPOOL_MIB_MAX             most it takes of the disk [256]
-  DRIFTLINE_LOG, DRIFTLINE_LOG_FORMAT what is logged [info], text or json [text]
-  DRIFTLINE_DOCKER_SOCKET, DRIFTLINE_PODMAN_SOCKET, DRIFTLINE_PODMAN_COMMAND, DRIFTLINE_PROC
-                                      where the runtimes are
-  DRIFTLINE_CRI_SOCKET                sockets of containerd and CRI-O, with commas [their usual ones and k3s']
-  DRIFTLINE_POD_ANNOTATIONS           pod annotations that are told, with commas; * ends a beginning [none]
-  DRIFTLINE_KUBERNETES                whom to ask for owners, service accounts, provider id and zone: auto, the API of
-                                      the cluster whose pod this is; a kubeconfig file; or off [auto]";
-
-/// Where the spool is when nothing else is said.
-const SPOOL_DIRECTORY: &str = "/var/lib/driftline/collector";
 
 /// Threads that hash: two keep a core free on the smallest node, and one hanging file does not stop all.
 pub const HASH_THREADS: usize = 2;
@@ -89,75 +56,69 @@ impl CollectorSettings {
     /// Reads them; what is wrong is noted in `settings`.
     #[must_use]
     pub fn read(settings: &mut Settings) -> Self {
-        let name = node_name(settings);
-        let runtimes = RuntimeSettings::read(|name| settings.optional(name));
+        let runtimes = runtimes(settings);
         Self {
-            kafka: settings.kafka("collector"),
-            kafka_wait: settings.kafka_wait(),
+            kafka: kafka(settings, "collector"),
+            kafka_wait: settings.get(&table::KAFKA_WAIT_S),
             node: Node {
-                cluster: settings.cluster(),
-                name: name.clone(),
-                provider_id: settings.text("DRIFTLINE_PROVIDER_ID", ""),
-                zone: settings.text("DRIFTLINE_ZONE", ""),
-                project: settings.text("DRIFTLINE_PROJECT", ""),
-                location: settings.text("DRIFTLINE_LOCATION", ""),
+                cluster: settings.get(&table::CLUSTER),
+                name: settings.get(&table::NODE),
+                provider_id: settings.get(&table::PROVIDER_ID),
+                zone: settings.get(&table::ZONE),
+                project: settings.get(&table::PROJECT),
+                location: settings.get(&table::LOCATION),
             },
-            telemetry: settings.telemetry_address(),
-            ring_bytes: ring(settings, "DRIFTLINE_RING_KIB", 4_096),
-            suspicious_ring_bytes: ring(settings, "DRIFTLINE_SUSPICIOUS_RING_KIB", 2_048),
-            hash_file_bytes_max: megabytes(settings, "DRIFTLINE_HASH_FILE_MIB_MAX", 512, 1),
-            spool_directory: settings.text("DRIFTLINE_SPOOL_DIR", SPOOL_DIRECTORY).into(),
-            spool_bytes_max: megabytes(settings, "DRIFTLINE_SPOOL_MIB_MAX", 256, limits::SPOOL_MIB_MIN),
+            telemetry: settings.get(&table::TELEMETRY_ADDR),
+            ring_bytes: ring(settings, &table::RING_KIB),
+            suspicious_ring_bytes: ring(settings, &table::SUSPICIOUS_RING_KIB),
+            hash_file_bytes_max: settings.get(&table::HASH_FILE_MIB_MAX),
+            spool_directory: settings.get(&table::SPOOL_DIR).into(),
+            spool_bytes_max: settings.get(&table::SPOOL_MIB_MAX),
             strict: strict(settings),
             redaction: redaction(settings),
-            kubernetes: KubernetesSettings::read(&name, &runtimes.annotations, |name| settings.optional(name)),
+            kubernetes: kubernetes(settings, &runtimes),
             runtimes,
         }
     }
 }
 
-/// The node's name, which is its host's unless set.
-pub fn node_name(settings: &mut Settings) -> String {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    settings.name("DRIFTLINE_NODE", &host)
+/// Where the runtimes are, and which annotations are taken from them.
+pub fn runtimes(settings: &mut Settings) -> RuntimeSettings {
+    RuntimeSettings { annotations: settings.get(&table::POD_ANNOTATIONS), ..RuntimeSettings::read(settings) }
 }
 
-/// The kernel takes powers of two that are whole pages.
-fn ring(settings: &mut Settings, name: &str, default_kib: i64) -> u32 {
-    let kib = settings.number(name, default_kib, 64..=1 << 20);
-    let kib = u32::try_from(kib).unwrap_or(64);
-    if !kib.is_power_of_two() {
-        settings.refuse(name, format_args!("{kib} is not a power of two"));
-    }
-    kib.saturating_mul(1024)
+/// Which API of a cluster is asked, for the pods of this node.
+pub fn kubernetes(settings: &mut Settings, runtimes: &RuntimeSettings) -> KubernetesSettings {
+    let node = settings.get(&table::NODE);
+    KubernetesSettings::read(&node, &runtimes.annotations, settings)
 }
 
 /// How strict to be.
 pub fn strict(settings: &mut Settings) -> StrictSettings {
     let modes = [("off", StrictMode::Off), ("notify", StrictMode::Notify), ("permit", StrictMode::Permit)];
-    let mode = settings.choice("DRIFTLINE_STRICT", &modes, StrictMode::Off);
-    // In a quarter of a second one slow core hashes 250 MB.
-    let wait_ms = settings.number("DRIFTLINE_STRICT_WAIT_MS", 250, 1..=10_000);
-    StrictSettings { mode, wait: Duration::from_millis(wait_ms.unsigned_abs()) }
+    StrictSettings {
+        mode: settings.choice(&table::STRICT, &modes).unwrap_or(StrictMode::Off),
+        wait: settings.get(&table::STRICT_WAIT_MS),
+    }
+}
+
+/// At most 1 GiB.
+fn ring(settings: &mut Settings, setting: &Setting<PowerOfTwo>) -> u32 {
+    u32::try_from(settings.get(setting)).unwrap_or(u32::MAX)
 }
 
 fn redaction(settings: &mut Settings) -> Redaction {
-    const NAME: &str = "DRIFTLINE_REDACT_ARGS";
-    let read = Redaction::parse(&settings.text(NAME, ""));
-    read.unwrap_or_else(|why| {
-        settings.refuse(NAME, format_args!("{why}"));
+    let patterns = settings.get(&table::REDACT_ARGS).join("\n");
+    Redaction::parse(&patterns).unwrap_or_else(|why| {
+        settings.refuse(&table::REDACT_ARGS, why, "");
         Redaction::default()
     })
-}
-
-fn megabytes(settings: &mut Settings, name: &str, default: i64, least: i64) -> u64 {
-    let megabytes = settings.number(name, default, least..=1 << 20);
-    u64::try_from(megabytes).unwrap_or(1) << 20
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use driftline_settings::Program;
 
     fn read(pairs: &'static [(&'static str, &'static str)]) -> Result<CollectorSettings, String> {
         let mut settings = Settings::from_source(move |name: &str| {
@@ -173,6 +134,16 @@ mod tests {
         assert_eq!((settings.ring_bytes, settings.hash_file_bytes_max), (4 << 20, 512 << 20));
         assert_eq!(settings.node.name, "n1");
         assert_eq!(settings.strict.mode, StrictMode::Off);
+    }
+
+    #[test]
+    fn every_setting_of_the_collector_is_read_and_no_other() {
+        let mut settings = Settings::from_source(|name: &str| (name == "KAFKA_BOOTSTRAP").then(|| "a:1".to_owned()));
+        driftline_service::telemetry::start_logs(&mut settings);
+        let _ = CollectorSettings::read(&mut settings);
+        settings.finish().unwrap();
+        assert_eq!(settings.names_read(), table::names_of(Program::Collector));
+        assert_eq!(*table::SPOOL_MIB_MAX.kind.range.start(), driftline_collector_core::limits::SPOOL_MIB_MIN);
     }
 
     #[test]

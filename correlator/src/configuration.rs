@@ -2,20 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use driftline_correlator_core::limits::{SESSIONS_BYTES_MAX, SESSIONS_BYTES_MIN};
-use driftline_correlator_core::{Options, Settings as CoreSettings, SiemFormat};
+use driftline_correlator_core::{Options, Settings as CoreSettings, SettingsErrors, SiemFormat, THRESHOLDS};
 use driftline_kafka::ClientSettings;
-use driftline_schemas::Severity;
 use driftline_schemas::topics::Topic;
-use driftline_service::env::{Identity, Settings};
+use driftline_service::settings::{Identity, kafka};
 use driftline_service::telemetry::start_logs;
-
-const DAY_S: i64 = 24 * 60 * 60;
-const MEGABYTE: usize = 1_000_000;
-/// As long as the enricher may amend a finding: the amendment must still find its session.
-const RETENTION_MIN_S: i64 = 60 * 60;
+use driftline_settings::{Described, Program, Settings, table};
 
 /// Everything configurable, validated.
 pub(crate) struct Configuration {
@@ -35,62 +30,107 @@ impl Configuration {
     }
 }
 
-/// Reads the environment.
-pub(crate) fn read() -> anyhow::Result<Configuration> {
-    let mut settings = Settings::of_process();
+/// Reads the settings.
+pub(crate) fn read(config: Option<&Path>) -> anyhow::Result<Configuration> {
+    let mut settings = Settings::of_process(Program::Correlator, config);
     start_logs(&mut settings);
-    let formats = formats(&mut settings);
-    let options = options(&mut settings, formats.iter().map(|format| format.name).collect());
-    let core = CoreSettings::new(options, &driftline_formats::ALL);
-    if let Err(errors) = &core {
-        for error in &errors.0 {
-            settings.refuse("sessions", error);
-        }
-    }
-    let kafka = settings.kafka("correlator");
-    let kafka_wait = settings.kafka_wait();
-    let identity = settings.identity();
-    let telemetry = settings.telemetry_address();
+    let configuration = Configuration::read(&mut settings);
     settings.finish()?;
-    Ok(Configuration { kafka, kafka_wait, identity, telemetry, core: core?, formats })
+    Ok(configuration?)
+}
+
+impl Configuration {
+    /// What is wrong is noted in `settings`.
+    fn read(settings: &mut Settings) -> Result<Self, SettingsErrors> {
+        let formats = formats(settings);
+        let options = options(settings, formats.iter().map(|format| format.name).collect());
+        let core = CoreSettings::new(options, &driftline_formats::ALL);
+        if let Err(errors) = &core {
+            let about: [&dyn Described; 3] =
+                [&table::SESSION_GAP_S, &table::SESSION_CAP_S, &table::SESSION_RETENTION_S];
+            errors.0.iter().for_each(|error| settings.contradiction(&about, error));
+        }
+        Ok(Self {
+            kafka: kafka(settings, "correlator"),
+            kafka_wait: settings.get(&table::KAFKA_WAIT_S),
+            identity: Identity::read(settings),
+            telemetry: settings.get(&table::TELEMETRY_ADDR),
+            core: core?,
+            formats,
+        })
+    }
 }
 
 fn options(settings: &mut Settings, formats: BTreeSet<&'static str>) -> Options {
     let defaults = Options::default();
-    let mut seconds = |name: &str, default: Duration, least_s: i64| {
-        let default_s = i64::try_from(default.as_secs()).unwrap_or(DAY_S);
-        let chosen = settings.number(name, default_s, least_s..=DAY_S);
-        Duration::from_secs(u64::try_from(chosen).unwrap_or(0))
+    let options = Options {
+        session_gap: settings.get(&table::SESSION_GAP_S),
+        session_cap: settings.get(&table::SESSION_CAP_S),
+        retention: settings.get(&table::SESSION_RETENTION_S),
+        threshold: settings.choice(&table::ALERT_THRESHOLD, &THRESHOLDS).unwrap_or(defaults.threshold),
+        sessions_bytes_max: usize::try_from(settings.get(&table::SESSIONS_MAX_MB)).unwrap_or(usize::MAX),
+        formats,
+        ..defaults
     };
-    let session_gap = seconds("DRIFTLINE_SESSION_GAP_S", defaults.session_gap, 0);
-    let session_cap = seconds("DRIFTLINE_SESSION_CAP_S", defaults.session_cap, 0);
-    let retention = seconds("DRIFTLINE_SESSION_RETENTION_S", defaults.retention, RETENTION_MIN_S);
-    let severities = [
-        ("informational", Severity::Informational),
-        ("low", Severity::Low),
-        ("medium", Severity::Medium),
-        ("high", Severity::High),
-        ("critical", Severity::Critical),
-    ];
-    let (default_mb, least_mb) = (SESSIONS_BYTES_MAX / MEGABYTE, SESSIONS_BYTES_MIN / MEGABYTE);
-    let as_number = |mb: usize| i64::try_from(mb).unwrap_or(i64::MAX);
-    let sessions_mb =
-        settings.number("DRIFTLINE_SESSIONS_MAX_MB", as_number(default_mb), as_number(least_mb)..=1_000_000);
-    let sessions_bytes_max = usize::try_from(sessions_mb).unwrap_or(default_mb).saturating_mul(MEGABYTE);
-    let threshold = settings.choice("DRIFTLINE_ALERT_THRESHOLD", &severities, defaults.threshold);
-    Options { session_gap, session_cap, retention, threshold, formats, sessions_bytes_max, ..defaults }.with_versions()
+    options.with_versions()
 }
 
 /// Formats beside Avro, by name; `none` for none.
 fn formats(settings: &mut Settings) -> Vec<&'static SiemFormat> {
-    let text = settings.text("DRIFTLINE_ALERT_FORMATS", "ocsf");
     let mut formats = Vec::new();
-    for name in text.split(',').map(str::trim).filter(|name| *name != "none") {
+    for name in settings.get(&table::ALERT_FORMATS).iter().filter(|name| *name != "none") {
         match driftline_formats::named(name) {
             Some(format) => formats.push(format),
-            None => settings
-                .refuse("DRIFTLINE_ALERT_FORMATS", format_args!("{name:?} is no alert format; known: ocsf, none")),
+            None => settings.refuse(
+                &table::ALERT_FORMATS,
+                format_args!("{name:?}"),
+                "is no alert format; known: ocsf, none",
+            ),
         }
     }
     formats
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use driftline_correlator_core::limits::{SESSIONS_BYTES_MAX, SESSIONS_BYTES_MIN};
+
+    fn settings(pairs: &'static [(&'static str, &'static str)]) -> Settings {
+        Settings::from_source(move |name: &str| {
+            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn every_setting_of_the_correlator_is_read_and_no_other() {
+        let mut settings = settings(&[("KAFKA_BOOTSTRAP", "a:1")]);
+        start_logs(&mut settings);
+        Configuration::read(&mut settings).ok().unwrap();
+        settings.finish().unwrap();
+        assert_eq!(settings.names_read(), table::names_of(Program::Correlator));
+    }
+
+    #[test]
+    fn the_defaults_of_the_table_are_those_of_the_core() {
+        let read = options(&mut settings(&[]), BTreeSet::new());
+        assert_eq!(read, Options::default().with_versions());
+        let least = settings(&[("DRIFTLINE_SESSIONS_MAX_MB", "32")]).get(&table::SESSIONS_MAX_MB);
+        assert_eq!(usize::try_from(least), Ok(SESSIONS_BYTES_MIN));
+        assert_eq!(read.sessions_bytes_max, SESSIONS_BYTES_MAX);
+    }
+
+    #[test]
+    fn contradictions_and_unknown_formats_are_refused_together() {
+        let mut settings = settings(&[
+            ("KAFKA_BOOTSTRAP", "a:1"),
+            ("DRIFTLINE_SESSION_CAP_S", "60"),
+            ("DRIFTLINE_ALERT_FORMATS", "ocsf,xml"),
+        ]);
+        let _ = Configuration::read(&mut settings);
+        let message = settings.finish().unwrap_err().to_string();
+        let names = "DRIFTLINE_SESSION_GAP_S, DRIFTLINE_SESSION_CAP_S, DRIFTLINE_SESSION_RETENTION_S: ";
+        assert!(message.contains(&format!("{names}the session cap must not be shorter")), "{message}");
+        assert!(message.contains("DRIFTLINE_ALERT_FORMATS: \"xml\" is no alert format"), "{message}");
+    }
 }

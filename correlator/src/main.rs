@@ -8,6 +8,7 @@ mod configuration;
 use anyhow::Context as _;
 use clap::Parser;
 use prometheus::IntGauge;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use driftline_correlator_core::{Command, Correlator, Input};
@@ -16,25 +17,27 @@ use driftline_schemas::topics::Topic;
 use driftline_service::service::{Backlog, Membership, Service, ServiceError, Shell};
 use driftline_service::shutdown;
 use driftline_service::telemetry::Telemetry;
+use driftline_settings::{Program, document};
 
 /// Groups the findings of each container over time into severity-scored alerts.
 ///
-/// Settings come from the environment: KAFKA_BOOTSTRAP (required), DRIFTLINE_TOPIC_PREFIX, DRIFTLINE_PARTITIONS,
-/// DRIFTLINE_INSTANCE, DRIFTLINE_DELIVERY, DRIFTLINE_SESSION_GAP_S, DRIFTLINE_SESSION_CAP_S,
-/// DRIFTLINE_SESSION_RETENTION_S, DRIFTLINE_SESSIONS_MAX_MB, DRIFTLINE_ALERT_THRESHOLD, DRIFTLINE_ALERT_FORMATS,
-/// DRIFTLINE_KAFKA_WAIT_S, DRIFTLINE_TELEMETRY_ADDR, DRIFTLINE_LOG, DRIFTLINE_LOG_FORMAT.
+/// Settings come from the environment and from a configuration file.
 #[derive(Debug, Parser)]
-#[command(name = "driftline-correlator", version)]
-struct Arguments {}
+#[command(name = "driftline-correlator", version, after_help = document::help(Program::Correlator))]
+struct Arguments {
+    /// Configuration file, TOML [env: DRIFTLINE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    Arguments::parse();
-    shutdown::exit_code("driftline-correlator", run().await)
+    let arguments = Arguments::parse();
+    shutdown::exit_code("driftline-correlator", run(arguments.config.as_deref()).await)
 }
 
-async fn run() -> anyhow::Result<()> {
-    let configuration = configuration::read()?;
+async fn run(config: Option<&Path>) -> anyhow::Result<()> {
+    let configuration = configuration::read(config)?;
     let mut stop = std::pin::pin!(shutdown::signalled().context("cannot handle signals")?);
     let telemetry = Telemetry::new("correlator");
     let address = telemetry.serve(configuration.telemetry).await?;

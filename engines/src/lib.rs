@@ -34,6 +34,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use driftline_schemas::{Container, ContainerId, ImageId, Mount, is_digest};
+use driftline_settings::{Settings, table};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -81,39 +82,29 @@ pub struct RuntimeSettings {
 
 impl Default for RuntimeSettings {
     fn default() -> Self {
-        Self::read(|_| None)
+        Self::read(&mut Settings::from_source(|_| None))
     }
 }
 
 impl RuntimeSettings {
-    /// Reads settings by name; what is not given has the default of Linux distributions.
+    /// Reads the settings; what is not given has the default of Linux distributions. Annotations are the collector's to read.
     #[must_use]
-    pub fn read(setting: impl Fn(&str) -> Option<String>) -> Self {
-        let text = |name: &str, default: &str| setting(name).unwrap_or_else(|| default.to_owned());
-        let list = |name: &str| setting(name).map(|text| listed(&text).map(str::to_owned).collect::<Vec<_>>());
-        let containerd_socket = text("DRIFTLINE_CONTAINERD_SOCKET", "/run/containerd/containerd.sock");
-        let usual = || vec![containerd_socket.clone(), K3S_SOCKET.to_owned(), CRIO_SOCKET.to_owned()];
-        let cri_sockets = list("DRIFTLINE_CRI_SOCKET").unwrap_or_else(usual);
+    pub fn read(settings: &mut Settings) -> Self {
+        let containerd_socket = settings.get(&table::CONTAINERD_SOCKET);
+        let mut cri_sockets = settings.get(&table::CRI_SOCKET);
+        if settings.optional(&table::CRI_SOCKET).is_none() {
+            cri_sockets.insert(0, containerd_socket.clone());
+        }
         Self {
             cri_sockets: cri_sockets.into_iter().map(PathBuf::from).collect(),
             containerd_socket: containerd_socket.into(),
-            annotations: list("DRIFTLINE_POD_ANNOTATIONS").unwrap_or_default(),
-            docker_socket: text("DRIFTLINE_DOCKER_SOCKET", "/run/docker.sock").into(),
-            podman_socket: text("DRIFTLINE_PODMAN_SOCKET", "/run/podman/podman.sock").into(),
-            podman_command: text("DRIFTLINE_PODMAN_COMMAND", "podman"),
-            proc: text("DRIFTLINE_PROC", "/proc").into(),
+            annotations: Vec::new(),
+            docker_socket: settings.get(&table::DOCKER_SOCKET).into(),
+            podman_socket: settings.get(&table::PODMAN_SOCKET).into(),
+            podman_command: settings.get(&table::PODMAN_COMMAND),
+            proc: settings.get(&table::PROC).into(),
         }
     }
-}
-
-/// Where k3s and RKE2 have their containerd.
-const K3S_SOCKET: &str = "/run/k3s/containerd/containerd.sock";
-/// Where CRI-O is.
-const CRIO_SOCKET: &str = "/run/crio/crio.sock";
-
-/// The parts of a list with commas.
-fn listed(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
 /// Why a runtime did not answer.

@@ -70,7 +70,7 @@ pub(crate) struct EnricherShell {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ShellSettings {
     /// Memory for merged images that no container uses at the moment.
-    pub(crate) cache_mib: i64,
+    pub(crate) cache_bytes: u64,
     /// How long content is kept on disk that no container uses.
     pub(crate) keep: Duration,
 }
@@ -86,7 +86,7 @@ impl EnricherShell {
         Ok(Self {
             feed,
             images,
-            merged: Merged::new(Arc::clone(&store), settings.cache_mib, telemetry)?,
+            merged: Merged::new(Arc::clone(&store), settings.cache_bytes, telemetry)?,
             medium: Medium::new(&store, telemetry)?,
             store,
             following: Following::default(),

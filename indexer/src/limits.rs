@@ -69,10 +69,6 @@ pub const BUFFER_BYTES: usize = 128 * 1024;
 /// which is harmless.
 pub const LAYERS_KNOWN_MAX: usize = 100_000;
 
-/// Layers of an image that are read from a registry at once unless set; three is what Docker takes. Each has in memory what
-/// the HTTP client reads ahead, some 400 KiB, and its decompressor; what is not read stays with the registry.
-pub const REGISTRY_LAYERS: usize = 3;
-
 /// Most redirects that one request follows: a registry leads to its store, that to a cache.
 pub const REDIRECTS_MAX: usize = 5;
 

@@ -1,5 +1,7 @@
 //! `driftline-indexer`: indexes the images of the node it runs on, or those that registries have.
 
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -7,9 +9,9 @@ use anyhow::Context as _;
 use clap::Parser;
 use driftline_indexer::node::{self, NodeSettings};
 use driftline_indexer::registry::{self, RegistrySettings};
-use driftline_service::env::Settings;
 use driftline_service::shutdown;
 use driftline_service::telemetry::{self, Telemetry};
+use driftline_settings::{Program, Settings, document, table};
 
 /// How long an indexing thread may take to notice the stop.
 const STOP_MAX: Duration = Duration::from_secs(2);
@@ -17,22 +19,14 @@ const STOP_MAX: Duration = Duration::from_secs(2);
 /// Indexes images: of the node it runs on, what its containers use and what the enricher asks for; or, as a central service,
 /// what the enricher asks for and a registry has.
 ///
-/// Settings come from the environment: KAFKA_BOOTSTRAP (required), DRIFTLINE_INDEXER_MODE (node or registry),
-/// DRIFTLINE_TOPIC_PREFIX, DRIFTLINE_PARTITIONS, DRIFTLINE_CLUSTER, DRIFTLINE_INDEXER_PARALLEL, DRIFTLINE_TRUST (as of the enricher),
-/// DRIFTLINE_KAFKA_WAIT_S, DRIFTLINE_TELEMETRY_ADDR, DRIFTLINE_LOG, DRIFTLINE_LOG_FORMAT.
-///
-/// In node mode: DRIFTLINE_NODE, DRIFTLINE_SCAN_MS, and where the runtimes are: DRIFTLINE_DOCKER_SOCKET,
-/// DRIFTLINE_PODMAN_SOCKET, DRIFTLINE_PODMAN_COMMAND.
-///
-/// In registry mode: DRIFTLINE_REGISTRY_ALLOW (required: host[:port] or *.domain, comma-separated),
-/// DRIFTLINE_REGISTRY_AUTH_FILE (Docker's config.json), DRIFTLINE_REGISTRY_CA_FILE (PEM),
-/// DRIFTLINE_REGISTRY_CLIENT_CERTS (host=file.pem, certificates and key), DRIFTLINE_REGISTRY_PLAIN_HTTP (host[:port]),
-/// DRIFTLINE_REGISTRY_MIRRORS (registry=host[:port][/prefix]), DRIFTLINE_REGISTRY_PROXY, DRIFTLINE_REGISTRY_NO_PROXY,
-/// DRIFTLINE_REGISTRY_LAYERS, DRIFTLINE_REGISTRY_IDLE_S, DRIFTLINE_REGISTRY_SHARE (2/3: the second of three instances),
-/// DRIFTLINE_INSTANCE.
+/// Settings come from the environment and from a configuration file.
 #[derive(Debug, Parser)]
-#[command(name = "driftline-indexer", version)]
-struct Arguments {}
+#[command(name = "driftline-indexer", version, after_help = document::help(Program::Indexer))]
+struct Arguments {
+    /// Configuration file, TOML [env: DRIFTLINE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
 
 /// Where images come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,19 +41,24 @@ enum Chosen {
 }
 
 fn main() -> ExitCode {
-    Arguments::parse();
-    shutdown::exit_code("driftline-indexer", start())
+    let arguments = Arguments::parse();
+    shutdown::exit_code("driftline-indexer", start(arguments.config.as_deref()))
 }
 
-fn start() -> anyhow::Result<()> {
-    let mut settings = Settings::of_process();
-    telemetry::start_logs(&mut settings);
+/// Reads the settings of the chosen mode; what is wrong is noted in `settings`.
+fn choose(settings: &mut Settings) -> (Chosen, SocketAddr) {
     let modes = [("node", Mode::Node), ("registry", Mode::Registry)];
-    let chosen = match settings.choice("DRIFTLINE_INDEXER_MODE", &modes, Mode::Node) {
-        Mode::Node => Chosen::Node(Box::new(NodeSettings::read(&mut settings))),
-        Mode::Registry => Chosen::Registry(Box::new(RegistrySettings::read(&mut settings))),
+    let chosen = match settings.choice(&table::INDEXER_MODE, &modes).unwrap_or(Mode::Node) {
+        Mode::Node => Chosen::Node(Box::new(NodeSettings::read(settings))),
+        Mode::Registry => Chosen::Registry(Box::new(RegistrySettings::read(settings))),
     };
-    let address = settings.telemetry_address();
+    (chosen, settings.get(&table::TELEMETRY_ADDR))
+}
+
+fn start(config: Option<&Path>) -> anyhow::Result<()> {
+    let mut settings = Settings::of_process(Program::Indexer, config);
+    telemetry::start_logs(&mut settings);
+    let (chosen, address) = choose(&mut settings);
     settings.finish()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     let ended = runtime.block_on(async {
@@ -75,4 +74,31 @@ fn start() -> anyhow::Result<()> {
     // A blocked read must not keep the process.
     runtime.shutdown_timeout(STOP_MAX);
     ended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_of_the_indexer_is_read_in_one_mode_or_the_other_and_no_other_is() {
+        let mut names = Vec::new();
+        for mode in ["node", "registry"] {
+            let set = [
+                ("KAFKA_BOOTSTRAP", "a:1"),
+                ("DRIFTLINE_REGISTRY_ALLOW", "docker.io"),
+                ("DRIFTLINE_INDEXER_MODE", mode),
+            ];
+            let mut settings = Settings::from_source(move |name: &str| {
+                set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+            });
+            telemetry::start_logs(&mut settings);
+            let _ = choose(&mut settings);
+            settings.finish().unwrap();
+            names.extend(settings.names_read());
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names, table::names_of(Program::Indexer));
+    }
 }

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use driftline_kafka::ClientSettings;
 use driftline_loadtest::bench_collector::{self, Extent};
 use driftline_loadtest::{chaos, demo};
-use driftline_service::env::Settings;
 use driftline_service::shutdown::exit_code;
+use driftline_settings::Settings;
 
 /// Workloads for driftline, and the comparison of what came of them with what was done.
 #[derive(Debug, Parser)]
@@ -64,8 +64,8 @@ struct Output {
 }
 
 fn kafka() -> anyhow::Result<ClientSettings> {
-    let mut settings = Settings::of_process();
-    let kafka = settings.kafka("loadtest");
+    let mut settings = Settings::of_environment();
+    let kafka = driftline_service::settings::kafka(&mut settings, "loadtest");
     settings.finish()?;
     Ok(kafka)
 }

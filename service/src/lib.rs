@@ -1,6 +1,6 @@
 //! What every service needs and none should write twice.
 //!
-//! * [`env`]: settings from the environment; every problem is reported, not only the first.
+//! * [`settings`]: settings that several services turn into the same type.
 //! * [`checks`]: what a doctor finds, and its table.
 //! * [`clock`]: the only place that asks what time it is.
 //! * [`telemetry`]: logs, Prometheus metrics, `/healthz`, `/readyz`.
@@ -11,7 +11,7 @@
 
 pub mod checks;
 pub mod clock;
-pub mod env;
 pub mod service;
+pub mod settings;
 pub mod shutdown;
 pub mod telemetry;

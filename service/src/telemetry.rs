@@ -12,20 +12,19 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
 
-use crate::env::Settings;
-
-/// Without what the Kafka client says by itself: during an outage every connection repeats it with each attempt. What
-/// matters of it comes back as an error.
-const FILTER: &str = "info,librdkafka=off,rdkafka=off";
+use driftline_settings::{Settings, table};
 
 /// Starts logging to standard error: readable text, or JSON with `DRIFTLINE_LOG_FORMAT=json`; level by
 /// `DRIFTLINE_LOG`, for example `info` or `info,librdkafka=warn` for the Kafka client's own words.
 pub fn start_logs(settings: &mut Settings) {
-    let filter = settings.text("DRIFTLINE_LOG", FILTER);
-    let json = settings.choice("DRIFTLINE_LOG_FORMAT", &[("text", false), ("json", true)], false);
+    let filter = settings.get(&table::LOG);
+    let json = settings.choice(&table::LOG_FORMAT, &[("text", false), ("json", true)]).unwrap_or(false);
     let Ok(filter) = tracing_subscriber::EnvFilter::try_new(&filter) else {
-        settings
-            .refuse("DRIFTLINE_LOG", format_args!("{filter:?} is not a log filter like info or warn,driftline=debug"));
+        settings.refuse(
+            &table::LOG,
+            format_args!("{filter:?}"),
+            "is not a log filter like info or warn,driftline=debug",
+        );
         return;
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -35,6 +34,9 @@ pub fn start_logs(settings: &mut Settings) {
     } else {
         builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
     };
+    for warning in settings.warnings() {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// Metrics and readiness of one service.

@@ -14,7 +14,7 @@ const PARTITIONS: i32 = 12;
 
 /// What decides the outcome; the same that the services read from the environment.
 #[derive(Debug, Clone)]
-pub(super) struct Settings {
+pub(crate) struct Settings {
     pub(super) park: Duration,
     pub(super) trust: enricher::Trust,
     pub(super) session_gap: Duration,

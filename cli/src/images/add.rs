@@ -8,6 +8,7 @@ use driftline_kafka::{ClientSettings, Producer, admin};
 use driftline_schemas::text::printable;
 use driftline_schemas::topics::Topic;
 use driftline_service::clock;
+use driftline_settings::Settings;
 
 use super::source::{index, wanted};
 use crate::output::out;
@@ -44,9 +45,10 @@ fn publisher(text: &str) -> Result<String, String> {
     }
 }
 
-pub(crate) async fn add(settings: &ClientSettings, add: &Add) -> anyhow::Result<()> {
+/// `registry` is read if the source is one.
+pub(crate) async fn add(settings: &ClientSettings, registry: Settings, add: &Add) -> anyhow::Result<()> {
     admin::check(settings, &[Topic::Images, Topic::ImageLayers]).await?;
-    let indexed = index(&add.source, wanted(add.image_id.as_deref(), add.platform.as_deref())?).await?;
+    let indexed = index(&add.source, wanted(add.image_id.as_deref(), add.platform.as_deref())?, registry).await?;
     let mut publisher = Publisher::new(Producer::new(settings)?, &add.publisher);
     publisher.publish(&indexed, clock::now_ns()).await?;
     let entries: usize = indexed.layers.iter().map(|layer| layer.manifest.entries().len()).sum();

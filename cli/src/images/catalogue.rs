@@ -10,21 +10,35 @@ use driftline_kafka::{ClientSettings, ReadFrom, ReaderEvent, Record, TopicReader
 use driftline_schemas::layer::LayerManifest;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{DiffId, Image, ImageId, LayerEvent, LayerHead, decode, is_verified_source};
+use driftline_settings::Settings;
 
-use crate::trust::trust_values;
+use crate::options::TrustOption;
 
 /// Fewest characters of a digest that name an image.
 const PREFIX_MIN: usize = 4;
 
 /// Whose eyes the images are seen with.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Eyes {
-    /// Whose publications count, as the enricher is set
-    #[arg(long, env = "DRIFTLINE_TRUST", default_value = "any-node", value_parser = trust_values())]
     trust: Trust,
+    node: Option<String>,
+}
+
+/// The same, as options.
+#[derive(Debug, Args)]
+pub(crate) struct EyesOptions {
+    #[command(flatten)]
+    trust: TrustOption,
     /// With the trust same-node: for containers of this node; every node's word counts unless set
     #[arg(long, value_name = "NODE")]
     node: Option<String>,
+}
+
+impl EyesOptions {
+    /// What was typed, and the settings for the rest.
+    pub(crate) fn read(&self, settings: &mut Settings) -> Eyes {
+        Eyes { trust: self.trust.read(settings), node: self.node.clone() }
+    }
 }
 
 /// Every record of the image topics that counts.

@@ -9,7 +9,7 @@ use driftline_kafka::ClientSettings;
 use driftline_schemas::text::{printable, terminal_json};
 use driftline_schemas::{DiffId, Image, ImageId, LayerHead, Sha256};
 
-use super::catalogue::{Catalogue, Eyes, trust};
+use super::catalogue::{Catalogue, Eyes, EyesOptions, trust};
 use crate::output::out;
 use crate::{progress, render};
 
@@ -27,7 +27,7 @@ pub(crate) struct Show {
     #[arg(long, value_name = "DIGEST", conflicts_with_all = ["files", "path"])]
     sha256: Option<String>,
     #[command(flatten)]
-    eyes: Eyes,
+    pub(crate) eyes: EyesOptions,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -57,8 +57,8 @@ struct Whole<'a> {
     layers: Vec<Layer<'a>>,
 }
 
-pub(crate) async fn show(settings: &ClientSettings, arguments: &Show) -> anyhow::Result<()> {
-    let catalogue = Catalogue::read(settings, &arguments.eyes).await?;
+pub(crate) async fn show(settings: &ClientSettings, eyes: &Eyes, arguments: &Show) -> anyhow::Result<()> {
+    let catalogue = Catalogue::read(settings, eyes).await?;
     let id = catalogue.find(&arguments.image)?;
     if arguments.files.is_none() && arguments.path.is_none() && arguments.sha256.is_none() {
         return whole(&catalogue, id, arguments);

@@ -8,8 +8,8 @@ use anyhow::{Context as _, bail};
 use driftline_indexer::registry::{Registries, RegistryAccess};
 use driftline_indexer::{Indexed, Wanted, index_archive, index_layout, own_platform};
 use driftline_schemas::{ImageId, Platform};
-use driftline_service::env::Settings;
 use driftline_service::telemetry::Telemetry;
+use driftline_settings::Settings;
 use tokio::runtime::Handle;
 
 use crate::progress::Progress;
@@ -37,10 +37,10 @@ fn parse_platform(text: &str) -> anyhow::Result<Platform> {
 
 /// Indexes the wanted image of a source. A directory is an OCI layout, a file an archive of `docker save`, `podman save` or
 /// in OCI form, `docker://REFERENCE` what a registry has.
-pub(super) async fn index(source: &str, wanted: Wanted) -> anyhow::Result<Indexed> {
+pub(super) async fn index(source: &str, wanted: Wanted, settings: Settings) -> anyhow::Result<Indexed> {
     let (owned, handle) = (source.to_owned(), Handle::current());
     let indexing = tokio::task::spawn_blocking(move || match owned.strip_prefix(REGISTRY) {
-        Some(reference) => of_registry(reference, &wanted, &handle),
+        Some(reference) => of_registry(reference, &wanted, settings, &handle),
         None => of_path(Path::new(&owned), &wanted),
     });
     indexing.await?.with_context(|| format!("{source} cannot be indexed"))
@@ -64,8 +64,7 @@ fn of_path(path: &Path, wanted: &Wanted) -> anyhow::Result<Indexed> {
     Ok(index_archive(counted, wanted)?)
 }
 
-fn of_registry(reference: &str, wanted: &Wanted, handle: &Handle) -> anyhow::Result<Indexed> {
-    let mut settings = Settings::of_process();
+fn of_registry(reference: &str, wanted: &Wanted, mut settings: Settings, handle: &Handle) -> anyhow::Result<Indexed> {
     let access = RegistryAccess::for_reference(&mut settings, reference)?;
     settings.finish()?;
     let mut indexed = Registries::new(access, &Telemetry::new("driftline"))?.index(wanted, reference, handle)?;

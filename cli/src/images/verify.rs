@@ -7,6 +7,7 @@ use driftline_kafka::ClientSettings;
 use driftline_schemas::layer::LayerManifest;
 use driftline_schemas::text::printable;
 use driftline_schemas::{DiffId, ImageId, LayerHead};
+use driftline_settings::Settings;
 
 use super::catalogue::{Catalogue, Eyes};
 use super::source::index;
@@ -20,8 +21,14 @@ const NAMED_MAX: usize = 20;
 #[error("cannot verify the image: {0:#}")]
 pub(crate) struct Unverifiable(anyhow::Error);
 
-pub(crate) async fn verify(settings: &ClientSettings, name: &str, against: &str) -> anyhow::Result<()> {
-    let (id, differences) = compare(settings, name, against).await.map_err(Unverifiable)?;
+/// `registry` is read if the image is compared with that of one.
+pub(crate) async fn verify(
+    settings: &ClientSettings,
+    registry: Settings,
+    name: &str,
+    against: &str,
+) -> anyhow::Result<()> {
+    let (id, differences) = compare(settings, registry, name, against).await.map_err(Unverifiable)?;
     for difference in &differences {
         out(printable(difference.as_bytes()).text)?;
     }
@@ -31,11 +38,16 @@ pub(crate) async fn verify(settings: &ClientSettings, name: &str, against: &str)
     }
 }
 
-async fn compare(settings: &ClientSettings, name: &str, against: &str) -> anyhow::Result<(ImageId, Vec<String>)> {
+async fn compare(
+    settings: &ClientSettings,
+    registry: Settings,
+    name: &str,
+    against: &str,
+) -> anyhow::Result<(ImageId, Vec<String>)> {
     let catalogue = Catalogue::read(settings, &Eyes::default()).await?;
     let id = catalogue.find(name)?.clone();
     let wanted = Wanted { image_id: Some(id.clone()), platform: own_platform() };
-    let indexed = index(against, wanted).await?;
+    let indexed = index(against, wanted, registry).await?;
     let differences = differences(&catalogue, &id, &indexed)?;
     Ok((id, differences))
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use driftline_engines::testing::{Crio, Events};
+use driftline_settings::Settings;
 
 const SANDBOX: &str = "c1d4e7fa0b3c6d9e2f5a8b1c4d7e0f3a6b9c2d5e8f1a4b7c0d3e6f9a2b5c8d1e";
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -38,7 +39,13 @@ async fn next(answers: &mut mpsc::Receiver<Answer>) -> Vec<String> {
 fn started(crio: &Crio, pace: Pace) -> (mpsc::Sender<ContainerId>, mpsc::Receiver<Answer>) {
     let (questions, asked) = mpsc::channel(8);
     let (answered, answers) = mpsc::channel(8);
-    start(settings(crio), &KubernetesSettings::read("node-1", &[], |_| None), pace, asked, answered);
+    start(
+        settings(crio),
+        &KubernetesSettings::read("node-1", &[], &mut Settings::from_source(|_| None)),
+        pace,
+        asked,
+        answered,
+    );
     (questions, answers)
 }
 

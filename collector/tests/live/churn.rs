@@ -4,7 +4,7 @@
 use driftline_kafka::admin;
 use driftline_schemas::{ContainerId, ExecEvent, Sha256};
 use driftline_service::clock::monotonic;
-use driftline_service::env::Settings;
+use driftline_settings::Settings;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -34,7 +34,8 @@ async fn containers_that_come_and_go_are_all_told_and_leave_nothing_behind() {
     let Some(kafka) = kafka("churn") else {
         return harness::skip(name, "KAFKA_BOOTSTRAP is not set; make test starts a Kafka");
     };
-    let wanted = Settings::of_process().optional("DRIFTLINE_CHURN").map_or(CONTAINERS, |text| text.parse().unwrap());
+    let wanted =
+        Settings::of_environment().environment("DRIFTLINE_CHURN").map_or(CONTAINERS, |text| text.parse().unwrap());
     let _among_others = harness::NODE.read().await;
     admin::create(&kafka, 1).await.unwrap();
     let place = Place::with_podman().await;

@@ -4,7 +4,7 @@ use driftline_collector::rights::NEEDED;
 use driftline_kafka::{ClientSettings, ReadFrom, ReaderEvent, TopicReader};
 use driftline_schemas::ExecEvent;
 use driftline_schemas::topics::Topic;
-use driftline_service::env::Settings;
+use driftline_settings::Settings;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -59,7 +59,7 @@ impl Drop for Running {
 
 /// Settings of the Kafka under test, with a prefix nobody else has.
 pub(crate) fn kafka(test: &str) -> Option<ClientSettings> {
-    let bootstrap = Settings::of_process().optional("KAFKA_BOOTSTRAP")?;
+    let bootstrap = Settings::of_environment().environment("KAFKA_BOOTSTRAP")?;
     let prefix = format!("test-{test}-{}", std::process::id());
     Some(ClientSettings { bootstrap, prefix, partitions: 1, client_id: "driftline-test".to_owned() })
 }

@@ -5,6 +5,7 @@ use driftline_engines::kubernetes::KubernetesSettings;
 use driftline_engines::testing::api::{ApiServer, REPORT, WEB, recorded_pod};
 use driftline_engines::testing::{PodSpec, Pods};
 use driftline_schemas::{FileClass, HashState, Owner};
+use driftline_settings::Settings;
 
 const NAME: &str = "an_exec_in_a_pod_comes_after_its_description_and_pause_does_not_come";
 
@@ -19,7 +20,10 @@ fn an_exec_in_a_pod_comes_after_its_description_and_pause_does_not_come() {
         Ok(pods) => pods,
         Err(reason) => return harness::skip(NAME, &reason),
     };
-    let harness = Harness::start_with_runtimes(pods.settings(), &KubernetesSettings::read("node-1", &[], |_| None));
+    let harness = Harness::start_with_runtimes(
+        pods.settings(),
+        &KubernetesSettings::read("node-1", &[], &mut Settings::from_source(|_| None)),
+    );
     let spec = PodSpec {
         name: "web-1".into(),
         namespace: "shop".into(),
@@ -69,9 +73,9 @@ fn a_pod_s_container_is_told_with_its_workload_or_at_once_and_again_when_the_clu
     api.put_pod(web.clone());
     let kubeconfig = api.kubeconfig().display().to_string();
     let allowed = ["team.example/*".to_owned()];
-    let cluster = KubernetesSettings::read("node-1", &allowed, move |name| {
-        (name == "DRIFTLINE_KUBERNETES").then(|| kubeconfig.clone())
-    });
+    let mut source =
+        Settings::from_source(move |name: &str| (name == "DRIFTLINE_KUBERNETES").then(|| kubeconfig.clone()));
+    let cluster = KubernetesSettings::read("node-1", &allowed, &mut source);
     let harness = Harness::start_with_runtimes(pods.settings(), &cluster);
     let text = |pod: &serde_json::Value, name: &str| pod["metadata"][name].as_str().unwrap().to_owned();
     let spec = |pod: &serde_json::Value| PodSpec {

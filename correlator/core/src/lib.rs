@@ -51,7 +51,7 @@ pub use correlator::{Correlator, Input};
 pub use format::{FormatError, SiemFormat};
 pub use headers::{HEADERS, headers};
 pub use score::{ROWS, ScoreRow};
-pub use settings::{Options, Settings, SettingsErrors};
+pub use settings::{Options, Settings, SettingsErrors, THRESHOLDS};
 
 #[cfg(test)]
 mod fixtures;

@@ -9,6 +9,15 @@ use std::time::Duration;
 use crate::SiemFormat;
 use crate::limits::{SESSIONS_BYTES_MAX, TICK_SESSIONS_MAX};
 
+/// Values of the threshold, as the setting `DRIFTLINE_ALERT_THRESHOLD` names them.
+pub const THRESHOLDS: [(&str, Severity); 5] = [
+    ("informational", Severity::Informational),
+    ("low", Severity::Low),
+    ("medium", Severity::Medium),
+    ("high", Severity::High),
+    ("critical", Severity::Critical),
+];
+
 /// What was asked for; [`Settings::new`] checks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {

@@ -16,6 +16,8 @@ mod wire;
 
 use std::path::PathBuf;
 
+use driftline_settings::{Settings, table};
+
 pub use examine::{Examined, examine};
 pub use facts::Facts;
 
@@ -48,14 +50,13 @@ enum Access {
 }
 
 impl KubernetesSettings {
-    /// Reads settings by name.
+    /// Reads the settings.
     #[must_use]
-    pub fn read(node: &str, annotations: &[String], setting: impl Fn(&str) -> Option<String>) -> Self {
-        let said = setting("DRIFTLINE_KUBERNETES");
-        let access = match said.as_deref().unwrap_or(AUTO) {
+    pub fn read(node: &str, annotations: &[String], settings: &mut Settings) -> Self {
+        let access = match settings.get(&table::KUBERNETES).as_str() {
             OFF => Access::Off,
             // The kubelet gives it to every pod.
-            AUTO if setting("KUBERNETES_SERVICE_HOST").is_some() => Access::Pod,
+            AUTO if settings.environment("KUBERNETES_SERVICE_HOST").is_some() => Access::Pod,
             AUTO => Access::NoPod,
             path => Access::Kubeconfig(path.into()),
         };

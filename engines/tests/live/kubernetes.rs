@@ -11,6 +11,7 @@ use driftline_engines::testing::api::{
 };
 use driftline_engines::{Coverage, Described};
 use driftline_schemas::{Container, ContainerId, Owner, Pod};
+use driftline_settings::Settings;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::Receiver;
 
@@ -19,7 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn settings(api: &ApiServer, node: &str) -> KubernetesSettings {
     let kubeconfig = api.kubeconfig().display().to_string();
     let allowed = ["team.example/*".to_owned()];
-    KubernetesSettings::read(node, &allowed, move |name| (name == "DRIFTLINE_KUBERNETES").then(|| kubeconfig.clone()))
+    let mut source =
+        Settings::from_source(move |name: &str| (name == "DRIFTLINE_KUBERNETES").then(|| kubeconfig.clone()));
+    KubernetesSettings::read(node, &allowed, &mut source)
 }
 
 fn uid(pod: &Value) -> String {
@@ -253,16 +256,18 @@ async fn the_doctor_says_what_is_missing() {
         Examined::Forbidden(vec!["get nodes".into(), "get jobs".into()])
     );
     let none = |value: Option<&'static str>| {
-        KubernetesSettings::read("n", &[], move |name| {
+        let mut source = Settings::from_source(move |name: &str| {
             value.filter(|_| name == "DRIFTLINE_KUBERNETES").map(str::to_owned)
-        })
+        });
+        KubernetesSettings::read("n", &[], &mut source)
     };
     assert_eq!(examine(&none(None)).await, Examined::Off("not in a pod of a cluster"));
     assert_eq!(examine(&none(Some("off"))).await, Examined::Off("DRIFTLINE_KUBERNETES is off"));
     let Examined::Unreachable(why) = examine(&none(Some("/nowhere/kubeconfig"))).await else { panic!("no such file") };
     assert!(why.contains("/nowhere/kubeconfig"), "{why}");
-    let in_a_pod =
-        KubernetesSettings::read("n", &[], |name| (name == "KUBERNETES_SERVICE_HOST").then(|| "127.0.0.1".to_owned()));
+    let mut source =
+        Settings::from_source(|name: &str| (name == "KUBERNETES_SERVICE_HOST").then(|| "127.0.0.1".to_owned()));
+    let in_a_pod = KubernetesSettings::read("n", &[], &mut source);
     assert!(in_a_pod.is_on() && !none(None).is_on());
     // Nothing of a pod is mounted here.
     assert!(matches!(examine(&in_a_pod).await, Examined::Unreachable(_)));

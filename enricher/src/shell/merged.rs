@@ -33,10 +33,10 @@ pub(super) struct Merged {
 }
 
 impl Merged {
-    pub(super) fn new(store: Arc<Store>, mib: i64, telemetry: &Telemetry) -> Result<Self, prometheus::Error> {
+    pub(super) fn new(store: Arc<Store>, bytes_max: u64, telemetry: &Telemetry) -> Result<Self, prometheus::Error> {
         let images = Cache::builder()
             .weigher(|_, index: &Arc<ImageIndex>| u32::try_from(index.memory_bytes() / 1024 + 1).unwrap_or(u32::MAX))
-            .max_capacity(u64::try_from(mib).unwrap_or(1) * 1024)
+            .max_capacity(bytes_max / 1024)
             .build();
         let loaded = telemetry.counter("enricher_images_loaded_total", "Images read from the store into memory")?;
         Ok(Self { store, images, loading: Arc::new(Semaphore::new(LOADING_MAX)), loaded })

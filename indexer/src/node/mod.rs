@@ -10,8 +10,8 @@ use std::time::Duration;
 use driftline_engines::{RuntimeSettings, Runtimes};
 use driftline_enricher_core::Trust;
 use driftline_schemas::{ImageId, ImageRequest};
-use driftline_service::env::Settings;
 use driftline_service::telemetry::Telemetry;
+use driftline_settings::{Settings, table};
 use tokio::sync::{mpsc, watch};
 
 use crate::Indexed;
@@ -40,14 +40,11 @@ impl NodeSettings {
     /// Reads the settings; problems are noted in `settings`.
     #[must_use]
     pub fn read(settings: &mut Settings) -> Self {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let host = Some(host.trim()).filter(|host| !host.is_empty()).unwrap_or("node").to_owned();
-        let scan_ms = settings.number("DRIFTLINE_SCAN_MS", 3_000, 100..=600_000);
         Self {
             service: ServiceSettings::read(settings),
-            node: settings.name("DRIFTLINE_NODE", &host),
-            runtimes: RuntimeSettings::read(|name| settings.optional(name)),
-            scan_pause: Duration::from_millis(scan_ms.unsigned_abs()),
+            node: settings.get(&table::NODE),
+            runtimes: RuntimeSettings::read(settings),
+            scan_pause: settings.get(&table::SCAN_MS),
         }
     }
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use driftline_service::env::Settings;
+use driftline_settings::kind::{List, Text};
+use driftline_settings::{Setting, Settings, table};
 use reqwest::Url;
 
 use super::credentials::Keyring;
@@ -12,13 +13,10 @@ use super::error::RegistryError;
 use super::hosts::{Hosts, Pattern, host_of};
 use super::reference::{Host, Reference, is_repository};
 use super::tls::Identity;
-use crate::limits::REGISTRY_LAYERS;
 use crate::service::ServiceSettings;
 
-/// Idle time unless set: a registry that fetches a blob from a slow store begins to answer within half a minute.
-const IDLE_S: i64 = 30;
-/// Registries that may be asked.
-const ALLOW: &str = "DRIFTLINE_REGISTRY_ALLOW";
+/// Name of the instance unless set.
+const INSTANCE: &str = "central";
 /// Most instances that may share the work.
 const INSTANCES_MAX: u32 = 64;
 
@@ -79,11 +77,11 @@ impl RegistrySettings {
     #[must_use]
     pub fn read(settings: &mut Settings) -> Self {
         let service = ServiceSettings::read(settings);
-        let allow = settings.required(ALLOW, "docker.io,*.registry.example");
+        let allow = settings.required(&table::REGISTRY_ALLOW);
         Self {
             service,
             access: RegistryAccess::read(settings, &allow),
-            instance: settings.name("DRIFTLINE_INSTANCE", "central"),
+            instance: settings.optional(&table::INSTANCE).unwrap_or_else(|| INSTANCE.to_owned()),
             share: read_share(settings),
         }
     }
@@ -97,18 +95,23 @@ impl RegistryAccess {
     /// When it is no reference.
     pub fn for_reference(settings: &mut Settings, reference: &str) -> Result<Self, RegistryError> {
         let registry = Reference::parse(reference)?.registry;
-        let allow = format!("{},{registry}", settings.text(ALLOW, ""));
+        let mut allow = settings.get(&table::REGISTRY_ALLOW);
+        allow.push(registry.to_string());
         Ok(Self::read(settings, &allow))
     }
 
-    fn read(settings: &mut Settings, allow: &str) -> Self {
-        let plain_http = list(settings, "DRIFTLINE_REGISTRY_PLAIN_HTTP", Host::parse, "host[:port]");
+    fn read(settings: &mut Settings, allow: &[String]) -> Self {
+        let plain_http = list(settings, &table::REGISTRY_PLAIN_HTTP, Host::parse, "host[:port]");
         let mirrors = read_mirrors(settings);
         let proxy = read_proxy(settings);
-        let allowed = words(allow).filter_map(|word| {
+        let allowed = allow.iter().filter_map(|word| {
             let pattern = Pattern::parse(word);
             if pattern.is_none() {
-                settings.refuse(ALLOW, format_args!("{word:?} is neither host[:port] nor *.domain"));
+                settings.refuse(
+                    &table::REGISTRY_ALLOW,
+                    format_args!("{word:?}"),
+                    "is neither host[:port] nor *.domain",
+                );
             }
             pattern
         });
@@ -116,36 +119,29 @@ impl RegistryAccess {
         let proxy_host = proxy.iter().map(|proxy| host_of(&proxy.url));
         let named = mirrors.values().flatten().map(|mirror| mirror.host.clone()).chain(proxy_host);
         let hosts = Hosts::new(allowed, plain_http.into_iter().collect::<BTreeSet<_>>(), named);
-        let keyring = Keyring::new(settings.optional("DRIFTLINE_REGISTRY_AUTH_FILE").map(PathBuf::from));
+        let keyring = Keyring::new(settings.optional(&table::REGISTRY_AUTH_FILE).map(PathBuf::from));
         if let Err(why) = keyring.check() {
-            settings.refuse("DRIFTLINE_REGISTRY_AUTH_FILE", why);
+            settings.refuse(&table::REGISTRY_AUTH_FILE, why, "");
         }
-        let lanes = i64::try_from(REGISTRY_LAYERS).unwrap_or(1);
-        let idle_s = settings.number("DRIFTLINE_REGISTRY_IDLE_S", IDLE_S, 1..=600);
         Self {
             hosts,
             mirrors,
             keyring,
-            authorities: read_file(settings, "DRIFTLINE_REGISTRY_CA_FILE"),
+            authorities: read_file(settings, &table::REGISTRY_CA_FILE),
             identities: read_identities(settings),
             proxy,
-            idle: Duration::from_secs(idle_s.unsigned_abs()),
-            layers: usize::try_from(settings.number("DRIFTLINE_REGISTRY_LAYERS", lanes, 1..=16)).unwrap_or(1),
+            idle: settings.get(&table::REGISTRY_IDLE_S),
+            layers: usize::try_from(settings.get(&table::REGISTRY_LAYERS)).unwrap_or(1),
         }
     }
 }
 
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').map(str::trim).filter(|word| !word.is_empty())
-}
-
-fn list<T>(settings: &mut Settings, name: &str, parse: impl Fn(&str) -> Option<T>, form: &str) -> Vec<T> {
-    let text = settings.text(name, "");
+fn list<T>(settings: &mut Settings, setting: &Setting<List>, parse: impl Fn(&str) -> Option<T>, form: &str) -> Vec<T> {
     let mut found = Vec::new();
-    for word in words(&text) {
-        match parse(word) {
+    for word in settings.get(setting) {
+        match parse(&word) {
             Some(value) => found.push(value),
-            None => settings.refuse(name, format_args!("{word:?} is not {form}")),
+            None => settings.refuse(setting, format_args!("{word:?}"), format_args!("is not {form}")),
         }
     }
     found
@@ -162,21 +158,19 @@ fn read_mirrors(settings: &mut Settings) -> BTreeMap<Host, Vec<Mirror>> {
     };
     let mut mirrors: BTreeMap<Host, Vec<Mirror>> = BTreeMap::new();
     let form = "registry=host[:port][/prefix]";
-    for (registry, mirror) in list(settings, "DRIFTLINE_REGISTRY_MIRRORS", parse, form) {
+    for (registry, mirror) in list(settings, &table::REGISTRY_MIRRORS, parse, form) {
         mirrors.entry(registry).or_default().push(mirror);
     }
     mirrors
 }
 
 fn read_proxy(settings: &mut Settings) -> Option<Proxy> {
-    const NAME: &str = "DRIFTLINE_REGISTRY_PROXY";
-    let except = settings.text("DRIFTLINE_REGISTRY_NO_PROXY", "");
-    let text = settings.optional(NAME)?;
+    let except = settings.get(&table::REGISTRY_NO_PROXY);
+    let text = settings.optional(&table::REGISTRY_PROXY)?;
     match Url::parse(&text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(Proxy { url, except }),
-        // The text may carry a password.
         _ => {
-            settings.refuse(NAME, "is not like http://proxy.example:3128");
+            settings.refuse(&table::REGISTRY_PROXY, "", "is not like http://proxy.example:3128");
             None
         }
     }
@@ -184,40 +178,39 @@ fn read_proxy(settings: &mut Settings) -> Option<Proxy> {
 
 /// `registry.example=client.pem`, certificates and key in one file.
 fn read_identities(settings: &mut Settings) -> BTreeMap<Host, Identity> {
-    const NAME: &str = "DRIFTLINE_REGISTRY_CLIENT_CERTS";
     let parse = |word: &str| {
         let (host, path) = word.split_once('=')?;
         Some((Host::parse(host)?, path.to_owned()))
     };
     let mut identities = BTreeMap::new();
-    for (host, path) in list(settings, NAME, parse, "host[:port]=file") {
+    for (host, path) in list(settings, &table::REGISTRY_CLIENT_CERTS, parse, "host[:port]=file") {
         match std::fs::read(&path).map_err(|error| error.to_string()).and_then(|pem| Identity::from_pem(&pem)) {
             Ok(identity) => drop(identities.insert(host, identity)),
-            Err(why) => settings.refuse(NAME, format_args!("{path}: {why}")),
+            Err(why) => settings.refuse(&table::REGISTRY_CLIENT_CERTS, format_args!("{path}: {why}"), ""),
         }
     }
     identities
 }
 
-fn read_file(settings: &mut Settings, name: &str) -> Option<Vec<u8>> {
-    let path = settings.optional(name)?;
+fn read_file(settings: &mut Settings, setting: &Setting<Text>) -> Option<Vec<u8>> {
+    let path = settings.optional(setting)?;
     match std::fs::read(&path) {
         Ok(content) => Some(content),
         Err(error) => {
-            settings.refuse(name, format_args!("{path}: {error}"));
+            settings.refuse(setting, format_args!("{path}: {error}"), "");
             None
         }
     }
 }
 
 fn read_share(settings: &mut Settings) -> Share {
-    const NAME: &str = "DRIFTLINE_REGISTRY_SHARE";
-    let text = settings.text(NAME, "1/1");
+    let text = settings.get(&table::REGISTRY_SHARE);
     let parts = text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
     match parts {
         Some((number, of)) if (1..=of).contains(&number) && of <= INSTANCES_MAX => Share { number, of },
         _ => {
-            settings.refuse(NAME, format_args!("{text:?} is not like 1/3, with at most {INSTANCES_MAX} instances"));
+            let why = format_args!("is not like 1/3, with at most {INSTANCES_MAX} instances");
+            settings.refuse(&table::REGISTRY_SHARE, format_args!("{text:?}"), why);
             Share { number: 1, of: 1 }
         }
     }

@@ -18,8 +18,9 @@ use driftline_kafka::{ClientSettings, Producer, ReadFrom, ReaderEvent, Record, T
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Image, ImageId, ImageRequest, decode};
 use driftline_service::clock;
-use driftline_service::env::Settings;
+use driftline_service::settings::kafka;
 use driftline_service::telemetry::Telemetry;
+use driftline_settings::{Settings, table};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
@@ -30,8 +31,6 @@ use plan::{Job, Outcome, Plan, Wanted};
 
 /// Requests older than this are not answered: the enricher amends findings for an hour.
 const REQUEST_AGE_MAX_NS: i64 = 3_600 * 1_000_000_000;
-/// Images indexed at once unless set: with two, a large image does not make every small one wait behind it.
-const PARALLEL: i64 = 2;
 /// How often the plan is looked at when nothing happens.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -55,11 +54,11 @@ impl ServiceSettings {
     #[must_use]
     pub fn read(settings: &mut Settings) -> Self {
         Self {
-            kafka: settings.kafka("indexer"),
-            kafka_wait: settings.kafka_wait(),
-            cluster: settings.cluster(),
-            parallel: usize::try_from(settings.number("DRIFTLINE_INDEXER_PARALLEL", PARALLEL, 1..=8)).unwrap_or(1),
-            trust: settings.choice("DRIFTLINE_TRUST", &Trust::NAMES, Trust::default()),
+            kafka: kafka(settings, "indexer"),
+            kafka_wait: settings.get(&table::KAFKA_WAIT_S),
+            cluster: settings.get(&table::CLUSTER),
+            parallel: usize::try_from(settings.get(&table::INDEXER_PARALLEL)).unwrap_or(1),
+            trust: settings.choice(&table::TRUST, &Trust::NAMES).unwrap_or_default(),
         }
     }
 }

@@ -10,8 +10,8 @@ use std::path::Path;
 use driftline_indexer::registry::{Registries, RegistryAccess, RegistryError, RegistrySettings};
 use driftline_indexer::{IndexError, Indexed, Wanted, index_layout};
 use driftline_schemas::{ImageFailure, ImageId, Sha256};
-use driftline_service::env::Settings;
 use driftline_service::telemetry::Telemetry;
+use driftline_settings::Settings;
 use tempfile::TempDir;
 
 use crate::oci::{Layout, Stored, directory, file, layer, stored};

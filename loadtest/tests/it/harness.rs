@@ -8,7 +8,7 @@ use std::time::Duration;
 use driftline_kafka::{ClientSettings, Producer, admin};
 use driftline_loadtest::collect::Collector;
 use driftline_loadtest::services::Running;
-use driftline_service::env::Settings;
+use driftline_settings::Settings;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -28,7 +28,7 @@ impl Bench {
 /// Settings of the Kafka under test, with a prefix nobody else has.
 pub(crate) fn kafka() -> Option<ClientSettings> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let bootstrap = Settings::of_process().optional("KAFKA_BOOTSTRAP")?;
+    let bootstrap = Settings::of_environment().environment("KAFKA_BOOTSTRAP")?;
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     Some(ClientSettings {
         bootstrap,
@@ -50,7 +50,7 @@ pub(crate) async fn with_topics<F: Future<Output = ()>>(name: &str, test: impl F
 /// Says that a test did not run, on the terminal and in the list that `make test` prints at the end.
 pub(crate) fn skip(name: &str, reason: &str) {
     println!("{name} did not run: {reason}");
-    if let Some(list) = Settings::of_process().optional("DRIFTLINE_SKIPPED") {
+    if let Some(list) = Settings::of_environment().environment("DRIFTLINE_SKIPPED") {
         let mut file = std::fs::File::options().create(true).append(true).open(list).unwrap();
         writeln!(file, "{name}\t{reason}").unwrap();
     }

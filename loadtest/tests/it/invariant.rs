@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{WriterSchema, WriterSchemas};
-use driftline_service::env::{Identity, Mode};
 use driftline_service::service::{Backlog, Membership, Service, ServiceError, Shell};
+use driftline_service::settings::{Identity, Mode};
 use driftline_service::telemetry::Telemetry;
 use driftline_service_core::{BrokenInvariant, Disposition, Effects, Gap, Outgoing, Record, Stage};
 

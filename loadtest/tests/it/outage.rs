@@ -8,7 +8,7 @@ use driftline_loadtest::own_kafka::OwnKafka;
 use driftline_loadtest::services::{self, Running};
 use driftline_loadtest::workload::Workload;
 use driftline_service::clock;
-use driftline_service::env::Settings;
+use driftline_settings::Settings;
 use tokio::time::Instant;
 
 use crate::delivery::expect_everything;
@@ -64,7 +64,7 @@ async fn a_kafka_that_is_away_is_waited_for_and_nothing_is_lost_or_said_twice() 
         until_unready(service).await;
     }
     println!("both say that they are not ready after {:?}", began.elapsed());
-    let away = Settings::of_process().optional(AWAY_VARIABLE);
+    let away = Settings::of_environment().environment(AWAY_VARIABLE);
     let away = away.map_or(AWAY, |seconds| Duration::from_secs(seconds.parse().unwrap()));
     tokio::time::sleep_until(began + away).await;
     for service in &mut services {

@@ -9,7 +9,7 @@ use driftline_loadtest::services::{self, Running};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Activity, Alert, Container, ContainerId, Finding, decode, encode};
 use driftline_service::clock;
-use driftline_service::env::Settings;
+use driftline_settings::Settings;
 
 use crate::harness::{kafka, skip};
 
@@ -110,7 +110,7 @@ async fn until(reader: &mut TopicReader, seen: &mut Seen, producer: &Producer, f
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_that_become_quiet_at_once_end_in_steps_between_which_the_service_works_and_stops() {
     let Some(shared) = kafka() else { return skip("quiet", "KAFKA_BOOTSTRAP is not set") };
-    let asked = Settings::of_process().optional("DRIFTLINE_QUIET_SESSIONS");
+    let asked = Settings::of_environment().environment("DRIFTLINE_QUIET_SESSIONS");
     let sessions = asked.map_or(SESSIONS, |text| text.parse().unwrap());
     let settings = ClientSettings { partitions: PARTITIONS, ..shared };
     admin::create(&settings, 1).await.unwrap();

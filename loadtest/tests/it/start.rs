@@ -41,6 +41,43 @@ fn every_bad_setting_is_listed_in_one_message() {
 }
 
 #[test]
+fn a_configuration_file_is_read_and_everything_wrong_in_it_is_listed_beside_the_environment() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("driftline.toml");
+    let text =
+        "kafka_bootstrap = \"nowhere\"\npartitions = \"many\"\nsesion_gap_s = 5\nregistry_proxy = [\"hunter2\"]\n";
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    for program in SERVICES.map(|service| format!("driftline-{service}")).into_iter().chain(["driftline".to_owned()]) {
+        for by_option in [true, false] {
+            let mut command = Command::new(binary(&program).unwrap());
+            command.env_clear().env("DRIFTLINE_TOPIC_PREFIX", "a b").env("DRIFTLINE_REGISTRY_PROXY", "");
+            if program == "driftline" {
+                command.args(["topics", "list"]);
+            }
+            if by_option {
+                command.args(["--config", file]).env("DRIFTLINE_CONFIG", "/nowhere");
+            } else {
+                command.env("DRIFTLINE_CONFIG", file);
+            }
+            let output = command.output().unwrap();
+            let message = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success(), "{program} started:\n{message}");
+            for part in [
+                "4 of the settings cannot be used".to_owned(),
+                format!("kafka_bootstrap: \"nowhere\" is not host:port ({file}:1)"),
+                format!("partitions: \"many\" is not a whole number between 1 and 1000 ({file}:2)"),
+                format!("{file}:3: sesion_gap_s is not a setting; did you mean session_gap_s?"),
+                "DRIFTLINE_TOPIC_PREFIX: \"a b\" is not 1 to 200 letters".to_owned(),
+            ] {
+                assert!(message.contains(&part), "{program} lacks {part}:\n{message}");
+            }
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+    }
+}
+
+#[test]
 fn what_must_be_set_is_asked_for() {
     for service in SERVICES {
         let output = run(service, &[]);

@@ -11,7 +11,7 @@ use driftline_schemas::topics::Topic;
 use driftline_service_core::Roles;
 
 use super::{Membership, ServiceError};
-use crate::env::Mode;
+use crate::settings::Mode;
 
 /// Times in a row, without a commit between them, that a service joins anew after errors that time alone does not mend.
 const REJOINS_MAX: u32 = 3;

@@ -16,7 +16,7 @@ use driftline_schemas::topics::Topic;
 use driftline_service_core::{BrokenInvariant, Counts, Executor, Pending, Stage, Stop};
 
 use crate::clock::SteadyClock;
-use crate::env::Identity;
+use crate::settings::Identity;
 use crate::telemetry::Telemetry;
 use joining::{Joining, Rejoins};
 use metrics::LoopMetrics;

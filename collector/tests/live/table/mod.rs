@@ -15,6 +15,7 @@ use driftline_enricher_core::image::{ImageIndex, merge};
 use driftline_enricher_core::judge;
 use driftline_indexer::node::index_image;
 use driftline_schemas::{DiffId, Exec, FileClass, HashState, ImageId, Origin, Sha256};
+use driftline_settings::Settings;
 use files::Files;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -272,8 +273,10 @@ fn every_way_into_a_container_is_told_and_judged_exactly_under_every_engine() {
     let _among_others = harness::NODE.blocking_read();
     let ground = Ground::prepare(TEST, Storage::Overlay, files::image);
     let mut table = Table::default();
-    let harness =
-        Harness::start_with_runtimes(ground.settings.clone(), &KubernetesSettings::read("node-1", &[], |_| None));
+    let harness = Harness::start_with_runtimes(
+        ground.settings.clone(),
+        &KubernetesSettings::read("node-1", &[], &mut Settings::from_source(|_| None)),
+    );
     let mut places = Vec::new();
     for running in &ground.running {
         let container = running.run(&ground.image, &ground.spec(Power::Usual));
@@ -326,8 +329,10 @@ fn run_cases(test: &str, title: &str, storage: Storage, build: fn(&Files) -> Ima
     let _among_others = harness::NODE.blocking_read();
     let ground = Ground::prepare(test, storage, build);
     let mut table = Table::default();
-    let harness =
-        Harness::start_with_runtimes(ground.settings.clone(), &KubernetesSettings::read("node-1", &[], |_| None));
+    let harness = Harness::start_with_runtimes(
+        ground.settings.clone(),
+        &KubernetesSettings::read("node-1", &[], &mut Settings::from_source(|_| None)),
+    );
     let bind = (ground.files.path(""), "/data".to_owned());
     for running in &ground.running {
         let container = running.run(&ground.image, &Spec { binds: vec![bind.clone()], ..Spec::default() });

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use driftline_engines::kubernetes::{ApiTrouble, Examined, KubernetesSettings, News, Placement, examine, start};
 use driftline_engines::testing::api::{BARE, REPORT, WEB};
+use driftline_settings::Settings;
 use serde_json::{Value, json};
 
 use super::{owner, told, uid, until};
@@ -123,7 +124,9 @@ impl Api {
         std::fs::write(&path, config.to_string()).unwrap();
         assert!(Path::new(&path).exists());
         let allowed = ["team.example/*".to_owned()];
-        KubernetesSettings::read(node, &allowed, move |name| (name == "DRIFTLINE_KUBERNETES").then(|| path.clone()))
+        let mut source =
+            Settings::from_source(move |name: &str| (name == "DRIFTLINE_KUBERNETES").then(|| path.clone()));
+        KubernetesSettings::read(node, &allowed, &mut source)
     }
 
     /// An object that another one controls.

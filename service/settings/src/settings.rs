@@ -1,0 +1,238 @@
+//! Reads settings, and remembers what was wrong.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::file::File;
+use crate::kind::{Choice, Kind, Required};
+use crate::nearest::suggestion;
+use crate::setting::PREFIX;
+use crate::{Described, Program, Setting, table};
+
+/// Everything that is wrong with the settings, one line each.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} of the settings cannot be used:\n  {}", .0.len(), .0.join("\n  "))]
+pub struct SettingsError(Vec<String>);
+
+/// The value of a variable, if it is set.
+type Environment = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+/// Reads settings from the environment and a configuration file, and remembers what was wrong.
+///
+/// A clone reads the same sources, and begins with the problems of the original.
+#[derive(Clone)]
+pub struct Settings {
+    environment: Arc<Environment>,
+    file: Option<Arc<File>>,
+    warnings: Vec<String>,
+    problems: Vec<String>,
+    names_read: Vec<&'static str>,
+}
+
+impl std::fmt::Debug for Settings {
+    /// Without values, some of which are secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings").field("problems", &self.problems).finish_non_exhaustive()
+    }
+}
+
+/// A value that was set.
+struct Found {
+    text: String,
+    /// The setting's name, as it is written there.
+    name: String,
+    /// Where it was set.
+    source: String,
+}
+
+impl Settings {
+    /// Reads the environment of this process, and the configuration file that its command line (`config`) or else
+    /// `DRIFTLINE_CONFIG` names.
+    #[must_use]
+    pub fn of_process(program: Program, config: Option<&Path>) -> Self {
+        let settings = Self::of_environment();
+        let named = settings.environment(table::CONFIG);
+        match config.or(named.as_deref().map(Path::new)) {
+            Some(path) => settings.with_file(path, program),
+            None => settings,
+        }
+    }
+
+    pub(crate) fn with_file(mut self, path: &Path, program: Program) -> Self {
+        let (file, problems) = File::load(path, program);
+        self.file = Some(Arc::new(file));
+        self.problems.extend(problems);
+        self
+    }
+
+    /// Reads the environment of this process alone.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    pub fn of_environment() -> Self {
+        let mut values = BTreeMap::new();
+        let mut problems = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            let Ok(name) = name.into_string() else { continue };
+            match value.into_string() {
+                Ok(value) => drop(values.insert(name, value)),
+                Err(_) if is_setting(&name) => problems.push(format!("{name}: its value is not UTF-8 (environment)")),
+                Err(_) => {}
+            }
+        }
+        let warnings = values.keys().filter_map(|name| unknown(name)).collect();
+        let read = Self::from_source(move |name: &str| values.get(name).cloned());
+        Self { warnings, problems, ..read }
+    }
+
+    /// Reads an environment that a function stands for.
+    #[must_use]
+    pub fn from_source(environment: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self {
+            environment: Arc::new(environment),
+            file: None,
+            warnings: Vec::new(),
+            problems: Vec::new(),
+            names_read: Vec::new(),
+        }
+    }
+
+    /// The value that was set, or the default.
+    pub fn get<K: Kind + Sync>(&mut self, setting: &Setting<K>) -> K::Value {
+        let found = self.find(setting);
+        self.value(setting, found)
+    }
+
+    /// The value, if one was set.
+    pub fn optional<K: Kind + Sync>(&mut self, setting: &Setting<K>) -> Option<K::Value> {
+        let found = self.find(setting)?;
+        Some(self.value(setting, Some(found)))
+    }
+
+    /// The value, which has to be set.
+    pub fn required<K: Kind + Sync>(&mut self, setting: &Setting<Required<K>>) -> K::Value {
+        let found = self.find(setting).filter(|found| !found.text.is_empty());
+        if found.is_none() {
+            let (name, example) = (setting.name, setting.kind.example);
+            self.problems.push(format!("{name}: is not set, for example {name}={example}"));
+            return setting.kind.placeholder();
+        }
+        self.value(setting, found)
+    }
+
+    /// What the chosen word means to this program; nothing when it was refused. The program's values have every word of the
+    /// setting.
+    pub fn choice<T: Copy>(&mut self, setting: &Setting<Choice>, values: &[(&str, T)]) -> Option<T> {
+        let word = self.get(setting);
+        let value = values.iter().find(|(name, _)| *name == word).map(|(_, value)| *value);
+        if value.is_none() {
+            self.refuse(setting, format_args!("{word:?}"), "has no meaning in this program");
+        }
+        value
+    }
+
+    /// A variable of the environment that is not a setting, if it is set and not empty.
+    #[must_use]
+    pub fn environment(&self, name: &str) -> Option<String> {
+        (self.environment)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    /// Notes a problem that a program found in a value. `why` continues `value`, which is left out for a secret: what is wrong
+    /// with a secret is in `why`, without its value. For another setting `value` may be the whole sentence.
+    pub fn refuse<K: Kind + Sync>(&mut self, setting: &Setting<K>, value: impl Display, why: impl Display) {
+        let (name, source) = match self.find(setting) {
+            Some(found) => (found.name, found.source),
+            None => (setting.name.to_owned(), "default".to_owned()),
+        };
+        let value = if setting.is_secret() { "its value".to_owned() } else { value.to_string() };
+        let what = format!("{value} {why}");
+        self.problems.push(format!("{name}: {} ({source})", what.trim()));
+    }
+
+    /// Notes a contradiction between settings, each of which is accepted alone.
+    pub fn contradiction(&mut self, settings: &[&dyn Described], why: impl Display) {
+        let names: Vec<&str> = settings.iter().map(|setting| setting.name()).collect();
+        self.problems.push(format!("{}: {why}", names.join(", ")));
+    }
+
+    /// The error that lists every problem so far, or nothing.
+    ///
+    /// # Errors
+    /// When any setting read so far cannot be used, or the configuration file has a key that no program knows.
+    pub fn finish(&mut self) -> Result<(), SettingsError> {
+        if self.problems.is_empty() { Ok(()) } else { Err(SettingsError(std::mem::take(&mut self.problems))) }
+    }
+
+    /// What is odd about the environment and does not keep a program from starting.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Names of the settings read so far, sorted.
+    #[must_use]
+    pub fn names_read(&self) -> Vec<&'static str> {
+        let mut names = self.names_read.clone();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    fn value<K: Kind + Sync>(&mut self, setting: &Setting<K>, found: Option<Found>) -> K::Value {
+        let text = found.map_or_else(|| setting.kind.default(), |found| found.text);
+        match setting.kind.parse(&text) {
+            Ok(value) => value,
+            Err(refusal) => {
+                self.refuse(setting, refusal.value, refusal.why);
+                setting.kind.placeholder()
+            }
+        }
+    }
+
+    /// Where a setting is set. An empty value counts as none.
+    fn find(&mut self, setting: &dyn Described) -> Option<Found> {
+        let first = !self.names_read.contains(&setting.name());
+        if first {
+            self.names_read.push(setting.name());
+        }
+        if let Some(text) = self.environment(setting.name()) {
+            return Some(Found { text, name: setting.name().to_owned(), source: "environment".to_owned() });
+        }
+        let (text, source) = self.file.as_ref()?.find(setting)?;
+        let name = setting.key();
+        match text {
+            Ok(text) => Some(Found { text, name, source }),
+            Err(why) => {
+                if first {
+                    self.problems.push(format!("{name}: its value {why} ({source})"));
+                }
+                None
+            }
+        }
+    }
+}
+
+fn is_setting(name: &str) -> bool {
+    name == table::CONFIG || table::all().any(|setting| setting.name() == name)
+}
+
+/// The warning about a variable that is named like a setting and is none.
+fn unknown(name: &str) -> Option<String> {
+    if !name.starts_with(PREFIX) || is_setting(name) || is_of_kubernetes(name) {
+        return None;
+    }
+    let near = suggestion(name, table::all().map(Described::name).chain([table::CONFIG]));
+    Some(format!("{name} in the environment is not a setting{near}"))
+}
+
+/// Kubernetes gives every pod such variables for each service of its namespace; that of a service `driftline-collector` begin
+/// with `DRIFTLINE_COLLECTOR_`.
+fn is_of_kubernetes(name: &str) -> bool {
+    let is_port = |rest: &str| rest.is_empty() || rest.starts_with('_');
+    let has_port = name.match_indices("_PORT").any(|(at, found)| name.get(at + found.len()..).is_some_and(is_port));
+    has_port || name.ends_with("_SERVICE_HOST")
+}
+
+#[cfg(test)]
+mod tests;
