@@ -80,8 +80,8 @@ impl Shell for CorrelatorShell {
         (backlog == Backlog::None).then_some(Input::Tick)
     }
 
-    fn ask(&mut self, ask: Ask) {
-        match ask {}
+    fn command(&mut self, command: Ask) {
+        match command {}
     }
 
     fn observe(&mut self, core: &Correlator) {

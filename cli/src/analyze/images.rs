@@ -52,9 +52,9 @@ impl Images {
         Ok(concerned.into_iter().map(|view| self.answer(view)).collect())
     }
 
-    /// What the core asked.
-    pub(super) fn ask(&mut self, ask: Ask) -> Option<Answer> {
-        match ask {
+    /// Carries out a command of the core.
+    pub(super) fn command(&mut self, command: Ask) -> Option<Answer> {
+        match command {
             Ask::Image(view) => {
                 self.following.ask(view.clone());
                 Some(self.answer(view))

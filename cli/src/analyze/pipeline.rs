@@ -178,7 +178,10 @@ impl Pipeline {
             self.say(outgoing);
             finding.map_or(Ok(()), |input| self.correlate(input))?;
         }
-        effects.take_asks().into_iter().try_for_each(|ask| self.images.ask(ask).map_or(Ok(()), |it| self.answer(it)))
+        effects
+            .take_commands()
+            .into_iter()
+            .try_for_each(|command| self.images.command(command).map_or(Ok(()), |it| self.answer(it)))
     }
 
     fn correlate(&mut self, input: CorrelatorInput) -> Result<(), BrokenInvariant> {

@@ -161,7 +161,7 @@ impl Correlator {
 
 impl Stage for Correlator {
     type Input = Input;
-    type Ask = Ask;
+    type Command = Ask;
 
     fn decode(&self, record: &Record) -> Result<Input, String> {
         let value = record.value.as_deref().unwrap_or_default();
