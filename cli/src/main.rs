@@ -134,7 +134,7 @@ enum ImagesCommand {
         #[arg(long)]
         failed: bool,
         #[command(flatten)]
-        eyes: images::Eyes,
+        viewpoint: images::Viewpoint,
         /// Print JSON, one object a line
         #[arg(long)]
         json: bool,
@@ -207,9 +207,9 @@ async fn run(cli: Cli, named_prefix: Option<String>) -> anyhow::Result<()> {
         Command::Alerts(AlertsCommand::Tail { tail, format: AlertFormat::Ocsf }) => tail::ocsf(&settings, &tail).await,
         Command::Alerts(AlertsCommand::Show { id, json }) => tail::show_alert(&settings, &id, json).await,
         Command::Images(ImagesCommand::Add(arguments)) => images::add(&settings, &arguments).await,
-        Command::Images(ImagesCommand::List { failed, eyes, json }) => {
+        Command::Images(ImagesCommand::List { failed, viewpoint, json }) => {
             let which = if failed { images::Which::Failed } else { images::Which::All };
-            images::list(&settings, &eyes, which, json).await
+            images::list(&settings, &viewpoint, which, json).await
         }
         Command::Images(ImagesCommand::Show(arguments)) => images::show(&settings, &arguments).await,
         Command::Images(ImagesCommand::Remove(arguments)) => images::remove(&settings, &arguments).await,

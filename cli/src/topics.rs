@@ -10,7 +10,7 @@ use driftline_schemas::topics::{Cleanup, TOPICS};
 use crate::output::out;
 
 #[derive(Debug, Serialize)]
-struct Row {
+struct TopicRow {
     name: String,
     partitions: i32,
     state: &'static str,
@@ -21,7 +21,7 @@ struct Row {
 
 pub(crate) async fn create(settings: &ClientSettings, replication: i32, json: bool) -> anyhow::Result<()> {
     let states = admin::create(settings, replication).await?;
-    let rows = TOPICS.iter().zip(states).map(|(spec, state)| Row {
+    let rows = TOPICS.iter().zip(states).map(|(spec, state)| TopicRow {
         name: state.name,
         partitions: state.partitions,
         state: if state.created { "created" } else { "there" },
@@ -38,7 +38,7 @@ pub(crate) async fn list(settings: &ClientSettings, json: bool) -> anyhow::Resul
         let name = settings.topic(spec.topic);
         let found = existing.iter().find(|topic| topic.name == name);
         let wanted = settings.partition_count(spec.topic);
-        Row {
+        TopicRow {
             partitions: found.map_or(0, |topic| topic.partitions),
             state: match found {
                 None => "missing",
@@ -67,7 +67,7 @@ fn cleanup(cleanup: Cleanup) -> &'static str {
     }
 }
 
-fn print(rows: Vec<Row>, json: bool) -> anyhow::Result<()> {
+fn print(rows: Vec<TopicRow>, json: bool) -> anyhow::Result<()> {
     if json {
         return Ok(out(serde_json::to_string_pretty(&rows)?)?);
     }

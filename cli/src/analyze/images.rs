@@ -83,8 +83,8 @@ impl Images {
     /// When the cache is full it begins anew: what is in use, the core holds itself.
     fn merged(&mut self, stored: &Stored) -> Result<Arc<ImageIndex>, LoadError> {
         let name = stored.name();
-        if let Some(known) = self.merged.get(&name) {
-            return Ok(Arc::clone(known));
+        if let Some(merged) = self.merged.get(&name) {
+            return Ok(Arc::clone(merged));
         }
         let index = Arc::new(stored.load(self.tables.chunks())?);
         self.merged_bytes = self.merged_bytes.saturating_add(index.memory_bytes());

@@ -48,7 +48,7 @@ async fn an_analysis_says_what_the_services_say() {
         for analysed in [&recording, &findings] {
             let compared = analyze(&bench, analysed, &["--diff", &alerts]);
             assert!(compared.status.success(), "{}{}", String::from_utf8_lossy(&compared.stdout), stderr_of(&compared));
-            assert!(stderr_of(&compared).contains("no difference: 1 alerts say the same"), "{}", stderr_of(&compared));
+            assert!(stderr_of(&compared).contains("no difference: 1 alerts are the same"), "{}", stderr_of(&compared));
             assert!(!stderr_of(&compared).contains("other versions"), "{}", stderr_of(&compared));
         }
         differences(&bench, &recording, Path::new(&file("alerts.jsonl")));

@@ -92,7 +92,7 @@ async fn expect_the_same_alerts(bench: &Bench, recording: &str, courses: &[Cours
         let stderr = String::from_utf8_lossy(&compared.stderr).into_owned();
         let differences = String::from_utf8_lossy(&compared.stdout).into_owned();
         assert!(compared.status.success(), "{course:?}: {differences}{stderr}");
-        assert!(stderr.contains(&format!("no difference: {} alerts say the same", baseline.len())), "{stderr}");
+        assert!(stderr.contains(&format!("no difference: {} alerts are the same", baseline.len())), "{stderr}");
         admin::delete_all(&own.kafka).await.unwrap();
     }
 }
