@@ -183,7 +183,7 @@ fn compare(arguments: &Arguments, other: &Path, settings: &Settings) -> anyhow::
         out(if arguments.json { terminal_json(&difference.as_json().to_string()) } else { difference.as_line() })?;
     }
     if differences.is_empty() {
-        anstream::eprintln!("no difference: {} alerts say the same", after.len());
+        anstream::eprintln!("no difference: {} alerts are the same", after.len());
         return Ok(());
     }
     let (count, here, there) = (differences.len(), after.len(), before.len());

@@ -79,14 +79,14 @@ async fn node(program: Option<PathBuf>, config: Option<&Path>) -> Vec<Check> {
         Err(_) => failed(format!("{} did not end within {} s", program.display(), NODE_WAIT.as_secs())),
         Ok(Err(error)) if error.kind() == ErrorKind::NotFound => {
             let found = format!("{COLLECTOR} is not on this machine");
-            let remedy = "run `driftline-collector doctor` where it is, or say --collector PROGRAM";
+            let remedy = "run `driftline-collector doctor` where it is, or name it with --collector PROGRAM";
             vec![Check::new("node", "all", Health::NotRun, found, remedy)]
         }
         Ok(Err(error)) => failed(format!("{}: {error}", program.display())),
         // It exits 1 when there is a problem, and says which on standard output.
         Ok(Ok(output)) => serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            failed(format!("{} ended with {}: {}", program.display(), output.status, said.trim()))
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            failed(format!("{} ended with {}: {}", program.display(), output.status, stderr.trim()))
         }),
     }
 }
@@ -156,19 +156,19 @@ fn partitions(settings: &ClientSettings, found: &[&ExistingTopic]) -> Check {
 /// of one broker stops everything; one, and the loss of its disk loses alerts.
 fn replicas(found: &[&ExistingTopic], minimum: &BTreeMap<String, i32>) -> Check {
     let of = |topic: &ExistingTopic| minimum.get(&topic.name).copied().unwrap_or(1);
-    let told = |which: &dyn Fn(&ExistingTopic) -> bool, what: &dyn Fn(&ExistingTopic) -> String| {
+    let lines_of = |which: &dyn Fn(&ExistingTopic) -> bool, what: &dyn Fn(&ExistingTopic) -> String| {
         let lines: Vec<String> = found.iter().copied().filter(|topic| which(topic)).map(what).collect();
         (!lines.is_empty()).then(|| lines.join("\n"))
     };
     if let Some(text) =
-        told(&|topic| topic.leaderless > 0, &|topic| format!("{} has partitions without leader", topic.name))
+        lines_of(&|topic| topic.leaderless > 0, &|topic| format!("{} has partitions without leader", topic.name))
     {
         return Check::new("kafka", "copies", Health::Problem, text, "bring the missing brokers back");
     }
     let too_few = |topic: &ExistingTopic| {
         format!("{} has {} in-sync copies, writing needs {}", topic.name, topic.in_sync, of(topic))
     };
-    if let Some(text) = told(&|topic| topic.in_sync < of(topic), &too_few) {
+    if let Some(text) = lines_of(&|topic| topic.in_sync < of(topic), &too_few) {
         let remedy = "bring the missing brokers back, or lower min.insync.replicas of these topics";
         return Check::new("kafka", "copies", Health::Problem, text, remedy);
     }

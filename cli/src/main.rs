@@ -126,7 +126,7 @@ enum ImagesCommand {
         #[arg(long)]
         failed: bool,
         #[command(flatten)]
-        eyes: images::EyesOptions,
+        viewpoint: images::ViewpointOptions,
         /// Print JSON, one object a line
         #[arg(long)]
         json: bool,
@@ -241,14 +241,14 @@ async fn run_images(command: ImagesCommand, options: &KafkaOptions, mut settings
             let registry = settings.clone();
             images::add(&kafka(options, settings)?, registry, &arguments).await
         }
-        ImagesCommand::List { failed, eyes, json } => {
+        ImagesCommand::List { failed, viewpoint, json } => {
             let which = if failed { images::Which::Failed } else { images::Which::All };
-            let eyes = eyes.read(&mut settings);
-            images::list(&kafka(options, settings)?, &eyes, which, json).await
+            let viewpoint = viewpoint.read(&mut settings);
+            images::list(&kafka(options, settings)?, &viewpoint, which, json).await
         }
         ImagesCommand::Show(arguments) => {
-            let eyes = arguments.eyes.read(&mut settings);
-            images::show(&kafka(options, settings)?, &eyes, &arguments).await
+            let viewpoint = arguments.viewpoint.read(&mut settings);
+            images::show(&kafka(options, settings)?, &viewpoint, &arguments).await
         }
         ImagesCommand::Remove(arguments) => images::remove(&kafka(options, settings)?, &arguments).await,
         ImagesCommand::Verify { image, against } => {

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_said_in_the_unit_that_fits() {
+    fn bytes_are_shown_in_the_unit_that_fits() {
         assert_eq!([bytes(1023), bytes(1536), bytes(5 << 30)], ["1023 B", "1.5 KiB", "5.0 GiB"]);
     }
 }

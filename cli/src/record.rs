@@ -56,11 +56,11 @@ pub(crate) async fn record(settings: &ClientSettings, arguments: &Arguments) -> 
     let stop = shutdown::signalled().context("cannot handle signals")?;
     let topics = plan::topics(&arguments.topics)?;
     let file = &arguments.file;
-    let existing = if arguments.force { Existing::Replaced } else { Existing::Kept };
+    let existing = if arguments.force { Existing::Replaced } else { Existing::Retained };
     may_be_written(file, existing)?;
     admin::wait(settings, KAFKA_WAIT).await?;
     admin::check(settings, &topics).await?;
-    let asked = recording::Arguments {
+    let requested = recording::Arguments {
         cluster: admin::cluster_id(settings).await?,
         prefix: settings.prefix.clone(),
         topics: topics.iter().map(|topic| topic.spec().stem.to_owned()).collect(),
@@ -70,33 +70,33 @@ pub(crate) async fn record(settings: &ClientSettings, arguments: &Arguments) -> 
         pre_roll: arguments.since.as_ref().map_or_else(String::new, |_| arguments.pre_roll.text.clone()),
     };
     let path = partial_path(&arguments.file);
-    let partial = match Partial::resume(&path, &asked)? {
+    let partial = match Partial::resume(&path, &requested)? {
         Some(partial) => partial,
         None => {
             let times = plan::times(arguments, clock::now_ns() / 1_000_000)?;
-            Partial::begin(&path, plan::make(settings, &topics, asked, &times).await?)?
+            Partial::begin(&path, plan::make(settings, &topics, requested, &times).await?)?
         }
     };
-    let resumed_bytes = partial.kept.as_ref().map_or(0, |scan| scan.end);
+    let resumed_bytes = partial.retained.as_ref().map_or(0, |scan| scan.end);
     let info = partial.info.clone();
     let copied = tokio::select! {
         copied = Copier::new(settings, partial).run() => copied,
-        signal = stop => bail!("stopped by {signal}; {} keeps what was read, run the same command again to go on", path.display()),
+        signal = stop => bail!("stopped by {signal}; {} holds what was read, run the same command again to go on", path.display()),
     };
     let copied = copied
-        .with_context(|| format!("{} keeps what was read, run the same command again to go on", path.display()))?;
+        .with_context(|| format!("{} holds what was read, run the same command again to go on", path.display()))?;
     if plan::is_empty(&copied.counts) && !arguments.force {
         fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         bail!("the range has no records, so {} is not written; --force writes it without any", file.display());
     }
     let size_bytes = partial::publish(&copied.file, &path, file, existing)?;
-    say(arguments, &info, &copied, size_bytes, resumed_bytes)
+    print_summary(arguments, &info, &copied, size_bytes, resumed_bytes)
 }
 
 /// What becomes of a file that is there: a finished recording may be the only copy of what Kafka has deleted since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Existing {
-    Kept,
+    Retained,
     Replaced,
 }
 
@@ -112,7 +112,7 @@ fn is_there(file: &Path) -> String {
     format!("{} is there already; name another file, or --force replaces it", file.display())
 }
 
-fn say(
+fn print_summary(
     arguments: &Arguments,
     info: &recording::Info,
     copied: &Copied,
@@ -157,9 +157,9 @@ mod tests {
     fn a_file_that_is_there_is_replaced_only_by_force() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("a.avro");
-        may_be_written(&file, Existing::Kept).unwrap();
+        may_be_written(&file, Existing::Retained).unwrap();
         fs::write(&file, "a recording").unwrap();
-        let error = may_be_written(&file, Existing::Kept).unwrap_err().to_string();
+        let error = may_be_written(&file, Existing::Retained).unwrap_err().to_string();
         assert!(error.contains("is there already") && error.contains("--force"), "{error}");
         may_be_written(&file, Existing::Replaced).unwrap();
         assert!(may_be_written(directory.path(), Existing::Replaced).is_err(), "a directory");

@@ -29,7 +29,7 @@ pub(crate) fn finding_line(finding: &Finding) -> String {
         clock_ns(finding.event_time_ns),
         finding.severity.title(),
         finding.origin.as_str(),
-        place(finding.container.as_ref(), &finding.node.name),
+        location(finding.container.as_ref(), &finding.node.name),
         digest_start(finding.subject.as_ref()),
         command(finding.process.as_ref(), finding.subject.as_ref(), &finding.note),
     )
@@ -58,7 +58,7 @@ pub(crate) fn alert_line(alert: &Alert) -> String {
         alert.score,
         format!("{} {what}", alert.revision),
         alert.alert_id.as_str().chars().take(8).collect::<String>(),
-        place(alert.container.as_ref(), &alert.node.name),
+        location(alert.container.as_ref(), &alert.node.name),
         safe(&alert.title),
         latest.map_or_else(String::new, |f| command(f.process.as_ref(), f.subject.as_ref(), &f.note)),
     )
@@ -162,7 +162,7 @@ fn command(process: Option<&Process>, subject: Option<&Subject>, otherwise: &str
     format!("{start}…")
 }
 
-fn place(container: Option<&Container>, node: &str) -> String {
+fn location(container: Option<&Container>, node: &str) -> String {
     let text = match container {
         Some(Container { pod: Some(pod), name, .. }) => format!("{}/{}:{name}", pod.namespace, pod.name),
         Some(container) if container.name.is_empty() => container.id.as_str().chars().take(12).collect(),

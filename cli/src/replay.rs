@@ -77,7 +77,7 @@ pub(crate) async fn replay(
 
     let mut replayer = Replayer {
         producer: Producer::new(&settings)?,
-        pace: Pace { speed: arguments.speed, first: None },
+        schedule: Schedule { speed: arguments.speed, first: None },
         sent: Sent::default(),
         progress: Progress::new("replaying", "records", total),
     };
@@ -93,7 +93,7 @@ pub(crate) async fn replay(
         bail!("stopped by {signal}: {}; a new replay gets topics of its own", far());
     }
     settled.with_context(far)?;
-    say(&settings, arguments, &replayer)
+    print_summary(&settings, arguments, &replayer)
 }
 
 /// Makes the topics, and refuses to mix with what is in them.
@@ -109,14 +109,14 @@ async fn prepare(
         let ranges = offset_ranges(settings, topic, TimeRange::default()).await?;
         ensure!(
             arguments.append || ranges.iter().all(|range| range.begin == range.end),
-            "topic {} holds records already; choose another --prefix, leave it out to get a new one, or say --append",
+            "topic {} holds records already; choose another --prefix, leave it out to get a new one, or use --append",
             settings.topic(topic)
         );
     }
     Ok(())
 }
 
-fn say(settings: &ClientSettings, arguments: &Arguments, replayer: &Replayer) -> anyhow::Result<()> {
+fn print_summary(settings: &ClientSettings, arguments: &Arguments, replayer: &Replayer) -> anyhow::Result<()> {
     let counts = &replayer.sent.counts;
     let records: u64 = counts.values().sum();
     let seconds = replayer.progress.elapsed().as_secs_f64();
@@ -131,7 +131,7 @@ fn say(settings: &ClientSettings, arguments: &Arguments, replayer: &Replayer) ->
 
 struct Replayer {
     producer: Producer,
-    pace: Pace,
+    schedule: Schedule,
     sent: Sent,
     progress: Progress,
 }
@@ -149,7 +149,7 @@ impl Replayer {
                 phase = cleanup;
             }
             if cleanup == Cleanup::Delete {
-                self.pace.wait(record.timestamp_ms).await;
+                self.schedule.wait(record.timestamp_ms).await;
             }
             self.send(topic, &record).await?;
             done += 1;
@@ -183,13 +183,13 @@ fn target_partition(settings: &ClientSettings, topic: Topic, record: &Recorded) 
 }
 
 /// Waits as long as the records' timestamps are apart.
-struct Pace {
+struct Schedule {
     speed: Speed,
     /// When the first record was sent, and its timestamp.
     first: Option<(Instant, i64)>,
 }
 
-impl Pace {
+impl Schedule {
     async fn wait(&mut self, timestamp_ms: i64) {
         let Speed::Times(times) = self.speed else { return };
         let (began, first_ms) = *self.first.get_or_insert_with(|| (clock::monotonic(), timestamp_ms));

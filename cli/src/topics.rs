@@ -10,7 +10,7 @@ use driftline_schemas::topics::{Cleanup, Topic};
 use crate::output::out;
 
 #[derive(Debug, Serialize)]
-struct Row {
+struct TopicRow {
     name: String,
     partitions: i32,
     state: &'static str,
@@ -23,7 +23,7 @@ pub(crate) async fn create(settings: &ClientSettings, replication: i32, json: bo
     let states = admin::create(settings, replication).await?;
     let rows = states.into_iter().map(|state| {
         let spec = state.topic.spec();
-        Row {
+        TopicRow {
             name: state.name,
             partitions: state.partitions,
             state: if state.created { "created" } else { "there" },
@@ -41,7 +41,7 @@ pub(crate) async fn list(settings: &ClientSettings, json: bool) -> anyhow::Resul
         let (name, spec) = (settings.topic(*topic), topic.spec());
         let found = existing.iter().find(|found| found.name == name);
         let wanted = settings.partition_count(*topic);
-        Row {
+        TopicRow {
             partitions: found.map_or(0, |topic| topic.partitions),
             state: match found {
                 None => "missing",
@@ -70,7 +70,7 @@ fn cleanup(cleanup: Cleanup) -> &'static str {
     }
 }
 
-fn print(rows: Vec<Row>, json: bool) -> anyhow::Result<()> {
+fn print(rows: Vec<TopicRow>, json: bool) -> anyhow::Result<()> {
     if json {
         return Ok(out(serde_json::to_string_pretty(&rows)?)?);
     }

@@ -83,8 +83,8 @@ impl Shell for CorrelatorShell {
         (backlog == Backlog::None).then_some(Input::Tick)
     }
 
-    fn ask(&mut self, ask: Command) {
-        match ask {}
+    fn command(&mut self, command: Command) {
+        match command {}
     }
 
     fn observe(&mut self, core: &Correlator) {

@@ -28,7 +28,7 @@ if [[ -z $binaries ]]; then
   esac
   binaries=${CARGO_TARGET_DIR:-$root/target}/$profile
   # Seeds that find a planted bug are no reason to look at them again.
-  set -- --kept "$root/loadtest/chaos-seeds.txt" "$@"
+  set -- --failed-seeds "$root/loadtest/chaos-seeds.txt" "$@"
 fi
 
 out=${CHAOS_OUT:-$root/target/chaos}

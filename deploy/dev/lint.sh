@@ -3,7 +3,7 @@
 #
 #   lint.sh            every check, to the end; fails when one failed
 #   lint.sh NAME...    these checks only
-#   lint.sh --list     their names
+#   lint.sh --list     their names, and those of checks that run when they are named only
 set -euo pipefail
 # shellcheck source=deploy/dev/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -12,6 +12,9 @@ set -euo pipefail
 # underscores: it prints what is wrong and fails.
 checks=(fmt shell traces kafka-version bugs file-length unsafe kafka-client avro-codec
   pure-settings pure-dependencies licences clippy)
+
+# Run when they are named only: what they find is not mended everywhere yet.
+on_request=(imports words)
 
 # Files of the repository, also those not yet added; the arguments are git's patterns.
 files() {
@@ -107,6 +110,32 @@ check_file_length() {
 check_unsafe() {
   files '*.rs' ':!collector/bpf/' | grep_files '\bunsafe\b' | without_comments |
     refuse "unsafe outside collector/bpf"
+}
+
+# Two files of a package that import each other are one file, or have a third in common. Tests may know anything.
+check_imports() {
+  local sources
+  mapfile -t sources < <(files ':(glob)**/src/**/*.rs' ':(exclude,glob)**/tests/**' ':(exclude,glob)**/tests.rs')
+  awk -f deploy/dev/imports.awk "${sources[@]}" | sort | refuse "files that import each other"
+}
+
+# Words that the project no longer uses in names, metrics and output, each for the folders of its section.
+retired_words=deploy/dev/retired-words.txt
+
+check_words() {
+  local line folders=()
+  while IFS= read -r line; do
+    case $line in
+      '' | '#'*) ;;
+      '['*']') read -ra folders <<<"${line:1:-1}" ;;
+      *) files "${folders[@]/%//*.rs}" | grep_files "$line" | grep_code "$line" ;;
+    esac
+  done <"$retired_words" | sort -u | refuse "retired words, see $retired_words"
+}
+
+# Of grep's FILE:LINE:TEXT the lines in which the pattern stands before any comment.
+grep_code() {
+  sed -E 's,^([^:]*:[0-9]+:)(.*[[:space:]])?//.*,\1\2,' | grep -E "^[^:]*:[0-9]+:.*($1)" || (($? == 1))
 }
 
 # One package speaks to the Kafka client, one to the Avro codec. The root's Cargo.toml names their
@@ -214,13 +243,14 @@ trap 'rm -rf "$scratch"' EXIT
 
 if [[ ${1:-} == --list ]]; then
   printf '%s\n' "${checks[@]}"
+  ((${#on_request[@]} == 0)) || printf '%s (when named)\n' "${on_request[@]}"
   exit 0
 fi
 selected=("$@")
 (($# > 0)) || selected=("${checks[@]}")
 failed=()
 for name in "${selected[@]}"; do
-  [[ " ${checks[*]} " == *" $name "* ]] || die "no check '$name'; 'lint.sh --list' names them"
+  [[ " ${checks[*]} ${on_request[*]} " == *" $name "* ]] || die "no check '$name'; 'lint.sh --list' names them"
   printf '%-18s ' "$name"
   since=$(now_us)
   # A subshell of its own, not in a condition, keeps `set -e` working inside the check.

@@ -296,8 +296,8 @@ impl Shell for EnricherShell {
         self.images_bytes.set(i64::try_from(core.images_bytes()).unwrap_or(i64::MAX));
     }
 
-    fn ask(&mut self, ask: Ask) {
-        match ask {
+    fn command(&mut self, command: Ask) {
+        match command {
             Ask::Image(view) => {
                 self.following.ask(view.clone());
                 self.unanswered.insert(view.clone());

@@ -5,6 +5,7 @@
 //! * [`bench_collector`]: what an exec costs under the node collector and under other observers.
 //! * [`chaos`]: faults against the services on three brokers, and whether anything was lost or came twice.
 //! * [`collect`]: reads whole topics for comparison.
+//! * [`memory`]: memory of a process.
 //! * [`own_kafka`]: a broker of its own, for tests that ill-treat it.
 //! * [`services`]: the service binaries as child processes, for tests.
 //! * [`workload`]: as many synthetic containers and execs as a test likes, with what must be found of them.
@@ -17,6 +18,7 @@ pub mod chaos;
 pub mod collect;
 pub mod demo;
 pub mod expected;
+pub mod memory;
 pub mod own_kafka;
 pub mod services;
 pub mod workload;

@@ -66,8 +66,8 @@ pub(super) fn nanoseconds(duration: Duration) -> i64 {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Placing {
     /// Records have to stand in the partition of their key.
-    Known(i32),
-    /// A recording of old does not say it: records are put where their keys belong.
+    Counted(i32),
+    /// A recording of an old version has no count: records are put where their keys belong.
     Unknown,
 }
 
@@ -75,12 +75,12 @@ impl Placing {
     pub(super) fn of(info: Option<&Info>, topic: Topic) -> Self {
         let sections = info.into_iter().flat_map(|info| &info.sections);
         let partitions = sections.filter(|section| section.topic == topic.spec().stem).map(|section| section.partition);
-        partitions.max().map_or(Self::Unknown, |last| Self::Known(last.saturating_add(1)))
+        partitions.max().map_or(Self::Unknown, |last| Self::Counted(last.saturating_add(1)))
     }
 
     pub(super) fn count(self) -> i32 {
         match self {
-            Self::Known(count) => count,
+            Self::Counted(count) => count,
             Self::Unknown => PARTITIONS,
         }
     }
@@ -93,7 +93,7 @@ impl Placing {
     /// The record as a service reads it.
     pub(super) fn record(self, topic: Topic, recorded: Recorded) -> Record {
         let partition = match self {
-            Self::Known(_) => recorded.partition,
+            Self::Counted(_) => recorded.partition,
             Self::Unknown => self.partition(recorded.key.as_deref().unwrap_or_default()),
         };
         Record {

@@ -31,7 +31,7 @@ impl Alerts {
         let Value::Object(alert) = alert else { bail!("it is no JSON object") };
         let id = alert.get("alert_id").and_then(Value::as_str).context("it has no alert_id")?.to_owned();
         let number = |alert: &Map<String, Value>| alert.get("revision").and_then(Value::as_i64).unwrap_or(0);
-        if self.0.get(&id).is_none_or(|known| number(known) <= number(&alert)) {
+        if self.0.get(&id).is_none_or(|present| number(present) <= number(&alert)) {
             self.0.insert(id, alert);
         }
         Ok(())
@@ -115,12 +115,12 @@ impl Difference<'_> {
     }
 
     pub(super) fn as_json(&self) -> Value {
-        let say = |alert: Option<&Map<String, Value>>| {
+        let shown = |alert: Option<&Map<String, Value>>| {
             alert.map(|alert| json!({"severity": alert.get("severity"), "score": alert.get("score"), "title": alert.get("title")}))
         };
         json!({
             "change": self.change(), "alert_id": self.id, "fields": self.fields,
-            "before": say(self.before), "after": say(self.after),
+            "before": shown(self.before), "after": shown(self.after),
         })
     }
 
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn added_gone_and_changed_alerts_are_told_with_what_changed() {
+    fn added_gone_and_changed_alerts_are_reported_with_what_changed() {
         let mut changed = alert("c", 60);
         changed["extra"] = json!(1);
         let (before, after) = (alerts(&[alert("b", 10), alert("c", 10)]), alerts(&[alert("a", 10), changed]));

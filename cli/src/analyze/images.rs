@@ -52,9 +52,9 @@ impl Images {
         Ok(concerned.into_iter().map(|view| self.answer(view)).collect())
     }
 
-    /// What the core asked.
-    pub(super) fn ask(&mut self, ask: Ask) -> Option<Answer> {
-        match ask {
+    /// Carries out a command of the core.
+    pub(super) fn command(&mut self, command: Ask) -> Option<Answer> {
+        match command {
             Ask::Image(view) => {
                 self.following.ask(view.clone());
                 Some(self.answer(view))
@@ -83,8 +83,8 @@ impl Images {
     /// When the cache is full it begins anew: what is in use, the core holds itself.
     fn merged(&mut self, stored: &Stored) -> Result<Arc<ImageIndex>, LoadError> {
         let name = stored.name();
-        if let Some(known) = self.merged.get(&name) {
-            return Ok(Arc::clone(known));
+        if let Some(merged) = self.merged.get(&name) {
+            return Ok(Arc::clone(merged));
         }
         let index = Arc::new(stored.load(self.tables.chunks())?);
         self.merged_bytes = self.merged_bytes.saturating_add(index.memory_bytes());

@@ -1,20 +1,20 @@
-//! What was said, by id: the newest revision of each, in the order in which they were said first.
+//! What was emission, by id: the newest revision of each, in the order in which they were emission first.
 
 use std::collections::BTreeMap;
 
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, DecodeError, Finding, decode};
 
-use super::pipeline::Said;
+use super::pipeline::Emission;
 
 /// One revision of an alert or finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Revision {
     pub(super) id: String,
     pub(super) number: i32,
-    /// When it was said, nanoseconds since 1970.
-    pub(super) said_ns: i64,
-    /// When something new was said last: a final revision only says that nothing more came.
+    /// When it was emission, nanoseconds since 1970.
+    pub(super) emitted_ns: i64,
+    /// When something new was emission last: a final revision only says that nothing more came.
     pub(super) changed_ns: i64,
     pub(super) value: Vec<u8>,
 }
@@ -23,13 +23,13 @@ pub(super) struct Revision {
 #[derive(Debug, Default)]
 pub(super) struct Newest {
     revisions: Vec<Revision>,
-    places: BTreeMap<String, usize>,
+    indices: BTreeMap<String, usize>,
 }
 
 impl Revision {
     /// Of a record of alerts or findings; `None` of another.
-    pub(super) fn of(said: &Said) -> Result<Option<Self>, DecodeError> {
-        let Said { at_ns, what } = said;
+    pub(super) fn of(emission: &Emission) -> Result<Option<Self>, DecodeError> {
+        let Emission { at_ns, what } = emission;
         let (id, number, is_final) = match what.topic {
             Topic::Findings => {
                 let finding: Finding = decode(&what.value)?;
@@ -42,19 +42,19 @@ impl Revision {
             _ => return Ok(None),
         };
         let changed_ns = if is_final { i64::MIN } else { *at_ns };
-        Ok(Some(Self { id, number, said_ns: *at_ns, changed_ns, value: what.value.clone() }))
+        Ok(Some(Self { id, number, emitted_ns: *at_ns, changed_ns, value: what.value.clone() }))
     }
 }
 
 impl Newest {
     pub(super) fn take(&mut self, mut revision: Revision) {
         let fresh = self.revisions.len();
-        let place = *self.places.entry(revision.id.clone()).or_insert(fresh);
-        match self.revisions.get_mut(place) {
+        let index = *self.indices.entry(revision.id.clone()).or_insert(fresh);
+        match self.revisions.get_mut(index) {
             None => self.revisions.push(revision),
-            Some(known) if revision.number >= known.number => {
-                revision.changed_ns = revision.changed_ns.max(known.changed_ns);
-                *known = revision;
+            Some(present) if revision.number >= present.number => {
+                revision.changed_ns = revision.changed_ns.max(present.changed_ns);
+                *present = revision;
             }
             Some(_) => {}
         }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     fn revision(id: &str, number: i32, changed_ns: i64, value: u8) -> Revision {
-        Revision { id: id.into(), number, said_ns: 9, changed_ns, value: vec![value] }
+        Revision { id: id.into(), number, emitted_ns: 9, changed_ns, value: vec![value] }
     }
 
     #[test]
@@ -84,8 +84,8 @@ mod tests {
         for (id, number, value) in [("a", 1, 1), ("b", 1, 2), ("a", 3, 3), ("a", 2, 4), ("a", 3, 5)] {
             newest.take(revision(id, number, 0, value));
         }
-        let kept: Vec<_> = newest.since(0).into_iter().map(|kept| (kept.id, kept.number, kept.value[0])).collect();
-        assert_eq!(kept, [("a".to_owned(), 3, 5), ("b".to_owned(), 1, 2)]);
+        let revisions: Vec<_> = newest.since(0).into_iter().map(|it| (it.id, it.number, it.value[0])).collect();
+        assert_eq!(revisions, [("a".to_owned(), 3, 5), ("b".to_owned(), 1, 2)]);
     }
 
     #[test]
@@ -96,7 +96,7 @@ mod tests {
         newest.take(revision("range", 1, 5, 1));
         newest.take(revision("range", 2, 12, 1));
         newest.take(revision("range", 3, i64::MIN, 1));
-        let kept: Vec<_> = newest.since(10).into_iter().map(|kept| (kept.id, kept.number)).collect();
-        assert_eq!(kept, [("range".to_owned(), 3)]);
+        let revisions: Vec<_> = newest.since(10).into_iter().map(|it| (it.id, it.number)).collect();
+        assert_eq!(revisions, [("range".to_owned(), 3)]);
     }
 }

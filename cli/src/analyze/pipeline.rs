@@ -40,9 +40,9 @@ pub(super) struct Tally {
     pub(super) refused: Vec<String>,
 }
 
-/// Something that would stand on a topic.
+/// A record that a service would emit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Said {
+pub(super) struct Emission {
     /// When, nanoseconds since 1970.
     pub(super) at_ns: i64,
     pub(super) what: Outgoing,
@@ -59,7 +59,7 @@ pub(super) struct Pipeline {
     next_tick_ns: i64,
     /// Next offset of each partition of findings.
     finding_offsets: BTreeMap<i32, i64>,
-    said: Vec<Said>,
+    emitted: Vec<Emission>,
     tally: Tally,
 }
 
@@ -77,7 +77,7 @@ impl Pipeline {
             now_ns: None,
             next_tick_ns: 0,
             finding_offsets: BTreeMap::new(),
-            said: Vec::new(),
+            emitted: Vec::new(),
             tally: Tally::default(),
         })
     }
@@ -103,7 +103,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Nothing more comes: time passes until everything has been said. First the deadlines of what is parked, then the
+    /// Nothing more comes: time passes until everything has been emitted. First the deadlines of what is parked, then the
     /// quiet that ends sessions, also those that a fired deadline opened or opened again.
     pub(super) fn finish(&mut self) -> Result<(), BrokenInvariant> {
         let now_ns = self.now_ns.unwrap_or(0);
@@ -113,17 +113,17 @@ impl Pipeline {
             self.now_ns = Some(at_ns);
             // An amendment or a finding of one tick may make something due in the next.
             let mut before = None;
-            while before != Some((self.said.len(), self.enricher.held())) {
-                before = Some((self.said.len(), self.enricher.held()));
+            while before != Some((self.emitted.len(), self.enricher.held())) {
+                before = Some((self.emitted.len(), self.enricher.held()));
                 self.tick()?;
             }
         }
         self.check_conservation()
     }
 
-    /// What was said since the last call.
-    pub(super) fn take_said(&mut self) -> Vec<Said> {
-        std::mem::take(&mut self.said)
+    /// What was emitted since the last call.
+    pub(super) fn take_emitted(&mut self) -> Vec<Emission> {
+        std::mem::take(&mut self.emitted)
     }
 
     pub(super) fn into_tally(self) -> Tally {
@@ -175,17 +175,20 @@ impl Pipeline {
         self.count(ENRICHER, &mut effects);
         for outgoing in effects.take_outgoing() {
             let finding = (outgoing.topic == Topic::Findings).then(|| self.as_input(&outgoing)).transpose()?;
-            self.say(outgoing);
+            self.emit(outgoing);
             finding.map_or(Ok(()), |input| self.correlate(input))?;
         }
-        effects.take_asks().into_iter().try_for_each(|ask| self.images.ask(ask).map_or(Ok(()), |it| self.answer(it)))
+        effects
+            .take_commands()
+            .into_iter()
+            .try_for_each(|command| self.images.command(command).map_or(Ok(()), |it| self.answer(it)))
     }
 
     fn correlate(&mut self, input: CorrelatorInput) -> Result<(), BrokenInvariant> {
         let mut effects = Effects::<Never>::default();
         self.correlator.apply(self.now_ns.unwrap_or(0), input, &mut effects)?;
         self.count(CORRELATOR, &mut effects);
-        effects.take_outgoing().into_iter().for_each(|outgoing| self.say(outgoing));
+        effects.take_outgoing().into_iter().for_each(|outgoing| self.emit(outgoing));
         Ok(())
     }
 
@@ -207,8 +210,8 @@ impl Pipeline {
         self.correlator.decode(&record).map_err(BrokenInvariant)
     }
 
-    fn say(&mut self, what: Outgoing) {
-        self.said.push(Said { at_ns: self.now_ns.unwrap_or(0), what });
+    fn emit(&mut self, what: Outgoing) {
+        self.emitted.push(Emission { at_ns: self.now_ns.unwrap_or(0), what });
     }
 
     fn count<A>(&mut self, service: &'static str, effects: &mut Effects<A>) {

@@ -12,7 +12,7 @@ use driftline_service_core::Outgoing;
 
 use super::adapters::{Placing, Settings};
 use super::newest::Revision;
-use super::pipeline::{Pipeline, Said, Tally};
+use super::pipeline::{Emission, Pipeline, Tally};
 use crate::progress::Progress;
 
 /// Where the analysis begins: as early as the recording allows.
@@ -33,7 +33,7 @@ pub(super) struct Analysis {
     pub(super) unused: BTreeMap<Topic, u64>,
     /// Nanoseconds since 1970 at which the range begins that was asked for; what is older is pre-roll.
     pub(super) since_ns: i64,
-    /// Revisions of findings and of alerts that were said.
+    /// Revisions of findings and of alerts that were emission.
     pub(super) revisions: BTreeMap<Topic, u64>,
 }
 
@@ -113,7 +113,7 @@ impl<F: FnMut(Topic, Revision) -> anyhow::Result<()>> Run<'_, F> {
             if !self.begin.uses(topic) {
                 *self.unused.entry(topic).or_default() += 1;
             } else if self.begin == Begin::Alerts {
-                self.pass(said_as_it_is(topic, recorded))?;
+                self.pass(as_recorded(topic, recorded))?;
             } else {
                 self.pipeline.record(&self.placing.record(topic, recorded))?;
                 self.drain()?;
@@ -124,18 +124,18 @@ impl<F: FnMut(Topic, Revision) -> anyhow::Result<()>> Run<'_, F> {
     }
 
     fn drain(&mut self) -> anyhow::Result<()> {
-        self.pipeline.take_said().into_iter().try_for_each(|said| self.pass(said))
+        self.pipeline.take_emitted().into_iter().try_for_each(|emission| self.pass(emission))
     }
 
-    fn pass(&mut self, said: Said) -> anyhow::Result<()> {
-        let Some(revision) = Revision::of(&said)? else { return Ok(()) };
-        *self.revisions.entry(said.what.topic).or_default() += 1;
-        (self.take)(said.what.topic, revision)
+    fn pass(&mut self, emission: Emission) -> anyhow::Result<()> {
+        let Some(revision) = Revision::of(&emission)? else { return Ok(()) };
+        *self.revisions.entry(emission.what.topic).or_default() += 1;
+        (self.take)(emission.what.topic, revision)
     }
 }
 
-fn said_as_it_is(topic: Topic, recorded: Recorded) -> Said {
+fn as_recorded(topic: Topic, recorded: Recorded) -> Emission {
     let (key, value) = (recorded.key.unwrap_or_default(), recorded.value.unwrap_or_default());
     let at_ns = recorded.timestamp_ms.saturating_mul(1_000_000);
-    Said { at_ns, what: Outgoing { topic, key, value, headers: Vec::new() } }
+    Emission { at_ns, what: Outgoing { topic, key, value, headers: Vec::new() } }
 }

@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use super::adapters::{Placing, Settings};
 use super::newest::{Newest, Revision};
-use super::pipeline::{CORRELATOR, ENRICHER, Pipeline, Said, Tally};
+use super::pipeline::{CORRELATOR, ENRICHER, Emission, Pipeline, Tally};
 use driftline_schemas::recording::{Damage, Merged, Order, Recorded, Recording};
 use driftline_schemas::topics::{Cleanup, Topic};
 use driftline_schemas::{Alert, Finding, Severity, decode};
@@ -26,27 +26,27 @@ fn is_table(topic: Topic) -> bool {
     topic.spec().cleanup == Cleanup::Compact
 }
 
-/// Everything said about these records, in the order of their timestamps.
-fn analysed(mut records: Vec<(Topic, Recorded)>) -> (Vec<Said>, Tally) {
+/// Everything emitted about these records, in the order of their timestamps.
+fn analysed(mut records: Vec<(Topic, Recorded)>) -> (Vec<Emission>, Tally) {
     records.sort_by_key(|(topic, record)| (record.timestamp_ms, !is_table(*topic)));
     let mut pipeline = Pipeline::new(&Settings::default(), Placing::Unknown).unwrap();
     for (topic, record) in records {
         pipeline.record(&Placing::Unknown.record(topic, record)).unwrap();
     }
     pipeline.finish().unwrap();
-    (pipeline.take_said(), pipeline.into_tally())
+    (pipeline.take_emitted(), pipeline.into_tally())
 }
 
-fn newest(said: &[Said], topic: Topic) -> Vec<Revision> {
+fn newest(emitted: &[Emission], topic: Topic) -> Vec<Revision> {
     let mut newest = Newest::default();
-    for said in said.iter().filter(|said| said.what.topic == topic) {
-        newest.take(Revision::of(said).unwrap().unwrap());
+    for emission in emitted.iter().filter(|emission| emission.what.topic == topic) {
+        newest.take(Revision::of(emission).unwrap().unwrap());
     }
     newest.since(i64::MIN)
 }
 
-fn alerts(said: &[Said]) -> Vec<Alert> {
-    newest(said, Topic::Alerts).iter().map(|revision| decode(&revision.value).unwrap()).collect()
+fn alerts(emitted: &[Emission]) -> Vec<Alert> {
+    newest(emitted, Topic::Alerts).iter().map(|revision| decode(&revision.value).unwrap()).collect()
 }
 
 /// As a reader of several versions would compare them.
@@ -56,9 +56,9 @@ fn content(alert: &Alert) -> Alert {
 
 #[test]
 fn a_real_run_leads_to_its_findings_and_its_final_alert() {
-    let (said, tally) = analysed(records());
-    assert_eq!(newest(&said, Topic::Findings).len(), DRIFTS);
-    let alerts = alerts(&said);
+    let (emitted, tally) = analysed(records());
+    assert_eq!(newest(&emitted, Topic::Findings).len(), DRIFTS);
+    let alerts = alerts(&emitted);
     assert_eq!(alerts.len(), 1);
     assert_eq!((alerts[0].severity, alerts[0].finding_count, alerts[0].r#final), (Severity::Critical, 4, true));
     assert_eq!(tally.settled[&(ENRICHER, Disposition::Reported)], DRIFTS as u64);
@@ -76,24 +76,24 @@ fn the_same_records_give_the_same_bytes() {
 
 #[test]
 fn the_findings_alone_give_the_same_alert() {
-    let (said, _) = analysed(records());
-    let findings = said.iter().filter(|said| said.what.topic == Topic::Findings).cloned();
-    let findings = (0..).zip(findings).map(|(offset, said)| {
+    let (emitted, _) = analysed(records());
+    let findings = emitted.iter().filter(|emission| emission.what.topic == Topic::Findings).cloned();
+    let findings = (0..).zip(findings).map(|(offset, emission)| {
         let record = Recorded {
             topic: "findings".into(),
             partition: 0,
             offset,
-            timestamp_ms: said.at_ns / 1_000_000,
-            key: Some(said.what.key),
+            timestamp_ms: emission.at_ns / 1_000_000,
+            key: Some(emission.what.key),
             headers: vec![],
-            value: Some(said.what.value),
+            value: Some(emission.what.value),
         };
         (Topic::Findings, record)
     });
     let (of_findings, tally) = analysed(findings.collect());
     assert_eq!(
         alerts(&of_findings).iter().map(content).collect::<Vec<_>>(),
-        alerts(&said).iter().map(content).collect::<Vec<_>>()
+        alerts(&emitted).iter().map(content).collect::<Vec<_>>()
     );
     let settled: u64 = tally.settled.iter().filter(|((of, _), _)| *of == CORRELATOR).map(|(_, count)| count).sum();
     assert_eq!(settled, DRIFTS as u64);
@@ -102,12 +102,12 @@ fn the_findings_alone_give_the_same_alert() {
 #[test]
 fn without_the_image_the_deadline_fires_even_after_the_last_record() {
     let execs: Vec<_> = records().into_iter().filter(|(topic, _)| !is_table(*topic)).collect();
-    let (said, tally) = analysed(execs);
+    let (emitted, tally) = analysed(execs);
     assert_eq!(tally.events[&(ENRICHER, "deadline_fired")], 2);
-    let findings = newest(&said, Topic::Findings);
+    let findings = newest(&emitted, Topic::Findings);
     let unresolved = findings.iter().map(|finding| decode::<Finding>(&finding.value).unwrap().unresolved);
     assert!(unresolved.flatten().any(|reason| reason == "no_manifest"));
-    assert!(alerts(&said).iter().all(|alert| alert.r#final));
+    assert!(alerts(&emitted).iter().all(|alert| alert.r#final));
 }
 
 #[test]
@@ -118,9 +118,9 @@ fn an_image_that_comes_late_amends_to_the_same_alert() {
         let timestamp_ms = if is_table(topic) { last_ms + late_ms } else { record.timestamp_ms };
         (topic, Recorded { timestamp_ms, ..record })
     });
-    let (said, tally) = analysed(records_late.collect());
+    let (emitted, tally) = analysed(records_late.collect());
     assert!(tally.events[&(ENRICHER, "finding_amended")] >= 1, "{tally:?}");
-    let (late, in_time) = (alerts(&said), alerts(&analysed(records()).0));
+    let (late, in_time) = (alerts(&emitted), alerts(&analysed(records()).0));
     assert_eq!(late.len(), 1);
     assert_eq!((late[0].score, &late[0].categories), (in_time[0].score, &in_time[0].categories));
 }
@@ -130,16 +130,16 @@ fn a_bad_record_is_a_dead_letter_with_its_reason_and_the_rest_goes_on() {
     let mut records = records();
     let (topic, last) = records.last().unwrap().clone();
     records.push((topic, Recorded { value: Some(b"garbage".to_vec()), offset: last.offset + 1, ..last }));
-    let (said, tally) = analysed(records);
+    let (emitted, tally) = analysed(records);
     assert_eq!(tally.settled[&(ENRICHER, Disposition::DeadLettered)], 1);
     assert!(tally.refused[0].contains("no avro single-object header"), "{:?}", tally.refused);
-    assert_eq!(alerts(&said).len(), 1);
+    assert_eq!(alerts(&emitted).len(), 1);
 }
 
 #[test]
 fn a_timestamp_that_is_missing_or_years_away_does_not_take_years() {
     let mut records = records();
     records[0].1.timestamp_ms = 0;
-    let (said, _) = analysed(records);
-    assert_eq!(alerts(&said).len(), 1);
+    let (emitted, _) = analysed(records);
+    assert_eq!(alerts(&emitted).len(), 1);
 }

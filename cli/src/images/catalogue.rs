@@ -17,27 +17,27 @@ use crate::options::TrustOption;
 /// Fewest characters of a digest that name an image.
 const PREFIX_MIN: usize = 4;
 
-/// Whose eyes the images are seen with.
+/// Whose publications count, and for which node: what an enricher with these settings would use.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Eyes {
+pub(crate) struct Viewpoint {
     trust: Trust,
     node: Option<String>,
 }
 
 /// The same, as options.
 #[derive(Debug, Args)]
-pub(crate) struct EyesOptions {
+pub(crate) struct ViewpointOptions {
     #[command(flatten)]
     trust: TrustOption,
-    /// With the trust same-node: for containers of this node; every node's word counts unless set
+    /// With the trust same-node: for containers of this node; those of every node count unless set
     #[arg(long, value_name = "NODE")]
     node: Option<String>,
 }
 
-impl EyesOptions {
+impl ViewpointOptions {
     /// What was typed, and the settings for the rest.
-    pub(crate) fn read(&self, settings: &mut Settings) -> Eyes {
-        Eyes { trust: self.trust.read(settings), node: self.node.clone() }
+    pub(crate) fn read(&self, settings: &mut Settings) -> Viewpoint {
+        Viewpoint { trust: self.trust.read(settings), node: self.node.clone() }
     }
 }
 
@@ -50,18 +50,18 @@ pub(super) struct Catalogue {
 
 /// What can be done with an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum ImageState {
     Complete,
     /// Layers that are not there whole.
     Incomplete(usize),
     Failed(String),
-    /// Nobody publishes it whose word counts.
+    /// None of its publishers counts.
     Untrusted(Trust),
     /// Complete, and somebody contradicts it.
     Conflict(String),
 }
 
-impl State {
+impl ImageState {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Complete => "complete",
@@ -78,23 +78,23 @@ impl State {
             Self::Complete => None,
             Self::Incomplete(missing) => Some(format!("{missing} layers are not published whole")),
             Self::Failed(why) | Self::Conflict(why) => Some(why.clone()),
-            Self::Untrusted(trust) => Some(format!("with the trust {} nobody's word about it counts", trust.name())),
+            Self::Untrusted(trust) => Some(format!("with the trust {} none of its publishers counts", trust.name())),
         }
     }
 }
 
 impl Catalogue {
-    pub(super) fn new(eyes: &Eyes) -> Self {
-        let node = eyes.node.clone().filter(|_| eyes.trust == Trust::SameNode);
-        Self { tables: ImageTables::new(eyes.trust), node }
+    pub(super) fn new(viewpoint: &Viewpoint) -> Self {
+        let node = viewpoint.node.clone().filter(|_| viewpoint.trust == Trust::SameNode);
+        Self { tables: ImageTables::new(viewpoint.trust), node }
     }
 
     /// Reads both topics up to where they end now.
-    pub(super) async fn read(settings: &ClientSettings, eyes: &Eyes) -> anyhow::Result<Self> {
+    pub(super) async fn read(settings: &ClientSettings, viewpoint: &Viewpoint) -> anyhow::Result<Self> {
         const TOPICS: [Topic; 2] = [Topic::Images, Topic::ImageLayers];
         admin::check(settings, &TOPICS).await?;
         let mut reader = TopicReader::start(settings, &TOPICS, ReadFrom::Beginning).await?;
-        let mut catalogue = Self::new(eyes);
+        let mut catalogue = Self::new(viewpoint);
         loop {
             match reader.next().await {
                 Some(ReaderEvent::Record(record)) => catalogue.take(&record),
@@ -158,14 +158,14 @@ impl Catalogue {
         Ok(assemble(head, self.tables.chunks())?)
     }
 
-    pub(super) fn state(&self, id: &ImageId) -> State {
+    pub(super) fn state(&self, id: &ImageId) -> ImageState {
         let view = self.view(id);
         match self.tables.lookup(&view) {
-            Lookup::Complete { conflict, .. } => conflict.map_or(State::Complete, State::Conflict),
-            Lookup::Failed { reason, .. } => State::Failed(reason),
+            Lookup::Complete { conflict, .. } => conflict.map_or(ImageState::Complete, ImageState::Conflict),
+            Lookup::Failed { reason, .. } => ImageState::Failed(reason),
             Lookup::Missing | Lookup::Collected(_) => match self.tables.missing_layers(&view) {
-                Some(missing) => State::Incomplete(missing),
-                None => State::Untrusted(self.tables.trust()),
+                Some(missing) => ImageState::Incomplete(missing),
+                None => ImageState::Untrusted(self.tables.trust()),
             },
         }
     }
@@ -206,8 +206,8 @@ mod tests {
     }
 
     /// What is listed when these have published an image of one layer, each with a manifest of so many bytes in its path.
-    fn state(eyes: &Eyes, images: &[Image], layers: &[(&str, LayerBasis, usize)]) -> &'static str {
-        let mut catalogue = Catalogue::new(eyes);
+    fn state(viewpoint: &Viewpoint, images: &[Image], layers: &[(&str, LayerBasis, usize)]) -> &'static str {
+        let mut catalogue = Catalogue::new(viewpoint);
         for image in images {
             catalogue.tables.image(image.clone()).unwrap();
         }
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn an_image_is_listed_as_the_enricher_sees_it() {
         use LayerBasis::{Blob, Snapshot};
-        let any = Eyes::default();
+        let any = Viewpoint::default();
         let of = |source: &str| image(source, &["sha256:a"]);
         assert_eq!(state(&any, &[of("node:a")], &[]), "incomplete");
         assert_eq!(state(&any, &[of("node:a")], &[("node:a", Blob, 1), ("node:b", Blob, 1)]), "complete");
@@ -241,10 +241,10 @@ mod tests {
         let platforms = [on("node:a", "sha256:amd64"), on("node:b", "sha256:arm64")];
         assert_eq!(state(&any, &platforms, &[("node:a", Blob, 1)]), "failed");
 
-        let verified = Eyes { trust: Trust::VerifiedOnly, node: None };
+        let verified = Viewpoint { trust: Trust::VerifiedOnly, node: None };
         assert_eq!(state(&verified, &[of("node:a")], &[("node:a", Blob, 1)]), "untrusted");
         assert_eq!(state(&verified, &[of("node:a"), of("ci:x")], &[("node:a", Blob, 1)]), "incomplete");
-        let same = |node: &str| Eyes { trust: Trust::SameNode, node: Some(node.to_owned()) };
+        let same = |node: &str| Viewpoint { trust: Trust::SameNode, node: Some(node.to_owned()) };
         assert_eq!(state(&same("a"), &[of("node:a")], &[("node:a", Blob, 1), ("node:b", Blob, 2)]), "complete");
         assert_eq!(state(&same("b"), &[of("node:a")], &[("node:a", Blob, 1)]), "untrusted");
     }

@@ -7,7 +7,7 @@ use driftline_kafka::ClientSettings;
 use driftline_schemas::text::{printable, terminal_json};
 use driftline_schemas::{Image, ImageId};
 
-use super::catalogue::{Catalogue, Eyes, trust};
+use super::catalogue::{Catalogue, Viewpoint, trust};
 use crate::output::out;
 use crate::{progress, render};
 
@@ -15,7 +15,7 @@ use crate::{progress, render};
 const SHORT_ID: usize = 12;
 
 #[derive(Debug, Serialize)]
-struct Row {
+struct ImageRow {
     image_id: ImageId,
     state: &'static str,
     detail: Option<String>,
@@ -29,10 +29,15 @@ struct Row {
     indexed_ns: i64,
 }
 
-pub(crate) async fn list(settings: &ClientSettings, eyes: &Eyes, which: Which, json: bool) -> anyhow::Result<()> {
-    let catalogue = Catalogue::read(settings, eyes).await?;
+pub(crate) async fn list(
+    settings: &ClientSettings,
+    viewpoint: &Viewpoint,
+    which: Which,
+    json: bool,
+) -> anyhow::Result<()> {
+    let catalogue = Catalogue::read(settings, viewpoint).await?;
     let rows = catalogue.tables.images().filter_map(|(id, _)| row(&catalogue, id));
-    let rows: Vec<Row> = rows.filter(|row| which == Which::All || row.state == "failed").collect();
+    let rows: Vec<ImageRow> = rows.filter(|row| which == Which::All || row.state == "failed").collect();
     if json {
         for row in &rows {
             out(terminal_json(&serde_json::to_string(row)?))?;
@@ -66,25 +71,25 @@ pub(crate) enum Which {
     Failed,
 }
 
-fn row(catalogue: &Catalogue, id: &ImageId) -> Option<Row> {
+fn row(catalogue: &Catalogue, id: &ImageId) -> Option<ImageRow> {
     let published = catalogue.published(id);
     let first = published.first()?;
     let state = catalogue.state(id);
     let heads: Vec<_> = first.diff_ids.iter().filter_map(|diff_id| catalogue.heads(diff_id).first()).collect();
     let platform = [first.platform.os.as_str(), &first.platform.architecture, &first.platform.variant];
-    let known: Vec<&str> = platform.into_iter().filter(|part| !part.is_empty()).collect();
+    let parts: Vec<&str> = platform.into_iter().filter(|part| !part.is_empty()).collect();
     // Who could not read an image has verified nothing of it.
     let read = |image: &&&Image| image.failed.is_none();
     let verified = published.iter().filter(read).any(|image| trust(&image.source) == "verified");
     let mut references: Vec<String> = published.iter().flat_map(|image| image.references.iter().cloned()).collect();
     references.sort();
     references.dedup();
-    Some(Row {
+    Some(ImageRow {
         image_id: id.clone(),
         state: state.name(),
         detail: state.detail(),
         references,
-        platform: known.join("/"),
+        platform: parts.join("/"),
         layers: first.diff_ids.len(),
         entries: heads.iter().map(|head| head.entry_count).sum(),
         manifest_bytes: heads.iter().map(|head| head.size_bytes).sum(),
@@ -94,7 +99,7 @@ fn row(catalogue: &Catalogue, id: &ImageId) -> Option<Row> {
     })
 }
 
-fn cells(row: &Row) -> Vec<String> {
+fn cells(row: &ImageRow) -> Vec<String> {
     let safe = |text: &str| printable(text.as_bytes()).text;
     let id = row.image_id.as_str().trim_start_matches("sha256:");
     vec![
@@ -124,7 +129,7 @@ mod tests {
             ..Image::default()
         };
         let listed = |images: &[Image]| {
-            let mut catalogue = Catalogue::new(&Eyes::default());
+            let mut catalogue = Catalogue::new(&Viewpoint::default());
             images.iter().for_each(|image| drop(catalogue.tables.image(image.clone()).unwrap()));
             row(&catalogue, &ImageId::from("sha256:i")).unwrap().trust
         };

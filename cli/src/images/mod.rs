@@ -9,7 +9,7 @@ mod source;
 mod verify;
 
 pub(crate) use add::{Add, add};
-pub(crate) use catalogue::EyesOptions;
+pub(crate) use catalogue::ViewpointOptions;
 pub(crate) use list::{Which, list};
 pub(crate) use remove::{Remove, remove};
 pub(crate) use show::{Show, show};

@@ -10,7 +10,7 @@ use driftline_schemas::text::printable;
 use driftline_schemas::topics::{Topic, partition_of};
 use driftline_schemas::{DiffId, Image, ImageId, LayerHead, Sha256};
 
-use super::catalogue::{Catalogue, Eyes};
+use super::catalogue::{Catalogue, Viewpoint};
 use crate::output::out;
 
 /// What is removed.
@@ -18,19 +18,19 @@ use crate::output::out;
 pub(crate) struct Remove {
     /// Image id, its first characters, or a reference
     image: String,
-    /// Do not ask; needed where nobody can be asked
+    /// Remove without confirmation; needed where there is no terminal
     #[arg(long)]
     yes: bool,
 }
 
 pub(crate) async fn remove(settings: &ClientSettings, arguments: &Remove) -> anyhow::Result<()> {
-    let catalogue = Catalogue::read(settings, &Eyes::default()).await?;
+    let catalogue = Catalogue::read(settings, &Viewpoint::default()).await?;
     let id = catalogue.find(&arguments.image)?;
     let layers = only_of(&catalogue, id);
     if !arguments.yes {
-        let asked = Asked::of_process();
+        let confirmer = Confirmer::of_process();
         anstream::eprintln!("{}", meaning(&catalogue.published(id), layers.len()));
-        ensure!(confirmed(asked, &mut io::stdin().lock())?, "nothing was removed");
+        ensure!(confirmed(confirmer, &mut io::stdin().lock())?, "nothing was removed");
     }
     let producer = Producer::new(settings)?;
     for diff_id in &layers {
@@ -51,14 +51,14 @@ pub(crate) async fn remove(settings: &ClientSettings, arguments: &Remove) -> any
     Ok(out(format!("{id}  {} publications and {} layers removed", published.len(), layers.len()))?)
 }
 
-/// Who can answer.
+/// Whether somebody can confirm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
+enum Confirmer {
     Somebody,
     Nobody,
 }
 
-impl Asked {
+impl Confirmer {
     fn of_process() -> Self {
         if io::stdin().is_terminal() && io::stderr().is_terminal() { Self::Somebody } else { Self::Nobody }
     }
@@ -67,9 +67,12 @@ impl Asked {
 /// Whether the answer is yes.
 ///
 /// # Errors
-/// When nobody can be asked, or the answer cannot be read.
-fn confirmed(asked: Asked, answer: &mut impl BufRead) -> anyhow::Result<bool> {
-    ensure!(asked == Asked::Somebody, "nobody can be asked: this is no terminal; --yes removes without asking");
+/// When nobody can confirm, or the answer cannot be read.
+fn confirmed(confirmer: Confirmer, answer: &mut impl BufRead) -> anyhow::Result<bool> {
+    ensure!(
+        confirmer == Confirmer::Somebody,
+        "nobody can confirm: this is no terminal; --yes removes without confirmation"
+    );
     anstream::eprint!("remove it? [y/N] ");
     let mut line = String::new();
     answer.read_line(&mut line)?;
@@ -92,7 +95,7 @@ fn meaning(published: &[&Image], layers: usize) -> String {
 
 /// Layers that this image names and no other.
 fn only_of(catalogue: &Catalogue, id: &ImageId) -> BTreeSet<DiffId> {
-    let others = catalogue.tables.images().filter(|(other, _)| *other != id).flat_map(|(_, said)| said);
+    let others = catalogue.tables.images().filter(|(other, _)| *other != id).flat_map(|(_, published)| published);
     let named: BTreeSet<&DiffId> = others.flat_map(|image| &image.diff_ids).collect();
     let own = catalogue.published(id).into_iter().flat_map(|image| &image.diff_ids);
     own.filter(|diff_id| !named.contains(diff_id)).cloned().collect()
@@ -100,7 +103,7 @@ fn only_of(catalogue: &Catalogue, id: &ImageId) -> BTreeSet<DiffId> {
 
 /// Keys of a layer's heads, and of their chunks unless a layer that stays has the same content.
 fn keys(catalogue: &Catalogue, diff_id: &DiffId, removed: &BTreeSet<DiffId>) -> Vec<String> {
-    let images = catalogue.tables.images().flat_map(|(_, said)| said);
+    let images = catalogue.tables.images().flat_map(|(_, published)| published);
     let staying = images.flat_map(|image| &image.diff_ids).filter(|diff_id| !removed.contains(diff_id));
     let needed: BTreeSet<Sha256> =
         staying.flat_map(|diff_id| catalogue.heads(diff_id)).map(|head| head.manifest_sha256).collect();
@@ -118,20 +121,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_yes_is_yes_and_where_nobody_can_be_asked_nothing_is() {
+    fn only_yes_is_yes_and_where_nobody_can_confirm_nothing_is() {
         for (answer, expected) in [("y\n", true), ("YES\n", true), ("n\n", false), ("\n", false), ("", false)] {
-            assert_eq!(confirmed(Asked::Somebody, &mut answer.as_bytes()).unwrap(), expected, "{answer:?}");
+            assert_eq!(confirmed(Confirmer::Somebody, &mut answer.as_bytes()).unwrap(), expected, "{answer:?}");
         }
-        let error = confirmed(Asked::Nobody, &mut "y\n".as_bytes()).unwrap_err().to_string();
+        let error = confirmed(Confirmer::Nobody, &mut "y\n".as_bytes()).unwrap_err().to_string();
         assert!(error.contains("--yes"), "{error}");
     }
 
     #[test]
-    fn who_decides_is_told_whose_publications_go() {
+    fn who_decides_sees_whose_publications_go() {
         let of =
             |source: &str| Image { image_id: ImageId::from("sha256:i"), source: source.to_owned(), ..Image::default() };
-        let said = meaning(&[&of("node:a"), &of("ci:\u{1b}x")], 3);
-        assert!(said.contains("sha256:i: 2 publications (by ci:") && said.contains("node:a) and 3 layers"), "{said}");
-        assert!(!said.contains('\u{1b}'));
+        let text = meaning(&[&of("node:a"), &of("ci:\u{1b}x")], 3);
+        assert!(text.contains("sha256:i: 2 publications (by ci:") && text.contains("node:a) and 3 layers"), "{text}");
+        assert!(!text.contains('\u{1b}'));
     }
 }

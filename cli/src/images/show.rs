@@ -9,7 +9,7 @@ use driftline_kafka::ClientSettings;
 use driftline_schemas::text::{printable, terminal_json};
 use driftline_schemas::{DiffId, Image, ImageId, LayerHead, Sha256};
 
-use super::catalogue::{Catalogue, Eyes, EyesOptions, trust};
+use super::catalogue::{Catalogue, Viewpoint, ViewpointOptions, trust};
 use crate::output::out;
 use crate::{progress, render};
 
@@ -27,7 +27,7 @@ pub(crate) struct Show {
     #[arg(long, value_name = "DIGEST", conflicts_with_all = ["files", "path"])]
     sha256: Option<String>,
     #[command(flatten)]
-    pub(crate) eyes: EyesOptions,
+    pub(crate) viewpoint: ViewpointOptions,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -57,8 +57,8 @@ struct Whole<'a> {
     layers: Vec<Layer<'a>>,
 }
 
-pub(crate) async fn show(settings: &ClientSettings, eyes: &Eyes, arguments: &Show) -> anyhow::Result<()> {
-    let catalogue = Catalogue::read(settings, eyes).await?;
+pub(crate) async fn show(settings: &ClientSettings, viewpoint: &Viewpoint, arguments: &Show) -> anyhow::Result<()> {
+    let catalogue = Catalogue::read(settings, viewpoint).await?;
     let id = catalogue.find(&arguments.image)?;
     if arguments.files.is_none() && arguments.path.is_none() && arguments.sha256.is_none() {
         return whole(&catalogue, id, arguments);
@@ -149,10 +149,10 @@ fn publication(image: &Image) -> std::io::Result<()> {
     }
     let platform = &image.platform;
     let parts = [platform.os.as_str(), &platform.architecture, &platform.variant];
-    let known: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    let present: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     for (name, value) in [
         ("config", image.config_digest.clone()),
-        ("platform", known.join("/")),
+        ("platform", present.join("/")),
         ("references", image.references.join(" ")),
         ("volumes", image.volumes.join(" ")),
     ] {

@@ -9,7 +9,7 @@ use driftline_schemas::text::printable;
 use driftline_schemas::{DiffId, ImageId, LayerHead};
 use driftline_settings::Settings;
 
-use super::catalogue::{Catalogue, Eyes};
+use super::catalogue::{Catalogue, Viewpoint};
 use super::source::index;
 use crate::output::out;
 
@@ -34,7 +34,9 @@ pub(crate) async fn verify(
     }
     match differences.len() {
         0 => Ok(out(format!("{id} is as published"))?),
-        count => bail!("{id} is not as published: {count} differences; `driftline images show {id}` says by whom"),
+        count => {
+            bail!("{id} is not as published: {count} differences; `driftline images show {id}` shows the publishers")
+        }
     }
 }
 
@@ -44,7 +46,7 @@ async fn compare(
     name: &str,
     against: &str,
 ) -> anyhow::Result<(ImageId, Vec<String>)> {
-    let catalogue = Catalogue::read(settings, &Eyes::default()).await?;
+    let catalogue = Catalogue::read(settings, &Viewpoint::default()).await?;
     let id = catalogue.find(name)?.clone();
     let wanted = Wanted { image_id: Some(id.clone()), platform: own_platform() };
     let indexed = index(against, wanted, registry).await?;
@@ -73,29 +75,29 @@ pub(super) fn differences(catalogue: &Catalogue, id: &ImageId, indexed: &Indexed
         for head in heads.iter().filter(|head| head.manifest_sha256 != ours) {
             match catalogue.manifest(head) {
                 Ok(theirs) => name_entries(&mut found, head, &theirs, &layer.manifest),
-                Err(error) => found.push(format!("{}: {error}", said(head, &layer.diff_id))),
+                Err(error) => found.push(format!("{}: {error}", label(head, &layer.diff_id))),
             }
         }
     }
     Ok(found)
 }
 
-fn said(head: &LayerHead, diff_id: &DiffId) -> String {
+fn label(head: &LayerHead, diff_id: &DiffId) -> String {
     format!("layer {diff_id} by {}", head.source)
 }
 
 /// Names what only one of two manifests has; a changed file is on both sides.
 fn name_entries(found: &mut Vec<String>, head: &LayerHead, theirs: &LayerManifest, ours: &LayerManifest) {
-    let place = said(head, &head.diff_id);
+    let layer = label(head, &head.diff_id);
     let only = |of: &LayerManifest, not: &LayerManifest, what: &str| -> Vec<String> {
         let missing = of.entries().iter().filter(|entry| not.entries().binary_search(entry).is_err());
-        missing.map(|entry| format!("{place}: {what} {}", printable(&entry.path).text)).collect()
+        missing.map(|entry| format!("{layer}: {what} {}", printable(&entry.path).text)).collect()
     };
     let mut all = only(theirs, ours, "published only is");
     all.extend(only(ours, theirs, "in the image only is"));
     let more = all.len().saturating_sub(NAMED_MAX);
     found.extend(all.into_iter().take(NAMED_MAX));
     if more > 0 {
-        found.push(format!("{place}: {more} more entries differ"));
+        found.push(format!("{layer}: {more} more entries differ"));
     }
 }

@@ -44,16 +44,16 @@ enum Use<'a> {
 
 impl<'a> Copier<'a> {
     pub(super) fn new(settings: &'a ClientSettings, partial: Partial) -> Self {
-        let Partial { info, writer, kept } = partial;
+        let Partial { info, writer, retained } = partial;
         let total = info.sections.iter().map(|section| passes(section) * length(section.begin, section.end)).sum();
         let counts =
             info.sections.iter().filter_map(|section| Topic::from_stem(&section.topic)).map(|topic| (topic, 0));
         let mut counts: BTreeMap<Topic, u64> = counts.collect();
-        counts.extend(kept.iter().flat_map(Scan::by_topic));
+        counts.extend(retained.iter().flat_map(Scan::by_topic));
         Self {
             settings,
             writer,
-            sections: what_is_missing(info.sections, kept.as_ref()),
+            sections: what_is_missing(info.sections, retained.as_ref()),
             counts,
             gone: 0,
             progress: Progress::new("recording", "offsets", total),
@@ -132,13 +132,13 @@ impl<'a> Copier<'a> {
 }
 
 /// The sections, each with the offset from which it is missing. A file ends in the section of its last record.
-fn what_is_missing(sections: Vec<Section>, kept: Option<&Scan>) -> Vec<(Section, i64)> {
-    let last = kept.and_then(|scan| scan.lanes.last()).map(|lane| (lane.topic, lane.partition, lane.last_offset));
-    let place = last.and_then(|(topic, partition, offset)| {
+fn what_is_missing(sections: Vec<Section>, retained: Option<&Scan>) -> Vec<(Section, i64)> {
+    let last = retained.and_then(|scan| scan.lanes.last()).map(|lane| (lane.topic, lane.partition, lane.last_offset));
+    let position = last.and_then(|(topic, partition, offset)| {
         let is_last = |section: &Section| section.topic == topic.spec().stem && section.partition == partition;
-        sections.iter().position(is_last).map(|place| (place, offset + 1))
+        sections.iter().position(is_last).map(|position| (position, offset + 1))
     });
-    let from = |index: usize, section: &Section| match place {
+    let from = |index: usize, section: &Section| match position {
         Some((last, _)) if index < last => section.end,
         Some((last, from)) if index == last => from,
         _ => section.begin,

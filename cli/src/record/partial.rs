@@ -17,7 +17,7 @@ pub(super) struct Partial {
     pub(super) info: Info,
     pub(super) writer: RecordingWriter<File>,
     /// What an interrupted run left.
-    pub(super) kept: Option<Scan>,
+    pub(super) retained: Option<Scan>,
 }
 
 impl Partial {
@@ -26,7 +26,7 @@ impl Partial {
     ///
     /// # Errors
     /// When the file is something else, was begun with other arguments, or is being written by somebody.
-    pub(super) fn resume(path: &Path, asked: &Arguments) -> anyhow::Result<Option<Self>> {
+    pub(super) fn resume(path: &Path, requested: &Arguments) -> anyhow::Result<Option<Self>> {
         let mut file = match File::options().read(true).write(true).open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -43,14 +43,14 @@ impl Partial {
             Err(RecordingError::Damaged { .. }) => return Ok(None),
             Err(error) => return Err(error).with_context(unusable),
         };
-        let info = recording.info().cloned().context("it does not say what it is of").with_context(unusable)?;
-        same(&info.arguments, asked).with_context(unusable)?;
+        let info = recording.info().cloned().context("its header is missing").with_context(unusable)?;
+        same(&info.arguments, requested).with_context(unusable)?;
         let scan = recording.scan(Damage::CutOff).with_context(unusable)?;
         drop(recording);
         file.set_len(scan.end)?;
         file.seek(SeekFrom::Start(scan.end))?;
         anstream::eprintln!("going on with {}: {} records are there", path.display(), scan.records());
-        Ok(Some(Self { writer: RecordingWriter::resume(file, &info)?, info, kept: Some(scan) }))
+        Ok(Some(Self { writer: RecordingWriter::resume(file, &info)?, info, retained: Some(scan) }))
     }
 
     /// Begins a file.
@@ -63,7 +63,7 @@ impl Partial {
         let file = open.with_context(failed)?;
         lock(&file, path)?;
         file.set_len(0).with_context(failed)?;
-        Ok(Self { writer: RecordingWriter::begin(file, &info).with_context(failed)?, info, kept: None })
+        Ok(Self { writer: RecordingWriter::begin(file, &info).with_context(failed)?, info, retained: None })
     }
 }
 
@@ -76,7 +76,7 @@ pub(super) fn publish(file: &File, partial: &Path, path: &Path, existing: Existi
         file.sync_all()?;
         match existing {
             Existing::Replaced => fs::rename(partial, path)?,
-            Existing::Kept => rename_to_free(partial, path)?,
+            Existing::Retained => rename_to_free(partial, path)?,
         }
         let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
         File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
@@ -112,20 +112,20 @@ fn lock(file: &File, path: &Path) -> anyhow::Result<()> {
 }
 
 /// Half a recording of one thing and half of another would be neither.
-fn same(begun: &Arguments, asked: &Arguments) -> anyhow::Result<()> {
+fn same(begun: &Arguments, requested: &Arguments) -> anyhow::Result<()> {
     let or_nothing = |text: &str| if text.is_empty() { "nothing".to_owned() } else { text.to_owned() };
     let pairs = [
-        ("Kafka cluster", begun.cluster.clone(), asked.cluster.clone()),
-        ("--prefix", begun.prefix.clone(), asked.prefix.clone()),
-        ("--topics", begun.topics.join(","), asked.topics.join(",")),
-        ("--since", or_nothing(&begun.since), or_nothing(&asked.since)),
-        ("--until", or_nothing(&begun.until), or_nothing(&asked.until)),
-        ("--pre-roll", or_nothing(&begun.pre_roll), or_nothing(&asked.pre_roll)),
+        ("Kafka cluster", begun.cluster.clone(), requested.cluster.clone()),
+        ("--prefix", begun.prefix.clone(), requested.prefix.clone()),
+        ("--topics", begun.topics.join(","), requested.topics.join(",")),
+        ("--since", or_nothing(&begun.since), or_nothing(&requested.since)),
+        ("--until", or_nothing(&begun.until), or_nothing(&requested.until)),
+        ("--pre-roll", or_nothing(&begun.pre_roll), or_nothing(&requested.pre_roll)),
     ];
     let different: Vec<String> = pairs
         .into_iter()
-        .filter(|(_, begun, asked)| begun != asked)
-        .map(|(name, begun, asked)| format!("{name} was {begun} and is now {asked}"))
+        .filter(|(_, begun, requested)| begun != requested)
+        .map(|(name, begun, requested)| format!("{name} was {begun} and is now {requested}"))
         .collect();
     ensure!(different.is_empty(), "it was begun with other arguments: {}", different.join(", "));
     Ok(())
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
     use driftline_schemas::recording::{FORMAT, Recorded};
 
-    fn asked() -> Arguments {
+    fn requested() -> Arguments {
         Arguments {
             cluster: "c".into(),
             prefix: "p".into(),
@@ -152,7 +152,7 @@ mod tests {
             format: FORMAT,
             driftline: "0.1.0".into(),
             recorded: "now".into(),
-            arguments: asked(),
+            arguments: requested(),
             since_ms: Some(1),
             until_ms: None,
             pre_roll_ms: 1,
@@ -176,18 +176,18 @@ mod tests {
     fn what_is_whole_is_kept_and_the_torn_block_is_dropped() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f.partial");
-        assert!(Partial::resume(&path, &asked()).unwrap().is_none());
+        assert!(Partial::resume(&path, &requested()).unwrap().is_none());
         let mut partial = Partial::begin(&path, info()).unwrap();
         partial.writer.append(&record(1)).unwrap();
         partial.writer.append(&record(2)).unwrap();
-        let busy = Partial::resume(&path, &asked()).unwrap_err().to_string();
+        let busy = Partial::resume(&path, &requested()).unwrap_err().to_string();
         assert!(busy.contains("another `driftline record` is writing"), "{busy}");
         drop(partial);
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();
 
-        let mut resumed = Partial::resume(&path, &asked()).unwrap().unwrap();
-        assert_eq!(resumed.kept.unwrap().lanes[0].last_offset, 1);
+        let mut resumed = Partial::resume(&path, &requested()).unwrap().unwrap();
+        assert_eq!(resumed.retained.unwrap().lanes[0].last_offset, 1);
         resumed.writer.append(&record(2)).unwrap();
         drop(resumed.writer.finish().unwrap());
         assert_eq!(fs::read(&path).unwrap(), bytes);
@@ -198,13 +198,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f.partial");
         drop(Partial::begin(&path, info()).unwrap());
-        let other = Arguments { since: "3h".into(), until: "1h".into(), ..asked() };
+        let other = Arguments { since: "3h".into(), until: "1h".into(), ..requested() };
         let error = format!("{:#}", Partial::resume(&path, &other).unwrap_err());
         for part in ["delete it to begin anew", "--since was 2h and is now 3h", "--until was nothing and is now 1h"] {
             assert!(error.contains(part), "{part} in {error}");
         }
         fs::write(&path, "something else").unwrap();
-        let error = format!("{:#}", Partial::resume(&path, &asked()).unwrap_err());
+        let error = format!("{:#}", Partial::resume(&path, &requested()).unwrap_err());
         assert!(error.contains("delete it to begin anew") && error.contains("not a recording"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"something else", "it is left as it is");
     }
@@ -217,9 +217,9 @@ mod tests {
             fs::write(&partial, text).unwrap();
             File::open(&partial).unwrap()
         };
-        assert_eq!(publish(&written("first"), &partial, &path, Existing::Kept).unwrap(), 5);
+        assert_eq!(publish(&written("first"), &partial, &path, Existing::Retained).unwrap(), 5);
         assert_eq!((fs::read(&path).unwrap(), partial.exists()), (b"first".to_vec(), false));
-        let error = format!("{:#}", publish(&written("second"), &partial, &path, Existing::Kept).unwrap_err());
+        let error = format!("{:#}", publish(&written("second"), &partial, &path, Existing::Retained).unwrap_err());
         assert!(error.contains("is whole, but cannot be renamed") && error.contains("--force replaces it"), "{error}");
         assert_eq!((fs::read(&path).unwrap(), fs::read(&partial).unwrap()), (b"first".to_vec(), b"second".to_vec()));
         publish(&written("second"), &partial, &path, Existing::Replaced).unwrap();
@@ -234,7 +234,7 @@ mod tests {
         let head = fs::read(&path).unwrap();
         for cut in [0, head.len() / 2, head.len() - 1] {
             fs::write(&path, &head[..cut]).unwrap();
-            assert!(Partial::resume(&path, &asked()).unwrap().is_none(), "{cut}");
+            assert!(Partial::resume(&path, &requested()).unwrap().is_none(), "{cut}");
         }
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context as _, ensure};
 use std::collections::BTreeMap;
 
 use driftline_kafka::{ClientSettings, OffsetRange, TimeRange, offset_ranges};
-use driftline_schemas::recording::{Arguments as Asked, FORMAT, Info, Section, What};
+use driftline_schemas::recording::{Arguments as Requested, FORMAT, Info, Section, What};
 use driftline_schemas::topics::{Cleanup, Topic};
 use driftline_service::clock;
 
@@ -44,7 +44,7 @@ pub(super) fn times(arguments: &Arguments, now_ms: i64) -> anyhow::Result<Times>
 pub(super) async fn make(
     settings: &ClientSettings,
     topics: &[Topic],
-    asked: Asked,
+    requested: Requested,
     times: &Times,
 ) -> anyhow::Result<Info> {
     let Times { since_ms, until_ms, pre_roll_ms } = *times;
@@ -53,14 +53,14 @@ pub(super) async fn make(
         let since_ms = since_ms.filter(|_| is_stream(*topic));
         let from_ms = since_ms.map(|since| since.saturating_sub(pre_roll_ms));
         let whole = offset_ranges(settings, *topic, TimeRange { from_ms, until_ms }).await?;
-        let asked_for = offset_ranges(settings, *topic, TimeRange { from_ms: since_ms, until_ms }).await?;
-        sections.extend(whole.iter().zip(asked_for).map(|(whole, asked_for)| section(*whole, asked_for.begin)));
+        let wanted = offset_ranges(settings, *topic, TimeRange { from_ms: since_ms, until_ms }).await?;
+        sections.extend(whole.iter().zip(wanted).map(|(whole, wanted)| section(*whole, wanted.begin)));
     }
     Ok(Info {
         format: FORMAT,
         driftline: env!("CARGO_PKG_VERSION").to_owned(),
         recorded: rfc3339(clock::now_ns() / 1_000_000),
-        arguments: asked,
+        arguments: requested,
         since_ms,
         until_ms,
         pre_roll_ms,

@@ -158,7 +158,7 @@ impl Correlator {
 
 impl Stage for Correlator {
     type Input = Input;
-    type Ask = Command;
+    type Command = Command;
 
     fn decode(&self, record: &Record) -> Result<Input, String> {
         let value = record.value.as_deref().unwrap_or_default();

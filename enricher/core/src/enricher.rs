@@ -144,7 +144,7 @@ type Fx = Effects<Ask>;
 
 impl Stage for Enricher {
     type Input = Input;
-    type Ask = Ask;
+    type Command = Ask;
 
     fn decode(&self, record: &Record) -> Result<Input, String> {
         let value = record.value.as_deref().unwrap_or_default();

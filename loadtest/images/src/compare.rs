@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use driftline_schemas::layer::{EntryKind, LayerManifest};
 
-use crate::seen::{Node, View};
 use crate::stack::shown;
+use crate::view::{View, ViewNode};
 
 const SETGID: u16 = 0o2000;
 
@@ -51,17 +51,19 @@ pub(crate) fn implied(manifests: &[Arc<LayerManifest>]) -> BTreeSet<Vec<u8>> {
 pub(crate) fn differences(tool: Tool, ours: &View, theirs: &View, implied: &BTreeSet<Vec<u8>>) -> Vec<String> {
     let paths: BTreeSet<&Vec<u8>> = ours.keys().chain(theirs.keys()).collect();
     let agree = |path: &Vec<u8>| match (ours.get(path), theirs.get(path)) {
-        (Some(Node::Directory { mode: our }), Some(Node::Directory { mode: their })) if implied.contains(path) => {
+        (Some(ViewNode::Directory { mode: our }), Some(ViewNode::Directory { mode: their }))
+            if implied.contains(path) =>
+        {
             tool == Tool::Podman || our & !SETGID == their & !SETGID
         }
         // umoci makes no directory for a mark alone.
-        (Some(Node::Directory { .. }), None) if implied.contains(path) && tool == Tool::Umoci => {
+        (Some(ViewNode::Directory { .. }), None) if implied.contains(path) && tool == Tool::Umoci => {
             let below = [path, &b"/"[..]].concat();
             !theirs.keys().any(|other| other.starts_with(&below))
         }
         (our, their) => our == their,
     };
-    let text = |node: Option<&Node>| node.map_or("nothing".to_owned(), ToString::to_string);
+    let text = |node: Option<&ViewNode>| node.map_or("nothing".to_owned(), ToString::to_string);
     let differ = paths.into_iter().filter(|path| !agree(path));
     differ
         .map(|path| format!("{}: ours {}, theirs {}", shown(path), text(ours.get(path)), text(theirs.get(path))))

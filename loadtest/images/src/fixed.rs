@@ -1,10 +1,11 @@
 //! The stacks that chance does not draw: very many layers, and very many files.
 
-use crate::audience::{Audience, LeftOut};
-use crate::generate::{Drawn, whiteout};
+use crate::draft::whiteout;
+use crate::generate::Drawn;
 use crate::member::{Kind, Member};
 use crate::rule::Hits;
 use crate::stack::{End, Layer, Stack, Stored};
+use crate::unpackers::{LeftOut, Unpackers};
 
 /// The seeds that name them; no run of random stacks reaches either.
 pub(crate) const SEEDS: [u64; 2] = [MANY_LAYERS, MANY_FILES];
@@ -25,7 +26,7 @@ pub(crate) fn stack(seed: u64) -> Option<Drawn> {
         MANY_FILES => many_files(),
         _ => return None,
     };
-    Some(Drawn { stack, audience: Audience::Both, left_out: LeftOut::new(), refused: Hits::default() })
+    Some(Drawn { stack, unpackers: Unpackers::Both, left_out: LeftOut::new(), refused: Hits::default() })
 }
 
 /// Each hides the file of the layer before, has one anew, and replaces one that all have.

@@ -6,40 +6,28 @@ use std::sync::Arc;
 use driftline_schemas::layer::LayerManifest;
 use driftline_sim::Rng;
 
-use crate::audience::{Audience, LeftOut};
-use crate::episodes;
+use crate::draft::{Draft, whiteout};
 use crate::member::{Kind, Member};
+use crate::operations;
 use crate::ours;
 use crate::rule::{Hits, Rule};
-use crate::seen::{Node, View};
 use crate::stack::{End, Layer, Stack, Stored};
+use crate::unpackers::{LeftOut, Unpackers};
+use crate::view::View;
 
 /// Most layers drawn; what repeats a layer adds two.
 const LAYERS_DRAWN_MAX: i64 = 6;
 
-/// Episodes of a layer: enough that they meet, few enough that a difference can be read.
-const EPISODES_MIN: i64 = 3;
-const EPISODES_MAX: i64 = 9;
-
-/// A stack being drawn.
-pub(crate) struct Draft {
-    pub(crate) rng: Rng,
-    /// What the layers below show.
-    pub(crate) below: View,
-    layer: Layer,
-    audience: Audience,
-    left_out: LeftOut,
-    /// What was refused, and had to be.
-    refused: Hits,
-    numbered: u64,
-}
+/// Operations of a layer: enough that they meet, few enough that a difference can be read.
+const OPERATIONS_MIN: i64 = 3;
+const OPERATIONS_MAX: i64 = 9;
 
 /// What was drawn from a seed.
 #[derive(Debug)]
 pub(crate) struct Drawn {
     pub(crate) stack: Stack,
-    pub(crate) audience: Audience,
-    /// Members that the audience is known not to take.
+    pub(crate) unpackers: Unpackers,
+    /// Members that an unpacker is known not to take.
     pub(crate) left_out: LeftOut,
     /// Members that we refused, and had to.
     pub(crate) refused: Hits,
@@ -48,9 +36,9 @@ pub(crate) struct Drawn {
 /// The stack of a seed.
 pub(crate) fn draw(seed: u64) -> Drawn {
     let mut rng = Rng::new(seed);
-    let audiences = [Audience::Both, Audience::Both, Audience::Podman, Audience::Umoci];
+    let choices = [Unpackers::Both, Unpackers::Both, Unpackers::Podman, Unpackers::Umoci];
     let mut draft = Draft {
-        audience: rng.pick(&audiences).unwrap_or(Audience::Both),
+        unpackers: rng.pick(&choices).unwrap_or(Unpackers::Both),
         rng,
         below: View::new(),
         layer: Layer::new(Stored::Plain, End::Mark),
@@ -68,8 +56,8 @@ pub(crate) fn draw(seed: u64) -> Drawn {
     if draft.rng.one_in(4) {
         draft.repeat(&mut stack, &mut manifests);
     }
-    let Draft { audience, left_out, refused, .. } = draft;
-    Drawn { stack, audience, left_out, refused }
+    let Draft { unpackers, left_out, refused, .. } = draft;
+    Drawn { stack, unpackers, left_out, refused }
 }
 
 impl Draft {
@@ -90,8 +78,8 @@ impl Draft {
         if self.rng.one_in(12) {
             self.layer.rules.push(Rule::EmptyLayer);
         } else {
-            for _ in 0..self.rng.between(EPISODES_MIN, EPISODES_MAX) {
-                episodes::one(self);
+            for _ in 0..self.rng.between(OPERATIONS_MIN, OPERATIONS_MAX) {
+                operations::one(self);
             }
         }
         self.layer.clone()
@@ -124,80 +112,12 @@ impl Draft {
         }
         self.layer = end;
     }
-
-    /// Adds a member, unless the audience is known not to take it or the layer would be one that nobody should unpack.
-    pub(crate) fn push(&mut self, member: Member) -> bool {
-        if let Some(known) = self.audience.objection(&self.layer.members, &self.below, &member) {
-            *self.left_out.entry(known).or_default() += 1;
-            return false;
-        }
-        self.layer.members.push(member);
-        let is_fine = ours::manifest(&self.layer).is_ok();
-        if !is_fine {
-            self.layer.members.pop();
-        }
-        is_fine
-    }
-
-    /// Tries a member that we have to refuse; where we do not, it stays, and the tools show what they make of it.
-    pub(crate) fn refuse(&mut self, member: Member, rule: Rule) {
-        if self.audience.objection(&self.layer.members, &self.below, &member).is_some() {
-            return;
-        }
-        self.layer.members.push(member);
-        if ours::manifest(&self.layer).is_err() {
-            self.layer.members.pop();
-            self.refused.count(rule);
-        }
-    }
-
-    /// A number not used before in this stack.
-    pub(crate) fn number(&mut self) -> u64 {
-        self.numbered += 1;
-        self.numbered
-    }
-
-    /// A path among few, so that layers meet.
-    pub(crate) fn path(&mut self) -> Vec<u8> {
-        let directories = ["usr", "usr/bin", "usr/lib", "etc", "opt", "opt/a", "opt/a/b", "var/log", "srv/x/y"];
-        let names = ["a", "b", "c", "sh", "run", "conf"];
-        format!("{}/{}", self.rng.one_of(directories), self.rng.one_of(names)).into_bytes()
-    }
-
-    /// A path of the layers below that is of this kind, without its leading slash.
-    pub(crate) fn lower(&mut self, is_wanted: impl Fn(&Node) -> bool) -> Option<Vec<u8>> {
-        let paths: Vec<&Vec<u8>> =
-            self.below.iter().filter(|(path, node)| path.len() > 1 && is_wanted(node)).map(|(path, _)| path).collect();
-        self.rng.pick(&paths)?.strip_prefix(b"/").map(<[u8]>::to_vec)
-    }
-
-    /// Content: mostly new, sometimes one that other files have too.
-    pub(crate) fn content(&mut self) -> Vec<u8> {
-        let length = self.rng.one_of([3_usize, 3, 40, 700, 5_000]);
-        let number = self.number();
-        format!("content {number} ").into_bytes().into_iter().cycle().take(length.max(16)).collect()
-    }
-
-    /// A new file.
-    pub(crate) fn file(&mut self, path: &[u8]) -> Member {
-        let content = self.content();
-        let mode = self.rng.one_of([0o644, 0o755, 0o600, 0o755]);
-        Member::new(path, Kind::File(content)).mode(mode)
-    }
 }
 
 /// Whether a member is a file and no mark.
 fn is_plain(member: &Member) -> bool {
     let is_mark = member.path.split(|byte| *byte == b'/').any(|name| name.starts_with(b".wh."));
     matches!(member.kind, Kind::File(_)) && !is_mark
-}
-
-/// The mark that hides a path.
-pub(crate) fn whiteout(path: &[u8]) -> Option<Member> {
-    let path = path.strip_suffix(b"/").unwrap_or(path);
-    let at = path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
-    let (directory, name) = path.split_at_checked(at)?;
-    Some(Member::new(&[directory, b".wh.", name].concat(), Kind::File(Vec::new())))
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use driftline_schemas::layer::LayerManifest;
 
 use crate::ours;
 use crate::rule::{Hits, Rule};
-use crate::seen::View;
 use crate::stack::{Layer, Stack};
+use crate::view::View;
 
 /// The hits of a stack whose layers have these manifests and show this together.
 pub(crate) fn of(stack: &Stack, manifests: &[Arc<LayerManifest>], view: &View) -> Hits {

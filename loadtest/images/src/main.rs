@@ -1,21 +1,22 @@
 //! `driftline-test-images`: draws stacks of layers, compares what we show of them with what independent tools unpack,
 //! and says which seed differs, how to run it again, and how often each rule decided something.
 
-mod audience;
 mod compare;
-mod episodes;
+mod draft;
 mod fixed;
 mod generate;
 mod hits;
 mod layout;
 mod member;
+mod mutant;
+mod operations;
 mod ours;
-mod plant;
 mod rule;
 mod run;
-mod seen;
 mod stack;
 mod tools;
+mod unpackers;
+mod view;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use clap::Parser;
 
-use plant::Plant;
+use mutant::Mutant;
 use rule::Rule;
 use run::{Total, run};
 
@@ -34,7 +35,7 @@ const HITS_MIN: u64 = 50;
 
 /// Compares the merged index of random stacks of layers with what podman mounts and umoci unpacks.
 ///
-/// Exits 1 when they differ, when a rule was hit too seldom, or when a planted bug was not noticed.
+/// Exits 1 when they differ, when a rule was hit too seldom, or when a mutant was not noticed.
 #[derive(Debug, Parser)]
 #[command(name = "driftline-test-images", version)]
 struct Arguments {
@@ -50,12 +51,12 @@ struct Arguments {
     /// Show the members of each stack that differs
     #[arg(long)]
     verbose: bool,
-    /// Plant a bug, and expect it to be noticed; `all` plants each
-    #[arg(long, value_name = "BUG")]
+    /// Plant a mutant, and expect it to be noticed; `all` plants each
+    #[arg(long, value_name = "MUTANT")]
     plant: Option<String>,
-    /// Which bugs can be planted
+    /// List the mutants that can be planted
     #[arg(long)]
-    list_plants: bool,
+    list_mutants: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -66,8 +67,8 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if arguments.list_plants {
-        Plant::ALL.iter().for_each(|(name, _)| anstream::println!("{name}"));
+    if arguments.list_mutants {
+        Mutant::ALL.iter().for_each(|(name, _)| anstream::println!("{name}"));
         return ExitCode::SUCCESS;
     }
     match test(&arguments) {
@@ -83,19 +84,19 @@ fn main() -> ExitCode {
 /// Whether everything held.
 fn test(arguments: &Arguments) -> anyhow::Result<bool> {
     tools::check_machine()?;
-    let plants = planted(arguments.plant.as_deref())?;
+    let mutants = planted(arguments.plant.as_deref())?;
     let (from, count) = arguments.seed.map_or((arguments.from, arguments.seeds), |seed| (seed, 1));
-    let total = run(from, count, &plants, &arguments.scratch)?;
+    let total = run(from, count, &mutants, &arguments.scratch)?;
     let seldom = if arguments.seed.is_none() { total.too_seldom() } else { Vec::new() };
     if arguments.json {
         print_json(&total);
     } else {
         print_table(&total);
     }
-    for (name, caught) in &total.plants {
-        match caught {
-            Some(seed) => anstream::println!("{name:36} caught by seed {seed}"),
-            None => anstream::println!("{name:36} NOT caught in {} stacks", total.stacks),
+    for (name, noticed) in &total.mutants {
+        match noticed {
+            Some(seed) => anstream::println!("{name:36} noticed by seed {seed}"),
+            None => anstream::println!("{name:36} NOT noticed in {} stacks", total.stacks),
         }
     }
     for rule in &seldom {
@@ -114,16 +115,18 @@ fn test(arguments: &Arguments) -> anyhow::Result<bool> {
         }
         anstream::eprintln!("make test-images SEED={}", failure.seed);
     }
-    Ok(total.failures.is_empty() && seldom.is_empty() && total.plants.values().all(Option::is_some))
+    Ok(total.failures.is_empty() && seldom.is_empty() && total.mutants.values().all(Option::is_some))
 }
 
-fn planted(name: Option<&str>) -> anyhow::Result<Vec<(&'static str, Plant)>> {
+fn planted(name: Option<&str>) -> anyhow::Result<Vec<(&'static str, Mutant)>> {
     match name {
         None => Ok(Vec::new()),
-        Some("all") => Ok(Plant::ALL.to_vec()),
+        Some("all") => Ok(Mutant::ALL.to_vec()),
         Some(name) => {
-            let found = Plant::ALL.into_iter().find(|(known, _)| *known == name);
-            found.map(|plant| vec![plant]).ok_or_else(|| anyhow!("no bug is called {name:?}; --list-plants shows them"))
+            let found = Mutant::ALL.into_iter().find(|(candidate, _)| *candidate == name);
+            found
+                .map(|mutant| vec![mutant])
+                .ok_or_else(|| anyhow!("no mutant is called {name:?}; --list-mutants shows them"))
         }
     }
 }
@@ -144,8 +147,8 @@ fn print_table(total: &Total) {
         anstream::println!("{:44}  {:>7}", rule.name(), total.hits.of(*rule));
     }
     anstream::println!("\n{:>7}  MEMBERS NOT SHOWN TO A TOOL, BECAUSE", "TIMES");
-    for (known, count) in &total.left_out {
-        anstream::println!("{count:>7}  {}", known.name());
+    for (limitation, count) in &total.left_out {
+        anstream::println!("{count:>7}  {}", limitation.name());
     }
     anstream::println!(
         "\n{} stacks of {} layers: {} compared with podman, {} with umoci, {} paths; {} differ",
@@ -160,7 +163,8 @@ fn print_table(total: &Total) {
 
 fn print_json(total: &Total) {
     let hits: BTreeMap<&str, u64> = Rule::ALL.iter().map(|rule| (rule.name(), total.hits.of(*rule))).collect();
-    let left_out: BTreeMap<&str, u64> = total.left_out.iter().map(|(known, count)| (known.name(), *count)).collect();
+    let left_out: BTreeMap<&str, u64> =
+        total.left_out.iter().map(|(limitation, count)| (limitation.name(), *count)).collect();
     let failures: Vec<_> = total
         .failures
         .iter()
@@ -172,7 +176,7 @@ fn print_json(total: &Total) {
         .collect();
     let json = serde_json::json!({
         "stacks": total.stacks, "layers": total.layers, "paths": total.paths, "compared_with_podman": total.podman,
-        "compared_with_umoci": total.umoci, "hits": hits, "left_out": left_out, "plants": total.plants,
+        "compared_with_umoci": total.umoci, "hits": hits, "left_out": left_out, "mutants": total.mutants,
         "failures": failures,
     });
     anstream::println!("{json:#}");

@@ -10,8 +10,8 @@ use driftline_schemas::layer::LayerManifest;
 use driftline_schemas::{ImageId, Sha256};
 use serde_json::json;
 
-use crate::seen::{Node, View};
 use crate::stack::Layer;
+use crate::view::{View, ViewNode};
 
 /// Layers read at once.
 const LANES: usize = 2;
@@ -51,10 +51,12 @@ pub(crate) fn view(manifests: &[Arc<LayerManifest>]) -> anyhow::Result<View> {
     let index = merge(manifests)?;
     let shown = index.entries().filter(|entry| entry.path != b"/").map(|entry| {
         let node = match (entry.kind, entry.sha256, entry.target) {
-            (NodeKind::File, Some(sha256), _) => Node::File { mode: entry.mode, size_bytes: entry.size_bytes, sha256 },
-            (NodeKind::Symlink, _, Some(target)) => Node::Symlink(target.to_vec()),
-            (NodeKind::Directory, ..) => Node::Directory { mode: entry.mode },
-            (NodeKind::Device, ..) => Node::Device,
+            (NodeKind::File, Some(sha256), _) => {
+                ViewNode::File { mode: entry.mode, size_bytes: entry.size_bytes, sha256 }
+            }
+            (NodeKind::Symlink, _, Some(target)) => ViewNode::Symlink(target.to_vec()),
+            (NodeKind::Directory, ..) => ViewNode::Directory { mode: entry.mode },
+            (NodeKind::Device, ..) => ViewNode::Device,
             (kind, ..) => return Err(anyhow!("the index has a {kind:?} that is not whole")),
         };
         Ok((entry.path.to_vec(), node))

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::audience::LeftOut;
 use crate::compare::{Tool, differences, implied};
 use crate::generate::{Drawn, draw};
 use crate::layout::{Compression, Layout};
-use crate::plant::Plant;
+use crate::mutant::Mutant;
 use crate::rule::Hits;
 use crate::tools::{self, Opinion, Store};
+use crate::unpackers::LeftOut;
 use crate::{fixed, hits, ours};
 
 /// Stacks unpacked before their files are removed again: some megabytes.
@@ -29,7 +29,7 @@ pub(crate) struct Total {
     pub(crate) hits: Hits,
     pub(crate) left_out: LeftOut,
     /// The seed that noticed each planted bug.
-    pub(crate) plants: BTreeMap<&'static str, Option<u64>>,
+    pub(crate) mutants: BTreeMap<&'static str, Option<u64>>,
     pub(crate) failures: Vec<Failure>,
 }
 
@@ -51,13 +51,13 @@ struct Case {
 }
 
 /// Compares the stacks of `count` seeds and, when they are several, the fixed ones.
-pub(crate) fn run(from: u64, count: u64, plants: &[(&'static str, Plant)], scratch: &Path) -> anyhow::Result<Total> {
-    let mut total = Total { plants: plants.iter().map(|(name, _)| (*name, None)).collect(), ..Total::default() };
+pub(crate) fn run(from: u64, count: u64, mutants: &[(&'static str, Mutant)], scratch: &Path) -> anyhow::Result<Total> {
+    let mut total = Total { mutants: mutants.iter().map(|(name, _)| (*name, None)).collect(), ..Total::default() };
     let mut next = from;
     let end = from.saturating_add(count);
     while next < end && total.failures.len() < FAILURES_MAX {
         let after = next.saturating_add(BATCH).min(end);
-        batch(&mut total, next..after, plants, scratch)?;
+        batch(&mut total, next..after, mutants, scratch)?;
         next = after;
     }
     if count > 1 && total.failures.is_empty() {
@@ -69,7 +69,7 @@ pub(crate) fn run(from: u64, count: u64, plants: &[(&'static str, Plant)], scrat
 fn batch(
     total: &mut Total,
     seeds: impl IntoIterator<Item = u64>,
-    plants: &[(&'static str, Plant)],
+    mutants: &[(&'static str, Mutant)],
     scratch: &Path,
 ) -> anyhow::Result<()> {
     let directory = tempfile::tempdir_in(scratch)?;
@@ -87,21 +87,21 @@ fn batch(
     let store = Store::new(directory.path())?;
     let (podman, umoci) = std::thread::scope(|scope| {
         let podman = scope.spawn(|| {
-            let ask = |case: &Case| {
-                case.drawn.audience.has_podman().then(|| store.opinion(as_drawn.root(), &case.name)).transpose()
+            let unpack = |case: &Case| {
+                case.drawn.unpackers.has_podman().then(|| store.opinion(as_drawn.root(), &case.name)).transpose()
             };
-            cases.iter().map(ask).collect::<anyhow::Result<Vec<Option<Opinion>>>>()
+            cases.iter().map(unpack).collect::<anyhow::Result<Vec<Option<Opinion>>>>()
         });
-        let ask = |case: &Case| {
+        let unpack = |case: &Case| {
             let umoci = || tools::umoci(without_zstd.root(), &case.name, directory.path());
-            case.drawn.audience.has_umoci().then(umoci).transpose()
+            case.drawn.unpackers.has_umoci().then(umoci).transpose()
         };
-        let umoci = cases.iter().map(ask).collect::<anyhow::Result<Vec<Option<Opinion>>>>();
+        let umoci = cases.iter().map(unpack).collect::<anyhow::Result<Vec<Option<Opinion>>>>();
         (podman.join(), umoci)
     });
-    let podman = podman.map_err(|_| anyhow::anyhow!("the thread that asks podman panicked"))??;
+    let podman = podman.map_err(|_| anyhow::anyhow!("the thread that runs podman panicked"))??;
     for ((case, podman), umoci) in cases.iter().zip(podman).zip(umoci?) {
-        total.judge(case, as_drawn.root(), plants, [(Tool::Podman, podman), (Tool::Umoci, umoci)])?;
+        total.judge(case, as_drawn.root(), mutants, [(Tool::Podman, podman), (Tool::Umoci, umoci)])?;
     }
     Ok(())
 }
@@ -111,7 +111,7 @@ impl Total {
         &mut self,
         case: &Case,
         layout: &Path,
-        plants: &[(&'static str, Plant)],
+        mutants: &[(&'static str, Mutant)],
         opinions: [(Tool, Option<Opinion>); 2],
     ) -> anyhow::Result<()> {
         let stack = &case.drawn.stack;
@@ -123,8 +123,8 @@ impl Total {
         self.paths += view.len();
         self.hits.add(&hits::of(stack, &manifests, &view));
         self.hits.add(&case.drawn.refused);
-        for (known, count) in &case.drawn.left_out {
-            *self.left_out.entry(*known).or_default() += count;
+        for (limitation, count) in &case.drawn.left_out {
+            *self.left_out.entry(*limitation).or_default() += count;
         }
         for (tool, opinion) in opinions.into_iter().filter_map(|(tool, opinion)| Some((tool, opinion?))) {
             let differences = match &opinion {
@@ -143,12 +143,12 @@ impl Total {
             }
             // A bug counts as noticed where the tool agrees with us and not with it.
             let Ok(theirs) = &opinion else { continue };
-            for (name, plant) in plants {
-                let Some(caught @ None) = self.plants.get_mut(name) else { continue };
-                let agrees = plant
+            for (name, mutant) in mutants {
+                let Some(noticed @ None) = self.mutants.get_mut(name) else { continue };
+                let agrees = mutant
                     .view(stack)
                     .is_ok_and(|bad| crate::compare::differences(tool, &bad, theirs, &implied).is_empty());
-                *caught = (!agrees).then_some(case.seed);
+                *noticed = (!agrees).then_some(case.seed);
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use crate::seen::{self, View};
+use crate::view::{self, View};
 
 /// What a tool shows of an image, or why it does not.
 pub(crate) type Opinion = Result<View, String>;
@@ -31,7 +31,7 @@ pub(crate) fn umoci(layout: &Path, name: &str, scratch: &Path) -> anyhow::Result
     let unpacked =
         run("umoci", [OsStr::new("raw"), "unpack".as_ref(), "--image".as_ref(), image.as_ref(), rootfs.as_ref()]);
     let opinion = match unpacked {
-        Ok(_) => Ok(seen::below(&rootfs).with_context(|| format!("umoci's {name}"))?),
+        Ok(_) => Ok(view::below(&rootfs).with_context(|| format!("umoci's {name}"))?),
         Err(error) => Err(error.to_string()),
     };
     if rootfs.exists() {
@@ -66,7 +66,7 @@ impl Store {
             Ok(mounted) => mounted,
             Err(error) => return Ok(Err(error.to_string())),
         };
-        let view = seen::below(Path::new(mounted.trim())).with_context(|| format!("podman's {name}"))?;
+        let view = view::below(Path::new(mounted.trim())).with_context(|| format!("podman's {name}"))?;
         self.podman(&["image", "unmount", &reference])?;
         Ok(Ok(view))
     }

@@ -6,13 +6,13 @@ use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, Finding, decode};
 use driftline_service_core::Counts;
 
-use crate::broker::{Broker, Place};
+use crate::broker::{Broker, TopicPartition};
 use crate::violation::{Checked, Violation};
 use crate::watch::Core;
-use crate::world::LifeId;
+use crate::world::ProcessId;
 
-/// Invariant 1, of one life: what came in is settled, held or given away.
-pub(crate) fn conservation(life: LifeId, counts: &Counts) -> Checked {
+/// Invariant 1, of one process: what came in is settled, held or given away.
+pub(crate) fn conservation(process: ProcessId, counts: &Counts) -> Checked {
     let came = counts.received + counts.taken_over;
     let settled: u64 = counts.settled.values().sum();
     let went = settled + counts.held + counts.handed_over;
@@ -20,16 +20,16 @@ pub(crate) fn conservation(life: LifeId, counts: &Counts) -> Checked {
         return Ok(());
     }
     let what = format!(
-        "life {life}: received {} + taken over {} is not settled {settled} + held {} + handed over {}",
+        "process {process}: received {} + taken over {} is not settled {settled} + held {} + handed over {}",
         counts.received, counts.taken_over, counts.held, counts.handed_over
     );
-    Err(Violation::new("conservation of a life", what))
+    Err(Violation::new("conservation of a process", what))
 }
 
 /// What stands in a state partition for readers of committed records.
-pub(crate) fn changelog(broker: &Broker, place: Place) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn changelog(broker: &Broker, topic_partition: TopicPartition) -> BTreeMap<String, Vec<u8>> {
     let mut image = BTreeMap::new();
-    for (_, data) in broker.committed_records(place) {
+    for (_, data) in broker.committed_records(topic_partition) {
         let key = String::from_utf8_lossy(data.key.as_deref().unwrap_or_default()).into_owned();
         match &data.value {
             Some(value) => drop(image.insert(key, value.clone())),
@@ -41,13 +41,14 @@ pub(crate) fn changelog(broker: &Broker, place: Place) -> BTreeMap<String, Vec<u
 }
 
 /// What a restore of the committed changelog gives is what the core has.
-pub(crate) fn changelog_is_state<S: Core>(core: &S, broker: &Broker, place: Place) -> Checked {
+pub(crate) fn changelog_is_state<S: Core>(core: &S, broker: &Broker, topic_partition: TopicPartition) -> Checked {
     let check = "changelog is state";
-    let written = changelog(broker, place);
+    let written = changelog(broker, topic_partition);
     let mut live = BTreeMap::new();
-    for key in core.keys(place.1) {
-        let value = core.state(place.1, &key).map_err(|error| Violation::new(check, error.to_string()))?;
-        let value = value.ok_or_else(|| Violation::new(check, format!("{place:?}: nothing stands under {key}")))?;
+    for key in core.keys(topic_partition.1) {
+        let value = core.state(topic_partition.1, &key).map_err(|error| Violation::new(check, error.to_string()))?;
+        let value =
+            value.ok_or_else(|| Violation::new(check, format!("{topic_partition:?}: nothing stands under {key}")))?;
         live.insert(key, value);
     }
     if written == live {
@@ -60,7 +61,7 @@ pub(crate) fn changelog_is_state<S: Core>(core: &S, broker: &Broker, place: Plac
         (false, true) => "only in the core",
         _ => "different in both",
     };
-    Err(Violation::new(check, format!("{place:?}: {differ} is {side}")))
+    Err(Violation::new(check, format!("{topic_partition:?}: {differ} is {side}")))
 }
 
 /// Every revision that is committed, in log order per partition.
@@ -75,20 +76,20 @@ impl Outputs {
     /// Reads what is committed.
     pub(crate) fn read(broker: &Broker) -> Checked<Self> {
         let mut outputs = Self::default();
-        for place in broker.places(Topic::Findings) {
-            for (_, data) in broker.committed_records(place) {
+        for topic_partition in broker.topic_partitions(Topic::Findings) {
+            for (_, data) in broker.committed_records(topic_partition) {
                 // Poison is put on this topic too.
                 outputs.findings.extend(decode::<Finding>(data.value.as_deref().unwrap_or_default()));
             }
         }
-        for place in broker.places(Topic::Alerts) {
-            for (_, data) in broker.committed_records(place) {
+        for topic_partition in broker.topic_partitions(Topic::Alerts) {
+            for (_, data) in broker.committed_records(topic_partition) {
                 let alert = decode::<Alert>(data.value.as_deref().unwrap_or_default());
                 outputs.alerts.push(alert.map_err(|error| Violation::new("alerts can be read", error.to_string()))?);
             }
         }
-        for place in broker.places(Topic::DeadLetters) {
-            let letters = broker.committed_records(place).map(|(_, data)| {
+        for topic_partition in broker.topic_partitions(Topic::DeadLetters) {
+            let letters = broker.committed_records(topic_partition).map(|(_, data)| {
                 let origin = data.headers.iter().filter(|(name, _)| {
                     ["driftline-service", "driftline-topic", "driftline-partition", "driftline-offset"].contains(name)
                 });

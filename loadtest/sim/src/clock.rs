@@ -1,4 +1,4 @@
-//! The clock of one life: a wall clock that may jump, made steady as `driftline-service` makes it.
+//! The clock of one process: a wall clock that may jump, made steady as `driftline-service` makes it.
 
 /// See the module.
 #[derive(Debug, Default)]

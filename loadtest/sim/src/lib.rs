@@ -5,19 +5,20 @@
 //!   lose partitions and find their transactions aborted, and then lets everything come to rest.
 //! - Checked throughout are the invariants of `docs/invariants.md`; in the end, what came out is compared with an oracle
 //!   that computes it naively, and with the same run alone and in peace.
-//! - [`Plant`]s are bugs put around the production code on purpose: each must be caught.
+//! - [`Mutant`]s are bugs put around the production code on purpose: each must be caught.
 //!
 //! What is deliberately absent: real time, threads, sockets, and any decision of the services themselves.
 
 mod broker;
 mod checks;
 mod clock;
+mod consumer_group;
 mod fault;
-mod fleet;
-mod life;
 mod log;
+mod mutant;
 mod oracle;
-mod plant;
+mod planted;
+mod process;
 mod rng;
 mod run;
 mod service;
@@ -27,7 +28,7 @@ mod workload;
 mod world;
 
 pub use fault::{Fault, Hits};
-pub use plant::Plant;
+pub use mutant::Mutant;
 pub use rng::Rng;
 pub use run::{Options, Report, Trace, run};
 pub use violation::Violation;

@@ -1,4 +1,4 @@
-//! The log of one life: every call is an effect, before and after which anything may happen.
+//! The log of one process: every call is an effect, before and after which anything may happen.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -8,36 +8,34 @@ use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, Finding, decode};
 use driftline_service_core::{Committed, InputRange, Log, LogError, Outgoing, StateChange, StateImages};
 
-use crate::broker::{Data, Fenced, Markers, Place};
+use crate::broker::{Data, Fenced, Markers, TopicPartition};
 use crate::fault::Fault;
-use crate::plant::{self, Plant};
-use crate::world::{Directive, Effect, LifeId, MILLISECOND_NS, Moment, Shared, World};
+use crate::mutant::Mutant;
+use crate::planted;
+use crate::world::{Directive, Effect, MILLISECOND_NS, Moment, ProcessId, Shared, World};
 
 /// How often somebody who waits for another's transaction looks again.
 const WAIT_NS: i64 = 20 * MILLISECOND_NS;
 
-/// Why a life cannot go on.
+/// Why a process cannot go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("fenced: another life has this name, or the transaction was open for too long")]
+#[error("fenced: another process has this name, or the transaction was open for too long")]
 pub(crate) struct FencedOff;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct SimLog {
     pub(crate) world: Shared,
-    pub(crate) life: LifeId,
-    /// Name of the producer, the same in every life of an instance.
+    pub(crate) process: ProcessId,
+    /// Name of the producer, the same in every process of an instance.
     pub(crate) id: String,
     pub(crate) epoch: u32,
     pub(crate) input: Topic,
     pub(crate) state: Topic,
-    /// Records that a planted bug holds back until the flush.
-    pub(crate) held_back: Vec<Outgoing>,
     /// The open transaction was refused because the group has moved on.
     pub(crate) refused: bool,
-    /// Outputs in the open transaction, and those of a refused one that a planted bug does not send again.
-    pub(crate) sent: usize,
-    pub(crate) forgotten: usize,
+    /// For mutants.
+    pub(crate) outputs: planted::Outputs,
 }
 
 type Done<T = ()> = Result<T, LogError<FencedOff>>;
@@ -53,14 +51,14 @@ impl SimLog {
         poll_fn(|_| {
             let mut world = self.world.lock();
             let now_ns = world.now_ns;
-            match *directive.get_or_insert_with(|| world.decide(self.life, effect, moment)) {
+            match *directive.get_or_insert_with(|| world.decide(self.process, effect, moment)) {
                 Directive::Go => Poll::Ready(Ok(())),
                 Directive::At(at_ns) if at_ns <= now_ns => {
-                    world.wire(self.life).frozen_until_ns = None;
+                    world.wire(self.process).frozen_until_ns = None;
                     Poll::Ready(Ok(()))
                 }
                 Directive::At(at_ns) => {
-                    world.wire(self.life).wake_ns = at_ns;
+                    world.wire(self.process).wake_ns = at_ns;
                     Poll::Pending
                 }
                 Directive::Abort => Poll::Ready(Err(LogError::Aborted(format!("injected at {effect:?}")))),
@@ -78,7 +76,7 @@ impl SimLog {
                 return Poll::Ready(());
             }
             let wake_ns = world.now_ns.saturating_add(WAIT_NS);
-            world.wire(self.life).wake_ns = wake_ns;
+            world.wire(self.process).wake_ns = wake_ns;
             Poll::Pending
         })
         .await;
@@ -94,37 +92,37 @@ impl SimLog {
     }
 
     /// Appends in the transaction.
-    pub(crate) fn write(&self, place: Place, data: Data) -> Done<i64> {
+    pub(crate) fn write(&self, topic_partition: TopicPartition, data: Data) -> Done<i64> {
         let mut world = self.world.lock();
         let now_ns = world.now_ns;
-        world.broker.produce(self.producer(), place, data, now_ns).map_err(fatal)
+        world.broker.produce(self.producer(), topic_partition, data, now_ns).map_err(fatal)
     }
 
     pub(crate) fn write_outgoing(&self, outgoing: Outgoing) -> Done {
         let mut world = self.world.lock();
-        let place = world.broker.place_of(outgoing.topic, &outgoing.key);
+        let topic_partition = world.broker.topic_partition_of(outgoing.topic, &outgoing.key);
         let now_ns = world.now_ns;
-        let life = self.life;
-        world.note(|| format!("life {life} sends {}", told(&outgoing)));
+        let process = self.process;
+        world.note(|| format!("process {process} sends {}", describe(&outgoing)));
         let data = data_of(outgoing, now_ns);
-        if plant::is(&world, Plant::OutputsOutsideTheTransaction) {
-            world.broker.append(place, data);
+        if world.has(Mutant::OutputsOutsideTheTransaction) {
+            world.broker.append(topic_partition, data);
             return Ok(());
         }
         drop(world);
-        self.write(place, data).map(drop)
+        self.write(topic_partition, data).map(drop)
     }
 
-    /// Whether the group takes offsets of this life, as far as this life knows who it is in the group.
+    /// Whether the group takes offsets of this process, as far as this process knows who it is in the group.
     fn check_member(&mut self) -> Done {
         let mut world = self.world.lock();
-        let wire = world.wire(self.life);
+        let wire = world.wire(self.process);
         let (incarnation, generation) = (wire.incarnation, wire.generation);
         let group = world.groups.get(&self.input);
-        let current = group.and_then(|group| group.incarnation(self.life));
+        let current = group.and_then(|group| group.incarnation(self.process));
         let is_newest = group.is_some_and(|group| group.generation() == generation);
-        let late = plant::is(&world, Plant::GenerationReadLate) && current.is_some();
-        if late || plant::is(&world, Plant::NoFencing) || (current == Some(incarnation) && is_newest) {
+        let late = world.has(Mutant::GenerationReadLate) && current.is_some();
+        if late || world.has(Mutant::NoFencing) || (current == Some(incarnation) && is_newest) {
             return Ok(());
         }
         // A coordinator may still know the member that lost its partitions, or not.
@@ -132,8 +130,8 @@ impl SimLog {
             return Err(LogError::Aborted("the group does not know the member".to_owned()));
         }
         world.hit(Fault::Outdated);
-        let life = self.life;
-        world.note(|| format!("life {life} is refused: the group has moved on from {generation}"));
+        let process = self.process;
+        world.note(|| format!("process {process} is refused: the group has moved on from {generation}"));
         self.refused = true;
         Err(LogError::Outdated("the group's generation is another".to_owned()))
     }
@@ -148,22 +146,28 @@ impl SimLog {
     }
 }
 
-/// What a record says, in a line.
-fn told(outgoing: &Outgoing) -> String {
+/// A record in one line.
+fn describe(outgoing: &Outgoing) -> String {
     match outgoing.topic {
         Topic::Findings => decode::<Finding>(&outgoing.value).map_or_else(
             |error| error.to_string(),
-            |said| {
-                let unresolved = said.unresolved.unwrap_or_default();
-                let (id, revision, origin) = (said.finding_id, said.revision, said.origin.as_str());
-                format!("finding {id}:{revision} {origin} {:?} {unresolved} at {}", said.state, said.event_time_ns)
+            |finding| {
+                let unresolved = finding.unresolved.unwrap_or_default();
+                let (id, revision, origin) = (finding.finding_id, finding.revision, finding.origin.as_str());
+                format!(
+                    "finding {id}:{revision} {origin} {:?} {unresolved} at {}",
+                    finding.state, finding.event_time_ns
+                )
             },
         ),
         Topic::Alerts => decode::<Alert>(&outgoing.value).map_or_else(
             |error| error.to_string(),
-            |said| {
-                let (id, revision, count) = (said.alert_id, said.revision, said.finding_count);
-                format!("alert {id}:{revision} {:?} final {} of {count} {:?}", said.activity, said.r#final, said.flags)
+            |alert| {
+                let (id, revision, count) = (alert.alert_id, alert.revision, alert.finding_count);
+                format!(
+                    "alert {id}:{revision} {:?} final {} of {count} {:?}",
+                    alert.activity, alert.r#final, alert.flags
+                )
             },
         ),
         other => format!("{other:?}"),
@@ -187,7 +191,7 @@ impl Log for SimLog {
         let input = self.input;
         self.until(|world| {
             let pending = |partition: &i32| world.broker.is_offset_pending((input, *partition));
-            plant::is(world, Plant::UnstableCommittedOffset) || !partitions.iter().any(pending)
+            world.has(Mutant::UnstableCommittedOffset) || !partitions.iter().any(pending)
         })
         .await;
         let found = {
@@ -203,8 +207,8 @@ impl Log for SimLog {
         self.pass(Effect::InputBegin, Moment::Before).await?;
         let world = self.world.lock();
         let range = |partition: i32| {
-            let place = (self.input, partition);
-            InputRange { begin: world.broker.begin(place), end: world.broker.high_watermark(place) }
+            let topic_partition = (self.input, partition);
+            InputRange { begin: world.broker.begin(topic_partition), end: world.broker.high_watermark(topic_partition) }
         };
         Ok(partitions.iter().map(|partition| (*partition, range(*partition))).collect())
     }
@@ -213,9 +217,14 @@ impl Log for SimLog {
         self.pass(Effect::StateMarks, Moment::Before).await?;
         let marks = {
             let world = self.world.lock();
-            let stable = plant::is(&world, Plant::RestoreToLastStableOffset);
-            let mark =
-                |place| if stable { world.broker.last_stable(place) } else { world.broker.high_watermark(place) };
+            let stable = world.has(Mutant::RestoreToLastStableOffset);
+            let mark = |topic_partition| {
+                if stable {
+                    world.broker.last_stable(topic_partition)
+                } else {
+                    world.broker.high_watermark(topic_partition)
+                }
+            };
             partitions.iter().map(|partition| (*partition, mark((self.state, *partition)))).collect()
         };
         self.pass(Effect::StateMarks, Moment::After).await?;
@@ -226,23 +235,23 @@ impl Log for SimLog {
         self.pass(Effect::ReadState, Moment::Before).await?;
         let mut images = StateImages::default();
         for (partition, mark) in marks {
-            let place = (self.state, *partition);
-            self.until(|world| world.broker.last_stable(place) >= *mark).await;
+            let topic_partition = (self.state, *partition);
+            self.until(|world| world.broker.last_stable(topic_partition) >= *mark).await;
             let mut world = self.world.lock();
             let mut until = *mark;
             let rate = world.rates.torn;
             if *mark > 0 && world.chance.one_in(rate) {
                 until = world.chance.between(0, *mark - 1);
                 world.hit(Fault::TornRestore);
-                let life = self.life;
-                world.note(|| format!("life {life} reads state of {partition} to {until} of {mark}"));
-                if plant::is(&world, Plant::TornRestoreAccepted) {
+                let process = self.process;
+                world.note(|| format!("process {process} reads state of {partition} to {until} of {mark}"));
+                if world.has(Mutant::TornRestoreAccepted) {
                     images.read_to(*partition, *mark);
                 } else {
-                    world.wire(self.life).torn = true;
+                    world.wire(self.process).torn = true;
                 }
             }
-            let fetched = world.broker.fetch(place, 0, usize::MAX);
+            let fetched = world.broker.fetch(topic_partition, 0, usize::MAX);
             for (offset, data) in fetched.records.iter().filter(|(offset, _)| *offset < until) {
                 images.take(*partition, *offset, data.key.as_deref().unwrap_or_default(), data.value.as_deref());
             }
@@ -256,25 +265,25 @@ impl Log for SimLog {
         self.pass(Effect::Resume, Moment::Before).await?;
         let mut world = self.world.lock();
         let mut from = from.clone();
-        if plant::is(&world, Plant::SkipsARecordAtResume) {
+        if world.has(Mutant::SkipsARecordAtResume) {
             from.values_mut().for_each(|offset| *offset += 1);
         }
-        world.wire(self.life).resumes.push_back(from);
+        world.wire(self.process).resumes.push_back(from);
         Ok(())
     }
 
     async fn first_committed(&mut self, partition: i32, from: i64, to: i64) -> Done<Option<i64>> {
         let world = self.world.lock();
-        let place = (self.input, partition);
-        let mut found = world.broker.committed_records(place).map(|(offset, _)| offset);
+        let topic_partition = (self.input, partition);
+        let mut found = world.broker.committed_records(topic_partition).map(|(offset, _)| offset);
         Ok(found.find(|offset| (from..to).contains(offset)))
     }
 
     async fn send(&mut self, outgoing: &Outgoing) -> Done {
         self.pass(Effect::Send, Moment::Before).await?;
         self.ready_to_write().await;
-        self.sent += 1;
-        if let Some(outgoing) = plant::sent(self, outgoing.clone()) {
+        let mutant = self.world.lock().mutant;
+        if let Some(outgoing) = self.outputs.send(mutant, outgoing.clone()) {
             self.write_outgoing(outgoing)?;
         }
         self.pass(Effect::Send, Moment::After).await
@@ -283,22 +292,23 @@ impl Log for SimLog {
     async fn send_state(&mut self, change: StateChange) -> Done {
         self.pass(Effect::SendState, Moment::Before).await?;
         self.ready_to_write().await;
-        if plant::keeps_change(self, &change) {
+        let is_written = planted::writes_change(&mut self.world.lock(), &change);
+        if is_written {
             let StateChange { partition, key, value } = change;
             let timestamp_ms = self.world.lock().now_ns / MILLISECOND_NS;
             let data = Data { timestamp_ms, key: Some(key.into_bytes()), value, headers: Vec::new() };
             let offset = self.write((self.state, partition), data)?;
-            self.world.lock().wire(self.life).state_ends.insert(partition, offset + 1);
+            self.world.lock().wire(self.process).state_ends.insert(partition, offset + 1);
         }
         self.pass(Effect::SendState, Moment::After).await
     }
 
     async fn flush(&mut self) -> Done<BTreeMap<i32, i64>> {
         self.pass(Effect::Flush, Moment::Before).await?;
-        for outgoing in std::mem::take(&mut self.held_back) {
+        for outgoing in self.outputs.flush() {
             self.write_outgoing(outgoing)?;
         }
-        let ends = self.world.lock().wire(self.life).state_ends.clone();
+        let ends = self.world.lock().wire(self.process).state_ends.clone();
         self.pass(Effect::Flush, Moment::After).await?;
         Ok(ends)
     }
@@ -309,10 +319,12 @@ impl Log for SimLog {
         self.check_member()?;
         {
             let mut world = self.world.lock();
-            let offsets: BTreeMap<Place, Committed> =
+            let offsets: BTreeMap<TopicPartition, Committed> =
                 offsets.iter().map(|(partition, committed)| ((self.input, *partition), *committed)).collect();
-            if plant::is(&world, Plant::OffsetsCommittedEarly) {
-                offsets.into_iter().for_each(|(place, committed)| world.broker.set_offset(place, committed));
+            if world.has(Mutant::OffsetsCommittedEarly) {
+                offsets
+                    .into_iter()
+                    .for_each(|(topic_partition, committed)| world.broker.set_offset(topic_partition, committed));
             } else {
                 let now_ns = world.now_ns;
                 world.broker.add_offsets(self.producer(), &offsets, now_ns).map_err(fatal)?;
@@ -323,31 +335,29 @@ impl Log for SimLog {
 
     async fn commit(&mut self) -> Done {
         self.pass(Effect::Commit, Moment::Before).await?;
-        self.sent = 0;
+        self.outputs.commit();
         let markers = self.markers();
         {
             let mut world = self.world.lock();
             world.broker.commit(self.producer(), markers).map_err(fatal)?;
-            world.committed(self.life, self.input);
-            let life = self.life;
-            world.note(|| format!("life {life} commits"));
+            world.committed(self.process, self.input);
+            let process = self.process;
+            world.note(|| format!("process {process} commits"));
         }
         self.pass(Effect::Commit, Moment::After).await
     }
 
     async fn abort(&mut self) -> Done {
         self.pass(Effect::Abort, Moment::Before).await?;
-        self.held_back.clear();
         let markers = self.markers();
         let refused = std::mem::take(&mut self.refused);
-        self.forgotten = if refused { plant::forgotten(self) } else { 0 };
-        self.sent = 0;
         let mut world = self.world.lock();
-        let wire = world.wire(self.life);
+        self.outputs.abort(world.mutant, refused);
+        let wire = world.wire(self.process);
         wire.waits = refused;
         if !refused {
             wire.open = crate::world::Account::default();
-        } else if plant::is(&world, Plant::RefusedTransactionCommitted) {
+        } else if world.has(Mutant::RefusedTransactionCommitted) {
             return world.broker.commit(self.producer(), markers).map_err(fatal);
         }
         world.broker.abort(self.producer(), markers).map_err(fatal)

@@ -7,24 +7,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use clap::Parser;
-use driftline_sim::{Fault, Hits, Options, Plant, Report, Trace, run};
+use driftline_sim::{Fault, Hits, Mutant, Options, Report, Trace, run};
 
 /// A run of this many seeds must hit every fault [`HITS_MIN`] times.
 const SEEDS_FOR_HITS: u64 = 2_000;
 const HITS_MIN: u64 = 50;
 /// Seeds that found something once, see the file.
-const KEPT: &str = include_str!("../seeds.txt");
+const FAILED_SEEDS: &str = include_str!("../seeds.txt");
 
 /// Runs the production cores and their executor in virtual time over topics in memory, with seeded faults.
 ///
-/// Runs the seeds that found something once (loadtest/sim/seeds.txt), then its range; with a planted bug the range only.
+/// Runs the seeds that found something once (loadtest/sim/seeds.txt), then its range; with a mutant the range only.
 ///
 /// Exits 1 when a rule is broken or, after 2,000 seeds or more, when a kind of fault was hit fewer than 50 times; with a
-/// planted bug it exits 1 when nothing noticed it.
+/// mutant it exits 1 when nothing noticed it.
 #[derive(Debug, Parser)]
 #[command(name = "driftline-sim", version)]
 struct Arguments {
-    /// How many seeds to run, beside the kept ones
+    /// How many seeds to run, beside those that failed once
     #[arg(long, default_value_t = 2_000)]
     seeds: u64,
     /// The first of them
@@ -33,18 +33,18 @@ struct Arguments {
     /// Run this one only
     #[arg(long, conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
-    /// Leave out the kept seeds, for example when a range is run in parts
+    /// Leave out the seeds that failed once, for example when a range is run in parts
     #[arg(long)]
-    skip_kept: bool,
+    skip_failed: bool,
     /// Show the last steps before what went wrong
     #[arg(long)]
     verbose: bool,
-    /// Plant a bug, and expect it to be noticed; `all` plants one after the other
-    #[arg(long, value_name = "BUG")]
+    /// Plant a mutant, and expect it to be noticed; `all` plants one after the other
+    #[arg(long, value_name = "MUTANT")]
     plant: Option<String>,
-    /// Which bugs can be planted
+    /// List the mutants that can be planted
     #[arg(long)]
-    list_plants: bool,
+    list_mutants: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -56,36 +56,36 @@ struct Arguments {
 /// The seeds of a run, in the order in which they begin.
 #[derive(Debug)]
 struct Seeds {
-    kept: Vec<u64>,
+    failed: Vec<u64>,
     from: u64,
     count: u64,
 }
 
 impl Seeds {
-    fn of(arguments: &Arguments, plant: Option<Plant>) -> Self {
+    fn of(arguments: &Arguments, mutant: Option<Mutant>) -> Self {
         let (from, count) = arguments.seed.map_or((arguments.from, arguments.seeds), |seed| (seed, 1));
-        let skipped = arguments.seed.is_some() || arguments.skip_kept || plant.is_some();
-        Self { kept: if skipped { Vec::new() } else { kept().collect() }, from, count }
+        let skipped = arguments.seed.is_some() || arguments.skip_failed || mutant.is_some();
+        Self { failed: if skipped { Vec::new() } else { failed_seeds().collect() }, from, count }
     }
 
     fn len(&self) -> u64 {
-        self.count.saturating_add(self.kept.len() as u64)
+        self.count.saturating_add(self.failed.len() as u64)
     }
 
-    /// The seed at a place of this order.
-    fn at(&self, place: u64) -> u64 {
-        let kept = usize::try_from(place).ok().and_then(|place| self.kept.get(place));
-        kept.copied().unwrap_or_else(|| self.from.saturating_add(place).saturating_sub(self.kept.len() as u64))
+    /// The seed at an index of this order.
+    fn at(&self, index: u64) -> u64 {
+        let failed = usize::try_from(index).ok().and_then(|index| self.failed.get(index));
+        failed.copied().unwrap_or_else(|| self.from.saturating_add(index).saturating_sub(self.failed.len() as u64))
     }
 }
 
-/// What [`KEPT`] lists; a test checks that every line of it can be read.
-fn kept() -> impl Iterator<Item = u64> {
-    kept_lines().filter_map(|line| line.split_whitespace().next()?.parse().ok())
+/// What [`FAILED_SEEDS`] lists; a test checks that every line of it can be read.
+fn failed_seeds() -> impl Iterator<Item = u64> {
+    failed_lines().filter_map(|line| line.split_whitespace().next()?.parse().ok())
 }
 
-fn kept_lines() -> impl Iterator<Item = &'static str> {
-    KEPT.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty())
+fn failed_lines() -> impl Iterator<Item = &'static str> {
+    FAILED_SEEDS.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty())
 }
 
 /// What all seeds together came to.
@@ -105,13 +105,13 @@ struct Total {
 #[derive(Debug)]
 struct Failed {
     /// Its place among the seeds of the run.
-    place: u64,
+    index: u64,
     seed: u64,
     report: Report,
 }
 
 impl Total {
-    fn add(&mut self, place: u64, seed: u64, mut report: Report) {
+    fn add(&mut self, index: u64, seed: u64, mut report: Report) {
         self.seeds += 1;
         for (fault, count) in std::mem::take(&mut report.hits) {
             *self.hits.entry(fault).or_default() += count;
@@ -121,8 +121,8 @@ impl Total {
         self.exact += report.execs.1;
         self.findings += report.outputs.0;
         self.alerts += report.outputs.1;
-        if report.violation.is_some() && self.failed.as_ref().is_none_or(|failed| place < failed.place) {
-            self.failed = Some(Failed { place, seed, report });
+        if report.violation.is_some() && self.failed.as_ref().is_none_or(|failed| index < failed.index) {
+            self.failed = Some(Failed { index, seed, report });
         }
     }
 
@@ -139,17 +139,17 @@ impl Total {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if arguments.list_plants {
-        Plant::ALL.iter().for_each(|plant| anstream::println!("{}", plant.name()));
+    if arguments.list_mutants {
+        Mutant::ALL.iter().for_each(|mutant| anstream::println!("{}", mutant.name()));
         return ExitCode::SUCCESS;
     }
     let succeeded = match arguments.plant.as_deref() {
         None => simulate(&arguments),
-        Some("all") => Plant::ALL.map(|plant| catch(&arguments, plant)).into_iter().all(|caught| caught),
-        Some(name) => match Plant::from_name(name) {
-            Some(plant) => catch(&arguments, plant),
+        Some("all") => Mutant::ALL.map(|mutant| notice(&arguments, mutant)).into_iter().all(|noticed| noticed),
+        Some(name) => match Mutant::from_name(name) {
+            Some(mutant) => notice(&arguments, mutant),
             None => {
-                anstream::eprintln!("no bug is called {name:?}; --list-plants shows them");
+                anstream::eprintln!("no mutant is called {name:?}; --list-mutants shows them");
                 return ExitCode::from(2);
             }
         },
@@ -158,10 +158,10 @@ fn main() -> ExitCode {
 }
 
 /// Runs the seeds; stops at the first that fails.
-fn all(arguments: &Arguments, plant: Option<Plant>) -> Total {
-    let seeds = Seeds::of(arguments, plant);
+fn all(arguments: &Arguments, mutant: Option<Mutant>) -> Total {
+    let seeds = Seeds::of(arguments, mutant);
     let count = seeds.len();
-    let trace = if arguments.verbose && plant.is_none() { Trace::On } else { Trace::Off };
+    let trace = if arguments.verbose && mutant.is_none() { Trace::On } else { Trace::Off };
     let next = AtomicU64::new(0);
     let end = AtomicU64::new(count);
     let (sender, reports) = mpsc::channel();
@@ -171,25 +171,25 @@ fn all(arguments: &Arguments, plant: Option<Plant>) -> Total {
             let (sender, next, end, seeds) = (sender.clone(), &next, &end, &seeds);
             scope.spawn(move || {
                 loop {
-                    let place = next.fetch_add(1, Ordering::AcqRel);
-                    if place >= end.load(Ordering::Acquire) {
+                    let index = next.fetch_add(1, Ordering::AcqRel);
+                    if index >= end.load(Ordering::Acquire) {
                         break;
                     }
-                    let seed = seeds.at(place);
-                    let report = run(Options { seed, plant, trace });
+                    let seed = seeds.at(index);
+                    let report = run(Options { seed, mutant, trace });
                     if report.violation.is_some() {
                         // Earlier seeds that are under way still come in, so that the outcome does not depend on threads.
-                        end.fetch_min(place, Ordering::AcqRel);
+                        end.fetch_min(index, Ordering::AcqRel);
                     }
-                    if sender.send((place, seed, report)).is_err() {
+                    if sender.send((index, seed, report)).is_err() {
                         break;
                     }
                 }
             });
         }
         drop(sender);
-        for (place, seed, report) in reports {
-            total.add(place, seed, report);
+        for (index, seed, report) in reports {
+            total.add(index, seed, report);
             progress(arguments, total.seeds, count);
         }
     });
@@ -255,20 +255,20 @@ fn print_json(total: &Total) {
     anstream::println!("{json:#}");
 }
 
-/// Whether a planted bug was noticed.
-fn catch(arguments: &Arguments, plant: Plant) -> bool {
-    let total = all(arguments, Some(plant));
-    match total.failed.as_ref().and_then(|failed| Some((failed.place, failed.report.violation.as_ref()?))) {
-        Some((place, violation)) => {
-            let after = place.saturating_add(1);
-            anstream::println!("{:31} caught after {after:>4} seeds by {}", plant.name(), violation.check);
+/// Whether a mutant was noticed.
+fn notice(arguments: &Arguments, mutant: Mutant) -> bool {
+    let total = all(arguments, Some(mutant));
+    match total.failed.as_ref().and_then(|failed| Some((failed.index, failed.report.violation.as_ref()?))) {
+        Some((index, violation)) => {
+            let after = index.saturating_add(1);
+            anstream::println!("{:31} noticed after {after:>4} seeds by {}", mutant.name(), violation.check);
             if arguments.verbose {
                 anstream::println!("    {}", violation.what);
             }
             true
         }
         None => {
-            anstream::println!("{:31} NOT caught in {} seeds", plant.name(), total.seeds);
+            anstream::println!("{:31} NOT noticed in {} seeds", mutant.name(), total.seeds);
             false
         }
     }
@@ -278,21 +278,21 @@ fn catch(arguments: &Arguments, plant: Plant) -> bool {
 mod tests {
     use clap::Parser as _;
 
-    use super::{Arguments, Plant, Seeds, kept, kept_lines};
+    use super::{Arguments, Mutant, Seeds, failed_lines, failed_seeds};
 
     #[test]
-    fn every_kept_line_is_a_seed() {
-        assert_eq!(kept().count(), kept_lines().count());
-        assert!(kept().count() > 0);
+    fn every_line_of_the_file_is_a_seed() {
+        assert_eq!(failed_seeds().count(), failed_lines().count());
+        assert!(failed_seeds().count() > 0);
     }
 
     #[test]
-    fn kept_seeds_come_before_the_range_and_not_with_a_plant() {
+    fn failed_seeds_come_before_the_range_and_not_with_a_mutant() {
         let arguments = Arguments::parse_from(["driftline-sim", "--from", "500", "--seeds", "2"]);
         let seeds = Seeds::of(&arguments, None);
-        let all: Vec<u64> = (0..seeds.len()).map(|place| seeds.at(place)).collect();
-        assert_eq!(all, kept().chain([500, 501]).collect::<Vec<_>>());
-        let planted = Seeds::of(&arguments, Some(Plant::NoFencing));
+        let all: Vec<u64> = (0..seeds.len()).map(|index| seeds.at(index)).collect();
+        assert_eq!(all, failed_seeds().chain([500, 501]).collect::<Vec<_>>());
+        let planted = Seeds::of(&arguments, Some(Mutant::NoFencing));
         assert_eq!((planted.len(), planted.at(0)), (2, 500));
     }
 }

@@ -15,8 +15,8 @@ pub(crate) use sessions::{Limits, check_alerts, clouded, evicted};
 
 const FINDINGS: &str = "oracle: findings";
 
-/// What is known of a run beside its topics.
-pub(crate) struct Known<'a> {
+/// The facts of a run beside its topics.
+pub(crate) struct RunFacts<'a> {
     pub plan: &'a Plan,
     /// Containers of which a deadline fired.
     pub gave_up: &'a BTreeSet<String>,
@@ -24,8 +24,8 @@ pub(crate) struct Known<'a> {
     pub gone: Vec<driftline_service_core::Gap>,
 }
 
-impl Known<'_> {
-    /// How much can be said of a container after this run.
+impl RunFacts<'_> {
+    /// How exactly the findings of a container are determined after this run.
     pub(crate) fn clarity(&self, container: &str) -> Clarity {
         let planned = self.plan.clarity.get(container).copied().unwrap_or(Clarity::Vague);
         if self.gave_up.contains(container) { planned.max(Clarity::InTheEnd) } else { planned }
@@ -54,28 +54,30 @@ struct Inputs<'a> {
     poison: u64,
 }
 
-fn read<'a>(broker: &Broker, known: &Known<'a>) -> Inputs<'a> {
+fn read<'a>(broker: &Broker, facts: &RunFacts<'a>) -> Inputs<'a> {
     let mut inputs = Inputs { execs: BTreeMap::new(), holes: BTreeSet::new(), losses: BTreeSet::new(), poison: 0 };
     let mut seen: BTreeSet<String> = BTreeSet::new();
-    for place in broker.places(Topic::ExecEvents) {
-        for (offset, data) in broker.committed_records(place) {
-            let gone = known.is_gone(place.1, offset);
+    for topic_partition in broker.topic_partitions(Topic::ExecEvents) {
+        for (offset, data) in broker.committed_records(topic_partition) {
+            let gone = facts.is_gone(topic_partition.1, offset);
             let event = ExecEvent::decode(data.value.as_deref().unwrap_or_default()).ok();
             let right_key = |event: &ExecEvent| data.key.as_deref() == Some(event.key().as_bytes());
-            let right_place =
-                |event: &ExecEvent| partition_of(event.key().as_bytes(), broker.partition_count()) == place.1;
-            match event.filter(|event| right_key(event) && right_place(event)) {
+            let right_partition =
+                |event: &ExecEvent| partition_of(event.key().as_bytes(), broker.partition_count()) == topic_partition.1;
+            match event.filter(|event| right_key(event) && right_partition(event)) {
                 Some(event) if gone => drop(inputs.holes.insert(event.key().to_owned())),
                 None if gone => {}
                 None => inputs.poison += 1,
-                Some(ExecEvent::Exec(exec)) if tells(&exec, known.plan) && seen.insert(exec.event_id.to_string()) => {
-                    if let Some(label) = known.plan.labels.get(exec.event_id.as_str()) {
+                Some(ExecEvent::Exec(exec))
+                    if is_reported(&exec, facts.plan) && seen.insert(exec.event_id.to_string()) =>
+                {
+                    if let Some(label) = facts.plan.labels.get(exec.event_id.as_str()) {
                         let id = FindingId::of(&exec.event_id, "drift");
                         inputs.execs.entry(label.container.as_str()).or_default().push(First { id, label });
                     }
                 }
                 Some(ExecEvent::Throttled(throttled)) if seen.insert(throttled.event_id().to_string()) => {
-                    if let Some(label) = known.plan.labels.get(throttled.event_id().as_str()) {
+                    if let Some(label) = facts.plan.labels.get(throttled.event_id().as_str()) {
                         let id = FindingId::of(&throttled.event_id(), "throttle");
                         inputs.execs.entry(label.container.as_str()).or_default().push(First { id, label });
                     }
@@ -98,14 +100,14 @@ fn read<'a>(broker: &Broker, known: &Known<'a>) -> Inputs<'a> {
     inputs
 }
 
-fn tells(exec: &Exec, plan: &Plan) -> bool {
+fn is_reported(exec: &Exec, plan: &Plan) -> bool {
     let early = plan.labels.get(exec.event_id.as_str()).and_then(|label| label.early);
     early != Some(Early::Silent) || exec.hash_state != HashState::OverBudget
 }
 
 /// Whether the findings are those that the input must lead to.
-pub(crate) fn check_findings(broker: &Broker, outputs: &Outputs, known: &Known<'_>) -> Checked {
-    let inputs = read(broker, known);
+pub(crate) fn check_findings(broker: &Broker, outputs: &Outputs, facts: &RunFacts<'_>) -> Checked {
+    let inputs = read(broker, facts);
     let mut last: BTreeMap<&FindingId, &Finding> = BTreeMap::new();
     let mut firsts: BTreeMap<&str, Vec<&Finding>> = BTreeMap::new();
     for finding in &outputs.findings {
@@ -115,24 +117,24 @@ pub(crate) fn check_findings(broker: &Broker, outputs: &Outputs, known: &Known<'
             firsts.entry(container).or_default().push(finding);
         }
     }
-    check_losses(&inputs, &last, known)?;
-    check_images(&last, &inputs.holes, known)?;
+    check_losses(&inputs, &last, facts)?;
+    check_images(&last, &inputs.holes, facts)?;
     let letters = outputs.dead_letters.iter().filter(|letter| letter.starts_with("enricher/")).count() as u64;
     if letters != inputs.poison {
         let what = format!("{letters} dead letters for {} records that cannot be used", inputs.poison);
         return Err(Violation::new("oracle: dead letters", what));
     }
-    if known.gone.is_empty() && outputs.dead_letters.len() as u64 != known.plan.poison {
-        let what = format!("{} dead letters, {} bad records were sent", outputs.dead_letters.len(), known.plan.poison);
+    if facts.gone.is_empty() && outputs.dead_letters.len() as u64 != facts.plan.poison {
+        let what = format!("{} dead letters, {} bad records were sent", outputs.dead_letters.len(), facts.plan.poison);
         return Err(Violation::new("oracle: dead letters", what));
     }
     for (container, execs) in &inputs.execs {
         let container_firsts = firsts.remove(container).unwrap_or_default();
-        check_order(container, execs, &container_firsts, known)?;
+        check_order(container, execs, &container_firsts, facts)?;
         if inputs.holes.contains(*container) {
             continue;
         }
-        match known.clarity(container) {
+        match facts.clarity(container) {
             Clarity::Exact => check_exact(container, execs, &container_firsts, &last)?,
             Clarity::InTheEnd => check_in_the_end(container, execs, &last)?,
             Clarity::Vague => {}
@@ -141,40 +143,40 @@ pub(crate) fn check_findings(broker: &Broker, outputs: &Outputs, known: &Known<'
     Ok(())
 }
 
-fn check_losses(inputs: &Inputs<'_>, last: &BTreeMap<&FindingId, &Finding>, known: &Known<'_>) -> Checked {
-    let said: BTreeSet<FindingId> = last
+fn check_losses(inputs: &Inputs<'_>, last: &BTreeMap<&FindingId, &Finding>, facts: &RunFacts<'_>) -> Checked {
+    let reported: BTreeSet<FindingId> = last
         .values()
         .filter(|finding| finding.detector == "loss" && finding.category == "Collector Lost Events")
         .map(|finding| finding.finding_id.clone())
         .collect();
-    if said != inputs.losses {
-        return Err(Violation::new(FINDINGS, format!("losses {said:?}, expected {:?}", inputs.losses)));
+    if reported != inputs.losses {
+        return Err(Violation::new(FINDINGS, format!("losses {reported:?}, expected {:?}", inputs.losses)));
     }
     let gaps = last.values().filter(|finding| finding.category == "Topic Lost Events").count();
-    if gaps != known.gone.len() {
-        return Err(Violation::new(FINDINGS, format!("{gaps} gaps are said, there were {}", known.gone.len())));
+    if gaps != facts.gone.len() {
+        return Err(Violation::new(FINDINGS, format!("{gaps} gaps are reported, there were {}", facts.gone.len())));
     }
     Ok(())
 }
 
-/// What is said of images: nothing but what is planned, once for each container, and all of it unless it is not known which
+/// The findings of images: nothing but what is planned, once for each container, and all of it unless it is not known which
 /// image a container has. Only the container's record on exec-events names the image, so where retention took records of a
 /// container before they were read, that record may be among them: then no enricher ever uses the image, none can report
-/// what is wrong with it, and the finding of the gap is all that is said. What is said of such a container is checked still.
-fn check_images(last: &BTreeMap<&FindingId, &Finding>, holes: &BTreeSet<String>, known: &Known<'_>) -> Checked {
-    let mut said: BTreeSet<(&str, &str)> = BTreeSet::new();
+/// what is wrong with it, and the finding of the gap is the only one. The findings of such a container are checked all the same.
+fn check_images(last: &BTreeMap<&FindingId, &Finding>, holes: &BTreeSet<String>, facts: &RunFacts<'_>) -> Checked {
+    let mut reported: BTreeSet<(&str, &str)> = BTreeSet::new();
     for finding in last.values().filter(|finding| finding.detector == "image") {
         let container = finding.container.as_ref().map_or("", |container| container.id.as_str());
-        if !said.insert((container, finding.category.as_str())) {
-            return Err(Violation::new(FINDINGS, format!("{container}: {} is said twice", finding.category)));
+        if !reported.insert((container, finding.category.as_str())) {
+            return Err(Violation::new(FINDINGS, format!("{container}: {} is reported twice", finding.category)));
         }
-        if known.plan.image_flaws.get(container).is_none_or(|planned| *planned != finding.category) {
+        if facts.plan.image_flaws.get(container).is_none_or(|planned| *planned != finding.category) {
             return Err(Violation::new(FINDINGS, format!("{container}: {}, and nothing is wrong", finding.category)));
         }
     }
-    let missing = known.plan.image_flaws.iter().find(|(container, category)| {
-        let is_whole = known.clarity(container) == Clarity::Exact && !holes.contains(container.as_str());
-        is_whole && !said.contains(&(container.as_str(), category))
+    let missing = facts.plan.image_flaws.iter().find(|(container, category)| {
+        let is_whole = facts.clarity(container) == Clarity::Exact && !holes.contains(container.as_str());
+        is_whole && !reported.contains(&(container.as_str(), category))
     });
     match missing {
         Some((container, category)) => Err(Violation::new(FINDINGS, format!("{container}: {category} is missing"))),
@@ -184,25 +186,26 @@ fn check_images(last: &BTreeMap<&FindingId, &Finding>, holes: &BTreeSet<String>,
 
 /// First revisions stand in the order of the execs. An exec that led to nothing is judged again when it is delivered again;
 /// where a deadline fired that may be with another outcome, later than its place.
-fn check_order(container: &str, execs: &[First<'_>], firsts: &[&Finding], known: &Known<'_>) -> Checked {
-    let exact = known.clarity(container) == Clarity::Exact;
-    let places: BTreeMap<&FindingId, usize> = execs.iter().map(|exec| &exec.id).zip(0..).collect();
+fn check_order(container: &str, execs: &[First<'_>], firsts: &[&Finding], facts: &RunFacts<'_>) -> Checked {
+    let exact = facts.clarity(container) == Clarity::Exact;
+    let topic_partitions: BTreeMap<&FindingId, usize> = execs.iter().map(|exec| &exec.id).zip(0..).collect();
     let mut before = None;
     for finding in firsts {
-        let place = places.get(&finding.finding_id).copied();
-        let Some(place) = place else {
+        let topic_partition = topic_partitions.get(&finding.finding_id).copied();
+        let Some(topic_partition) = topic_partition else {
             let what = format!("{container}: {} is about no exec of it", finding.finding_id);
             return Err(Violation::new(FINDINGS, what));
         };
-        let always_told = execs.get(place).is_some_and(|exec| exec.label.finding.is_some() && exec.label.suspicious);
+        let always_told =
+            execs.get(topic_partition).is_some_and(|exec| exec.label.finding.is_some() && exec.label.suspicious);
         if !exact && !always_told {
             continue;
         }
-        if before.is_some_and(|before| before >= place) {
+        if before.is_some_and(|before| before >= topic_partition) {
             let what = format!("{container}: {} stands behind a later exec's", finding.finding_id);
             return Err(Violation::new("order of first revisions", what));
         }
-        before = Some(place);
+        before = Some(topic_partition);
     }
     Ok(())
 }
@@ -227,10 +230,11 @@ fn check_exact(
             }
             (Some(wanted), Some(found)) => {
                 expected += 1;
-                let said = (found.category.as_str(), found.severity, found.origin, &found.unresolved, found.revision);
+                let reported =
+                    (found.category.as_str(), found.severity, found.origin, &found.unresolved, found.revision);
                 let revision = if exec.label.early == Some(Early::Finding) { 2 } else { 1 };
                 let digest = found.subject.as_ref().is_none_or(|subject| subject.hash_state != HashState::OverBudget);
-                said == (wanted.category, wanted.severity, wanted.origin, &None, revision)
+                reported == (wanted.category, wanted.severity, wanted.origin, &None, revision)
                     && (digest || exec.label.early.is_none())
             }
             _ => false,
@@ -266,8 +270,8 @@ fn check_in_the_end(container: &str, execs: &[First<'_>], last: &BTreeMap<&Findi
             (Some(wanted), None) if exec.label.suspicious && !wanted.once_per_path => return fail("is missing"),
             (Some(_), None) => {}
             (Some(wanted), Some(found)) => {
-                let said = (found.category.as_str(), found.severity, found.origin, found.state);
-                if said != (wanted.category, wanted.severity, wanted.origin, FindingState::Active) {
+                let reported = (found.category.as_str(), found.severity, found.origin, found.state);
+                if reported != (wanted.category, wanted.severity, wanted.origin, FindingState::Active) {
                     return fail("is not what stands in the end");
                 }
             }

@@ -11,10 +11,10 @@ use driftline_service_core::Committed;
 
 use crate::broker::{Broker, Data, Tombstones};
 use crate::checks::Outputs;
+use crate::consumer_group::ConsumerGroup;
 use crate::fault::{Fault, Hits};
-use crate::fleet::Fleet;
-use crate::oracle::{self, Known, Limits};
-use crate::plant::Plant;
+use crate::mutant::Mutant;
+use crate::oracle::{self, Limits, RunFacts};
 use crate::rng::Rng;
 use crate::service::{Correlating, Enriching, Setup};
 use crate::violation::{Checked, Violation};
@@ -26,7 +26,7 @@ const SESSION_CAP_S: i64 = 300;
 /// An amendment may come an hour after its finding.
 const RETENTION_S: i64 = 3_700;
 const TICK_NS: i64 = 100 * MILLISECOND_NS;
-/// In quiet times; no core decides anything by how often it is told the time.
+/// In quiet times; no core decides anything by how often it has a tick.
 const QUIET_TICK_NS: i64 = 5 * SECOND_NS;
 /// How long everything that is left may take when nothing fails any more.
 const DRAIN_NS: i64 = 120 * SECOND_NS;
@@ -40,9 +40,9 @@ const SILENCE_NS: i64 = 3 * 3_600 * SECOND_NS;
 pub struct Options {
     /// The seed; it decides everything.
     pub seed: u64,
-    /// A bug to plant.
-    pub plant: Option<Plant>,
-    /// Whether the last steps are kept.
+    /// A bug to mutant.
+    pub mutant: Option<Mutant>,
+    /// Whether the last steps are recorded.
     pub trace: Trace,
 }
 
@@ -74,34 +74,34 @@ pub struct Report {
 
 /// Whether anything fails in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Weather {
-    Rough,
+enum FaultMode {
+    Injected,
     /// One instance, one partition, no faults: what every run is compared with.
-    Calm,
+    None,
 }
 
 struct Run<'a> {
     plan: &'a Plan,
     shared: Shared,
     chance: Rng,
-    enrichers: Fleet<Enriching>,
-    correlators: Fleet<Correlating>,
+    enrichers: ConsumerGroup<Enriching>,
+    correlators: ConsumerGroup<Correlating>,
     next_action: usize,
     /// Of faults that no effect triggers.
     next_fault_ns: i64,
-    weather: Weather,
+    fault_mode: FaultMode,
 }
 
 /// Runs a seed and checks it.
 #[must_use]
 pub fn run(options: Options) -> Report {
     let plan = Plan::draw(options.seed);
-    let mut rough = match Run::new(&plan, options, Weather::Rough) {
-        Ok(rough) => rough,
+    let mut faulty = match Run::new(&plan, options, FaultMode::Injected) {
+        Ok(faulty) => faulty,
         Err(violation) => return Report { violation: Some(violation), ..Report::default() },
     };
-    let result = rough.go().and_then(|()| rough.judge(options));
-    let mut world = rough.shared.lock();
+    let result = faulty.go().and_then(|()| faulty.judge(options));
+    let mut world = faulty.shared.lock();
     let mut hits = plan.hits.clone();
     for (fault, count) in std::mem::take(&mut world.hits) {
         *hits.entry(fault).or_default() += count;
@@ -145,19 +145,19 @@ fn setup(partitions: i32, sessions_bytes_max: usize) -> Checked<Setup> {
 }
 
 impl<'a> Run<'a> {
-    fn new(plan: &'a Plan, options: Options, weather: Weather) -> Checked<Self> {
+    fn new(plan: &'a Plan, options: Options, fault_mode: FaultMode) -> Checked<Self> {
         let mut chance = Rng::new(options.seed ^ 0xdead_beef);
-        let (partitions, enrichers, correlators, sessions_bytes_max) = match weather {
-            Weather::Rough => (plan.partitions, plan.enrichers, plan.correlators, plan.sessions_bytes_max),
-            Weather::Calm => (1, 1, 1, usize::MAX),
+        let (partitions, enrichers, correlators, sessions_bytes_max) = match fault_mode {
+            FaultMode::Injected => (plan.partitions, plan.enrichers, plan.correlators, plan.sessions_bytes_max),
+            FaultMode::None => (1, 1, 1, usize::MAX),
         };
-        let mut world = World::new(Broker::new(partitions), chance.fork(1), options.plant);
+        let mut world = World::new(Broker::new(partitions), chance.fork(1), options.mutant);
         world.now_ns = START_NS;
         let late = plan.labels.iter().filter(|(_, label)| label.early.is_some());
         world.undigested = late.map(|(event, _)| event.clone()).collect();
-        world.broker.fencing = options.plant != Some(Plant::NoFencing);
+        world.broker.fencing = options.mutant != Some(Mutant::NoFencing);
         world.trace = (options.trace == Trace::On).then(VecDeque::new);
-        world.rates = if weather == Weather::Rough { rates(&mut chance) } else { Rates::default() };
+        world.rates = if fault_mode == FaultMode::Injected { rates(&mut chance) } else { Rates::default() };
         for number in 0..partitions {
             // Groups begin at the beginning.
             let start = Committed { offset: 0, state_next: None };
@@ -168,20 +168,20 @@ impl<'a> Run<'a> {
         let setup = setup(partitions, sessions_bytes_max)?;
         Ok(Self {
             plan,
-            enrichers: Fleet::new(&shared, &setup, enrichers, chance.fork(2), 0),
-            correlators: Fleet::new(&shared, &setup, correlators, chance.fork(3), 1_000),
+            enrichers: ConsumerGroup::new(&shared, &setup, enrichers, chance.fork(2), 0),
+            correlators: ConsumerGroup::new(&shared, &setup, correlators, chance.fork(3), 1_000),
             shared,
             chance,
             next_action: 0,
             next_fault_ns: START_NS + SECOND_NS,
-            weather,
+            fault_mode,
         })
     }
 
     /// Until nothing is left to happen.
     fn go(&mut self) -> Checked {
         self.until(self.plan.end_ns, TICK_NS)?;
-        self.weather = Weather::Calm;
+        self.fault_mode = FaultMode::None;
         {
             let mut world = self.shared.lock();
             world.rates = Rates::default();
@@ -209,7 +209,7 @@ impl<'a> Run<'a> {
                 (world.now_ns, world.broker.due_ns())
             };
             let action_ns = self.plan.actions.get(self.next_action).map_or(i64::MAX, |(at_ns, _)| *at_ns);
-            let fault_ns = if self.weather == Weather::Rough { self.next_fault_ns } else { i64::MAX };
+            let fault_ns = if self.fault_mode == FaultMode::Injected { self.next_fault_ns } else { i64::MAX };
             let due_ns = [self.enrichers.due_ns(), self.correlators.due_ns(), broker_ns, action_ns, fault_ns];
             let next_ns = due_ns.into_iter().min().unwrap_or(i64::MAX).max(now_ns);
             if next_ns > end_ns {
@@ -252,13 +252,18 @@ impl<'a> Run<'a> {
         while let Some((_, action)) = self.plan.actions.get(self.next_action).filter(|(at_ns, _)| *at_ns <= now_ns) {
             self.next_action += 1;
             let timestamp_ms = now_ns / MILLISECOND_NS;
-            let (place, key, value) = match action.clone() {
-                Action::Event { key, value } => (world.broker.place_of(Topic::ExecEvents, &key), key, value),
-                Action::Table { topic, by, key, value } => (world.broker.place_of(topic, &by), key, Some(value)),
-                Action::BadFinding { key, value } => (world.broker.place_of(Topic::Findings, &key), key, value),
+            let (topic_partition, key, value) = match action.clone() {
+                Action::Event { key, value } => (world.broker.topic_partition_of(Topic::ExecEvents, &key), key, value),
+                Action::Table { topic, by, key, value } => {
+                    (world.broker.topic_partition_of(topic, &by), key, Some(value))
+                }
+                Action::BadFinding { key, value } => {
+                    (world.broker.topic_partition_of(Topic::Findings, &key), key, value)
+                }
             };
-            let offset = world.broker.append(place, Data { timestamp_ms, key: Some(key), value, headers: Vec::new() });
-            world.note(|| format!("{:?}/{} gets record {offset}", place.0, place.1));
+            let offset =
+                world.broker.append(topic_partition, Data { timestamp_ms, key: Some(key), value, headers: Vec::new() });
+            world.note(|| format!("{:?}/{} gets record {offset}", topic_partition.0, topic_partition.1));
         }
     }
 
@@ -283,30 +288,30 @@ impl<'a> Run<'a> {
 
     fn compact(&mut self) {
         let mut world = self.shared.lock();
-        let mut places = world.broker.places(Topic::EnricherState);
-        places.extend(world.broker.places(Topic::CorrelatorState));
-        let Some(place) = self.chance.pick(&places) else { return };
-        let until = self.chance.between(0, world.broker.high_watermark(place));
+        let mut topic_partitions = world.broker.topic_partitions(Topic::EnricherState);
+        topic_partitions.extend(world.broker.topic_partitions(Topic::CorrelatorState));
+        let Some(topic_partition) = self.chance.pick(&topic_partitions) else { return };
+        let until = self.chance.between(0, world.broker.high_watermark(topic_partition));
         let tombstones = if self.chance.one_in(2) { Tombstones::Kept } else { Tombstones::Dropped };
-        if world.broker.compact(place, until, tombstones) > 0 {
+        if world.broker.compact(topic_partition, until, tombstones) > 0 {
             world.hit(Fault::Compaction);
-            world.note(|| format!("{place:?} is compacted before {until}"));
+            world.note(|| format!("{topic_partition:?} is compacted before {until}"));
         }
     }
 
     fn retention(&mut self) {
         let mut world = self.shared.lock();
-        let places = world.broker.places(Topic::ExecEvents);
-        let Some(place) = self.chance.pick(&places) else { return };
-        let committed = world.broker.offset(place).map_or(0, |committed| committed.offset);
-        let end = world.broker.high_watermark(place);
+        let topic_partitions = world.broker.topic_partitions(Topic::ExecEvents);
+        let Some(topic_partition) = self.chance.pick(&topic_partitions) else { return };
+        let committed = world.broker.offset(topic_partition).map_or(0, |committed| committed.offset);
+        let end = world.broker.high_watermark(topic_partition);
         if committed >= end {
             return;
         }
         let begin = self.chance.between(committed + 1, end);
-        world.broker.truncate(place, begin);
+        world.broker.truncate(topic_partition, begin);
         world.hit(Fault::RetentionGap);
-        world.note(|| format!("{place:?} begins at {begin}, committed is {committed}"));
+        world.note(|| format!("{topic_partition:?} begins at {begin}, committed is {committed}"));
     }
 
     /// Everything that is checked in the end.
@@ -320,8 +325,8 @@ impl<'a> Run<'a> {
             every_input_once(&world, Topic::ExecEvents)?;
             every_input_once(&world, Topic::Findings)?;
             let gone = world.accounts.get(&Topic::ExecEvents).map(|account| account.gaps.clone()).unwrap_or_default();
-            let known = Known { plan: self.plan, gave_up: &world.gave_up, gone };
-            oracle::check_findings(&world.broker, &outputs, &known)?;
+            let facts = RunFacts { plan: self.plan, gave_up: &world.gave_up, gone };
+            oracle::check_findings(&world.broker, &outputs, &facts)?;
             let mut excused = self.plan.very_late.clone();
             excused.extend(oracle::evicted(&world, &outputs.alerts, limits()));
             oracle::check_alerts(&world.broker, &outputs, limits(), &excused)?;
@@ -331,12 +336,13 @@ impl<'a> Run<'a> {
         self.forgotten()
     }
 
-    /// The same input in calm weather leads to the same alerts.
+    /// The same input without faults leads to the same alerts.
     fn confluence(&self, options: Options, outputs: &Outputs) -> Checked {
-        let mut calm = Run::new(self.plan, Options { plant: None, trace: Trace::Off, ..options }, Weather::Calm)?;
-        calm.go()?;
-        let calm_world = calm.shared.lock();
-        let calm_outputs = Outputs::read(&calm_world.broker)?;
+        let mut reference =
+            Run::new(self.plan, Options { mutant: None, trace: Trace::Off, ..options }, FaultMode::None)?;
+        reference.go()?;
+        let reference_world = reference.shared.lock();
+        let reference_outputs = Outputs::read(&reference_world.broker)?;
         let world = self.shared.lock();
         let gone = !world.accounts.get(&Topic::ExecEvents).is_none_or(|account| account.gaps.is_empty());
         let comparable = |container: &str| {
@@ -344,17 +350,17 @@ impl<'a> Run<'a> {
             exact
                 && !gone
                 && !self.plan.very_late.contains(container)
-                // What is wrong with an image becomes known on other topics, at no place of this one.
+                // What is wrong with an image becomes known on other topics, at no offset of this one.
                 && !self.plan.image_flaws.contains_key(container)
                 && !world.gave_up.contains(container)
-                && !calm_world.gave_up.contains(container)
+                && !reference_world.gave_up.contains(container)
         };
         let mut clouded: BTreeSet<String> =
-            [outputs, &calm_outputs].into_iter().flat_map(|outputs| oracle::clouded(&outputs.alerts)).collect();
+            [outputs, &reference_outputs].into_iter().flat_map(|outputs| oracle::clouded(&outputs.alerts)).collect();
         clouded.extend(oracle::evicted(&world, &outputs.alerts, limits()));
         let comparable = |container: &str| comparable(container) && !clouded.contains(container);
         let ours = canonical(&outputs.alerts, &comparable);
-        let theirs = canonical(&calm_outputs.alerts, &comparable);
+        let theirs = canonical(&reference_outputs.alerts, &comparable);
         let ids: BTreeSet<&AlertId> = ours.keys().chain(theirs.keys()).collect();
         match ids.into_iter().find(|id| ours.get(*id) != theirs.get(*id)) {
             None => Ok(()),
@@ -371,10 +377,10 @@ impl<'a> Run<'a> {
         self.until(now_ns + SILENCE_NS, 1_200 * SECOND_NS)?;
         let world = self.shared.lock();
         for topic in [Topic::EnricherState, Topic::CorrelatorState] {
-            for place in world.broker.places(topic) {
-                let left = crate::checks::changelog(&world.broker, place);
+            for topic_partition in world.broker.topic_partitions(topic) {
+                let left = crate::checks::changelog(&world.broker, topic_partition);
                 if let Some(key) = left.keys().find(|key| !key.starts_with("partition")) {
-                    return Err(Violation::new("bounded state", format!("{place:?} keeps {key} for ever")));
+                    return Err(Violation::new("bounded state", format!("{topic_partition:?} retains {key} for ever")));
                 }
             }
         }
@@ -386,7 +392,7 @@ fn limits() -> Limits {
     Limits { gap_ns: SESSION_GAP_S * SECOND_NS, cap_ns: SESSION_CAP_S * SECOND_NS }
 }
 
-/// How rough it is.
+/// How faulty it is.
 fn rates(chance: &mut Rng) -> Rates {
     Rates {
         crash: chance.one_of([0, 60, 200, 1_000]),
@@ -401,15 +407,15 @@ fn rates(chance: &mut Rng) -> Rates {
     }
 }
 
-/// Invariant 1, of all lives together: what came in is settled once, or was gone.
+/// Invariant 1, of all processes together: what came in is settled once, or was gone.
 fn every_input_once(world: &World, input: Topic) -> Checked {
     let mut expected = 0;
     let account = world.accounts.get(&input).cloned().unwrap_or_default();
-    for place in world.broker.places(input) {
+    for topic_partition in world.broker.topic_partitions(input) {
         let gone = |offset: i64| {
-            account.gaps.iter().any(|gap| gap.partition == place.1 && (gap.from..gap.to).contains(&offset))
+            account.gaps.iter().any(|gap| gap.partition == topic_partition.1 && (gap.from..gap.to).contains(&offset))
         };
-        expected += world.broker.committed_records(place).filter(|(offset, _)| !gone(*offset)).count() as u64;
+        expected += world.broker.committed_records(topic_partition).filter(|(offset, _)| !gone(*offset)).count() as u64;
     }
     if account.settled == expected {
         return Ok(());
@@ -418,7 +424,7 @@ fn every_input_once(world: &World, input: Topic) -> Checked {
     Err(Violation::new("conservation of all", what))
 }
 
-/// What of each alert must not depend on who says it and when.
+/// The fields of each alert that must not depend on which process emits it, and when.
 fn canonical(alerts: &[Alert], comparable: &impl Fn(&str) -> bool) -> BTreeMap<AlertId, Alert> {
     let of_comparable =
         |alert: &&Alert| alert.container.as_ref().is_some_and(|container| comparable(container.id.as_str()));

@@ -1,4 +1,4 @@
-//! The two services as the simulation runs them: the core, and a small shell that answers what it asks.
+//! The two services as the simulation runs them: the core, and a small shell that carries out its commands.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use driftline_schemas::topics::Topic;
 use driftline_schemas::{Image, ImageEvent, ImageId, LayerEvent, decode};
 use driftline_service_core::{Roles, Stage};
 
-use crate::broker::{Data, Place};
-use crate::plant::{self, Plant};
+use crate::broker::{Data, TopicPartition};
+use crate::mutant::Mutant;
 use crate::rng::Rng;
 use crate::watch::Core;
 use crate::world::{MILLISECOND_NS, SECOND_NS, World};
@@ -27,7 +27,7 @@ pub(crate) struct Setup {
 /// A service.
 pub(crate) trait Service {
     type Core: Core;
-    type Shell: Shell<<Self::Core as Stage>::Input, <Self::Core as Stage>::Ask>;
+    type Shell: Shell<<Self::Core as Stage>::Input, <Self::Core as Stage>::Command>;
 
     const ROLES: Roles;
     const INPUT: Topic;
@@ -37,11 +37,11 @@ pub(crate) trait Service {
 }
 
 /// What only one service can do.
-pub(crate) trait Shell<I, A> {
+pub(crate) trait Shell<I, C> {
     /// A shell that has read its tables up to where they end now.
     fn start(world: &World, chance: Rng) -> Self;
 
-    fn ask(&mut self, ask: A, world: &World);
+    fn command(&mut self, command: C, world: &World);
 
     /// Takes in what the tables have; the next input for the core that is due.
     fn next(&mut self, world: &World) -> Option<I>;
@@ -108,7 +108,7 @@ impl Service for Correlating {
     }
 }
 
-/// The correlator asks nothing.
+/// The correlator has no commands.
 #[derive(Debug)]
 pub(crate) struct NoShell;
 
@@ -117,8 +117,8 @@ impl Shell<correlator::Input, correlator::Command> for NoShell {
         Self
     }
 
-    fn ask(&mut self, ask: correlator::Command, _: &World) {
-        match ask {}
+    fn command(&mut self, command: correlator::Command, _: &World) {
+        match command {}
     }
 
     fn next(&mut self, _: &World) -> Option<correlator::Input> {
@@ -134,7 +134,7 @@ impl Shell<correlator::Input, correlator::Command> for NoShell {
 #[derive(Debug)]
 pub(crate) struct EnricherShell {
     tables: ImageTables,
-    positions: BTreeMap<Place, i64>,
+    positions: BTreeMap<TopicPartition, i64>,
     following: Following,
     /// Answers by when they are there.
     answers: BTreeMap<(i64, u64), (ImageView, ImageAnswer)>,
@@ -146,15 +146,17 @@ pub(crate) struct EnricherShell {
 
 impl EnricherShell {
     fn read(&mut self, world: &World) {
-        for place in [Topic::Images, Topic::ImageLayers].into_iter().flat_map(|topic| world.broker.places(topic)) {
-            let from = self.positions.get(&place).copied().unwrap_or(0);
-            if from >= world.broker.high_watermark(place) {
+        for topic_partition in
+            [Topic::Images, Topic::ImageLayers].into_iter().flat_map(|topic| world.broker.topic_partitions(topic))
+        {
+            let from = self.positions.get(&topic_partition).copied().unwrap_or(0);
+            if from >= world.broker.high_watermark(topic_partition) {
                 continue;
             }
-            let fetched = world.broker.fetch(place, from, usize::MAX);
-            self.positions.insert(place, fetched.next);
+            let fetched = world.broker.fetch(topic_partition, from, usize::MAX);
+            self.positions.insert(topic_partition, fetched.next);
             for (_, data) in fetched.records {
-                self.take(place.0, data, world);
+                self.take(topic_partition.0, data, world);
             }
         }
     }
@@ -201,7 +203,7 @@ impl EnricherShell {
 
     /// The planted bug: what is missing counts as empty.
     fn half(&self, id: &ImageId, world: &World) -> Option<Arc<ImageIndex>> {
-        if !plant::is(world, Plant::HalfLayerUsed) || !self.named.contains(id) {
+        if !world.has(Mutant::HalfLayerUsed) || !self.named.contains(id) {
             return None;
         }
         driftline_enricher_core::image::merge(&[Arc::default()]).ok().map(Arc::new)
@@ -223,8 +225,8 @@ impl Shell<Input, Ask> for EnricherShell {
         shell
     }
 
-    fn ask(&mut self, ask: Ask, world: &World) {
-        match ask {
+    fn command(&mut self, command: Ask, world: &World) {
+        match command {
             Ask::Image(view) => {
                 self.following.ask(view.clone());
                 self.answer(&view, world);
@@ -242,10 +244,12 @@ impl Shell<Input, Ask> for EnricherShell {
     }
 
     fn due_ns(&self, world: &World) -> i64 {
-        let behind =
-            |place: &Place| self.positions.get(place).copied().unwrap_or(0) < world.broker.high_watermark(*place);
-        let mut places = [Topic::Images, Topic::ImageLayers].into_iter().flat_map(|topic| world.broker.places(topic));
-        if places.any(|place| behind(&place)) {
+        let behind = |topic_partition: &TopicPartition| {
+            self.positions.get(topic_partition).copied().unwrap_or(0) < world.broker.high_watermark(*topic_partition)
+        };
+        let mut topic_partitions =
+            [Topic::Images, Topic::ImageLayers].into_iter().flat_map(|topic| world.broker.topic_partitions(topic));
+        if topic_partitions.any(|topic_partition| behind(&topic_partition)) {
             return world.now_ns;
         }
         self.answers.first_key_value().map_or(i64::MAX, |((due_ns, _), _)| *due_ns)

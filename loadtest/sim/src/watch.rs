@@ -1,4 +1,4 @@
-//! A stage around the production core that keeps books of its own, and where bugs around the core are planted.
+//! A stage around the production core that keeps books of its own, and where mutants around the core are planted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,11 +7,11 @@ use driftline_schemas::{AlertId, WriterSchema, WriterSchemas};
 use driftline_service_core::{BrokenInvariant, Disposition, Effects, Gap, Record, Stage};
 
 use crate::fault::Fault;
-use crate::plant::Plant;
-use crate::world::{LifeId, Shared};
+use crate::mutant::Mutant;
+use crate::world::{ProcessId, Shared};
 
-/// What the simulation asks of a core beside being a stage.
-pub(crate) trait Core: Stage<Input: 'static, Ask: 'static> + 'static {
+/// What the simulation demands of a core beside being a stage.
+pub(crate) trait Core: Stage<Input: 'static, Command: 'static> + 'static {
     /// Every key under which something stands.
     fn keys(&self, partition: i32) -> Vec<String>;
 
@@ -24,17 +24,17 @@ pub(crate) trait Core: Stage<Input: 'static, Ask: 'static> + 'static {
 pub(crate) struct Watched<S> {
     core: S,
     world: Shared,
-    life: LifeId,
-    plant: Option<Plant>,
-    /// Partitions whose state a planted bug kept over an abort.
-    kept: BTreeSet<i32>,
+    process: ProcessId,
+    mutant: Option<Mutant>,
+    /// Partitions whose state a mutant retained over an abort.
+    retained: BTreeSet<i32>,
     owned: BTreeSet<i32>,
 }
 
 impl<S: Core> Watched<S> {
-    pub(crate) fn new(core: S, world: Shared, life: LifeId) -> Self {
-        let plant = world.lock().plant;
-        Self { core, world, life, plant, kept: BTreeSet::new(), owned: BTreeSet::new() }
+    pub(crate) fn new(core: S, world: Shared, process: ProcessId) -> Self {
+        let mutant = world.lock().mutant;
+        Self { core, world, process, mutant, retained: BTreeSet::new(), owned: BTreeSet::new() }
     }
 
     pub(crate) fn core(&self) -> &S {
@@ -44,8 +44,8 @@ impl<S: Core> Watched<S> {
     /// Lets the core work on effects of its own, writes down what concerns the books, and passes everything on.
     fn watch<T>(
         &mut self,
-        effects: &mut Effects<S::Ask>,
-        work: impl FnOnce(&mut S, &mut Effects<S::Ask>) -> Result<T, BrokenInvariant>,
+        effects: &mut Effects<S::Command>,
+        work: impl FnOnce(&mut S, &mut Effects<S::Command>) -> Result<T, BrokenInvariant>,
     ) -> Result<T, BrokenInvariant> {
         let mut own = Effects::default();
         let done = work(&mut self.core, &mut own);
@@ -63,7 +63,7 @@ impl<S: Core> Watched<S> {
             world.evicted.extend(sessions.map(AlertId::from));
             (0..*count).for_each(|_| world.hit(Fault::SessionsFull));
         }
-        let open = &mut world.wire(self.life).open;
+        let open = &mut world.wire(self.process).open;
         open.settled += settled.values().sum::<u64>();
         drop(world);
         for (disposition, count) in settled {
@@ -74,7 +74,7 @@ impl<S: Core> Watched<S> {
         }
         touched.into_iter().for_each(|key| effects.touch(key.partition, key.key));
         own.take_outgoing().into_iter().for_each(|outgoing| effects.emit_raw(outgoing));
-        own.take_asks().into_iter().for_each(|ask| effects.ask(ask));
+        own.take_commands().into_iter().for_each(|command| effects.command(command));
         done
     }
 }
@@ -85,13 +85,13 @@ fn settle<A>(effects: &mut Effects<A>, disposition: Disposition, count: u64) {
 
 impl<S: Core> Stage for Watched<S> {
     type Input = S::Input;
-    type Ask = S::Ask;
+    type Command = S::Command;
 
     /// A record that cannot be used is settled by the executor, without the core.
     fn decode(&self, record: &Record) -> Result<S::Input, String> {
         let decoded = self.core.decode(record);
         if decoded.is_err() {
-            self.world.lock().wire(self.life).open.settled += 1;
+            self.world.lock().wire(self.process).open.settled += 1;
         }
         decoded
     }
@@ -100,16 +100,16 @@ impl<S: Core> Stage for Watched<S> {
         &mut self,
         now_ns: i64,
         mut input: S::Input,
-        effects: &mut Effects<S::Ask>,
+        effects: &mut Effects<S::Command>,
     ) -> Result<(), BrokenInvariant> {
-        if self.plant == Some(Plant::WallClockDecidesMembership) {
+        if self.mutant == Some(Mutant::WallClockDecidesMembership) {
             S::spoil(&mut input, now_ns);
         }
         self.watch(effects, |core, own| core.apply(now_ns, input, own))
     }
 
-    fn gap(&mut self, now_ns: i64, gap: Gap, effects: &mut Effects<S::Ask>) -> Result<(), BrokenInvariant> {
-        self.world.lock().wire(self.life).open.gaps.push(gap);
+    fn gap(&mut self, now_ns: i64, gap: Gap, effects: &mut Effects<S::Command>) -> Result<(), BrokenInvariant> {
+        self.world.lock().wire(self.process).open.gaps.push(gap);
         self.watch(effects, |core, own| core.gap(now_ns, gap, own))
     }
 
@@ -127,10 +127,10 @@ impl<S: Core> Stage for Watched<S> {
         partition: i32,
         state: BTreeMap<String, Vec<u8>>,
         schemas: &WriterSchemas,
-        effects: &mut Effects<S::Ask>,
+        effects: &mut Effects<S::Command>,
     ) -> Result<(), BrokenInvariant> {
         self.owned.insert(partition);
-        if self.kept.remove(&partition) {
+        if self.retained.remove(&partition) {
             return Ok(());
         }
         self.watch(effects, |core, own| core.restore(now_ns, partition, state, schemas, own))
@@ -141,8 +141,8 @@ impl<S: Core> Stage for Watched<S> {
     }
 
     fn drop_partition(&mut self, partition: i32) {
-        if self.plant == Some(Plant::StateKeptAfterAbort) && self.owned.contains(&partition) {
-            self.kept.insert(partition);
+        if self.mutant == Some(Mutant::StateKeptAfterAbort) && self.owned.contains(&partition) {
+            self.retained.insert(partition);
             return;
         }
         self.core.drop_partition(partition);

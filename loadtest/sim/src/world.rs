@@ -9,12 +9,12 @@ use driftline_service_core::Gap;
 
 use crate::broker::Broker;
 use crate::fault::{Fault, Hits};
-use crate::plant::Plant;
+use crate::mutant::Mutant;
 use crate::rng::Rng;
 use crate::violation::Violation;
 
-/// One life of an instance: from its start to its crash.
-pub(crate) type LifeId = u32;
+/// A process of an instance, from its start to its crash; an instance has one after the other.
+pub(crate) type ProcessId = u32;
 
 pub(crate) const MILLISECOND_NS: i64 = 1_000_000;
 pub(crate) const SECOND_NS: i64 = 1_000 * MILLISECOND_NS;
@@ -77,7 +77,7 @@ pub(crate) struct Rates {
     pub hears_max_ns: i64,
 }
 
-/// What one life and its log have in common with the driver.
+/// What one process and its log have in common with the driver.
 #[derive(Debug, Default)]
 pub(crate) struct Wire {
     /// When the pending call goes on.
@@ -87,9 +87,9 @@ pub(crate) struct Wire {
     /// A restore was cut short and must be refused.
     pub torn: bool,
     pub aborts: u64,
-    /// What the group's membership was when this life last heard of it.
+    /// What the group's membership was when this process last heard of it.
     pub incarnation: u64,
-    /// The group's generation in the last event that this life took.
+    /// The group's generation in the last event that this process took.
     pub generation: u64,
     /// A commit was refused, and what was in it waits for the next generation.
     pub waits: bool,
@@ -99,7 +99,7 @@ pub(crate) struct Wire {
     pub state_ends: BTreeMap<i32, i64>,
     /// Counted since the last commit.
     pub open: Account,
-    /// How often this life committed.
+    /// How often this process committed.
     pub commits: u64,
 }
 
@@ -113,7 +113,7 @@ pub(crate) struct Account {
 /// Members of a consumer group, each with the number of its joining.
 #[derive(Debug, Default)]
 pub(crate) struct Membership {
-    members: BTreeMap<LifeId, u64>,
+    members: BTreeMap<ProcessId, u64>,
     joined: u64,
     /// How often the partitions were shared out.
     generation: u64,
@@ -121,14 +121,14 @@ pub(crate) struct Membership {
 
 impl Membership {
     /// Joins, or joins anew; the number of the joining.
-    pub(crate) fn join(&mut self, life: LifeId) -> u64 {
+    pub(crate) fn join(&mut self, process: ProcessId) -> u64 {
         self.joined += 1;
-        self.members.insert(life, self.joined);
+        self.members.insert(process, self.joined);
         self.joined
     }
 
-    pub(crate) fn leave(&mut self, life: LifeId) {
-        self.members.remove(&life);
+    pub(crate) fn leave(&mut self, process: ProcessId) {
+        self.members.remove(&process);
     }
 
     /// Shares out anew; the number of the sharing.
@@ -141,8 +141,8 @@ impl Membership {
         self.generation
     }
 
-    pub(crate) fn incarnation(&self, life: LifeId) -> Option<u64> {
-        self.members.get(&life).copied()
+    pub(crate) fn incarnation(&self, process: ProcessId) -> Option<u64> {
+        self.members.get(&process).copied()
     }
 }
 
@@ -154,16 +154,16 @@ pub(crate) struct World {
     pub chance: Rng,
     pub rates: Rates,
     pub hits: Hits,
-    pub wires: BTreeMap<LifeId, Wire>,
+    pub wires: BTreeMap<ProcessId, Wire>,
     pub groups: BTreeMap<Topic, Membership>,
     /// What commits made true, by input topic.
     pub accounts: BTreeMap<Topic, Account>,
-    /// Containers of which a deadline fired, in whatever life.
+    /// Containers of which a deadline fired, in whatever process.
     pub gave_up: BTreeSet<String>,
     /// Sessions that changed in calls that evicted some for the bound of memory: those and the one that needed it.
     pub evicted: BTreeSet<AlertId>,
     pub violations: Vec<Violation>,
-    pub plant: Option<Plant>,
+    pub mutant: Option<Mutant>,
     /// Execs whose digests come late; for a planted bug.
     pub undigested: BTreeSet<String>,
     pub effects: u64,
@@ -186,7 +186,7 @@ impl Shared {
 }
 
 impl World {
-    pub(crate) fn new(broker: Broker, chance: Rng, plant: Option<Plant>) -> Self {
+    pub(crate) fn new(broker: Broker, chance: Rng, mutant: Option<Mutant>) -> Self {
         Self {
             now_ns: 0,
             broker,
@@ -200,10 +200,15 @@ impl World {
             undigested: BTreeSet::new(),
             evicted: BTreeSet::new(),
             violations: Vec::new(),
-            plant,
+            mutant,
             effects: 0,
             trace: None,
         }
+    }
+
+    /// Whether this mutant is planted.
+    pub(crate) fn has(&self, mutant: Mutant) -> bool {
+        self.mutant == Some(mutant)
     }
 
     pub(crate) fn hit(&mut self, fault: Fault) {
@@ -220,12 +225,12 @@ impl World {
         }
     }
 
-    pub(crate) fn wire(&mut self, life: LifeId) -> &mut Wire {
-        self.wires.entry(life).or_default()
+    pub(crate) fn wire(&mut self, process: ProcessId) -> &mut Wire {
+        self.wires.entry(process).or_default()
     }
 
-    /// What happens to this life at this moment.
-    pub(crate) fn decide(&mut self, life: LifeId, effect: Effect, moment: Moment) -> Directive {
+    /// What happens to this process at this moment.
+    pub(crate) fn decide(&mut self, process: ProcessId, effect: Effect, moment: Moment) -> Directive {
         self.effects += 1;
         let rates = self.rates;
         let crash = if effect.restores() { rates.crash_in_restore } else { rates.crash };
@@ -235,21 +240,21 @@ impl World {
                 (false, Moment::Before) => Fault::CrashBefore,
                 (false, Moment::After) => Fault::CrashAfter,
             });
-            self.note(|| format!("life {life} crashes {moment:?} {effect:?}"));
-            self.wire(life).crashed = true;
+            self.note(|| format!("process {process} crashes {moment:?} {effect:?}"));
+            self.wire(process).crashed = true;
             return Directive::Crash;
         }
         if moment == Moment::Before && effect != Effect::Abort && self.chance.one_in(rates.abort) {
             self.hit(Fault::Abort);
-            self.note(|| format!("life {life} finds its transaction aborted at {effect:?}"));
-            self.wire(life).aborts += 1;
+            self.note(|| format!("process {process} finds its transaction aborted at {effect:?}"));
+            self.wire(process).aborts += 1;
             return Directive::Abort;
         }
         if self.chance.one_in(rates.freeze) {
             let until_ns = self.now_ns.saturating_add(self.chance.between(SECOND_NS / 2, 25 * SECOND_NS));
             self.hit(Fault::Freeze);
-            self.note(|| format!("life {life} freezes {moment:?} {effect:?}"));
-            self.wire(life).frozen_until_ns = Some(until_ns);
+            self.note(|| format!("process {process} freezes {moment:?} {effect:?}"));
+            self.wire(process).frozen_until_ns = Some(until_ns);
             return Directive::At(until_ns);
         }
         if self.chance.one_in(rates.delay) {
@@ -258,9 +263,9 @@ impl World {
         Directive::Go
     }
 
-    /// A transaction of this life is committed: what it counted is true.
-    pub(crate) fn committed(&mut self, life: LifeId, input: Topic) {
-        let wire = self.wire(life);
+    /// A transaction of this process is committed: what it counted is true.
+    pub(crate) fn committed(&mut self, process: ProcessId, input: Topic) {
+        let wire = self.wire(process);
         wire.commits += 1;
         wire.waits = false;
         let open = std::mem::take(&mut wire.open);

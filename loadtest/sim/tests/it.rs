@@ -1,12 +1,12 @@
-//! Seeds hold, and bugs that are planted on purpose are noticed.
+//! Seeds hold, and mutants are noticed.
 
-use driftline_sim::{Options, Plant, Trace, run};
+use driftline_sim::{Mutant, Options, Trace, run};
 
-/// Far fewer than a run of `make sim`; enough that each planted bug is noticed.
+/// Far fewer than a run of `make sim`; enough that each mutant is noticed.
 const SEEDS: u64 = 300;
 
-fn options(seed: u64, plant: Option<Plant>) -> Options {
-    Options { seed, plant, trace: Trace::Off }
+fn options(seed: u64, mutant: Option<Mutant>) -> Options {
+    Options { seed, mutant, trace: Trace::Off }
 }
 
 #[test]
@@ -21,7 +21,7 @@ fn seeds_hold() {
 #[test]
 fn a_seed_decides_everything() {
     let outcome = |seed| {
-        let report = run(Options { seed, plant: None, trace: Trace::On });
+        let report = run(Options { seed, mutant: None, trace: Trace::On });
         (report.hits, report.effects, report.outputs, report.trace)
     };
     assert_eq!(outcome(5), outcome(5));
@@ -29,9 +29,9 @@ fn a_seed_decides_everything() {
 }
 
 #[test]
-fn every_planted_bug_is_caught() {
-    for plant in Plant::ALL {
-        let caught = (1..=SEEDS).find(|seed| run(options(*seed, Some(plant))).violation.is_some());
-        assert!(caught.is_some(), "{} was not noticed in {SEEDS} seeds", plant.name());
+fn every_mutant_is_noticed() {
+    for mutant in Mutant::ALL {
+        let noticed = (1..=SEEDS).find(|seed| run(options(*seed, Some(mutant))).violation.is_some());
+        assert!(noticed.is_some(), "{} was not noticed in {SEEDS} seeds", mutant.name());
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Workload {
     image: String,
 }
 
-/// What one run says of itself.
+/// What one run reports of itself.
 pub(super) struct Turn {
     pub(super) wall_ns: u64,
 }
@@ -72,8 +72,8 @@ impl Workload {
             Program::Changed => &[DRIFTED_PATH, "touch"],
         };
         command.args(copied);
-        let said = output(&mut command)?;
-        let wall_ns = said.trim().parse().with_context(|| format!("the workload said {said:?}"))?;
+        let printed = output(&mut command)?;
+        let wall_ns = printed.trim().parse().with_context(|| format!("the workload printed {printed:?}"))?;
         Ok(Turn { wall_ns })
     }
 }

@@ -5,6 +5,7 @@
 //! of the observer: both hold on a noisy machine, where wall times do not resolve microseconds.
 
 mod container;
+mod measurement;
 mod observer;
 mod report;
 
@@ -21,8 +22,9 @@ use driftline_service::clock;
 use crate::collect::{Collected, Collector};
 use crate::services;
 use container::Workload;
-use observer::{Usage, usage};
-use report::{Latencies, Report, Row, Seen};
+use measurement::{Latencies, Measurement, Seen, Usage};
+use observer::usage;
+use report::Report;
 
 /// How long the last record may take to arrive. What is left out of a container is said every ten seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -61,25 +63,25 @@ pub(crate) enum Program {
 pub async fn run(kafka: &ClientSettings, extent: Extent, json: Option<&Path>) -> anyhow::Result<()> {
     let _statistics = observer::Statistics::enable()?;
     let workload = Arc::new(Workload::build()?);
-    let mut rows: BTreeMap<(usize, Program), Vec<Row>> = BTreeMap::new();
+    let mut measurements: BTreeMap<(usize, Program), Vec<Measurement>> = BTreeMap::new();
     let mut not_run = Vec::new();
     for round in 1..=extent.rounds {
         anstream::eprintln!("==> round {round} of {}", extent.rounds);
         for program in [Program::Image, Program::Drifted, Program::Changed] {
             let bare = workload.run(extent.execs, program)?;
-            rows.entry((0, program)).or_default().push(Row::bare(bare.wall_ns));
+            measurements.entry((0, program)).or_default().push(Measurement::bare(bare.wall_ns));
             let ours = driftline(kafka, &workload, extent, program).await?;
-            rows.entry((1, program)).or_default().push(ours);
+            measurements.entry((1, program)).or_default().push(ours);
         }
         for (number, peer) in observer::PEERS.iter().enumerate() {
             match peer.measure(|| workload.run(extent.execs, Program::Image)) {
-                Ok(row) => rows.entry((number + 2, Program::Image)).or_default().push(row),
+                Ok(measured) => measurements.entry((number + 2, Program::Image)).or_default().push(measured),
                 Err(error) if round == 1 => not_run.push(format!("{}: {error:#}", peer.name)),
                 Err(_) => {}
             }
         }
     }
-    let report = Report::of(extent, rows, not_run);
+    let report = Report::of(extent, measurements, not_run);
     anstream::println!("{report}");
     if let Some(path) = json {
         std::fs::write(path, report.json()).with_context(|| format!("cannot write {}", path.display()))?;
@@ -93,7 +95,7 @@ async fn driftline(
     workload: &Arc<Workload>,
     extent: Extent,
     program: Program,
-) -> anyhow::Result<Row> {
+) -> anyhow::Result<Measurement> {
     let kafka = ClientSettings { prefix: format!("{}-{}", kafka.prefix, clock::now_ns()), ..kafka.clone() };
     admin::create(&kafka, 1).await?;
     let logs = tempfile::tempdir()?;
@@ -117,8 +119,8 @@ async fn driftline(
     let after = usage(collector.pid())?;
     anyhow::ensure!(collector.terminate().await?.success(), "the collector did not end well");
     admin::delete_all(&kafka).await?;
-    Ok(Row::of(turn.wall_ns, Usage::between(&before, &after)).with_seen(Seen {
-        told: after_paced.told - seen.told,
+    Ok(Measurement::of(turn.wall_ns, Usage::between(&before, &after)).with_seen(Seen {
+        reported: after_paced.reported - seen.reported,
         left_out: after_paced.left_out - seen.left_out,
         latencies_ns: Latencies::of(latencies_ns),
         start_peak_bytes,
@@ -129,27 +131,27 @@ async fn driftline(
 #[derive(Debug, Clone, Copy)]
 struct Count {
     /// Records of their own.
-    told: usize,
+    reported: usize,
     /// Counted in a record that says what was left out of the container.
     left_out: usize,
 }
 
 impl Count {
     fn all(self) -> usize {
-        self.told + self.left_out
+        self.reported + self.left_out
     }
 }
 
-/// Counts the execs of a program. One whose digest came late is told twice.
+/// Counts the execs of a program. One whose digest came late is reported twice.
 struct Counter {
     path: &'static str,
-    looked_at: usize,
-    told: BTreeSet<EventId>,
+    counted: usize,
+    reported: BTreeSet<EventId>,
 }
 
 impl Counter {
     fn new(path: &'static str) -> Self {
-        Self { path, looked_at: 0, told: BTreeSet::new() }
+        Self { path, counted: 0, reported: BTreeSet::new() }
     }
 
     /// Reads until so many are accounted for, or it takes too long.
@@ -160,15 +162,15 @@ impl Counter {
 
     fn count(&mut self, collected: &Collected) -> Count {
         let path = self.path.as_bytes();
-        let new = collected.execs.iter().skip(self.looked_at).filter(|exec| exec.path == path);
-        self.told.extend(new.map(|exec| exec.event_id.clone()));
-        self.looked_at = collected.execs.len();
+        let new = collected.execs.iter().skip(self.counted).filter(|exec| exec.path == path);
+        self.reported.extend(new.map(|exec| exec.event_id.clone()));
+        self.counted = collected.execs.len();
         let left_out = collected.throttled.iter().map(|throttled| {
             let of_file = throttled.examples.iter().filter(|file| file.path == path);
-            // Of ordinary execs the files are not told; the workload's container executes little else.
+            // Of ordinary execs the files are not reported; the workload's container executes little else.
             of_file.map(|file| file.execs).sum::<i64>() + throttled.ordinary
         });
-        Count { told: self.told.len(), left_out: usize::try_from(left_out.sum::<i64>()).unwrap_or(0) }
+        Count { reported: self.reported.len(), left_out: usize::try_from(left_out.sum::<i64>()).unwrap_or(0) }
     }
 }
 

@@ -9,8 +9,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::memory::ProcessMemory;
+
 use super::container::Turn;
-use super::report::Row;
+use super::measurement::{Measurement, Usage};
 
 const SYSCTL: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
@@ -33,34 +35,12 @@ impl Drop for Statistics {
     }
 }
 
-/// What a process has used so far.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Usage {
-    pub(super) cpu_ns: u64,
-    pub(super) bpf_ns: u64,
-    pub(super) bpf_runs: u64,
-    /// Most memory since the process started, or since [`forget_peak`].
-    pub(super) peak_bytes: u64,
-}
-
-impl Usage {
-    /// What was used meanwhile.
-    pub(super) fn between(before: &Self, after: &Self) -> Self {
-        Self {
-            cpu_ns: after.cpu_ns.saturating_sub(before.cpu_ns),
-            bpf_ns: after.bpf_ns.saturating_sub(before.bpf_ns),
-            bpf_runs: after.bpf_runs.saturating_sub(before.bpf_runs),
-            peak_bytes: after.peak_bytes,
-        }
-    }
-}
-
 /// The processor time of a process, of threads that have ended too, and the time of all BPF programs that it holds.
 pub(super) fn usage(pid: u32) -> anyhow::Result<Usage> {
     let process = PathBuf::from(format!("/proc/{pid}"));
     let clock = clock_getcpuclockid(nix::unistd::Pid::from_raw(i32::try_from(pid)?)).context("it has ended")?;
     let cpu_ns = u64::try_from(Duration::from(clock_gettime(clock)?).as_nanos())?;
-    let mut usage = Usage { cpu_ns, peak_bytes: peak_bytes(&process)?, ..Usage::default() };
+    let mut usage = Usage { cpu_ns, peak_bytes: ProcessMemory::of(pid)?.peak_bytes, ..Usage::default() };
     let mut counted = std::collections::BTreeSet::new();
     for descriptor in fs::read_dir(process.join("fdinfo"))? {
         let text = fs::read_to_string(descriptor?.path()).unwrap_or_default();
@@ -84,13 +64,6 @@ pub(super) fn forget_peak(pid: u32) -> anyhow::Result<()> {
     fs::write(format!("/proc/{pid}/clear_refs"), "5").context("the peak of resident memory cannot be reset")
 }
 
-fn peak_bytes(process: &std::path::Path) -> anyhow::Result<u64> {
-    let status = fs::read_to_string(process.join("status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib * 1024)
-}
-
 /// Another observer of execs, as its users start it.
 pub(super) struct Peer {
     pub(super) name: &'static str,
@@ -103,8 +76,8 @@ pub(super) struct Peer {
 enum Attached {
     /// It holds a BPF program that the kernel has run.
     RunsBpf,
-    /// Its first line says so.
-    SaysSo,
+    /// Its first line reports it.
+    PrintsAttached,
 }
 
 /// From Debian's packages bpftrace, libbpf-tools and auditd.
@@ -119,7 +92,7 @@ pub(super) const PEERS: [Peer; 3] = [
         attached: Attached::RunsBpf,
     },
     Peer { name: "execsnoop (libbpf-tools)", command: &["execsnoop"], attached: Attached::RunsBpf },
-    Peer { name: "auditd", command: &["deploy/dev/auditd.sh"], attached: Attached::SaysSo },
+    Peer { name: "auditd", command: &["deploy/dev/auditd.sh"], attached: Attached::PrintsAttached },
 ];
 
 /// The first two look for tracepoints below tracefs, which nobody else may have mounted; in a mount namespace of its own it
@@ -131,29 +104,32 @@ const WITH_TRACEFS: &str =
 const ATTACH: Duration = Duration::from_secs(20);
 
 impl Peer {
-    pub(super) fn measure(&self, run: impl Fn() -> anyhow::Result<Turn>) -> anyhow::Result<Row> {
+    pub(super) fn measure(&self, run: impl Fn() -> anyhow::Result<Turn>) -> anyhow::Result<Measurement> {
         let mut observer = Ended(self.start()?);
         self.attached(&mut observer.0)?;
         let pids = observer.pids();
         let before = usage_of_all(&pids)?;
         let turn = run()?;
         let after = usage_of_all(&pids)?;
-        Ok(Row::of(turn.wall_ns, Usage::between(&before, &after)))
+        Ok(Measurement::of(turn.wall_ns, Usage::between(&before, &after)))
     }
 
     fn start(&self) -> anyhow::Result<Child> {
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", WITH_TRACEFS, "sh"]).args(self.command);
-        let says_so = self.attached == Attached::SaysSo;
-        command.stdin(Stdio::null()).stdout(if says_so { Stdio::piped() } else { Stdio::null() }).stderr(Stdio::null());
+        let prints_attached = self.attached == Attached::PrintsAttached;
+        command
+            .stdin(Stdio::null())
+            .stdout(if prints_attached { Stdio::piped() } else { Stdio::null() })
+            .stderr(Stdio::null());
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.spawn().context("unshare is not installed")
     }
 
     fn attached(&self, child: &mut Child) -> anyhow::Result<()> {
-        if let Some(said) = child.stdout.as_mut() {
+        if let Some(stdout) = child.stdout.as_mut() {
             let mut line = String::new();
-            BufReader::new(said).read_line(&mut line)?;
+            BufReader::new(stdout).read_line(&mut line)?;
             ensure!(line.trim() == "attached", "it does not attach");
             return Ok(());
         }

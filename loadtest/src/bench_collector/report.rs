@@ -1,11 +1,12 @@
-//! The figures as a table and as JSON, and whether they are what was asked for.
+//! The figures as a table and as JSON, and whether they are within their limits.
 
 use anyhow::bail;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::observer::{PEERS, Usage};
+use super::measurement::{Measurement, Seen};
+use super::observer::PEERS;
 use super::{Extent, Program};
 
 /// Most time in the kernel per exec of an image file.
@@ -19,81 +20,31 @@ const PEAK_BYTES_MAX: u64 = 40 << 20;
 /// Most time from an exec to its record in Kafka, of 99 of 100 on an idle machine.
 const LATENCY_NS_MAX: u64 = 100_000_000;
 
-/// One turn of one contender.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Row {
-    wall_ns: u64,
-    usage: Usage,
-    /// What came out, where that can be counted.
-    seen: Option<Seen>,
-}
-
-/// What came out of the collector.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Seen {
-    /// Execs with a record of their own.
-    pub(super) told: usize,
-    /// Execs beyond the container's rate limit, counted in a record that says so.
-    pub(super) left_out: usize,
-    pub(super) latencies_ns: Latencies,
-    /// Most memory until the work began.
-    pub(super) start_peak_bytes: u64,
-}
-
-/// From execs to their records.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Latencies {
-    median: u64,
-    of_99_percent: u64,
-}
-
-impl Latencies {
-    pub(super) fn of(mut all_ns: Vec<u64>) -> Self {
-        all_ns.sort_unstable();
-        let at = |percent: usize| all_ns.get(all_ns.len() * percent / 100).copied().unwrap_or(0);
-        Self { median: at(50), of_99_percent: at(99) }
-    }
-}
-
-impl Row {
-    pub(super) fn bare(wall_ns: u64) -> Self {
-        Self::of(wall_ns, Usage::default())
-    }
-
-    pub(super) fn of(wall_ns: u64, usage: Usage) -> Self {
-        Self { wall_ns, usage, seen: None }
-    }
-
-    pub(super) fn with_seen(self, seen: Seen) -> Self {
-        Self { seen: Some(seen), ..self }
-    }
-}
-
 /// Medians over the rounds; of memory and of what came out the worst.
-struct Line {
+struct ReportRow {
     name: &'static str,
     program: Program,
     wall_ns: u64,
     kernel_ns: u64,
     cpu_ns: u64,
     peak_bytes: u64,
-    seen: Option<SeenLine>,
+    seen: Option<SeenRow>,
 }
 
-struct SeenLine {
+struct SeenRow {
     all: usize,
-    told: usize,
+    reported: usize,
     latency_ns: u64,
     latency_99_ns: u64,
     start_peak_bytes: u64,
 }
 
-impl SeenLine {
-    fn of(rows: &[Row]) -> Option<Self> {
+impl SeenRow {
+    fn of(rows: &[Measurement]) -> Option<Self> {
         let seen: Vec<Seen> = rows.iter().filter_map(|row| row.seen).collect();
         Some(Self {
-            all: seen.iter().map(|seen| seen.told + seen.left_out).min()?,
-            told: seen.iter().map(|seen| seen.told).min()?,
+            all: seen.iter().map(|seen| seen.reported + seen.left_out).min()?,
+            reported: seen.iter().map(|seen| seen.reported).min()?,
             latency_ns: median(seen.iter().map(|seen| seen.latencies_ns.median).collect()),
             latency_99_ns: median(seen.iter().map(|seen| seen.latencies_ns.of_99_percent).collect()),
             start_peak_bytes: seen.iter().map(|seen| seen.start_peak_bytes).max()?,
@@ -103,68 +54,72 @@ impl SeenLine {
 
 pub(super) struct Report {
     extent: Extent,
-    lines: Vec<Line>,
+    rows: Vec<ReportRow>,
     not_run: Vec<String>,
 }
 
 impl Report {
-    pub(super) fn of(extent: Extent, rows: BTreeMap<(usize, Program), Vec<Row>>, not_run: Vec<String>) -> Self {
+    pub(super) fn of(
+        extent: Extent,
+        measurements: BTreeMap<(usize, Program), Vec<Measurement>>,
+        not_run: Vec<String>,
+    ) -> Self {
         let execs = u64::from(extent.execs).max(1);
-        let line = |((number, program), rows): ((usize, Program), Vec<Row>)| {
-            let median = |figure: &dyn Fn(&Row) -> u64| median(rows.iter().map(figure).collect());
-            Line {
+        let row = |((number, program), rows): ((usize, Program), Vec<Measurement>)| {
+            let median = |figure: &dyn Fn(&Measurement) -> u64| median(rows.iter().map(figure).collect());
+            ReportRow {
                 name: name(number),
                 program,
                 wall_ns: median(&|row| row.wall_ns) / execs,
                 kernel_ns: median(&|row| row.usage.bpf_ns / row.usage.bpf_runs.max(1)),
                 cpu_ns: median(&|row| row.usage.cpu_ns) / execs,
                 peak_bytes: rows.iter().map(|row| row.usage.peak_bytes).max().unwrap_or(0),
-                seen: SeenLine::of(&rows),
+                seen: SeenRow::of(&rows),
             }
         };
-        Self { extent, lines: rows.into_iter().map(line).collect(), not_run }
+        Self { extent, rows: measurements.into_iter().map(row).collect(), not_run }
     }
 
     pub(super) fn json(&self) -> String {
-        let lines = self.lines.iter().map(|line| {
-            let seen = line.seen.as_ref().map(|seen| {
+        let rows = self.rows.iter().map(|row| {
+            let seen = row.seen.as_ref().map(|seen| {
                 json!({
-                    "all": seen.all, "told": seen.told, "latency_ns": seen.latency_ns,
+                    "all": seen.all, "reported": seen.reported, "latency_ns": seen.latency_ns,
                     "latency_99_ns": seen.latency_99_ns, "start_peak_bytes": seen.start_peak_bytes,
                 })
             });
             json!({
-                "contender": line.name, "program": label(line.program), "wall_ns": line.wall_ns,
-                "kernel_ns": line.kernel_ns, "cpu_ns": line.cpu_ns, "peak_bytes": line.peak_bytes, "seen": seen,
+                "contender": row.name, "program": label(row.program), "wall_ns": row.wall_ns,
+                "kernel_ns": row.kernel_ns, "cpu_ns": row.cpu_ns, "peak_bytes": row.peak_bytes, "seen": seen,
             })
         });
-        let lines: Vec<_> = lines.collect();
+        let rows_json: Vec<_> = rows.collect();
         let (rounds, execs) = (self.extent.rounds, self.extent.execs);
-        json!({ "rounds": rounds, "execs": execs, "rows": lines, "not_run": self.not_run }).to_string()
+        json!({ "rounds": rounds, "execs": execs, "rows": rows_json, "not_run": self.not_run }).to_string()
     }
 
     /// # Errors
     /// With each figure that is over its limit.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         let mut missed = Vec::new();
-        for line in self.lines.iter().filter(|line| line.name == name(1)) {
-            let (kernel_max, cpu_max) = match line.program {
+        for row in self.rows.iter().filter(|row| row.name == name(1)) {
+            let (kernel_max, cpu_max) = match row.program {
                 Program::Image => (IMAGE_KERNEL_NS_MAX, CPU_NS_MAX),
                 Program::Drifted => (DRIFTED_KERNEL_NS_MAX, CPU_NS_MAX),
                 Program::Changed => (DRIFTED_KERNEL_NS_MAX, u64::MAX),
             };
-            let Some(seen) = &line.seen else { continue };
+            let Some(seen) = &row.seen else { continue };
             let figures = [
-                ("ns in the kernel", line.kernel_ns, kernel_max),
-                ("ns of processor time", line.cpu_ns, cpu_max),
-                ("bytes resident", line.peak_bytes, PEAK_BYTES_MAX),
+                ("ns in the kernel", row.kernel_ns, kernel_max),
+                ("ns of processor time", row.cpu_ns, cpu_max),
+                ("bytes resident", row.peak_bytes, PEAK_BYTES_MAX),
                 ("ns to Kafka", seen.latency_99_ns, LATENCY_NS_MAX),
             ];
             for (what, is, limit) in figures.into_iter().filter(|(_, is, limit)| is > limit) {
-                missed.push(format!("{}: {is} {what}, asked for at most {limit}", label(line.program)));
+                missed.push(format!("{}: {is} {what}, at most {limit}", label(row.program)));
             }
             if usize::try_from(self.extent.execs).ok() != Some(seen.all) {
-                missed.push(format!("{}: {} of {} seen", label(line.program), seen.all, self.extent.execs));
+                missed.push(format!("{}: {} of {} seen", label(row.program), seen.all, self.extent.execs));
             }
         }
         if missed.is_empty() { Ok(()) } else { bail!("missed:\n  {}", missed.join("\n  ")) }
@@ -196,7 +151,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<26}{:<9}{:>10}{:>14}{:>12}{:>10}{:>8}{:>8}{:>14}{:>11}",
+            "{:<26}{:<9}{:>10}{:>14}{:>12}{:>10}{:>8}{:>12}{:>14}{:>11}",
             "OBSERVER",
             "PROGRAM",
             "EXEC us",
@@ -204,29 +159,29 @@ impl fmt::Display for Report {
             "ITS CPU us",
             "PEAK MiB",
             "SEEN %",
-            "TOLD %",
+            "REPORTED %",
             "TO KAFKA ms",
             "START MiB"
         )?;
         let dash = || "-".to_owned();
-        for line in &self.lines {
+        for row in &self.rows {
             let us = |ns: u64| format!("{:.2}", precise(ns) / 1e3);
             let ms = |ns: u64| format!("{:.0}", precise(ns) / 1e6);
             let mib = |bytes: u64| format!("{:.1}", precise(bytes) / f64::from(1 << 20));
-            let or_none = |text: String| if line.name == name(0) { dash() } else { text };
+            let or_none = |text: String| if row.name == name(0) { dash() } else { text };
             let percent = |seen: usize| format!("{:.1}", 100.0 * precise(seen as u64) / f64::from(self.extent.execs));
-            let of_seen = |text: &dyn Fn(&SeenLine) -> String| line.seen.as_ref().map_or_else(dash, text);
+            let of_seen = |text: &dyn Fn(&SeenRow) -> String| row.seen.as_ref().map_or_else(dash, text);
             writeln!(
                 f,
-                "{:<26}{:<9}{:>10}{:>14}{:>12}{:>10}{:>8}{:>8}{:>14}{:>11}",
-                line.name,
-                label(line.program),
-                us(line.wall_ns),
-                or_none(if line.kernel_ns == 0 { dash() } else { us(line.kernel_ns) }),
-                or_none(us(line.cpu_ns)),
-                or_none(mib(line.peak_bytes)),
+                "{:<26}{:<9}{:>10}{:>14}{:>12}{:>10}{:>8}{:>12}{:>14}{:>11}",
+                row.name,
+                label(row.program),
+                us(row.wall_ns),
+                or_none(if row.kernel_ns == 0 { dash() } else { us(row.kernel_ns) }),
+                or_none(us(row.cpu_ns)),
+                or_none(mib(row.peak_bytes)),
                 of_seen(&|seen| percent(seen.all)),
-                of_seen(&|seen| percent(seen.told)),
+                of_seen(&|seen| percent(seen.reported)),
                 of_seen(&|seen| format!("{} / {}", ms(seen.latency_ns), ms(seen.latency_99_ns))),
                 of_seen(&|seen| mib(seen.start_peak_bytes)),
             )?;

@@ -40,12 +40,12 @@ pub(super) fn keep_logs(topic: &str, disks: &[PathBuf], directory: &Path) -> any
             if !entry.file_name().to_string_lossy().starts_with(&format!("{topic}-")) {
                 continue;
             }
-            let kept = directory.join("logs").join(name).join(entry.file_name());
-            std::fs::create_dir_all(&kept)?;
+            let saved = directory.join("logs").join(name).join(entry.file_name());
+            std::fs::create_dir_all(&saved)?;
             for file in std::fs::read_dir(entry.path())? {
                 let file = file?;
                 // Segments are deleted by brokers that run meanwhile.
-                let _ = std::fs::copy(file.path(), kept.join(file.file_name()));
+                let _ = std::fs::copy(file.path(), saved.join(file.file_name()));
             }
         }
     }

@@ -10,8 +10,8 @@ use driftline_service::clock;
 use crate::services;
 
 use super::cluster::{Cluster, NODES};
-use super::fleet::{Fleet, Name};
 use super::plan::{Fault, Kind, Role};
+use super::supervisor::{Name, Supervisor};
 use super::watch::{Mark, WATCHED, Watch};
 use super::wire::Coordinator;
 
@@ -47,7 +47,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// What a fault is done to.
 pub(super) struct Rig {
     pub cluster: Cluster,
-    pub fleet: Fleet,
+    pub supervisor: Supervisor,
     pub watch: Watch,
     /// Prefix of topics, groups and transactional ids.
     pub prefix: String,
@@ -137,7 +137,7 @@ impl Rig {
             _ => (a_service(draw), millis(draw % 4_000)),
         };
         tokio::time::sleep(after).await;
-        self.fleet.end(name, Signal::KILL)
+        self.supervisor.end(name, Signal::KILL)
     }
 
     /// Whether every partition of both topics has output of execs that came after the mark.
@@ -194,15 +194,15 @@ impl Rig {
     }
 
     fn kill(&self, name: Name) -> anyhow::Result<Injected> {
-        self.fleet.end(name, Signal::KILL)?;
+        self.supervisor.end(name, Signal::KILL)?;
         Ok(self.injected(Until::Now, Undo::Nothing))
     }
 
     /// The mark is when the process is gone: until then it finishes what it has begun.
     async fn end(&self, name: Name) -> anyhow::Result<Injected> {
-        self.fleet.end(name, Signal::TERM)?;
+        self.supervisor.end(name, Signal::TERM)?;
         let deadline = clock::monotonic() + CRASHED_MAX;
-        while self.fleet.runs(name) && clock::monotonic() < deadline {
+        while self.supervisor.runs(name) && clock::monotonic() < deadline {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         Ok(self.injected(Until::Now, Undo::Nothing))
@@ -212,10 +212,10 @@ impl Rig {
         let role = a_service(draw).role;
         let extra = Name { role, number: INSTANCES };
         let mark = self.watch.mark();
-        if self.fleet.is_wanted(extra) {
-            self.fleet.send_away(extra)?;
+        if self.supervisor.is_wanted(extra) {
+            self.supervisor.send_away(extra)?;
         } else {
-            self.fleet.add(extra);
+            self.supervisor.add(extra);
             let began = clock::monotonic();
             while !is_ready(extra).await && began.elapsed() < CRASHED_MAX {
                 tokio::time::sleep(POLL).await;
@@ -225,13 +225,13 @@ impl Rig {
     }
 
     fn freeze(&self, name: Name, time: Duration) -> anyhow::Result<Injected> {
-        self.fleet.signal(name, Signal::STOP)?;
+        self.supervisor.signal(name, Signal::STOP)?;
         Ok(self.injected(Until::After(time), Undo::Continue(name)))
     }
 
     /// Puts a process into a group that may have less memory than it needs; the kernel ends it.
     async fn limit_memory(&self, name: Name) -> anyhow::Result<Injected> {
-        let Some(pid) = self.fleet.doom(name) else { return self.kill(name) };
+        let Some(pid) = self.supervisor.doom(name) else { return self.kill(name) };
         let Some((root, limit)) = MEMORY_GROUPS.iter().find(|(root, _)| is_memory_group(root)) else {
             return self.kill(name);
         };
@@ -286,7 +286,7 @@ impl Rig {
     async fn undo(&mut self, undo: Undo) -> anyhow::Result<()> {
         match undo {
             Undo::Nothing => {}
-            Undo::Continue(name) => self.fleet.signal(name, Signal::CONT)?,
+            Undo::Continue(name) => self.supervisor.signal(name, Signal::CONT)?,
             Undo::ContinueBrokers(ids) => {
                 for id in ids {
                     self.cluster.signal(id, Signal::CONT)?;
@@ -313,7 +313,7 @@ impl Rig {
     async fn unlimit(&self, name: Name, group: &std::path::Path) -> anyhow::Result<()> {
         let left = std::fs::read_to_string(group.join("cgroup.procs"))?;
         if !left.trim().is_empty() {
-            self.fleet.end(name, Signal::KILL)?;
+            self.supervisor.end(name, Signal::KILL)?;
         }
         let deadline = clock::monotonic() + MEMORY_MAX;
         while std::fs::remove_dir(group).is_err() && clock::monotonic() < deadline {

@@ -1,6 +1,6 @@
 //! The load: containers that come and go, each with a fixed number of execs, at a steady rate. Called by [`super::rig`].
 //!
-//! Records are kept until they are acknowledged and sent again, in order, by a new client when one gives up, as the
+//! Records are pending until they are acknowledged and sent again, in order, by a new client when one gives up, as the
 //! collector does. So none is lost, and one may stand twice on the topic with the same event id.
 
 use anyhow::Context as _;
@@ -76,8 +76,8 @@ async fn run(mut sending: Sending, rate: u32, stop: Arc<AtomicBool>, execs: Arc<
         sending.go_on()?;
     }
     let deadline = clock::monotonic() + SETTLE_MAX;
-    while !sending.kept.is_empty() {
-        anyhow::ensure!(clock::monotonic() < deadline, "{} records are not acknowledged", sending.kept.len());
+    while !sending.pending.is_empty() {
+        anyhow::ensure!(clock::monotonic() < deadline, "{} records are not acknowledged", sending.pending.len());
         ticks.tick().await;
         sending.go_on()?;
     }
@@ -127,7 +127,7 @@ impl Containers {
 struct Sending {
     kafka: ClientSettings,
     producer: TrackedProducer,
-    kept: BTreeMap<u64, (ContainerId, Vec<u8>)>,
+    pending: BTreeMap<u64, (ContainerId, Vec<u8>)>,
     pushed: u64,
     sent: u64,
 }
@@ -135,16 +135,16 @@ struct Sending {
 impl Sending {
     fn new(kafka: &ClientSettings) -> anyhow::Result<Self> {
         let producer = TrackedProducer::new(kafka)?;
-        Ok(Self { kafka: kafka.clone(), producer, kept: BTreeMap::new(), pushed: 0, sent: 0 })
+        Ok(Self { kafka: kafka.clone(), producer, pending: BTreeMap::new(), pushed: 0, sent: 0 })
     }
 
     fn push(&mut self, id: &ContainerId, value: Vec<u8>) {
-        self.kept.insert(self.pushed, (id.clone(), value));
+        self.pending.insert(self.pushed, (id.clone(), value));
         self.pushed += 1;
     }
 
     fn go_on(&mut self) -> anyhow::Result<()> {
-        for (number, (id, value)) in self.kept.range(self.sent..) {
+        for (number, (id, value)) in self.pending.range(self.sent..) {
             if !self.producer.send(Topic::ExecEvents, id.as_str().as_bytes(), value, *number) {
                 break;
             }
@@ -152,12 +152,12 @@ impl Sending {
         }
         let reports = self.producer.reports();
         for report in reports.iter().filter(|report| report.outcome == Outcome::Acknowledged) {
-            self.kept.remove(&report.sequence);
+            self.pending.remove(&report.sequence);
         }
         if reports.iter().any(|report| report.outcome != Outcome::Acknowledged) {
             eprintln!("load: a new client, after: {}", self.producer.last_failure());
             self.producer = TrackedProducer::new(&self.kafka)?;
-            self.sent = self.kept.keys().next().copied().unwrap_or(self.pushed);
+            self.sent = self.pending.keys().next().copied().unwrap_or(self.pushed);
         }
         Ok(())
     }

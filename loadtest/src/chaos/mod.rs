@@ -6,13 +6,13 @@
 //! * [`faults`]: how each fault is done and undone.
 //! * [`cluster`], [`wire`]: the brokers.
 //! * [`network`]: who can reach whom.
-//! * [`fleet`]: the services and their supervisor.
+//! * [`supervisor`]: the services, started again when they end.
 //! * [`load`]: execs at a steady rate.
 //! * [`steady`]: memory without faults.
 //! * [`watch`]: when output comes again.
 //! * [`oracle`]: what must have come.
 //! * [`dump`]: topics as text, kept when something is wrong.
-//! * [`progress`]: seeds that are kept, and runs that go on.
+//! * [`progress`]: seeds of failed batches, and runs that go on.
 //! * [`report`]: the table.
 //!
 //! What is deliberately absent: any knowledge of how the services recover. Faults are done from outside, and only topics,
@@ -21,7 +21,6 @@
 mod cluster;
 mod dump;
 mod faults;
-mod fleet;
 mod load;
 mod network;
 pub mod oracle;
@@ -30,6 +29,7 @@ mod progress;
 pub mod report;
 pub mod rig;
 pub mod steady;
+mod supervisor;
 mod watch;
 mod wire;
 
@@ -41,12 +41,12 @@ use std::time::Duration;
 use driftline_service::shutdown::signalled;
 
 pub use cluster::Installation;
-pub use fleet::Exit;
 use oracle::Verdict;
 use plan::Kind;
 use progress::Progress;
 use report::Report;
 use rig::Setting;
+pub use supervisor::Exit;
 
 /// What is asked for.
 #[derive(Debug, Clone, clap::Args)]
@@ -81,12 +81,12 @@ pub struct Options {
     /// What is tested, for example a commit: a run that was stopped goes on only with the same
     #[arg(long, default_value = "")]
     build: String,
-    /// File of seeds that found something: those of failed batches are added
+    /// File of the seeds of failed batches; those of this run are appended
     #[arg(long)]
-    kept: Option<PathBuf>,
-    /// Begin with the seed that was kept last, for half of the faults at most
-    #[arg(long, requires = "kept")]
-    kept_first: bool,
+    failed_seeds: Option<PathBuf>,
+    /// Begin with the seed that failed last, for half of the faults at most
+    #[arg(long, requires = "failed_seeds")]
+    failed_first: bool,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -116,7 +116,7 @@ async fn until_stopped(options: &Options) -> anyhow::Result<Verdict> {
 }
 
 async fn batches(options: &Options) -> anyhow::Result<Verdict> {
-    network::make(cluster::NODES.into_iter().chain(fleet::nodes(faults::INSTANCES + 1)))?;
+    network::make(cluster::NODES.into_iter().chain(supervisor::nodes(faults::INSTANCES + 1)))?;
     let own = std::env::current_exe()?;
     let setting = Setting {
         installation: Installation { java: options.java.clone(), jars: options.jars.clone() },
@@ -125,8 +125,8 @@ async fn batches(options: &Options) -> anyhow::Result<Verdict> {
         kinds: options.kinds.clone(),
         steady: Duration::from_mins(options.steady_minutes),
     };
-    let first = match (&options.kept, options.kept_first) {
-        (Some(file), true) => progress::last_kept(file, options.faults / 2),
+    let first = match (&options.failed_seeds, options.failed_first) {
+        (Some(file), true) => progress::last_failed(file, options.faults / 2),
         _ => None,
     };
     let tasks = progress::tasks(options.seed, options.faults, options.batch, first);
@@ -141,8 +141,8 @@ async fn batches(options: &Options) -> anyhow::Result<Verdict> {
         let batch = rig::run(&setting, &task, &directory).await?;
         if !batch.verdict.is_good() {
             eprintln!("seed {}: something is wrong; logs and topics are kept in {}", task.seed, directory.display());
-            if let Some(kept) = &options.kept {
-                progress::keep(kept, &task, &batch)?;
+            if let Some(file) = &options.failed_seeds {
+                progress::append_failed(file, &task, &batch)?;
             }
         }
         progress.batches.push(batch);

@@ -1,5 +1,5 @@
 //! Networks: each broker and each service has a network namespace of its own, all of them and the rig's clients meet at one
-//! bridge, and who is taken from the bridge is cut off from everybody. Called by [`super::cluster`] and [`super::fleet`].
+//! bridge, and who is taken from the bridge is cut off from everybody. Called by [`super::cluster`] and [`super::supervisor`].
 //!
 //! The process itself runs in network, mount and pid namespaces of its own, which `deploy/dev/chaos.sh` makes: nothing of
 //! this is seen outside, and nothing of it outlives the process.
@@ -16,11 +16,11 @@ const PORT: u16 = 9092;
 /// Runs a program to its end.
 ///
 /// # Errors
-/// When it fails, with what it said.
+/// When it fails, with what it stderr.
 pub(super) fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
     let output = Command::new(program).args(arguments).output().with_context(|| format!("{program} cannot be run"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{program} {}: {}", arguments.join(" "), said.trim());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program} {}: {}", arguments.join(" "), stderr.trim());
     Ok(())
 }
 

@@ -28,6 +28,17 @@ impl Role {
     }
 }
 
+/// A batch that is to be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// Seed of its plan.
+    pub seed: u64,
+    /// Faults of the plan: another number gives another plan.
+    pub planned: usize,
+    /// Those that are done, from the first on.
+    pub faults: usize,
+}
+
 /// What is done to the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]

@@ -3,20 +3,10 @@
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
+use super::plan::Task;
 use super::rig::Batch;
 
-/// A batch that is to be run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Task {
-    /// Seed of its plan.
-    pub seed: u64,
-    /// Faults of the plan: another number gives another plan.
-    pub planned: usize,
-    /// Those that are done, from the first on.
-    pub faults: usize,
-}
-
-/// Batches of a run: a kept one, then as many as are needed, each with the next seed.
+/// Batches of a run: a failed one again, then as many as are needed, each with the next seed.
 pub(super) fn tasks(seed: u64, faults: usize, batch: usize, first: Option<Task>) -> Vec<Task> {
     let mut left = faults.saturating_sub(first.map_or(0, |task| task.faults));
     let mut tasks: Vec<Task> = first.into_iter().collect();
@@ -32,8 +22,8 @@ pub(super) fn tasks(seed: u64, faults: usize, batch: usize, first: Option<Task>)
     tasks
 }
 
-/// Of a file of kept seeds, the last, cut to this many faults.
-pub(super) fn last_kept(file: &Path, most: usize) -> Option<Task> {
+/// Of a file of failed seeds, the last, cut to this many faults.
+pub(super) fn last_failed(file: &Path, most: usize) -> Option<Task> {
     let text = std::fs::read_to_string(file).ok()?;
     text.lines().rev().filter(|line| !line.starts_with('#')).find_map(|line| {
         let mut words = line.split_whitespace();
@@ -47,7 +37,7 @@ pub(super) fn last_kept(file: &Path, most: usize) -> Option<Task> {
 ///
 /// # Errors
 /// When the file cannot be written.
-pub(super) fn keep(file: &Path, task: &Task, batch: &Batch) -> anyhow::Result<()> {
+pub(super) fn append_failed(file: &Path, task: &Task, batch: &Batch) -> anyhow::Result<()> {
     let mut text = std::fs::read_to_string(file).unwrap_or_default();
     let begin = format!("{} {} ", task.seed, task.planned);
     if !text.lines().any(|line| line.starts_with(&begin)) {
@@ -104,17 +94,17 @@ mod tests {
     fn a_run_is_cut_into_batches_with_seeds_of_their_own() {
         let task = |seed, planned, faults| Task { seed, planned, faults };
         assert_eq!(tasks(7, 250, 100, None), [task(7, 100, 100), task(8, 100, 100), task(9, 50, 50)]);
-        let kept = task(3, 100, 10);
-        assert_eq!(tasks(7, 20, 100, Some(kept)), [kept, task(7, 10, 10)]);
+        let failed = task(3, 100, 10);
+        assert_eq!(tasks(7, 20, 100, Some(failed)), [failed, task(7, 10, 10)]);
     }
 
     #[test]
-    fn the_last_kept_seed_is_found_and_a_stopped_run_goes_on() {
+    fn the_last_failed_seed_is_found_and_a_stopped_run_goes_on() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("seeds");
-        assert_eq!(last_kept(&file, 10), None);
+        assert_eq!(last_failed(&file, 10), None);
         std::fs::write(&file, "# what\n5 100 1 FindingLost\n6 8 2 FindingTwice\n").unwrap();
-        assert_eq!(last_kept(&file, 10), Some(Task { seed: 6, planned: 8, faults: 8 }));
+        assert_eq!(last_failed(&file, 10), Some(Task { seed: 6, planned: 8, faults: 8 }));
 
         let state = directory.path().join("state");
         let mut progress = Progress::read(&state, "a", tasks(1, 30, 10, None));

@@ -13,12 +13,11 @@ use crate::workload::Workload;
 
 use super::cluster::{Cluster, Installation};
 use super::faults::{INSTANCES, Rig};
-use super::fleet::{Exit, Fleet};
 use super::load::Load;
 use super::oracle::{self, Verdict, Violation};
-use super::plan::{Fault, Kind, Role, plan};
-use super::progress::Task;
+use super::plan::{Fault, Kind, Role, Task, plan};
 use super::steady::{self, Memory};
+use super::supervisor::{Exit, Supervisor};
 use super::watch::Watch;
 use super::wire::{self, Coordinator};
 use super::{dump, network};
@@ -110,9 +109,9 @@ pub async fn run(setting: &Setting, task: &Task, directory: &Path) -> anyhow::Re
     };
     admin::create(&kafka, REPLICATION).await?;
     Workload::new(0, 0, clock::now_ns()).publish_image(&Producer::new(&kafka)?).await?;
-    let fleet = Fleet::start(&kafka, &setting.binaries, directory, INSTANCES);
+    let supervisor = Supervisor::start(&kafka, &setting.binaries, directory, INSTANCES);
     let mut running = Running {
-        rig: Rig { cluster, fleet, watch: Watch::start(&kafka), prefix: kafka.prefix.clone() },
+        rig: Rig { cluster, supervisor, watch: Watch::start(&kafka), prefix: kafka.prefix.clone() },
         load: Load::start(&kafka, setting.rate)?,
         kafka,
         verdict: Verdict::default(),
@@ -122,7 +121,7 @@ pub async fn run(setting: &Setting, task: &Task, directory: &Path) -> anyhow::Re
     let flows = running.wait_until_it_flows().await;
     anyhow::ensure!(flows.is_some(), "nothing comes of the load, see the logs in {}", directory.display());
     eprintln!("  output flows after {} s", began.elapsed().as_secs());
-    running.memory = steady::sample(&running.rig.fleet, setting.steady, &mut running.verdict).await;
+    running.memory = steady::sample(&running.rig.supervisor, setting.steady, &mut running.verdict).await;
     running.rig.watch.begin();
     let mut faults = plan(task.seed, task.planned, &setting.kinds);
     faults.truncate(task.faults);
@@ -170,14 +169,14 @@ impl Running {
     async fn run_faults(&mut self, faults: &[Fault]) -> anyhow::Result<()> {
         let mut stalled = 0;
         for (number, fault) in faults.iter().enumerate() {
-            let before = self.rig.fleet.exit_count();
+            let before = self.rig.supervisor.exit_count();
             let name = fault.kind.as_str();
-            self.rig.fleet.during(format!("fault {} ({name})", number + 1));
+            self.rig.supervisor.during(format!("fault {} ({name})", number + 1));
             let mark = self.rig.run_fault(fault).await?;
             let flows = self.wait_until_it_flows().await;
             let [findings_ms, alerts_ms] = self.rig.recoveries(mark).map(|time| time.map(milliseconds));
             let standstill_ms = milliseconds(self.rig.watch.standstill(mark));
-            let exits = self.rig.fleet.exit_count() - before;
+            let exits = self.rig.supervisor.exit_count() - before;
             let overlapped = fault.also.is_some();
             eprintln!(
                 "  {:>4}/{} {name:<28} {} exits {exits}  findings {:>7}  alerts {:>7}  standstill {:>7}",
@@ -190,7 +189,7 @@ impl Running {
             );
             let kind = fault.kind;
             self.outcomes.push(Outcome { kind, overlapped, exits, findings_ms, alerts_ms, standstill_ms });
-            if self.rig.fleet.has_broken_invariant() {
+            if self.rig.supervisor.has_broken_invariant() {
                 eprintln!("  an invariant is broken: no more faults");
                 break;
             }
@@ -209,7 +208,7 @@ impl Running {
 
     /// Lets everything calm down, and compares.
     async fn finish(mut self, seed: u64, directory: &Path) -> anyhow::Result<Batch> {
-        self.rig.fleet.during("the end".to_owned());
+        self.rig.supervisor.during("the end".to_owned());
         self.rig.restore()?;
         self.rig.cluster.whole().await?;
         let execs = self.load.execs();
@@ -222,7 +221,7 @@ impl Running {
                 break verdict;
             }
         };
-        for line in self.rig.fleet.broken_invariants() {
+        for line in self.rig.supervisor.broken_invariants() {
             verdict.note(Violation::InvariantBroken, || line);
         }
         for (wrong, examples) in std::mem::take(&mut self.verdict.examples) {
@@ -235,7 +234,7 @@ impl Running {
         Ok(Batch {
             seed,
             outcomes: self.outcomes,
-            exits: self.rig.fleet.exits(),
+            exits: self.rig.supervisor.exits(),
             findings_silence_ms: milliseconds(self.rig.watch.silence(Topic::Findings)),
             alerts_silence_ms: milliseconds(self.rig.watch.silence(Topic::Alerts)),
             execs,

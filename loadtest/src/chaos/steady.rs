@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use driftline_service::clock;
 
-use super::fleet::{Fleet, Name};
+use crate::memory::ProcessMemory;
+
 use super::oracle::{Verdict, Violation};
+use super::supervisor::{Name, Supervisor};
 
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
-const TELL_EVERY: Duration = Duration::from_mins(5);
+const REPORT_EVERY: Duration = Duration::from_mins(5);
 /// Of this many equal parts of the time, the first two fill caches and the memory that sessions may take, the third is what the
 /// last one is compared with.
 const PARTS: usize = 5;
@@ -32,18 +34,18 @@ pub struct Memory {
 }
 
 /// Samples memory for this long. A service that ended meanwhile has no figures that can be compared; its end is noted.
-pub(super) async fn sample(fleet: &Fleet, time: Duration, verdict: &mut Verdict) -> Vec<Memory> {
+pub(super) async fn sample(supervisor: &Supervisor, time: Duration, verdict: &mut Verdict) -> Vec<Memory> {
     let began = clock::monotonic();
     let mut samples: BTreeMap<Name, Vec<u64>> = BTreeMap::new();
-    let mut tell_at = Duration::ZERO;
+    let mut report_at = Duration::ZERO;
     while began.elapsed() < time {
-        for (name, pid) in fleet.pids() {
-            samples.entry(name).or_default().extend(resident_kbytes(pid));
+        for (name, pid) in supervisor.pids() {
+            samples.entry(name).or_default().extend(ProcessMemory::of(pid).map(|memory| memory.resident_bytes / 1024));
         }
-        if began.elapsed() >= tell_at {
+        if began.elapsed() >= report_at {
             let now = samples.iter().map(|(name, kbytes)| format!("{name} {} MiB", mib(kbytes.last().copied())));
-            eprintln!("  steady for {} min: {}", tell_at.as_secs() / 60, now.collect::<Vec<_>>().join(", "));
-            tell_at += TELL_EVERY;
+            eprintln!("  steady for {} min: {}", report_at.as_secs() / 60, now.collect::<Vec<_>>().join(", "));
+            report_at += REPORT_EVERY;
         }
         tokio::time::sleep(SAMPLE_EVERY).await;
     }
@@ -52,12 +54,6 @@ pub(super) async fn sample(fleet: &Fleet, time: Duration, verdict: &mut Verdict)
         verdict.note(Violation::MemoryGrew, || format!("{memory:?}"));
     }
     memory
-}
-
-fn resident_kbytes(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 fn mib(kbytes: Option<u64>) -> u64 {

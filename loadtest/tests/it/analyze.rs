@@ -20,7 +20,7 @@ fn analyze(bench: &Bench, recording: &str, more: &[&str]) -> Output {
     driftline(bench, &[&["analyze", recording, "--session-gap-s", GAP_S], more].concat())
 }
 
-fn said(output: &Output) -> String {
+fn stderr_of(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
@@ -47,15 +47,15 @@ async fn an_analysis_says_what_the_services_say() {
         text(&driftline(&bench, &["record", &findings, "--topics", "findings"]));
         for analysed in [&recording, &findings] {
             let compared = analyze(&bench, analysed, &["--diff", &alerts]);
-            assert!(compared.status.success(), "{}{}", String::from_utf8_lossy(&compared.stdout), said(&compared));
-            assert!(said(&compared).contains("no difference: 1 alerts say the same"), "{}", said(&compared));
-            assert!(!said(&compared).contains("other versions"), "{}", said(&compared));
+            assert!(compared.status.success(), "{}{}", String::from_utf8_lossy(&compared.stdout), stderr_of(&compared));
+            assert!(stderr_of(&compared).contains("no difference: 1 alerts are the same"), "{}", stderr_of(&compared));
+            assert!(!stderr_of(&compared).contains("other versions"), "{}", stderr_of(&compared));
         }
         differences(&bench, &recording, Path::new(&file("alerts.jsonl")));
 
         let images = file("images.avro");
         text(&driftline(&bench, &["record", &images, "--topics", "images"]));
-        assert!(said(&analyze(&bench, &images, &[])).contains("nothing to analyse"));
+        assert!(stderr_of(&analyze(&bench, &images, &[])).contains("nothing to analyse"));
     })
     .await;
 }
@@ -73,7 +73,7 @@ fn differences(bench: &Bench, recording: &str, saved: &Path) {
     fs::write(saved, alert.to_string()).unwrap();
     let changed = analyze(bench, recording, &against);
     let line = String::from_utf8(changed.stdout.clone()).unwrap();
-    assert_eq!(changed.status.code(), Some(1), "{}", said(&changed));
+    assert_eq!(changed.status.code(), Some(1), "{}", stderr_of(&changed));
     assert!(line.starts_with("changed") && line.contains("12 → 90") && line.contains("[score]"), "{line}");
     let changed = analyze(bench, recording, &[&against[..], &["--json"]].concat());
     let changed: Value = serde_json::from_slice(&changed.stdout).unwrap();

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use driftline_kafka::{ClientSettings, Producer, admin};
+use driftline_loadtest::memory::ProcessMemory;
 use driftline_loadtest::own_kafka::OwnKafka;
 use driftline_loadtest::services::{self, Running};
 use driftline_loadtest::workload::Workload;
@@ -68,9 +69,7 @@ async fn a_slow_broker_slows_intake_and_nothing_grows() {
 }
 
 fn resident_mib(service: &Running) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    ProcessMemory::of(service.pid()).unwrap().resident_mib()
 }
 
 /// Stops and continues the broker until it is told to end.

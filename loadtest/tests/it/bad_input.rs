@@ -62,11 +62,11 @@ async fn each_kind_of_bad_record_becomes_a_dead_letter_and_good_ones_are_still_j
                 ("exec-events", "enricher")
             );
             assert!(header("driftline-offset").parse::<i64>().is_ok());
-            let kept = letter.value.as_deref().unwrap();
+            let retained = letter.value.as_deref().unwrap();
             if value.len() == TEN_MB {
-                assert_eq!((kept.len(), header("driftline-length")), (DEAD_LETTER_HEAD_BYTES, TEN_MB.to_string()));
+                assert_eq!((retained.len(), header("driftline-length")), (DEAD_LETTER_HEAD_BYTES, TEN_MB.to_string()));
             } else {
-                assert_eq!(kept, value);
+                assert_eq!(retained, value);
             }
         }
     })

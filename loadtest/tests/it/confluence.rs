@@ -89,10 +89,10 @@ async fn expect_the_same_alerts(bench: &Bench, recording: &str, courses: &[Cours
         let alerts = alerts.to_str().unwrap();
         text(&driftline(&own, &["record", alerts, "--topics", "alerts"]));
         let compared = driftline(&own, &["analyze", recording, "--session-gap-s", GAP_S, "--diff", alerts]);
-        let said = String::from_utf8_lossy(&compared.stderr).into_owned();
+        let stderr = String::from_utf8_lossy(&compared.stderr).into_owned();
         let differences = String::from_utf8_lossy(&compared.stdout).into_owned();
-        assert!(compared.status.success(), "{course:?}: {differences}{said}");
-        assert!(said.contains(&format!("no difference: {} alerts say the same", baseline.len())), "{said}");
+        assert!(compared.status.success(), "{course:?}: {differences}{stderr}");
+        assert!(stderr.contains(&format!("no difference: {} alerts are the same", baseline.len())), "{stderr}");
         admin::delete_all(&own.kafka).await.unwrap();
     }
 }

@@ -16,19 +16,19 @@ fn down(state: &Path, arguments: &[&str]) -> Output {
 fn stopping_kafka_deletes_its_data_only_when_asked_to() {
     let state = tempfile::tempdir().unwrap();
     let data = state.path().join("data");
-    let kept = |arguments: &[&str]| {
+    let is_retained = |arguments: &[&str]| {
         fs::create_dir_all(&data).unwrap();
         let output = down(state.path(), arguments);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let said = String::from_utf8_lossy(&output.stdout).contains("make down DATA=delete");
-        assert_eq!(said, data.exists(), "what stays is said");
+        let is_printed = String::from_utf8_lossy(&output.stdout).contains("make down DATA=delete");
+        assert_eq!(is_printed, data.exists(), "what stays is printed");
         data.exists()
     };
-    assert!(kept(&[]));
-    assert!(kept(&["--delete-own"]), "it was there before");
-    assert!(!kept(&["--delete-data"]));
+    assert!(is_retained(&[]));
+    assert!(is_retained(&["--delete-own"]), "it was there before");
+    assert!(!is_retained(&["--delete-data"]));
     fs::write(state.path().join("data.own"), "").unwrap();
-    assert!(!kept(&["--delete-own"]), "it was made for what ends now");
-    assert!(kept(&["--delete-own"]), "this one was not");
+    assert!(!is_retained(&["--delete-own"]), "it was made for what ends now");
+    assert!(is_retained(&["--delete-own"]), "this one was not");
     assert!(!down(state.path(), &["--delete"]).status.success());
 }

@@ -86,7 +86,7 @@ async fn images_that_were_dropped_are_loaded_again_and_every_exec_is_judged_with
             );
         }
         let found: Vec<_> = reader.collected.findings.iter().map(|it| (it.unresolved.clone(), it.revision)).collect();
-        assert_eq!(found, vec![(None, 1); drifts], "untouched programs are silent, the others told at once");
+        assert_eq!(found, vec![(None, 1); drifts], "untouched programs are silent, the others are reported at once");
         let counted = async |event: &str| {
             let name = format!("driftline_events_total{{event=\"{event}\"");
             metric(&enricher, &name).await

@@ -95,8 +95,8 @@ async fn a_collected_image_that_the_topic_has_no_longer_is_asked_for() {
         let mut reader = run(&bench, &workload).await;
         let finding = first_finding(&mut reader).await;
         assert_eq!(finding.unresolved.as_deref(), Some("no_manifest"));
-        let asked = requests(&bench).await;
-        assert_eq!(asked.iter().map(|it| it.node.as_str()).collect::<Vec<_>>(), ["node-1"]);
+        let requested = requests(&bench).await;
+        assert_eq!(requested.iter().map(|it| it.node.as_str()).collect::<Vec<_>>(), ["node-1"]);
         workload.publish_image(&bench.producer).await.unwrap();
         let amended = |seen: &Finding| seen.revision == 2 && seen.unresolved.is_none();
         assert!(reader.until(PATIENCE, |seen| seen.findings.iter().any(amended)).await.unwrap(), "an amendment");
@@ -105,7 +105,7 @@ async fn a_collected_image_that_the_topic_has_no_longer_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_same_node_another_node_s_image_is_not_used_and_the_own_node_is_asked() {
+async fn with_same_node_another_node_s_image_is_not_used_and_the_own_node_is_requested() {
     with_topics("same node", |bench| async move {
         let workload = Workload::new(1, 4, clock::now_ns());
         let settings = [("DRIFTLINE_TRUST", "same-node"), ("DRIFTLINE_PARK_MS", "500")];
@@ -114,8 +114,8 @@ async fn with_same_node_another_node_s_image_is_not_used_and_the_own_node_is_ask
         until(&enricher, "driftline_images_known", 1.0).await;
         let mut reader = run(&bench, &workload).await;
         assert_eq!(first_finding(&mut reader).await.unresolved.as_deref(), Some("no_manifest"));
-        let asked = requests(&bench).await;
-        assert_eq!(asked.iter().map(|it| it.node.as_str()).collect::<Vec<_>>(), ["node-1"]);
+        let requested = requests(&bench).await;
+        assert_eq!(requested.iter().map(|it| it.node.as_str()).collect::<Vec<_>>(), ["node-1"]);
         workload.publish_image_as(&bench.producer, "node:node-1").await.unwrap();
         let amended = |seen: &Finding| seen.revision == 2 && seen.unresolved.is_none();
         assert!(reader.until(PATIENCE, |seen| seen.findings.iter().any(amended)).await.unwrap(), "an amendment");

@@ -127,8 +127,11 @@ async fn images_are_listed_shown_and_compared_with_what_they_were_made_of() {
         lie(&bench, &image_id).await;
         let differs = verify(path);
         assert_eq!(differs.status.code(), Some(1));
-        let said = String::from_utf8(differs.stdout).unwrap();
-        assert!(said.contains("by node:evil: published only is /bin/app") && !said.contains("ci:local"), "{said}");
+        let stdout = String::from_utf8(differs.stdout).unwrap();
+        assert!(
+            stdout.contains("by node:evil: published only is /bin/app") && !stdout.contains("ci:local"),
+            "{stdout}"
+        );
         let listed = text(&driftline(&bench, &["images", "list"]));
         assert!(listed.contains("conflict"), "{listed}");
         assert_eq!(text(&driftline(&bench, &["images", "list", "--failed"])).lines().count(), 1, "the header");
@@ -157,12 +160,14 @@ async fn a_removed_image_is_gone_with_the_layers_that_no_other_has() {
         let mut publisher = Publisher::new(Producer::new(&bench.kafka).unwrap(), "node:n");
         publisher.publish(&Indexed { image: other.clone(), layers: vec![] }, clock::now_ns()).await.unwrap();
 
-        let unasked = driftline(&bench, &["images", "remove", &image_id]);
-        let why = String::from_utf8_lossy(&unasked.stderr).into_owned();
+        let unconfirmed = driftline(&bench, &["images", "remove", &image_id]);
+        let why = String::from_utf8_lossy(&unconfirmed.stderr).into_owned();
         assert!(
-            unasked.status.code() == Some(1) && why.contains("--yes") && why.contains("1 publications (by ci:local)")
+            unconfirmed.status.code() == Some(1)
+                && why.contains("--yes")
+                && why.contains("1 publications (by ci:local)")
         );
-        assert!(listed().contains(&image_id), "nothing is removed unasked");
+        assert!(listed().contains(&image_id), "nothing is removed unconfirmed");
         let removed = text(&driftline(&bench, &["images", "remove", &image_id, "--yes"]));
         assert!(removed.contains("1 publications and 0 layers removed"), "{removed}");
         let rest = listed();

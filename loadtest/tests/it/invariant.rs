@@ -26,13 +26,13 @@ enum Break {
     Never,
 }
 
-enum Ask {}
+enum Never {}
 
 impl Stage for Planted {
     type Input = Option<Vec<u8>>;
-    type Ask = Ask;
+    type Command = Never;
 
-    fn apply(&mut self, _: i64, input: Option<Vec<u8>>, effects: &mut Effects<Ask>) -> Result<(), BrokenInvariant> {
+    fn apply(&mut self, _: i64, input: Option<Vec<u8>>, effects: &mut Effects<Never>) -> Result<(), BrokenInvariant> {
         let Some(value) = input else { return Ok(()) };
         let bomb = value == b"bomb";
         if bomb && self.breaks == Break::Apply {
@@ -49,7 +49,7 @@ impl Stage for Planted {
         Ok(record.value.clone())
     }
 
-    fn gap(&mut self, _: i64, _: Gap, _: &mut Effects<Ask>) -> Result<(), BrokenInvariant> {
+    fn gap(&mut self, _: i64, _: Gap, _: &mut Effects<Never>) -> Result<(), BrokenInvariant> {
         Ok(())
     }
 
@@ -67,7 +67,7 @@ impl Stage for Planted {
         _: i32,
         _: BTreeMap<String, Vec<u8>>,
         _: &WriterSchemas,
-        _: &mut Effects<Ask>,
+        _: &mut Effects<Never>,
     ) -> Result<(), BrokenInvariant> {
         Ok(())
     }
@@ -88,8 +88,8 @@ impl Shell for PlantedShell {
         Some(None)
     }
 
-    fn ask(&mut self, ask: Ask) {
-        match ask {}
+    fn command(&mut self, command: Never) {
+        match command {}
     }
 
     async fn next(&mut self) -> Result<Option<Vec<u8>>, ServiceError> {

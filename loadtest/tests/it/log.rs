@@ -31,6 +31,20 @@ async fn member(kafka: &ClientSettings, name: &str) -> (GroupReader, KafkaLog) {
     (reader, log)
 }
 
+/// A member whose input is what [`member`] writes as state.
+async fn reading_state(kafka: &ClientSettings) -> (GroupReader, KafkaLog) {
+    let group = format!("{}.state", kafka.prefix);
+    let reader = GroupReader::start(kafka, Topic::EnricherState, &group, "member").unwrap();
+    let sender = Sender::start(kafka, Topic::CorrelatorState, &Delivery::AtLeastOnce).await.unwrap();
+    let log = KafkaLog::new(kafka, Topic::EnricherState, Topic::CorrelatorState, &reader, sender).unwrap();
+    (reader, log)
+}
+
+/// A state record of partition 0.
+fn change(key: &str, value: &[u8]) -> StateChange {
+    StateChange { partition: 0, key: key.to_owned(), value: Some(value.to_vec()) }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn offsets_that_an_open_transaction_may_change_are_waited_for() {
     with_topics("log_stable", |bench| async move {
@@ -56,12 +70,11 @@ async fn offsets_that_an_open_transaction_may_change_are_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn state_behind_a_zombie_s_open_transaction_is_read_once_that_has_ended() {
     with_topics("log_zombie", |bench| async move {
-        let change = |key: &str| StateChange { partition: 0, key: key.to_owned(), value: Some(b"v".to_vec()) };
         let (_first, mut zombie) = member(&bench.kafka, "zombie").await;
-        zombie.send_state(change("open")).await.unwrap();
+        zombie.send_state(change("open", b"v")).await.unwrap();
         zombie.flush().await.unwrap();
         let (_second, mut successor) = member(&bench.kafka, "successor").await;
-        successor.send_state(change("committed")).await.unwrap();
+        successor.send_state(change("committed", b"v")).await.unwrap();
         successor.flush().await.unwrap();
         successor.commit().await.unwrap();
 
@@ -175,21 +188,16 @@ async fn reading_begins_where_it_was_resumed_however_long_the_restore_took() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_skipped_is_told_from_what_transactions_leave() {
+async fn what_was_skipped_is_distinguished_from_what_transactions_leave() {
     with_topics("log_between", |bench| async move {
         let (_reader, mut log) = member(&bench.kafka, "member").await;
-        let change = |key: &str| StateChange { partition: 0, key: key.to_owned(), value: Some(b"v".to_vec()) };
         for (key, is_committed) in [("first", true), ("undone", false), ("second", true)] {
-            log.send_state(change(key)).await.unwrap();
+            log.send_state(change(key, b"v")).await.unwrap();
             log.flush().await.unwrap();
             if is_committed { log.commit().await.unwrap() } else { log.abort().await.unwrap() }
         }
         // Records and markers take turns: 0 and 4 are committed, 2 is not.
-        let group = format!("{}.between", bench.kafka.prefix);
-        let reader = GroupReader::start(&bench.kafka, Topic::EnricherState, &group, "member").unwrap();
-        let sender = Sender::start(&bench.kafka, Topic::CorrelatorState, &Delivery::AtLeastOnce).await.unwrap();
-        let mut log =
-            KafkaLog::new(&bench.kafka, Topic::EnricherState, Topic::CorrelatorState, &reader, sender).unwrap();
+        let (_reader, mut log) = reading_state(&bench.kafka).await;
         for (from, found) in [(1, None), (0, Some(0)), (2, None), (3, None)] {
             assert_eq!(log.first_committed(0, from, 4).await.unwrap(), found, "from {from}");
         }
@@ -269,9 +277,8 @@ async fn long_transactions_that_were_undone_are_not_taken_for_skipped_input() {
         {
             for at in 0..records {
                 let begin = (round * 1_000 + at * 700) % (noise.len() - 1_000);
-                let value = noise[begin..begin + 600].to_vec();
-                let change = StateChange { partition: 0, key: format!("{round} {at}"), value: Some(value) };
-                log.send_state(change).await.unwrap();
+                let value = &noise[begin..begin + 600];
+                log.send_state(change(&format!("{round} {at}"), value)).await.unwrap();
             }
             log.flush().await.unwrap();
             if round == 0 {
@@ -281,14 +288,10 @@ async fn long_transactions_that_were_undone_are_not_taken_for_skipped_input() {
             }
             next += records + 1;
         }
-        log.send_state(StateChange { partition: 0, key: "last".to_owned(), value: Some(b"v".to_vec()) }).await.unwrap();
+        log.send_state(change("last", b"v")).await.unwrap();
         log.flush().await.unwrap();
         log.commit().await.unwrap();
-        let group = format!("{}.undone", bench.kafka.prefix);
-        let reader = GroupReader::start(&bench.kafka, Topic::EnricherState, &group, "member").unwrap();
-        let sender = Sender::start(&bench.kafka, Topic::CorrelatorState, &Delivery::AtLeastOnce).await.unwrap();
-        let mut log =
-            KafkaLog::new(&bench.kafka, Topic::EnricherState, Topic::CorrelatorState, &reader, sender).unwrap();
+        let (_reader, mut log) = reading_state(&bench.kafka).await;
         let last = i64::try_from(next).unwrap();
         for from in (1..last).step_by(13) {
             assert_eq!(log.first_committed(0, from, last).await.unwrap(), None, "from {from}");
@@ -308,7 +311,7 @@ fn oversized() -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_record_is_told_from_one_that_was_not_answered_for() {
+async fn a_refused_record_is_distinguished_from_one_that_was_not_answered_for() {
     with_topics("log_refused", |bench| async move {
         let producer = Producer::with_record_limit(&bench.kafka, 2 * OVERSIZED_BYTES).unwrap();
         producer.send(Topic::Findings, b"key", &oversized(), &[]).await.unwrap();
@@ -334,10 +337,9 @@ async fn without_transactions_state_does_not_stand_before_the_outputs_it_remembe
         let key = key.into_iter().find(|key| partition_of(key, 64) >= bench.kafka.partitions).unwrap();
         let finding = Outgoing { topic: Topic::Findings, key, value: b"f".to_vec(), headers: Vec::new() };
         log.send(&finding).await.unwrap();
-        let change = StateChange { partition: 0, key: "told".to_owned(), value: Some(b"v".to_vec()) };
-        let sent = log.send_state(change).await;
+        let sent = log.send_state(change("reported", b"v")).await;
         assert!(sent.is_err() || log.flush().await.is_err(), "the finding reached nobody");
-        assert_eq!(log.state_marks(&[0]).await.unwrap()[&0], 0, "state says it was told");
+        assert_eq!(log.state_marks(&[0]).await.unwrap()[&0], 0, "the state remembers a finding that was not reported");
     })
     .await;
 }

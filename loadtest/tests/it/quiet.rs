@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use driftline_kafka::{ClientSettings, Producer, ReadFrom, ReaderEvent, Record, TopicReader, admin};
+use driftline_loadtest::memory::ProcessMemory;
 use driftline_loadtest::services::{self, Running};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Activity, Alert, Container, ContainerId, Finding, decode, encode};
@@ -88,12 +89,8 @@ async fn produce(producer: &Producer, id: &str, time_ns: i64) {
 
 /// Resident memory now and at most, MiB.
 fn memory_mib(service: &Running) -> (u64, u64) {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid())).unwrap();
-    let value = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
-    };
-    (value("VmRSS:"), value("VmHWM:"))
+    let memory = ProcessMemory::of(service.pid()).unwrap();
+    (memory.resident_mib(), memory.peak_mib())
 }
 
 /// Reads alerts and produces probes until as many sessions have ended.
@@ -110,8 +107,8 @@ async fn until(reader: &mut TopicReader, seen: &mut Seen, producer: &Producer, f
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_that_become_quiet_at_once_end_in_steps_between_which_the_service_works_and_stops() {
     let Some(shared) = kafka() else { return skip("quiet", "KAFKA_BOOTSTRAP is not set") };
-    let asked = Settings::of_environment().environment("DRIFTLINE_QUIET_SESSIONS");
-    let sessions = asked.map_or(SESSIONS, |text| text.parse().unwrap());
+    let configured = Settings::of_environment().environment("DRIFTLINE_QUIET_SESSIONS");
+    let sessions = configured.map_or(SESSIONS, |text| text.parse().unwrap());
     let settings = ClientSettings { partitions: PARTITIONS, ..shared };
     admin::create(&settings, 1).await.unwrap();
     let producer = Producer::new(&settings).unwrap();
@@ -138,9 +135,9 @@ async fn sessions_that_become_quiet_at_once_end_in_steps_between_which_the_servi
     until(&mut reader, &mut seen, &producer, sessions / 2).await;
     let (_, most_mib) = memory_mib(&service);
     let (slowest, interleaved) = (seen.slowest, seen.interleaved);
-    let asked = tokio::time::Instant::now();
+    let requested = tokio::time::Instant::now();
     assert!(service.terminate().await.unwrap().success());
-    let stopped = asked.elapsed();
+    let stopped = requested.elapsed();
     let _successor = services::start("correlator", &settings, &extra, logs.path()).await.unwrap();
     until(&mut reader, &mut seen, &producer, sessions).await;
 

@@ -171,8 +171,8 @@ async fn a_finished_recording_is_replaced_only_by_force_and_nothing_is_no_record
         let bytes = fs::read(&file).unwrap();
         refused(&["record", name, "--topics", "findings"], "--force replaces it");
         assert!(fs::read(&file).unwrap() == bytes, "it is as it was");
-        let said = text(&driftline(&bench, &["record", name, "--topics", "findings", "--force"]));
-        assert!(said.starts_with("0 records"), "{said}");
+        let printed = text(&driftline(&bench, &["record", name, "--topics", "findings", "--force"]));
+        assert!(printed.starts_with("0 records"), "{printed}");
     })
     .await;
 }
@@ -192,10 +192,10 @@ async fn paces(bench: &Bench, file: &str) {
         assert!(slow.try_wait().unwrap().is_none(), "it is still at its first exec");
     }
     kill_process(Pid::from_child(&slow), Signal::INT).unwrap();
-    let said = slow.wait_with_output().unwrap();
-    let text = String::from_utf8_lossy(&said.stderr).into_owned();
-    assert!(!said.status.success() && text.contains("stopped by SIGINT: 4 of 5 records were sent"), "{text}");
-    assert_eq!(ends().await, before + 1, "what was said to be sent is there");
+    let output = slow.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("stopped by SIGINT: 4 of 5 records were sent"), "{text}");
+    assert_eq!(ends().await, before + 1, "what was reported as sent is there");
     admin::delete_all(&own).await.unwrap();
 }
 

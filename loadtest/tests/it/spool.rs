@@ -89,7 +89,7 @@ fn made(execs: &[Exec]) -> BTreeMap<String, Vec<i64>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_made_while_the_broker_stands_still_arrives_in_order_and_at_the_bound_what_is_missing_is_said() {
+async fn what_is_made_while_the_broker_stands_still_arrives_in_order_and_at_the_bound_what_is_missing_is_reported() {
     let Some(shared) = kafka() else { return skip("spool", "KAFKA_BOOTSTRAP is not set") };
     let own = match OwnKafka::start(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))) {
         Ok(own) => own,
@@ -168,7 +168,7 @@ async fn a_killed_collector_says_since_when_nobody_watched_and_starts_without_ka
         let loss = &losses[0];
         assert_eq!((loss.reason.as_str(), loss.lost), ("collector_restart", None));
         assert!(started_ns < loss.from_ns && loss.from_ns < killed_ns && killed_ns < loss.to_ns, "{loss:?}");
-        assert!(killed_ns - loss.from_ns < 3_000_000_000, "the moment is kept up: {loss:?}");
+        assert!(killed_ns - loss.from_ns < 3_000_000_000, "the moment is written down: {loss:?}");
         assert!(second.terminate().await.unwrap().success());
 
         // Another Kafka was never reached with this spool: that is an error, as ever.

@@ -125,7 +125,7 @@ async fn a_partition_whose_handover_was_cut_short_gets_an_owner() {
         members.all_owned(3, OWNED_MAX).await;
         tokio::time::sleep(QUIET).await;
         let (after, forced) = members.counts();
-        assert_eq!(after, revocations, "everybody kept what it had");
+        assert_eq!(after, revocations, "everybody retains its partitions");
         assert!((1..=2).contains(&forced), "{forced}: one acts; a second one only if that took longer than 3 s");
         let ended = members.tasks.try_join_next();
         assert!(matches!(ended, Some(Ok(()))), "the one that was replaced: {ended:?}");

@@ -59,19 +59,19 @@ pub struct Outgoing {
 
 /// What must happen because of one or more inputs, in order.
 #[derive(Debug)]
-pub struct Effects<A> {
+pub struct Effects<C> {
     outgoing: Vec<Outgoing>,
-    asks: Vec<A>,
+    commands: Vec<C>,
     settled: BTreeMap<Disposition, u64>,
     counts: BTreeMap<&'static str, u64>,
     touched: BTreeSet<StateKey>,
 }
 
-impl<A> Default for Effects<A> {
+impl<C> Default for Effects<C> {
     fn default() -> Self {
         Self {
             outgoing: Vec::new(),
-            asks: Vec::new(),
+            commands: Vec::new(),
             settled: BTreeMap::new(),
             counts: BTreeMap::new(),
             touched: BTreeSet::new(),
@@ -79,7 +79,7 @@ impl<A> Default for Effects<A> {
     }
 }
 
-impl<A> Effects<A> {
+impl<C> Effects<C> {
     /// Produces a record.
     ///
     /// # Errors
@@ -95,9 +95,21 @@ impl<A> Effects<A> {
         self.outgoing.push(outgoing);
     }
 
-    /// Asks the shell for something; the answer comes back as an input.
-    pub fn ask(&mut self, ask: A) {
-        self.asks.push(ask);
+    /// Gives the shell a command; what comes of it comes back as an input.
+    pub fn command(&mut self, command: C) {
+        self.commands.push(command);
+    }
+
+    /// [`Self::command`] under its former name, until every core uses the present one.
+    #[doc(hidden)]
+    pub fn ask(&mut self, command: C) {
+        self.command(command);
+    }
+
+    /// [`Self::take_commands`] under its former name, until every shell uses the present one.
+    #[doc(hidden)]
+    pub fn take_asks(&mut self) -> Vec<C> {
+        self.take_commands()
     }
 
     /// Gives one input record its final disposition.
@@ -126,9 +138,9 @@ impl<A> Effects<A> {
         std::mem::take(&mut self.outgoing)
     }
 
-    /// Takes the questions to the shell.
-    pub fn take_asks(&mut self) -> Vec<A> {
-        std::mem::take(&mut self.asks)
+    /// Takes the commands to the shell.
+    pub fn take_commands(&mut self) -> Vec<C> {
+        std::mem::take(&mut self.commands)
     }
 
     /// Takes the dispositions given since the last call.

@@ -118,7 +118,7 @@ pub struct Executor<S: Stage, L> {
     roles: Roles,
     stage: S,
     log: L,
-    effects: Effects<S::Ask>,
+    effects: Effects<S::Command>,
     owned: BTreeMap<i32, Owned>,
     /// State keys that changed since the last commit.
     dirty: BTreeSet<StateKey>,
@@ -208,9 +208,9 @@ impl<S: Stage, L: Log> Executor<S, L> {
         self.owned.get(&partition).filter(|owned| owned.reading != Reading::Awaited).map(|owned| owned.next)
     }
 
-    /// What the core asks of its shell.
-    pub fn take_asks(&mut self) -> Vec<S::Ask> {
-        self.effects.take_asks()
+    /// The commands of the core to its shell.
+    pub fn take_commands(&mut self) -> Vec<S::Command> {
+        self.effects.take_commands()
     }
 
     /// What a commit would contain.
@@ -365,9 +365,9 @@ impl<S: Stage, L: Log> Executor<S, L> {
             self.stage.drop_partition(*partition);
             self.owned.insert(*partition, Owned::unknown());
         }
-        let asks = self.effects.take_asks();
+        let commands = self.effects.take_commands();
         self.effects = Effects::default();
-        asks.into_iter().for_each(|ask| self.effects.ask(ask));
+        commands.into_iter().for_each(|command| self.effects.command(command));
         self.dirty.clear();
         self.open = self.stage.held();
         self.forget_outputs();

@@ -65,14 +65,14 @@ impl From<DecodeError> for BrokenInvariant {
 
 /// The pure part of a service: one task owns it and calls it with one input at a time.
 ///
-/// Its state belongs to input partitions. Whatever must outlive the process is said to the changelog: `apply` names the
+/// Its state belongs to input partitions. Whatever must outlive the process is written to the changelog: `apply` names the
 /// keys it changed ([`Effects::touch`]), the executor asks for their values once per commit ([`Stage::state`]) and gives
 /// them back after a restart or rebalance ([`Stage::restore`]).
 pub trait Stage {
     /// Closed enum of everything that can happen to this core.
     type Input;
-    /// What this core asks of its shell beside output, for example an image to load.
-    type Ask;
+    /// A command of this core to its shell, for example an image to load.
+    type Command;
 
     /// Turns a record of the input topic into an input.
     ///
@@ -88,7 +88,7 @@ pub trait Stage {
         &mut self,
         now_ns: i64,
         input: Self::Input,
-        effects: &mut Effects<Self::Ask>,
+        effects: &mut Effects<Self::Command>,
     ) -> Result<(), BrokenInvariant>;
 
     /// Whether something is due at this time that the last input left to the next, because a call does a bounded part. The
@@ -101,7 +101,7 @@ pub trait Stage {
     ///
     /// # Errors
     /// As [`Self::apply`].
-    fn gap(&mut self, now_ns: i64, gap: Gap, effects: &mut Effects<Self::Ask>) -> Result<(), BrokenInvariant>;
+    fn gap(&mut self, now_ns: i64, gap: Gap, effects: &mut Effects<Self::Command>) -> Result<(), BrokenInvariant>;
 
     /// The schemas with which [`Self::state`] writes; they are kept beside the state.
     fn state_schemas() -> Vec<WriterSchema>;
@@ -113,7 +113,7 @@ pub trait Stage {
     fn state(&self, partition: i32, key: &str) -> Result<Option<Vec<u8>>, BrokenInvariant>;
 
     /// Takes over a partition with all that stands under its state keys. Nothing of the partition is known before. May
-    /// ask the shell for what it needs, but reports nothing: what was reported is part of the state.
+    /// give the shell commands, but reports nothing: what was reported is part of the state.
     ///
     /// # Errors
     /// When state cannot be read.
@@ -123,7 +123,7 @@ pub trait Stage {
         partition: i32,
         state: BTreeMap<String, Vec<u8>>,
         schemas: &WriterSchemas,
-        effects: &mut Effects<Self::Ask>,
+        effects: &mut Effects<Self::Command>,
     ) -> Result<(), BrokenInvariant>;
 
     /// How many inputs are held without a final [`crate::Disposition`].

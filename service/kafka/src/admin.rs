@@ -142,7 +142,7 @@ pub async fn list(settings: &ClientSettings) -> Result<Vec<ExistingTopic>, Kafka
     Ok(topics)
 }
 
-/// How many in-sync copies a produce to each of these topics has to reach, by name. What the cluster does not tell, for
+/// How many in-sync copies a produce to each of these topics has to reach, by name. What the cluster does not report, for
 /// lack of a right, is left out.
 ///
 /// # Errors
@@ -152,11 +152,11 @@ pub async fn min_in_sync(settings: &ClientSettings, topics: &[String]) -> Result
     let resources: Vec<ResourceSpecifier<'_>> = topics.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
     let answers = client.describe_configs(&resources, &options).await?;
-    let told = topics.iter().zip(answers).filter_map(|(name, answer)| {
+    let minimums = topics.iter().zip(answers).filter_map(|(name, answer)| {
         let minimum = answer.ok()?.get(MIN_IN_SYNC)?.value.as_ref()?.parse().ok()?;
         Some((name.clone(), minimum))
     });
-    Ok(told.collect())
+    Ok(minimums.collect())
 }
 
 /// The id that the cluster gave itself, the same for every client and broker.
@@ -168,7 +168,7 @@ pub async fn cluster_id(settings: &ClientSettings) -> Result<String, KafkaError>
     let fetch = move || -> Result<String, KafkaError> {
         let consumer: BaseConsumer = settings.config().create()?;
         let id = consumer.client().fetch_cluster_id(REQUEST_TIMEOUT);
-        id.ok_or_else(|| KafkaError::Client("the cluster does not say its id".to_owned()))
+        id.ok_or_else(|| KafkaError::Client("the cluster reports no id".to_owned()))
     };
     blocking(fetch).await
 }

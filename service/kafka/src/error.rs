@@ -62,7 +62,7 @@ pub enum KafkaError {
     /// The producer's epoch is not the newest: the broker ended its transaction, or another instance has the same name.
     #[error(
         "fenced: the transactional id {0} has a newer owner. Either this process stood still for longer than a transaction may take ({transaction_s} s), and a restart goes on from the last commit; or another instance has the same DRIFTLINE_INSTANCE, and each needs one of its own",
-        transaction_s = crate::producer::TRANSACTION_TIMEOUT.as_secs()
+        transaction_s = crate::timeouts::TRANSACTION_TIMEOUT.as_secs()
     )]
     Fenced(String),
     /// Another instance with the same name is in the group.

@@ -25,9 +25,9 @@ use driftline_service_core::{Committed, Record};
 
 use crate::blocking::blocking;
 use crate::outage::{Outage, Reach};
-use crate::producer::TRANSACTION_TIMEOUT;
+use crate::timeouts::TRANSACTION_TIMEOUT;
 use crate::watch::Watching;
-use crate::{ClientSettings, KafkaError, Place};
+use crate::{ClientSettings, KafkaError, StaticMember};
 use polling::Polling;
 
 /// Batches waiting in the channel; with their longest ([`polling`]) this bounds what a stopped service holds.
@@ -89,7 +89,7 @@ struct Context {
     /// Records read but not yet handed over. A poll may serve a rebalance instead of a record; what was read before it
     /// must be handed over before it.
     batch: Mutex<Vec<Record>>,
-    place: Place,
+    static_member: StaticMember,
     /// Nobody takes events any more.
     stop: Arc<AtomicBool>,
     has_given_up: AtomicBool,
@@ -167,7 +167,7 @@ impl Context {
             match consumer.fetch_watermarks(&self.topic, partition, END_WAIT) {
                 Ok((_, end)) => return Some(end),
                 Err(error) if !is_reported => {
-                    tracing::warn!(%error, partition, "no broker says where an assigned partition ends; asking on");
+                    tracing::warn!(%error, partition, "no broker reports where an assigned partition ends; trying on");
                     is_reported = true;
                 }
                 Err(_) => {}
@@ -193,7 +193,7 @@ impl Context {
             return self.give_up(consumer, list);
         }
         if is_lost {
-            self.place.note_joining();
+            self.static_member.note_joining();
         }
         consumer.incremental_unassign(list)
     }
@@ -229,7 +229,7 @@ impl Context {
 /// A member of a consumer group on one topic.
 pub struct GroupReader {
     group: Group,
-    place: Place,
+    static_member: StaticMember,
     watching: Watching,
     events: mpsc::Receiver<Handed>,
     stop: Arc<AtomicBool>,
@@ -249,11 +249,11 @@ impl GroupReader {
     /// When the client refuses its settings.
     pub fn start(settings: &ClientSettings, topic: Topic, group: &str, instance: &str) -> Result<Self, KafkaError> {
         let name = settings.topic(topic);
-        let place = Place::new(settings, group, instance);
+        let static_member = StaticMember::new(settings, group, instance);
         let (sender, events) = mpsc::channel(CHANNEL_BATCHES);
         let mut config = settings.reader_config();
         ClientSettings::join(&mut config, group);
-        ClientSettings::ask_leaders(&mut config);
+        ClientSettings::refresh_leaders(&mut config);
         // Input that is gone must be noticed, not passed over.
         config.set("group.instance.id", instance).set("auto.offset.reset", "error");
         let stop = Arc::new(AtomicBool::new(false));
@@ -261,7 +261,7 @@ impl GroupReader {
             topic: name.clone(),
             events: sender,
             batch: Mutex::default(),
-            place: place.clone(),
+            static_member: static_member.clone(),
             stop: Arc::clone(&stop),
             has_given_up: AtomicBool::new(false),
         };
@@ -274,29 +274,29 @@ impl GroupReader {
             stop: Arc::clone(&stop),
             resuming,
             awaited: BTreeMap::new(),
-            place: place.clone(),
+            static_member: static_member.clone(),
             outage: Outage::default(),
         };
         let thread = std::thread::Builder::new()
             .name("kafka-group".into())
             .spawn(move || polling.run())
             .map_err(|error| KafkaError::Client(error.to_string()))?;
-        let watching = Watching::start(settings, topic, place.clone())?;
+        let watching = Watching::start(settings, topic, static_member.clone())?;
         let group = Group { consumer, topic: name, resumes, member: Arc::default() };
-        Ok(Self { group, place, watching, events, stop, thread: Some(thread) })
+        Ok(Self { group, static_member, watching, events, stop, thread: Some(thread) })
     }
 
-    /// The place that this member has, to be asked about when it is not a member any more.
+    /// The name under which this member is in the group, for when it is not a member any more.
     #[must_use]
-    pub fn place(&self) -> Place {
-        self.place.clone()
+    pub fn static_member(&self) -> StaticMember {
+        self.static_member.clone()
     }
 
     /// The next event; `None` after [`GroupEvent::Failed`]. Safe to drop and call again.
     pub async fn next(&mut self) -> Option<GroupEvent> {
         let (event, member) = self.events.recv().await?;
         if matches!(event, GroupEvent::Assigned(_)) {
-            self.place.note_assigned();
+            self.static_member.note_assigned();
             self.watching.note_assigned();
         }
         if let Some(member) = member {
@@ -342,7 +342,7 @@ impl Drop for GroupReader {
     }
 }
 
-/// What a member can ask and tell, apart from reading. All of it blocks.
+/// What a member can do apart from reading. All of it blocks.
 #[derive(Clone)]
 pub(crate) struct Group {
     consumer: Arc<BaseConsumer<Context>>,

@@ -12,7 +12,7 @@ use driftline_service_core::{Committed, InputRange, Log, LogError, Outgoing, Sta
 use crate::blocking::blocking;
 use crate::group::Group;
 use crate::lookback::Lookback;
-use crate::state::{Edges, read};
+use crate::state::{Watermarks, read};
 use crate::transaction::{CALL_MAX, Transactions};
 use crate::{ClientSettings, GroupReader, KafkaError, Producer, persist};
 
@@ -34,7 +34,7 @@ pub enum Delivery {
 /// See the module.
 #[derive(Debug)]
 pub struct KafkaLog {
-    edges: Arc<Edges>,
+    watermarks: Arc<Watermarks>,
     lookback: Arc<Lookback>,
     input: Topic,
     input_name: String,
@@ -98,11 +98,11 @@ impl KafkaLog {
         sender: Sender,
     ) -> Result<Self, KafkaError> {
         let Sender { producer, transactions } = sender;
-        let edges = Arc::new(Edges::new(settings)?);
+        let watermarks = Arc::new(Watermarks::new(settings)?);
         let lookback = Arc::new(Lookback::new(settings)?);
         let (group, offsets) = (reader.group(), BTreeMap::new());
         Ok(Self {
-            edges,
+            watermarks,
             lookback,
             input,
             input_name: settings.topic(input),
@@ -125,12 +125,12 @@ impl KafkaLog {
         let _ = dropping.await;
     }
 
-    async fn edges_of(&self, topic: Topic, partitions: &[i32]) -> Done<BTreeMap<i32, InputRange>> {
-        let ask = || {
-            let (edges, partitions) = (Arc::clone(&self.edges), partitions.to_vec());
-            blocking(move || edges.of(topic, &partitions))
+    async fn watermarks_of(&self, topic: Topic, partitions: &[i32]) -> Done<BTreeMap<i32, InputRange>> {
+        let call = || {
+            let (watermarks, partitions) = (Arc::clone(&self.watermarks), partitions.to_vec());
+            blocking(move || watermarks.of(topic, &partitions))
         };
-        persist(TAKEOVER_MAX, "beginnings and ends", ask).await.map_err(LogError::Fatal)
+        persist(TAKEOVER_MAX, "beginnings and ends", call).await.map_err(LogError::Fatal)
     }
 
     async fn begin(&mut self) -> Done {
@@ -187,28 +187,28 @@ impl Log for KafkaLog {
     type Error = KafkaError;
 
     async fn committed(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, Committed>> {
-        let ask = || {
+        let call = || {
             let (group, partitions) = (self.group.clone(), partitions.to_vec());
             blocking(move || group.committed(&partitions))
         };
-        persist(TAKEOVER_MAX, "committed offsets", ask).await.map_err(LogError::Fatal)
+        persist(TAKEOVER_MAX, "committed offsets", call).await.map_err(LogError::Fatal)
     }
 
     async fn input_ranges(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, InputRange>> {
-        self.edges_of(self.input, partitions).await
+        self.watermarks_of(self.input, partitions).await
     }
 
     async fn state_marks(&mut self, partitions: &[i32]) -> Done<BTreeMap<i32, i64>> {
-        let ranges = self.edges_of(self.state, partitions).await?;
+        let ranges = self.watermarks_of(self.state, partitions).await?;
         Ok(ranges.into_iter().map(|(partition, range)| (partition, range.end)).collect())
     }
 
     async fn read_state(&mut self, marks: &BTreeMap<i32, i64>) -> Done<StateImages> {
-        let ask = || {
-            let (edges, topic, marks) = (Arc::clone(&self.edges), self.state, marks.clone());
-            blocking(move || read(&edges, topic, &marks))
+        let call = || {
+            let (watermarks, topic, marks) = (Arc::clone(&self.watermarks), self.state, marks.clone());
+            blocking(move || read(&watermarks, topic, &marks))
         };
-        persist(TAKEOVER_MAX, "state", ask).await.map_err(LogError::Fatal)
+        persist(TAKEOVER_MAX, "state", call).await.map_err(LogError::Fatal)
     }
 
     async fn resume(&mut self, from: &BTreeMap<i32, i64>) -> Done {
@@ -217,11 +217,11 @@ impl Log for KafkaLog {
     }
 
     async fn first_committed(&mut self, partition: i32, from: i64, to: i64) -> Done<Option<i64>> {
-        let ask = || {
+        let call = || {
             let (lookback, topic) = (Arc::clone(&self.lookback), self.input_name.clone());
             blocking(move || lookback.first_committed(&topic, partition, &(from..to)))
         };
-        persist(TAKEOVER_MAX, "records before a jump", ask).await.map_err(LogError::Fatal)
+        persist(TAKEOVER_MAX, "records before a jump", call).await.map_err(LogError::Fatal)
     }
 
     async fn send(&mut self, outgoing: &Outgoing) -> Done {

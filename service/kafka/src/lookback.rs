@@ -34,7 +34,7 @@ impl Lookback {
             // A jump is short; what stands behind it is not fetched in advance. One fetch is as large as the group's: with 64 KiB a
             // record of a transaction that was undone was once taken for a committed one, again after each restart.
             .set("queued.max.messages.kbytes", "256");
-        ClientSettings::ask_leaders(&mut config);
+        ClientSettings::refresh_leaders(&mut config);
         Ok(Self(config.create()?))
     }
 

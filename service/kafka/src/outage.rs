@@ -105,7 +105,7 @@ pub(crate) async fn answered(settings: &ClientSettings, patience: Duration) -> R
     let consumer: BaseConsumer<LastWords> = settings.config().create_with_context(LastWords::default())?;
     let (answer, wanted) = oneshot::channel();
     let bootstrap = settings.bootstrap.clone();
-    let ask = move || {
+    let connect = move || {
         let began = Instant::now();
         while !answer.is_closed() {
             let Err(error) = consumer.fetch_metadata(None, PAUSE) else { return drop(answer.send(Ok(()))) };
@@ -121,7 +121,7 @@ pub(crate) async fn answered(settings: &ClientSettings, patience: Duration) -> R
     };
     std::thread::Builder::new()
         .name("kafka-waiting".into())
-        .spawn(ask)
+        .spawn(connect)
         .map_err(|error| KafkaError::Client(error.to_string()))?;
     wanted.await.map_err(|_| KafkaError::Client("the thread that waits for kafka ended".to_owned()))?
 }

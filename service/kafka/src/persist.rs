@@ -10,19 +10,19 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// An answer that takes longer is logged.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// Repeats a question until it is answered, for as long as its failures are [`KafkaError::Passing`] and `patience` lasts.
+/// Repeats a call until it is answered, for as long as its failures are [`KafkaError::Passing`] and `patience` lasts.
 ///
 /// # Errors
 /// The first failure that does not pass, or the last one when the patience is over.
 pub async fn persist<T, F: Future<Output = Result<T, KafkaError>>>(
     patience: Duration,
     what: &'static str,
-    mut ask: impl FnMut() -> F,
+    mut call: impl FnMut() -> F,
 ) -> Result<T, KafkaError> {
     let began = Instant::now();
     let mut is_reported = false;
     loop {
-        match ask().await {
+        match call().await {
             Err(error @ KafkaError::Passing(_)) if began.elapsed() < patience => {
                 if !is_reported {
                     tracing::warn!(%error, what, "kafka does not answer yet; asking again");

@@ -17,6 +17,7 @@ use driftline_schemas::limits::RECORD_BYTES_MAX;
 use driftline_schemas::topics::{Topic, partition_of};
 
 use crate::error::is_passing;
+use crate::timeouts::{BROKER_SESSION, TRANSACTION_TIMEOUT};
 use crate::{ClientSettings, KafkaError};
 
 /// Longest wait for room in the local queue: twice what a broker's restart takes.
@@ -28,18 +29,6 @@ const SETTLE_MAX: Duration = Duration::from_secs(35);
 
 /// Records that wait to be sent take no more memory than this: a second of what a broker takes from one client.
 const QUEUE_KBYTES: &str = "65536";
-/// The controller takes a broker that crashed for dead after `broker.session.timeout.ms`, 9 s by default.
-pub(crate) const BROKER_SESSION: Duration = Duration::from_secs(9);
-/// A request that is not answered for as long is given up with its connection, and repeated: the broker is gone, or a
-/// network was cut in between and TCP would try again ever more seldom. The client also waits as long for a coordinator
-/// that it remembers before it asks for the present one, so a commit after the loss of a broker takes
-/// [`BROKER_SESSION`] and this. Brokers tell records that are repeated by their sequence.
-pub(crate) const REQUEST_MAX: Duration = Duration::from_secs(5);
-/// Leaders and coordinators are elected, their logs loaded and clients told within this; the next acknowledged record was
-/// seen 2 s after the session.
-const FAILOVER_MAX: Duration = Duration::from_secs(11);
-/// What a call that a crashed broker does not answer any more has to be given: another one answers it then.
-pub(crate) const BROKER_LOSS_MAX: Duration = BROKER_SESSION.saturating_add(FAILOVER_MAX);
 /// A group's coordinator that was not asked for as long is looked up anew. The client would wait for one that has left the
 /// cluster until the end of the call (librdkafka issue 5511). Less than [`BROKER_SESSION`]: a transaction cannot come to its
 /// offsets while its records wait for the same broker, and the coordinator is forgotten meanwhile. What is known of topics is
@@ -47,10 +36,6 @@ pub(crate) const BROKER_LOSS_MAX: Duration = BROKER_SESSION.saturating_add(FAILO
 const COORDINATOR_AGE_MAX: Duration = Duration::from_secs(8);
 const LEADERS_EVERY: Duration = Duration::from_secs(1);
 const _: () = assert!(COORDINATOR_AGE_MAX.as_millis() < BROKER_SESSION.as_millis());
-/// A transaction that is open longer is aborted by the broker, so that a dead instance does not hold up readers. Longer
-/// than the loss of a broker takes; a successor of the same name does not wait for it.
-pub(crate) const TRANSACTION_TIMEOUT: Duration = BROKER_LOSS_MAX.saturating_add(Duration::from_secs(5));
-
 /// Key, headers and framing that Kafka counts beside the value.
 const PROTOCOL_BYTES: usize = 16 * 1024;
 

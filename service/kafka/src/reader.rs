@@ -76,7 +76,7 @@ impl TopicReader {
     /// When the cluster does not answer.
     pub async fn extent(settings: &ClientSettings, topics: &[Topic]) -> Result<Vec<OffsetRange>, KafkaError> {
         let (settings, topics) = (settings.clone(), topics.to_vec());
-        let ask = move || {
+        let read = move || {
             let consumer = settings.reader()?;
             let mut ranges = Vec::new();
             for topic in topics {
@@ -88,7 +88,7 @@ impl TopicReader {
             }
             Ok(ranges)
         };
-        blocking(ask).await
+        blocking(read).await
     }
 
     /// Reads from the beginning of each range, and on after its end: [`ReaderEvent::CaughtUp`] says that all ranges were

@@ -7,7 +7,7 @@ use rdkafka::consumer::BaseConsumer;
 use driftline_schemas::topics::Topic;
 
 use crate::KafkaError;
-use crate::producer::REQUEST_MAX;
+use crate::timeouts::REQUEST_MAX;
 
 const LEADERS_AGE_MS: &str = "1000";
 
@@ -66,7 +66,7 @@ impl ClientSettings {
 
     /// Settings of a client that asks leaders now and then: those remembered from the last time may have left the cluster, and
     /// would be waited for.
-    pub(crate) fn ask_leaders(config: &mut ClientConfig) {
+    pub(crate) fn refresh_leaders(config: &mut ClientConfig) {
         config.set("metadata.max.age.ms", LEADERS_AGE_MS);
     }
 

@@ -32,7 +32,7 @@ pub(crate) struct Watch {
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Next {
-    Ask(Duration),
+    PollAfter(Duration),
     /// These partitions have no owner, and will not get one otherwise.
     Rebalance(Vec<i32>),
 }
@@ -53,12 +53,12 @@ impl Watch {
                 self.tried = 0;
             }
             (self.last, self.same_answers) = (None, 0);
-            return Next::Ask(EVERY);
+            return Next::PollAfter(EVERY);
         };
         self.same_answers = if self.last == shares { self.same_answers + 1 } else { 1 };
         self.last = shares;
         if self.same_answers < (SAME_ANSWERS << self.tried.min(GROWTH_MAX)).saturating_add(rank) {
-            return Next::Ask(AGAIN);
+            return Next::PollAfter(AGAIN);
         }
         (self.last, self.same_answers) = (None, 0);
         self.tried = self.tried.saturating_add(1);
@@ -136,7 +136,7 @@ mod tests {
         let mut watch = Watch::new(2);
         for answer in [&one, &other, &one, &one, &None, &one, &one, &other, &other].into_iter().cycle().take(90) {
             let pause = if answer.is_some() { AGAIN } else { EVERY };
-            assert_eq!(watch.take(answer.clone(), |id| id == "a"), Next::Ask(pause));
+            assert_eq!(watch.take(answer.clone(), |id| id == "a"), Next::PollAfter(pause));
         }
         let whole = shares(&[("a", &[0]), ("b", &[1])]);
         assert_eq!(acts_upon(&mut watch, whole.as_ref(), "a"), None);
@@ -148,7 +148,7 @@ mod tests {
         let mut watch = Watch::new(2);
         let mut upon = || acts_upon(&mut watch, orphaned.as_ref(), "a").unwrap();
         assert_eq!([upon(), upon(), upon(), upon(), upon(), upon(), upon()], [3, 6, 12, 24, 48, 96, 96]);
-        assert_eq!(watch.take(shares(&[("a", &[0, 1])]), |id| id == "a"), Next::Ask(EVERY));
+        assert_eq!(watch.take(shares(&[("a", &[0, 1])]), |id| id == "a"), Next::PollAfter(EVERY));
         assert_eq!(acts_upon(&mut watch, orphaned.as_ref(), "a"), Some(3));
     }
 

@@ -12,7 +12,7 @@ use driftline_schemas::topics::Topic;
 use driftline_service_core::{InputRange, StateImages};
 
 use crate::error::is_passing;
-use crate::producer::TRANSACTION_TIMEOUT;
+use crate::timeouts::TRANSACTION_TIMEOUT;
 use crate::{ClientSettings, KafkaError};
 
 const POLL: Duration = Duration::from_millis(10);
@@ -21,22 +21,22 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
 const PROGRESS_MAX: Duration = TRANSACTION_TIMEOUT.saturating_mul(3);
 
 /// Asks where partitions begin and end. A read-committed client would be told the last stable offset, not the end.
-pub(crate) struct Edges {
+pub(crate) struct Watermarks {
     client: BaseConsumer,
     settings: ClientSettings,
 }
 
-impl std::fmt::Debug for Edges {
+impl std::fmt::Debug for Watermarks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Edges").finish_non_exhaustive()
+        f.debug_struct("Watermarks").finish_non_exhaustive()
     }
 }
 
-impl Edges {
+impl Watermarks {
     pub(crate) fn new(settings: &ClientSettings) -> Result<Self, KafkaError> {
         let mut config = settings.reader_config();
         config.set("group.id", format!("{}-marks", settings.client_id)).set("isolation.level", "read_uncommitted");
-        ClientSettings::ask_leaders(&mut config);
+        ClientSettings::refresh_leaders(&mut config);
         Ok(Self { client: config.create()?, settings: settings.clone() })
     }
 
@@ -52,9 +52,13 @@ impl Edges {
 }
 
 /// Reads committed records up to `marks`. A transaction that is still open below a mark is waited for.
-pub(crate) fn read(edges: &Edges, topic: Topic, marks: &BTreeMap<i32, i64>) -> Result<StateImages, KafkaError> {
-    let settings = &edges.settings;
-    let ranges = edges.of(topic, &marks.keys().copied().collect::<Vec<_>>())?;
+pub(crate) fn read(
+    watermarks: &Watermarks,
+    topic: Topic,
+    marks: &BTreeMap<i32, i64>,
+) -> Result<StateImages, KafkaError> {
+    let settings = &watermarks.settings;
+    let ranges = watermarks.of(topic, &marks.keys().copied().collect::<Vec<_>>())?;
     let mut images = StateImages::default();
     let mut wanted = marks.clone();
     let name = settings.topic(topic);

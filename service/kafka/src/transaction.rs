@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use driftline_service_core::LogError;
 
-use crate::producer::{BROKER_LOSS_MAX, BROKER_SESSION, TRANSACTION_TIMEOUT};
+use crate::timeouts::{BROKER_LOSS_MAX, BROKER_SESSION, TRANSACTION_TIMEOUT};
 use crate::{KafkaError, Producer};
 
 /// A call that takes longer is stuck: it outlasts the loss of a broker. Below [`TRANSACTION_TIMEOUT`]: the process has to
@@ -63,7 +63,7 @@ impl Transactions {
         offsets: TopicPartitionList,
         member: Arc<ConsumerGroupMetadata>,
     ) -> Result<(), LogError<KafkaError>> {
-        match self.ask(Call::Offsets(offsets, member), "send offsets", OFFSETS_MAX).await? {
+        match self.request(Call::Offsets(offsets, member), "send offsets", OFFSETS_MAX).await? {
             Ok(()) => Ok(()),
             Err(error) if is_outdated(&error) => Err(LogError::Outdated(error.to_string())),
             Err(error) => Err(self.classify(error)),
@@ -82,11 +82,11 @@ impl Transactions {
     }
 
     async fn call(&self, call: Call, name: &'static str, longest: Duration) -> Result<(), LogError<KafkaError>> {
-        self.ask(call, name, longest).await?.map_err(|error| self.classify(error))
+        self.request(call, name, longest).await?.map_err(|error| self.classify(error))
     }
 
     /// What the client answers.
-    async fn ask(
+    async fn request(
         &self,
         call: Call,
         name: &'static str,

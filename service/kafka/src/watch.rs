@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use driftline_schemas::topics::Topic;
 
 use crate::shares::{Next, Watch};
-use crate::{ClientSettings, KafkaError, Place};
+use crate::{ClientSettings, KafkaError, StaticMember};
 
 /// The first question after an assignment; as a rule the group is stable by then.
 const FIRST: Duration = Duration::from_secs(2);
@@ -36,13 +36,17 @@ pub(crate) struct Watching {
 }
 
 impl Watching {
-    pub(crate) fn start(settings: &ClientSettings, topic: Topic, place: Place) -> Result<Self, KafkaError> {
+    pub(crate) fn start(
+        settings: &ClientSettings,
+        topic: Topic,
+        static_member: StaticMember,
+    ) -> Result<Self, KafkaError> {
         let (assigned, assignments) = channel();
         let rebalances = Arc::default();
         let watcher = Watcher {
             topic: settings.topic(topic),
             settings: settings.clone(),
-            place,
+            static_member,
             watch: Watch::new(settings.partition_count(topic)),
             assignments,
             rebalances: Arc::clone(&rebalances),
@@ -68,7 +72,7 @@ impl Watching {
 struct Watcher {
     settings: ClientSettings,
     topic: String,
-    place: Place,
+    static_member: StaticMember,
     watch: Watch,
     assignments: Receiver<()>,
     rebalances: Arc<AtomicU64>,
@@ -91,14 +95,14 @@ impl Watcher {
         }
     }
 
-    /// Asks, does what is to be done, and says when to ask again.
+    /// Asks, does what is to be done, and returns when to ask again.
     fn look(&mut self) -> Duration {
-        let shares = self.place.shares(&self.topic).unwrap_or_else(|error| {
-            tracing::debug!(%error, "the cluster does not say who has which partitions");
+        let shares = self.static_member.shares(&self.topic).unwrap_or_else(|error| {
+            tracing::debug!(%error, "the cluster does not list who has which partitions");
             None
         });
-        match self.watch.take(shares, |id| self.place.is_ours(id)) {
-            Next::Ask(pause) => pause,
+        match self.watch.take(shares, |id| self.static_member.is_ours(id)) {
+            Next::PollAfter(pause) => pause,
             Next::Rebalance(partitions) => {
                 tracing::warn!(?partitions, "nobody reads these partitions; making the group share them out");
                 self.rebalances.fetch_add(1, Ordering::Relaxed);
@@ -113,7 +117,7 @@ impl Watcher {
     /// Joins the group as a guest and leaves it again. Each of the two makes the group rebalance.
     fn rebalance(&self) -> Result<(), KafkaError> {
         let mut config = self.settings.config();
-        ClientSettings::join(&mut config, self.place.group());
+        ClientSettings::join(&mut config, self.static_member.group());
         config
             .set("client.id", format!("{}-guest", self.settings.client_id))
             .set("enable.auto.commit", "false")

@@ -5,7 +5,9 @@
 use std::time::Duration;
 use tokio::time::sleep;
 
-use driftline_kafka::{ClientSettings, Delivery, GroupReader, KafkaError, KafkaLog, Place, Sender, admin, persist};
+use driftline_kafka::{
+    ClientSettings, Delivery, GroupReader, KafkaError, KafkaLog, Sender, StaticMember, admin, persist,
+};
 
 use driftline_schemas::topics::Topic;
 use driftline_service_core::Roles;
@@ -114,11 +116,11 @@ impl Joining {
         Ok((log, reader))
     }
 
-    /// Waits for Kafka as long as it takes, then joins, unless a successor has the place.
-    pub(super) async fn join_anew(&self, place: &Place) -> Result<(KafkaLog, GroupReader), KafkaError> {
+    /// Waits for Kafka as long as it takes, then joins, unless another instance has the name.
+    pub(super) async fn join_anew(&self, static_member: &StaticMember) -> Result<(KafkaLog, GroupReader), KafkaError> {
         loop {
             admin::wait(&self.kafka, Duration::MAX).await?;
-            place.check_free().await?;
+            static_member.check_free().await?;
             match self.join(self.membership.kafka_wait).await {
                 Err(error) if Remedy::of_kafka(&error) == Remedy::JoinAnew => {
                     tracing::warn!(%error, "cannot join yet; trying again");

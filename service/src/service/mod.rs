@@ -1,6 +1,6 @@
 //! The loop around an [`Executor`]: what comes in, when to commit, what is counted.
 //!
-//! One task owns the executor, its core and everything here; channels exist only at the edges (the Kafka threads and the
+//! One task owns the executor, its core and everything here; channels exist only at the watermarks (the Kafka threads and the
 //! shell's own tasks). What the executor does with input, commits, aborts and partitions is its own matter, and the same
 //! in the simulation; here are the clock, the waiting and the metrics.
 
@@ -85,8 +85,8 @@ pub trait Shell: Send {
     /// Shows figures of the core, with each tick.
     fn observe(&mut self, _core: &Self::Stage) {}
 
-    /// Begins to answer what the core asked; the answer comes from [`Shell::next`].
-    fn ask(&mut self, ask: <Self::Stage as Stage>::Ask);
+    /// Begins to carry out a command of the core; what comes of it comes from [`Shell::next`].
+    fn command(&mut self, command: <Self::Stage as Stage>::Command);
 
     /// The next input that does not come from the input topic; pending for ever when there is none. It must be safe to
     /// drop and call again.
@@ -250,7 +250,7 @@ impl<S: Shell> Service<S> {
             Next::Input(input) => self.apply(input).await?,
             Next::Event(event) => self.take(event).await?,
         }
-        self.answer_asks();
+        self.pass_on_commands();
         self.commit_when_due().await
     }
 
@@ -277,14 +277,14 @@ impl<S: Shell> Service<S> {
     async fn join_anew(mut self, error: &ServiceError, pause: Duration) -> Result<Self, ServiceError> {
         tracing::warn!(%error, "what was not committed is undone; joining anew as soon as kafka allows it");
         self.telemetry.set_unready("joining kafka anew");
-        self.answer_asks();
-        let place = self.reader.place();
+        self.pass_on_commands();
+        let static_member = self.reader.static_member();
         let (stage, log, counts) = self.executor.end(error.to_string());
         self.metrics.publish(Duration::ZERO, counts);
         self.metrics.assigned(0);
         close(log, self.reader).await;
         sleep(pause).await;
-        let (log, reader) = self.joining.join_anew(&place).await?;
+        let (log, reader) = self.joining.join_anew(&static_member).await?;
         self.metrics.rejoined();
         let executor = Executor::new(self.joining.roles(), stage, log);
         let (last_commit, last_record, ready) = (Instant::now(), None, Ready::default());
@@ -360,7 +360,7 @@ impl<S: Shell> Service<S> {
             if let Some(reason) = self.executor.record(self.clock.now_ns(), record).await? {
                 tracing::warn!(partition = record.partition, offset = record.offset, reason, "dead letter");
             }
-            self.answer_asks();
+            self.pass_on_commands();
             if self.executor.sent_bytes() > TRANSACTION_BYTES_MAX {
                 self.commit().await?;
             }
@@ -372,9 +372,9 @@ impl<S: Shell> Service<S> {
         Ok(self.executor.input(self.clock.now_ns(), input).await?)
     }
 
-    fn answer_asks(&mut self) {
-        for ask in self.executor.take_asks() {
-            self.shell.ask(ask);
+    fn pass_on_commands(&mut self) {
+        for command in self.executor.take_commands() {
+            self.shell.command(command);
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::transactions::Fate;
-use super::{Broker, Place, Stored};
+use super::{Broker, Stored, TopicPartition};
 
 /// What becomes of tombstones that nothing older stands before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,9 +15,9 @@ pub(crate) enum Tombstones {
 
 impl Broker {
     /// Compacts what stands before `until`; how many records went.
-    pub(crate) fn compact(&mut self, place: Place, until: i64, tombstones: Tombstones) -> usize {
-        let until = until.min(self.last_stable(place));
-        let Some(partition) = self.partitions.get(&place) else { return 0 };
+    pub(crate) fn compact(&mut self, topic_partition: TopicPartition, until: i64, tombstones: Tombstones) -> usize {
+        let until = until.min(self.last_stable(topic_partition));
+        let Some(partition) = self.partitions.get(&topic_partition) else { return 0 };
         let cleanable = || partition.records.iter().filter(|stored| stored.offset < until);
         let mut newest: BTreeMap<&[u8], i64> = BTreeMap::new();
         for stored in cleanable().filter(|stored| self.is_committed(stored)) {
@@ -34,15 +34,15 @@ impl Broker {
             let fate = stored.transaction.and_then(|number| self.transactions.get(number)).map(|found| found.fate);
             fate == Some(Fate::Aborted)
         };
-        let kept: Vec<Stored> = partition
+        let retained: Vec<Stored> = partition
             .records
             .iter()
             .filter(|stored| stored.offset >= until || (stays(stored) && !aborted(stored)))
             .cloned()
             .collect();
-        let gone = partition.records.len().saturating_sub(kept.len());
-        if let Some(partition) = self.partitions.get_mut(&place) {
-            partition.records = kept;
+        let gone = partition.records.len().saturating_sub(retained.len());
+        if let Some(partition) = self.partitions.get_mut(&topic_partition) {
+            partition.records = retained;
         }
         gone
     }

@@ -16,7 +16,7 @@ use transactions::{Fate, Producer, Transaction};
 pub(crate) use transactions::{Fenced, Markers};
 
 /// A partition of a topic.
-pub(crate) type Place = (Topic, i32);
+pub(crate) type TopicPartition = (Topic, i32);
 
 /// What is appended.
 #[derive(Debug, Clone, Default)]
@@ -55,13 +55,13 @@ pub(crate) struct Fetched<'a> {
 #[derive(Debug)]
 pub(crate) struct Broker {
     partition_count: i32,
-    partitions: BTreeMap<Place, Partition>,
+    partitions: BTreeMap<TopicPartition, Partition>,
     transactions: Vec<Transaction>,
     /// Transactions that are not over, markers included.
     active: BTreeSet<usize>,
     producers: BTreeMap<String, Producer>,
     /// What each group committed, by its input.
-    offsets: BTreeMap<Place, Committed>,
+    offsets: BTreeMap<TopicPartition, Committed>,
     pub(crate) violations: Vec<Violation>,
     /// Whether a producer's epoch is looked at; a planted bug turns it off.
     pub(crate) fencing: bool,
@@ -86,17 +86,17 @@ impl Broker {
     }
 
     /// The partition of a key in a topic.
-    pub(crate) fn place_of(&self, topic: Topic, key: &[u8]) -> Place {
+    pub(crate) fn topic_partition_of(&self, topic: Topic, key: &[u8]) -> TopicPartition {
         (topic, partition_of(key, topic.spec().partition_count(self.partition_count)))
     }
 
     /// Appends outside of any transaction; the record's offset.
-    pub(crate) fn append(&mut self, place: Place, data: Data) -> i64 {
-        self.push(place, Some(data), None)
+    pub(crate) fn append(&mut self, topic_partition: TopicPartition, data: Data) -> i64 {
+        self.push(topic_partition, Some(data), None)
     }
 
-    fn push(&mut self, place: Place, data: Option<Data>, transaction: Option<usize>) -> i64 {
-        let partition = self.partitions.entry(place).or_default();
+    fn push(&mut self, topic_partition: TopicPartition, data: Option<Data>, transaction: Option<usize>) -> i64 {
+        let partition = self.partitions.entry(topic_partition).or_default();
         let offset = partition.next;
         partition.next += 1;
         partition.records.push(Stored { offset, data, transaction });
@@ -104,30 +104,33 @@ impl Broker {
     }
 
     /// Next offset, records of open transactions included.
-    pub(crate) fn high_watermark(&self, place: Place) -> i64 {
-        self.partitions.get(&place).map_or(0, |partition| partition.next)
+    pub(crate) fn high_watermark(&self, topic_partition: TopicPartition) -> i64 {
+        self.partitions.get(&topic_partition).map_or(0, |partition| partition.next)
     }
 
     /// No record from here on may be read by readers of committed records.
-    pub(crate) fn last_stable(&self, place: Place) -> i64 {
-        let open = self.active.iter().filter_map(|number| self.transactions.get(*number)?.unmarked.get(&place));
-        open.copied().min().unwrap_or_else(|| self.high_watermark(place))
+    pub(crate) fn last_stable(&self, topic_partition: TopicPartition) -> i64 {
+        let open =
+            self.active.iter().filter_map(|number| self.transactions.get(*number)?.unmarked.get(&topic_partition));
+        open.copied().min().unwrap_or_else(|| self.high_watermark(topic_partition))
     }
 
-    pub(crate) fn begin(&self, place: Place) -> i64 {
-        self.partitions.get(&place).map_or(0, |partition| partition.begin)
+    pub(crate) fn begin(&self, topic_partition: TopicPartition) -> i64 {
+        self.partitions.get(&topic_partition).map_or(0, |partition| partition.begin)
     }
 
     /// Retention: everything before `begin` is gone.
-    pub(crate) fn truncate(&mut self, place: Place, begin: i64) {
-        let partition = self.partitions.entry(place).or_default();
+    pub(crate) fn truncate(&mut self, topic_partition: TopicPartition, begin: i64) {
+        let partition = self.partitions.entry(topic_partition).or_default();
         partition.begin = partition.begin.max(begin.min(partition.next));
     }
 
     /// What a reader of committed records gets from `from` on.
-    pub(crate) fn fetch(&self, place: Place, from: i64, max: usize) -> Fetched<'_> {
-        let stable = self.last_stable(place);
-        let Some(partition) = self.partitions.get(&place) else { return Fetched { records: Vec::new(), next: from } };
+    pub(crate) fn fetch(&self, topic_partition: TopicPartition, from: i64, max: usize) -> Fetched<'_> {
+        let stable = self.last_stable(topic_partition);
+        let Some(partition) = self.partitions.get(&topic_partition) else {
+            return Fetched { records: Vec::new(), next: from };
+        };
         let from = from.max(partition.begin);
         let first = partition.records.partition_point(|stored| stored.offset < from);
         let mut fetched = Fetched { records: Vec::new(), next: from };
@@ -155,33 +158,34 @@ impl Broker {
     }
 
     /// Every record that is committed, whether or not readers may have it yet or any more; for oracle and checks.
-    pub(crate) fn committed_records(&self, place: Place) -> impl Iterator<Item = (i64, &Data)> {
-        let records = self.partitions.get(&place).map(|partition| partition.records.as_slice()).unwrap_or_default();
+    pub(crate) fn committed_records(&self, topic_partition: TopicPartition) -> impl Iterator<Item = (i64, &Data)> {
+        let records =
+            self.partitions.get(&topic_partition).map(|partition| partition.records.as_slice()).unwrap_or_default();
         let committed = records.iter().filter(|stored| self.is_committed(stored));
         committed.filter_map(|stored| Some((stored.offset, stored.data.as_ref()?)))
     }
 
     /// The partitions of a topic that hold anything.
-    pub(crate) fn places(&self, topic: Topic) -> Vec<Place> {
+    pub(crate) fn topic_partitions(&self, topic: Topic) -> Vec<TopicPartition> {
         self.partitions.keys().filter(|(of, _)| *of == topic).copied().collect()
     }
 
     /// What the group of this input committed.
-    pub(crate) fn offset(&self, place: Place) -> Option<Committed> {
-        self.offsets.get(&place).copied()
+    pub(crate) fn offset(&self, topic_partition: TopicPartition) -> Option<Committed> {
+        self.offsets.get(&topic_partition).copied()
     }
 
     /// Whether an open transaction may still change what is committed there.
-    pub(crate) fn is_offset_pending(&self, place: Place) -> bool {
+    pub(crate) fn is_offset_pending(&self, topic_partition: TopicPartition) -> bool {
         let mut active = self.active.iter().filter_map(|number| self.transactions.get(*number));
-        active.any(|transaction| transaction.offsets.contains_key(&place))
+        active.any(|transaction| transaction.offsets.contains_key(&topic_partition))
     }
 
-    pub(crate) fn set_offset(&mut self, place: Place, committed: Committed) {
-        if let Some(before) = self.offsets.insert(place, committed)
+    pub(crate) fn set_offset(&mut self, topic_partition: TopicPartition, committed: Committed) {
+        if let Some(before) = self.offsets.insert(topic_partition, committed)
             && before.offset > committed.offset
         {
-            let what = format!("{place:?} went back from {} to {}", before.offset, committed.offset);
+            let what = format!("{topic_partition:?} went back from {} to {}", before.offset, committed.offset);
             self.violations.push(Violation::new("committed offset is monotone", what));
         }
     }

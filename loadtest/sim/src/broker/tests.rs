@@ -2,21 +2,21 @@
 
 use super::*;
 
-const OUT: Place = (Topic::Findings, 0);
-const STATE: Place = (Topic::EnricherState, 0);
-const INPUT: Place = (Topic::ExecEvents, 0);
+const OUT: TopicPartition = (Topic::Findings, 0);
+const STATE: TopicPartition = (Topic::EnricherState, 0);
+const INPUT: TopicPartition = (Topic::ExecEvents, 0);
 
 fn data(key: &str, value: Option<&str>) -> Data {
     let bytes = |text: &str| text.as_bytes().to_vec();
     Data { key: Some(bytes(key)), value: value.map(bytes), ..Data::default() }
 }
 
-fn values(broker: &Broker, place: Place) -> Vec<String> {
-    let fetched = broker.fetch(place, 0, usize::MAX);
+fn values(broker: &Broker, topic_partition: TopicPartition) -> Vec<String> {
+    let fetched = broker.fetch(topic_partition, 0, usize::MAX);
     fetched.records.iter().map(|(_, data)| String::from_utf8(data.value.clone().unwrap_or_default()).unwrap()).collect()
 }
 
-fn offsets(offset: i64) -> BTreeMap<Place, Committed> {
+fn offsets(offset: i64) -> BTreeMap<TopicPartition, Committed> {
     BTreeMap::from([(INPUT, Committed { offset, state_next: None })])
 }
 

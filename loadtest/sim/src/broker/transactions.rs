@@ -4,7 +4,7 @@
 use driftline_service_core::Committed;
 use std::collections::BTreeMap;
 
-use super::{Broker, Data, Place};
+use super::{Broker, Data, TopicPartition};
 
 /// A broker aborts a transaction that is open for longer.
 pub(crate) const TRANSACTION_TIMEOUT_NS: i64 = 10_000_000_000;
@@ -35,9 +35,9 @@ pub(super) struct Transaction {
     /// When the markers are due, once it is decided.
     markers_ns: i64,
     /// Partitions without a marker, with the first record in each.
-    pub(super) unmarked: BTreeMap<Place, i64>,
+    pub(super) unmarked: BTreeMap<TopicPartition, i64>,
     /// Offsets that become the groups' with the commit.
-    pub(super) offsets: BTreeMap<Place, Committed>,
+    pub(super) offsets: BTreeMap<TopicPartition, Committed>,
 }
 
 #[derive(Debug, Default)]
@@ -92,15 +92,15 @@ impl Broker {
     pub(crate) fn produce(
         &mut self,
         (id, epoch): (&str, u32),
-        place: Place,
+        topic_partition: TopicPartition,
         data: Data,
         now_ns: i64,
     ) -> Result<i64, Fenced> {
         self.check(id, epoch)?;
         let number = self.open(id, now_ns);
-        let offset = self.push(place, Some(data), Some(number));
+        let offset = self.push(topic_partition, Some(data), Some(number));
         if let Some(transaction) = self.transactions.get_mut(number) {
-            transaction.unmarked.entry(place).or_insert(offset);
+            transaction.unmarked.entry(topic_partition).or_insert(offset);
         }
         Ok(offset)
     }
@@ -109,7 +109,7 @@ impl Broker {
     pub(crate) fn add_offsets(
         &mut self,
         (id, epoch): (&str, u32),
-        offsets: &BTreeMap<Place, Committed>,
+        offsets: &BTreeMap<TopicPartition, Committed>,
         now_ns: i64,
     ) -> Result<(), Fenced> {
         self.check(id, epoch)?;
@@ -155,11 +155,11 @@ impl Broker {
         for producer in self.producers.values_mut().filter(|producer| producer.current == Some(number)) {
             producer.current = None;
         }
-        for place in unmarked.into_keys() {
-            self.push(place, None, Some(number));
+        for topic_partition in unmarked.into_keys() {
+            self.push(topic_partition, None, Some(number));
         }
         if fate == Fate::Committed {
-            offsets.into_iter().for_each(|(place, committed)| self.set_offset(place, committed));
+            offsets.into_iter().for_each(|(topic_partition, committed)| self.set_offset(topic_partition, committed));
         }
     }
 

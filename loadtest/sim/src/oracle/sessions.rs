@@ -19,7 +19,7 @@ pub(crate) struct Limits {
     pub cap_ns: i64,
 }
 
-/// Flags that say that an alert is not what its findings alone would make it.
+/// Flags of an alert that is not what its findings alone would make it.
 const CLOUDED: [&str; 3] = ["late", "length_capped", "session_evicted"];
 
 #[derive(Debug)]
@@ -31,9 +31,9 @@ struct Session {
     findings: Vec<Finding>,
 }
 
-/// Everything that an alert says about its session and that is compared.
+/// The fields of an alert that are compared with its session.
 #[derive(Debug, PartialEq, Eq)]
-struct Said {
+struct Summary {
     severity: Severity,
     score: i32,
     count: i64,
@@ -53,8 +53,8 @@ fn subject_of(alert: &Alert) -> String {
 
 fn sessions(broker: &Broker, limits: Limits) -> BTreeMap<(String, String), Vec<Session>> {
     let mut all: BTreeMap<(String, String), Vec<Session>> = BTreeMap::new();
-    for place in broker.places(Topic::Findings) {
-        for (_, data) in broker.committed_records(place) {
+    for topic_partition in broker.topic_partitions(Topic::Findings) {
+        for (_, data) in broker.committed_records(topic_partition) {
             let Ok(finding) = decode::<Finding>(data.value.as_deref().unwrap_or_default()) else { continue };
             let subject = subject(&finding);
             let sessions = all.entry(subject.clone()).or_default();
@@ -86,13 +86,13 @@ fn sessions(broker: &Broker, limits: Limits) -> BTreeMap<(String, String), Vec<S
     all
 }
 
-/// Subjects of alerts that say themselves that something was left out or cut short.
+/// Subjects of alerts whose flags report that something was left out or cut short.
 pub(crate) fn clouded(alerts: &[Alert]) -> BTreeSet<String> {
     let clouded = alerts.iter().filter(|alert| alert.flags.iter().any(|flag| CLOUDED.contains(&flag.as_str())));
     clouded.map(subject_of).collect()
 }
 
-/// Subjects of which a session went for the bound of memory. What it had said last may have said nothing of that, and later
+/// Subjects of which a session went for the bound of memory. Its last revision may not have reported that, and later
 /// findings open others.
 pub(crate) fn evicted(world: &World, alerts: &[Alert], limits: Limits) -> BTreeSet<String> {
     let by_definition = sessions(&world.broker, limits).into_iter();
@@ -101,16 +101,16 @@ pub(crate) fn evicted(world: &World, alerts: &[Alert], limits: Limits) -> BTreeS
     by_definition.map(|((_, id), _)| id).chain(by_alert).collect()
 }
 
-/// Whether the last revision of each alert says what its session amounts to, and no alert is missing or too many.
+/// Whether the last revision of each alert is the summary of its session, and no alert is missing or too many.
 pub(crate) fn check_alerts(broker: &Broker, outputs: &Outputs, limits: Limits, excused: &BTreeSet<String>) -> Checked {
     let mut last: BTreeMap<&AlertId, &Alert> = BTreeMap::new();
     last.extend(outputs.alerts.iter().map(|alert| (&alert.alert_id, alert)));
     let mut clouded = clouded(&outputs.alerts);
     clouded.extend(excused.iter().cloned());
-    let mut known = BTreeSet::new();
+    let mut expected = BTreeSet::new();
     for ((_, id), sessions) in sessions(broker, limits) {
         for session in &sessions {
-            known.insert(session.id.clone());
+            expected.insert(session.id.clone());
             if !clouded.contains(&id) {
                 check_alert(&id, session, last.get(&session.id).copied())?;
             }
@@ -118,9 +118,9 @@ pub(crate) fn check_alerts(broker: &Broker, outputs: &Outputs, limits: Limits, e
     }
     // The correlator's own findings about itself stand on no topic.
     let of_itself = |alert: &Alert| alert.node.name == "driftline-correlator";
-    let stranger = last
-        .values()
-        .find(|alert| !known.contains(&alert.alert_id) && !clouded.contains(&subject_of(alert)) && !of_itself(alert));
+    let stranger = last.values().find(|alert| {
+        !expected.contains(&alert.alert_id) && !clouded.contains(&subject_of(alert)) && !of_itself(alert)
+    });
     match stranger {
         Some(alert) => Err(Violation::new(ALERTS, format!("alert {} is about no session", alert.alert_id))),
         None => Ok(()),
@@ -132,7 +132,7 @@ fn check_alert(subject: &str, session: &Session, alert: Option<&Alert>) -> Check
     let active: Vec<&Finding> = session.findings.iter().filter(|found| found.state == FindingState::Active).collect();
     let Some(alert) = alert else {
         // It may have been retracted before it was ever enough, and retracted again.
-        let enough = said(&active, &session.findings).severity >= Severity::Low;
+        let enough = summarize(&active, &session.findings).severity >= Severity::Low;
         return if enough { fail("no alert".to_owned()) } else { Ok(()) };
     };
     if active.is_empty() {
@@ -142,8 +142,8 @@ fn check_alert(subject: &str, session: &Session, alert: Option<&Alert>) -> Check
     if !alert.r#final || alert.activity == Activity::Close {
         return fail(format!("revision {} is the last, and not a final update", alert.revision));
     }
-    let expected = said(&active, &session.findings);
-    let found = Said {
+    let expected = summarize(&active, &session.findings);
+    let found = Summary {
         severity: alert.severity,
         score: alert.score,
         count: alert.finding_count,
@@ -157,8 +157,8 @@ fn check_alert(subject: &str, session: &Session, alert: Option<&Alert>) -> Check
     fail(format!("expected {expected:?}, found {found:?}"))
 }
 
-/// What the findings that stand amount to.
-fn said(active: &[&Finding], all: &[Finding]) -> Said {
+/// The summary of the active findings.
+fn summarize(active: &[&Finding], all: &[Finding]) -> Summary {
     let times = || active.iter().map(|finding| finding.event_time_ns);
     let mut folds = BTreeSet::new();
     let shown = active.iter().filter(|finding| {
@@ -167,7 +167,7 @@ fn said(active: &[&Finding], all: &[Finding]) -> Said {
         folds.insert((finding.detector.clone(), file, of_image))
     });
     let score = score(active, all);
-    Said {
+    Summary {
         severity: match score {
             85.. => Severity::Critical,
             65.. => Severity::High,

@@ -31,7 +31,7 @@ impl<S: Stage, L: Log> Executor<S, L> {
     pub(super) async fn try_commit(&mut self, now_ns: i64) -> Step<Commit, L::Error> {
         if let Some(since_ns) = self.outdated_since_ns {
             if now_ns.saturating_sub(since_ns) > MEMBERSHIP_MAX_NS {
-                return Err(Failed::Aborted("the group has moved on, and does not say who is in it".to_owned()));
+                return Err(Failed::Aborted("the group has moved on, and does not report who is in it".to_owned()));
             }
             return Ok(Commit::Waits);
         }

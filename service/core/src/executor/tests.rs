@@ -36,7 +36,7 @@ struct Toy {
 
 impl Stage for Toy {
     type Input = Input;
-    type Ask = &'static str;
+    type Command = &'static str;
 
     fn decode(&self, record: &Record) -> Result<Input, String> {
         match record.value.as_deref() {
@@ -63,7 +63,7 @@ impl Stage for Toy {
                 if !self.forgets {
                     effects.settle(Disposition::Reported);
                 }
-                effects.ask("well?");
+                effects.command("load");
             }
             Input::Hold(partition) => {
                 *self.held.entry(partition).or_default() += 1;
@@ -488,7 +488,7 @@ fn questions_asked_before_an_abort_are_still_asked() {
     let mut executor = reading(&log, &[0]);
     log.lock().aborting.push("send");
     take(&mut executor, 0, 0, "a");
-    assert_eq!(executor.take_asks(), ["well?"]);
+    assert_eq!(executor.take_commands(), ["load"]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::{Context, GroupEvent, POLL, ReceiverGone};
 use crate::error::is_passing;
 use crate::outage::Outage;
 use crate::record::record;
-use crate::{KafkaError, Place};
+use crate::{KafkaError, StaticMember};
 
 const BATCH_RECORDS: usize = 256;
 /// How long the client may take to turn to other offsets; no broker is asked.
@@ -29,7 +29,7 @@ pub(super) struct Polling {
     pub(super) resuming: std::sync::mpsc::Receiver<BTreeMap<i32, i64>>,
     /// From where partitions are to be read that are not yet.
     pub(super) awaited: BTreeMap<i32, i64>,
-    pub(super) place: Place,
+    pub(super) static_member: StaticMember,
     pub(super) outage: Outage,
 }
 
@@ -109,7 +109,7 @@ impl Polling {
                 }
                 Some(Err(error)) if is_passing(&error) => self.outage.suspect(&error),
                 Some(Err(error)) if error.rdkafka_error_code() == Some(Code::FencedInstanceId) => {
-                    return Err(Some(self.place.fenced()));
+                    return Err(Some(self.static_member.fenced()));
                 }
                 Some(Err(error)) if error.rdkafka_error_code() == Some(Code::AutoOffsetReset) => {
                     return Err(Some(KafkaError::InputGone(self.consumer.context().topic.clone())));

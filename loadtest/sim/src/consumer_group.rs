@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use driftline_service_core::Executor;
 
 use crate::fault::Fault;
-use crate::life::{Event, Health, Life};
 use crate::log::SimLog;
+use crate::planted;
+use crate::process::{Event, Health, Process};
 use crate::rng::Rng;
 use crate::service::{Service, Setup, Shell};
 use crate::violation::Checked;
 use crate::watch::Watched;
-use crate::world::{LifeId, MILLISECOND_NS, SECOND_NS, Shared};
+use crate::world::{MILLISECOND_NS, ProcessId, SECOND_NS, Shared};
 
 /// How far a node's clock may be behind. How long something is remembered is counted by the clock of whoever has it, so
 /// clocks must not differ by more than the shortest such time, the ten minutes of an ended container.
@@ -21,9 +22,9 @@ const BEHIND_MAX_NS: i64 = 300 * SECOND_NS;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Holder {
     Nobody,
-    Life(LifeId),
+    Process(ProcessId),
     /// Waits until the first has finished with it.
-    Moving(LifeId, LifeId),
+    Moving(ProcessId, ProcessId),
 }
 
 /// What a sharing changes for a member.
@@ -34,60 +35,67 @@ enum Change {
     Taken(i32, u64),
 }
 
-/// Whether a life that may have hung has joined the group anew.
+/// Whether a process that may have hung has joined the group anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Woken {
     AsBefore,
     JoinedAnew,
 }
 
-/// An instance's place: its name and node stay when a life ends.
+/// An instance: its name and node stay when a process ends.
 #[derive(Debug)]
 struct Slot {
     name: String,
     ahead_ns: i64,
-    /// When the next life starts; never while one lives.
+    /// When the next process starts; never while one runs.
     start_ns: i64,
 }
 
 /// See the module.
-pub(crate) struct Fleet<V: Service> {
+pub(crate) struct ConsumerGroup<V: Service> {
     shared: Shared,
     setup: Setup,
     slots: Vec<Slot>,
-    lives: Vec<Life<V>>,
+    processes: Vec<Process<V>>,
     holders: BTreeMap<i32, Holder>,
     chance: Rng,
-    started: LifeId,
+    started: ProcessId,
 }
 
-impl<V: Service> Fleet<V> {
-    pub(crate) fn new(shared: &Shared, setup: &Setup, instances: usize, mut chance: Rng, first_life: LifeId) -> Self {
+impl<V: Service> ConsumerGroup<V> {
+    pub(crate) fn new(
+        shared: &Shared,
+        setup: &Setup,
+        instances: usize,
+        mut chance: Rng,
+        first_process: ProcessId,
+    ) -> Self {
         let count = shared.lock().broker.partition_count();
         let slot = |number| Slot { name: format!("{}-{number}", V::ROLES.service), ahead_ns: 0, start_ns: 0 };
         Self {
             shared: shared.clone(),
             setup: setup.clone(),
             slots: (0..instances).map(slot).collect(),
-            lives: Vec::new(),
+            processes: Vec::new(),
             holders: (0..count).map(|partition| (partition, Holder::Nobody)).collect(),
             chance: chance.fork(1),
-            started: first_life,
+            started: first_process,
         }
     }
 
     /// When something is due next.
     pub(crate) fn due_ns(&self) -> i64 {
         let world = self.shared.lock();
-        let lives = self.lives.iter().map(|life| life.noticed_ns.unwrap_or(i64::MAX).min(life.due_ns(&world)));
-        lives.chain(self.slots.iter().map(|slot| slot.start_ns)).min().unwrap_or(i64::MAX)
+        let processes =
+            self.processes.iter().map(|process| process.noticed_ns.unwrap_or(i64::MAX).min(process.due_ns(&world)));
+        processes.chain(self.slots.iter().map(|slot| slot.start_ns)).min().unwrap_or(i64::MAX)
     }
 
     /// Everybody does what is due, in a random order.
     pub(crate) fn turn(&mut self, tick_ns: i64) -> Checked {
         self.start_due();
         self.notice_hangs();
-        let mut ids: Vec<LifeId> = self.lives.iter().map(|life| life.id).collect();
+        let mut ids: Vec<ProcessId> = self.processes.iter().map(|process| process.id).collect();
         while let Some(id) = self.chance.pick(&ids) {
             ids.retain(|other| *other != id);
             self.turn_of(id, tick_ns)?;
@@ -95,15 +103,15 @@ impl<V: Service> Fleet<V> {
         Ok(())
     }
 
-    fn turn_of(&mut self, id: LifeId, tick_ns: i64) -> Checked {
+    fn turn_of(&mut self, id: ProcessId, tick_ns: i64) -> Checked {
         let shared = self.shared.clone();
-        let Some(life) = self.lives.iter_mut().find(|life| life.id == id) else { return Ok(()) };
-        if wake(life, &shared, V::INPUT) == Woken::JoinedAnew {
+        let Some(process) = self.processes.iter_mut().find(|process| process.id == id) else { return Ok(()) };
+        if wake(process, &shared, V::INPUT) == Woken::JoinedAnew {
             self.shared_out(BTreeMap::new());
         }
-        let Some(life) = self.lives.iter_mut().find(|life| life.id == id) else { return Ok(()) };
-        let health = life.turn(&shared, tick_ns)?;
-        let handed_back = std::mem::take(&mut life.handed_back);
+        let Some(process) = self.processes.iter_mut().find(|process| process.id == id) else { return Ok(()) };
+        let health = process.turn(&shared, tick_ns)?;
+        let handed_back = std::mem::take(&mut process.handed_back);
         for partition in handed_back {
             self.handed_back(id, partition);
         }
@@ -134,25 +142,23 @@ impl<V: Service> Fleet<V> {
         let incarnation = world.groups.entry(V::INPUT).or_default().join(id);
         world.wire(id).incarnation = incarnation;
         let name = slot.name.clone();
-        world.note(|| format!("life {id} of {name} starts"));
+        world.note(|| format!("process {id} of {name} starts"));
         let shell = V::Shell::start(&world, self.chance.fork(2));
         drop(world);
         let log = SimLog {
             world: self.shared.clone(),
-            life: id,
+            process: id,
             id: slot.name.clone(),
             epoch,
             input: V::INPUT,
             state: V::ROLES.state,
-            held_back: Vec::new(),
             refused: false,
-            sent: 0,
-            forgotten: 0,
+            outputs: planted::Outputs::default(),
         };
         let stage = Watched::new(V::core(&self.setup), self.shared.clone(), id);
-        let mut life = Life::new(id, number, Executor::new(V::ROLES, stage, log), shell, self.chance.fork(3));
-        life.ahead_ns = slot.ahead_ns;
-        self.lives.push(life);
+        let mut process = Process::new(id, number, Executor::new(V::ROLES, stage, log), shell, self.chance.fork(3));
+        process.ahead_ns = slot.ahead_ns;
+        self.processes.push(process);
         self.share_out();
     }
 
@@ -164,7 +170,7 @@ impl<V: Service> Fleet<V> {
             .filter(|(_, holder)| **holder == Holder::Nobody)
             .map(|(partition, _)| *partition)
             .collect();
-        let mut given: BTreeMap<LifeId, Vec<i32>> = BTreeMap::new();
+        let mut given: BTreeMap<ProcessId, Vec<i32>> = BTreeMap::new();
         for partition in free {
             if let Some(id) = self.somebody(None) {
                 given.entry(id).or_default().push(partition);
@@ -174,61 +180,64 @@ impl<V: Service> Fleet<V> {
     }
 
     /// The group has shared out anew. Every member hears of it in its own time, also one for which nothing changes.
-    fn shared_out(&mut self, mut changes: BTreeMap<LifeId, Change>) {
+    fn shared_out(&mut self, mut changes: BTreeMap<ProcessId, Change>) {
         let mut world = self.shared.lock();
         let generation = world.groups.entry(V::INPUT).or_default().share_out();
         let (now_ns, late_ns) = (world.now_ns, world.rates.hears_max_ns);
         let members = world.groups.entry(V::INPUT).or_default();
-        for life in self.lives.iter_mut().filter(|life| members.incarnation(life.id).is_some()) {
-            let event = match changes.remove(&life.id).unwrap_or(Change::Given(Vec::new())) {
+        for process in self.processes.iter_mut().filter(|process| members.incarnation(process.id).is_some()) {
+            let event = match changes.remove(&process.id).unwrap_or(Change::Given(Vec::new())) {
                 Change::Given(partitions) => {
                     for partition in &partitions {
                         // Paused until its position is set.
-                        life.positions.insert(*partition, i64::MAX);
-                        self.holders.insert(*partition, Holder::Life(life.id));
+                        process.positions.insert(*partition, i64::MAX);
+                        self.holders.insert(*partition, Holder::Process(process.id));
                     }
                     Event::Assigned(partitions, generation)
                 }
                 Change::Taken(partition, joined) => Event::Revoked(vec![partition], joined, generation),
             };
             let at_ns = now_ns.saturating_add(self.chance.between(0, late_ns));
-            life.announce(at_ns, event);
+            process.announce(at_ns, event);
         }
     }
 
     /// A member that can take a partition.
-    fn somebody(&mut self, but: Option<LifeId>) -> Option<LifeId> {
-        let able: Vec<LifeId> = {
+    fn somebody(&mut self, but: Option<ProcessId>) -> Option<ProcessId> {
+        let able: Vec<ProcessId> = {
             let mut world = self.shared.lock();
-            let lives = self.lives.iter().filter(|life| Some(life.id) != but && !life.replaced && life.lost.is_none());
-            lives.map(|life| life.id).filter(|id| world.wire(*id).frozen_until_ns.is_none()).collect()
+            let processes = self
+                .processes
+                .iter()
+                .filter(|process| Some(process.id) != but && !process.replaced && process.lost.is_none());
+            processes.map(|process| process.id).filter(|id| world.wire(*id).frozen_until_ns.is_none()).collect()
         };
         self.chance.pick(&able)
     }
 
-    fn handed_back(&mut self, from: LifeId, partition: i32) {
+    fn handed_back(&mut self, from: ProcessId, partition: i32) {
         let Some(Holder::Moving(holder, to)) = self.holders.get(&partition).copied() else { return };
         if holder != from {
             return;
         }
         self.holders.insert(partition, Holder::Nobody);
-        if let Some(life) = self.lives.iter_mut().find(|life| life.id == from) {
-            life.positions.remove(&partition);
+        if let Some(process) = self.processes.iter_mut().find(|process| process.id == from) {
+            process.positions.remove(&partition);
         }
-        if self.lives.iter().any(|life| life.id == to && !life.replaced && life.lost.is_none()) {
+        if self.processes.iter().any(|process| process.id == to && !process.replaced && process.lost.is_none()) {
             self.shared_out(BTreeMap::from([(to, Change::Given(vec![partition]))]));
         } else {
             self.share_out();
         }
     }
 
-    /// Takes everything from a life that the group no longer counts in; what it had.
-    fn expel(&mut self, id: LifeId) -> Vec<i32> {
+    /// Takes everything from a process that the group no longer counts in; what it had.
+    fn expel(&mut self, id: ProcessId) -> Vec<i32> {
         self.shared.lock().groups.entry(V::INPUT).or_default().leave(id);
         let mut had = Vec::new();
         for (partition, holder) in &mut self.holders {
             match *holder {
-                Holder::Life(of) if of == id => *holder = Holder::Nobody,
+                Holder::Process(of) if of == id => *holder = Holder::Nobody,
                 Holder::Moving(of, _) if of == id => *holder = Holder::Nobody,
                 _ => continue,
             }
@@ -237,23 +246,23 @@ impl<V: Service> Fleet<V> {
         had
     }
 
-    fn bury(&mut self, id: LifeId, why: &str) {
-        let Some(at) = self.lives.iter().position(|life| life.id == id) else { return };
-        let life = self.lives.swap_remove(at);
+    fn bury(&mut self, id: ProcessId, why: &str) {
+        let Some(at) = self.processes.iter().position(|process| process.id == id) else { return };
+        let process = self.processes.swap_remove(at);
         let mut world = self.shared.lock();
-        world.note(|| format!("life {id} ended: {why}"));
+        world.note(|| format!("process {id} ended: {why}"));
         if world.wire(id).waits {
             world.hit(Fault::OutdatedCrash);
         }
         let now_ns = world.now_ns;
         drop(world);
-        if !life.replaced
-            && let Some(slot) = self.slots.get_mut(life.slot)
+        if !process.replaced
+            && let Some(slot) = self.slots.get_mut(process.slot)
         {
             slot.start_ns = now_ns.saturating_add(self.chance.between(0, 3 * SECOND_NS));
         }
         self.expel(id);
-        // Either the group notices and others take over, or the next life is there before that.
+        // Either the group notices and others take over, or the next process is there before that.
         if self.chance.one_in(2) {
             self.share_out();
         }
@@ -263,19 +272,22 @@ impl<V: Service> Fleet<V> {
     fn notice_hangs(&mut self) {
         let now_ns = self.shared.lock().now_ns;
         let mut due = Vec::new();
-        for life in &mut self.lives {
-            let frozen = self.shared.lock().wire(life.id).frozen_until_ns;
-            if frozen.is_some_and(|until_ns| until_ns > now_ns) && life.noticed_ns.is_none() && life.lost.is_none() {
-                life.noticed_ns = Some(now_ns.saturating_add(self.chance.between(0, 4 * SECOND_NS)));
+        for process in &mut self.processes {
+            let frozen = self.shared.lock().wire(process.id).frozen_until_ns;
+            if frozen.is_some_and(|until_ns| until_ns > now_ns)
+                && process.noticed_ns.is_none()
+                && process.lost.is_none()
+            {
+                process.noticed_ns = Some(now_ns.saturating_add(self.chance.between(0, 4 * SECOND_NS)));
             }
-            if life.noticed_ns.is_some_and(|at_ns| at_ns <= now_ns) {
-                life.noticed_ns = Some(i64::MAX);
-                if frozen.is_some_and(|until_ns| until_ns > now_ns) && !life.replaced {
-                    due.push((life.id, life.slot));
+            if process.noticed_ns.is_some_and(|at_ns| at_ns <= now_ns) {
+                process.noticed_ns = Some(i64::MAX);
+                if frozen.is_some_and(|until_ns| until_ns > now_ns) && !process.replaced {
+                    due.push((process.id, process.slot));
                 }
             }
             if frozen.is_none() {
-                life.noticed_ns = None;
+                process.noticed_ns = None;
             }
         }
         for (id, slot) in due {
@@ -288,37 +300,37 @@ impl<V: Service> Fleet<V> {
     }
 
     /// The session times out: others get its partitions.
-    fn move_away(&mut self, id: LifeId) {
+    fn move_away(&mut self, id: ProcessId) {
         if self.somebody(Some(id)).is_none() {
             return;
         }
         self.shared.lock().hit(Fault::FreezeMoved);
         let had = self.expel(id);
-        if let Some(life) = self.lives.iter_mut().find(|life| life.id == id) {
-            life.positions.clear();
-            life.lost = Some(had);
+        if let Some(process) = self.processes.iter_mut().find(|process| process.id == id) {
+            process.positions.clear();
+            process.lost = Some(had);
         }
         self.share_out();
     }
 
     /// A successor of the same name starts.
-    fn replace(&mut self, id: LifeId, slot: usize) {
+    fn replace(&mut self, id: ProcessId, slot: usize) {
         self.shared.lock().hit(Fault::FreezeReplaced);
         self.expel(id);
-        if let Some(life) = self.lives.iter_mut().find(|life| life.id == id) {
-            life.positions.clear();
-            life.replaced = true;
+        if let Some(process) = self.processes.iter_mut().find(|process| process.id == id) {
+            process.positions.clear();
+            process.replaced = true;
         }
         self.start(slot);
     }
 
     /// A partition goes from one member to another.
     pub(crate) fn rebalance(&mut self) {
-        let held: Vec<(i32, LifeId)> = self
+        let held: Vec<(i32, ProcessId)> = self
             .holders
             .iter()
             .filter_map(|(partition, holder)| match holder {
-                Holder::Life(id) => Some((*partition, *id)),
+                Holder::Process(id) => Some((*partition, *id)),
                 _ => None,
             })
             .collect();
@@ -330,15 +342,15 @@ impl<V: Service> Fleet<V> {
         {
             let mut world = self.shared.lock();
             world.hit(Fault::Rebalance);
-            world.note(|| format!("partition {partition} goes from life {from} to {to}"));
+            world.note(|| format!("partition {partition} goes from process {from} to {to}"));
         }
         self.shared_out(BTreeMap::from([(from, Change::Taken(partition, joined))]));
     }
 
     /// Somebody is killed between two inputs.
     pub(crate) fn crash(&mut self) {
-        let idle: Vec<LifeId> =
-            self.lives.iter().filter(|life| life.executor().is_some()).map(|life| life.id).collect();
+        let idle: Vec<ProcessId> =
+            self.processes.iter().filter(|process| process.executor().is_some()).map(|process| process.id).collect();
         if let Some(id) = self.chance.pick(&idle) {
             self.shared.lock().hit(Fault::CrashIdle);
             self.bury(id, "killed");
@@ -355,46 +367,49 @@ impl<V: Service> Fleet<V> {
         if let Some(slot) = self.slots.get_mut(at) {
             slot.ahead_ns = slot.ahead_ns.saturating_add(by_ns).clamp(-BEHIND_MAX_NS, forward_max_ns);
             let ahead_ns = slot.ahead_ns;
-            self.lives.iter_mut().filter(|life| life.slot == at).for_each(|life| life.ahead_ns = ahead_ns);
+            self.processes
+                .iter_mut()
+                .filter(|process| process.slot == at)
+                .for_each(|process| process.ahead_ns = ahead_ns);
             self.shared.lock().hit(fault);
         }
     }
 
     /// Whether everything that came is dealt with.
     pub(crate) fn is_settled(&self) -> bool {
-        let held = self.holders.values().all(|holder| matches!(holder, Holder::Life(_)));
+        let held = self.holders.values().all(|holder| matches!(holder, Holder::Process(_)));
         let world = self.shared.lock();
         let read = self.holders.keys().all(|partition| {
-            let place = (V::INPUT, *partition);
-            let reached = world.broker.offset(place).map_or(0, |committed| committed.offset);
-            world.broker.committed_records(place).last().is_none_or(|(offset, _)| offset < reached)
+            let topic_partition = (V::INPUT, *partition);
+            let reached = world.broker.offset(topic_partition).map_or(0, |committed| committed.offset);
+            world.broker.committed_records(topic_partition).last().is_none_or(|(offset, _)| offset < reached)
         });
-        held && read && self.lives.iter().all(Life::is_settled)
+        held && read && self.processes.iter().all(Process::is_settled)
     }
 
     /// State is what is written, of everybody.
     pub(crate) fn check_state(&self) -> Checked {
         let world = self.shared.lock();
-        self.lives.iter().try_for_each(|life| life.check_state(&world))
+        self.processes.iter().try_for_each(|process| process.check_state(&world))
     }
 }
 
-/// Tells a life that hung what happened meanwhile.
-fn wake<V: Service>(life: &mut Life<V>, shared: &Shared, input: driftline_schemas::topics::Topic) -> Woken {
+/// Gives a process that hung the events of the meantime.
+fn wake<V: Service>(process: &mut Process<V>, shared: &Shared, input: driftline_schemas::topics::Topic) -> Woken {
     let mut world = shared.lock();
     let now_ns = world.now_ns;
-    let frozen = world.wire(life.id).frozen_until_ns.is_some_and(|until_ns| until_ns > now_ns);
+    let frozen = world.wire(process.id).frozen_until_ns.is_some_and(|until_ns| until_ns > now_ns);
     if frozen {
         return Woken::AsBefore;
     }
-    if life.replaced && !life.queue.iter().any(|event| matches!(event, Event::Replaced)) {
-        life.queue.push_back(Event::Replaced);
+    if process.replaced && !process.queue.iter().any(|event| matches!(event, Event::Replaced)) {
+        process.queue.push_back(Event::Replaced);
     }
-    let Some(lost) = life.lost.take() else { return Woken::AsBefore };
+    let Some(lost) = process.lost.take() else { return Woken::AsBefore };
     // The reading thread joins anew at once; the service hears of it in its turn, and after all that was before.
-    let incarnation = world.groups.entry(input).or_default().join(life.id);
+    let incarnation = world.groups.entry(input).or_default().join(process.id);
     let late_ns = world.rates.hears_max_ns;
     let at_ns = now_ns.saturating_add(world.chance.between(0, late_ns));
-    life.announce(at_ns, Event::Lost(lost, incarnation));
+    process.announce(at_ns, Event::Lost(lost, incarnation));
     Woken::JoinedAnew
 }

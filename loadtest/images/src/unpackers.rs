@@ -1,18 +1,18 @@
 //! What the tools are known not to take, or to take in another way than engines on overlayfs do, member by member.
-//! Such a member is left out of a stack that the tool is asked about, and counted by its reason; other stacks have it.
+//! Such a member is left out of a stack that the tool unpacks, and counted by its reason; other stacks have it.
 
 use std::collections::BTreeMap;
 
 use driftline_enricher_core::image::{Last, real_path};
 
 use crate::member::{Kind, Member};
-use crate::seen::{Node, View};
+use crate::view::{View, ViewNode};
 
 const OPAQUE: &[u8] = b"/.wh..wh..opq";
 
-/// Which tools are asked about a stack.
+/// Which tools unpack a stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Audience {
+pub(crate) enum Unpackers {
     Both,
     Podman,
     Umoci,
@@ -20,7 +20,7 @@ pub(crate) enum Audience {
 
 /// Why a member is not shown to a tool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Known {
+pub(crate) enum Limitation {
     PathTwice,
     LowerHardLink,
     MarkOnOwn,
@@ -36,9 +36,9 @@ pub(crate) enum Known {
 }
 
 /// How often each member was left out for what reason.
-pub(crate) type LeftOut = BTreeMap<Known, u64>;
+pub(crate) type LeftOut = BTreeMap<Limitation, u64>;
 
-impl Known {
+impl Limitation {
     /// As printed.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -60,7 +60,7 @@ impl Known {
     }
 }
 
-impl Audience {
+impl Unpackers {
     pub(crate) fn has_podman(self) -> bool {
         self != Self::Umoci
     }
@@ -70,15 +70,15 @@ impl Audience {
     }
 
     /// Why this member cannot come after `own` on top of `below`, if so.
-    pub(crate) fn objection(self, own: &[Member], below: &View, member: &Member) -> Option<Known> {
+    pub(crate) fn objection(self, own: &[Member], below: &View, member: &Member) -> Option<Limitation> {
         let layer = Own { own, below };
         let path = layer.real(&member.path);
         if let Kind::HardLink(target) = &member.kind {
             let target = layer.real(target);
-            let is_below = below.get(&target).is_some_and(|node| !matches!(node, Node::Directory { .. }));
+            let is_below = below.get(&target).is_some_and(|node| !matches!(node, ViewNode::Directory { .. }));
             let is_there = layer.at(&target).next().is_some() || is_below;
             if !is_there || is_at_or_below(&target, &path) {
-                return Some(Known::HardLinkToNothing);
+                return Some(Limitation::HardLinkToNothing);
             }
         }
         let podman = || layer.podman(&path, member);
@@ -132,34 +132,34 @@ impl Own<'_> {
         self.at(path).any(|member| member.kind == Kind::Directory)
     }
 
-    fn podman(&self, path: &[u8], member: &Member) -> Option<Known> {
+    fn podman(&self, path: &[u8], member: &Member) -> Option<Limitation> {
         if self.at(path).next().is_some() {
-            return Some(Known::PathTwice);
+            return Some(Limitation::PathTwice);
         }
         if let Kind::HardLink(target) = &member.kind
             && self.at(&self.real(target)).next().is_none()
         {
-            return Some(Known::LowerHardLink);
+            return Some(Limitation::LowerHardLink);
         }
         let own_at_or_below = |hidden: &[u8]| self.own.iter().any(|own| is_at_or_below(&self.real(&own.path), hidden));
         let is_in = |hidden: Vec<u8>| is_below(path, &hidden) && !self.has_directory(&hidden);
         if hidden_by(path).is_some_and(|hidden| own_at_or_below(&hidden)) || self.hidden().any(is_in) {
-            return Some(Known::MarkOnOwn);
+            return Some(Limitation::MarkOnOwn);
         }
         if member.kind != Kind::Directory && self.own.iter().any(|own| is_below(&self.real(&own.path), path)) {
-            return Some(Known::DirectoryReplaced);
+            return Some(Limitation::DirectoryReplaced);
         }
         let is_through = path != clean(&member.path) && !self.has_directory(ancestors(path).last().unwrap_or_default());
-        is_through.then_some(Known::ThroughUnmade)
+        is_through.then_some(Limitation::ThroughUnmade)
     }
 
-    fn umoci(&self, path: &[u8], member: &Member) -> Option<Known> {
+    fn umoci(&self, path: &[u8], member: &Member) -> Option<Limitation> {
         if self.is_below_lower_file(path) {
-            return Some(Known::ThroughLower);
+            return Some(Limitation::ThroughLower);
         }
         let is_replaced = |hidden: Vec<u8>| path == hidden && member.kind == Kind::Directory;
         if hidden_by(path).is_some_and(|hidden| self.has_directory(&hidden)) || self.hidden().any(is_replaced) {
-            return Some(Known::MarkOnOwnDirectory);
+            return Some(Limitation::MarkOnOwnDirectory);
         }
         let is_filled = |hidden: Vec<u8>| self.own.iter().any(|own| is_below(&self.real(&own.path), &hidden));
         let is_filled_below = |directory: &[u8]| {
@@ -167,29 +167,29 @@ impl Own<'_> {
             self.own.iter().any(|own| ancestors(&self.real(&own.path)).any(keeps))
         };
         if hidden_by(path).is_some_and(is_filled) || path.strip_suffix(OPAQUE).is_some_and(is_filled_below) {
-            return Some(Known::MarkOnFilled);
+            return Some(Limitation::MarkOnFilled);
         }
         if let Kind::HardLink(target) = &member.kind {
             let target = self.real(target);
             if self.hidden().any(|hidden| is_at_or_below(&target, &hidden))
                 || self.emptied().any(|directory| is_below(&target, &directory))
             {
-                return Some(Known::HardLinkToHidden);
+                return Some(Limitation::HardLinkToHidden);
             }
             if self.is_below_lower_file(&target) {
-                return Some(Known::ThroughLower);
+                return Some(Limitation::ThroughLower);
             }
             if self.mode_of_file(&target).is_some_and(|mode| mode != member.mode) {
-                return Some(Known::HardLinkMode);
+                return Some(Limitation::HardLinkMode);
             }
         }
         let was_other = |own: &Member| (own.kind == Kind::Directory) != (member.kind == Kind::Directory);
-        (self.below.contains_key(path) && self.at(path).any(was_other)).then_some(Known::KindTwice)
+        (self.below.contains_key(path) && self.at(path).any(was_other)).then_some(Limitation::KindTwice)
     }
 
     /// Whether the lower layers have a symlink or file where this layer needs a directory and does not say so.
     fn is_below_lower_file(&self, path: &[u8]) -> bool {
-        let is_directory = |node: &Node| matches!(node, Node::Directory { .. });
+        let is_directory = |node: &ViewNode| matches!(node, ViewNode::Directory { .. });
         ancestors(path)
             .any(|above| self.below.get(above).is_some_and(|node| !is_directory(node)) && !self.has_directory(above))
     }
@@ -198,7 +198,7 @@ impl Own<'_> {
     fn mode_of_file(&self, path: &[u8]) -> Option<u32> {
         let own = self.at(path).filter(|own| !matches!(own.kind, Kind::Symlink(_))).last().map(|own| own.mode);
         own.or_else(|| match self.below.get(path) {
-            Some(Node::File { mode, .. }) => Some(u32::from(*mode)),
+            Some(ViewNode::File { mode, .. }) => Some(u32::from(*mode)),
             _ => None,
         })
     }

@@ -93,9 +93,9 @@ struct Inner {
 
 /// The services; killed when the last handle is dropped.
 #[derive(Clone)]
-pub(super) struct Fleet(Arc<Mutex<Inner>>);
+pub(super) struct Supervisor(Arc<Mutex<Inner>>);
 
-impl Fleet {
+impl Supervisor {
     /// Starts `each` instances of both services and goes on watching them.
     pub(super) fn start(kafka: &ClientSettings, binaries: &Path, directory: &Path, each: u8) -> Self {
         let inner = Inner {
@@ -106,11 +106,11 @@ impl Fleet {
             exits: Vec::new(),
             during: "start".to_owned(),
         };
-        let fleet = Self(Arc::new(Mutex::new(inner)));
+        let supervisor = Self(Arc::new(Mutex::new(inner)));
         for role in [Role::Enricher, Role::Correlator] {
-            (0..each).for_each(|number| fleet.add(Name { role, number }));
+            (0..each).for_each(|number| supervisor.add(Name { role, number }));
         }
-        let watched = Arc::downgrade(&fleet.0);
+        let watched = Arc::downgrade(&supervisor.0);
         tokio::spawn(async move {
             while let Some(inner) = watched.upgrade() {
                 inner.lock().unwrap_or_else(PoisonError::into_inner).look();
@@ -118,7 +118,7 @@ impl Fleet {
                 tokio::time::sleep(TICK).await;
             }
         });
-        fleet
+        supervisor
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

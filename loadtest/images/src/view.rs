@@ -13,11 +13,11 @@ use driftline_schemas::Sha256;
 use crate::stack::{short, shown};
 
 /// Every path, absolute, with what is there.
-pub(crate) type View = BTreeMap<Vec<u8>, Node>;
+pub(crate) type View = BTreeMap<Vec<u8>, ViewNode>;
 
 /// What is at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Node {
+pub(crate) enum ViewNode {
     File {
         mode: u16,
         size_bytes: u64,
@@ -31,7 +31,7 @@ pub(crate) enum Node {
     Device,
 }
 
-impl fmt::Display for Node {
+impl fmt::Display for ViewNode {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { mode, size_bytes, sha256 } => write!(out, "file {mode:04o} {size_bytes} {}", short(sha256)),
@@ -55,7 +55,7 @@ pub(crate) fn below(root: &Path) -> anyhow::Result<View> {
             let Some(node) = node(&entry.path()).with_context(|| format!("reading {}", shown(&path)))? else {
                 continue;
             };
-            if matches!(node, Node::Directory { .. }) {
+            if matches!(node, ViewNode::Directory { .. }) {
                 directories.push(path.clone());
             }
             view.insert(path, node);
@@ -64,7 +64,7 @@ pub(crate) fn below(root: &Path) -> anyhow::Result<View> {
     Ok(view)
 }
 
-fn node(path: &Path) -> anyhow::Result<Option<Node>> {
+fn node(path: &Path) -> anyhow::Result<Option<ViewNode>> {
     let metadata = match std::fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -72,13 +72,13 @@ fn node(path: &Path) -> anyhow::Result<Option<Node>> {
     };
     let mode = u16::try_from(metadata.permissions().mode() & 0o7777)?;
     Ok(Some(if metadata.is_dir() {
-        Node::Directory { mode }
+        ViewNode::Directory { mode }
     } else if metadata.is_symlink() {
-        Node::Symlink(std::fs::read_link(path)?.into_os_string().as_bytes().to_vec())
+        ViewNode::Symlink(std::fs::read_link(path)?.into_os_string().as_bytes().to_vec())
     } else if metadata.is_file() {
         let content = std::fs::read(path)?;
-        Node::File { mode, size_bytes: metadata.len(), sha256: Sha256::of(&content) }
+        ViewNode::File { mode, size_bytes: metadata.len(), sha256: Sha256::of(&content) }
     } else {
-        Node::Device
+        ViewNode::Device
     }))
 }

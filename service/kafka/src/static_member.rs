@@ -17,9 +17,9 @@ const UUID_LENGTH: usize = "00000000-0000-0000-0000-000000000000".len();
 /// A coordinator's word for a group whose members have been told their shares.
 const STABLE: &str = "Stable";
 
-/// An instance's place in a group.
+/// An instance of a group by its name, `group.instance.id`, under whatever ids it was a member.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct StaticMember {
     settings: ClientSettings,
     group: String,
     instance: String,
@@ -35,7 +35,7 @@ struct Member {
     id: Option<String>,
 }
 
-impl Place {
+impl StaticMember {
     pub(crate) fn new(settings: &ClientSettings, group: &str, instance: &str) -> Self {
         let (group, instance) = (group.to_owned(), instance.to_owned());
         Self { settings: settings.clone(), group, instance, member: Arc::default() }
@@ -49,16 +49,16 @@ impl Place {
     pub(crate) fn note_assigned(&self) {
         self.note_joining();
         let assignments = self.lock().assignments;
-        let place = self.clone();
-        let ask = move || {
-            let id = place.holder();
-            let mut member = place.lock();
+        let static_member = self.clone();
+        let update = move || {
+            let id = static_member.holder();
+            let mut member = static_member.lock();
             if member.assignments == assignments {
                 member.id = id.unwrap_or_default();
             }
         };
-        if let Err(error) = std::thread::Builder::new().name("kafka-place".into()).spawn(ask) {
-            tracing::warn!(%error, "cannot ask who is in the group");
+        if let Err(error) = std::thread::Builder::new().name("kafka-member".into()).spawn(update) {
+            tracing::warn!(%error, "cannot list the members of the group");
         }
     }
 
@@ -78,17 +78,17 @@ impl Place {
         }
     }
 
-    /// Refuses a place that a successor has. `Ok` also when the cluster does not say who is in the group, or did not say it
+    /// Refuses when another instance has the name in the group. `Ok` also when the cluster does not list the members, or did not list them
     /// after the last assignment: of two instances that then go on under one name, the one that is fenced later asks again.
     ///
     /// # Errors
     /// [`KafkaError::Replaced`].
     pub async fn check_free(&self) -> Result<(), KafkaError> {
-        let place = self.clone();
-        let holder = match blocking(move || place.holder()).await {
+        let static_member = self.clone();
+        let holder = match blocking(move || static_member.holder()).await {
             Ok(holder) => holder,
             Err(error) => {
-                tracing::info!(%error, "the cluster does not say who is in the group; joining anew");
+                tracing::info!(%error, "the cluster does not list the members of the group; joining anew");
                 None
             }
         };
@@ -153,12 +153,12 @@ mod tests {
             partitions: 1,
             client_id: "test".to_owned(),
         };
-        let place = Place::new(&settings, "group", "0");
-        assert!(matches!(place.fenced(), KafkaError::JoinedTwice(_)), "never assigned");
-        place.lock().id = Some("0-8d3f1c9e-5a57-4d54-9a3c-0f2b6f6f7a10".to_owned());
-        assert!(matches!(place.fenced(), KafkaError::Replaced(_)), "a member until now");
-        place.note_joining();
-        assert!(matches!(place.fenced(), KafkaError::JoinedTwice(_)), "starting over");
+        let static_member = StaticMember::new(&settings, "group", "0");
+        assert!(matches!(static_member.fenced(), KafkaError::JoinedTwice(_)), "never assigned");
+        static_member.lock().id = Some("0-8d3f1c9e-5a57-4d54-9a3c-0f2b6f6f7a10".to_owned());
+        assert!(matches!(static_member.fenced(), KafkaError::Replaced(_)), "a member until now");
+        static_member.note_joining();
+        assert!(matches!(static_member.fenced(), KafkaError::JoinedTwice(_)), "starting over");
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! What a layer may do, one rule or a few at a time.
 
-use crate::generate::{Draft, whiteout};
+use crate::draft::{Draft, whiteout};
 use crate::member::{Form, Kind, Member};
 use crate::rule::Rule;
-use crate::seen::Node;
+use crate::view::ViewNode;
 
-type Episode = fn(&mut Draft);
+type Operation = fn(&mut Draft);
 
 /// Each with its weight.
-const EPISODES: &[(u64, Episode)] = &[
+const OPERATIONS: &[(u64, Operation)] = &[
     (8, plain_file),
     (4, directory),
     (4, symlink),
@@ -34,27 +34,27 @@ const EPISODES: &[(u64, Episode)] = &[
     (2, dot_dot),
 ];
 
-/// Draws an episode and plays it.
+/// Draws an operation and plays it.
 pub(crate) fn one(draft: &mut Draft) {
-    let mut drawn = draft.rng.below(EPISODES.iter().map(|(weight, _)| weight).sum());
-    for (weight, episode) in EPISODES {
+    let mut drawn = draft.rng.below(OPERATIONS.iter().map(|(weight, _)| weight).sum());
+    for (weight, operation) in OPERATIONS {
         match drawn.checked_sub(*weight) {
             Some(left) => drawn = left,
-            None => return episode(draft),
+            None => return operation(draft),
         }
     }
 }
 
-fn is_file(node: &Node) -> bool {
-    matches!(node, Node::File { .. })
+fn is_file(node: &ViewNode) -> bool {
+    matches!(node, ViewNode::File { .. })
 }
 
-fn is_directory(node: &Node) -> bool {
-    matches!(node, Node::Directory { .. })
+fn is_directory(node: &ViewNode) -> bool {
+    matches!(node, ViewNode::Directory { .. })
 }
 
-fn is_symlink(node: &Node) -> bool {
-    matches!(node, Node::Symlink(_))
+fn is_symlink(node: &ViewNode) -> bool {
+    matches!(node, ViewNode::Symlink(_))
 }
 
 fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
@@ -326,7 +326,7 @@ fn hard_link_lower(draft: &mut Draft) {
     let Some(target) = draft.lower(is_file) else { return };
     let link = format!("linked{}", draft.number()).into_bytes();
     let mode = match draft.below.get(&join(b"", &target)) {
-        Some(Node::File { mode, .. }) => u32::from(*mode),
+        Some(ViewNode::File { mode, .. }) => u32::from(*mode),
         _ => return,
     };
     let member = Member::new(&link, Kind::HardLink(target.clone())).mode(mode);

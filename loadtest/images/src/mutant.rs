@@ -1,4 +1,4 @@
-//! Bugs planted on purpose, in what is merged and never in the code that merges: each must be caught, or the comparison
+//! Mutants: bugs planted on purpose, in what is merged and never in the code that merges: each must be noticed, or the comparison
 //! sees less than it claims.
 
 use std::collections::BTreeSet;
@@ -7,15 +7,15 @@ use std::sync::Arc;
 use anyhow::Result;
 use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
 
-use crate::audience::clean;
 use crate::member::{Form, Kind};
 use crate::ours;
-use crate::seen::View;
 use crate::stack::{Layer, Stack};
+use crate::unpackers::clean;
+use crate::view::View;
 
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Plant {
+pub(crate) enum Mutant {
     OpaqueIgnored,
     WhiteoutIgnored,
     WhiteoutHidesItsOwnLayer,
@@ -29,7 +29,7 @@ pub(crate) enum Plant {
     SameLayerOnce,
 }
 
-impl Plant {
+impl Mutant {
     /// Every one, as typed.
     pub(crate) const ALL: [(&'static str, Self); 11] = [
         ("opaque-ignored", Self::OpaqueIgnored),

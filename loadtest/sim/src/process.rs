@@ -1,4 +1,4 @@
-//! One life of an instance: the executor, and the loop around it as `service/src/service` has it, without waiting.
+//! One process of an instance: the executor, and the loop around it as `service/src/service` has it, without waiting.
 //!
 //! What the executor is doing is a future that owns it. It is polled when virtual time says so; dropping it is a crash,
 //! not polling it is a hang.
@@ -14,12 +14,13 @@ use crate::checks;
 use crate::clock::SteadyClock;
 use crate::fault::Fault;
 use crate::log::{FencedOff, SimLog};
-use crate::plant::{self, Plant};
+use crate::mutant::Mutant;
+use crate::planted;
 use crate::rng::Rng;
 use crate::service::{Service, Shell};
 use crate::violation::{Checked, Violation};
 use crate::watch::Watched;
-use crate::world::{LifeId, MILLISECOND_NS, Shared, World};
+use crate::world::{MILLISECOND_NS, ProcessId, Shared, World};
 
 const COMMIT_WITH_OUTPUT_NS: i64 = 20 * MILLISECOND_NS;
 const COMMIT_IDLE_NS: i64 = 100 * MILLISECOND_NS;
@@ -43,7 +44,7 @@ pub(crate) enum Event {
     Revoked(Vec<i32>, u64, u64),
     /// The group gave these away; the number of the new joining.
     Lost(Vec<i32>, u64),
-    /// Another life of this name is a member now.
+    /// Another process of this name is a member now.
     Replaced,
 }
 
@@ -68,7 +69,7 @@ enum Reading {
     OutOfRange,
 }
 
-/// How a life is after a turn.
+/// How a process is after a turn.
 #[derive(Debug)]
 pub(crate) enum Health {
     Alive,
@@ -78,14 +79,14 @@ pub(crate) enum Health {
 }
 
 /// See the module.
-pub(crate) struct Life<V: Service> {
-    pub(crate) id: LifeId,
+pub(crate) struct Process<V: Service> {
+    pub(crate) id: ProcessId,
     pub(crate) slot: usize,
     /// When the group or a successor does something about its hanging.
     pub(crate) noticed_ns: Option<i64>,
-    /// It hung and the group gave its partitions away: these it has to be told of.
+    /// It hung and the group gave its partitions away: which it has to learn.
     pub(crate) lost: Option<Vec<i32>>,
-    /// Another life has its name.
+    /// Another process has its name.
     pub(crate) replaced: bool,
     /// How far its node's clock is ahead.
     pub(crate) ahead_ns: i64,
@@ -105,8 +106,8 @@ pub(crate) struct Life<V: Service> {
     chance: Rng,
 }
 
-impl<V: Service> Life<V> {
-    pub(crate) fn new(id: LifeId, slot: usize, executor: SimExecutor<V>, shell: V::Shell, chance: Rng) -> Self {
+impl<V: Service> Process<V> {
+    pub(crate) fn new(id: ProcessId, slot: usize, executor: SimExecutor<V>, shell: V::Shell, chance: Rng) -> Self {
         Self {
             id,
             slot,
@@ -230,10 +231,10 @@ impl<V: Service> Life<V> {
     fn done(&mut self, doing: &Doing, counts: Option<Counts>, shared: &Shared) -> Checked {
         let mut world = shared.lock();
         if world.wire(self.id).torn {
-            return Err(Violation::new("a torn restore is refused", format!("life {} went on", self.id)));
+            return Err(Violation::new("a torn restore is refused", format!("process {} went on", self.id)));
         }
-        for ask in self.take_asks() {
-            self.shell.ask(ask, &world);
+        for command in self.take_commands() {
+            self.shell.command(command, &world);
         }
         if let Some(counts) = counts {
             self.last_commit_ns = world.now_ns;
@@ -270,9 +271,9 @@ impl<V: Service> Life<V> {
         Ok(())
     }
 
-    fn take_asks(&mut self) -> Vec<<V::Core as Stage>::Ask> {
+    fn take_commands(&mut self) -> Vec<<V::Core as Stage>::Command> {
         match &mut self.engine {
-            Engine::Idle(executor) => executor.take_asks(),
+            Engine::Idle(executor) => executor.take_commands(),
             _ => Vec::new(),
         }
     }
@@ -290,7 +291,7 @@ impl<V: Service> Life<V> {
             Stop::StateLost { .. } if wire.torn => {}
             Stop::Aborting(_) if wire.aborts > 0 => {}
             Stop::Broken(_) | Stop::StateLost { .. } | Stop::Aborting(_) => {
-                return Err(Violation::new("no contradiction in own state", format!("life {}: {stop}", self.id)));
+                return Err(Violation::new("no contradiction in own state", format!("process {}: {stop}", self.id)));
             }
         }
         Ok(Health::Stopped(stop.to_string()))
@@ -356,7 +357,7 @@ impl<V: Service> Life<V> {
                 }
             }
             Event::Assigned(partitions, generation) => {
-                world.note(|| format!("life {id} is assigned {partitions:?} in generation {generation}"));
+                world.note(|| format!("process {id} is assigned {partitions:?} in generation {generation}"));
                 world.wire(id).generation = generation;
                 self.busy(Doing::Assign, move |mut executor| async move {
                     let result = executor.assign(steady_ns, &partitions).await;
@@ -364,7 +365,7 @@ impl<V: Service> Life<V> {
                 });
             }
             Event::Revoked(partitions, asked, generation) => {
-                world.note(|| format!("life {id} hands over {partitions:?} in generation {generation}"));
+                world.note(|| format!("process {id} hands over {partitions:?} in generation {generation}"));
                 world.wire(id).generation = generation;
                 if world.wire(id).waits {
                     world.hit(Fault::OutdatedRevoked);
@@ -375,7 +376,7 @@ impl<V: Service> Life<V> {
                 });
             }
             Event::Lost(partitions, incarnation) => {
-                world.note(|| format!("life {id} lost {partitions:?}"));
+                world.note(|| format!("process {id} lost {partitions:?}"));
                 world.wire(id).incarnation = incarnation;
                 if world.wire(id).waits {
                     world.hit(Fault::OutdatedLost);
@@ -387,7 +388,7 @@ impl<V: Service> Life<V> {
             }
             Event::Replaced => {
                 self.engine = Engine::Gone;
-                return Some(Health::Stopped("replaced by another life of its name".to_owned()));
+                return Some(Health::Stopped("replaced by another process of its name".to_owned()));
             }
         }
         None
@@ -424,14 +425,14 @@ impl<V: Service> Life<V> {
             let assigned: Vec<i32> =
                 from.keys().copied().filter(|partition| self.positions.contains_key(partition)).collect();
             self.positions.extend(from.into_iter().filter(|(partition, _)| assigned.contains(partition)));
-            if plant::is(world, Plant::EndAtAssignment) && self.chance.one_in(4) {
+            if world.has(Mutant::EndAtAssignment) && self.chance.one_in(4) {
                 let end = |partition: &i32| (*partition, world.broker.last_stable((V::INPUT, *partition)));
                 self.positions.extend(assigned.iter().map(end));
             }
             self.queue.push_back(Event::Resumed(assigned));
         }
         let is_gone = |(partition, next): (&i32, &i64)| *next < world.broker.begin((V::INPUT, *partition));
-        if self.positions.iter().any(is_gone) && !plant::is(world, Plant::SilentOffsetReset) {
+        if self.positions.iter().any(is_gone) && !world.has(Mutant::SilentOffsetReset) {
             return Reading::OutOfRange;
         }
         if self.queue.len() >= QUEUE_MAX || !self.can_fetch(world) {
@@ -439,15 +440,18 @@ impl<V: Service> Life<V> {
         }
         let mut records = Vec::new();
         for (partition, next) in &mut self.positions {
-            let place = (V::INPUT, *partition);
+            let topic_partition = (V::INPUT, *partition);
             if *next == i64::MAX {
                 continue;
             }
             let max = usize::try_from(self.chance.between(1, 24)).unwrap_or(1);
-            let fetched = world.broker.fetch(place, *next, max);
+            let fetched = world.broker.fetch(topic_partition, *next, max);
             *next = fetched.next;
             records.extend(
-                fetched.records.into_iter().map(|(offset, data)| plant::read(world, record(place, offset, data))),
+                fetched
+                    .records
+                    .into_iter()
+                    .map(|(offset, data)| planted::record_read(world, record(topic_partition, offset, data))),
             );
         }
         if !records.is_empty() {
@@ -457,10 +461,10 @@ impl<V: Service> Life<V> {
     }
 }
 
-fn record(place: crate::broker::Place, offset: i64, data: &Data) -> Record {
+fn record(topic_partition: crate::broker::TopicPartition, offset: i64, data: &Data) -> Record {
     Record {
-        topic: place.0,
-        partition: place.1,
+        topic: topic_partition.0,
+        partition: topic_partition.1,
         offset,
         timestamp_ms: data.timestamp_ms,
         key: data.key.clone(),

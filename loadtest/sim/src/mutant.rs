@@ -1,16 +1,9 @@
 //! Bugs planted on purpose, in the log and around the cores, never in them: each must be caught, or the simulation sees
 //! less than it claims.
 
-use driftline_schemas::topics::Topic;
-use driftline_schemas::{Exec, ExecEvent, Finding, HashState, Sha256, decode, encode};
-use driftline_service_core::{Outgoing, Record, StateChange};
-
-use crate::log::SimLog;
-use crate::world::World;
-
-/// A planted bug.
+/// A bug that can be planted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Plant {
+pub enum Mutant {
     /// Some state changes are not written.
     LostChangelogWrite,
     /// Offsets count before the outputs do.
@@ -39,9 +32,9 @@ pub enum Plant {
     TombstoneForgotten,
     /// An image is used although layers are missing.
     HalfLayerUsed,
-    /// A reader whose next record is gone goes on at the oldest there is, and nobody is told.
+    /// A reader whose next record is gone goes on at the oldest there is, and nobody hears of it.
     SilentOffsetReset,
-    /// The group's generation is asked for when offsets are sent, instead of taken from what the service was last told:
+    /// The group's generation is asked for when offsets are sent, instead of taken from the last event that the service took:
     /// a member that lost its partitions and joined anew commits what it did for them.
     GenerationReadLate,
     /// Outputs of a transaction that was refused because the group had moved on are not sent again.
@@ -55,7 +48,7 @@ pub enum Plant {
     EndAtAssignment,
 }
 
-impl Plant {
+impl Mutant {
     /// Every one.
     pub const ALL: [Self; 20] = [
         Self::LostChangelogWrite,
@@ -110,62 +103,6 @@ impl Plant {
     /// The one of this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|plant| plant.name() == name)
-    }
-}
-
-/// What is left of a record that was read.
-pub(crate) fn read(world: &World, record: Record) -> Record {
-    if !is(world, Plant::LateDigestIgnored) {
-        return record;
-    }
-    match ExecEvent::decode(record.value.as_deref().unwrap_or_default()) {
-        Ok(ExecEvent::Exec(exec)) if world.undigested.contains(exec.event_id.as_str()) => {
-            let exec = Exec { hash_state: HashState::OverBudget, sha256: None, ..*exec };
-            Record { value: encode(&exec).ok(), ..record }
-        }
-        _ => record,
-    }
-}
-
-/// Whether this bug is planted.
-pub(crate) fn is(world: &World, plant: Plant) -> bool {
-    world.plant == Some(plant)
-}
-
-/// What is left of a record to send.
-pub(crate) fn sent(log: &mut SimLog, outgoing: Outgoing) -> Option<Outgoing> {
-    let plant = log.world.lock().plant;
-    match plant {
-        Some(Plant::RefusedOutputsForgotten) if log.forgotten > 0 => {
-            log.forgotten -= 1;
-            None
-        }
-        Some(Plant::DroppedAmendment) if is_amendment(&outgoing) => None,
-        Some(Plant::OrderByHash) => {
-            log.held_back.push(outgoing);
-            log.held_back.sort_by_key(|held| Sha256::of(&held.value));
-            None
-        }
-        _ => Some(outgoing),
-    }
-}
-
-/// How many outputs of a refused transaction are not sent again.
-pub(crate) fn forgotten(log: &SimLog) -> usize {
-    if is(&log.world.lock(), Plant::RefusedOutputsForgotten) { log.sent } else { 0 }
-}
-
-fn is_amendment(outgoing: &Outgoing) -> bool {
-    outgoing.topic == Topic::Findings && decode::<Finding>(&outgoing.value).is_ok_and(|finding| finding.revision > 1)
-}
-
-/// Whether a state change is written.
-pub(crate) fn keeps_change(log: &SimLog, change: &StateChange) -> bool {
-    let mut world = log.world.lock();
-    match world.plant {
-        Some(Plant::LostChangelogWrite) => !world.chance.one_in(20),
-        Some(Plant::TombstoneForgotten) => change.value.is_some(),
-        _ => true,
+        Self::ALL.into_iter().find(|mutant| mutant.name() == name)
     }
 }
