@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use driftline_enricher::store::{Failure, Feed, FeedEvent, News, Row, Store, StoreError};
 use driftline_enricher_core::chunks::KnownChunks;
 use driftline_enricher_core::tables::{Change, Following, ImageTables, Lookup, Stored};
-use driftline_enricher_core::{Ask, Enricher, ImageAnswer, ImageView, Input};
+use driftline_enricher_core::{Enricher, ImageAnswer, ImageCommand, ImageView, Input};
 use driftline_schemas::{LayerChunk, LayerEvent, Sha256};
 use driftline_service::service::{Backlog, ServiceError, Shell};
 use driftline_service::telemetry::Telemetry;
@@ -296,14 +296,14 @@ impl Shell for EnricherShell {
         self.images_bytes.set(i64::try_from(core.images_bytes()).unwrap_or(i64::MAX));
     }
 
-    fn command(&mut self, command: Ask) {
+    fn command(&mut self, command: ImageCommand) {
         match command {
-            Ask::Image(view) => {
+            ImageCommand::Load(view) => {
                 self.following.ask(view.clone());
                 self.unanswered.insert(view.clone());
                 self.answer(&view);
             }
-            Ask::Forget(view) => {
+            ImageCommand::Forget(view) => {
                 self.unanswered.remove(&view);
                 self.following.forget(&view);
                 self.keeping.forget(&view);

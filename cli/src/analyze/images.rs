@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use driftline_enricher_core::image::ImageIndex;
 use driftline_enricher_core::tables::{Following, ImageTables, LoadError, Lookup, Stored};
-use driftline_enricher_core::{Ask, ImageAnswer, ImageView, Trust};
+use driftline_enricher_core::{ImageAnswer, ImageCommand, ImageView, Trust};
 use driftline_kafka::Record;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Image, LayerEvent, Sha256, decode};
@@ -53,13 +53,13 @@ impl Images {
     }
 
     /// Carries out a command of the core.
-    pub(super) fn command(&mut self, command: Ask) -> Option<Answer> {
+    pub(super) fn command(&mut self, command: ImageCommand) -> Option<Answer> {
         match command {
-            Ask::Image(view) => {
+            ImageCommand::Load(view) => {
                 self.following.ask(view.clone());
                 Some(self.answer(view))
             }
-            Ask::Forget(view) => {
+            ImageCommand::Forget(view) => {
                 self.following.forget(&view);
                 None
             }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use driftline_correlator_core::{Command as Never, Correlator, Input as CorrelatorInput};
-use driftline_enricher_core::{Ask, Enricher, Input as EnricherInput};
+use driftline_enricher_core::{Enricher, ImageCommand, Input as EnricherInput};
 use driftline_kafka::Record;
 use driftline_schemas::topics::Topic;
 use driftline_service_core::{BrokenInvariant, Disposition, Effects, Outgoing, Stage};
@@ -170,7 +170,7 @@ impl Pipeline {
     }
 
     fn enrich(&mut self, input: EnricherInput) -> Result<(), BrokenInvariant> {
-        let mut effects = Effects::<Ask>::default();
+        let mut effects = Effects::<ImageCommand>::default();
         self.enricher.apply(self.now_ns.unwrap_or(0), input, &mut effects)?;
         self.count(ENRICHER, &mut effects);
         for outgoing in effects.take_outgoing() {

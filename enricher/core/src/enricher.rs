@@ -66,7 +66,7 @@ impl Settings {
 pub enum Input {
     /// A record of the exec-events topic.
     Event(Position, ExecEvent),
-    /// The shell's answer to [`Ask::Image`], or news about an image asked for before.
+    /// The shell's answer to [`ImageCommand::Load`], or news about an image asked for before.
     Image(ImageView, ImageAnswer),
     /// Time passes.
     Tick,
@@ -100,12 +100,12 @@ pub enum ImageAnswer {
     },
 }
 
-/// What the enricher asks of its shell.
+/// What the enricher commands its shell to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
+pub enum ImageCommand {
     /// Load an image; answer now, and again when the answer changes. One that is asked for again before it is not needed
     /// any more was dropped to make room: wanted is the content that was given the first time.
-    Image(ImageView),
+    Load(ImageView),
     /// The image is not needed any more.
     Forget(ImageView),
 }
@@ -140,11 +140,11 @@ pub struct Enricher {
     unused: Vec<ImageView>,
 }
 
-type Fx = Effects<Ask>;
+type Fx = Effects<ImageCommand>;
 
 impl Stage for Enricher {
     type Input = Input;
-    type Command = Ask;
+    type Command = ImageCommand;
 
     fn decode(&self, record: &Record) -> Result<Input, String> {
         let value = record.value.as_deref().unwrap_or_default();

@@ -22,6 +22,6 @@ pub mod limits;
 pub mod tables;
 mod trust;
 
-pub use enricher::{Ask, Enricher, ImageAnswer, Input, Settings};
+pub use enricher::{Enricher, ImageAnswer, ImageCommand, Input, Settings};
 pub use judging::judge;
 pub use trust::{ImageView, Trust};

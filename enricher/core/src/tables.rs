@@ -1,6 +1,6 @@
 //! The image tables in memory: records as they stand on the topics, decoded into an index only on demand.
 //!
-//! Owned by whoever answers [`crate::Ask::Image`]: the enricher's shell, `driftline analyze`, the simulation; and by
+//! Owned by whoever answers [`crate::ImageCommand::Load`]: the enricher's shell, `driftline analyze`, the simulation; and by
 //! `driftline images`, which says what they say. A layer counts only when every chunk of a head is there and their digest
 //! is the head's; so half a layer is never used.
 //!

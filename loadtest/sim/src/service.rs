@@ -6,7 +6,7 @@ use std::sync::Arc;
 use driftline_correlator_core::{self as correlator, Correlator};
 use driftline_enricher_core::image::ImageIndex;
 use driftline_enricher_core::tables::{Following, ImageTables, Lookup};
-use driftline_enricher_core::{Ask, Enricher, ImageAnswer, ImageView, Input, Settings};
+use driftline_enricher_core::{Enricher, ImageAnswer, ImageCommand, ImageView, Input, Settings};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Image, ImageEvent, ImageId, LayerEvent, decode};
 use driftline_service_core::{Roles, Stage};
@@ -210,7 +210,7 @@ impl EnricherShell {
     }
 }
 
-impl Shell<Input, Ask> for EnricherShell {
+impl Shell<Input, ImageCommand> for EnricherShell {
     fn start(world: &World, chance: Rng) -> Self {
         let mut shell = Self {
             tables: ImageTables::default(),
@@ -225,13 +225,13 @@ impl Shell<Input, Ask> for EnricherShell {
         shell
     }
 
-    fn command(&mut self, command: Ask, world: &World) {
+    fn command(&mut self, command: ImageCommand, world: &World) {
         match command {
-            Ask::Image(view) => {
+            ImageCommand::Load(view) => {
                 self.following.ask(view.clone());
                 self.answer(&view, world);
             }
-            Ask::Forget(view) => self.following.forget(&view),
+            ImageCommand::Forget(view) => self.following.forget(&view),
         }
     }
 

@@ -9,7 +9,7 @@ use driftline_schemas::topics::Topic;
 use driftline_schemas::{ContainerId, ContainerSeen, ImageFailure, ImageRequest};
 use driftline_service_core::BrokenInvariant;
 
-use super::{Ask, Enricher, Fx, ImageAnswer, container_key};
+use super::{Enricher, Fx, ImageAnswer, ImageCommand, container_key};
 use crate::image::ImageIndex;
 use crate::limits::{REASON_BYTES_MAX, REQUEST_AGAIN_NS, REQUESTS_PER_TICK_MAX};
 use crate::tables::LoadError;
@@ -192,12 +192,12 @@ impl Enricher {
 
     /// Tells the shell of images that went with a partition.
     pub(super) fn forget_unused_images(&mut self, effects: &mut Fx) {
-        self.unused.drain(..).for_each(|image| effects.ask(Ask::Forget(image)));
+        self.unused.drain(..).for_each(|image| effects.ask(ImageCommand::Forget(image)));
     }
 
     pub(super) fn use_image(&mut self, image: &ImageView, container: &ContainerId, effects: &mut Fx) {
         let known = self.images.entry(image.clone()).or_insert_with(|| {
-            effects.ask(Ask::Image(image.clone()));
+            effects.ask(ImageCommand::Load(image.clone()));
             UsedImage {
                 answer: None,
                 users: BTreeSet::new(),
@@ -215,7 +215,7 @@ impl Enricher {
         known.users.remove(container);
         if known.users.is_empty() {
             self.images.remove(image);
-            effects.ask(Ask::Forget(image.clone()));
+            effects.ask(ImageCommand::Forget(image.clone()));
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use driftline_schemas::{ContainerId, Sha256};
 
-use super::{Ask, Enricher, Fx, ImageAnswer};
+use super::{Enricher, Fx, ImageAnswer, ImageCommand};
 use crate::image::ImageIndex;
 use crate::trust::ImageView;
 
@@ -111,7 +111,7 @@ impl Enricher {
         {
             image.is_asked_again = true;
             effects.count("image_loaded_again");
-            effects.ask(Ask::Image(view.clone()));
+            effects.ask(ImageCommand::Load(view.clone()));
         }
     }
 }

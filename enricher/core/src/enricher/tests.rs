@@ -127,7 +127,7 @@ fn events_wait_for_metadata_and_image_and_leave_in_order() {
     bench.exec(1, FileClass::New, "/tmp/x", "evil").exec(2, FileClass::Image, "/bin/ls", "");
     assert_eq!((bench.findings(), bench.enricher.held()), (vec![], 2));
     bench.seen();
-    assert_eq!(bench.effects.take_asks(), [Ask::Image(view())]);
+    assert_eq!(bench.effects.take_asks(), [ImageCommand::Load(view())]);
     assert_eq!(bench.enricher.held(), 2);
     bench.exec(3, FileClass::New, "/tmp/y", "/bin/ls").image();
     assert_eq!(bench.findings(), [active(1, 1, Origin::Added), active(3, 1, Origin::Relocated)]);
@@ -283,7 +283,7 @@ fn an_ended_container_is_forgotten_when_nothing_of_it_is_left_to_say() {
     bench.image();
     assert_eq!(bench.findings(), [active(1, 2, Origin::Added)], "and what is out is amended");
     bench.after(ENDED_KEPT_NS);
-    assert_eq!(bench.effects.take_asks(), [Ask::Forget(view())]);
+    assert_eq!(bench.effects.take_asks(), [ImageCommand::Forget(view())]);
     assert_eq!(bench.state(), BTreeMap::new());
 }
 
@@ -333,7 +333,7 @@ fn an_image_whose_partition_went_and_came_back_is_asked_for_last() {
     let state = bench.state();
     bench.enricher.drop_partition(0);
     bench.enricher.restore(1, 0, state, &WriterSchemas::default(), &mut bench.effects).unwrap();
-    assert_eq!(bench.effects.take_asks(), [Ask::Forget(view()), Ask::Image(view())]);
+    assert_eq!(bench.effects.take_asks(), [ImageCommand::Forget(view()), ImageCommand::Load(view())]);
 }
 
 #[test]
@@ -345,7 +345,7 @@ fn a_revoked_partition_takes_everything_with_it() {
     bench.enricher.drop_partition(0);
     assert_eq!((bench.enricher.held(), bench.state()), (0, BTreeMap::new()));
     bench.after(6 * SECOND);
-    assert_eq!(bench.effects.take_asks(), [Ask::Forget(view())]);
+    assert_eq!(bench.effects.take_asks(), [ImageCommand::Forget(view())]);
     assert_eq!(bench.findings(), []);
 }
 

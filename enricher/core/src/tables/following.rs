@@ -10,7 +10,7 @@ use crate::chunks::ChunkStore;
 use crate::enricher::ImageAnswer;
 use crate::trust::ImageView;
 
-/// Images that containers use. Whoever answers [`crate::Ask`] keeps one beside its tables, and tells the core of an image
+/// Images that containers use. Whoever answers [`crate::ImageCommand`] keeps one beside its tables, and tells the core of an image
 /// again when [`Self::concerned`] names it.
 #[derive(Debug, Default)]
 pub struct Following {

@@ -144,7 +144,7 @@ impl Instance {
                 return findings;
             }
             for ask in asks {
-                let Ask::Image(id) = ask else { continue };
+                let ImageCommand::Load(id) = ask else { continue };
                 let answer = self.answers.get(&id.image).cloned().unwrap_or(ImageAnswer::Missing);
                 self.enricher.apply(self.now_ns, Input::Image(id, answer), &mut effects).unwrap();
                 findings.extend(self.perform(&mut effects));
@@ -188,7 +188,7 @@ impl Instance {
         next.enricher.restore(self.now_ns, 0, state, &WriterSchemas::default(), &mut effects).unwrap();
         assert_eq!(effects.take_outgoing(), [], "a restore reports nothing");
         for ask in effects.take_asks() {
-            let Ask::Image(id) = ask else { continue };
+            let ImageCommand::Load(id) = ask else { continue };
             let answer = next.answers.get(&id.image).cloned().unwrap_or(ImageAnswer::Missing);
             assert_eq!(next.apply(Input::Image(id, answer)), [], "nothing could go on that had not gone on before");
         }
