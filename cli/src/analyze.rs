@@ -15,21 +15,20 @@ mod summary;
 mod tests;
 
 use anyhow::{Context as _, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use std::fs::File;
 use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use driftline_correlator_core::THRESHOLDS;
-use driftline_formats::ocsf;
+use driftline_correlator_core::{SiemFormat, THRESHOLDS};
 use driftline_schemas::text::terminal_json;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, Finding, Severity, decode};
 use driftline_settings::document::option_help;
 use driftline_settings::table;
 
-use crate::options::{TrustOption, value_of, word_of};
+use crate::options::{TrustOption, format_of, value_of, word_of};
 use crate::output::out;
 use crate::tail::Tailed;
 pub(crate) use adapters::Settings;
@@ -44,13 +43,13 @@ const AVRO_MAGIC: &[u8] = b"Obj\x01";
 pub(crate) struct Arguments {
     /// File made by `driftline record`, with exec-events and the image tables, or with findings
     pub(crate) recording: PathBuf,
-    /// What to print; ocsf is printed as it would stand on its topic
-    #[arg(long, value_enum, default_value_t = Format::Alerts)]
+    /// What to print; a SIEM format is printed as it would stand on its topic
+    #[arg(long, default_value = "alerts", value_parser = format_of(OWN_FORMATS, Format::Siem))]
     format: Format,
     /// Print JSON, one object a line
     #[arg(long)]
     json: bool,
-    /// Print every revision as it is said, not only the newest of each alert or finding
+    /// Print every revision as it is emitted, not only the newest of each alert or finding
     #[arg(long)]
     all_revisions: bool,
     /// Compare the alerts with those of another recording, or with what `analyze --json` printed, perhaps of another
@@ -61,7 +60,7 @@ pub(crate) struct Arguments {
     pub(crate) settings: SettingsOptions,
 }
 
-/// The services' settings that decide what is said.
+/// The services' settings that decide what is emitted.
 #[derive(Debug, Args)]
 pub(crate) struct SettingsOptions {
     #[arg(long, value_name = "MS", help = option_help(&table::PARK_MS), value_parser = value_of(&table::PARK_MS))]
@@ -78,12 +77,14 @@ pub(crate) struct SettingsOptions {
     threshold: Option<Severity>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy)]
 enum Format {
     Alerts,
-    Ocsf,
+    Siem(&'static SiemFormat),
     Findings,
 }
+
+const OWN_FORMATS: &[(&str, Format)] = &[("alerts", Format::Alerts), ("findings", Format::Findings)];
 
 impl SettingsOptions {
     /// What was typed, and the settings for the rest.
@@ -144,7 +145,10 @@ struct Printer {
 
 impl Printer {
     fn topic(self) -> Topic {
-        if self.format == Format::Findings { Topic::Findings } else { Topic::Alerts }
+        match self.format {
+            Format::Findings => Topic::Findings,
+            Format::Alerts | Format::Siem(_) => Topic::Alerts,
+        }
     }
 
     fn header(self) -> anyhow::Result<()> {
@@ -152,7 +156,7 @@ impl Printer {
             _ if self.json => Ok(()),
             Format::Alerts => Ok(out(Alert::header())?),
             Format::Findings => Ok(out(Finding::header())?),
-            Format::Ocsf => Ok(()),
+            Format::Siem(_) => Ok(()),
         }
     }
 
@@ -160,9 +164,9 @@ impl Printer {
         match self.format {
             Format::Alerts => self.record(&decode::<Alert>(&revision.value)?),
             Format::Findings => self.record(&decode::<Finding>(&revision.value)?),
-            Format::Ocsf => {
-                let json = ocsf::encode(&decode(&revision.value)?)?;
-                Ok(out(terminal_json(&String::from_utf8_lossy(&json)))?)
+            Format::Siem(format) => {
+                let text = (format.encode)(&decode(&revision.value)?)?;
+                Ok(out(terminal_json(&String::from_utf8_lossy(&text)))?)
             }
         }
     }

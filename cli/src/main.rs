@@ -17,15 +17,16 @@ mod times;
 mod topics;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use driftline_correlator_core::SiemFormat;
 use driftline_kafka::ClientSettings;
 use driftline_schemas::{Alert, Finding};
 use driftline_settings::{Program, Settings, SettingsError, document};
 
-use options::{KafkaOptions, ReplicationOption};
+use options::{KafkaOptions, ReplicationOption, format_of};
 
 /// Tells a security team, within seconds, that a container ran a program its image does not contain.
 #[derive(Debug, Parser)]
@@ -102,8 +103,8 @@ enum AlertsCommand {
     Tail {
         #[command(flatten)]
         tail: TailArguments,
-        /// Which of the alert topics to read; ocsf is printed as it stands
-        #[arg(long, value_enum, default_value_t = AlertFormat::Avro)]
+        /// Which of the alert topics to read; a SIEM format is printed as it stands
+        #[arg(long, default_value = "avro", value_parser = format_of(&[("avro", AlertFormat::Avro)], AlertFormat::Siem))]
         format: AlertFormat,
     },
     /// Show the newest revision of one alert: what happened, why it matters, what to do
@@ -146,10 +147,10 @@ enum ImagesCommand {
     },
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy)]
 enum AlertFormat {
     Avro,
-    Ocsf,
+    Siem(&'static SiemFormat),
 }
 
 #[derive(Debug, Args)]
@@ -230,7 +231,7 @@ async fn run_topics(command: TopicsCommand, options: &KafkaOptions, mut settings
 async fn run_alerts(command: AlertsCommand, kafka: &ClientSettings) -> anyhow::Result<()> {
     match command {
         AlertsCommand::Tail { tail, format: AlertFormat::Avro } => tail::records::<Alert>(kafka, &tail).await,
-        AlertsCommand::Tail { tail, format: AlertFormat::Ocsf } => tail::ocsf(kafka, &tail).await,
+        AlertsCommand::Tail { tail, format: AlertFormat::Siem(format) } => tail::siem(kafka, format, &tail).await,
         AlertsCommand::Show { id, json } => tail::show_alert(kafka, &id, json).await,
     }
 }

@@ -3,6 +3,7 @@
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use driftline_correlator_core::SiemFormat;
 use driftline_enricher_core::Trust;
 use driftline_kafka::ClientSettings;
 use driftline_settings::document::option_help;
@@ -91,6 +92,18 @@ pub(crate) fn word_of<T: Copy + Send + Sync + 'static>(
     PossibleValuesParser::new(setting.kind.words).try_map(|word| {
         let value = values.iter().find(|(name, _)| *name == word).map(|(_, value)| *value);
         value.ok_or("it has no meaning in this program")
+    })
+}
+
+/// The parser of an option that takes a SIEM format, or one of `own` values.
+pub(crate) fn format_of<T: Copy + Send + Sync + 'static>(
+    own: &'static [(&'static str, T)],
+    siem: fn(&'static SiemFormat) -> T,
+) -> impl TypedValueParser<Value = T> {
+    let formats = driftline_formats::ALL.iter().map(|format| format.name);
+    PossibleValuesParser::new(own.iter().map(|(name, _)| *name).chain(formats)).try_map(move |word| {
+        let own = own.iter().find(|(name, _)| *name == word).map(|(_, value)| *value);
+        own.or_else(|| driftline_formats::named(&word).map(siem)).ok_or("it is no format")
     })
 }
 

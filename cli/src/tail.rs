@@ -3,6 +3,7 @@
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 
+use driftline_correlator_core::SiemFormat;
 use driftline_kafka::{ClientSettings, ReadFrom, ReaderEvent, Record as KafkaRecord, TopicReader, admin};
 use driftline_schemas::text::terminal_json;
 use driftline_schemas::topics::Topic;
@@ -54,8 +55,12 @@ pub(crate) async fn records<R: Tailed>(settings: &ClientSettings, arguments: &Ta
     .await
 }
 
-pub(crate) async fn ocsf(settings: &ClientSettings, arguments: &TailArguments) -> anyhow::Result<()> {
-    each(settings, Topic::AlertsOcsf, arguments, |record| {
+pub(crate) async fn siem(
+    settings: &ClientSettings,
+    format: &SiemFormat,
+    arguments: &TailArguments,
+) -> anyhow::Result<()> {
+    each(settings, format.topic, arguments, |record| {
         let text = String::from_utf8_lossy(record.value.as_deref().unwrap_or_default());
         Ok(out(terminal_json(&text))?)
     })

@@ -81,11 +81,11 @@ fn formats(settings: &mut Settings) -> Vec<&'static SiemFormat> {
     for name in settings.get(&table::ALERT_FORMATS).iter().filter(|name| *name != "none") {
         match driftline_formats::named(name) {
             Some(format) => formats.push(format),
-            None => settings.refuse(
-                &table::ALERT_FORMATS,
-                format_args!("{name:?}"),
-                "is no alert format; known: ocsf, none",
-            ),
+            None => {
+                let known: Vec<_> = driftline_formats::ALL.iter().map(|format| format.name).chain(["none"]).collect();
+                let why = format!("is no alert format; known: {}", known.join(", "));
+                settings.refuse(&table::ALERT_FORMATS, format_args!("{name:?}"), why);
+            }
         }
     }
     formats
