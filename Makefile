@@ -59,8 +59,8 @@ test: ## better | 4 | yes | every test, on a real Kafka and live containers
 test-collector: ## yes | 5 | test | the collector's part of it, with tables of every way into a container under each engine; CHURN=5000
 	@$(if $(CHURN),DRIFTLINE_CHURN=$(CHURN)) deploy/dev/test-collector.sh
 
-# Simulated seeds, those of loadtest/sim/seeds.txt first; one alone with its last steps: make sim SEED=7. Each commit tries
-# seeds of its own, between 0 and 16,777,215; others: make sim FROM=1
+# Simulated seeds, those of loadtest/sim/seeds.txt first, to which one that fails is appended; one alone with its last steps:
+# make sim SEED=7. Each commit tries seeds of its own, between 0 and 16,777,215; others: make sim FROM=1
 SEEDS ?= 2000
 SIM_FROM = $(or $(FROM),$(shell printf '%d' 0x$$(git rev-parse HEAD 2>/dev/null | cut -c1-6 | grep . || echo 1)))
 
@@ -68,7 +68,7 @@ SIM_FROM = $(or $(FROM),$(shell printf '%d' 0x$$(git rev-parse HEAD 2>/dev/null 
 sim: ## no | 1 | yes | crashes, hangs, aborts and more against the cores and their executor, in virtual time
 	cargo build -q --locked -p driftline-sim
 	@$(if $(SEED),,echo "seeds from $(SIM_FROM); again with: make sim FROM=$(SIM_FROM) SEEDS=$(SEEDS)")
-	@target/debug/driftline-sim $(if $(SEED),--seed $(SEED) --verbose,--from $(SIM_FROM) --seeds $(SEEDS))
+	@target/debug/driftline-sim $(if $(SEED),--seed $(SEED) --verbose,--from $(SIM_FROM) --seeds $(SEEDS) --failed-seeds loadtest/sim/seeds.txt)
 
 # Faults against the services on three brokers. A batch of 100 faults has the next seed. The same again: make chaos SEED=7;
 # a run that was stopped goes on when it is called again. Some kinds only: KINDS=kill-broker,scale. An

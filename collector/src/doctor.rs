@@ -1,6 +1,6 @@
 //! What this node allows, each with a remedy. `driftline doctor` shows it beside what Kafka allows.
 
-use driftline_collector_bpf::{OverlayLayers, Probe, ProbeConfig};
+use driftline_collector_bpf::{OverlayLayers, Probe, ProbeConfig, with_sources};
 use driftline_engines::kubernetes::{self, Examined, KubernetesSettings};
 use driftline_engines::{RuntimeSettings, Runtimes};
 use driftline_service::checks::{Check, Health};
@@ -76,7 +76,7 @@ fn kernel(proc: &Proc) -> Vec<Check> {
         }
         Err(error) => {
             let remedy = "the text says what is missing; kernels from 5.10 on with type information are supported";
-            checks.push(Check::new("kernel", "eBPF program", Health::Problem, error, remedy));
+            checks.push(Check::new("kernel", "eBPF program", Health::Problem, with_sources(&error), remedy));
         }
     }
     checks.push(cgroups());

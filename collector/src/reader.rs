@@ -1,9 +1,10 @@
 //! The thread that reads the rings. It opens at once what may be gone in a moment, and hands both on.
 
-use driftline_collector_bpf::{Counters, Probe, ReadEnd};
+use driftline_collector_bpf::{Counters, Probe, ReadEnd, with_sources};
 use driftline_collector_core::{Moment, RawExec, Records, Subject, limits, mounts};
 use driftline_schemas::FileClass;
 use driftline_service::clock;
+use driftline_service::log_limit::LogLimit;
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,13 +56,21 @@ pub struct Reader {
     counted_ns: u64,
     /// How long the next reading waits for a suspicious exec.
     patience: Duration,
+    undecodable_lines: LogLimit,
 }
 
 impl Reader {
     /// A reader that catches executables of at most `bytes_max`.
     #[must_use]
     pub fn new(probe: Probe, proc: Proc, bytes_max: u64) -> Self {
-        Self { probe, proc: proc.clone(), catcher: Catcher::new(proc, bytes_max), counted_ns: 0, patience: POLL }
+        Self {
+            probe,
+            proc: proc.clone(),
+            catcher: Catcher::new(proc, bytes_max),
+            counted_ns: 0,
+            patience: POLL,
+            undecodable_lines: LogLimit::default(),
+        }
     }
 
     /// Starts the thread; it begins with what runs already, and ends after a last reading when `stop` is set, or when nobody
@@ -89,7 +98,7 @@ impl Reader {
     pub fn running(&mut self) -> Batch {
         let mut records = Records { boot_offset_ns: boot_offset_ns(), ..Records::default() };
         let mut caught = Vec::new();
-        let (catcher, proc) = (&self.catcher, &self.proc);
+        let (catcher, proc, lines) = (&self.catcher, &self.proc, &mut self.undecodable_lines);
         let read = self.probe.running(|bytes| match RawExec::decode(bytes) {
             Ok(mut exec) => {
                 proc.complete(&mut exec);
@@ -99,12 +108,14 @@ impl Reader {
                 records.running.push(exec);
             }
             Err(error) => {
-                tracing::error!(%error, "record of a running program cannot be read");
+                if let Some(left_out) = lines.admit() {
+                    tracing::error!(%error, left_out, "record of a running program cannot be read");
+                }
                 records.undecodable += 1;
             }
         });
         if let Err(error) = read {
-            tracing::error!(%error, "programs that run already are not reported");
+            tracing::error!(error = with_sources(&error), "programs that run already are not reported");
         }
         tracing::info!(programs = records.running.len(), "looked at what runs in containers already");
         Batch { records, caught, age_ns: None, counters: None }
@@ -130,7 +141,9 @@ impl Reader {
                 }
             }
             Err(error) => {
-                tracing::error!(%error, "record of the kernel program cannot be read");
+                if let Some(left_out) = self.undecodable_lines.admit() {
+                    tracing::error!(%error, left_out, "record of the kernel program cannot be read");
+                }
                 records.undecodable += 1;
             }
         });

@@ -17,6 +17,7 @@ use driftline_enricher_core::chunks::KnownChunks;
 use driftline_enricher_core::tables::{Change, Following, ImageTables, Lookup, Stored};
 use driftline_enricher_core::{Enricher, ImageAnswer, ImageCommand, ImageView, Input};
 use driftline_schemas::{LayerChunk, LayerEvent, Sha256};
+use driftline_service::log_limit::LogLimit;
 use driftline_service::service::{Backlog, ServiceError, Shell};
 use driftline_service::telemetry::Telemetry;
 use keeping::Keeping;
@@ -61,7 +62,9 @@ pub(crate) struct EnricherShell {
     /// Answers that need no loading; taken before anything else, so never more than one event of the tables brings.
     known_now: VecDeque<Answer>,
     rejected: IntCounter,
+    rejected_lines: LogLimit,
     conflicts: IntCounter,
+    conflict_lines: LogLimit,
     known: IntGauge,
     images_bytes: IntGauge,
 }
@@ -98,6 +101,8 @@ impl EnricherShell {
             known_now: VecDeque::new(),
             rejected: telemetry
                 .counter("table_records_rejected_total", "Records of the image tables that cannot be used")?,
+            rejected_lines: LogLimit::default(),
+            conflict_lines: LogLimit::default(),
             conflicts: telemetry
                 .counter("layer_conflicts_total", "Publications that contradict another of the same layer")?,
             known: telemetry.gauge("images_known", "Images on the images topic")?,
@@ -130,8 +135,8 @@ impl EnricherShell {
             Some(FeedEvent::Collected(manifests, bytes)) => self.collected(&manifests, bytes),
             Some(FeedEvent::ReadAgain { manifests, gone }) => self.read_again(&manifests, &gone),
             Some(FeedEvent::Unread(error)) => return Err(error.into()),
-            Some(FeedEvent::Unwritten(error)) => return Err(of_store(&error)),
-            None => return Err(ServiceError::Shell("the image table reader ended".to_owned())),
+            Some(FeedEvent::Unwritten(error)) => return Err(of_store(error)),
+            None => return Err(ServiceError::Shell("the image table reader ended".into())),
         }
         Ok(())
     }
@@ -153,13 +158,18 @@ impl EnricherShell {
                 Ok(Some(change)) => {
                     if let Change::Conflict(what) = &change {
                         self.conflicts.inc();
-                        tracing::error!(what, "two publications contradict each other: one of the publishers lies");
+                        if let Some(left_out) = self.conflict_lines.admit() {
+                            let why = "two publications contradict each other: one of the publishers lies";
+                            tracing::error!(what, left_out, "{why}");
+                        }
                     }
                     changes.push(change);
                 }
                 Err(reason) => {
                     self.rejected.inc();
-                    tracing::warn!(topic, partition, offset, reason, "image table record rejected");
+                    if let Some(left_out) = self.rejected_lines.admit() {
+                        tracing::warn!(topic, partition, offset, reason, left_out, "image table record rejected");
+                    }
                 }
             }
         }
@@ -275,8 +285,8 @@ impl EnricherShell {
 }
 
 /// What the service ends with when its store fails.
-pub(crate) fn of_store(error: &StoreError) -> ServiceError {
-    ServiceError::Shell(error.to_string())
+pub(crate) fn of_store(error: StoreError) -> ServiceError {
+    ServiceError::Shell(Box::new(error))
 }
 
 impl Shell for EnricherShell {

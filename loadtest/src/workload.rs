@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use driftline_indexer::publish::{PublishError, Publisher};
 use driftline_indexer::{Indexed, IndexedLayer};
-use driftline_kafka::{KafkaError, Producer};
+use driftline_kafka::Producer;
 use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{
@@ -110,27 +110,27 @@ impl Workload {
     ///
     /// # Errors
     /// When Kafka does not take them.
-    pub async fn produce_containers(&self, producer: &Producer) -> Result<(), KafkaError> {
+    pub async fn produce_containers(&self, producer: &Producer) -> anyhow::Result<()> {
         for seen in &self.seen {
             producer.send(Topic::ExecEvents, seen.container.id.as_str().as_bytes(), &bytes(seen)?, &[]).await?;
         }
-        producer.settled().await
+        Ok(producer.settled().await?)
     }
 
     /// Produces some of the execs.
     ///
     /// # Errors
     /// When Kafka does not take them.
-    pub async fn produce_execs(&self, producer: &Producer, execs: &[Exec]) -> Result<(), KafkaError> {
+    pub async fn produce_execs(&self, producer: &Producer, execs: &[Exec]) -> anyhow::Result<()> {
         for exec in execs {
             producer.send(Topic::ExecEvents, exec.container_id.as_str().as_bytes(), &bytes(exec)?, &[]).await?;
         }
-        producer.settled().await
+        Ok(producer.settled().await?)
     }
 }
 
-fn bytes<R: Record>(record: &R) -> Result<Vec<u8>, KafkaError> {
-    encode(record).map_err(|error| KafkaError::Client(error.to_string()))
+fn bytes<R: Record>(record: &R) -> anyhow::Result<Vec<u8>> {
+    Ok(encode(record)?)
 }
 
 fn image() -> Image {

@@ -3,6 +3,7 @@
 //! * [`settings`]: settings that several services turn into the same type.
 //! * [`checks`]: what a doctor finds, and its table.
 //! * [`clock`]: the only place that asks what time it is.
+//! * [`log_limit`]: so many lines a minute about what input causes.
 //! * [`telemetry`]: logs, Prometheus metrics, `/healthz`, `/readyz`.
 //! * [`service`]: the loop around an executor: what comes in, when to commit, what is counted.
 //! * [`shutdown`]: SIGTERM and SIGINT.
@@ -11,6 +12,7 @@
 
 pub mod checks;
 pub mod clock;
+pub mod log_limit;
 pub mod service;
 pub mod settings;
 pub mod shutdown;

@@ -45,9 +45,12 @@ pub enum ProbeError {
         /// The last lines of the verifier's log.
         verifier: String,
     },
+    /// The compiled program lacks a part.
+    #[error("cannot load the eBPF program: the compiled program has no {0}")]
+    Missing(String),
     /// Anything else that should not happen.
-    #[error("cannot load the eBPF program: {0}")]
-    Other(String),
+    #[error("cannot load the eBPF program")]
+    Other(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// How the program is loaded.
@@ -240,7 +243,7 @@ impl Probe {
         let program: &mut Iter = program.try_into().map_err(explain_program)?;
         let link = program.attach().map_err(explain_program)?;
         let link = program.take_link(link).map_err(explain_program)?;
-        link.into_file().map_err(|error| ProbeError::Other(with_sources(&error)))
+        link.into_file().map_err(|error| ProbeError::Other(Box::new(error)))
     }
 
     /// From now on execs of this process's children are recorded for [`Self::read_self_test`], whether in a container or
@@ -297,7 +300,7 @@ fn drain(ring: &mut RingBuf<MapData>, limit: usize, mut each: impl FnMut(&[u8]))
 
 fn take<M: TryFrom<aya::maps::Map, Error = MapError>>(program: &mut Ebpf, name: &str) -> Result<M, ProbeError> {
     let map = program.take_map(name).ok_or_else(|| missing(name))?;
-    M::try_from(map).map_err(|error| ProbeError::Other(error.to_string()))
+    M::try_from(map).map_err(|error| ProbeError::Other(Box::new(error)))
 }
 
 /// Kernels before 5.11 count maps against the limit of locked memory. Newer ones do not care, so neither do we when it
@@ -310,14 +313,14 @@ pub fn allow_locked_memory() {
 }
 
 fn missing(name: &str) -> ProbeError {
-    ProbeError::Other(format!("the compiled program has no {name}"))
+    ProbeError::Missing(name.to_owned())
 }
 
 fn explain(error: EbpfError) -> ProbeError {
     match error {
         EbpfError::ProgramError(error) => explain_program(error),
         EbpfError::MapError(MapError::CreateError { io_error, .. }) if is_denied(&io_error) => ProbeError::NotPermitted,
-        other => ProbeError::Other(with_sources(&other)),
+        other => ProbeError::Other(Box::new(other)),
     }
 }
 
@@ -332,7 +335,7 @@ fn explain_program(error: ProgramError) -> ProbeError {
             }
         }
         ProgramError::SyscallError(call) if is_denied(&call.io_error) => ProbeError::NotPermitted,
-        other => ProbeError::Other(with_sources(&other)),
+        other => ProbeError::Other(Box::new(other)),
     }
 }
 
@@ -347,7 +350,9 @@ fn last_lines(log: &str) -> String {
     lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default().join("\n")
 }
 
-fn with_sources(error: &dyn std::error::Error) -> String {
+/// An error with its causes, for one line of text.
+#[must_use]
+pub fn with_sources(error: &dyn std::error::Error) -> String {
     let sources = std::iter::successors(error.source(), |cause| cause.source());
     sources.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -48,5 +48,5 @@ pub(super) async fn in_background<T: Send + 'static>(
 ) -> Result<T, StoreError> {
     let store = Arc::clone(store);
     let done = tokio::task::spawn_blocking(move || guarded(|| work(&store))).await;
-    done.unwrap_or_else(|error| Err(StoreError::Stopped(error.to_string())))
+    done.unwrap_or_else(|error| Err(StoreError::Stopped(error.into())))
 }

@@ -60,8 +60,8 @@ pub enum StoreError {
     #[error("images in use need more than the {0} MB of DRIFTLINE_STORE_MAX_MB")]
     Limit(u64),
     /// The thread that wrote has ended.
-    #[error("the image store: {0}")]
-    Stopped(String),
+    #[error("the thread that wrote to the image store has ended")]
+    Stopped(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Reading or writing failed.
     #[error("the image store: {0}")]
     Database(#[from] redb::Error),

@@ -10,6 +10,7 @@ use super::plan::Answer;
 pub(super) struct Metrics {
     pub(super) images: IntCounterVec,
     pub(super) requests: IntCounterVec,
+    pub(super) rejected: IntCounter,
     pub(super) layers: IntCounter,
     pub(super) bytes: IntCounter,
     pub(super) waiting: IntGauge,
@@ -21,6 +22,8 @@ impl Metrics {
         Ok(Self {
             images: telemetry.counters("indexer_images_total", "attempts at images by result", &["result"])?,
             requests: telemetry.counters("indexer_requests_total", "image requests by answer", &["answer"])?,
+            rejected: telemetry
+                .counter("indexer_image_records_rejected_total", "records of the images topic that cannot be read")?,
             layers: telemetry.counter("indexer_layers_published_total", "layer manifests published")?,
             bytes: telemetry
                 .counter("indexer_read_bytes_total", "bytes read from runtimes or registries, as stored")?,

@@ -18,6 +18,7 @@ use driftline_kafka::{ClientSettings, Producer, ReadFrom, ReaderEvent, Record, T
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Image, ImageId, ImageRequest, decode};
 use driftline_service::clock;
+use driftline_service::log_limit::LogLimit;
 use driftline_service::settings::kafka;
 use driftline_service::telemetry::Telemetry;
 use driftline_settings::{Settings, table};
@@ -109,6 +110,8 @@ pub(crate) async fn run(
         attempts: JoinSet::new(),
         stopping: Arc::default(),
         caught_up: false,
+        rejected_lines: LogLimit::default(),
+        failure_lines: LogLimit::default(),
         telemetry: telemetry.clone(),
         settings,
     };
@@ -159,6 +162,8 @@ struct Service<O> {
     stopping: Arc<AtomicBool>,
     /// Before it is, published images are not known.
     caught_up: bool,
+    rejected_lines: LogLimit,
+    failure_lines: LogLimit,
     telemetry: Telemetry,
 }
 
@@ -194,14 +199,21 @@ impl<O: Origin> Service<O> {
                         self.plan.note(&image);
                     }
                 }
-                Err(error) => tracing::warn!(%error, offset = record.offset, "image record cannot be read"),
+                Err(error) => {
+                    self.metrics.rejected.inc();
+                    if let Some(left_out) = self.rejected_lines.admit() {
+                        tracing::warn!(%error, offset = record.offset, left_out, "image record cannot be read");
+                    }
+                }
             },
             _ => match decode::<ImageRequest>(value) {
                 Ok(request) => self.take_request(request),
                 Err(error) => {
                     // Every indexer reads every request, so nobody sends it to dead letters.
                     self.metrics.count_request("malformed");
-                    tracing::warn!(%error, offset = record.offset, "image request cannot be read");
+                    if let Some(left_out) = self.rejected_lines.admit() {
+                        tracing::warn!(%error, offset = record.offset, left_out, "image request cannot be read");
+                    }
                 }
             },
         }
@@ -287,7 +299,9 @@ impl<O: Origin> Service<O> {
         self.metrics.images.with_label_values(&["failed"]).inc();
         let retry_ns = self.plan.done(job, error.outcome(), now_ns);
         let retry_s = retry_ns.map(|retry_ns| retry_ns.saturating_sub(now_ns) / 1_000_000_000);
-        tracing::warn!(image = %image_id, %error, retry_s, "image cannot be indexed");
+        if let Some(left_out) = self.failure_lines.admit() {
+            tracing::warn!(image = %image_id, %error, retry_s, left_out, "image cannot be indexed");
+        }
         if error.is_kafka() {
             self.telemetry.set_unready("kafka takes no records");
         } else if let Some(retry_ns) = retry_ns {

@@ -87,7 +87,7 @@ impl Mutant {
         let is_hidden =
             |path: &[u8]| marked(EntryKind::Whiteout).any(|mark| mark.path == path || is_below(path, &mark.path));
         let is_mark = |entry: &LayerEntry| matches!(entry.kind, EntryKind::Whiteout | EntryKind::Opaque);
-        let is_kept = |entry: &&LayerEntry| match self {
+        let is_retained = |entry: &&LayerEntry| match self {
             Self::OpaqueIgnored => entry.kind != EntryKind::Opaque,
             Self::WhiteoutIgnored => entry.kind != EntryKind::Whiteout,
             Self::WhiteoutHidesItsOwnLayer => is_mark(entry) || !is_hidden(&entry.path),
@@ -99,14 +99,14 @@ impl Mutant {
             }
             _ => true,
         };
-        let mut kept: Vec<LayerEntry> = entries.iter().filter(is_kept).cloned().collect();
+        let mut retained: Vec<LayerEntry> = entries.iter().filter(is_retained).cloned().collect();
         let is_emptied = |directory: &&LayerEntry| match self {
             Self::DirectoryReplacesDirectory => true,
             Self::WhiteoutEmptiesItsOwnDirectory => is_hidden(&directory.path),
             _ => false,
         };
         let opaque = |entry: &LayerEntry| LayerEntry { kind: EntryKind::Opaque, mode: 0, ..entry.clone() };
-        kept.extend(marked(EntryKind::Directory).filter(is_emptied).map(opaque));
-        kept
+        retained.extend(marked(EntryKind::Directory).filter(is_emptied).map(opaque));
+        retained
     }
 }

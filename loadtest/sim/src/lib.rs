@@ -5,6 +5,7 @@
 //!   lose partitions and find their transactions aborted, and then lets everything come to rest.
 //! - Checked throughout are the invariants of `docs/invariants.md`; in the end, what came out is compared with an oracle
 //!   that computes it naively, and with the same run alone and in peace.
+//! - [`shrink()`] leaves out faults of a run that fails, as long as it still does.
 //! - [`Mutant`]s are bugs put around the production code on purpose: each must be caught.
 //!
 //! What is deliberately absent: real time, threads, sockets, and any decision of the services themselves.
@@ -22,6 +23,7 @@ mod process;
 mod rng;
 mod run;
 mod service;
+mod shrink;
 mod violation;
 mod watch;
 mod workload;
@@ -30,5 +32,6 @@ mod world;
 pub use fault::{Fault, Hits};
 pub use mutant::Mutant;
 pub use rng::Rng;
-pub use run::{Options, Report, Trace, run};
+pub use run::{Options, Report, Trace, run, run_without};
+pub use shrink::{Shrunk, shrink};
 pub use violation::Violation;

@@ -240,7 +240,7 @@ impl Log for SimLog {
             let mut world = self.world.lock();
             let mut until = *mark;
             let rate = world.rates.torn;
-            if *mark > 0 && world.chance.one_in(rate) {
+            if *mark > 0 && world.chance.one_in(rate) && world.injects(Fault::TornRestore.name()) {
                 until = world.chance.between(0, *mark - 1);
                 world.hit(Fault::TornRestore);
                 let process = self.process;

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use clap::Parser;
-use driftline_sim::{Fault, Hits, Mutant, Options, Report, Trace, run};
+use driftline_sim::{Fault, Hits, Mutant, Options, Report, Shrunk, Trace, run, shrink};
 
 /// A run of this many seeds must hit every fault [`HITS_MIN`] times.
 const SEEDS_FOR_HITS: u64 = 2_000;
 const HITS_MIN: u64 = 50;
+/// Runs in which a plan that fails is made smaller: with a tenth of a second each, less than a minute.
+const SHRINK_RUNS_MAX: usize = 300;
 /// Seeds that found something once, see the file.
 const FAILED_SEEDS: &str = include_str!("../seeds.txt");
 
@@ -36,6 +39,9 @@ struct Arguments {
     /// Leave out the seeds that failed once, for example when a range is run in parts
     #[arg(long)]
     skip_failed: bool,
+    /// File of the seeds that failed once, instead of the built-in list; one that fails now is appended
+    #[arg(long, value_name = "FILE")]
+    failed_seeds: Option<PathBuf>,
     /// Show the last steps before what went wrong
     #[arg(long)]
     verbose: bool,
@@ -65,7 +71,9 @@ impl Seeds {
     fn of(arguments: &Arguments, mutant: Option<Mutant>) -> Self {
         let (from, count) = arguments.seed.map_or((arguments.from, arguments.seeds), |seed| (seed, 1));
         let skipped = arguments.seed.is_some() || arguments.skip_failed || mutant.is_some();
-        Self { failed: if skipped { Vec::new() } else { failed_seeds().collect() }, from, count }
+        let text = arguments.failed_seeds.as_deref().and_then(|file| std::fs::read_to_string(file).ok());
+        let listed = || failed_seeds(text.as_deref().unwrap_or(FAILED_SEEDS)).collect();
+        Self { failed: if skipped { Vec::new() } else { listed() }, from, count }
     }
 
     fn len(&self) -> u64 {
@@ -79,13 +87,26 @@ impl Seeds {
     }
 }
 
-/// What [`FAILED_SEEDS`] lists; a test checks that every line of it can be read.
-fn failed_seeds() -> impl Iterator<Item = u64> {
-    failed_lines().filter_map(|line| line.split_whitespace().next()?.parse().ok())
+/// The seeds that such a file lists; a test checks that every line of ours can be read.
+fn failed_seeds(text: &str) -> impl Iterator<Item = u64> {
+    failed_lines(text).filter_map(|line| line.split_whitespace().next()?.parse().ok())
 }
 
-fn failed_lines() -> impl Iterator<Item = &'static str> {
-    FAILED_SEEDS.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty())
+fn failed_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty())
+}
+
+/// The file with one more seed; `None` when it is there already.
+fn with_seed(text: &str, seed: u64, violation: &str) -> Option<String> {
+    let is_new = failed_seeds(text).all(|listed| listed != seed);
+    let what = violation.lines().next().unwrap_or_default();
+    is_new.then(|| format!("{text}{}{seed} {what}\n", if text.is_empty() || text.ends_with('\n') { "" } else { "\n" }))
+}
+
+/// Appends a seed that failed, once.
+fn append_failed(file: &Path, seed: u64, violation: &str) -> std::io::Result<()> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    with_seed(&text, seed, violation).map_or(Ok(()), |text| std::fs::write(file, text))
 }
 
 /// What all seeds together came to.
@@ -221,13 +242,35 @@ fn simulate(arguments: &Arguments) -> bool {
             total.hits_of(*fault)
         );
     }
-    if let Some(Failed { seed, report, .. }) = &total.failed {
-        report.trace.iter().for_each(|step| anstream::eprintln!("{step}"));
-        if let Some(violation) = &report.violation {
-            anstream::eprintln!("seed {seed}: {violation}\nmake sim SEED={seed}");
+    if let Some(Failed { seed, report, .. }) = &total.failed
+        && let Some(violation) = &report.violation
+    {
+        show_failure(arguments, *seed, None);
+        anstream::eprintln!("seed {seed}: {violation}\nmake sim SEED={seed}");
+        if let Some(file) = &arguments.failed_seeds
+            && let Err(error) = append_failed(file, *seed, &violation.to_string())
+        {
+            anstream::eprintln!("the seed is not in {}: {error}", file.display());
         }
     }
     total.failed.is_none() && seldom.is_empty()
+}
+
+/// The plan of a seed that fails, made smaller: its faults, and the last steps when they are wanted.
+fn show_failure(arguments: &Arguments, seed: u64, mutant: Option<Mutant>) {
+    let trace = if arguments.verbose { Trace::On } else { Trace::Off };
+    let Some(Shrunk { faults_before, report, runs, .. }) = shrink(Options { seed, mutant, trace }, SHRINK_RUNS_MAX)
+    else {
+        return;
+    };
+    report.trace.iter().for_each(|step| anstream::eprintln!("{step}"));
+    anstream::eprintln!("seed {seed}: {} of {faults_before} faults suffice, found in {runs} runs", report.faults.len());
+    for (after, what) in &report.faults {
+        anstream::eprintln!("    {:>9.3} s  {what}", after.as_secs_f64());
+    }
+    if let Some(violation) = &report.violation {
+        anstream::eprintln!("with these: {violation}");
+    }
 }
 
 fn print_table(total: &Total) {
@@ -264,6 +307,9 @@ fn notice(arguments: &Arguments, mutant: Mutant) -> bool {
             anstream::println!("{:31} noticed after {after:>4} seeds by {}", mutant.name(), violation.check);
             if arguments.verbose {
                 anstream::println!("    {}", violation.what);
+                if let Some(Failed { seed, .. }) = &total.failed {
+                    show_failure(arguments, *seed, Some(mutant));
+                }
             }
             true
         }
@@ -278,12 +324,19 @@ fn notice(arguments: &Arguments, mutant: Mutant) -> bool {
 mod tests {
     use clap::Parser as _;
 
-    use super::{Arguments, Mutant, Seeds, failed_lines, failed_seeds};
+    use super::{Arguments, FAILED_SEEDS, Mutant, Seeds, failed_lines, failed_seeds, with_seed};
 
     #[test]
     fn every_line_of_the_file_is_a_seed() {
-        assert_eq!(failed_seeds().count(), failed_lines().count());
-        assert!(failed_seeds().count() > 0);
+        assert_eq!(failed_seeds(FAILED_SEEDS).count(), failed_lines(FAILED_SEEDS).count());
+        assert!(failed_seeds(FAILED_SEEDS).count() > 0);
+    }
+
+    #[test]
+    fn a_seed_that_failed_is_appended_once() {
+        let text = with_seed("# failed once\n7 what", 9, "check: what\nmore").unwrap();
+        assert_eq!(text, "# failed once\n7 what\n9 check: what\n");
+        assert_eq!((with_seed(&text, 9, "again"), with_seed(&text, 7, "again")), (None, None));
     }
 
     #[test]
@@ -291,7 +344,7 @@ mod tests {
         let arguments = Arguments::parse_from(["driftline-sim", "--from", "500", "--seeds", "2"]);
         let seeds = Seeds::of(&arguments, None);
         let all: Vec<u64> = (0..seeds.len()).map(|index| seeds.at(index)).collect();
-        assert_eq!(all, failed_seeds().chain([500, 501]).collect::<Vec<_>>());
+        assert_eq!(all, failed_seeds(FAILED_SEEDS).chain([500, 501]).collect::<Vec<_>>());
         let planted = Seeds::of(&arguments, Some(Mutant::NoFencing));
         assert_eq!((planted.len(), planted.at(0)), (2, 500));
     }

@@ -66,6 +66,10 @@ pub struct Report {
     pub execs: (u64, u64),
     /// Findings and alert revisions that were committed.
     pub outputs: (u64, u64),
+    /// Faults that came, in order: how long after the start, and what.
+    pub faults: Vec<(Duration, &'static str)>,
+    /// How many could have come: those that are left out have a number too.
+    pub(crate) fault_numbers: u64,
     /// The first broken rule.
     pub violation: Option<Violation>,
     /// The last steps, when wanted.
@@ -95,11 +99,18 @@ struct Run<'a> {
 /// Runs a seed and checks it.
 #[must_use]
 pub fn run(options: Options) -> Report {
+    run_without(options, &BTreeSet::new())
+}
+
+/// Runs a seed without the faults of these numbers, and checks it.
+#[must_use]
+pub fn run_without(options: Options, left_out: &BTreeSet<u64>) -> Report {
     let plan = Plan::draw(options.seed);
     let mut faulty = match Run::new(&plan, options, FaultMode::Injected) {
         Ok(faulty) => faulty,
         Err(violation) => return Report { violation: Some(violation), ..Report::default() },
     };
+    faulty.shared.lock().left_out.clone_from(left_out);
     let result = faulty.go().and_then(|()| faulty.judge(options));
     let mut world = faulty.shared.lock();
     let mut hits = plan.hits.clone();
@@ -115,9 +126,15 @@ pub fn run(options: Options) -> Report {
         effects: world.effects,
         execs: (plan.labels.len() as u64, exact.count() as u64),
         outputs: (outputs.findings.len() as u64, outputs.alerts.len() as u64),
+        faults: std::mem::take(&mut world.faults).into_iter().map(|(at_ns, what)| (since_start(at_ns), what)).collect(),
+        fault_numbers: world.fault_numbers,
         violation: result.err(),
         trace: world.trace.take().unwrap_or_default().into(),
     }
+}
+
+fn since_start(at_ns: i64) -> Duration {
+    Duration::from_nanos(u64::try_from(at_ns.saturating_sub(START_NS)).unwrap_or(0))
 }
 
 fn setup(partitions: i32, sessions_bytes_max: usize) -> Checked<Setup> {
@@ -274,7 +291,18 @@ impl<'a> Run<'a> {
         if quiet_ns > 60 * SECOND_NS {
             self.next_fault_ns += quiet_ns / 4;
         }
-        match self.chance.below(20) {
+        let drawn = self.chance.below(20);
+        let what = match drawn {
+            0..=7 => Fault::Rebalance.name(),
+            8..=9 => Fault::CrashIdle.name(),
+            10..=11 => "a clock jumps",
+            12 => Fault::RetentionGap.name(),
+            _ => Fault::Compaction.name(),
+        };
+        if !self.shared.lock().injects(what) {
+            return;
+        }
+        match drawn {
             0..=3 => self.enrichers.rebalance(),
             4..=7 => self.correlators.rebalance(),
             8 => self.enrichers.crash(),

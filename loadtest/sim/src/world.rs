@@ -167,6 +167,12 @@ pub(crate) struct World {
     /// Execs whose digests come late; for a planted bug.
     pub undigested: BTreeSet<String>,
     pub effects: u64,
+    /// Numbers of the faults that are left out.
+    pub left_out: BTreeSet<u64>,
+    /// How many faults have had a number.
+    pub fault_numbers: u64,
+    /// Those that came: when, and what.
+    pub faults: Vec<(i64, &'static str)>,
     /// Steps, when they are wanted.
     pub trace: Option<VecDeque<String>>,
 }
@@ -202,6 +208,9 @@ impl World {
             violations: Vec::new(),
             mutant,
             effects: 0,
+            left_out: BTreeSet::new(),
+            fault_numbers: 0,
+            faults: Vec::new(),
             trace: None,
         }
     }
@@ -209,6 +218,17 @@ impl World {
     /// Whether this mutant is planted.
     pub(crate) fn has(&self, mutant: Mutant) -> bool {
         self.mutant == Some(mutant)
+    }
+
+    /// Whether the next fault, of this kind, comes: unless it is left out.
+    pub(crate) fn injects(&mut self, what: &'static str) -> bool {
+        let number = self.fault_numbers;
+        self.fault_numbers += 1;
+        let comes = !self.left_out.contains(&number);
+        if comes {
+            self.faults.push((self.now_ns, what));
+        }
+        comes
     }
 
     pub(crate) fn hit(&mut self, fault: Fault) {
@@ -234,23 +254,25 @@ impl World {
         self.effects += 1;
         let rates = self.rates;
         let crash = if effect.restores() { rates.crash_in_restore } else { rates.crash };
-        if self.chance.one_in(crash) {
-            self.hit(match (effect.restores(), moment) {
-                (true, _) => Fault::CrashInRestore,
-                (false, Moment::Before) => Fault::CrashBefore,
-                (false, Moment::After) => Fault::CrashAfter,
-            });
+        let kind = match (effect.restores(), moment) {
+            (true, _) => Fault::CrashInRestore,
+            (false, Moment::Before) => Fault::CrashBefore,
+            (false, Moment::After) => Fault::CrashAfter,
+        };
+        if self.chance.one_in(crash) && self.injects(kind.name()) {
+            self.hit(kind);
             self.note(|| format!("process {process} crashes {moment:?} {effect:?}"));
             self.wire(process).crashed = true;
             return Directive::Crash;
         }
-        if moment == Moment::Before && effect != Effect::Abort && self.chance.one_in(rates.abort) {
+        let may_abort = moment == Moment::Before && effect != Effect::Abort;
+        if may_abort && self.chance.one_in(rates.abort) && self.injects(Fault::Abort.name()) {
             self.hit(Fault::Abort);
             self.note(|| format!("process {process} finds its transaction aborted at {effect:?}"));
             self.wire(process).aborts += 1;
             return Directive::Abort;
         }
-        if self.chance.one_in(rates.freeze) {
+        if self.chance.one_in(rates.freeze) && self.injects(Fault::Freeze.name()) {
             let until_ns = self.now_ns.saturating_add(self.chance.between(SECOND_NS / 2, 25 * SECOND_NS));
             self.hit(Fault::Freeze);
             self.note(|| format!("process {process} freezes {moment:?} {effect:?}"));

@@ -1,6 +1,6 @@
 //! Seeds hold, and mutants are noticed.
 
-use driftline_sim::{Mutant, Options, Trace, run};
+use driftline_sim::{Mutant, Options, Trace, run, run_without, shrink};
 
 /// Far fewer than a run of `make sim`; enough that each mutant is noticed.
 const SEEDS: u64 = 300;
@@ -34,4 +34,30 @@ fn every_mutant_is_noticed() {
         let noticed = (1..=SEEDS).find(|seed| run(options(*seed, Some(mutant))).violation.is_some());
         assert!(noticed.is_some(), "{} was not noticed in {SEEDS} seeds", mutant.name());
     }
+}
+
+/// Runs for making one plan smaller.
+const SHRINK_RUNS: usize = 60;
+
+#[test]
+fn a_plan_that_fails_is_made_smaller_and_still_fails() {
+    let mutant = Mutant::StateKeptAfterAbort;
+    let seed = (1..=SEEDS).find(|seed| run(options(*seed, Some(mutant))).violation.is_some()).unwrap();
+    let whole = run(options(seed, Some(mutant)));
+    let shrunk = shrink(options(seed, Some(mutant)), SHRINK_RUNS).unwrap();
+    assert_eq!(shrunk.faults_before, whole.faults.len());
+    assert!(
+        shrunk.report.faults.len() < whole.faults.len(),
+        "{} of {}",
+        shrunk.report.faults.len(),
+        whole.faults.len()
+    );
+    let again = run_without(options(seed, Some(mutant)), &shrunk.left_out);
+    assert_eq!(
+        again.violation.as_ref().map(|violation| violation.check),
+        whole.violation.map(|violation| violation.check)
+    );
+    assert_eq!((again.violation, again.faults), (shrunk.report.violation, shrunk.report.faults));
+    assert!(shrunk.runs <= SHRINK_RUNS);
+    assert!(shrink(options(seed, None), SHRINK_RUNS).is_none(), "without the mutant nothing is wrong");
 }

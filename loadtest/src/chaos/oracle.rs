@@ -293,7 +293,7 @@ impl Ledger {
         }
         for (uid, times) in &self.ocsf {
             if *times > 1 || !self.alert_revisions.contains(uid) {
-                self.verdict.note(Violation::OcsfDiffers, || format!("{times} messages say {uid}"));
+                self.verdict.note(Violation::OcsfDiffers, || format!("{times} messages have {uid}"));
             }
         }
     }

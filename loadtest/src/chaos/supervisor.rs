@@ -113,7 +113,7 @@ impl Supervisor {
         let watched = Arc::downgrade(&supervisor.0);
         tokio::spawn(async move {
             while let Some(inner) = watched.upgrade() {
-                inner.lock().unwrap_or_else(PoisonError::into_inner).look();
+                inner.lock().unwrap_or_else(PoisonError::into_inner).poll();
                 drop(inner);
                 tokio::time::sleep(TICK).await;
             }
@@ -230,7 +230,7 @@ fn is_broken(line: &str) -> bool {
 
 impl Inner {
     /// Notes what ended, and starts what is due.
-    fn look(&mut self) {
+    fn poll(&mut self) {
         for member in &mut self.members {
             match member.ended() {
                 Some(status) => {

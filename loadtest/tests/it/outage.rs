@@ -63,7 +63,7 @@ async fn a_kafka_that_is_away_is_waited_for_and_nothing_is_lost_or_said_twice() 
     for service in &services {
         until_unready(service).await;
     }
-    println!("both say that they are not ready after {:?}", began.elapsed());
+    println!("both report that they are not ready after {:?}", began.elapsed());
     let away = Settings::of_environment().environment(AWAY_VARIABLE);
     let away = away.map_or(AWAY, |seconds| Duration::from_secs(seconds.parse().unwrap()));
     tokio::time::sleep_until(began + away).await;

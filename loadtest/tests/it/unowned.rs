@@ -67,11 +67,11 @@ impl Members {
 }
 
 async fn follow(mut reader: GroupReader, name: String, state: watch::Sender<State>) {
-    let mut look = tokio::time::interval(Duration::from_millis(100));
+    let mut poll = tokio::time::interval(Duration::from_millis(100));
     loop {
         let event = tokio::select! {
             event = reader.next() => event.unwrap(),
-            _ = look.tick() => {
+            _ = poll.tick() => {
                 state.send_modify(|state| state.forced += reader.take_forced_rebalances());
                 continue;
             }

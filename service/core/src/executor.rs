@@ -64,7 +64,7 @@ pub enum Stop<E> {
     #[error("{ABORTS_MAX} transactions in a row were aborted, the last because: {0}")]
     Aborting(String),
     /// The log is gone.
-    #[error("{0}")]
+    #[error(transparent)]
     Log(E),
 }
 

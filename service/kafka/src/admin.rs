@@ -168,7 +168,7 @@ pub async fn cluster_id(settings: &ClientSettings) -> Result<String, KafkaError>
     let fetch = move || -> Result<String, KafkaError> {
         let consumer: BaseConsumer = settings.config().create()?;
         let id = consumer.client().fetch_cluster_id(REQUEST_TIMEOUT);
-        id.ok_or_else(|| KafkaError::Client("the cluster reports no id".to_owned()))
+        id.ok_or_else(|| KafkaError::Failed("the cluster reports no id".to_owned()))
     };
     blocking(fetch).await
 }

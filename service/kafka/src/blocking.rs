@@ -13,6 +13,6 @@ pub(crate) async fn blocking<T: Send + 'static>(
     std::thread::Builder::new()
         .name("kafka-call".into())
         .spawn(move || drop(answer.send(call())))
-        .map_err(|error| KafkaError::Client(error.to_string()))?;
-    answered.await.map_err(|_| KafkaError::Client("a call of the client panicked".to_owned()))?
+        .map_err(KafkaError::Thread)?;
+    answered.await.map_err(|_| KafkaError::Failed("a call of the client panicked".to_owned()))?
 }

@@ -99,17 +99,22 @@ pub enum KafkaError {
         seconds: u64,
     },
     /// The cluster could not answer just now: a broker is away, or a partition's leader or a coordinator moves.
-    #[error("kafka: {0}")]
-    Passing(String),
+    #[error(transparent)]
+    Passing(rdkafka::error::KafkaError),
     /// Anything else the client reports.
+    #[error(transparent)]
+    Client(rdkafka::error::KafkaError),
+    /// A thread for a client could not be started.
+    #[error("no thread for the kafka client")]
+    Thread(#[source] std::io::Error),
+    /// The client cannot go on, for a reason that it does not report as an error.
     #[error("kafka: {0}")]
-    Client(String),
+    Failed(String),
 }
 
 impl From<rdkafka::error::KafkaError> for KafkaError {
     fn from(error: rdkafka::error::KafkaError) -> Self {
-        let text = error.to_string();
-        if is_passing(&error) { Self::Passing(text) } else { Self::Client(text) }
+        if is_passing(&error) { Self::Passing(error) } else { Self::Client(error) }
     }
 }
 

@@ -280,7 +280,7 @@ impl GroupReader {
         let thread = std::thread::Builder::new()
             .name("kafka-group".into())
             .spawn(move || polling.run())
-            .map_err(|error| KafkaError::Client(error.to_string()))?;
+            .map_err(KafkaError::Thread)?;
         let watching = Watching::start(settings, topic, static_member.clone())?;
         let group = Group { consumer, topic: name, resumes, member: Arc::default() };
         Ok(Self { group, static_member, watching, events, stop, thread: Some(thread) })
@@ -400,7 +400,7 @@ impl Group {
     /// anew. Work of before, committed under a generation of after, would be accepted although somebody else does it too.
     pub(crate) fn member(&self) -> Result<Arc<ConsumerGroupMetadata>, KafkaError> {
         let member = self.member.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        member.ok_or_else(|| KafkaError::Client("not in a group".to_owned()))
+        member.ok_or_else(|| KafkaError::Failed("not in a group".to_owned()))
     }
 
     /// Commits without a transaction. While members are told their shares the coordinator takes no commit; that passes.

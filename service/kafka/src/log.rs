@@ -80,7 +80,7 @@ impl Sender {
 
 fn fatal(error: LogError<KafkaError>) -> KafkaError {
     match error {
-        LogError::Aborted(why) | LogError::Outdated(why) => KafkaError::Client(why),
+        LogError::Aborted(why) | LogError::Outdated(why) => KafkaError::Failed(why),
         LogError::Fatal(error) => error,
     }
 }

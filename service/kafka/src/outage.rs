@@ -53,7 +53,7 @@ impl Outage {
     }
 
     /// Asks the brokers, if it is time to. Blocks for up to [`ASK_EVERY`].
-    pub(crate) fn look<C: ClientContext + ConsumerContext>(&mut self, consumer: &BaseConsumer<C>) -> Option<Reach> {
+    pub(crate) fn check<C: ClientContext + ConsumerContext>(&mut self, consumer: &BaseConsumer<C>) -> Option<Reach> {
         let suspicion = self.suspected.as_mut().filter(|suspicion| suspicion.ask_at <= Instant::now())?;
         let seconds = suspicion.since.elapsed().as_secs();
         match consumer.fetch_metadata(None, ASK_EVERY) {
@@ -119,9 +119,6 @@ pub(crate) async fn answered(settings: &ClientSettings, patience: Duration) -> R
             std::thread::sleep(PAUSE);
         }
     };
-    std::thread::Builder::new()
-        .name("kafka-waiting".into())
-        .spawn(connect)
-        .map_err(|error| KafkaError::Client(error.to_string()))?;
-    wanted.await.map_err(|_| KafkaError::Client("the thread that waits for kafka ended".to_owned()))?
+    std::thread::Builder::new().name("kafka-waiting".into()).spawn(connect).map_err(KafkaError::Thread)?;
+    wanted.await.map_err(|_| KafkaError::Failed("the thread that waits for kafka ended".to_owned()))?
 }

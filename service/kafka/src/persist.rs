@@ -43,6 +43,7 @@ pub async fn persist<T, F: Future<Output = Result<T, KafkaError>>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
     use std::cell::Cell;
 
     /// The answer after two failures of a kind, and how often was asked.
@@ -57,13 +58,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_passes_is_asked_again_within_the_patience_and_what_does_not_is_told_at_once() {
-        let passing = || KafkaError::Passing("a leader moves".to_owned());
+    async fn what_passes_is_asked_again_within_the_patience_and_what_does_not_is_returned_at_once() {
+        let passing = || KafkaError::Passing(ClientError::MetadataFetch(Code::LeaderNotAvailable));
         let (answer, asked) = after_two(passing, Duration::from_secs(2)).await;
         assert!(matches!(answer, Ok(7)) && asked == 3, "{answer:?} after {asked}");
         let (answer, asked) = after_two(passing, Duration::from_millis(400)).await;
         assert!(matches!(answer, Err(KafkaError::Passing(_))) && asked == 2, "{answer:?} after {asked}");
-        let refused = || KafkaError::Client("no right to read".to_owned());
+        let refused = || KafkaError::Client(ClientError::MetadataFetch(Code::TopicAuthorizationFailed));
         let (answer, asked) = after_two(refused, Duration::from_secs(2)).await;
         assert!(matches!(answer, Err(KafkaError::Client(_))) && asked == 1, "{answer:?} after {asked}");
     }

@@ -144,7 +144,7 @@ impl TopicReader {
         std::thread::Builder::new()
             .name("kafka-reader".into())
             .spawn(move || thread.run())
-            .map_err(|error| KafkaError::Client(error.to_string()))?;
+            .map_err(KafkaError::Thread)?;
         Ok(Self { events, stop })
     }
 
@@ -183,7 +183,7 @@ impl Polling {
                     return;
                 }
             }
-            self.outage.look(&self.consumer);
+            self.outage.check(&self.consumer);
             let gives_up = if caught_up { None } else { self.outage.longer_than(AWAY_MAX, &self.bootstrap) };
             if let Some(error) = gives_up {
                 let _ = self.sender.blocking_send(ReaderEvent::Failed(error));

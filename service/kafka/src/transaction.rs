@@ -52,7 +52,7 @@ impl Transactions {
                     let _ = answer.send(perform(&producer, call));
                 }
             })
-            .map_err(|error| LogError::Fatal(KafkaError::Client(error.to_string())))?;
+            .map_err(|error| LogError::Fatal(KafkaError::Thread(error)))?;
         let transactions = Self { id: id.to_owned(), calls };
         transactions.call(Call::Init, "init", INIT_MAX + CALL_MAX).await?;
         Ok(transactions)
@@ -76,7 +76,7 @@ impl Transactions {
 
     pub(crate) async fn abort(&self) -> Result<(), LogError<KafkaError>> {
         match self.call(Call::Abort, "abort", CALL_MAX).await {
-            Err(LogError::Aborted(why)) => Err(LogError::Fatal(KafkaError::Client(why))),
+            Err(LogError::Aborted(why)) => Err(LogError::Fatal(KafkaError::Failed(why))),
             done => done,
         }
     }
@@ -96,7 +96,7 @@ impl Transactions {
         let _ = self.calls.send((call, answer));
         match tokio::time::timeout(longest, answered).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(LogError::Fatal(KafkaError::Client("the transaction thread ended".to_owned()))),
+            Ok(Err(_)) => Err(LogError::Fatal(KafkaError::Failed("the transaction thread ended".to_owned()))),
             Err(_) => Err(LogError::Fatal(KafkaError::Stuck { call: name, seconds: longest.as_secs() })),
         }
     }
@@ -127,7 +127,7 @@ impl Transactions {
     pub(crate) fn undelivered(&self, producer: &Producer, why: String) -> LogError<KafkaError> {
         match producer.client().client().fatal_error() {
             Some((code, _)) if is_fencing(code) => LogError::Fatal(KafkaError::Fenced(self.id.clone())),
-            Some((_, text)) => LogError::Fatal(KafkaError::Client(text)),
+            Some((_, text)) => LogError::Fatal(KafkaError::Failed(text)),
             None => LogError::Aborted(why),
         }
     }

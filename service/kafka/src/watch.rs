@@ -54,7 +54,7 @@ impl Watching {
         std::thread::Builder::new()
             .name("kafka-watch".into())
             .spawn(move || watcher.run())
-            .map_err(|error| KafkaError::Client(error.to_string()))?;
+            .map_err(KafkaError::Thread)?;
         Ok(Self { assigned, rebalances })
     }
 
@@ -89,14 +89,14 @@ impl Watcher {
             };
             pause = match assigned {
                 Ok(()) => Some(FIRST),
-                Err(RecvTimeoutError::Timeout) => Some(self.look()),
+                Err(RecvTimeoutError::Timeout) => Some(self.check()),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
         }
     }
 
     /// Asks, does what is to be done, and returns when to ask again.
-    fn look(&mut self) -> Duration {
+    fn check(&mut self) -> Duration {
         let shares = self.static_member.shares(&self.topic).unwrap_or_else(|error| {
             tracing::debug!(%error, "the cluster does not list who has which partitions");
             None

@@ -36,9 +36,10 @@ impl Remedy {
         match error {
             ServiceError::Kafka(error) => Self::of_kafka(error),
             ServiceError::Aborting(_) => Self::JoinAnewAtMost,
-            ServiceError::Broken(_) | ServiceError::State(_) | ServiceError::Shell(_) | ServiceError::Metrics(_) => {
-                Self::End
-            }
+            ServiceError::Broken(_)
+            | ServiceError::StateLost(_)
+            | ServiceError::Shell(_)
+            | ServiceError::Metrics(_) => Self::End,
         }
     }
 
@@ -50,9 +51,12 @@ impl Remedy {
             | KafkaError::StateUnread { .. }
             | KafkaError::Stuck { .. }
             | KafkaError::Passing(_) => Self::JoinAnew,
-            KafkaError::Fenced(_) | KafkaError::JoinedTwice(_) | KafkaError::Refused { .. } | KafkaError::Client(_) => {
-                Self::JoinAnewAtMost
-            }
+            KafkaError::Fenced(_)
+            | KafkaError::JoinedTwice(_)
+            | KafkaError::Refused { .. }
+            | KafkaError::Client(_)
+            | KafkaError::Thread(_)
+            | KafkaError::Failed(_) => Self::JoinAnewAtMost,
             KafkaError::NoTopic(_)
             | KafkaError::PartitionCount { .. }
             | KafkaError::Create { .. }
@@ -139,7 +143,7 @@ mod tests {
     #[test]
     fn a_kafka_that_is_away_is_waited_for_and_what_time_does_not_mend_is_tried_thrice() {
         let away = || ServiceError::Kafka(KafkaError::Stuck { call: "commit", seconds: 20 });
-        let invalid = || ServiceError::Kafka(KafkaError::Client("invalid state".to_owned()));
+        let invalid = || ServiceError::Kafka(KafkaError::Failed("invalid state".to_owned()));
         let refused = || ServiceError::Kafka(KafkaError::Refused { failed: 1, why: "too large".to_owned() });
         let mut rejoins = Rejoins::default();
         assert_eq!(rejoins.allow(&away()), Some(Duration::ZERO));

@@ -16,6 +16,7 @@ use driftline_schemas::topics::Topic;
 use driftline_service_core::{BrokenInvariant, Counts, Executor, Pending, Stage, Stop};
 
 use crate::clock::SteadyClock;
+use crate::log_limit::LogLimit;
 use crate::settings::Identity;
 use crate::telemetry::Telemetry;
 use joining::{Joining, Rejoins};
@@ -50,14 +51,14 @@ pub enum ServiceError {
     #[error(transparent)]
     Broken(#[from] BrokenInvariant),
     /// Transactions fail again and again.
-    #[error("{0}")]
-    Aborting(String),
+    #[error(transparent)]
+    Aborting(Stop<KafkaError>),
     /// State was lost.
-    #[error("{0}")]
-    State(String),
+    #[error(transparent)]
+    StateLost(Stop<KafkaError>),
     /// The shell's own part failed.
-    #[error("{0}")]
-    Shell(String),
+    #[error(transparent)]
+    Shell(Box<dyn std::error::Error + Send + Sync>),
     /// A metric could not be registered.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -68,8 +69,8 @@ impl From<Stop<KafkaError>> for ServiceError {
         match stop {
             Stop::Broken(error) => Self::Broken(error),
             Stop::Log(error) => Self::Kafka(error),
-            Stop::Aborting(_) => Self::Aborting(stop.to_string()),
-            other => Self::State(other.to_string()),
+            Stop::Aborting(_) => Self::Aborting(stop),
+            Stop::StateLost { .. } => Self::StateLost(stop),
         }
     }
 }
@@ -131,6 +132,7 @@ pub struct Service<S: Shell> {
     /// When the last record was read, and how old it was then.
     last_record: Option<(Instant, Duration)>,
     ready: Ready,
+    dead_letter_lines: LogLimit,
 }
 
 /// What readiness takes.
@@ -184,6 +186,7 @@ impl<S: Shell> Service<S> {
             last_commit: Instant::now(),
             last_record: None,
             ready: Ready::default(),
+            dead_letter_lines: LogLimit::default(),
         })
     }
 
@@ -242,6 +245,9 @@ impl<S: Shell> Service<S> {
         match next {
             Next::Commit => {}
             Next::Tick => {
+                if let Some(left_out) = self.dead_letter_lines.take_left_out() {
+                    tracing::warn!(left_out, "more dead letters, counted only");
+                }
                 let backlog = self.backlog();
                 if let Some(input) = self.shell.tick(backlog) {
                     self.apply(input).await?;
@@ -325,7 +331,7 @@ impl<S: Shell> Service<S> {
                 finish(self.lose(&partitions).await, done)?;
             }
             Some(GroupEvent::Failed(error)) => return Err(error.into()),
-            None => return Err(ServiceError::Shell("the kafka reader ended".to_owned())),
+            None => return Err(ServiceError::Shell("the kafka reader ended".into())),
         }
         Ok(())
     }
@@ -358,7 +364,7 @@ impl<S: Shell> Service<S> {
         }
         for record in records {
             if let Some(reason) = self.executor.record(self.clock.now_ns(), record).await? {
-                tracing::warn!(partition = record.partition, offset = record.offset, reason, "dead letter");
+                self.log_dead_letter(record, &reason);
             }
             self.pass_on_commands();
             if self.executor.sent_bytes() > TRANSACTION_BYTES_MAX {
@@ -366,6 +372,14 @@ impl<S: Shell> Service<S> {
             }
         }
         Ok(())
+    }
+
+    /// Counted as `driftline_records_settled_total{disposition="dead_lettered"}`.
+    fn log_dead_letter(&mut self, record: &Record, reason: &str) {
+        if let Some(left_out) = self.dead_letter_lines.admit() {
+            let Record { partition, offset, .. } = *record;
+            tracing::warn!(partition, offset, reason, left_out, "dead letter");
+        }
     }
 
     async fn apply(&mut self, input: <S::Stage as Stage>::Input) -> Result<(), ServiceError> {

@@ -362,8 +362,8 @@ fn a_record_is_taken_after_a_jump_only_if_nothing_committed_was_passed_over() {
     let skipping = now(executor.record(0, &record(0, 9, "a", Some("x"))));
     assert!(matches!(&skipping, Err(Stop::Broken(BrokenInvariant(why))) if why.contains("offset 8")), "{skipping:?}");
     assert_eq!(executor.position(0), Some(7), "nothing was taken");
-    let looks: Vec<String> = log.lock().take_calls().into_iter().filter(|call| call.starts_with("look")).collect();
-    assert_eq!(looks, ["look 0: 0..2", "look 0: 4..6", "look 0: 7..9"]);
+    let lookbacks: Vec<String> = log.lock().take_calls().into_iter().filter(|call| call.starts_with("look")).collect();
+    assert_eq!(lookbacks, ["look 0: 0..2", "look 0: 4..6", "look 0: 7..9"]);
 }
 
 #[test]
@@ -376,8 +376,8 @@ fn once_reading_has_settled_short_jumps_pass_for_markers_and_long_ones_do_not() 
     };
     later(&mut executor, 1 + MARKERS_MAX);
     later(&mut executor, 2 + MARKERS_MAX + MARKERS_MAX + 1);
-    let looks: Vec<String> = log.lock().take_calls().into_iter().filter(|call| call.starts_with("look")).collect();
-    assert_eq!(looks, ["look 0: 18..35"]);
+    let lookbacks: Vec<String> = log.lock().take_calls().into_iter().filter(|call| call.starts_with("look")).collect();
+    assert_eq!(lookbacks, ["look 0: 18..35"]);
     executor.roles.has_markers = false;
     later(&mut executor, 37);
     assert_eq!(log.lock().take_calls(), ["look 0: 36..37", "send a=4"]);

@@ -47,7 +47,7 @@ impl Polling {
     }
 
     fn step(&mut self) -> Result<(), Option<KafkaError>> {
-        if let Some(reach) = self.outage.look(&self.consumer) {
+        if let Some(reach) = self.outage.check(&self.consumer) {
             self.consumer.context().send(GroupEvent::Reach(reach), None).map_err(|ReceiverGone| None)?;
         }
         let mut asked = false;
