@@ -23,9 +23,9 @@ use crate::describer::{self, Answer};
 use crate::files::Caught;
 use crate::hasher::{Finished, Hasher};
 use crate::kept::KeptFiles;
-use crate::looks::Pace;
 use crate::metrics::Metrics;
 use crate::outbox::{self, KafkaClient, Outbox, OutboxSettings};
+use crate::poll_schedule::PollIntervals;
 use crate::proc::Proc;
 use crate::reader::{self, Batch, Reader};
 use crate::self_test::SelfTest;
@@ -165,7 +165,7 @@ impl Edges {
         describer::start(
             settings.runtimes.clone(),
             &settings.kubernetes,
-            Pace::default(),
+            PollIntervals::default(),
             question_receiver,
             answer_sender,
         );

@@ -3,7 +3,7 @@
 use driftline_collector::describer::{self, Answer};
 use driftline_collector::files::Caught;
 use driftline_collector::hasher;
-use driftline_collector::looks::Pace;
+use driftline_collector::poll_schedule::PollIntervals;
 use driftline_collector::proc::Proc;
 use driftline_collector::reader::{BATCHES, Batch, Reader};
 use driftline_collector::strict::{Prepared, Strict, StrictMode, StrictSettings};
@@ -104,7 +104,7 @@ impl Harness {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let (questions, asked) = mpsc::channel(describer::QUESTION_QUEUE);
         let (answered, answers) = mpsc::channel(describer::QUESTION_QUEUE);
-        runtime.block_on(async { describer::start(settings, cluster, Pace::default(), asked, answered) });
+        runtime.block_on(async { describer::start(settings, cluster, PollIntervals::default(), asked, answered) });
         Self::start_with(Describer::Task { questions, answers, _runtime: runtime }, HASH_MAX, OFF)
     }
 
