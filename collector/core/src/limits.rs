@@ -148,7 +148,7 @@ pub const SPOOL_MIB_MIN: i64 = 16;
 
 /// What was lost on the way to Kafka is said when it has caught up, or it would displace more; after this long it is said
 /// all the same, because a Kafka that is too slow for good never catches up.
-pub const UNSAID_MAX: i64 = 60 * SECOND;
+pub const UNREPORTED_MAX: i64 = 60 * SECOND;
 
 /// Reasons for which records can be missing: the shell and the core have ten.
 pub const SPOOL_REASONS: usize = 12;
