@@ -37,10 +37,10 @@ fn compile(object: &Path) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let missing = said.contains("file not found") || said.contains("unknown target");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let missing = errors.contains("file not found") || errors.contains("unknown target");
     let hint = if missing { format!("\nclang or the bpf headers are incomplete: {HINT}") } else { String::new() };
-    Err(format!("{clang} failed:\n{said}{hint}"))
+    Err(format!("{clang} failed:\n{errors}{hint}"))
 }
 
 fn variable(name: &str) -> Result<String, String> {

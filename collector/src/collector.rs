@@ -1,10 +1,8 @@
-//! The task that owns the core: takes what comes from its edges, lets the core decide, does what it asks.
+//! The task that owns the pure core. The documentation of `Collector` describes its loop.
 
 use anyhow::Context as _;
-use driftline_collector_bpf::{KnownFiles, Probe, ProbeConfig};
-use driftline_collector_core::{
-    Ask, Digest, DigestJob, DigestOutcome, Input, Loss, Moment, Node, NodeSettings, limits,
-};
+use driftline_collector_bpf::{Probe, ProbeConfig};
+use driftline_collector_core::{Digest, DigestJob, DigestOutcome, ExecPipeline, Input, Loss, NodeSettings, limits};
 use driftline_kafka::{KafkaError, admin};
 use driftline_schemas::ContainerId;
 use driftline_schemas::topics::Topic;
@@ -12,34 +10,33 @@ use driftline_service::clock::{self, SteadyClock, monotonic};
 use driftline_service::shutdown;
 use driftline_service::telemetry::Telemetry;
 use driftline_service_core::Effects;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::commands::{Commands, Workers};
 use crate::describer::{self, Answer};
-use crate::files::Caught;
 use crate::hasher::{Finished, Hasher};
-use crate::kept::KeptFiles;
-use crate::looks::Pace;
 use crate::metrics::Metrics;
 use crate::outbox::{self, KafkaClient, Outbox, OutboxSettings};
+use crate::poll_schedule::PollIntervals;
 use crate::proc::Proc;
 use crate::reader::{self, Batch, Reader};
 use crate::self_test::SelfTest;
 use crate::settings::{CollectorSettings, HASH_QUEUE, HASH_THREADS};
 use crate::strict::{Prepared, Strict};
 
-/// How often the core is told the time at most. It is told with what the rings had, which comes at least every
+/// Shortest time between two ticks of the core. A tick follows a batch of the rings, which comes at least every
 /// [`reader::POLL`].
 const TICK: Duration = Duration::from_millis(20);
 
-/// How often the containers' first processes are looked for.
+/// How often the containers' first processes are checked.
 const WATCH: Duration = Duration::from_secs(2);
 
-/// Pause between tries to reach a Kafka that was reached before.
+/// Pause between attempts to reach a Kafka that was reached before.
 const CHECK_AGAIN: Duration = Duration::from_secs(2);
 
 /// How long a stopping collector waits for acknowledgements; what is not acknowledged by then stays in the spool.
@@ -48,7 +45,7 @@ const SETTLE_MAX: Duration = Duration::from_secs(5);
 /// Runs until SIGTERM or SIGINT, in strict mode if that is prepared.
 ///
 /// # Errors
-/// When the settings, Kafka or the kernel do not allow it, or a part stops.
+/// When the settings, Kafka or the kernel do not allow it, or a thread or task stops.
 pub async fn run(settings: CollectorSettings, self_test: SelfTest, strict: Option<Prepared>) -> anyhow::Result<()> {
     let telemetry = Telemetry::new("collector");
     let metrics = Metrics::register(&telemetry)?;
@@ -83,15 +80,15 @@ pub async fn run(settings: CollectorSettings, self_test: SelfTest, strict: Optio
     tracing::info!(%address, node = node.node.name, cluster = node.node.cluster, "collector is attached");
     let start = |prepared| Strict::start(prepared, &proc, settings.hash_file_bytes_max, metrics.strict());
     let strict = strict.map(start).transpose()?;
-    let (mut edges, hasher, questions) = Edges::start(&settings, &proc, probe, checked, strict.as_ref())?;
-    let asked = Asked { hasher, questions, known_files, strict };
-    let mut collector = Collector::new(node, proc, outbox, metrics, asked);
+    let (mut channels, hasher, questions) = InputChannels::start(&settings, &proc, probe, checked, strict.as_ref())?;
+    let commands = Commands::new(proc, Workers { hasher, questions, known_files, strict });
+    let mut collector = Collector::new(node, outbox, metrics, commands);
     telemetry.set_ready();
-    collector.work(&mut edges, stopped).await?;
-    collector.finish(&mut edges).await
+    collector.work(&mut channels, stopped).await?;
+    collector.finish(&mut channels).await
 }
 
-/// Nothing is reported before it is proved that what the program reads is true on this kernel.
+/// Proves that what the kernel program reads is true on this kernel. Nothing is reported before.
 fn prove(probe: &mut Probe, self_test: SelfTest) -> anyhow::Result<()> {
     let report = tokio::task::block_in_place(|| self_test.run(probe))?;
     for (case, why) in report.not_tried() {
@@ -118,7 +115,7 @@ async fn kafka_is_ready(settings: &CollectorSettings) -> Result<(), KafkaError> 
     admin::check(&settings.kafka, &[Topic::ExecEvents]).await
 }
 
-/// Says whether the topic is as configured as soon as Kafka answers. Nothing is sent to a topic that is not.
+/// Reports whether the topic is as configured, as soon as Kafka answers. Nothing is sent to a topic that is not.
 fn check_until_known(settings: &CollectorSettings) -> mpsc::Receiver<Result<(), KafkaError>> {
     let (known, checked) = mpsc::channel(1);
     let settings = settings.clone();
@@ -137,8 +134,8 @@ fn check_until_known(settings: &CollectorSettings) -> mpsc::Receiver<Result<(), 
     checked
 }
 
-/// Where inputs come from.
-struct Edges {
+/// Where inputs come from: each channel has a thread or a task at its other end.
+struct InputChannels {
     batches: mpsc::Receiver<Batch>,
     finished: mpsc::Receiver<Finished>,
     answers: mpsc::Receiver<Answer>,
@@ -147,7 +144,7 @@ struct Edges {
     stop_reading: Arc<AtomicBool>,
 }
 
-impl Edges {
+impl InputChannels {
     fn start(
         settings: &CollectorSettings,
         proc: &Proc,
@@ -165,7 +162,7 @@ impl Edges {
         describer::start(
             settings.runtimes.clone(),
             &settings.kubernetes,
-            Pace::default(),
+            PollIntervals::default(),
             question_receiver,
             answer_sender,
         );
@@ -175,48 +172,33 @@ impl Edges {
     }
 }
 
-/// Who is asked.
-struct Asked {
-    hasher: Hasher,
-    questions: mpsc::Sender<ContainerId>,
-    known_files: KnownFiles,
-    strict: Option<Arc<Strict>>,
-}
-
+/// The collector's task and its state.
+///
+/// The loop in `work` waits for one of the [`InputChannels`]: a batch of the rings, a finished digest, a description, or the
+/// time. Each becomes one or more [`Input`]s, and `take` gives an input to the core: [`ExecPipeline::apply`] decides, the
+/// records that it emits go to the [`Outbox`], and its commands go to [`Commands`]. A command that can be answered at once
+/// yields the next input, until there is none. Nothing here waits for a file, a runtime or Kafka.
 struct Collector {
-    node: Node,
+    pipeline: ExecPipeline,
     clock: SteadyClock,
-    proc: Proc,
     outbox: Outbox<KafkaClient>,
     metrics: Metrics,
-    asked: Asked,
-    /// First processes of containers.
-    watched: BTreeMap<ContainerId, i32>,
-    /// Executables that were caught for the batch at hand.
-    caught: BTreeMap<Moment, Caught>,
-    /// Those whose hashing has to wait.
-    kept: KeptFiles,
+    commands: Commands,
     ticked: Instant,
 }
 
 impl Collector {
-    fn new(node: NodeSettings, proc: Proc, outbox: Outbox<KafkaClient>, metrics: Metrics, asked: Asked) -> Self {
+    fn new(node: NodeSettings, outbox: Outbox<KafkaClient>, metrics: Metrics, commands: Commands) -> Self {
         let mut clock = SteadyClock::default();
-        Self {
-            node: Node::new(node, clock.now_ns()),
-            clock,
-            proc,
-            outbox,
-            metrics,
-            asked,
-            watched: BTreeMap::new(),
-            caught: BTreeMap::new(),
-            kept: KeptFiles::default(),
-            ticked: monotonic(),
-        }
+        let pipeline = ExecPipeline::new(node, clock.now_ns());
+        Self { pipeline, clock, outbox, metrics, commands, ticked: monotonic() }
     }
 
-    async fn work(&mut self, edges: &mut Edges, stopped: impl Future<Output = &'static str>) -> anyhow::Result<()> {
+    async fn work(
+        &mut self,
+        channels: &mut InputChannels,
+        stopped: impl Future<Output = &'static str>,
+    ) -> anyhow::Result<()> {
         tokio::pin!(stopped);
         let mut watch = interval(WATCH);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -227,15 +209,15 @@ impl Collector {
                     tracing::info!(signal, "stopping");
                     return Ok(());
                 }
-                // What comes seldom first: under load there is always a batch.
+                // Rare inputs first: under load there is always a batch.
                 _ = watch.tick() => self.watch()?,
-                Some(checked) = edges.checked.recv() => {
+                Some(checked) = channels.checked.recv() => {
                     checked?;
                     self.outbox.open_gate();
                 }
-                Some(answer) = edges.answers.recv() => self.told(answer)?,
-                Some((job, outcome)) = edges.finished.recv() => self.digested(*job, outcome)?,
-                batch = edges.batches.recv() => self.batch(batch.context("the ring reader has stopped")?)?,
+                Some(answer) = channels.answers.recv() => self.answered(answer)?,
+                Some((job, outcome)) = channels.finished.recv() => self.digested(*job, outcome)?,
+                batch = channels.batches.recv() => self.batch(batch.context("the ring reader has stopped")?)?,
             }
         }
     }
@@ -243,7 +225,7 @@ impl Collector {
     fn tick(&mut self) -> anyhow::Result<()> {
         self.ticked = monotonic();
         self.take(Input::Tick)?;
-        self.outbox.tick(self.clock.now_ns(), self.node.held());
+        self.outbox.tick(self.clock.now_ns(), self.pipeline.held());
         self.metrics.outbox(&self.outbox.numbers());
         if self.outbox.take_containers_lost() {
             self.take(Input::ContainersLost)?;
@@ -251,18 +233,18 @@ impl Collector {
         Ok(())
     }
 
-    /// Reads what is left, finishes what was begun within its time, sends all of it.
-    async fn finish(&mut self, edges: &mut Edges) -> anyhow::Result<()> {
-        edges.stop_reading.store(true, Ordering::Release);
-        while let Some(batch) = edges.batches.recv().await {
+    /// Reads what is left, waits within bounds for what was begun, and sends all of it.
+    async fn finish(&mut self, channels: &mut InputChannels) -> anyhow::Result<()> {
+        channels.stop_reading.store(true, Ordering::Release);
+        while let Some(batch) = channels.batches.recv().await {
             self.batch(batch)?;
         }
         let begun = monotonic();
         let patience = Duration::from_nanos(limits::DIGEST_WAIT.unsigned_abs());
-        while self.node.held() > 0 && begun.elapsed() < patience {
+        while self.pipeline.held() > 0 && begun.elapsed() < patience {
             tokio::select! {
-                Some((job, outcome)) = edges.finished.recv() => self.digested(*job, outcome)?,
-                Some(answer) = edges.answers.recv() => self.told(answer)?,
+                Some((job, outcome)) = channels.finished.recv() => self.digested(*job, outcome)?,
+                Some(answer) = channels.answers.recv() => self.answered(answer)?,
                 () = tokio::time::sleep(TICK) => self.take(Input::Tick)?,
             }
         }
@@ -270,7 +252,7 @@ impl Collector {
         let begun = monotonic();
         while !self.outbox.is_settled() && begun.elapsed() < SETTLE_MAX {
             tokio::time::sleep(TICK).await;
-            self.outbox.tick(self.clock.now_ns(), self.node.held());
+            self.outbox.tick(self.clock.now_ns(), self.pipeline.held());
         }
         self.outbox.close(self.clock.now_ns());
         let numbers = self.outbox.numbers();
@@ -280,8 +262,8 @@ impl Collector {
     }
 
     fn batch(&mut self, batch: Batch) -> anyhow::Result<()> {
-        let Batch { records, caught, age_ns, counters } = batch;
-        self.caught.extend(caught);
+        let Batch { records, captured, age_ns, counters } = batch;
+        self.commands.take_captured(captured);
         if let Some(age_ns) = age_ns {
             self.metrics.read(age_ns);
         }
@@ -295,20 +277,19 @@ impl Collector {
         let read_ns = records.complete_until();
         self.take(Input::Records(records))?;
         self.outbox.has_read(read_ns);
-        // What was not asked for by now is not needed.
-        self.caught.clear();
+        self.commands.drop_captured();
         if self.ticked.elapsed() >= TICK { self.tick() } else { Ok(()) }
     }
 
-    fn told(&mut self, answer: Answer) -> anyhow::Result<()> {
+    fn answered(&mut self, answer: Answer) -> anyhow::Result<()> {
         match answer {
             Answer::One(id, description) => self.take(Input::Described(id, description)),
             Answer::All(all) => self.take(Input::Running(all)),
             Answer::Gone(ids) => {
-                // Of those whose first process is known the kernel says whether it is true.
+                // Where the first process is known, the kernel decides whether it is gone.
                 self.watch()?;
-                let unwatched = ids.into_iter().filter(|id| !self.watched.contains_key(id));
-                unwatched.collect::<Vec<_>>().into_iter().try_for_each(|id| self.take(Input::Ended(id)))
+                let unwatched: Vec<_> = ids.into_iter().filter(|id| !self.commands.watches(id)).collect();
+                unwatched.into_iter().try_for_each(|id| self.take(Input::Ended(id)))
             }
             Answer::Placed(placement) => self.take(Input::Placed(placement)),
             Answer::Trouble(trouble) => {
@@ -323,77 +304,29 @@ impl Collector {
         self.take(Input::Digested(job.container, job.moment, outcome))
     }
 
-    /// Gives the core an input, and does what it asks, until it asks nothing more.
+    /// Gives the core an input and carries out its commands, until none of them has an answer at once.
     fn take(&mut self, input: Input) -> anyhow::Result<()> {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             let (mut effects, now_ns) = (Effects::default(), self.clock.now_ns());
-            self.node.apply(now_ns, input, &mut effects)?;
+            self.pipeline.apply(now_ns, input, &mut effects)?;
             for (disposition, count) in effects.take_settled() {
                 self.metrics.outcome(disposition, count);
             }
             for (event, count) in effects.take_counts() {
                 self.metrics.event(event, count);
             }
-            inputs.extend(effects.take_asks().into_iter().filter_map(|ask| self.answer(ask)));
+            inputs.extend(effects.take_asks().into_iter().filter_map(|command| self.commands.carry_out(command)));
             for outgoing in effects.take_outgoing() {
                 self.outbox.push(now_ns, outgoing);
             }
         }
-        self.metrics.sizes(self.node.held(), self.node.container_count());
+        self.metrics.sizes(self.pipeline.held(), self.pipeline.container_count());
         Ok(())
-    }
-
-    /// Does what the core asks; what can be answered at once is.
-    fn answer(&mut self, ask: Ask) -> Option<Input> {
-        match ask {
-            Ask::Describe(id) => match self.asked.questions.try_send(id) {
-                Ok(()) => None,
-                Err(refused) => Some(Input::Described(refused.into_inner(), None)),
-            },
-            Ask::Digest(job) => {
-                let caught = self.caught.remove(&job.moment).or_else(|| self.kept.take(job.moment));
-                let (job, caught) = self.asked.hasher.submit(job, caught)?;
-                if let Some(caught) = caught {
-                    self.kept.keep(&job.container, job.moment, caught);
-                }
-                Some(Input::NotHashed(job))
-            }
-            Ask::Keep(id, moment) => {
-                if let Some(caught) = self.caught.remove(&moment) {
-                    self.kept.keep(&id, moment, caught);
-                }
-                None
-            }
-            Ask::Drop(moment) => {
-                self.kept.take(moment);
-                None
-            }
-            Ask::Know(file) => {
-                if let Err(error) = self.asked.known_files.know(file) {
-                    tracing::error!(%error, "the kernel program does not learn which files are known");
-                }
-                None
-            }
-            Ask::Inspect(id, pid) => {
-                let inspection = self.proc.inspect(&id, pid).map(Box::new);
-                if let (Some(strict), Some(_)) = (&self.asked.strict, &inspection) {
-                    strict.watch(&id, pid);
-                }
-                self.watched.insert(id.clone(), pid);
-                Some(Input::Inspected(id, inspection))
-            }
-        }
     }
 
     fn watch(&mut self) -> anyhow::Result<()> {
-        let gone: Vec<ContainerId> =
-            self.watched.iter().filter(|(id, pid)| !self.proc.belongs(id, **pid)).map(|(id, _)| id.clone()).collect();
-        for id in gone {
-            self.watched.remove(&id);
-            self.take(Input::Ended(id))?;
-        }
-        Ok(())
+        self.commands.take_gone().into_iter().try_for_each(|id| self.take(Input::Ended(id)))
     }
 }
 

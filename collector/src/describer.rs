@@ -1,5 +1,5 @@
-//! The task that asks the container runtimes, and adds what the Kubernetes API has said of their pods. They may be slow, so
-//! nobody waits for it; what the API says later makes it ask for the pod's containers again.
+//! The task that describes containers: from the container runtimes, with what the Kubernetes API knows of their pods. Both may
+//! be slow, so nothing waits for this task. When the API returns more of a pod later, its containers are described again.
 
 use driftline_collector_core::{Description, Placement};
 use driftline_engines::kubernetes::{self, ApiTrouble, Facts, KubernetesSettings, News};
@@ -12,106 +12,106 @@ use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::looks::{Looks, Pace};
+use crate::poll_schedule::{PollIntervals, PollSchedule};
 
-/// Questions under way at a time: podman's command takes a quarter of a second of one core for each.
+/// Descriptions under way at a time: podman's command takes a quarter of a second of one core for each.
 const QUESTIONS: usize = 4;
 
-/// Questions that wait, beyond which the container is asked for later.
+/// Containers that wait to be described; beyond it the core commands the description again later.
 pub const QUESTION_QUEUE: usize = 1_024;
 
-/// All running containers are told again after this.
+/// All running containers are described again after this.
 const ALL_AGAIN: Duration = Duration::from_secs(3_600);
 
-/// When no runtime answers, they are looked for again, at most this often.
+/// When a container is unknown, runtimes that did not answer are tried again, at most this often.
 const DETECT_AGAIN: Duration = Duration::from_secs(10);
 
-/// What the task says.
+/// What the task sends.
 #[derive(Debug)]
 pub enum Answer {
-    /// About a container that was asked for.
+    /// The description of one container; `None` when there is none.
     One(ContainerId, Option<Box<Description>>),
-    /// About all that run.
+    /// The descriptions of all that run.
     All(Vec<Description>),
-    /// These ran when it was last looked, and no runtime runs them any more.
+    /// These ran at the last poll, and no runtime runs them any more.
     Gone(Vec<ContainerId>),
-    /// About the node.
+    /// Where the node is.
     Placed(Placement),
-    /// The Kubernetes API does not tell something.
+    /// The Kubernetes API does not return something.
     Trouble(ApiTrouble),
 }
 
-/// Who is asked, and who knows more of what they say.
+/// Where descriptions come from.
 #[derive(Clone)]
-struct Sources {
+struct DescriptionSources {
     runtimes: Arc<Runtimes>,
     facts: Facts,
 }
 
-/// Starts the task. It ends when nobody asks any more.
+/// Starts the task. It ends when the sender of `questions` is dropped.
 pub fn start(
     settings: RuntimeSettings,
     cluster: &KubernetesSettings,
-    pace: Pace,
+    intervals: PollIntervals,
     questions: mpsc::Receiver<ContainerId>,
     answers: mpsc::Sender<Answer>,
 ) {
     let (facts, news) = kubernetes::start(cluster);
-    tokio::spawn(serve(settings, facts, news, pace, questions, answers));
+    tokio::spawn(serve(settings, facts, news, intervals, questions, answers));
 }
 
 async fn serve(
     settings: RuntimeSettings,
     facts: Facts,
     mut news: mpsc::Receiver<News>,
-    pace: Pace,
+    intervals: PollIntervals,
     mut questions: mpsc::Receiver<ContainerId>,
     answers: mpsc::Sender<Answer>,
 ) {
-    let mut sources = Sources { runtimes: detect(&settings, None).await, facts };
+    let mut sources = DescriptionSources { runtimes: detect(&settings, None).await, facts };
     let mut listener = sources.runtimes.listen();
-    let mut looks = Looks::new(pace, Instant::now(), listener.heard());
+    let mut schedule = PollSchedule::new(intervals, Instant::now(), listener.counts());
     // A container that no runtime knew.
     let unknown = Arc::new(AtomicBool::new(false));
     let mut detected_at = Instant::now();
     let places = Arc::new(Semaphore::new(QUESTIONS));
-    // News come in numbers at the start, and whoever asks must not wait behind them.
+    // At the start the API returns all pods; descriptions must not wait behind them.
     let news_place = Arc::new(Semaphore::new(1));
     let mut all_again = interval(ALL_AGAIN);
     all_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let known = Arc::new(Mutex::new(Known::default()));
+    let reported = Arc::new(Mutex::new(ReportedContainers::default()));
     loop {
         tokio::select! {
-            // What comes seldom first, and all before what is new, which else would be told twice.
+            // Rare events first; and all containers before new ones, which would be described twice otherwise.
             biased;
             _ = all_again.tick() => {
                 let all = sources.running().await;
                 let ids: BTreeSet<ContainerId> = all.iter().map(|described| described.container.id.clone()).collect();
                 sources.facts.retain(&ids);
-                known.lock().await.told.extend(ids);
+                reported.lock().await.described.extend(ids);
                 let _ = answers.send(Answer::All(all)).await;
             }
-            () = sleep_until(looks.due()) => {
-                looks.look(Instant::now());
-                match Arc::clone(&known).try_lock_owned() {
-                    Ok(known) => drop(tokio::spawn(tell_new(sources.clone(), known, answers.clone()))),
-                    // The last look waits for a slow runtime.
-                    Err(_) => looks.want(Instant::now()),
+            () = sleep_until(schedule.due()) => {
+                schedule.begin(Instant::now());
+                match Arc::clone(&reported).try_lock_owned() {
+                    Ok(reported) => drop(tokio::spawn(report_changes(sources.clone(), reported, answers.clone()))),
+                    // The poll before waits for a slow runtime.
+                    Err(_) => schedule.poll_soon(Instant::now()),
                 }
             }
-            // Ends when there is no API to be asked.
+            // Ends when the settings name no API.
             Some(news) = news.recv() => {
-                tokio::spawn(tell_news(sources.clone(), news, Arc::clone(&news_place), answers.clone()));
+                tokio::spawn(forward_news(sources.clone(), news, Arc::clone(&news_place), answers.clone()));
             }
-            () = listener.changed() => looks.hear(Instant::now(), listener.heard()),
+            () = listener.changed() => schedule.on_events(Instant::now(), listener.counts()),
             question = questions.recv() => {
                 let Some(id) = question else { return };
-                // One that started after us may know what the others did not.
+                // A runtime that started after this task may know the container.
                 let silent = sources.runtimes.states().iter().any(|found| found.state.is_err());
                 if silent && unknown.load(Ordering::Acquire) && detected_at.elapsed() >= DETECT_AGAIN {
                     sources.runtimes = detect(&settings, Some(&sources.runtimes)).await;
                     listener = sources.runtimes.listen();
-                    looks = Looks::new(pace, Instant::now(), listener.heard());
+                    schedule = PollSchedule::new(intervals, Instant::now(), listener.counts());
                     detected_at = Instant::now();
                     unknown.store(false, Ordering::Release);
                 }
@@ -129,44 +129,48 @@ async fn serve(
     }
 }
 
-/// What looks found.
+/// The containers that the last poll found.
 #[derive(Debug, Default)]
-struct Known {
-    /// What was told, by a look or with all others.
-    told: BTreeSet<ContainerId>,
-    /// What runtimes with a socket ran when they were last looked at.
-    ran: BTreeSet<ContainerId>,
+struct ReportedContainers {
+    /// Those that were described, after a poll or with all others.
+    described: BTreeSet<ContainerId>,
+    /// Those that runtimes with a socket ran at the last poll.
+    running: BTreeSet<ContainerId>,
 }
 
-/// Describes what did not run the last time, and says what runs no more.
-async fn tell_new(sources: Sources, mut known: OwnedMutexGuard<Known>, answers: mpsc::Sender<Answer>) {
+/// Polls the runtimes. Describes the containers that are new, and reports those that do not run any more.
+async fn report_changes(
+    sources: DescriptionSources,
+    mut reported: OwnedMutexGuard<ReportedContainers>,
+    answers: mpsc::Sender<Answer>,
+) {
     let Listed { ids, is_whole } = sources.runtimes.running_ids_of_sockets().await;
     let running: BTreeSet<ContainerId> = ids.into_iter().collect();
-    for id in running.difference(&known.told) {
-        sources.tell(id, &answers).await;
+    for id in running.difference(&reported.described) {
+        sources.report(id, &answers).await;
     }
     if !is_whole {
-        // What a runtime that did not answer ran is not gone.
-        known.told.extend(running.iter().cloned());
-        known.ran.extend(running);
+        // The containers of a runtime that did not answer are not gone.
+        reported.described.extend(running.iter().cloned());
+        reported.running.extend(running);
         return;
     }
-    sources.facts.ended(&known.told.difference(&running).cloned().collect());
-    let gone: Vec<ContainerId> = known.ran.difference(&running).cloned().collect();
+    sources.facts.ended(&reported.described.difference(&running).cloned().collect());
+    let gone: Vec<ContainerId> = reported.running.difference(&running).cloned().collect();
     if !gone.is_empty() {
         let _ = answers.send(Answer::Gone(gone)).await;
     }
-    known.told.clone_from(&running);
-    known.ran = running;
+    reported.described.clone_from(&running);
+    reported.running = running;
 }
 
-/// Passes on what the API says. Containers of a pod of which more is known are told again.
-async fn tell_news(sources: Sources, news: News, place: Arc<Semaphore>, answers: mpsc::Sender<Answer>) {
+/// Forwards what the API returns. The containers of a pod of which more is known are described again.
+async fn forward_news(sources: DescriptionSources, news: News, place: Arc<Semaphore>, answers: mpsc::Sender<Answer>) {
     match news {
         News::Pod(uid) => {
             let Ok(_place) = place.acquire().await else { return };
             for id in sources.facts.containers_of(&uid) {
-                sources.tell(&id, &answers).await;
+                sources.report(&id, &answers).await;
             }
         }
         News::Node(kubernetes::Placement { provider_id, zone }) => {
@@ -178,7 +182,7 @@ async fn tell_news(sources: Sources, news: News, place: Arc<Semaphore>, answers:
     }
 }
 
-/// Looks which runtimes answer; says what changed.
+/// Finds out which runtimes answer, and logs what changed.
 async fn detect(settings: &RuntimeSettings, before: Option<&Runtimes>) -> Arc<Runtimes> {
     let runtimes = Runtimes::detect(settings).await;
     for found in runtimes.states() {
@@ -192,7 +196,7 @@ async fn detect(settings: &RuntimeSettings, before: Option<&Runtimes>) -> Arc<Ru
     Arc::new(runtimes)
 }
 
-impl Sources {
+impl DescriptionSources {
     async fn describe(&self, id: &ContainerId) -> Option<Box<Description>> {
         match self.runtimes.describe(id).await {
             Ok(Some(described)) => Some(Box::new(self.description(described))),
@@ -208,8 +212,8 @@ impl Sources {
         self.runtimes.running().await.into_iter().map(|described| self.description(described)).collect()
     }
 
-    /// Describes a container that nobody asked for.
-    async fn tell(&self, id: &ContainerId, answers: &mpsc::Sender<Answer>) {
+    /// Describes a container without a command of the core.
+    async fn report(&self, id: &ContainerId, answers: &mpsc::Sender<Answer>) {
         if let Some(description) = self.describe(id).await {
             // Fails only when the collector stops.
             let _ = answers.send(Answer::One(id.clone(), Some(description))).await;

@@ -12,7 +12,7 @@ use crate::rights;
 use crate::self_test::{Report, SelfTest, SelfTestError};
 use crate::strict::{self, StrictMode};
 
-/// Rings of a probe that only looks: small.
+/// Rings of a probe that only tests: small.
 const RING_BYTES: u32 = 64 << 10;
 
 /// Number of the first pid namespace, the same on every kernel (`PROC_PID_INIT_INO`).
@@ -23,7 +23,7 @@ const CGROUP2_MAGIC: u64 = 0x6367_7270;
 
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// Looks at everything.
+/// Runs all checks.
 pub async fn examine(runtimes: &RuntimeSettings, cluster: &KubernetesSettings, strict: StrictMode) -> Vec<Check> {
     let proc = Proc::at(&runtimes.proc);
     let mut checks = kernel(&proc);
@@ -75,7 +75,7 @@ fn kernel(proc: &Proc) -> Vec<Check> {
             checks.extend(tested(proc, &mut probe));
         }
         Err(error) => {
-            let remedy = "the text says what is missing; kernels from 5.10 on with type information are supported";
+            let remedy = "the text names what is missing; kernels from 5.10 on with type information are supported";
             checks.push(Check::new("kernel", "eBPF program", Health::Problem, with_sources(&error), remedy));
         }
     }
@@ -100,7 +100,7 @@ fn tested(proc: &Proc, probe: &mut Probe) -> Vec<Check> {
         Ok(report) => {
             let tried = report.cases.len() - report.not_tried().count();
             let mut checks =
-                vec![Check::ok("kernel", "self-test", format!("{tried} programs told exactly as they are"))];
+                vec![Check::ok("kernel", "self-test", format!("{tried} programs reported exactly as they are"))];
             checks.extend(report.not_tried().map(|(case, why)| {
                 let remedy = "run `driftline-collector self-test` as root once for each kernel version";
                 Check::new("kernel", "self-test", Health::Warning, format!("{case}: not tried: {why}"), remedy)
@@ -136,7 +136,7 @@ fn capabilities() -> Check {
     }
 }
 
-/// It is off unless asked for, so that it cannot be had is no problem unless it was.
+/// Off by default: that it is impossible is a problem only where the settings turn it on.
 fn strict_mode(mode: StrictMode) -> Check {
     match (strict::try_group(), mode) {
         (Ok(()), StrictMode::Off) => Check::ok("rights", "strict mode", "off, and possible (DRIFTLINE_STRICT)"),
@@ -176,7 +176,7 @@ async fn engines(settings: &RuntimeSettings) -> Vec<Check> {
     let mut checks = Vec::new();
     for state in found.states() {
         checks.push(match &state.state {
-            // The words of the runtimes' own module.
+            // As the runtimes' own module words it.
             Ok(how) if how.starts_with("by the command") => {
                 let found = format!("answers {how}, which needs more than the collector's four capabilities");
                 let remedy = "start podman's service: `systemctl enable --now podman.socket`";
@@ -195,7 +195,7 @@ async fn engines(settings: &RuntimeSettings) -> Vec<Check> {
     checks
 }
 
-/// Without it alerts lack the workload, so nothing that it says is a problem.
+/// Without it alerts lack the workload; so its worst result is a warning.
 async fn api(settings: &KubernetesSettings) -> Check {
     let lacking = |found: String, remedy| Check::new("cluster", "Kubernetes API", Health::Warning, found, remedy);
     match kubernetes::examine(settings).await {

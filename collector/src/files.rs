@@ -25,18 +25,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::proc::Proc;
 
-/// Read at once: the second-level cache of small machines.
+/// Bytes in one read: the second-level cache of small machines.
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// The executable of a process as a handle without access: there while the process runs it, whatever became of the
-/// path. Asks no file system.
+/// path. Calls no file system.
 fn executable_of(proc: &Proc, pid: u32) -> Option<OwnedFd> {
     open(proc.path(format!("{pid}/exe")), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
-/// An executable that was caught while its process ran, unchanged: it can be hashed even if it is removed meanwhile.
+/// An executable that was opened while its process ran, unchanged: it can be hashed even if it is removed meanwhile.
 #[derive(Debug)]
-pub struct Caught {
+pub struct CapturedFile {
     handle: OwnedFd,
     before: Statx,
     reading: Reading,
@@ -44,26 +44,32 @@ pub struct Caught {
     _place: Arc<()>,
 }
 
-/// Catches the executable of an exec: what the process runs or, when it is over already, what still lies at the path in
-/// its parent's root directory. Takes about 30 µs. The result keeps `place` until it is hashed or dropped.
+/// Opens the executable of an exec: what the process runs or, when it is over already, what still lies at the path in
+/// its parent's root directory. Takes about 30 µs. The result holds `place` until it is hashed or dropped.
 #[must_use]
-pub fn catch(proc: &Proc, exec: &RawExec, bytes_max: u64, now_ns: i64, place: &Arc<()>) -> Option<Caught> {
+pub fn capture(proc: &Proc, exec: &RawExec, bytes_max: u64, now_ns: i64, place: &Arc<()>) -> Option<CapturedFile> {
     let by_path = || {
         let is_on_root = exec.file.mnt_id == exec.root_mnt_id && !exec.is_chrooted() && !exec.has_parent_outside();
         let parent =
             exec.parent().map(|parent| parent.pid).filter(|_| is_on_root && !mounts::is_refused(exec.root_fs_magic))?;
         look_up(proc, parent, &exec.path, Crossing::Stay).ok()
     };
-    let keep = |handle| keep(handle, &exec.file, bytes_max, now_ns, Arc::clone(place));
-    executable_of(proc, exec.pid).and_then(keep).or_else(|| by_path().and_then(keep))
+    let begin = |handle| capture_handle(handle, &exec.file, bytes_max, now_ns, Arc::clone(place));
+    executable_of(proc, exec.pid).and_then(begin).or_else(|| by_path().and_then(begin))
 }
 
-fn keep(handle: OwnedFd, seen: &RawFile, bytes_max: u64, now_ns: i64, place: Arc<()>) -> Option<Caught> {
+fn capture_handle(
+    handle: OwnedFd,
+    seen: &RawFile,
+    bytes_max: u64,
+    now_ns: i64,
+    place: Arc<()>,
+) -> Option<CapturedFile> {
     let before = facts(&handle).filter(|facts| is_same(facts, seen))?;
-    Caught::begin(handle, before, bytes_max, now_ns, place).ok()
+    CapturedFile::begin(handle, before, bytes_max, now_ns, place).ok()
 }
 
-impl Caught {
+impl CapturedFile {
     /// Begins to read a file that was like `before`, and still has to be.
     pub(crate) fn begin(
         handle: OwnedFd,
@@ -83,18 +89,24 @@ impl Caught {
     }
 }
 
-/// Hashes the subject of a job. `caught` is its executable when that was caught at once; `now_ns` is the wall clock.
+/// Hashes the subject of a job. `captured` is its executable when the reader captured it; `now_ns` is the wall clock.
 #[must_use]
-pub fn digest(proc: &Proc, job: &DigestJob, caught: Option<Caught>, bytes_max: u64, now_ns: i64) -> DigestOutcome {
-    match (job.subject, caught) {
-        (DigestSubject::File(_), Some(caught)) => caught.finish(),
+pub fn digest(
+    proc: &Proc,
+    job: &DigestJob,
+    captured: Option<CapturedFile>,
+    bytes_max: u64,
+    now_ns: i64,
+) -> DigestOutcome {
+    match (job.subject, captured) {
+        (DigestSubject::File(_), Some(captured)) => captured.finish(),
         (DigestSubject::File(seen), None) => digest_of_file(proc, job, &seen, bytes_max, now_ns),
         (DigestSubject::Named { executed_ns, .. }, _) => digest_of_named(proc, job, executed_ns, bytes_max),
     }
 }
 
 fn digest_of_file(proc: &Proc, job: &DigestJob, seen: &RawFile, bytes_max: u64, now_ns: i64) -> DigestOutcome {
-    // What the process runs by now may be another program, which tells nothing; what lies at the path by now does.
+    // What the process runs by now may be another program, which proves nothing; what lies at the path by now does.
     let running = executable_of(proc, job.pid).filter(|running| facts(running).is_some_and(|it| has_number(&it, seen)));
     let by_path = job.roots.iter().map(|root| look_up(proc, *root, &job.path, job.crossing));
     let mut missed = Digest::Gone;
@@ -144,7 +156,7 @@ fn digest_of_open(handle: &OwnedFd, executed_ns: i64, bytes_max: u64) -> DigestO
     DigestOutcome { named: Some(named), ..DigestOutcome::of(digest) }
 }
 
-/// What is told of a file that is known by its handle only.
+/// The facts of a file that is known by its handle only.
 pub(crate) fn named_facts(handle: impl AsFd, facts: &Statx) -> NamedFacts {
     let handle = handle.as_fd();
     let fs_magic = fstatfs(handle).map_or(0, |fs| u64::try_from(fs.f_type).unwrap_or(0));
@@ -201,7 +213,7 @@ fn why(error: Errno) -> Digest {
     }
 }
 
-/// Without asking the file system again: on FUSE that could hang.
+/// Without another call to the file system, which on FUSE could hang.
 pub(crate) fn facts(handle: impl AsFd) -> Option<Statx> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     statx(handle, c"", flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID).ok()
@@ -243,7 +255,7 @@ fn hash(handle: &OwnedFd, before: &Statx, bytes_max: u64) -> Digest {
 
 /// A file that is being hashed. It must be the same before and after; that is, its change time and size. Removing a file
 /// changes its change time too, and programs that are removed at once are those that matter: so a file that lost a link
-/// counts as the same if meanwhile nobody opened or wrote it, which a watch tells.
+/// counts as the same if meanwhile nobody opened or wrote it, which a watch shows.
 #[derive(Debug)]
 struct Reading {
     file: File,
@@ -259,7 +271,7 @@ impl Reading {
         if before.stx_size > bytes_max {
             return Err(Digest::TooLarge);
         }
-        // Stands for what the handle stands for, not for what its path has become.
+        // Names the handle's file, and not what is at its path by now.
         let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = File::from(open(&path, flags, Mode::empty()).map_err(|_| Digest::Unreadable)?);
@@ -292,7 +304,7 @@ fn is_only_removed(before: &Statx, after: &Statx) -> bool {
 /// 20 ms, for which an exec would wait in strict mode.
 static IDLE: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
-/// Tells whether a file was opened or written.
+/// Notices when a file is opened or written.
 #[derive(Debug)]
 struct Watch {
     /// There until it is dropped.
@@ -311,7 +323,8 @@ impl Watch {
         number.is_ok().then_some(watch)
     }
 
-    /// Whether it saw nothing. That it ends with its file is told too, and is nothing; nor is what is left of another.
+    /// Whether nothing was opened or written. The event that the watch ends with its file does not count, nor do events that are
+    /// left of another watch.
     fn is_quiet(&self) -> bool {
         let Some(instance) = &self.instance else { return false };
         let mut buffer = [MaybeUninit::uninit(); 512];
@@ -336,7 +349,7 @@ impl Drop for Watch {
     }
 }
 
-/// At most one byte more than the file had: one that grows is noticed, and does not keep us.
+/// At most one byte more than the file had: one that grows is noticed, and not read on.
 fn hash_all(file: File, size_bytes: u64) -> Option<Sha256> {
     let mut hasher = sha2::Sha256::new();
     let mut buffer = vec![0; BUFFER_BYTES];

@@ -6,16 +6,16 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
-use crate::files::{self, Caught};
+use crate::files::{self, CapturedFile};
 use crate::proc::Proc;
 use crate::strict::Strict;
 
-/// A digest, and what it belongs to.
+/// A job and its outcome.
 pub type Finished = (Box<DigestJob>, DigestOutcome);
 
 struct Task {
     job: Box<DigestJob>,
-    caught: Option<Caught>,
+    captured: Option<CapturedFile>,
 }
 
 /// The threads' queue. They end when it is dropped.
@@ -49,11 +49,15 @@ impl Hasher {
         Ok(Self { queue: sender })
     }
 
-    /// Queues a job. Without room it comes back, with what was caught for it.
-    pub fn submit(&self, job: Box<DigestJob>, caught: Option<Caught>) -> Option<(Box<DigestJob>, Option<Caught>)> {
-        match self.queue.try_send(Task { job, caught }) {
+    /// Queues a job. Without room it comes back, with its captured file.
+    pub fn submit(
+        &self,
+        job: Box<DigestJob>,
+        captured: Option<CapturedFile>,
+    ) -> Option<(Box<DigestJob>, Option<CapturedFile>)> {
+        match self.queue.try_send(Task { job, captured }) {
             Ok(()) => None,
-            Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) => Some((task.job, task.caught)),
+            Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) => Some((task.job, task.captured)),
         }
     }
 }
@@ -68,30 +72,30 @@ fn work(
     loop {
         // The lock is held while waiting: one thread waits for a job, the others for the lock.
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Task { job, caught }) = next else { return };
-        let outcome = outcome(proc, &job, caught, bytes_max, clock::now_ns(), strict);
+        let Ok(Task { job, captured }) = next else { return };
+        let outcome = outcome(proc, &job, captured, bytes_max, clock::now_ns(), strict);
         if finished.blocking_send((job, outcome)).is_err() {
             return;
         }
     }
 }
 
-/// What a job asks for: the digest of its subject, and of the loader that was told to run it. `caught` is its executable
-/// when that was caught at once; `now_ns` is the wall clock.
+/// The outcome of a job: the digest of its subject, and of the loader that runs it. `captured` is its executable when the reader
+/// captured it; `now_ns` is the wall clock.
 #[must_use]
 pub fn outcome(
     proc: &Proc,
     job: &DigestJob,
-    caught: Option<Caught>,
+    captured: Option<CapturedFile>,
     bytes_max: u64,
     now_ns: i64,
     strict: Option<&Strict>,
 ) -> DigestOutcome {
-    let hash = |job: &DigestJob, caught| {
+    let hash = |job: &DigestJob, captured| {
         let known = strict.and_then(|strict| strict.outcome(job));
-        known.unwrap_or_else(|| files::digest(proc, job, caught, bytes_max, now_ns))
+        known.unwrap_or_else(|| files::digest(proc, job, captured, bytes_max, now_ns))
     };
-    let subject = hash(job, caught);
+    let subject = hash(job, captured);
     match &job.loader {
         None => subject,
         Some(LoaderJob::Known(sha256)) => DigestOutcome { loader: Some(Digest::Hashed(*sha256)), ..subject },

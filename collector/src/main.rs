@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
 
-/// Threads for what waits: the collector's task, and one for what else is asked meanwhile. A node's 64 processors are not
+/// Threads of the runtime: one for the collector's task, and one for the tasks around it. A node's 64 processors are not
 /// the collector's.
 const WORKERS: usize = 2;
 
@@ -33,13 +33,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Prove that the kernel program tells the truth on this kernel, without Kafka; exits 1 when it does not
+    /// Prove that the kernel program reads the truth on this kernel, without Kafka; exits 1 when it does not
     SelfTest {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Say what kernel, rights and runtimes of this node allow, each with a remedy; exits 1 when there is a problem
+    /// Check what kernel, rights and runtimes of this node allow, each with a remedy; exits 1 when there is a problem
     Doctor {
         /// Print JSON
         #[arg(long)]
@@ -72,13 +72,13 @@ fn collect(mut settings: Settings) -> anyhow::Result<()> {
     let collector = CollectorSettings::read(&mut settings);
     settings.finish()?;
     rights::require()?;
-    // The one process that keeps more, until the test is over.
+    // The one process that retains more capabilities, until the test is over.
     let self_test = SelfTest::prepare(&collector.runtimes.proc)?;
     // In strict mode one thread does, too.
     let strict = Prepared::new(collector.strict, &Proc::at(&collector.runtimes.proc))?;
     rights::give_up_others()?;
     let runtime = Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
-    // As a task: then the thread that hears of time and sockets is mostly the one that goes on with it.
+    // As a task: then the thread that polls time and sockets mostly goes on with it.
     runtime.block_on(async { tokio::spawn(collector::run(collector, self_test, strict)).await? })
 }
 

@@ -1,4 +1,4 @@
-//! What the collector counts, for Prometheus. Every name is in `docs/telemetry.md`.
+//! The metrics of the collector, for Prometheus. Every name is in `docs/telemetry.md`.
 //!
 //! Conservation: execs the kernel saw = records in the rings + records lost; records in the rings = outcomes + held.
 
@@ -47,7 +47,11 @@ impl Metrics {
             outcomes: telemetry.counters("collector_execs_total", outcome, &["outcome"])?,
             held: telemetry.gauge("collector_execs_held", "Execs that wait for order, description or digest")?,
             containers: telemetry.gauge("collector_containers", "Containers that are known")?,
-            digests: telemetry.counters("collector_digests_total", "Digests asked for, by how it ended", &["state"])?,
+            digests: telemetry.counters(
+                "collector_digests_total",
+                "Digests commanded, by how hashing ended",
+                &["state"],
+            )?,
             events: telemetry.counters("collector_events_total", "Named events in the core", &["event"])?,
             sent: telemetry.counter("collector_records_sent_total", "Records handed to the Kafka client")?,
             acknowledged: telemetry
@@ -58,7 +62,7 @@ impl Metrics {
             spool_bytes: telemetry.gauge("collector_spool_bytes", "Length of the segments of the spool")?,
             api_troubles: telemetry.counters(
                 "collector_kubernetes_troubles_total",
-                "What the Kubernetes API did not tell, by reason",
+                "What the Kubernetes API did not return, by reason",
                 &["reason"],
             )?,
             reading: telemetry
@@ -72,7 +76,7 @@ impl Metrics {
         })
     }
 
-    /// What strict mode counts.
+    /// The counter of strict mode.
     pub(crate) fn strict(&self) -> &IntCounterVec {
         &self.strict
     }

@@ -1,10 +1,10 @@
 //! Brings the collector's records to Kafka, in order, at least once. Called by the collector's task, never waits.
 //!
-//! A record goes into the window in memory and to Kafka's client at once; that is all, as long as Kafka acknowledges. What
+//! A record goes into the window in memory and to Kafka's client at once; as long as Kafka acknowledges, nothing else happens. What
 //! is not acknowledged within [`limits::SPILL_AFTER`], and what the window has no room for, is written to the spool. Later
 //! records then wait on the disk behind those, and come back into the window in their order. What is given up is counted,
-//! kept in the checkpoint, and said in a loss record when Kafka has caught up. A kill takes with it what stands in the
-//! window alone; the next start says from when on that may be.
+//! retained in the checkpoint, and reported in a loss record when Kafka has caught up. A kill takes with it what stands in the
+//! window alone; the next start reports since when that may be.
 
 use driftline_collector_core::limits;
 use driftline_collector_core::spool::{Entry, Frame, Gap, Gaps, Progress, SafeMoment, Stamp, Window};
@@ -26,9 +26,9 @@ const SPILL_AGAIN_NS: i64 = 1_000_000_000;
 pub trait Client {
     /// Queues a record of exec-events; `false` when it has to be tried again.
     fn send(&mut self, key: &[u8], value: &[u8], sequence: u64) -> bool;
-    /// What became of records since the last call.
+    /// The outcomes of records since the last call.
     fn reports(&mut self) -> Vec<Report>;
-    /// Begins anew after a failure: records that were not acknowledged are forgotten.
+    /// Makes a new client after a failure, without the records that were not acknowledged.
     ///
     /// # Errors
     /// When there is no new client.
@@ -37,7 +37,7 @@ pub trait Client {
     fn last_failure(&self) -> String;
 }
 
-/// The real one.
+/// The client of production.
 #[derive(Debug)]
 pub struct KafkaClient {
     settings: ClientSettings,
@@ -133,9 +133,9 @@ pub struct Outbox<C> {
     moment: SafeMoment,
     read_ns: i64,
     checkpointed_ns: i64,
-    /// When gaps were last said, and the last record that says them while it is not acknowledged.
-    said_ns: i64,
-    saying: Option<u64>,
+    /// When gaps were last reported, and the last record that reports them while it is not acknowledged.
+    reported_ns: i64,
+    reporting: Option<u64>,
     sent: u64,
     acknowledged: u64,
     containers_lost: bool,
@@ -161,8 +161,8 @@ impl<C: Client> Outbox<C> {
             moment: SafeMoment::default(),
             read_ns: 0,
             checkpointed_ns: 0,
-            said_ns: 0,
-            saying: None,
+            reported_ns: 0,
+            reporting: None,
             sent: 0,
             acknowledged: 0,
             containers_lost: false,
@@ -182,7 +182,7 @@ impl<C: Client> Outbox<C> {
         }
     }
 
-    /// From `now_ns` on every exec is seen. What happened since the last run brought everything to safety, nobody knows.
+    /// From `now_ns` on every exec is seen. What happened since the last run brought everything to safety is unknown.
     pub fn attached(&mut self, now_ns: i64) {
         let unreadable_ns = self.spool.unreadable_since_ns();
         let (origin, boot_id) = (self.settings.origin.clone(), self.settings.boot_id.clone());
@@ -194,14 +194,15 @@ impl<C: Client> Outbox<C> {
             earlier => earlier.or(unreadable_ns).map(|at_ns| at_ns.saturating_sub(limits::DIRTY_MAX)),
         };
         (checkpoint.origin, checkpoint.boot_id) = (origin, boot_id);
-        let (unsaid, said_by) = (std::mem::take(&mut checkpoint.saying), std::mem::take(&mut checkpoint.said_by));
+        let (unacknowledged, reported_by) =
+            (std::mem::take(&mut checkpoint.reporting), std::mem::take(&mut checkpoint.reported_by));
         if let Some(from_ns) = from_ns {
             let gap = Gap { lost: None, from_ns, to_ns: now_ns.max(from_ns) };
             self.spool.miss(Reason::Restart, gap, 0);
         }
         self.moment = SafeMoment::at(now_ns);
-        (self.read_ns, self.said_ns) = (now_ns, now_ns);
-        self.say(now_ns, unsaid, said_by);
+        (self.read_ns, self.reported_ns) = (now_ns, now_ns);
+        self.push_losses(now_ns, unacknowledged, reported_by);
         self.checkpoint(now_ns);
     }
 
@@ -246,9 +247,9 @@ impl<C: Client> Outbox<C> {
         if self.is_spilling {
             self.spill(now_ns);
         }
-        self.say_gaps(now_ns);
+        self.report_gaps(now_ns);
         let (emitted, safe) = (self.next.saturating_sub(1), self.safe());
-        self.moment.look(now_ns, Progress { read_ns: self.read_ns.min(now_ns), held, emitted, safe });
+        self.moment.advance(now_ns, Progress { read_ns: self.read_ns.min(now_ns), held, emitted, safe });
         if now_ns.saturating_sub(self.checkpointed_ns) >= limits::CHECKPOINT_EVERY {
             self.checkpoint(now_ns);
         }
@@ -272,7 +273,7 @@ impl<C: Client> Outbox<C> {
         self.checkpoint(now_ns);
     }
 
-    /// Whether records about containers were given up, and Kafka takes records again: they have to be described anew.
+    /// Whether records about containers were given up, and Kafka takes records again: they have to be described again.
     pub fn take_containers_lost(&mut self) -> bool {
         let is_due = self.containers_lost && self.has_caught_up();
         self.containers_lost &= !is_due;
@@ -314,10 +315,10 @@ impl<C: Client> Outbox<C> {
         }
         let done = self.window.first().map_or(self.spool.read(), |entry| entry.sequence.saturating_sub(1));
         self.spool.forget_done(done);
-        if self.saying.is_some_and(|sequence| sequence <= done) {
-            self.saying = None;
+        if self.reporting.is_some_and(|sequence| sequence <= done) {
+            self.reporting = None;
             let checkpoint = self.spool.checkpoint();
-            (checkpoint.saying, checkpoint.said_by) = (Gaps::default(), String::new());
+            (checkpoint.reporting, checkpoint.reported_by) = (Gaps::default(), String::new());
             self.checkpoint(now_ns);
         }
     }
@@ -380,36 +381,37 @@ impl<C: Client> Outbox<C> {
         }
     }
 
-    /// Says what is missing, once Kafka has caught up; when it never does, because it is too slow for good, after a while.
-    fn say_gaps(&mut self, now_ns: i64) {
-        let since_ns = now_ns.saturating_sub(self.said_ns);
-        let is_time = if self.has_caught_up() { since_ns >= 0 } else { since_ns >= limits::UNSAID_MAX };
-        if self.spool.checkpoint().gaps.is_empty() || self.saying.is_some() || !is_time {
+    /// Reports what is missing, once Kafka has caught up. Where Kafka is always too slow, it never does: then after
+    /// [`limits::UNREPORTED_MAX`].
+    fn report_gaps(&mut self, now_ns: i64) {
+        let since_ns = now_ns.saturating_sub(self.reported_ns);
+        let is_time = if self.has_caught_up() { since_ns >= 0 } else { since_ns >= limits::UNREPORTED_MAX };
+        if self.spool.checkpoint().gaps.is_empty() || self.reporting.is_some() || !is_time {
             return;
         }
         let gaps = std::mem::take(&mut self.spool.checkpoint().gaps);
         let run = self.settings.collector_start.clone();
-        self.say(now_ns, gaps, run);
+        self.push_losses(now_ns, gaps, run);
         self.checkpoint(now_ns);
     }
 
-    /// Says gaps in the name of the run that found them.
-    fn say(&mut self, now_ns: i64, gaps: Gaps, run: String) {
+    /// Emits loss records in the name of the run that found the gaps.
+    fn push_losses(&mut self, now_ns: i64, gaps: Gaps, run: String) {
         let node = self.settings.node.clone();
         for loss in gaps.records(&node, &run) {
             match driftline_schemas::encode(&loss) {
                 Ok(value) => {
                     let (key, headers) = (node.name.clone().into_bytes(), Vec::new());
                     self.push(now_ns, Outgoing { topic: Topic::ExecEvents, key, value, headers });
-                    self.saying = Some(self.next.saturating_sub(1));
+                    self.reporting = Some(self.next.saturating_sub(1));
                 }
-                Err(error) => tracing::error!(%error, "a loss cannot be said"),
+                Err(error) => tracing::error!(%error, "a loss record cannot be encoded"),
             }
         }
         if !gaps.is_empty() {
-            self.said_ns = now_ns.saturating_add(limits::LOSS_INTERVAL);
+            self.reported_ns = now_ns.saturating_add(limits::LOSS_INTERVAL);
             let checkpoint = self.spool.checkpoint();
-            (checkpoint.saying, checkpoint.said_by) = (gaps, run);
+            (checkpoint.reporting, checkpoint.reported_by) = (gaps, run);
         }
     }
 

@@ -36,7 +36,7 @@ impl Proc {
         self.text("sys/kernel/random/boot_id").trim().to_owned()
     }
 
-    /// An id nobody else has.
+    /// A unique id.
     #[must_use]
     pub fn unique_id(&self) -> String {
         self.text("sys/kernel/random/uuid").trim().to_owned()

@@ -1,4 +1,4 @@
-//! The thread that reads the rings. It opens at once what may be gone in a moment, and hands both on.
+//! The thread that reads the rings. It opens files at once that may be gone in a moment, and sends both to the collector's task.
 
 use driftline_collector_bpf::{Counters, Probe, ReadEnd, with_sources};
 use driftline_collector_core::{Moment, RawExec, Records, Subject, limits, mounts};
@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-use crate::files::{self, Caught};
+use crate::files::{self, CapturedFile};
 use crate::proc::Proc;
 
-/// How often the ring of ordinary execs is looked at: a wake-up for each would cost ten times the exec's own record. Half
+/// How often the ring of ordinary execs is polled: a wake-up for each would cost ten times the exec's own record. Half
 /// of what an exec may take to Kafka; the time that [`limits::RING_DELAY`] adds, and Kafka's, go off the other half.
 pub const POLL: Duration = Duration::from_millis(50);
 
-/// When the rings are looked at again after a suspicious exec: by then nothing that happened before it can be missing, and
+/// When the rings are polled again after a suspicious exec: by then nothing that happened before it can be missing, and
 /// it need not wait any longer.
 const POLL_AFTER_SUSPICIOUS: Duration = Duration::from_nanos(limits::RING_DELAY + 1_000_000);
 
@@ -28,8 +28,8 @@ const RECORDS_AT_ONCE: usize = 4_096;
 /// How often the kernel program's counters are read: six system calls.
 const COUNT_EVERY_NS: u64 = 100_000_000;
 
-/// Most executables that are caught and not yet hashed. Each takes one of the 128 inotify instances that a user may have.
-const CAUGHT_MAX: usize = 32;
+/// Most executables that are captured and not yet hashed. Each takes one of the 128 inotify instances that a user may have.
+const CAPTURED_MAX: usize = 32;
 
 /// Batches that wait for the collector's task. When it is slow the rings fill, and the kernel counts what is lost.
 pub const BATCHES: usize = 16;
@@ -37,10 +37,10 @@ pub const BATCHES: usize = 16;
 /// One reading of the rings.
 #[derive(Debug)]
 pub struct Batch {
-    /// What was in them.
+    /// The records.
     pub records: Records,
     /// Executables of suspicious execs whose process still ran.
-    pub caught: Vec<(Moment, Caught)>,
+    pub captured: Vec<(Moment, CapturedFile)>,
     /// How long ago the oldest of these execs was.
     pub age_ns: Option<u64>,
     /// The kernel program's own count, when it was time to read it.
@@ -52,7 +52,7 @@ pub struct Batch {
 pub struct Reader {
     probe: Probe,
     proc: Proc,
-    catcher: Catcher,
+    capturer: Capturer,
     counted_ns: u64,
     /// How long the next reading waits for a suspicious exec.
     patience: Duration,
@@ -60,21 +60,21 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader that catches executables of at most `bytes_max`.
+    /// A reader that captures executables of at most `bytes_max`.
     #[must_use]
     pub fn new(probe: Probe, proc: Proc, bytes_max: u64) -> Self {
         Self {
             probe,
             proc: proc.clone(),
-            catcher: Catcher::new(proc, bytes_max),
+            capturer: Capturer::new(proc, bytes_max),
             counted_ns: 0,
             patience: POLL,
             undecodable_lines: LogLimit::default(),
         }
     }
 
-    /// Starts the thread; it begins with what runs already, and ends after a last reading when `stop` is set, or when nobody
-    /// takes batches any more.
+    /// Starts the thread. It begins with what runs already, and ends after a last reading when `stop` is set, or when the
+    /// receiver of `batches` is dropped.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -97,13 +97,13 @@ impl Reader {
     /// What runs in containers already; the rings are being written to meanwhile.
     pub fn running(&mut self) -> Batch {
         let mut records = Records { boot_offset_ns: boot_offset_ns(), ..Records::default() };
-        let mut caught = Vec::new();
-        let (catcher, proc, lines) = (&self.catcher, &self.proc, &mut self.undecodable_lines);
+        let mut captured = Vec::new();
+        let (capturer, proc, lines) = (&self.capturer, &self.proc, &mut self.undecodable_lines);
         let read = self.probe.running(|bytes| match RawExec::decode(bytes) {
             Ok(mut exec) => {
                 proc.complete(&mut exec);
                 if exec.is_suspicious() {
-                    caught.extend(catcher.catch(&exec));
+                    captured.extend(capturer.capture(&exec));
                 }
                 records.running.push(exec);
             }
@@ -117,8 +117,8 @@ impl Reader {
         if let Err(error) = read {
             tracing::error!(error = with_sources(&error), "programs that run already are not reported");
         }
-        tracing::info!(programs = records.running.len(), "looked at what runs in containers already");
-        Batch { records, caught, age_ns: None, counters: None }
+        tracing::info!(programs = records.running.len(), "programs that run in containers already are read");
+        Batch { records, captured, age_ns: None, counters: None }
     }
 
     /// Waits for a suspicious exec of a file that is not known, at most [`POLL`], and reads what there is. The last time it does
@@ -129,15 +129,15 @@ impl Reader {
         }
         let begun_ns = boot_ns();
         let mut records = Records { boot_offset_ns: boot_offset_ns(), ..Records::default() };
-        let mut caught = Vec::new();
-        // When the oldest of all was, and the newest that is urgent.
+        let mut captured = Vec::new();
+        // Times of the oldest of all, and of the newest that is urgent.
         let (mut oldest_ns, mut newest_ns) = (None, None);
         let end = self.probe.read(RECORDS_AT_ONCE, |_, bytes| match records.execs.push(bytes) {
             Ok(moment) => {
                 oldest_ns = Some(oldest_ns.unwrap_or(u64::MAX).min(moment.time_ns));
                 if RawExec::is_urgent(bytes) {
                     newest_ns = newest_ns.max(Some(moment.time_ns));
-                    caught.extend(RawExec::decode(bytes).ok().and_then(|exec| self.catcher.catch(&exec)));
+                    captured.extend(RawExec::decode(bytes).ok().and_then(|exec| self.capturer.capture(&exec)));
                 }
             }
             Err(error) => {
@@ -161,7 +161,7 @@ impl Reader {
             None
         };
         let age_ns = oldest_ns.map(|oldest_ns| boot_ns().saturating_sub(oldest_ns));
-        (Batch { records, caught, age_ns, counters }, end)
+        (Batch { records, captured, age_ns, counters }, end)
     }
 
     fn counters(&self) -> Option<Counters> {
@@ -169,29 +169,29 @@ impl Reader {
     }
 }
 
-/// Catches executables before their process ends.
+/// Captures executables before their process ends.
 #[derive(Debug)]
-struct Catcher {
+struct Capturer {
     proc: Proc,
     bytes_max: u64,
-    /// One clone for each that is caught and not yet hashed.
+    /// One clone for each that is captured and not yet hashed.
     places: Arc<()>,
 }
 
-impl Catcher {
+impl Capturer {
     fn new(proc: Proc, bytes_max: u64) -> Self {
         Self { proc, bytes_max, places: Arc::default() }
     }
 
-    fn catch(&self, exec: &RawExec) -> Option<(Moment, Caught)> {
+    fn capture(&self, exec: &RawExec) -> Option<(Moment, CapturedFile)> {
         // Of a script, and of what a loader runs, the executable is only the interpreter.
         let is_executable = Subject::of(exec, FileClass::Image) == Subject::Executable;
         let may_be_read = is_executable && !mounts::is_refused(exec.file.fs_magic);
-        if !may_be_read || Arc::strong_count(&self.places) > CAUGHT_MAX {
+        if !may_be_read || Arc::strong_count(&self.places) > CAPTURED_MAX {
             return None;
         }
-        let caught = files::catch(&self.proc, exec, self.bytes_max, clock::now_ns(), &self.places)?;
-        Some((exec.moment, caught))
+        let captured = files::capture(&self.proc, exec, self.bytes_max, clock::now_ns(), &self.places)?;
+        Some((exec.moment, captured))
     }
 }
 

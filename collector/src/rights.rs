@@ -13,7 +13,7 @@ use std::io;
 #[derive(Debug, Clone, Copy)]
 pub struct Needed {
     flag: CapabilitySet,
-    /// As capabilities(7) writes it.
+    /// Its name in capabilities(7).
     pub name: &'static str,
     /// What for.
     pub why: &'static str,
@@ -49,7 +49,7 @@ fn list(missing: &[Needed]) -> String {
 /// Which of the needed capabilities this process does not have.
 ///
 /// # Errors
-/// When the system does not say.
+/// When the system does not report capabilities.
 pub fn missing() -> io::Result<Vec<Needed>> {
     let permitted = capabilities(None)?.permitted;
     Ok(NEEDED.into_iter().filter(|needed| !permitted.contains(needed.flag)).collect())
@@ -79,13 +79,13 @@ pub fn give_up_others() -> Result<(), RightsError> {
 pub const FOR_STRICT: Needed = Needed {
     flag: CapabilitySet::SYS_ADMIN,
     name: "CAP_SYS_ADMIN",
-    why: "for strict mode, to be told by fanotify what is opened to be executed",
+    why: "for strict mode, to get fanotify's events of files that are opened to be executed",
 };
 
 /// Whether this process could run strict mode.
 ///
 /// # Errors
-/// When the system does not say.
+/// When the system does not report capabilities.
 pub fn has_for_strict() -> io::Result<bool> {
     Ok(capabilities(None)?.permitted.contains(FOR_STRICT.flag))
 }
@@ -102,9 +102,9 @@ fn needed() -> CapabilitySet {
     NEEDED.iter().fold(CapabilitySet::empty(), |set, needed| set | needed.flag)
 }
 
-fn keep_only(kept: CapabilitySet) -> Result<(), RightsError> {
+fn keep_only(needed: CapabilitySet) -> Result<(), RightsError> {
     set_no_new_privs(true).map_err(io::Error::from)?;
-    for other in CapabilitySet::all().difference(kept).iter() {
+    for other in CapabilitySet::all().difference(needed).iter() {
         match remove_capability_from_bounding_set(other) {
             // Without CAP_SETPCAP; or one that this kernel does not have.
             Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
@@ -112,7 +112,7 @@ fn keep_only(kept: CapabilitySet) -> Result<(), RightsError> {
         }
     }
     clear_ambient_capability_set().map_err(io::Error::from)?;
-    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    let sets = CapabilitySets { effective: needed, permitted: needed, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).map_err(io::Error::from)?;
     Ok(())
 }

@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use crate::RuntimeError;
 use crate::limits::{ANSWER_BYTES_MAX, ANSWER_MAX, ERROR_BYTES_MAX};
 
-/// What a command said.
+/// The output of a command.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) status: ExitStatus,
@@ -38,7 +38,7 @@ pub(crate) async fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> Resu
     tokio::time::timeout(ANSWER_MAX, answer).await.map_err(|_| RuntimeError::Slow(RUNTIME))?
 }
 
-/// The only runtime that is asked by command.
+/// The only runtime that is used by its command.
 const RUNTIME: &str = "podman";
 
 fn failed(why: impl std::fmt::Display) -> RuntimeError {
@@ -57,16 +57,16 @@ fn spawn<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> Result<Spawned, Run
     }
 }
 
-/// The end of what a command says on standard error; the rest is read and dropped, so that it never blocks.
+/// The end of what a command writes to standard error; the rest is read and dropped, so that it never blocks.
 async fn error_text(mut stderr: ChildStderr) -> String {
-    let mut kept = Vec::new();
+    let mut retained = Vec::new();
     let mut buffer = vec![0; ERROR_BYTES_MAX];
     while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
-        kept.extend_from_slice(buffer.get(..read).unwrap_or_default());
-        let excess = kept.len().saturating_sub(ERROR_BYTES_MAX);
-        kept.drain(..excess);
+        retained.extend_from_slice(buffer.get(..read).unwrap_or_default());
+        let excess = retained.len().saturating_sub(ERROR_BYTES_MAX);
+        retained.drain(..excess);
     }
-    String::from_utf8_lossy(&kept).trim().to_owned()
+    String::from_utf8_lossy(&retained).trim().to_owned()
 }
 
 /// Standard output of a command as it comes. The end is an error when the command failed: what was read is not whole.
@@ -78,11 +78,15 @@ pub(crate) struct CommandReader {
 /// Starts a command whose output is a stream.
 pub(crate) fn stream<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> Result<CommandReader, RuntimeError> {
     let (mut child, stdout, stderr) = spawn(program, arguments)?;
-    let said = tokio::spawn(error_text(stderr));
+    let errors = tokio::spawn(error_text(stderr));
     let ended = async move {
         let status = child.wait().await?;
-        let said = said.await.unwrap_or_default();
-        if status.success() { Ok(()) } else { Err(io::Error::other(format!("{RUNTIME} ended with {status}: {said}"))) }
+        let errors = errors.await.unwrap_or_default();
+        if status.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("{RUNTIME} ended with {status}: {errors}")))
+        }
     };
     Ok(CommandReader { stdout, ended: Box::pin(ended) })
 }

@@ -1,8 +1,8 @@
 //! Which runtimes run a container's programs as processes of this kernel. Others have a kernel of their own, in a
-//! program (gVisor) or in a virtual machine (Kata): their execs cannot be seen from here, which has to be said.
+//! program (gVisor) or in a virtual machine (Kata): their execs cannot be seen from here, which has to be reported.
 
 /// Parts of the names of runtimes, handlers and shims whose programs this kernel does not execute. WebAssembly shims run
-/// modules, which nobody executes.
+/// modules, which are not executed.
 const OWN_KERNEL: [&str; 6] = ["runsc", "gvisor", "kata", "firecracker", "krun", "wasm"];
 
 /// Shims of containerd that call a runtime of the OCI on this kernel.
@@ -19,7 +19,7 @@ pub enum Coverage {
 }
 
 /// Judges by the shim, where there is one, and the name under which the runtime is configured. A shim that is not known
-/// is taken for unseen: better said once too often.
+/// is taken for unseen: better reported once too often.
 pub(crate) fn coverage(shim: &str, name: &str) -> Coverage {
     let has_own_kernel = |text: &str| OWN_KERNEL.iter().any(|part| text.to_ascii_lowercase().contains(part));
     let is_known_shim = shim.is_empty() || SHIMS.iter().any(|known| shim.starts_with(known));
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runtimes_with_a_kernel_of_their_own_are_told() {
+    fn runtimes_with_a_kernel_of_their_own_are_recognised() {
         let check =
             |shim: &str, name: &str, expect: Coverage| assert_eq!(coverage(shim, name), expect, "{shim} {name}");
         check("io.containerd.runc.v2", "", Coverage::Seen);

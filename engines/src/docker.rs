@@ -3,7 +3,7 @@
 use driftline_schemas::{ContainerId, ImageId};
 use serde::Deserialize;
 
-use crate::events::Source;
+use crate::events::EventSource;
 use crate::http::Api;
 use crate::inspect::{Inspect, Inspected};
 use crate::limits::CONTAINERS_MAX;
@@ -58,9 +58,9 @@ impl Docker {
         Ok((Self { api }, how))
     }
 
-    /// Where it tells what happens.
-    pub(crate) fn source(&self) -> Source {
-        Source::Docker(self.api.clone())
+    /// The source of its events.
+    pub(crate) fn source(&self) -> EventSource {
+        EventSource::Docker(self.api.clone())
     }
 
     pub(crate) async fn references(&self, image_id: &ImageId) -> Result<Option<Vec<String>>, RuntimeError> {

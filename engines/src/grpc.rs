@@ -1,6 +1,6 @@
 //! gRPC over a unix socket: single answers and streams of answers, each bounded in time and size.
 //!
-//! A question is a message that names its method and its answer ([`Question`]); messages are written by hand with the
+//! A request is a message that names its method and its answer ([`Question`]); messages are written by hand with the
 //! fields that are used, see docs/adr/0006-containerd-client.md.
 
 use std::path::Path;
@@ -15,7 +15,7 @@ use tonic_prost::ProstCodec;
 use crate::RuntimeError;
 use crate::limits::{ANSWER_BYTES_MAX, ANSWER_MAX, GRPC_WINDOW_BYTES};
 
-/// A message that asks for something.
+/// A request message.
 pub(crate) trait Question: prost::Message + Default + 'static {
     /// `/package.Service/Method`.
     const METHOD: &'static str;
@@ -23,10 +23,10 @@ pub(crate) trait Question: prost::Message + Default + 'static {
     type Answer: prost::Message + Default + 'static;
 }
 
-/// What goes along with a question beside the message.
+/// Headers of a request, beside the message.
 pub(crate) type Headers<'a> = &'a [(&'static str, &'a str)];
 
-/// A service at a unix socket. Connects with the first question, and again when the connection broke.
+/// A service at a unix socket. Connects with the first request, and again when the connection broke.
 #[derive(Debug, Clone)]
 pub(crate) struct Grpc {
     runtime: &'static str,
@@ -46,8 +46,8 @@ impl Grpc {
         Ok(Self { runtime, channel: endpoint.connect_lazy() })
     }
 
-    /// The answer; nothing when what was asked for is not there.
-    pub(crate) async fn ask<Q: Question>(
+    /// The answer; nothing when the requested thing does not exist.
+    pub(crate) async fn call<Q: Question>(
         &self,
         question: Q,
         headers: Headers<'_>,
@@ -62,7 +62,7 @@ impl Grpc {
         tokio::time::timeout(ANSWER_MAX, answer).await.map_err(|_| RuntimeError::Slow(self.runtime))?
     }
 
-    /// The answers as they come, at least one of them; nothing when there are none, or what was asked for is not there.
+    /// The answers as they come, at least one of them; nothing when there are none, or the requested thing does not exist.
     pub(crate) async fn stream<Q: Question>(
         &self,
         question: Q,
@@ -73,7 +73,7 @@ impl Grpc {
             let codec = ProstCodec::<Q, Q::Answer>::default();
             let request = self.request(question, headers)?;
             let path = PathAndQuery::from_static(Q::METHOD);
-            // A service may say that there is no such thing before or instead of the first message.
+            // A service may answer "not found" before or instead of the first message.
             let mut stream = match client.server_streaming(request, path, codec).await {
                 Ok(stream) => stream.into_inner(),
                 Err(status) => return self.absent_or_failed(&status),
@@ -87,7 +87,7 @@ impl Grpc {
         tokio::time::timeout(ANSWER_MAX, answers).await.map_err(|_| RuntimeError::Slow(self.runtime))?
     }
 
-    /// Calls `on_answer` with every answer of a stream that may say nothing for days. Returns when the service ends it.
+    /// Calls `on_answer` with every answer of a stream that may be silent for days. Returns when the service ends it.
     pub(crate) async fn follow<Q: Question>(
         &self,
         question: Q,

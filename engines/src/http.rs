@@ -46,9 +46,9 @@ impl Api {
         Ok(BodyReader { body: response.into_body(), rest: Bytes::new() })
     }
 
-    /// Calls `on_piece` with every piece of an answer that may say nothing for days. Returns when the engine ends it.
+    /// Calls `on_piece` with every piece of an answer that may be silent for days. Returns when the engine ends it.
     pub(crate) async fn follow(&self, path: &str, mut on_piece: impl FnMut()) -> Result<(), RuntimeError> {
-        let response = self.request(path).await?.ok_or_else(|| self.failed("it does not tell what happens"))?;
+        let response = self.request(path).await?.ok_or_else(|| self.failed("it sends no events"))?;
         let mut body = response.into_body();
         while let Some(piece) = body.frame().await {
             piece.map_err(|error| self.failed(error))?;

@@ -1,4 +1,4 @@
-//! What `inspect` says of a container, the same JSON for Docker and podman but for a few fields, made into a record.
+//! The answer of `inspect`, which is the same JSON for Docker and podman but for a few fields, made into a record.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::coverage::{Coverage, coverage};
 use crate::limits::{LABEL_BYTES_MAX, LABELS_MAX, TEXT_BYTES_MAX};
 use crate::mounts::Declared;
+use crate::text::shortened;
 
 const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
 const POD_NAME: &str = "io.kubernetes.pod.name";
@@ -36,13 +37,13 @@ pub(crate) struct Inspect {
     /// Docker with containerd's image store: what `Image` names is not the config.
     #[serde(default)]
     image_manifest_descriptor: Option<ManifestDescriptor>,
-    /// podman: the program that runs it.
+    /// podman: the OCI runtime that runs it.
     #[serde(default, rename = "OCIRuntime")]
     oci_runtime: String,
     #[serde(default)]
     driver: String,
     #[serde(default)]
-    state: State,
+    state: InspectState,
     #[serde(default)]
     config: Config,
     #[serde(default)]
@@ -60,7 +61,7 @@ pub(crate) struct ManifestDescriptor {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct State {
+struct InspectState {
     status: String,
     pid: i32,
     started_at: String,
@@ -81,7 +82,7 @@ struct HostConfig {
     pid_mode: String,
     network_mode: String,
     ipc_mode: String,
-    /// Docker: the name of the program that runs it; podman says `oci` to every one.
+    /// Docker: the name of the OCI runtime; podman has `oci` for all.
     runtime: String,
     tmpfs: Option<BTreeMap<String, String>>,
 }
@@ -100,18 +101,18 @@ struct InspectMount {
     writable: bool,
 }
 
-/// What a runtime says of a container.
+/// A container as its runtime describes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Inspected {
     pub(crate) container: Container,
     pub(crate) init_pid: Option<i32>,
-    /// It ran, and does not any more.
+    /// It ran, and does not run any more.
     pub(crate) has_ended: bool,
     pub(crate) sandbox: bool,
     pub(crate) declared: Vec<Declared>,
     pub(crate) attempt: i32,
     pub(crate) annotations: BTreeMap<String, String>,
-    /// Name of what runs it; empty when nobody says.
+    /// Name of the runtime handler that runs it; empty when the runtime does not name it.
     pub(crate) handler: String,
     pub(crate) coverage: Coverage,
 }
@@ -156,7 +157,7 @@ impl Inspect {
             started_ns: nanoseconds(&self.state.started_at),
         };
         let init_pid = Some(self.state.pid).filter(|pid| *pid > 0);
-        // Docker's words, and podman's.
+        // Docker's states, and podman's.
         let has_ended = matches!(self.state.status.as_str(), "exited" | "dead" | "removing" | "stopped");
         let handler = if self.oci_runtime.is_empty() { self.host_config.runtime } else { self.oci_runtime };
         let coverage = coverage("", &handler);
@@ -164,9 +165,9 @@ impl Inspect {
     }
 }
 
-/// The config digest, which Docker says as `sha256:<hex>`, podman as `<hex>`. A Docker that keeps images in containerd's
-/// store says the digest of an index there, and beside it the manifest that runs: that one tells the platform, too, and
-/// the indexer publishes the image under it.
+/// The config digest, which Docker writes as `sha256:<hex>`, podman as `<hex>`. A Docker that stores images in containerd
+/// has the digest of an index there, and beside it the manifest that runs: that one identifies the platform, too, and the
+/// indexer publishes the image under it.
 fn image_id(runtime: &str, image: &str, manifest: Option<&ManifestDescriptor>) -> (ImageId, String) {
     let prefixed = if image.starts_with("sha256:") { image.to_owned() } else { format!("sha256:{image}") };
     let (digest, how) = manifest.map_or((prefixed, "inspect"), |manifest| (manifest.digest.clone(), "manifest"));
@@ -177,7 +178,7 @@ fn image_id(runtime: &str, image: &str, manifest: Option<&ManifestDescriptor>) -
     }
 }
 
-/// The Kubernetes pod that labels tell of, else the podman pod, which has no namespace.
+/// The Kubernetes pod that the labels name, else the podman pod, which has no namespace.
 fn pod(labels: &BTreeMap<String, String>, podman_pod: Option<String>) -> Option<Pod> {
     let text = |name: &str| labels.get(name).map(|text| shortened(text, TEXT_BYTES_MAX)).unwrap_or_default();
     let name = Some(text(POD_NAME)).filter(|name| !name.is_empty()).or(podman_pod)?;
@@ -213,20 +214,15 @@ fn nanoseconds(text: &str) -> i64 {
     time.and_then(|time| i64::try_from(time.as_nanosecond()).ok()).filter(|ns| *ns > 0).unwrap_or(0)
 }
 
-/// Annotations that the settings allow to be told: names, or beginnings of names with a `*` after them.
+/// Annotations that the settings allow to be reported: names, or beginnings of names with a `*` after them.
 pub(crate) fn allowed(patterns: &[String], annotations: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let matches = |name: &str, pattern: &String| match pattern.strip_suffix('*') {
         Some(beginning) => name.starts_with(beginning),
         None => name == pattern,
     };
-    let told = annotations.iter().filter(|(name, _)| patterns.iter().any(|pattern| matches(name, pattern)));
-    let told = told.take(LABELS_MAX);
-    told.map(|(name, value)| (shortened(name, LABEL_BYTES_MAX), shortened(value, LABEL_BYTES_MAX))).collect()
-}
-
-/// At most `limit` bytes, cut at a character.
-pub(crate) fn shortened(text: &str, limit: usize) -> String {
-    text.get(..text.floor_char_boundary(limit)).unwrap_or(text).to_owned()
+    let allowed = annotations.iter().filter(|(name, _)| patterns.iter().any(|pattern| matches(name, pattern)));
+    let allowed = allowed.take(LABELS_MAX);
+    allowed.map(|(name, value)| (shortened(name, LABEL_BYTES_MAX), shortened(value, LABEL_BYTES_MAX))).collect()
 }
 
 #[cfg(test)]

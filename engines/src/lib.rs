@@ -1,10 +1,10 @@
 //! Clients of the container runtimes of one node: what a container is, and what its image contains.
 //!
-//! Used by the collector, which describes containers, and by the indexer, which reads their images. Docker is asked over
+//! Used by the collector, which describes containers, and by the indexer, which reads their images. Docker is used over
 //! its socket, podman over its socket or by its command, containerd and CRI-O over the Container Runtime Interface (CRI);
 //! images come from Docker, podman and containerd. What only the cluster knows of a pod comes from the Kubernetes API
-//! (feature `kubernetes`). All that they say of a container was chosen by somebody who may start containers: it is text,
-//! bounded, and never becomes an argument, a path or a query.
+//! (feature `kubernetes`). Everything in their answers about a container was chosen by somebody who may start containers:
+//! it is text, bounded, and never becomes an argument, a path or a query.
 //!
 //! What is deliberately absent: any change to a container, and any decision about what it does.
 
@@ -25,6 +25,7 @@ mod one_by_one;
 mod podman;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod text;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -44,7 +45,7 @@ pub use containerd::{BlobStream, StoredImage};
 pub use coverage::Coverage;
 use cri::Cri;
 use docker::Docker;
-pub use events::{Heard, Listener};
+pub use events::{EventCounts, Listener};
 use http::BodyReader;
 use inspect::Inspected;
 use one_by_one::OneByOne as _;
@@ -66,7 +67,7 @@ pub const PODMAN: &str = "podman";
 pub struct RuntimeSettings {
     /// containerd's socket.
     pub containerd_socket: PathBuf,
-    /// Sockets of runtimes that speak CRI, all of which are asked.
+    /// Sockets of runtimes that implement CRI; all of them are used.
     pub cri_sockets: Vec<PathBuf>,
     /// Docker's API socket.
     pub docker_socket: PathBuf,
@@ -118,7 +119,7 @@ pub enum RuntimeError {
     Failed {
         /// Which runtime.
         runtime: &'static str,
-        /// What it said.
+        /// Its error.
         why: String,
     },
     /// No runtime of this name answers here.
@@ -131,7 +132,7 @@ pub enum RuntimeError {
 
 impl RuntimeError {
     fn failed(runtime: &'static str, why: impl fmt::Display) -> Self {
-        Self::Failed { runtime, why: inspect::shortened(&why.to_string(), limits::ERROR_BYTES_MAX) }
+        Self::Failed { runtime, why: text::shortened(&why.to_string(), limits::ERROR_BYTES_MAX) }
     }
 }
 
@@ -144,15 +145,15 @@ pub struct Described {
     pub mounts: Vec<Mount>,
     /// Its first process on the host; nothing when it does not run.
     pub init_pid: Option<i32>,
-    /// It ran, and does not any more.
+    /// It ran, and does not run any more.
     pub has_ended: bool,
     /// It only holds a pod's namespaces.
     pub sandbox: bool,
-    /// How often it was started anew in its pod, as the kubelet counts.
+    /// How often it was restarted in its pod, as the kubelet counts.
     pub attempt: i32,
     /// Annotations of its pod, as far as the settings allow.
     pub annotations: BTreeMap<String, String>,
-    /// Name of the runtime class or program that runs it; empty when the runtime does not say.
+    /// Name of the runtime class or program that runs it; empty when the runtime does not name it.
     pub handler: String,
     /// Whether its execs can be seen.
     pub coverage: Coverage,
@@ -174,12 +175,12 @@ impl Listed {
     }
 }
 
-/// Whether a runtime can be asked.
+/// Whether a runtime answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeState {
     /// Which.
     pub runtime: &'static str,
-    /// How it is asked, or why it cannot be.
+    /// How it is reached, or why it is not.
     pub state: Result<String, RuntimeError>,
 }
 
@@ -195,7 +196,7 @@ pub struct Runtimes {
 }
 
 impl Runtimes {
-    /// Finds out which runtimes answer; [`Self::states`] says why others do not.
+    /// Finds out which runtimes answer; [`Self::states`] has the reason for the others.
     pub async fn detect(settings: &RuntimeSettings) -> Self {
         let (docker, podman, containerd, cri) = tokio::join!(
             Docker::detect(settings),
@@ -235,7 +236,7 @@ impl Runtimes {
     /// Describes a container; nothing when no runtime knows it.
     ///
     /// # Errors
-    /// When no runtime knows it and one could not be asked.
+    /// When no runtime knows it and one did not answer.
     pub async fn describe(&self, id: &ContainerId) -> Result<Option<Described>, RuntimeError> {
         if !is_hex_id(id.as_str()) {
             return Ok(None);
@@ -294,7 +295,7 @@ impl Runtimes {
         ids
     }
 
-    /// The same without runtimes that have no socket: cheap enough to be asked often.
+    /// The same without runtimes that have no socket: cheap enough to be polled.
     pub async fn running_ids_of_sockets(&self) -> Listed {
         let mut listed = Listed { ids: Vec::new(), is_whole: true };
         for cri in &self.cri {
@@ -312,7 +313,7 @@ impl Runtimes {
     /// Whether a runtime holds an image.
     ///
     /// # Errors
-    /// When the runtime cannot be asked.
+    /// When the runtime does not answer.
     pub async fn has_image(&self, runtime: &str, image_id: &ImageId) -> Result<bool, RuntimeError> {
         self.image_references(runtime, image_id).await.map(|found| found.is_some())
     }
@@ -320,7 +321,7 @@ impl Runtimes {
     /// References under which a runtime knows an image; nothing when it does not hold it.
     ///
     /// # Errors
-    /// When the runtime cannot be asked.
+    /// When the runtime does not answer.
     pub async fn image_references(
         &self,
         runtime: &str,
@@ -337,7 +338,7 @@ impl Runtimes {
     /// format of its own and ignores `format`; containerd writes no archive, its store is read as it is.
     ///
     /// # Errors
-    /// When the runtime cannot be asked.
+    /// When the runtime does not answer.
     pub async fn open_image(
         &self,
         runtime: &str,

@@ -1,7 +1,7 @@
 //! A container's mount table: what the kernel shows to its first process, named as the runtime declares it.
 //!
 //! The kernel knows what is really mounted (also what no `inspect` lists: /dev/shm, masks, mounts made later); the
-//! runtime knows what was meant: a bind, a volume, which one.
+//! runtime knows what was declared: a bind, a volume, and which one.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,8 +10,8 @@ use driftline_schemas::Mount;
 use driftline_schemas::limits::MOUNTS_MAX;
 use tokio::io::AsyncReadExt as _;
 
-use crate::inspect::shortened;
 use crate::limits::{MOUNTINFO_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::text::shortened;
 
 /// A mount as the runtime declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +67,7 @@ struct Seen {
     point: String,
     fs_type: String,
     source: String,
-    /// Nothing when only the runtime can tell.
+    /// Nothing when only the runtime knows.
     read_only: Option<bool>,
     /// Not the root of its file system: a bind of something below.
     is_part: bool,

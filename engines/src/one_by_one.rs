@@ -5,7 +5,7 @@ use driftline_schemas::ContainerId;
 use crate::RuntimeError;
 use crate::inspect::Inspected;
 
-/// A runtime that is asked about each container by itself.
+/// A runtime that describes one container in each call.
 pub(crate) trait OneByOne {
     /// Describes a container or sandbox; nothing when the runtime does not know it.
     async fn inspect(&self, id: &ContainerId) -> Result<Option<Inspected>, RuntimeError>;

@@ -6,14 +6,15 @@ use driftline_schemas::{ContainerId, ImageId};
 use serde::Deserialize;
 
 use crate::command::{Output, run, stream};
-use crate::events::Source;
+use crate::events::EventSource;
 use crate::http::Api;
-use crate::inspect::{Inspect, Inspected, shortened};
+use crate::inspect::{Inspect, Inspected};
 use crate::limits::{CONTAINERS_MAX, INSPECT_AT_ONCE, TEXT_BYTES_MAX};
+use crate::text::shortened;
 use crate::{ArchiveFormat, ImageExport, PODMAN, RuntimeError, RuntimeSettings, is_hex_id, parse};
 
-/// Oldest API version that answers all that is asked here.
-pub(crate) const API: &str = "/v4.0.0/libpod";
+/// Oldest API version that has everything which is used here.
+const API: &str = "/v4.0.0/libpod";
 
 /// podman of this node.
 #[derive(Debug)]
@@ -51,14 +52,14 @@ enum OneOrMore<T> {
 }
 
 impl Podman {
-    /// Asks the socket, then the command.
+    /// Tries the socket, then the command.
     pub(crate) async fn detect(settings: &RuntimeSettings) -> Result<(Self, String), RuntimeError> {
         let api = Api::new(PODMAN, &settings.podman_socket);
         if let Ok(Some(_)) = api.get(&format!("{API}/_ping")).await {
             return Ok((Self::Socket(api), format!("at {}", settings.podman_socket.display())));
         }
         let program = settings.podman_command.as_str();
-        // Reads podman's own store: a version alone would not prove that it can be asked.
+        // Reads podman's own store: a version alone would not prove that it works.
         let listed = run(program, &["container", "ls", "--quiet", "--last", "1"]).await?;
         successful(&listed)?;
         Ok((Self::Command(program.to_owned()), format!("by the command {program}")))
@@ -69,10 +70,10 @@ impl Podman {
         matches!(self, Self::Socket(_))
     }
 
-    /// Where it tells what happens: its service; the command would have to run all the time.
-    pub(crate) fn source(&self) -> Option<Source> {
+    /// The source of its events: its service. The command would have to run all the time.
+    pub(crate) fn source(&self) -> Option<EventSource> {
         match self {
-            Self::Socket(api) => Some(Source::Podman(api.clone())),
+            Self::Socket(api) => Some(EventSource::Podman(api.clone(), API)),
             Self::Command(_) => None,
         }
     }
@@ -122,7 +123,7 @@ impl Podman {
             Self::Command(program) => {
                 let arguments: Vec<&str> =
                     ["container", "inspect"].into_iter().chain(ids.iter().map(ContainerId::as_str)).collect();
-                // It names what is missing, fails, and yet prints the others.
+                // The command names what is missing and fails, but prints the others.
                 let output = run(program, &arguments).await?;
                 if !output.status.success() && !output.stderr.contains("no such container") {
                     return Err(failed(&output));

@@ -28,7 +28,7 @@ const RUNNING_PROGRAM: &str = "driftline_running";
 /// No record of the kernel program is longer: its fixed part, three paths, arguments and environment have 22 KiB.
 const RECORD_BYTES_MAX: usize = 32 << 10;
 
-/// Why the program could not be put into the kernel; each says what to do.
+/// Why the program could not be put into the kernel; each text has a remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// The process lacks the rights.
@@ -88,7 +88,7 @@ pub struct Counters {
     pub ordinary_lost: u64,
     /// Records for which the suspicious ring had no room.
     pub suspicious_lost: u64,
-    /// Suspicious execs of files whose content is known, which woke nobody.
+    /// Suspicious execs of files whose content is known, which did not wake the reader.
     pub known: u64,
 }
 
@@ -119,7 +119,7 @@ impl std::fmt::Debug for KnownFiles {
 }
 
 impl KnownFiles {
-    /// From now on execs of this file wake nobody, as long as it stays as it is and until its place is another's.
+    /// From now on execs of this file do not wake the reader, as long as it stays as it is and until its place is another's.
     ///
     /// # Errors
     /// When the kernel does not take it.
@@ -149,7 +149,7 @@ impl std::fmt::Debug for Probe {
 }
 
 impl Probe {
-    /// Loads and attaches the program. Its list of known files is for whoever knows digests.
+    /// Loads and attaches the program. Its map of known files is for the owner of the digests.
     ///
     /// # Errors
     /// When the kernel or the rights of the process do not allow it.
@@ -213,7 +213,7 @@ impl Probe {
         if suspicious == ReadEnd::Drained && ordinary == ReadEnd::Drained { ReadEnd::Drained } else { ReadEnd::More }
     }
 
-    /// Hands over a record of each program that runs in a container now. Asked after the program was attached, so that none is
+    /// Hands over a record of each program that runs in a container now. Called after the program was attached, so that none is
     /// in neither.
     ///
     /// # Errors
@@ -260,7 +260,7 @@ impl Probe {
         drain(&mut self.self_test, usize::MAX, each);
     }
 
-    /// Where the loader says that overlay keeps a file's layers on this kernel.
+    /// Where overlay stores a file's layers on this kernel, according to the loader.
     #[must_use]
     pub fn overlay_layout(&self) -> OverlayLayout {
         self.overlay_layout
@@ -304,7 +304,7 @@ fn take<M: TryFrom<aya::maps::Map, Error = MapError>>(program: &mut Ebpf, name: 
 }
 
 /// Kernels before 5.11 count maps against the limit of locked memory. Newer ones do not care, so neither do we when it
-/// fails: loading will say so.
+/// fails: loading will return the error.
 ///
 /// Raising it needs `CAP_SYS_RESOURCE`, so the collector calls this before it gives up what it need not have.
 pub fn allow_locked_memory() {
@@ -328,7 +328,7 @@ fn explain_program(error: ProgramError) -> ProbeError {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let verifier = last_lines(&verifier_log.to_string());
-            // The verifier refuses with the same error; it says why.
+            // The verifier refuses with the same error; it returns the reason.
             match verifier.is_empty() && is_denied(&io_error) {
                 true => ProbeError::NotPermitted,
                 false => ProbeError::Refused { why: io_error, verifier },

@@ -1,11 +1,11 @@
-//! Where this kernel's overlay keeps a file's layers. A guess from names and versions; the self-test verifies it.
+//! Where this kernel's overlay stores a file's layers. A guess from names and versions; the self-test verifies it.
 
 use std::path::Path;
 
 /// Type information of the overlay module, where overlay is one and is loaded.
 const OVERLAY_BTF: &str = "/sys/kernel/btf/overlay";
 
-/// Where overlay keeps how many lower parts a file has.
+/// Where overlay stores how many lower parts a file has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OverlayLayers {
     /// In its inode: since 6.5, and where that was ported back.
@@ -24,7 +24,7 @@ pub struct OverlayLayout {
 }
 
 impl OverlayLayout {
-    /// The name of the field changed with the place, so the name in the type information tells; without one for overlay
+    /// The name of the field changed with the place, so the name in the type information decides; without one for overlay
     /// the version must do.
     pub(crate) fn of_kernel(kernel_btf: &[u8]) -> Self {
         let module = std::fs::read(Path::new(OVERLAY_BTF)).unwrap_or_default();

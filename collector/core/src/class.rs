@@ -2,37 +2,12 @@
 
 use driftline_schemas::{FileClass, Mount, MountNamespace};
 
+use crate::container_root::ContainerRoot;
 use crate::mounts::Mounts;
 use crate::raw::{Dev, RawExec, magic};
 use crate::subject::Subject;
 
-/// Root file system of a container: that of its first process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ContainerRoot {
-    /// Its superblock. Each container's overlay is its own.
-    pub dev: Dev,
-    /// Its mount, when known.
-    pub mnt_id: Option<u32>,
-    /// Mount namespace.
-    pub mount_ns: u32,
-    /// Whether it is an overlay.
-    pub overlay: bool,
-}
-
-impl ContainerRoot {
-    /// The root of the process that executed; it is the container's when nothing better is known.
-    #[must_use]
-    pub fn of_process(exec: &RawExec) -> Self {
-        Self {
-            dev: exec.root_dev,
-            mnt_id: Some(exec.root_mnt_id),
-            mount_ns: exec.mnt_ns,
-            overlay: exec.has_overlay_root(),
-        }
-    }
-}
-
-/// What the shell found out about a subject that is known by name only: it has no record of the kernel's.
+/// What the shell found out about a subject that is known by name only, and of which the kernel has no record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NamedFacts {
     /// Absolute path in the container, symbolic links resolved.
@@ -53,7 +28,7 @@ pub struct NamedFacts {
     pub ctime_ns: i64,
     /// File system.
     pub fs_magic: u64,
-    /// Mount, when the kernel says (5.8 and later).
+    /// Mount, where the kernel reports it (5.8 and later).
     pub mnt_id: Option<u32>,
 }
 
@@ -95,7 +70,7 @@ pub fn class<'a>(exec: &RawExec, root: &ContainerRoot, mounts: &'a Mounts) -> (F
     if root.overlay && exec.is_overlay() && on_root_superblock {
         return (overlay_class(exec), None);
     }
-    // A plain root and a bind mount may share a superblock; the mount tells them apart.
+    // A plain root and a bind mount may share a superblock; the mount distinguishes them.
     let on_root_mount = root.mnt_id.is_none_or(|id| id == exec.file.mnt_id);
     let mount = mounts.of_file(&exec.path, Some(exec.file.mnt_id), exec.file.dev);
     if !root.overlay && on_root_superblock && (on_root_mount || mount.is_none()) {
@@ -119,14 +94,14 @@ fn overlay_class(exec: &RawExec) -> FileClass {
     }
 }
 
-/// A memfd lies in no directory; its name begins so, but so may any file's.
+/// A memfd lies in no directory. Its name has this beginning, which any other file may have, too.
 fn is_memfd(exec: &RawExec) -> bool {
     exec.is_anonymous()
         && matches!(exec.file.fs_magic, magic::TMPFS | magic::HUGETLBFS)
         && exec.path.starts_with(b"memfd:")
 }
 
-/// Class of a subject that is known by name only. Which layer it lies in cannot be asked from user space, so one on the
+/// Class of a subject that is known by name only. User space cannot read in which layer it lies, so one on the
 /// container's root is [`FileClass::RootfsPlain`]: judged by its digest.
 #[must_use]
 pub fn class_of_named<'a>(
@@ -159,14 +134,14 @@ fn is_named_memfd(named: &NamedFacts) -> bool {
     named.nlink == 0 && matches!(named.fs_magic, magic::TMPFS | magic::HUGETLBFS) && named.path.starts_with(b"/memfd:")
 }
 
-/// Class of such a subject that could not be opened: only its path is known.
+/// Class of a subject that could not be opened, of which only the path is known.
 #[must_use]
 pub fn class_by_path<'a>(path: &[u8], mounts: &'a Mounts) -> (FileClass, Option<&'a Mount>) {
     let mount = mounts.above(path);
     (if mount.is_some() { FileClass::Volume } else { FileClass::Unknown }, mount)
 }
 
-/// Whether the digest must be known: only an untouched image file speaks for itself.
+/// Whether the digest must be known: an untouched image file is judged by its path alone.
 #[must_use]
 pub fn needs_digest(exec: &RawExec, class: FileClass) -> bool {
     class != FileClass::Image || Subject::of(exec, class) != Subject::Executable

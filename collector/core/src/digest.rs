@@ -1,9 +1,10 @@
-//! What has to be hashed, what it may cost, and which digests are known already.
+//! Digest jobs, the budget that limits them, and the digests that are remembered.
 
 use driftline_schemas::{ContainerId, FileClass, HashState, Sha256};
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::class::{self, ContainerRoot, NamedFacts};
+use crate::class::{self, NamedFacts};
+use crate::container_root::ContainerRoot;
 use crate::limits::{
     DIGESTS, HASH_BYTES_BURST, HASH_BYTES_PER_SECOND, HASH_FILES_BURST, HASH_FILES_PER_SECOND, LOADED_COST_BYTES,
     SCRIPT_COST_BYTES,
@@ -24,7 +25,7 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
-    /// What of an exec is judged.
+    /// The judged file of an exec.
     #[must_use]
     pub fn subject<'a>(&self, exec: &'a RawExec) -> Subject<'a> {
         Subject::of(exec, self.class(exec))
@@ -39,9 +40,9 @@ impl View<'_> {
 /// A file to hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DigestJob {
-    /// Whose exec.
+    /// The container of the exec.
     pub container: ContainerId,
-    /// Which exec.
+    /// The exec.
     pub moment: Moment,
     /// The process that executed it, on the host.
     pub pid: u32,
@@ -53,11 +54,11 @@ pub struct DigestJob {
     pub crossing: Crossing,
     /// What to hash.
     pub subject: DigestSubject,
-    /// The loader that was told to run it, where its content has to be known, too.
+    /// The loader that runs it, where the content of the loader has to be known, too.
     pub loader: Option<LoaderJob>,
 }
 
-/// What is known of a loader's content.
+/// What is known of the content of a loader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoaderJob {
     /// Its digest.
@@ -80,8 +81,8 @@ pub enum Crossing {
 pub enum DigestSubject {
     /// The executed file: counts only if it is still what the kernel saw.
     File(RawFile),
-    /// A script, or what a loader was told to run, of which only the name is known. Counts only if it has not changed since
-    /// the exec.
+    /// A script, or the program that a loader runs, of which only the name is known. Its digest counts only if it has not
+    /// changed since the exec.
     Named {
         /// Wall clock of the exec.
         executed_ns: i64,
@@ -178,9 +179,9 @@ fn roots(exec: &RawExec, subject: Subject<'_>, view: View<'_>) -> Vec<u32> {
 pub enum Digest {
     /// The digest of the very file that was executed.
     Hashed(Sha256),
-    /// The file is another than at the exec.
+    /// The file is not the one of the exec any more.
     Changed,
-    /// No file is there any more.
+    /// There is no file any more.
     Gone,
     /// It could not be read, or is no regular file.
     Unreadable,
@@ -193,7 +194,7 @@ pub enum Digest {
 }
 
 impl Digest {
-    /// As the schema says it.
+    /// Its name in the schema.
     #[must_use]
     pub fn state(self) -> HashState {
         match self {
@@ -217,7 +218,7 @@ impl Digest {
     }
 }
 
-/// What the shell answers to a [`DigestJob`].
+/// The answer of the shell to a [`DigestJob`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DigestOutcome {
     /// How it ended.
@@ -226,7 +227,7 @@ pub struct DigestOutcome {
     pub is_settled: bool,
     /// Facts of a subject that was known by name only, when it was opened.
     pub named: Option<NamedFacts>,
-    /// How hashing the loader ended that was told to run it.
+    /// How hashing ended for the loader that runs it.
     pub loader: Option<Digest>,
 }
 
@@ -237,7 +238,7 @@ impl DigestOutcome {
         Self { digest, is_settled: false, named: None, loader: None }
     }
 
-    /// How hashing the loader ended: as all of it did, where that was not begun.
+    /// How hashing the loader ended. Where it was not begun, it ended as the whole job did.
     #[must_use]
     pub fn of_loader(&self) -> Digest {
         let of_all = if self.digest.sha256().is_some() { Digest::OverBudget } else { self.digest };
@@ -252,7 +253,7 @@ impl DigestOutcome {
     }
 }
 
-/// How much more may be hashed for a container now. Refilled by time.
+/// How much more may be hashed for a container now: a token bucket of bytes and files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Budget {
     bytes: u64,
@@ -272,7 +273,7 @@ impl Budget {
         self.take_file(now_ns, job.cost_bytes())
     }
 
-    /// The same for a file of that size.
+    /// Takes the cost of a file of that size.
     pub fn take_file(&mut self, now_ns: i64, size_bytes: u64) -> bool {
         self.refill(now_ns);
         let left = (self.bytes.checked_sub(size_bytes), self.files.checked_sub(1));
@@ -284,7 +285,7 @@ impl Budget {
         false
     }
 
-    /// In steps of whole files, so that no fraction is lost.
+    /// Refills in steps of whole files, so that no fraction is lost.
     fn refill(&mut self, now_ns: i64) {
         const STEP_NS: u64 = 1_000_000_000 / HASH_FILES_PER_SECOND;
         let steps = u64::try_from(now_ns.saturating_sub(self.at_ns)).unwrap_or(0) / STEP_NS;
@@ -298,7 +299,7 @@ impl Budget {
     }
 }
 
-/// Digests of files by what the kernel says of them. Oldest entries go first.
+/// Digests of files by their facts in the kernel's record. The oldest entries are dropped first.
 #[derive(Debug, Default)]
 pub struct DigestCache {
     known: BTreeMap<KnownFile, Sha256>,
@@ -441,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loader_is_hashed_beside_what_it_runs_unless_the_kernel_says_what_it_is() {
+    fn a_loader_is_hashed_beside_what_it_runs_unless_the_kernel_shows_what_it_is() {
         let mounts = Mounts::default();
         let job = |flags: u32| {
             let args = Args::of_terminated(b"ld.so\0/tmp/x\0");

@@ -1,18 +1,18 @@
-//! Which environment variables a program was started with, by name: those that make a program load or trust something.
+//! Names of the environment variables of a program that make it load or trust something.
 //! Values never leave this module. Called when a record of the kernel is decoded, and for programs that run already.
 
 use driftline_schemas::limits::ENVIRONMENT_NAMES_MAX;
 
-/// Names that are told, of detection.md: they make the C library load a file.
+/// Names that are reported, listed in detection.md: they make the C library load a file.
 const NAMES: [&[u8]; 3] = [b"GCONV_PATH", b"LD_AUDIT", b"LD_PRELOAD"];
 
 /// Proxies, in either case: `http_proxy`, `HTTPS_PROXY`, …
 const PROXY_SUFFIX: &[u8] = b"_proxy";
 
-/// Longest name that is told: longer than any proxy's (`https_proxy`, `all_proxy`), and not a place to hide a value in.
+/// Longest name that is reported: longer than any proxy's (`https_proxy`, `all_proxy`), and not a place to hide a value in.
 pub const NAME_BYTES_MAX: usize = 32;
 
-/// Names of interest in an environment as the kernel keeps it, sorted, each once. The last variable may be cut
+/// Names of interest in an environment in the kernel's form, sorted, each once. The last variable may be cut
 /// off; its name counts when it is whole.
 #[must_use]
 pub fn names(bytes: &[u8]) -> Vec<String> {
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_told_and_values_never() {
+    fn names_are_reported_and_values_never() {
         let check = |bytes: &[u8], expect: &[&str]| assert_eq!(names(bytes), expect);
         check(b"", &[]);
         check(b"PATH=/bin\0LD_PRELOAD=/tmp/x.so\0HOME=/\0", &["LD_PRELOAD"]);
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_is_bounded() {
+    fn what_is_retained_is_bounded() {
         let many: Vec<u8> = (0..100).flat_map(|number| format!("a{number}_proxy=x\0").into_bytes()).collect();
         assert_eq!(names(&many).len(), ENVIRONMENT_NAMES_MAX);
         let long = [vec![b'a'; NAME_BYTES_MAX], b"_proxy=x\0".to_vec()].concat();

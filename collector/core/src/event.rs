@@ -5,15 +5,16 @@ use driftline_schemas::{
     Ancestor, ContainerId, Exec, ExecIdentity, Fd, FdKind, FileClass, FileFacts, HashState, Loader, Mount,
 };
 
-use crate::class::{self, ContainerRoot, NamedFacts};
+use crate::class::{self, NamedFacts};
+use crate::container_root::ContainerRoot;
 use crate::digest::{Digest, DigestOutcome};
 use crate::mounts::Mounts;
-use crate::node::NodeSettings;
+use crate::pipeline::NodeSettings;
 use crate::programs::Programs;
 use crate::raw::{RawExec, RawFd, RawFile};
 use crate::subject::{Subject, absolute};
 
-/// What is known of the container when one of its execs is written down.
+/// What is known of the container when the record of one of its execs is made.
 #[derive(Debug, Clone, Copy)]
 pub struct Surroundings<'a> {
     /// Node, boot and collector run.
@@ -26,18 +27,18 @@ pub struct Surroundings<'a> {
     pub mounts: &'a Mounts,
     /// What other processes of the node run.
     pub programs: &'a Programs,
-    /// The container in this one in which it ran.
+    /// The container inside this one in which the exec ran.
     pub inner: Option<&'a ContainerId>,
 }
 
-/// Puts an exec event together. `digest` is `None` when none is needed; `time_ns` is the wall clock.
+/// Builds an exec event. `digest` is `None` when none is needed; `time_ns` is the wall clock.
 #[must_use]
 pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>, time_ns: i64) -> Exec {
     let judged = Judged::of(raw, at, digest);
     let named_path = judged.named_path(raw);
     let is_long = |path: &[u8]| path.len() > PATH_BYTES_MAX;
     let is_cut = is_long(&raw.path) || named_path.as_deref().is_some_and(is_long);
-    let told_if = |is_it: bool| named_path.as_deref().filter(|_| is_it).map(end_of);
+    let path_if = |is_it: bool| named_path.as_deref().filter(|_| is_it).map(end_of);
     Exec {
         event_id: identity(raw, at.settings).event_id(),
         cluster: at.settings.node.cluster.clone(),
@@ -55,7 +56,7 @@ pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>,
         path: end_of(&raw.path),
         path_truncated: raw.has_truncated_path() || is_cut,
         typed_path: end_of(&raw.typed_path),
-        script: told_if(matches!(judged.subject, Subject::Script(_))),
+        script: path_if(matches!(judged.subject, Subject::Script(_))),
         args: at.settings.redaction.apply(&raw.args),
         args_truncated: raw.has_truncated_args() || raw.has_unreadable_args(),
         cwd: end_of(&raw.cwd),
@@ -92,14 +93,14 @@ pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>,
         environment: raw.environment.clone(),
         environment_truncated: raw.has_truncated_environment(),
         ancestors: ancestors(raw, at.programs),
-        loaded: told_if(matches!(judged.subject, Subject::Loaded(_))),
+        loaded: path_if(matches!(judged.subject, Subject::Loaded(_))),
         running_at_start: raw.is_snapshot(),
         loader: judged.loader,
         inner_container_id: at.inner.cloned(),
     }
 }
 
-/// What is judged of an exec, and what is known of it.
+/// The judged file of an exec, and what is known of it.
 struct Judged<'a> {
     subject: Subject<'a>,
     class: FileClass,
@@ -107,7 +108,7 @@ struct Judged<'a> {
     digest: Option<Digest>,
     /// Of a subject that is known by name only, when it could be opened.
     named: Option<&'a NamedFacts>,
-    /// What the loader is that was told to run the subject, where its content has to say whether it is the image's.
+    /// The loader that runs the subject, where its content has to show whether it is the image's.
     loader: Option<Loader>,
 }
 
@@ -168,7 +169,7 @@ fn fd_kind(raw: &RawFd) -> FdKind {
 }
 
 fn ancestors(raw: &RawExec, programs: &Programs) -> Vec<Ancestor> {
-    let told = raw.ancestors.iter().map(|ancestor| Ancestor {
+    let ancestors = raw.ancestors.iter().map(|ancestor| Ancestor {
         pid: to_i32(ancestor.pid),
         start_ns: to_i64(ancestor.start_ns),
         comm: ancestor.comm.as_bytes().to_vec(),
@@ -176,12 +177,12 @@ fn ancestors(raw: &RawExec, programs: &Programs) -> Vec<Ancestor> {
         ino: to_i64(ancestor.ino),
         path: programs.path_of(ancestor).map(end_of),
     });
-    told.collect()
+    ancestors.collect()
 }
 
-/// What a record may hold of a path. The kernel program stops after the component that goes over the limit, and a
-/// script's path may be put together of two; whatever is longer loses its beginning and is flagged, for a record over
-/// its limits would be a dead letter, and the exec unseen.
+/// The end of a path, as long as a record may have it. The kernel program stops after the component that exceeds the limit,
+/// and the path of a script may be joined from two. A longer path loses its beginning and is flagged; a record over its limits
+/// would be a dead letter, and the exec unseen.
 fn end_of(path: &[u8]) -> Vec<u8> {
     path.get(path.len().saturating_sub(PATH_BYTES_MAX)..).unwrap_or_default().to_vec()
 }
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_path_than_a_record_may_hold_loses_its_beginning_and_the_exec_is_still_told() {
+    fn a_longer_path_than_a_record_may_hold_loses_its_beginning_and_the_exec_is_still_reported() {
         let long = [b"/".as_slice(), &[b'x'; PATH_BYTES_MAX], b"/end"].concat();
         let scripted = RawExec { typed_path: b"s.sh".to_vec(), cwd: long.clone(), ..raw_exec() };
         let scripted = RawExec { flags: scripted.flags | layout::FLAG_SCRIPT, ..scripted };
@@ -355,11 +356,11 @@ mod tests {
         assert_eq!((built.class, built.file.ino, built.sha256), (FileClass::RootfsPlain, 13, Some(Sha256([1; 32]))));
         let gone = build(&raw, Some(&DigestOutcome::of(Digest::Gone)));
         assert_eq!((gone.loaded.as_deref(), gone.class), (Some(b"/tmp/x".as_slice()), FileClass::Unknown));
-        // It turned out not to be of a layer: nobody has hashed it.
+        // The loader turned out not to be of a layer, and was not hashed.
         let own = RawExec { flags: raw.flags | layout::FLAG_UPPER, ..raw };
-        let told = build(&own, Some(&outcome));
-        let loader = told.loader.unwrap();
-        assert_eq!((told.loaded.as_deref(), told.sha256), (Some(b"/tmp/x".as_slice()), Some(Sha256([1; 32]))));
+        let built = build(&own, Some(&outcome));
+        let loader = built.loader.unwrap();
+        assert_eq!((built.loaded.as_deref(), built.sha256), (Some(b"/tmp/x".as_slice()), Some(Sha256([1; 32]))));
         assert_eq!(
             (loader.class, loader.hash_state, loader.sha256),
             (FileClass::CopiedUp, HashState::OverBudget, None)
@@ -369,7 +370,7 @@ mod tests {
         assert_eq!(build(&own, Some(&whole)).loader.unwrap().sha256, Some(Sha256([2; 32])));
         let none = DigestOutcome { named: None, ..DigestOutcome::of(Digest::RefusedFs) };
         assert_eq!(build(&own, Some(&none)).loader.unwrap().hash_state, HashState::RefusedFs);
-        // Nor where a loader of the image can be: what was hashed is not what is judged.
+        // Nor does it lie where a loader of the image can be: then another file was hashed than is judged.
         let elsewhere = RawExec { file: RawFile { dev: Dev { major: 9, minor: 9 }, ..own.file }, ..own };
         let elsewhere = build(&elsewhere, Some(&whole));
         assert_eq!((elsewhere.loaded, elsewhere.sha256, elsewhere.hash_state), (None, None, HashState::OverBudget));

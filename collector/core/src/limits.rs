@@ -22,10 +22,10 @@ pub const RING_DELAY: u64 = 5_000_000;
 pub const HELD_PER_CONTAINER: usize = 4_096;
 
 /// Most containers known at a time; a node runs at most 110 pods by default and some hundreds at the utmost. The one
-/// unheard of for the longest time is forgotten first, and asked for again when it is heard of.
+/// unheard of for the longest time is evicted first, and described again when it executes something.
 pub const CONTAINERS: usize = 4_096;
 
-/// First and longest pause before a runtime that does not know a container is asked again.
+/// First and longest pause before the runtimes are asked again for a container that none of them knows.
 pub const DESCRIBE_RETRY: i64 = 100 * MS;
 /// See [`DESCRIBE_RETRY`].
 pub const DESCRIBE_RETRY_MAX: i64 = 60 * SECOND;
@@ -57,7 +57,7 @@ pub const LATE: usize = 2_048;
 /// How long such a digest is waited for: ten minutes give back 37 GiB of budget. Enrichers amend for an hour.
 pub const LATE_WAIT: i64 = 600 * SECOND;
 
-/// Execs of untouched image files that are told of one container at once, and how many more per second. An exec costs
+/// Execs of untouched image files that are reported of one container at once, and how many more per second. An exec costs
 /// about 1 ms of a core (fork, exec, wait), so 2,000 per second keep two cores busy with nothing else; at 10 µs each they
 /// cost the collector a fiftieth of one. Ten seconds of it at once let a parallel build's configure step through.
 pub const ORDINARY_BURST: u64 = 10 * ORDINARY_PER_SECOND;
@@ -70,10 +70,10 @@ pub const SUSPICIOUS_BURST: u64 = 10 * SUSPICIOUS_PER_SECOND;
 /// See [`SUSPICIOUS_BURST`].
 pub const SUSPICIOUS_PER_SECOND: u64 = 500;
 
-/// Of a file's execs beyond the share, one of so many is told: a container's flood of 10,000 per second becomes 100.
+/// Of a file's execs beyond the share, one of so many is reported: a container's flood of 10,000 per second becomes 100.
 pub const FOLD_ONE_OF: u64 = 100;
 
-/// Files told apart while folding; 1,024 of 200 bytes. A container that makes more in an interval has them folded together.
+/// Files that are counted separately while folding; 1,024 of 200 bytes. A container that makes more in an interval has them folded together.
 pub const FOLDED_FILES: usize = 1_024;
 
 /// What was left out of a container is gathered for this long into one record, as losses are.
@@ -82,7 +82,7 @@ pub const THROTTLE_INTERVAL: i64 = 10 * SECOND;
 /// What a script costs of the byte budget before its size is known.
 pub const SCRIPT_COST_BYTES: u64 = 64 << 10;
 
-/// What a program that a loader was told to run costs before its size is known; most are of some hundred KiB.
+/// What a program that a loader runs costs before its size is known; most are of some hundred KiB.
 pub const LOADED_COST_BYTES: u64 = 1 << 20;
 
 /// Remembered programs of processes, and of files: a node runs some thousand processes at a time; 16,384 of 150 bytes, twice.
@@ -95,8 +95,8 @@ pub const REDACTION_BYTES_MAX: usize = 1 << 20;
 /// that the clock's slewing does not show in them; above, somebody set the clock.
 pub const CLOCK_JUMP: i64 = 10 * MS;
 
-/// What is kept of a runtime's name and of a container's id (as engines shorten it) in the reason of a loss, which holds
-/// 128 bytes.
+/// How much of a runtime's name and of a container's id (as engines shorten it) stands in the reason of a loss, which
+/// has at most 128 bytes.
 pub const HANDLER_BYTES: usize = 64;
 /// See [`HANDLER_BYTES`].
 pub const SHORT_ID_BYTES: usize = 12;
@@ -108,29 +108,29 @@ pub const DIGESTS: usize = 8_192;
 /// granularity of a tick, so two changes within one look alike.
 pub const SETTLED: i64 = SECOND;
 
-/// Strict mode: files that were opened to be executed and are remembered until their exec's record asks for them; 1,024 of
+/// Strict mode: files that were opened to be executed and are retained until the digest of their exec is commanded; 1,024 of
 /// 300 bytes, without open descriptors. A record comes after some milliseconds.
-pub const OPENINGS: usize = 1_024;
+pub const OPEN_EXECS: usize = 1_024;
 
 /// Strict mode: how long they are remembered; an exec waits no longer than half a second for its digest.
-pub const OPENING_KEPT: i64 = 2 * SECOND;
+pub const OPEN_EXEC_RETENTION: i64 = 2 * SECOND;
 
 /// Strict mode: files that are being hashed or wait for it, of all containers; each has a descriptor, and takes one of the
 /// 128 inotify instances that a user may have, of which the reader of the rings takes 32.
-pub const OPENINGS_HASHED: usize = 32;
+pub const OPEN_EXECS_HASHED: usize = 32;
 
 /// The same of one file system or mount: a quarter, so that one container's flood leaves places to others.
-pub const OPENINGS_HASHED_EACH: usize = OPENINGS_HASHED / 4;
+pub const OPEN_EXECS_HASHED_EACH: usize = OPEN_EXECS_HASHED / 4;
 
-/// Strict mode: superblocks whose files and budgets are told apart; a container has one of its own and some volumes.
+/// Strict mode: superblocks with images and budgets of their own; a container has one of its own and some volumes.
 pub const WATCHED: usize = 2 * CONTAINERS;
 
-const _: () = assert!(DIGEST_WAIT < OPENING_KEPT);
+const _: () = assert!(DIGEST_WAIT < OPEN_EXEC_RETENTION);
 const _: () = assert!(LATE_PER_CONTAINER < LATE && LATE_WAIT < 3_600 * SECOND);
 /// Everything that was given to the core has gone out after this long: the two longest waits one after the other.
 pub const EMITTED_AFTER: i64 = DIGEST_WAIT + ORDER_WAIT;
 
-/// Most records that are in memory until Kafka acknowledges them: 50 ms, between two looks at the acknowledgements, of the
+/// Most records that are in memory until Kafka acknowledges them: 50 ms, between two polls of the acknowledgements, of the
 /// 10,000 a second that the rings were tried with, 8 times over. Kafka's client has a copy of each.
 pub const WINDOW_RECORDS: usize = 4_096;
 /// Most bytes of them; a record has 1 KiB, and twice this is a fifth of the memory a collector may have.
@@ -146,9 +146,9 @@ pub const SEGMENT_BYTES: u64 = 1 << 20;
 /// Least that the spool may be given: twice what the window keeps from being given up, and the segment written to.
 pub const SPOOL_MIB_MIN: i64 = 16;
 
-/// What was lost on the way to Kafka is said when it has caught up, or it would displace more; after this long it is said
-/// all the same, because a Kafka that is too slow for good never catches up.
-pub const UNSAID_MAX: i64 = 60 * SECOND;
+/// Losses on the way to Kafka are reported when Kafka has caught up, because their records would displace others before. After
+/// this long they are reported anyway, because a Kafka that is always too slow never catches up.
+pub const UNREPORTED_MAX: i64 = 60 * SECOND;
 
 /// Reasons for which records can be missing: the shell and the core have ten.
 pub const SPOOL_REASONS: usize = 12;
@@ -160,8 +160,8 @@ pub const CHECKPOINT_SLOT_BYTES: usize = 8_192;
 /// How often it is written.
 pub const CHECKPOINT_EVERY: i64 = SECOND;
 
-/// What the kernel keeps in memory before it writes it to the disk, after a crash of the machine is gone: by default it
-/// is written after 30 s, looked for every 5 s.
+/// What the kernel has not written to the disk yet is gone after a crash of the machine: by default the kernel writes it after
+/// 30 s, checked every 5 s.
 pub const DIRTY_MAX: i64 = 60 * SECOND;
 
 const _: () = assert!(WINDOW_BYTES as u64 + 2 * SEGMENT_BYTES < (SPOOL_MIB_MIN as u64) << 20);

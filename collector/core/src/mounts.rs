@@ -1,17 +1,17 @@
-//! What is mounted where in a container: `/proc/PID/mountinfo` of its first process, with what the runtime says of it.
+//! The mount table of a container: `/proc/PID/mountinfo` of its first process, named as the runtime declares them.
 
 use driftline_schemas::Mount;
 use driftline_schemas::limits::MOUNTS_MAX;
 use std::collections::BTreeMap;
 
-use crate::class::ContainerRoot;
+use crate::container_root::ContainerRoot;
 use crate::raw::{Dev, magic};
 
 /// File systems from which nothing is executed; most of a container's mounts are of these.
 const NO_PROGRAMS: [&str; 10] =
     ["proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue", "securityfs", "debugfs", "tracefs", "bpf"];
 
-/// File systems that ask somebody outside the kernel for each answer, or outside the node. Type names; with a dot what
+/// File systems that get their answers from outside the kernel, or from outside the node. Type names; with a dot what
 /// follows is free (`fuse.sshfs`).
 const REFUSED: [&str; 13] =
     ["fuse", "fuseblk", "virtiofs", "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "coda", "gfs2", "ocfs2"];
@@ -19,7 +19,7 @@ const REFUSED: [&str; 13] =
 /// A mount as the kernel shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelMount {
-    /// Where, of which type, from what.
+    /// Mount point, type and source.
     pub mount: Mount,
     /// Number of the mount.
     pub id: u32,
@@ -33,33 +33,33 @@ pub struct KernelMount {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mounts {
     all: Vec<Mount>,
-    /// What the kernel says beside, by mount point.
-    kernel: BTreeMap<String, Known>,
+    /// What only the kernel knows, by mount point.
+    kernel: BTreeMap<String, KernelFacts>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Known {
+struct KernelFacts {
     id: u32,
     dev: Dev,
     is_refused: bool,
 }
 
 impl Mounts {
-    /// What the kernel says.
+    /// The mounts that the kernel shows.
     #[must_use]
     pub fn of_kernel(kernel: Vec<KernelMount>) -> Self {
         let mut table = Self::default();
         let mut by_point = BTreeMap::new();
         for KernelMount { mount, id, dev, is_refused } in kernel {
-            table.kernel.insert(mount.point.clone(), Known { id, dev, is_refused });
+            table.kernel.insert(mount.point.clone(), KernelFacts { id, dev, is_refused });
             by_point.insert(mount.point.clone(), mount);
         }
         table.all = sorted(by_point);
         table
     }
 
-    /// Adds what the runtime says. Where both name a mount point, the runtime knows better what it is (a volume's name,
-    /// a bind's source), the kernel whether it can be written.
+    /// Adds the mounts that the runtime declares. Where both name a mount point, the runtime's name and source are used (a
+    /// volume's name, a bind's source), and the kernel's flag whether it is read-only.
     pub fn name(&mut self, runtime: &[Mount]) {
         let known = std::mem::take(&mut self.all).into_iter();
         let mut by_point: BTreeMap<String, Mount> = known.map(|mount| (mount.point.clone(), mount)).collect();
@@ -86,7 +86,7 @@ impl Mounts {
         &self.all
     }
 
-    /// The mount that a path leads to, as far as the path tells, unless that is the root.
+    /// The mount that a path leads to by its name, unless that is the root.
     #[must_use]
     pub fn above(&self, path: &[u8]) -> Option<&Mount> {
         self.all.iter().find(|mount| is_below(path, &mount.point))
@@ -157,13 +157,13 @@ pub struct WatchedMount {
 pub enum Watch {
     /// The whole superblock, which is the container's own: also by mounts that a process of it makes.
     FileSystem,
-    /// This mount only: the superblock may be the node's, whose programs are none of ours.
+    /// This mount only: the superblock may be the node's, whose other programs are not watched.
     Mount,
 }
 
 /// Which mounts of a container to watch, by `/proc/PID/mountinfo` of its first process: an overlay root as a whole, and every
-/// other mount that programs can be on. Never what must not be opened, nor what lies below it: every watched execution
-/// opens its file.
+/// other mount that programs can be on. Mounts that must not be opened are never watched, nor is what lies below them: every
+/// watched execution opens its file.
 #[must_use]
 pub fn watched(text: &str) -> Vec<WatchedMount> {
     let lines: Vec<Line<'_>> = text.lines().filter_map(Line::parse).collect();
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn the_runtime_says_what_a_mount_is_and_the_kernel_whether_it_is_read_only() {
+    fn the_runtime_names_a_mount_and_the_kernel_decides_whether_it_is_read_only() {
         let kernel = [mount("/data", "ext4", "/dev/vda", true), mount("/dev/shm", "tmpfs", "shm", false)];
         let dev = Dev { major: 0, minor: 1 };
         let known = kernel.map(|mount| KernelMount { mount, id: 7, dev, is_refused: false });

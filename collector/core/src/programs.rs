@@ -1,5 +1,5 @@
-//! Which program each process of the node runs, as far as it was seen executed: from it the ancestors of a process get
-//! their paths, which the kernel's record has not room for. Owned by [`crate::Node`].
+//! The program that each process of the node runs, where its exec was seen. The ancestors of a process get their paths from
+//! it, because the kernel's record has no room for them. Owned by [`crate::ExecPipeline`].
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,7 +16,7 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Takes note of what a process runs from now on.
+    /// Remembers what a process runs from now on.
     pub fn learn(&mut self, exec: &RawExec) {
         self.of_process.put((exec.pid, exec.start_ns), &exec.path);
         self.of_file.put((exec.file.dev, exec.file.ino), &exec.path);

@@ -1,5 +1,5 @@
 //! Replaces what must not leave the node in arguments: passwords that programs take on their command line. Made once from
-//! the settings, applied to each exec when its event is put together.
+//! the settings, applied to each exec when its event is built.
 
 use driftline_schemas::Args;
 use regex::bytes::{Captures, Regex, RegexBuilder};
@@ -7,10 +7,10 @@ use std::borrow::Cow;
 
 use crate::limits::REDACTION_BYTES_MAX;
 
-/// What stands where something was.
+/// The text in place of what was found.
 const REPLACEMENT: &[u8] = b"[redacted]";
 
-/// Patterns of what is replaced.
+/// Patterns of the text that is replaced.
 #[derive(Debug, Clone, Default)]
 pub struct Redaction(Vec<Regex>);
 
@@ -19,7 +19,7 @@ impl Redaction {
     /// where a pattern has groups, the groups are replaced, else all of it.
     ///
     /// # Errors
-    /// With the pattern that is none, and why.
+    /// With the first bad pattern, and why it is refused.
     pub fn parse(lines: &str) -> Result<Self, String> {
         let patterns = lines.lines().map(str::trim).filter(|line| !line.is_empty());
         let compile = |pattern| {
@@ -49,24 +49,24 @@ impl Redaction {
     }
 }
 
-/// The match with its groups replaced. An argument's end in a replaced part stays: it is no secret, and the number of
-/// arguments is no pattern's to change.
+/// The match with its groups replaced. The NUL at the end of an argument stays, so that no pattern changes the number
+/// of arguments.
 fn replace(found: &Captures<'_>) -> Vec<u8> {
     let Some(whole) = found.get(0) else { return Vec::new() };
     let groups: Vec<_> = found.iter().skip(1).flatten().map(|group| group.range()).collect();
     let secrets = if groups.is_empty() { vec![whole.range()] } else { groups };
-    let (mut kept, mut from) = (Vec::new(), whole.start());
+    let (mut replaced, mut from) = (Vec::new(), whole.start());
     for secret in secrets {
         // Groups may lie in each other.
         if secret.start < from {
             continue;
         }
-        kept.extend_from_slice(bytes(found, whole.start(), from..secret.start));
-        kept.extend_from_slice(&hidden(bytes(found, whole.start(), secret.clone())));
+        replaced.extend_from_slice(bytes(found, whole.start(), from..secret.start));
+        replaced.extend_from_slice(&hidden(bytes(found, whole.start(), secret.clone())));
         from = secret.end;
     }
-    kept.extend_from_slice(bytes(found, whole.start(), from..whole.end()));
-    kept
+    replaced.extend_from_slice(bytes(found, whole.start(), from..whole.end()));
+    replaced
 }
 
 fn bytes<'a>(found: &'a Captures<'_>, start: usize, range: std::ops::Range<usize>) -> &'a [u8] {

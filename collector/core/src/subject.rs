@@ -1,15 +1,15 @@
-//! What of an exec is judged: usually the file that the kernel executed; of a script the script; and where a dynamic loader
-//! was told to run a program (`ld.so PATH`), that program. The last two are known by name only: the kernel says nothing of
-//! them, so they are looked up from user space.
+//! Which file of an exec is judged: usually the one that the kernel executed; of a script the script; and where a dynamic
+//! loader runs a program (`ld.so PATH`), that program. The last two are known by name only: the kernel has no record of them,
+//! so they are looked up from user space.
 //!
-//! Any program can be called like a loader and be given one of the image as argument. So a loader that is not untouched by
-//! what the kernel says is told beside what it runs, for its content to show whether it is the image's.
+//! Any program can have the name of a loader and a program of the image as argument. So unless the kernel shows the loader to
+//! be an untouched file of the image, it is reported beside the program, and its content shows whether it is the image's.
 
 use driftline_schemas::{Args, FileClass};
 
 use crate::raw::RawExec;
 
-/// What is judged.
+/// The judged file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject<'a> {
     /// The file that the kernel executed.
@@ -29,7 +29,7 @@ impl<'a> Subject<'a> {
             return Self::Script(&exec.typed_path);
         }
         let is_loader = can_be_the_image_s(class) && is_loader(&exec.path);
-        // A name that was cut off is nobody's: it will not be found, which is told.
+        // A name that was cut off leads to no file: the lookup fails, which is reported.
         let cut_off = exec.has_truncated_args().then_some(b"".as_slice());
         let program = if is_loader { loaded_program(&exec.args, cut_off) } else { None };
         program.map_or(Self::Executable, Self::Loaded)
@@ -57,7 +57,7 @@ fn can_be_the_image_s(class: FileClass) -> bool {
     matches!(class, Image | CopiedUp | New | RootfsPlain | Volume)
 }
 
-/// What was typed, from the working directory: as absolute as its name tells.
+/// The typed path, made absolute by the working directory.
 #[must_use]
 pub fn absolute(exec: &RawExec, typed: &[u8]) -> Vec<u8> {
     absolute_from(&exec.cwd, typed)
@@ -79,7 +79,7 @@ pub fn absolute_from(cwd: &[u8], typed: &[u8]) -> Vec<u8> {
 
 /// Whether a file is called as the loaders of glibc (`ld-linux-x86-64.so.2`, `ld-2.31.so`, `ld64.so.2`, `ld.so.1`), musl
 /// (`ld-musl-x86_64.so.1`, which may be a link to `libc.so` or `libc.musl-x86_64.so.1`) and uClibc (`ld-uClibc.so.0`) are.
-/// The kernel program looks at the first bytes of the same names.
+/// The kernel program compares the first bytes of the same names.
 #[must_use]
 pub fn is_loader(path: &[u8]) -> bool {
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loader_of_the_image_is_judged_by_what_it_is_told_to_run() {
+    fn a_loader_of_the_image_is_judged_by_the_program_that_it_runs() {
         let check = |args: &[&str], expect: Option<&str>| {
             let raw = loader("/lib64/ld-linux-x86-64.so.2", args);
             assert_eq!(Subject::of(&raw, FileClass::Image).typed(), expect.map(str::as_bytes), "{args:?}");

@@ -1,4 +1,4 @@
-//! What is told unasked, with a socket that answers like CRI-O.
+//! What the task sends without a command, with a socket that answers like CRI-O.
 
 use super::*;
 use driftline_engines::testing::{Crio, Events};
@@ -27,7 +27,7 @@ fn words(answer: Answer) -> Vec<String> {
         Answer::One(id, description) => vec![of(if description.is_some() { "new" } else { "unknown" }, id.as_str())],
         Answer::All(all) => all.iter().map(|it| of("running", it.container.id.as_str())).collect(),
         Answer::Gone(ids) => ids.iter().map(|id| of("gone", id.as_str())).collect(),
-        Answer::Placed(_) | Answer::Trouble(_) => unreachable!("no API is asked"),
+        Answer::Placed(_) | Answer::Trouble(_) => unreachable!("there is no API"),
     }
 }
 
@@ -36,23 +36,23 @@ async fn next(answers: &mut mpsc::Receiver<Answer>) -> Vec<String> {
 }
 
 /// The task at work; it ends when the sender of questions is dropped.
-fn started(crio: &Crio, pace: Pace) -> (mpsc::Sender<ContainerId>, mpsc::Receiver<Answer>) {
-    let (questions, asked) = mpsc::channel(8);
+fn started(crio: &Crio, intervals: PollIntervals) -> (mpsc::Sender<ContainerId>, mpsc::Receiver<Answer>) {
+    let (questions, received) = mpsc::channel(8);
     let (answered, answers) = mpsc::channel(8);
     start(
         settings(crio),
         &KubernetesSettings::read("node-1", &[], &mut Settings::from_source(|_| None)),
-        pace,
-        asked,
+        intervals,
+        received,
         answered,
     );
     (questions, answers)
 }
 
 #[tokio::test]
-async fn a_start_and_an_end_are_told_as_soon_as_the_runtime_tells_of_them() {
-    let crio = Crio::start(Events::Told).unwrap();
-    let (_questions, mut answers) = started(&crio, Pace { unheard: HOUR, heard: HOUR });
+async fn a_start_and_an_end_are_reported_as_soon_as_the_runtime_sends_their_events() {
+    let crio = Crio::start(Events::Sent).unwrap();
+    let (_questions, mut answers) = started(&crio, PollIntervals { without_events: HOUR, with_events: HOUR });
     assert_eq!(next(&mut answers).await, ["running sandbox"]);
     while crio.listeners() == 0 {
         tokio::task::yield_now().await;
@@ -64,9 +64,10 @@ async fn a_start_and_an_end_are_told_as_soon_as_the_runtime_tells_of_them() {
 }
 
 #[tokio::test]
-async fn a_runtime_that_does_not_tell_is_asked_again_and_again() {
+async fn a_runtime_without_events_is_polled() {
     let crio = Crio::start(Events::Off).unwrap();
-    let (_questions, mut answers) = started(&crio, Pace { unheard: Duration::from_millis(1), heard: HOUR });
+    let (_questions, mut answers) =
+        started(&crio, PollIntervals { without_events: Duration::from_millis(1), with_events: HOUR });
     assert_eq!(next(&mut answers).await, ["running sandbox"]);
     crio.start_container(0);
     assert_eq!(next(&mut answers).await, ["new container"]);
@@ -78,20 +79,20 @@ async fn a_runtime_that_does_not_tell_is_asked_again_and_again() {
 async fn what_a_runtime_ran_that_does_not_answer_is_not_gone() {
     let crio = Crio::start(Events::Off).unwrap();
     let runtimes = Arc::new(Runtimes::detect(&settings(&crio)).await);
-    let sources = Sources { runtimes, facts: Facts::default() };
-    let (told, mut answers) = mpsc::channel(8);
-    let known = Arc::new(Mutex::new(Known::default()));
-    let look = async || {
-        tell_new(sources.clone(), Arc::clone(&known).lock_owned().await, told.clone()).await;
+    let sources = DescriptionSources { runtimes, facts: Facts::default() };
+    let (sender, mut answers) = mpsc::channel(8);
+    let reported = Arc::new(Mutex::new(ReportedContainers::default()));
+    let poll = async || {
+        report_changes(sources.clone(), Arc::clone(&reported).lock_owned().await, sender.clone()).await;
     };
     crio.start_container(0);
-    look().await;
-    let mut told: Vec<String> = [next(&mut answers).await, next(&mut answers).await].concat();
-    told.sort_unstable();
-    assert_eq!(told, ["new container", "new sandbox"]);
-    look().await;
+    poll().await;
+    let mut found: Vec<String> = [next(&mut answers).await, next(&mut answers).await].concat();
+    found.sort_unstable();
+    assert_eq!(found, ["new container", "new sandbox"]);
+    poll().await;
     assert!(answers.try_recv().is_err(), "once");
     drop(crio);
-    look().await;
+    poll().await;
     assert!(answers.try_recv().is_err());
 }

@@ -189,13 +189,19 @@ fn a_running_program_is_caught_and_hashed_though_it_is_removed() {
     let mut child = std::process::Command::new(path).arg("60").spawn().unwrap();
     let seen = case.seen(path.as_os_str().as_bytes());
     assert!(
-        keep(executable_of(&case.proc, child.id()).unwrap(), &RawFile { ctime_ns: 0, ..seen }, MAX, 0, Arc::default())
-            .is_none()
+        capture_handle(
+            executable_of(&case.proc, child.id()).unwrap(),
+            &RawFile { ctime_ns: 0, ..seen },
+            MAX,
+            0,
+            Arc::default()
+        )
+        .is_none()
     );
-    let caught = keep(executable_of(&case.proc, child.id()).unwrap(), &seen, MAX, 0, Arc::default());
+    let captured = capture_handle(executable_of(&case.proc, child.id()).unwrap(), &seen, MAX, 0, Arc::default());
     std::fs::remove_file(path).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
     let job = case.job(path.as_os_str().as_bytes(), DigestSubject::File(seen));
-    assert_eq!(digest(&case.proc, &job, caught, MAX, 0).digest, Digest::Hashed(Sha256::of(&program)));
+    assert_eq!(digest(&case.proc, &job, captured, MAX, 0).digest, Digest::Hashed(Sha256::of(&program)));
 }

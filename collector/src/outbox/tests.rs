@@ -90,7 +90,7 @@ impl Drive {
         drive
     }
 
-    /// Pushes records of three containers that can be told apart by their moment.
+    /// Pushes records of three containers that differ in their moment.
     fn push(&mut self, count: i64, padding: usize) {
         for _ in 0..count {
             self.number += 1;
@@ -219,7 +219,7 @@ fn a_client_that_fails_is_replaced_and_everything_is_sent_again() {
 }
 
 #[test]
-fn a_kill_takes_what_was_in_memory_alone_and_the_next_start_says_since_when() {
+fn a_kill_takes_what_was_in_memory_alone_and_the_next_start_reports_since_when() {
     let mut drive = Drive::new();
     drive.push(300, 10);
     drive.pass(2_000);
@@ -241,7 +241,7 @@ fn a_kill_takes_what_was_in_memory_alone_and_the_next_start_says_since_when() {
 }
 
 #[test]
-fn what_a_kill_takes_lies_in_the_interval_that_is_said() {
+fn what_a_kill_takes_lies_in_the_interval_that_is_reported() {
     let mut drive = Drive::new();
     drive.push(30, 10);
     drive.pass(3_000);
@@ -272,11 +272,11 @@ fn after_a_clean_stop_the_interval_begins_at_the_stop() {
     assert_eq!(drive.arrived(), (1..=300).collect::<Vec<_>>());
     assert_eq!(drive.losses(), [("collector_restart".to_owned(), None, stopped_ns, stopped_ns + 60 * SECOND)]);
     drive.pass(60_000);
-    assert_eq!(drive.losses().len(), 1, "said once");
+    assert_eq!(drive.losses().len(), 1, "reported once");
 }
 
 #[test]
-fn at_the_bound_what_is_missing_is_counted_and_containers_are_to_be_described_anew() {
+fn at_the_bound_what_is_missing_is_counted_and_containers_are_to_be_described_again() {
     let mut drive = Drive::new();
     drive.cluster.0.borrow_mut().is_away = true;
     for _ in 0..30 {

@@ -1,4 +1,4 @@
-//! One exec as named facts: what the kernel's record says, to be compared with what the helper found out by other ways.
+//! One exec as named facts: those of the kernel's record are compared with those that the helper found out in other ways.
 
 use driftline_collector_core::{Dev, RawExec};
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ pub(super) type Facts = BTreeMap<String, String>;
 /// Nanoseconds of a tick of `/proc/PID/stat`: 100 a second on every architecture that has eBPF.
 const TICK_NS: u64 = 10_000_000;
 
-/// What a record says.
+/// The facts of a record.
 pub(super) fn of_exec(exec: &RawExec) -> Facts {
     let file = &exec.file;
     let pairs = [
@@ -61,14 +61,14 @@ pub(super) fn of_exec(exec: &RawExec) -> Facts {
 }
 
 fn ancestors(exec: &RawExec) -> String {
-    let told = exec.ancestors.iter().map(|each| {
+    let ancestors = exec.ancestors.iter().map(|each| {
         ancestor(
             &each.pid.to_string(),
             &(each.start_ns / TICK_NS).to_string(),
             &String::from_utf8_lossy(each.comm.as_bytes()),
         )
     });
-    told.collect::<Vec<_>>().join("|")
+    ancestors.collect::<Vec<_>>().join("|")
 }
 
 /// A process by its id, its start in ticks and its name.
@@ -89,7 +89,7 @@ pub(super) fn insert(facts: &mut Facts, name: &str, value: String) {
 pub(super) fn differences(expected: &Facts, seen: &Facts) -> Vec<String> {
     let differs = |(name, value): (&String, &String)| {
         let seen = seen.get(name).map_or("nothing", String::as_str);
-        (seen != value).then(|| format!("{name} is {value:?}, the kernel program says {seen:?}"))
+        (seen != value).then(|| format!("{name} is {value:?}, the kernel program reads {seen:?}"))
     };
     expected.iter().filter_map(differs).collect()
 }
@@ -127,13 +127,13 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_expected_and_not_so_is_told() {
+    fn only_what_is_expected_and_not_so_is_reported() {
         let seen = facts(&[("size", "1"), ("mode", "755"), ("links", "1")]);
         assert_eq!(differences(&facts(&[("size", "1")]), &seen), Vec::<String>::new());
-        let told = differences(&facts(&[("size", "2"), ("mode", "755"), ("inode", "7")]), &seen);
+        let found = differences(&facts(&[("size", "2"), ("mode", "755"), ("inode", "7")]), &seen);
         assert_eq!(
-            told,
-            ["inode is \"7\", the kernel program says \"nothing\"", "size is \"2\", the kernel program says \"1\""]
+            found,
+            ["inode is \"7\", the kernel program reads \"nothing\"", "size is \"2\", the kernel program reads \"1\""]
         );
     }
 }

@@ -1,12 +1,12 @@
 //! The process whose children the self-test executes. A process of its own, because it mounts, and because it starts
 //! before the collector gives up its capabilities.
 //!
-//! It says its process id, waits for a line, executes one program after the other, and says of each what `stat`, `/proc`
-//! and its own knowledge tell of it. It ends when nobody listens any more.
+//! It reports its process id, waits for a line, executes one program after the other, and reports the facts of each by
+//! `stat`, `/proc` and its own knowledge. It ends when its output is closed.
 
 use anyhow::Context as _;
 use driftline_collector_core::Dev;
-use driftline_collector_core::container::{Cgroup, cgroup};
+use driftline_collector_core::cgroup::{Cgroup, cgroup};
 use driftline_collector_core::raw::magic;
 use rustix::fs::{AtFlags, CWD, MemfdFlags, StatxFlags, fstatfs, memfd_create, readlinkat, statx};
 use serde::{Deserialize, Serialize};
@@ -29,9 +29,9 @@ const NAME: &str = "driftline-self-test";
 /// Their arguments; the first is the command with which the collector ends at once.
 const ARGUMENTS: [&str; 3] = [super::EXIT, "an argument", ""];
 
-/// What is said of each case, one line each.
+/// The report of a case, one line each.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Said {
+pub(super) enum HelperReport {
     /// A program was executed; this is true of it.
     Executed {
         /// Which case.
@@ -53,7 +53,7 @@ pub(super) enum Said {
 /// # Errors
 /// When something does not work that works everywhere.
 pub(super) fn serve(proc: &Proc) -> anyhow::Result<()> {
-    say(&std::fs::read_link(proc.path("self")).context("/proc/self")?)?;
+    report(&std::fs::read_link(proc.path("self")).context("/proc/self")?)?;
     let mut line = String::new();
     if std::io::stdin().lock().read_line(&mut line)? == 0 {
         return Ok(());
@@ -64,7 +64,7 @@ pub(super) fn serve(proc: &Proc) -> anyhow::Result<()> {
     helper.overlay()
 }
 
-fn say(what: &impl Serialize) -> anyhow::Result<()> {
+fn report(what: &impl Serialize) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     serde_json::to_writer(&mut out, what)?;
     writeln!(out)?;
@@ -101,7 +101,7 @@ impl Helper {
         insert(&mut facts, "path", facts::text(path.as_os_str().as_bytes()));
         insert(&mut facts, "script", facts::yes_no(false));
         insert(&mut facts, "without a directory", facts::yes_no(false));
-        say(&Said::Executed { case: "a program by its path".to_owned(), facts })
+        report(&HelperReport::Executed { case: "a program by its path".to_owned(), facts })
     }
 
     fn memfd(&self) -> anyhow::Result<()> {
@@ -111,7 +111,7 @@ impl Helper {
         let mut facts = self.execute(Path::new(&typed), &file, Given::Everything)?;
         insert(&mut facts, "path", format!("memfd:{NAME}"));
         insert(&mut facts, "without a directory", facts::yes_no(true));
-        say(&Said::Executed { case: "a program in memory".to_owned(), facts })
+        report(&HelperReport::Executed { case: "a program in memory".to_owned(), facts })
     }
 
     fn overlay(&self) -> anyhow::Result<()> {
@@ -119,7 +119,7 @@ impl Helper {
             Ok(overlay) => overlay,
             Err(error) => {
                 let why = format!("cannot mount an overlay, which needs CAP_SYS_ADMIN at the start: {error}");
-                return say(&Said::NotTried { case: "files of an overlay".to_owned(), why });
+                return report(&HelperReport::NotTried { case: "files of an overlay".to_owned(), why });
             }
         };
         self.on_overlay(&overlay, "overlay: untouched file", UNTOUCHED, ("no", 1))?;
@@ -138,7 +138,7 @@ impl Helper {
             use std::os::unix::fs::MetadataExt as _;
             insert(&mut facts, "inode of the upper file", upper.ino().to_string());
         }
-        say(&Said::Executed { case: case.to_owned(), facts })
+        report(&HelperReport::Executed { case: case.to_owned(), facts })
     }
 
     fn unlinked(&self, overlay: &Overlay) -> anyhow::Result<()> {
@@ -149,7 +149,7 @@ impl Helper {
             self.execute(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())), &file, Given::Everything)?;
         insert_layers(&mut facts, ("yes", 0));
         insert(&mut facts, "links", "0".to_owned());
-        say(&Said::Executed { case: "overlay: unlinked file".to_owned(), facts })
+        report(&HelperReport::Executed { case: "overlay: unlinked file".to_owned(), facts })
     }
 
     /// Of a script the file is the interpreter.
@@ -164,7 +164,7 @@ impl Helper {
         let given = [interpreter.as_os_str().as_bytes(), script.as_os_str().as_bytes()];
         let all: Vec<&[u8]> = given.into_iter().chain(ARGUMENTS.iter().map(|argument| argument.as_bytes())).collect();
         insert(&mut facts, "arguments", facts::arguments(&all));
-        say(&Said::Executed { case: "overlay: script".to_owned(), facts })
+        report(&HelperReport::Executed { case: "overlay: script".to_owned(), facts })
     }
 
     /// Executes a program; what is true of it when `file` is what the kernel executes.
@@ -174,7 +174,7 @@ impl Helper {
         let mut command = Command::new(program);
         command.arg0(NAME).args(ARGUMENTS);
         files.give_to(&mut command)?;
-        files.tell(&mut facts);
+        files.insert_into(&mut facts);
         if given == Given::Everything {
             command.current_dir(DIRECTORY);
             insert(&mut facts, "working directory", DIRECTORY.to_owned());

@@ -1,8 +1,8 @@
-//! Proves on this very kernel that what the kernel program says is true: known programs are executed, and every fact of
-//! their records is compared with what `stat`, `/proc` and the caller say.
+//! Proves on this very kernel that what the kernel program reads is true: known programs are executed, and every fact of
+//! their records is compared with `stat`, `/proc` and the knowledge of the caller.
 //!
 //! Structure layouts differ between kernels, and some (overlay's own) are in no type information, so a program that
-//! loads may still read nonsense. Called at every start, before the collector says that it is ready; `driftline-collector
+//! loads may still read nonsense. Called at every start, before the collector is ready; `driftline-collector
 //! self-test` and `doctor` call it alone.
 //!
 //! What is deliberately absent: any use of the rings that carry containers' execs.
@@ -25,7 +25,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use crate::proc::Proc;
-use helper::Said;
+use helper::HelperReport;
 
 /// Hidden commands of the collector's binary: the helper, and a program that does nothing.
 pub const HELPER: &str = "self-test-helper";
@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Why the self-test did not pass.
 #[derive(Debug, thiserror::Error)]
 pub enum SelfTestError {
-    /// The kernel program does not say what is true.
+    /// The kernel program reads something that is not true.
     #[error("what the eBPF program reads is not true on this kernel ({kernel}); please report this text:\n{0}", kernel = release())]
     Differs(Report),
     /// The test itself could not be made.
@@ -107,7 +107,7 @@ pub struct SelfTest {
 }
 
 impl SelfTest {
-    /// Starts the helper, which keeps the capabilities of this moment: call it before the collector gives them up.
+    /// Starts the helper, which retains the capabilities of this moment: call it before the collector gives them up.
     ///
     /// # Errors
     /// When no process can be started.
@@ -130,25 +130,25 @@ impl SelfTest {
     /// # Errors
     /// When something differs, or the test cannot be made.
     pub fn run(mut self, probe: &mut Probe) -> Result<Report, SelfTestError> {
-        let said = self.execute(probe);
-        // Whatever happened: nobody's children are recorded any more.
+        let executed = self.execute(probe);
+        // Whatever happened: no children are recorded any more.
         let ended = probe.self_test_children_of(0).map_err(broken);
-        let (said, records) = said?;
+        let (reports, records) = executed?;
         ended?;
-        let report = compare(said, records)?;
+        let report = compare(reports, records)?;
         if report.has_differences() { Err(SelfTestError::Differs(report)) } else { Ok(report) }
     }
 
-    fn execute(&mut self, probe: &mut Probe) -> Result<(Vec<Said>, Vec<Vec<u8>>), SelfTestError> {
+    fn execute(&mut self, probe: &mut Probe) -> Result<(Vec<HelperReport>, Vec<Vec<u8>>), SelfTestError> {
         let deadline = monotonic() + PATIENCE;
         let lines = self.lines()?;
         let pid: String = next(&lines, deadline)?.ok_or_else(|| broken("its helper ended at once"))?;
         let pid = pid.parse().map_err(|_| broken(format!("{pid:?} is no process id")))?;
         probe.self_test_children_of(pid).map_err(broken)?;
         self.input.write_all(b"go\n").map_err(broken)?;
-        let mut said = Vec::new();
+        let mut reports = Vec::new();
         while let Some(case) = next(&lines, deadline)? {
-            said.push(case);
+            reports.push(case);
         }
         let status = self.helper.wait().map_err(broken)?;
         if !status.success() {
@@ -156,11 +156,11 @@ impl SelfTest {
         }
         let mut records = Vec::new();
         probe.read_self_test(|record| records.push(record.to_vec()));
-        Ok((said, records))
+        Ok((reports, records))
     }
 
-    /// What the helper says, by a thread, so that waiting for it has an end. Not before the capabilities were given up:
-    /// a thread keeps those it was started with.
+    /// Reads the reports of the helper in a thread, so that waiting for them has an end. Not before the capabilities were given
+    /// up: a thread retains those it was started with.
     fn lines(&mut self) -> Result<Receiver<String>, SelfTestError> {
         let output = self.output.take().ok_or_else(|| broken("its helper has no output"))?;
         let (sender, lines) = sync_channel(0);
@@ -208,17 +208,17 @@ pub fn serve(proc: &Path) -> anyhow::Result<()> {
 }
 
 /// Each program was executed after the one before it had ended, so records and cases are in the same order.
-fn compare(said: Vec<Said>, records: Vec<Vec<u8>>) -> Result<Report, SelfTestError> {
-    let executed = said.iter().filter(|said| matches!(said, Said::Executed { .. })).count();
+fn compare(reports: Vec<HelperReport>, records: Vec<Vec<u8>>) -> Result<Report, SelfTestError> {
+    let executed = reports.iter().filter(|report| matches!(report, HelperReport::Executed { .. })).count();
     if executed != records.len() {
         return Err(broken(format!("{executed} programs were executed, the eBPF program saw {}", records.len())));
     }
     let mut records = records.into_iter();
     let mut cases = Vec::new();
-    for said in said {
-        cases.push(match said {
-            Said::NotTried { case, why } => (case, Outcome::NotTried(why)),
-            Said::Executed { case, facts } => {
+    for report in reports {
+        cases.push(match report {
+            HelperReport::NotTried { case, why } => (case, Outcome::NotTried(why)),
+            HelperReport::Executed { case, facts } => {
                 let exec = RawExec::decode(&records.next().unwrap_or_default()).map_err(broken)?;
                 let differences = facts::differences(&facts, &facts::of_exec(&exec));
                 let outcome =

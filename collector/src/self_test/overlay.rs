@@ -1,4 +1,4 @@
-//! An overlay of the self-test's own, in a mount namespace of its own: nobody else sees it, and it goes with the process.
+//! An overlay of the self-test's own, in a mount namespace of its own: no other process sees it, and it goes with the process.
 
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use std::ffi::CString;

@@ -11,11 +11,11 @@ use std::process::{Command, Stdio};
 use super::facts::{self, Facts, insert};
 use crate::proc::Proc;
 
-/// The environment of a program: what is told of it by name, and what is not.
+/// The environment of a program: variables whose names are reported, and others.
 const ENVIRONMENT: [(&str, &str); 3] = [("GCONV_PATH", "/nowhere"), ("HOME", "/"), ("https_proxy", "nowhere:1")];
 
-/// What is told of it.
-const TOLD: &str = "GCONV_PATH|https_proxy";
+/// The names that are reported.
+const REPORTED_NAMES: &str = "GCONV_PATH|https_proxy";
 
 /// Standard input is a pipe; standard output a connection to this machine itself, where it has a loopback interface that is up.
 #[derive(Debug)]
@@ -52,8 +52,8 @@ impl OpenFiles {
     }
 
     /// What is true of them, and of the standard error that is handed on, unless that is a kind of file of which the kernel and
-    /// `stat` may say different things.
-    pub(super) fn tell(&self, facts: &mut Facts) {
+    /// `stat` may differ.
+    pub(super) fn insert_into(&self, facts: &mut Facts) {
         insert_file(facts, "standard input", &self.input, None);
         if let Some((stream, peer)) = &self.output {
             insert_file(facts, "standard output", stream, Some(*peer));
@@ -74,7 +74,7 @@ fn insert_file(facts: &mut Facts, name: &str, file: impl AsFd, peer: Option<Sock
 /// Gives a program an environment of its own.
 pub(super) fn set_environment(command: &mut Command, facts: &mut Facts) {
     command.env_clear().envs(ENVIRONMENT);
-    insert(facts, "environment", TOLD.to_owned());
+    insert(facts, "environment", REPORTED_NAMES.to_owned());
 }
 
 /// Rights of a process, by its status in `/proc`. The programs gain none by being executed.
@@ -86,21 +86,21 @@ pub(super) fn rights(status: &str, facts: &mut Facts) {
     insert(facts, "capabilities gained", format!("{:016x}", 0));
 }
 
-/// This process as the node sees it, and who started it, as far up as a record tells; nothing when the node's `/proc` does not
+/// This process as the node sees it, and who started it, as far up as a record goes; nothing when the node's `/proc` does not
 /// show one of them. The first process has no parent.
 pub(super) fn ancestors(proc: &Proc) -> Option<String> {
     let mut pid = std::fs::read_link(proc.path("self")).ok()?.display().to_string();
-    let mut told = Vec::new();
-    while told.len() < ANCESTOR_COUNT_MAX && pid != "0" {
+    let mut ancestors = Vec::new();
+    while ancestors.len() < ANCESTOR_COUNT_MAX && pid != "0" {
         let stat = proc.text(format!("{pid}/stat"));
         let (before, after) = (stat.split_once('(')?.1, stat.rsplit_once(") ")?.1);
         let name = before.rsplit_once(") ")?.0;
         let fields: Vec<&str> = after.split(' ').collect();
         // Fields 4 and 22 of proc(5), of which the third is the first here.
-        told.push(facts::ancestor(&pid, fields.get(19)?, name));
+        ancestors.push(facts::ancestor(&pid, fields.get(19)?, name));
         pid = (*fields.get(1)?).to_owned();
     }
-    Some(told.join("|"))
+    Some(ancestors.join("|"))
 }
 
 /// Leader of this process's session, as the node sees it; its children have the same.
@@ -139,8 +139,8 @@ mod tests {
 
     #[test]
     fn the_first_ancestor_is_this_process_itself() {
-        let told = ancestors(&Proc::at(Path::new("/proc"))).unwrap();
-        assert!(told.starts_with(&format!("{} ", std::process::id())), "{told}");
-        assert!(told.split('|').count() <= ANCESTOR_COUNT_MAX);
+        let found = ancestors(&Proc::at(Path::new("/proc"))).unwrap();
+        assert!(found.starts_with(&format!("{} ", std::process::id())), "{found}");
+        assert!(found.split('|').count() <= ANCESTOR_COUNT_MAX);
     }
 }

@@ -62,7 +62,7 @@ impl Reason {
     }
 }
 
-/// What was given up since it was last asked for.
+/// What was given up since the last call of [`Spool::take_given_up`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct GivenUp {
     /// Records of any kind, by reason.
@@ -116,7 +116,7 @@ struct Reading {
 }
 
 impl Spool {
-    /// Opens the spool in `directory`, makes it if needed, and checks what stands in it. `run` is an id nobody else has.
+    /// Opens the spool in `directory`, makes it if needed, and checks what stands in it. `run` is a unique id.
     ///
     /// # Errors
     /// When the directory cannot be used, or another collector uses it.
@@ -164,7 +164,7 @@ impl Spool {
         self.forget_done(self.checkpoint.done);
     }
 
-    /// The sequence number after the highest that was ever given out and kept.
+    /// The sequence number after the highest that was ever used and written down.
     #[must_use]
     pub fn next_sequence(&self) -> u64 {
         self.checkpoint.spooled.max(self.checkpoint.done).saturating_add(1)
@@ -230,8 +230,8 @@ impl Spool {
                 self.given_up.containers = true;
                 *self.given_up.records.entry(reason).or_default() += 1;
             }
-            // What it says is not lost: it is said again.
-            Kind::Loss => self.unsay(value),
+            // The losses in it are not lost: they are reported again.
+            Kind::Loss => self.take_back(value),
         }
     }
 
@@ -241,9 +241,9 @@ impl Spool {
         self.checkpoint.gaps.add(reason.label(), gap);
     }
 
-    fn unsay(&mut self, value: &[u8]) {
+    fn take_back(&mut self, value: &[u8]) {
         if let Ok(ExecEvent::Loss(loss)) = ExecEvent::decode(value) {
-            self.checkpoint.gaps.add_said(&loss);
+            self.checkpoint.gaps.add_record(&loss);
         }
     }
 
@@ -322,7 +322,7 @@ impl Spool {
     fn give_up_oldest(&mut self, reason: Reason) -> bool {
         let Some(segment) = self.ledger.give_up_oldest() else { return false };
         if segment.losses > 0 {
-            self.unsay_all(&segment);
+            self.take_back_all(&segment);
         }
         let records = segment.execs + segment.containers;
         if segment.execs > 0 {
@@ -338,11 +338,11 @@ impl Spool {
         true
     }
 
-    fn unsay_all(&mut self, segment: &Segment) {
+    fn take_back_all(&mut self, segment: &Segment) {
         let bytes = fs::read(self.directory.join(segment.name())).unwrap_or_default();
         for frame in Frames::new(&bytes, segment.salt, segment.first.saturating_sub(1)) {
             if frame.stamp.kind == Kind::Loss {
-                self.unsay(frame.value);
+                self.take_back(frame.value);
             }
         }
     }
@@ -450,7 +450,7 @@ impl Spool {
     }
 }
 
-/// Files that hold arguments of programs are nobody else's.
+/// Files that hold arguments of programs are readable by their owner only.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);

@@ -8,7 +8,7 @@ use std::path::Path;
 /// What is known of the last record of a segment.
 #[derive(Debug)]
 enum End {
-    /// It was written, the checkpoint says.
+    /// It was written, according to the checkpoint.
     Written(u64),
     /// It came before the first of the next segment.
     Before(u64),

@@ -246,10 +246,10 @@ fn on_a_full_disk_the_oldest_go_are_counted_and_nothing_grows() {
     let Some(small) = Small::mount(4) else { return skip("disk full", "needs root to mount a tmpfs") };
     let mut spool = Spool::open(small.0.path(), 1_024 * MIB, "run").unwrap();
     let before = resident_kib();
-    let mut kept = 0_u64;
-    (1..=50_000).for_each(|sequence| kept += u64::from(append(&mut spool, sequence, 1_000).is_ok()));
+    let mut written = 0_u64;
+    (1..=50_000).for_each(|sequence| written += u64::from(append(&mut spool, sequence, 1_000).is_ok()));
     assert!(resident_kib() < before + 4_096, "{} KiB from {before}", resident_kib());
-    assert_eq!(kept, 50_000, "there is always an older segment to make room");
+    assert_eq!(written, 50_000, "there is always an older segment to make room");
     let gone = spool.take_given_up().records;
     assert_eq!(gone.keys().copied().collect::<Vec<_>>(), [Reason::DiskFull]);
     let (count, from_ns, to_ns) = lost(&spool.checkpoint().gaps)["disk_full"];

@@ -1,6 +1,6 @@
 //! Threads that hash files as they are opened, and then let their exec go.
 
-use driftline_collector_core::openings::Opening;
+use driftline_collector_core::open_exec::OpenExec;
 use driftline_service::clock;
 use rustix::fs::Statx;
 use std::io;
@@ -8,22 +8,22 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::opened::{Waiting, unnamed};
-use super::{Admitted, Content, Shared, loaded};
-use crate::files::{Caught, facts, named_facts};
+use super::pending::PendingExec;
+use super::{Admitted, OpenedContent, Shared, loaded};
+use crate::files::{CapturedFile, facts, named_facts};
 use crate::proc::Proc;
 use crate::reader::boot_ns;
 
 /// Most that wait for a thread: twice what may be hashed, for the loaders among them.
-const QUEUE: usize = 2 * driftline_collector_core::limits::OPENINGS_HASHED;
+const QUEUE: usize = 2 * driftline_collector_core::limits::OPEN_EXECS_HASHED;
 
 /// A file, and the exec that waits for it.
 #[derive(Debug)]
 pub(super) enum Work {
     /// It is what was opened.
-    Hash { number: u64, handle: OwnedFd, before: Statx, place: Arc<()>, waiting: Arc<Waiting> },
+    Hash { number: u64, handle: OwnedFd, before: Statx, place: Arc<()>, waiting: Arc<PendingExec> },
     /// It is what the loader that was opened is about to run.
-    Loader { before: Statx, waiting: Arc<Waiting> },
+    Loader { before: Statx, waiting: Arc<PendingExec> },
 }
 
 struct Hasher {
@@ -60,35 +60,36 @@ impl Hasher {
     }
 
     fn hash(&self, number: u64, handle: OwnedFd, before: Statx, place: Arc<()>) {
-        let read = Caught::begin(handle, before, self.bytes_max, clock::now_ns(), place).map(Caught::finish);
+        let read =
+            CapturedFile::begin(handle, before, self.bytes_max, clock::now_ns(), place).map(CapturedFile::finish);
         let (digest, is_settled) =
             read.map_or_else(|refused| (refused, false), |outcome| (outcome.digest, outcome.is_settled));
         self.shared.finish(number, digest, is_settled);
     }
 
     /// The loader opens its program as any file is opened, which raises no event: so it is looked up before the loader runs.
-    fn loader(&self, loader: &Statx, waiting: &Waiting) {
+    fn loader(&self, loader: &Statx, waiting: &PendingExec) {
         let thread = waiting.thread();
-        let told = loaded::program(&self.proc, thread);
-        let found = told.and_then(|told| facts(&told.handle).map(|before| (told, before)));
+        let loaded = loaded::program(&self.proc, thread);
+        let found = loaded.and_then(|loaded| facts(&loaded.handle).map(|before| (loaded, before)));
         // One that has gone on meanwhile may be doing something else by now.
         if waiting.is_gone() {
             return;
         }
-        let Some((told, before)) = found else {
-            return self.shared.pass(unnamed(thread, loader, boot_ns()));
+        let Some((loaded, before)) = found else {
+            return self.shared.pass(waiting.unnamed(loader, boot_ns()));
         };
-        let opening = Opening {
+        let open_exec = OpenExec {
             thread,
             noted_ns: boot_ns(),
-            asked: Some(told.asked),
-            facts: named_facts(&told.handle, &before),
-            content: Content::Hashing,
+            requested_path: Some(loaded.path),
+            facts: named_facts(&loaded.handle, &before),
+            content: OpenedContent::Hashing,
         };
-        let admitted = self.shared.admit(opening, self.bytes_max, clock::now_ns());
-        self.shared.pass(unnamed(thread, loader, boot_ns()));
+        let admitted = self.shared.admit(open_exec, self.bytes_max, clock::now_ns());
+        self.shared.pass(waiting.unnamed(loader, boot_ns()));
         if let Admitted::Hash(number, place) = admitted {
-            self.hash(number, told.handle, before, place);
+            self.hash(number, loaded.handle, before, place);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What a dynamic loader that is about to be executed was told to run: the arguments of its `execve`, read from the memory of
-//! the process that waits in it.
+//! The program that a dynamic loader is about to run: it is in the arguments of the loader's `execve`, which are read from the
+//! memory of the process that waits in the call.
 
 use driftline_collector_core::Crossing;
 use driftline_collector_core::subject::{about_to_load, absolute_from};
@@ -16,7 +16,7 @@ use std::path::Path;
 use crate::files::look_up;
 use crate::proc::Proc;
 
-/// Arguments that are looked at: a loader has about ten options.
+/// Arguments that are read: a loader has about ten options.
 const ARGUMENTS: usize = 32;
 
 /// Longest argument: the kernel's longest path.
@@ -25,16 +25,16 @@ const ARGUMENT_BYTES: usize = 4_096;
 const POINTER_BYTES: usize = size_of::<u64>();
 
 /// A program that a loader is about to run.
-pub(super) struct Told {
+pub(super) struct LoadedProgram {
     /// A handle without access.
     pub(super) handle: OwnedFd,
     /// Its path as the exec's record will name it.
-    pub(super) asked: Vec<u8>,
+    pub(super) path: Vec<u8>,
 }
 
 /// The program, if the thread waits in the exec of a loader. Only on the mount of the root or working directory: a lookup
 /// must not end in a file system that hangs.
-pub(super) fn program(proc: &Proc, thread: u32) -> Option<Told> {
+pub(super) fn program(proc: &Proc, thread: u32) -> Option<LoadedProgram> {
     let (path, args) = call(&proc.text(format!("{thread}/syscall")))?;
     let memory = File::open(proc.path(format!("{thread}/mem"))).ok()?;
     let path = string(&memory, path)?;
@@ -50,7 +50,7 @@ pub(super) fn program(proc: &Proc, thread: u32) -> Option<Told> {
         openat2(directory, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).ok()?
     };
     let cwd = readlinkat(CWD, cwd, Vec::new()).ok()?;
-    Some(Told { handle, asked: absolute_from(cwd.as_bytes(), typed) })
+    Some(LoadedProgram { handle, path: absolute_from(cwd.as_bytes(), typed) })
 }
 
 /// Addresses of path and arguments in `/proc/PID/syscall`: number and six arguments of the call that a thread is in.

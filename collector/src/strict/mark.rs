@@ -1,5 +1,5 @@
-//! The thread that tells the kernel what to watch. It alone keeps `CAP_SYS_ADMIN`; it follows paths of containers, so it
-//! may hang in one, and nobody waits for it.
+//! The thread that marks what the kernel watches. It alone keeps `CAP_SYS_ADMIN`; it follows paths of containers, so it
+//! may hang in one, and nothing waits for it.
 
 use driftline_collector_core::mounts::{self, Watch, WatchedMount};
 use driftline_schemas::ContainerId;
@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Images, StrictError, StrictMode};
+use super::{ImageRoots, StrictError, StrictMode};
 use crate::files::{dev_of, facts, mount_of, nanoseconds};
 use crate::proc::Proc;
 use crate::rights;
 
-/// Mounts that could not be marked, until somebody counts them.
+/// Mounts that could not be marked, until the metric counts them.
 #[derive(Debug, Default)]
 pub(super) struct Failed(AtomicU64);
 
@@ -34,7 +34,7 @@ pub(super) struct Marker {
     mask: MaskFlags,
     group: Arc<Fanotify>,
     proc: Proc,
-    images: Arc<Mutex<Images>>,
+    images: Arc<Mutex<ImageRoots>>,
     failed: Arc<Failed>,
 }
 
@@ -43,7 +43,7 @@ impl Marker {
         mode: StrictMode,
         group: Arc<Fanotify>,
         proc: Proc,
-        images: Arc<Mutex<Images>>,
+        images: Arc<Mutex<ImageRoots>>,
         failed: Arc<Failed>,
     ) -> Self {
         let mask = if mode == StrictMode::Permit { MaskFlags::FAN_OPEN_EXEC_PERM } else { MaskFlags::FAN_OPEN_EXEC };

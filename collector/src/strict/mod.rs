@@ -1,10 +1,10 @@
 //! Strict mode: files are hashed as they are opened to be executed, before they can be removed or overwritten. Off unless
-//! `DRIFTLINE_STRICT` says otherwise, because it needs `CAP_SYS_ADMIN` and costs every exec in a container some time.
+//! `DRIFTLINE_STRICT` is set, because it needs `CAP_SYS_ADMIN` and costs every exec in a container some time.
 //!
-//! The kernel tells of each such opening by fanotify, with a descriptor of the file ([`opened`]). With `notify` the exec
+//! The kernel reports each such file by fanotify, with a descriptor ([`opened`]). With `notify` the exec
 //! goes on meanwhile; with `permit` it waits until the file is hashed, at most for the set time: nothing is ever denied.
-//! When the exec's record asks for a digest later, it is there if it is of that very file (core's `openings`).
-//! [`mod@mark`] says to the kernel what to watch: the mounts of each container, from when its first process is known.
+//! When the core commands a digest later, it is known if it is of that very file (core's `open_exec`).
+//! [`mod@mark`] selects what the kernel watches: the mounts of each container, from when its first process is known.
 //!
 //! What is deliberately absent: hashing of what the image's layers hold, unchanged. That is judged by its path alone.
 //!
@@ -12,7 +12,7 @@
 //! wait for itself, and a descriptor that fanotify opened raises no events.
 
 use driftline_collector_core::digest::{Budget, DigestCache};
-use driftline_collector_core::openings::{Opening, Openings, Order};
+use driftline_collector_core::open_exec::{OpenExec, OpenExecLog, OpenExecOrder};
 use driftline_collector_core::{Dev, Digest, DigestJob, DigestOutcome, DigestSubject, NamedFacts, RawFile, limits};
 use driftline_schemas::ContainerId;
 use nix::errno::Errno;
@@ -33,8 +33,9 @@ mod hash;
 mod loaded;
 mod mark;
 mod opened;
+mod pending;
 
-/// Threads that hash: as many as hash what the records ask for.
+/// Threads that hash: as many as hash for the records.
 const THREADS: usize = 2;
 
 /// Containers that wait to be marked: as many as a node may start at once.
@@ -82,13 +83,13 @@ pub enum StrictError {
 pub struct Prepared {
     settings: StrictSettings,
     group: Arc<Fanotify>,
-    images: Arc<Mutex<Images>>,
+    images: Arc<Mutex<ImageRoots>>,
     first_processes: SyncSender<(ContainerId, i32)>,
     failed: Arc<mark::Failed>,
 }
 
 impl Prepared {
-    /// Asks the kernel for events, and starts the one thread that keeps `CAP_SYS_ADMIN`. `None` when it is off.
+    /// Makes the fanotify group, and starts the one thread that keeps `CAP_SYS_ADMIN`. `None` when it is off.
     ///
     /// # Errors
     /// When it is on and not possible.
@@ -116,10 +117,10 @@ impl Prepared {
     }
 }
 
-/// Whether the kernel would give what strict mode needs.
+/// Whether the kernel allows what strict mode needs.
 ///
 /// # Errors
-/// With what it says.
+/// With the kernel's error.
 pub fn try_group() -> Result<(), StrictError> {
     if !rights::has_for_strict()? {
         return Err(StrictError::NoRight);
@@ -144,7 +145,7 @@ fn raise_descriptors() -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }
 
-/// What is counted.
+/// The counters, by label.
 #[derive(Debug, Clone)]
 pub(crate) struct Counts {
     pub(crate) opened: IntCounter,
@@ -177,7 +178,7 @@ impl Counts {
     }
 }
 
-/// Strict mode at work. It ends when this is dropped.
+/// Strict mode while it runs. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Strict {
     shared: Arc<Shared>,
@@ -194,7 +195,7 @@ impl Strict {
     pub fn start(prepared: Prepared, proc: &Proc, bytes_max: u64, counts: &IntCounterVec) -> io::Result<Arc<Self>> {
         let Prepared { settings, group, images, first_processes, failed } = prepared;
         let counts = Counts::of(counts);
-        let order = if settings.mode == StrictMode::Permit { Order::Kept } else { Order::Loose };
+        let order = if settings.mode == StrictMode::Permit { OpenExecOrder::Strict } else { OpenExecOrder::Loose };
         let shared = Arc::new(Shared::new(order, images, counts));
         let stop = Arc::default();
         let queue = hash::start(THREADS, &shared, proc, bytes_max)?;
@@ -210,26 +211,26 @@ impl Strict {
         }
     }
 
-    /// The digest of what an exec's record asks for, if it was hashed as it was opened.
+    /// The digest of a job's file, if it was hashed as it was opened.
     #[must_use]
     pub fn outcome(&self, job: &DigestJob) -> Option<DigestOutcome> {
-        let known = self.shared.lock();
+        let state = self.shared.lock();
         let number = match &job.subject {
-            DigestSubject::File(seen) => known.openings.of_file(seen),
-            DigestSubject::Named { by, .. } => known.openings.of_named(job.pid, job.moment, by, &job.path),
+            DigestSubject::File(seen) => state.open_execs.of_file(seen),
+            DigestSubject::Named { by, .. } => state.open_execs.of_named(job.pid, job.moment, by, &job.path),
         }?;
         let patience = Duration::from_nanos(limits::DIGEST_WAIT.unsigned_abs());
-        let is_hashing = |known: &mut Known| {
-            known.openings.get_mut(number).is_some_and(|opening| matches!(opening.content, Content::Hashing))
+        let is_hashing = |state: &mut StrictState| {
+            state.open_execs.get_mut(number).is_some_and(|event| matches!(event.content, OpenedContent::Hashing))
         };
-        let waited = self.shared.finished.wait_timeout_while(known, patience, is_hashing);
-        let (mut known, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        let opening = known.openings.get_mut(number)?;
-        let Content::Known(digest @ Digest::Hashed(_), is_settled) = opening.content else { return None };
+        let waited = self.shared.finished.wait_timeout_while(state, patience, is_hashing);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let event = state.open_execs.get_mut(number)?;
+        let OpenedContent::Known(digest @ Digest::Hashed(_), is_settled) = event.content else { return None };
         match job.subject {
             DigestSubject::File(_) => Some(DigestOutcome { is_settled, ..DigestOutcome::of(digest) }),
-            DigestSubject::Named { executed_ns, .. } if opening.facts.ctime_ns <= executed_ns => {
-                Some(DigestOutcome { named: Some(opening.facts.clone()), ..DigestOutcome::of(digest) })
+            DigestSubject::Named { executed_ns, .. } if event.facts.ctime_ns <= executed_ns => {
+                Some(DigestOutcome { named: Some(event.facts.clone()), ..DigestOutcome::of(digest) })
             }
             DigestSubject::Named { .. } => None,
         }
@@ -244,8 +245,8 @@ impl Drop for Strict {
 
 /// What is known of the content of an opened file.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Content {
-    /// Soon more.
+pub(crate) enum OpenedContent {
+    /// Its digest is on its way.
     Hashing,
     /// How its hashing ended, and whether the file had not changed for a while.
     Known(Digest, bool),
@@ -253,26 +254,26 @@ pub(crate) enum Content {
     Unknown,
 }
 
-/// What the threads know together.
+/// What the threads share.
 #[derive(Debug)]
-pub(crate) struct Known {
-    pub(crate) openings: Openings<Content>,
+pub(crate) struct StrictState {
+    pub(crate) open_execs: OpenExecLog<OpenedContent>,
     digests: DigestCache,
     budgets: BTreeMap<Dev, Budget>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Shared {
-    known: Mutex<Known>,
+    state: Mutex<StrictState>,
     /// A file was hashed.
     finished: Condvar,
-    images: Arc<Mutex<Images>>,
+    images: Arc<Mutex<ImageRoots>>,
     /// One clone for each file that is being hashed, or waits for it.
     places: Arc<()>,
     pub(crate) counts: Counts,
 }
 
-/// What becomes of an opened file.
+/// Whether an opened file is hashed.
 #[derive(Debug)]
 pub(crate) enum Admitted {
     /// It is to be hashed; its number and place.
@@ -282,70 +283,75 @@ pub(crate) enum Admitted {
 }
 
 impl Shared {
-    fn new(order: Order, images: Arc<Mutex<Images>>, counts: Counts) -> Self {
-        let known = Known { openings: Openings::new(order), digests: DigestCache::default(), budgets: BTreeMap::new() };
-        Self { known: Mutex::new(known), finished: Condvar::new(), images, places: Arc::default(), counts }
+    fn new(order: OpenExecOrder, images: Arc<Mutex<ImageRoots>>, counts: Counts) -> Self {
+        let state = StrictState {
+            open_execs: OpenExecLog::new(order),
+            digests: DigestCache::default(),
+            budgets: BTreeMap::new(),
+        };
+        Self { state: Mutex::new(state), finished: Condvar::new(), images, places: Arc::default(), counts }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, StrictState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a file that nothing has to be known of, where it tells what was opened before it.
-    pub(crate) fn pass(&self, opening: Opening<Content>) {
-        let mut known = self.lock();
-        if known.openings.knows(opening.thread) {
-            known.openings.note(opening);
+    /// Logs a file whose content need not be known, where the thread has earlier events: it shows what was opened before it.
+    pub(crate) fn pass(&self, event: OpenExec<OpenedContent>) {
+        let mut state = self.lock();
+        if state.open_execs.knows(event.thread) {
+            state.open_execs.add(event);
         }
     }
 
-    /// Notes a file whose digest is wanted, and finds out whether to hash it: not if it is known, nor if too many are being
-    /// hashed, or too much of its file system was.
-    pub(crate) fn admit(&self, mut opening: Opening<Content>, bytes_max: u64, now_ns: i64) -> Admitted {
-        let mut known = self.lock();
-        let file = raw_file(&opening.facts);
+    /// Logs a file whose digest is needed, and decides whether to hash it: not if the digest is known, nor if too many files are
+    /// being hashed, or too much of its file system was.
+    pub(crate) fn admit(&self, mut event: OpenExec<OpenedContent>, bytes_max: u64, now_ns: i64) -> Admitted {
+        let mut state = self.lock();
+        let file = raw_file(&event.facts);
         let size_bytes = u64::try_from(file.size_bytes).unwrap_or(u64::MAX);
-        if let Some(sha256) = known.digests.get(&file) {
+        if let Some(sha256) = state.digests.get(&file) {
             self.counts.remembered.inc();
-            opening.content = Content::Known(Digest::Hashed(sha256), true);
+            event.content = OpenedContent::Known(Digest::Hashed(sha256), true);
         } else if size_bytes > bytes_max {
             self.counts.not_hashed.inc();
-            opening.content = Content::Known(Digest::TooLarge, false);
-        } else if !self.has_place(&known, file.dev) {
+            event.content = OpenedContent::Known(Digest::TooLarge, false);
+        } else if !self.has_place(&state, file.dev) {
             self.counts.busy.inc();
-            opening.content = Content::Unknown;
-        } else if !known.may_read(file.dev, size_bytes, now_ns) {
+            event.content = OpenedContent::Unknown;
+        } else if !state.may_read(file.dev, size_bytes, now_ns) {
             self.counts.over_budget.inc();
-            opening.content = Content::Unknown;
+            event.content = OpenedContent::Unknown;
         } else {
-            opening.content = Content::Hashing;
-            return Admitted::Hash(known.openings.note(opening), Arc::clone(&self.places));
+            event.content = OpenedContent::Hashing;
+            return Admitted::Hash(state.open_execs.add(event), Arc::clone(&self.places));
         }
-        known.openings.note(opening);
+        state.open_execs.add(event);
         Admitted::Done
     }
 
-    fn has_place(&self, known: &Known, dev: Dev) -> bool {
-        let is_of_it =
-            |opening: &&Opening<Content>| matches!(opening.content, Content::Hashing) && opening.facts.dev == dev;
-        Arc::strong_count(&self.places) <= limits::OPENINGS_HASHED
-            && known.openings.iter().filter(is_of_it).count() < limits::OPENINGS_HASHED_EACH
+    fn has_place(&self, state: &StrictState, dev: Dev) -> bool {
+        let is_of_it = |event: &&OpenExec<OpenedContent>| {
+            matches!(event.content, OpenedContent::Hashing) && event.facts.dev == dev
+        };
+        Arc::strong_count(&self.places) <= limits::OPEN_EXECS_HASHED
+            && state.open_execs.iter().filter(is_of_it).count() < limits::OPEN_EXECS_HASHED_EACH
     }
 
-    /// Notes how the hashing of a file ended.
+    /// Takes the outcome of hashing a file.
     pub(crate) fn finish(&self, number: u64, digest: Digest, is_settled: bool) {
-        let mut known = self.lock();
+        let mut state = self.lock();
         match digest {
             Digest::Hashed(_) => self.counts.hashed.inc(),
             _ => self.counts.not_hashed.inc(),
         }
-        let Some(opening) = known.openings.get_mut(number) else { return };
-        opening.content = Content::Known(digest, is_settled);
-        let file = raw_file(&opening.facts);
+        let Some(event) = state.open_execs.get_mut(number) else { return };
+        event.content = OpenedContent::Known(digest, is_settled);
+        let file = raw_file(&event.facts);
         if let (Digest::Hashed(sha256), true) = (digest, is_settled) {
-            known.digests.put(&file, sha256);
+            state.digests.put(&file, sha256);
         }
-        drop(known);
+        drop(state);
         self.finished.notify_all();
     }
 
@@ -356,7 +362,7 @@ impl Shared {
     }
 }
 
-impl Known {
+impl StrictState {
     fn may_read(&mut self, dev: Dev, size_bytes: u64, now_ns: i64) -> bool {
         if self.budgets.len() >= limits::WATCHED && !self.budgets.contains_key(&dev) {
             self.budgets.clear();
@@ -377,16 +383,16 @@ fn raw_file(facts: &NamedFacts) -> RawFile {
 }
 
 /// Overlay roots of containers, and since when each has a layer of its own. What has not changed since before that is the
-/// image's: everything that is written or changed in a container is in that layer, and its change time, which nobody can
+/// image's: everything that is written or changed in a container is in that layer, and its change time, which no program can
 /// set, is later. (A clock that is set back makes a file look like the image's; then it is hashed as without strict mode.)
 #[derive(Debug, Default)]
-pub(crate) struct Images {
+pub(crate) struct ImageRoots {
     made_ns: BTreeMap<Dev, i64>,
     by_mount: BTreeMap<u32, Dev>,
 }
 
-impl Images {
-    /// A root was made then. Devices and mounts are numbered anew and again, so a later one counts.
+impl ImageRoots {
+    /// Notes when a root was made. Numbers of devices and mounts are used again, so the later root counts.
     pub(crate) fn note(&mut self, dev: Dev, mnt_id: u32, made_ns: i64) {
         if self.by_mount.len() >= limits::WATCHED {
             *self = Self::default();
@@ -396,7 +402,7 @@ impl Images {
     }
 
     fn is_of_image(&self, dev: Dev, mnt_id: Option<u32>, ctime_ns: i64) -> bool {
-        // Overlays over several disks show other devices than their own.
+        // Overlays over several disks show other device numbers than their own.
         let of_mount = || mnt_id.and_then(|id| self.by_mount.get(&id)).and_then(|dev| self.made_ns.get(dev));
         self.made_ns.get(&dev).or_else(of_mount).is_some_and(|made_ns| ctime_ns < *made_ns)
     }

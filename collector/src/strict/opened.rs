@@ -1,11 +1,11 @@
-//! The thread that takes events from the kernel. It must never wait for a file, nor for another thread: execs wait for it.
+//! The thread that takes fanotify's events. It must never wait for a file, nor for another thread: execs wait for it.
 
 use driftline_collector_core::Digest;
-use driftline_collector_core::openings::Opening;
+use driftline_collector_core::open_exec::OpenExec;
 use driftline_collector_core::subject;
 use driftline_service::clock::{self, monotonic};
 use nix::errno::Errno;
-use nix::sys::fanotify::{Fanotify, FanotifyEvent, FanotifyResponse, Response};
+use nix::sys::fanotify::{Fanotify, FanotifyEvent};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Statx;
 use std::collections::VecDeque;
@@ -18,58 +18,13 @@ use std::time::{Duration, Instant};
 
 use super::hash::Work;
 use super::mark::Failed;
-use super::{Admitted, Content, Shared, StrictMode, StrictSettings};
-use crate::files::{dev_of, facts, mount_of, named_facts, nanoseconds, path_of, unnamed_facts};
+use super::pending::PendingExec;
+use super::{Admitted, OpenedContent, Shared, StrictMode, StrictSettings};
+use crate::files::{dev_of, facts, mount_of, named_facts, nanoseconds, path_of};
 use crate::reader::boot_ns;
 
-/// How long it waits for an event before it looks whether to stop.
+/// How long it waits for an event before it checks whether to stop.
 const POLL: Duration = Duration::from_millis(200);
-
-/// An exec that may have to wait for its file. Whoever lets it go first has; at the latest it goes when nobody needs its
-/// file any more.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    group: Arc<Fanotify>,
-    event: FanotifyEvent,
-    is_gone: AtomicBool,
-}
-
-impl Waiting {
-    fn new(group: Arc<Fanotify>, event: FanotifyEvent, mode: StrictMode) -> Self {
-        Self { group, event, is_gone: AtomicBool::new(mode == StrictMode::Notify) }
-    }
-
-    pub(super) fn is_gone(&self) -> bool {
-        self.is_gone.load(Ordering::Acquire)
-    }
-
-    /// Lets it go; `false` when it has gone already.
-    fn let_go(&self) -> bool {
-        if self.is_gone.swap(true, Ordering::AcqRel) {
-            return false;
-        }
-        if let Some(file) = self.event.fd()
-            && let Err(error) = self.group.write_response(FanotifyResponse::new(file, Response::FAN_ALLOW))
-        {
-            tracing::error!(%error, "an exec cannot be let go");
-        }
-        true
-    }
-
-    pub(super) fn thread(&self) -> u32 {
-        u32::try_from(self.event.pid()).unwrap_or(0)
-    }
-
-    fn file(&self) -> Option<BorrowedFd<'_>> {
-        self.event.fd()
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.let_go();
-    }
-}
 
 pub(super) struct Events {
     settings: StrictSettings,
@@ -78,7 +33,7 @@ pub(super) struct Events {
     queue: SyncSender<Work>,
     bytes_max: u64,
     /// Until when each waits; all wait equally long, so they stand in order.
-    waiting: VecDeque<(Instant, Weak<Waiting>)>,
+    waiting: VecDeque<(Instant, Weak<PendingExec>)>,
 }
 
 impl Events {
@@ -135,7 +90,7 @@ impl Events {
 
     fn take(&mut self, event: FanotifyEvent) {
         let noted_ns = boot_ns();
-        let waiting = Arc::new(Waiting::new(Arc::clone(&self.group), event, self.settings.mode));
+        let waiting = Arc::new(PendingExec::new(Arc::clone(&self.group), event, self.settings.mode));
         let Some(file) = waiting.file() else {
             self.shared.counts.overflow.inc();
             return;
@@ -149,8 +104,16 @@ impl Events {
             return;
         }
         let facts = named_facts(file, &before);
-        let opening = Opening { thread: waiting.thread(), noted_ns, asked: None, facts, content: Content::Hashing };
-        let Admitted::Hash(number, place) = self.shared.admit(opening, self.bytes_max, clock::now_ns()) else { return };
+        let open_exec = OpenExec {
+            thread: waiting.thread(),
+            noted_ns,
+            requested_path: None,
+            facts,
+            content: OpenedContent::Hashing,
+        };
+        let Admitted::Hash(number, place) = self.shared.admit(open_exec, self.bytes_max, clock::now_ns()) else {
+            return;
+        };
         let handle = file.try_clone_to_owned();
         let is_queued = handle
             .is_ok_and(|handle| self.queue(&waiting, |waiting| Work::Hash { number, handle, before, place, waiting }));
@@ -160,18 +123,18 @@ impl Events {
     }
 
     /// A file of the image needs no digest; but it may be a loader that is about to run another one.
-    fn pass(&mut self, waiting: &Arc<Waiting>, before: &Statx, noted_ns: u64) {
+    fn pass(&mut self, waiting: &Arc<PendingExec>, before: &Statx, noted_ns: u64) {
         let Some(file) = waiting.file() else { return };
         if self.settings.mode == StrictMode::Permit && subject::is_loader(&path_of(file)) {
             let before = *before;
             self.queue(waiting, |waiting| Work::Loader { before, waiting });
             return;
         }
-        self.shared.pass(unnamed(waiting.thread(), before, noted_ns));
+        self.shared.pass(waiting.unnamed(before, noted_ns));
     }
 
     /// Whether there was room. Without it the exec goes at once.
-    fn queue(&mut self, waiting: &Arc<Waiting>, work: impl FnOnce(Arc<Waiting>) -> Work) -> bool {
+    fn queue(&mut self, waiting: &Arc<PendingExec>, work: impl FnOnce(Arc<PendingExec>) -> Work) -> bool {
         if self.settings.mode == StrictMode::Permit {
             self.waiting.push_back((monotonic() + self.settings.wait, Arc::downgrade(waiting)));
         }
@@ -183,12 +146,7 @@ impl Events {
     }
 }
 
-/// A file of which only its identity matters.
-pub(super) fn unnamed(thread: u32, facts: &Statx, noted_ns: u64) -> Opening<Content> {
-    Opening { thread, noted_ns, asked: None, facts: unnamed_facts(facts), content: Content::Unknown }
-}
-
-/// A script of the image is judged by its digest: which layer a file lies in is known of what the kernel executes only.
+/// A script of the image is judged by its digest: the layer of a file is known only of files that the kernel executes.
 fn begins_script(file: BorrowedFd<'_>) -> bool {
     let mut begin = [0; 2];
     rustix::io::pread(file, &mut begin, 0).is_ok_and(|count| count == 2) && begin == *b"#!"

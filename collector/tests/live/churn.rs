@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::container::{self, Container};
 use super::harness;
-use super::installed::{Events, Place, Starter, kafka, until};
+use super::installed::{Events, Installation, Starter, kafka, until};
 
 const CONTAINERS: usize = 1_000;
 /// One in so many is podman's.
@@ -26,8 +26,8 @@ const WARM: usize = 5;
 const GROWTH_KIB_MAX: u64 = 1_024;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn containers_that_come_and_go_are_all_told_and_leave_nothing_behind() {
-    let name = "containers_that_come_and_go_are_all_told_and_leave_nothing_behind";
+async fn containers_that_come_and_go_are_all_reported_and_leave_nothing_behind() {
+    let name = "containers_that_come_and_go_are_all_reported_and_leave_nothing_behind";
     if let Some(reason) = harness::missing() {
         return harness::skip(name, &reason);
     }
@@ -38,7 +38,7 @@ async fn containers_that_come_and_go_are_all_told_and_leave_nothing_behind() {
         Settings::of_environment().environment("DRIFTLINE_CHURN").map_or(CONTAINERS, |text| text.parse().unwrap());
     let _among_others = harness::NODE.read().await;
     admin::create(&kafka, 1).await.unwrap();
-    let place = Place::with_podman().await;
+    let place = Installation::with_podman().await;
     let container = Container::start();
     let bundle = Bundle::new(&container);
     let collector = place.start(place.command(&Starter::usual(), &kafka)).await;
@@ -78,11 +78,11 @@ async fn containers_that_come_and_go_are_all_told_and_leave_nothing_behind() {
         execs.len() == wanted
     };
     let read = Events::of(&kafka).await.take_until(all).await;
-    assert_eq!(read, Ok(()), "{} of {wanted} told, {} ended", execs.len(), ended.len());
+    assert_eq!(read, Ok(()), "{} of {wanted} reported, {} ended", execs.len(), ended.len());
     assert!(execs.values().all(|count| *count == 1), "each has executed it once");
     // One that ended before it could be described, and whose first process was not seen, is forgotten when it is silent for long.
-    let told_end = execs.keys().filter(|id| ended.contains(id)).count();
-    let text = format!("  {} of them were described, the end of {told_end} was told", described.len());
+    let reported_end = execs.keys().filter(|id| ended.contains(id)).count();
+    let text = format!("  {} of them were described, the end of {reported_end} was reported", described.len());
     println!("{text}");
     harness::report(&text);
     admin::delete_all(&kafka).await.unwrap();

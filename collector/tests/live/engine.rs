@@ -1,4 +1,4 @@
-//! Container engines of the tests' own, which end with them: podman, Docker, and containerd by CRI with pods, all asked for
+//! Container engines of the tests' own, which end with them: podman, Docker, and containerd by CRI with pods, all requested
 //! the same in the same words.
 
 use driftline_engines::RuntimeSettings;
@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
-use crate::image::Image;
+use crate::image::TestImage;
 
 /// How long an engine may take to answer.
 const PATIENCE_TRIES: u32 = 300;
@@ -65,7 +65,7 @@ impl Engine {
     }
 }
 
-/// What a container is asked for with; beside it, all run without a network, without a seccomp profile as in most
+/// The request for a container; beside it, all run without a network, without a seccomp profile as in most
 /// clusters, and do nothing.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Spec {
@@ -119,7 +119,7 @@ impl Running {
     }
 
     /// Takes an image from its archive.
-    pub(crate) fn load(&self, image: &Image) {
+    pub(crate) fn load(&self, image: &TestImage) {
         match &self.driver {
             Driver::Commanded(commanded) => {
                 commanded.call(&["load", "--quiet", "--input", &image.archive().display().to_string()]).unwrap();
@@ -131,7 +131,7 @@ impl Running {
     }
 
     /// Runs a container of an image.
-    pub(crate) fn run(&self, image: &Image, spec: &Spec) -> Contained {
+    pub(crate) fn run(&self, image: &TestImage, spec: &Spec) -> Contained {
         match &self.driver {
             Driver::Commanded(commanded) => Contained { id: commanded.run(image, spec), pod: None },
             Driver::Pods(pods, runtime) => {
@@ -291,7 +291,7 @@ impl Commanded {
         Err(format!("{daemon} does not answer: {}", log.lines().last().unwrap_or_default()))
     }
 
-    fn run(&self, image: &Image, spec: &Spec) -> ContainerId {
+    fn run(&self, image: &TestImage, spec: &Spec) -> ContainerId {
         let mut options: Vec<String> = ["run", "--detach", "--network=none", "--security-opt=seccomp=unconfined"]
             .iter()
             .chain(self.run_options)
@@ -310,9 +310,10 @@ impl Commanded {
     fn call(&self, arguments: &[&str]) -> Result<String, String> {
         let output = Command::new(self.program).args(&self.options).args(arguments).output();
         let output = output.map_err(|error| format!("{}: {error}", self.program))?;
-        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let complaint = || format!("{} {arguments:?}: {}{}", self.program, said(&output.stdout), said(&output.stderr));
-        if output.status.success() { Ok(said(&output.stdout)) } else { Err(complaint()) }
+        let text_of = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let complaint =
+            || format!("{} {arguments:?}: {}{}", self.program, text_of(&output.stdout), text_of(&output.stderr));
+        if output.status.success() { Ok(text_of(&output.stdout)) } else { Err(complaint()) }
     }
 
     fn end(&mut self) {

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use super::container::Container;
 use super::harness;
-use super::installed::{Events, Place, Running, Starter, kafka, until};
+use super::installed::{Events, Installation, Running, Starter, kafka, until};
 
 const EXECS: i64 = 3_000;
 const ROUNDS: usize = 5;
@@ -16,8 +16,8 @@ const ROUNDS: usize = 5;
 const RING_KIB: &str = "64";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_full_rings_lose_is_counted_exactly_and_said_and_later_execs_are_told() {
-    let name = "what_full_rings_lose_is_counted_exactly_and_said_and_later_execs_are_told";
+async fn what_full_rings_lose_is_counted_exactly_and_reported_and_so_are_later_execs() {
+    let name = "what_full_rings_lose_is_counted_exactly_and_reported_and_so_are_later_execs";
     if let Some(reason) = harness::missing() {
         return harness::skip(name, &reason);
     }
@@ -27,7 +27,7 @@ async fn what_full_rings_lose_is_counted_exactly_and_said_and_later_execs_are_to
     // The rings are those of the whole node.
     let _alone = harness::NODE.write().await;
     admin::create(&kafka, 1).await.unwrap();
-    let place = Place::with_podman().await;
+    let place = Installation::with_podman().await;
     let container = Container::start();
     let mut command = place.command(&Starter::Root, &kafka);
     command.env("DRIFTLINE_RING_KIB", RING_KIB).env("DRIFTLINE_SUSPICIOUS_RING_KIB", RING_KIB);
@@ -35,14 +35,14 @@ async fn what_full_rings_lose_is_counted_exactly_and_said_and_later_execs_are_to
     let mut events = Events::of(&kafka).await;
     let mut rounds: Vec<(i64, i64)> = Vec::new();
     // Containers of others on this machine lose execs in the same rings: never less than ours, and in some round nobody else's.
-    while rounds.last().is_none_or(|(told, lost): &(i64, i64)| told + lost != EXECS) && rounds.len() < ROUNDS {
-        let (told, lost) = flood(&container, &collector, &mut events, rounds.len()).await;
-        assert!(lost > EXECS / 2 && told > 0 && told + lost >= EXECS, "{told} told, {lost} lost");
-        rounds.push((told, lost));
+    while rounds.last().is_none_or(|(reported, lost): &(i64, i64)| reported + lost != EXECS) && rounds.len() < ROUNDS {
+        let (reported, lost) = flood(&container, &collector, &mut events, rounds.len()).await;
+        assert!(lost > EXECS / 2 && reported > 0 && reported + lost >= EXECS, "{reported} reported, {lost} lost");
+        rounds.push((reported, lost));
     }
-    let (told, lost) = *rounds.last().unwrap();
-    assert_eq!(told + lost, EXECS, "told and lost: {rounds:?}");
-    harness::report(&format!("full rings: of {EXECS} execs {told} told, {lost} said to be lost\n"));
+    let (reported, lost) = *rounds.last().unwrap();
+    assert_eq!(reported + lost, EXECS, "reported and lost: {rounds:?}");
+    harness::report(&format!("full rings: of {EXECS} execs {reported} reported, {lost} counted as lost\n"));
 
     container.sh("cp /data/busybox-added /tmp/busybox-after; /tmp/busybox-after true");
     let is_after =
@@ -51,7 +51,7 @@ async fn what_full_rings_lose_is_counted_exactly_and_said_and_later_execs_are_to
     admin::delete_all(&kafka).await.unwrap();
 }
 
-/// Executes in a loop while the collector stands still; how many execs of it were told and how many are said to be lost.
+/// Executes in a loop while the collector stands still; how many execs of it were reported and how many are counted as lost.
 async fn flood(container: &Container, collector: &Running, events: &mut Events, round: usize) -> (i64, i64) {
     let (go, done) = (format!("go-{round}"), format!("done-{round}"));
     assert!(Command::new("mkfifo").arg(container.data(&go)).status().unwrap().success());
@@ -75,14 +75,14 @@ async fn flood(container: &Container, collector: &Running, events: &mut Events, 
         let mut counted = Counted::default();
         let enough = events.take_until(|event| counted.add(&event) >= EXECS).await;
         go_on();
-        // What was made before was told before.
+        // What was made before was reported before.
         let is_last = |event| {
             counted.add(&event);
             matches!(event, ExecEvent::Exec(exec) if is_of_round(&exec, b"/opt/busybox-args"))
         };
         let last = events.take_until(is_last).await;
         assert_eq!((enough, last), (Ok(()), Ok(())), "{counted:?}");
-        (counted.told, counted.lost)
+        (counted.reported, counted.lost)
     };
     std::thread::scope(|scope| {
         let shell = scope.spawn(|| container.sh(&script));
@@ -95,17 +95,17 @@ async fn flood(container: &Container, collector: &Running, events: &mut Events, 
 /// Execs of the loop, by what became of them.
 #[derive(Debug, Default)]
 struct Counted {
-    told: i64,
+    reported: i64,
     lost: i64,
 }
 
 impl Counted {
     fn add(&mut self, event: &ExecEvent) -> i64 {
         match event {
-            ExecEvent::Exec(exec) if exec.path == b"/opt/busybox-plain" => self.told += 1,
+            ExecEvent::Exec(exec) if exec.path == b"/opt/busybox-plain" => self.reported += 1,
             ExecEvent::Loss(loss) if loss.reason == "ring_full" => self.lost += loss.lost.unwrap_or(0),
             _ => {}
         }
-        self.told + self.lost
+        self.reported + self.lost
     }
 }

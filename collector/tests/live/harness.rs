@@ -1,15 +1,15 @@
 //! The collector's parts put together without Kafka and without runtimes: probe, reader, core, files.
 
 use driftline_collector::describer::{self, Answer};
-use driftline_collector::files::Caught;
+use driftline_collector::files::CapturedFile;
 use driftline_collector::hasher;
-use driftline_collector::looks::Pace;
+use driftline_collector::poll_schedule::PollIntervals;
 use driftline_collector::proc::Proc;
 use driftline_collector::reader::{BATCHES, Batch, Reader};
 use driftline_collector::strict::{Prepared, Strict, StrictMode, StrictSettings};
 use driftline_collector_bpf::{Counters, KnownFiles, Probe, ProbeConfig};
 use driftline_collector_core::redaction::Redaction;
-use driftline_collector_core::{Ask, Description, Input, Moment, Node, NodeSettings};
+use driftline_collector_core::{Description, ExecPipeline, Input, Moment, NodeSettings, PipelineCommand};
 use driftline_engines::RuntimeSettings;
 use driftline_engines::kubernetes::KubernetesSettings;
 use driftline_schemas::{ContainerId, ContainerSeen, Exec, ExecEvent};
@@ -102,9 +102,9 @@ impl Harness {
     /// The same with the real task that asks runtimes, and a cluster.
     pub(crate) fn start_with_runtimes(settings: RuntimeSettings, cluster: &KubernetesSettings) -> Self {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let (questions, asked) = mpsc::channel(describer::QUESTION_QUEUE);
+        let (questions, received) = mpsc::channel(describer::QUESTION_QUEUE);
         let (answered, answers) = mpsc::channel(describer::QUESTION_QUEUE);
-        runtime.block_on(async { describer::start(settings, cluster, Pace::default(), asked, answered) });
+        runtime.block_on(async { describer::start(settings, cluster, PollIntervals::default(), received, answered) });
         Self::start_with(Describer::Task { questions, answers, _runtime: runtime }, HASH_MAX, OFF)
     }
 
@@ -146,7 +146,7 @@ impl Harness {
             batches,
             bytes_max,
             proc,
-            node: Node::new(node, 0),
+            pipeline: ExecPipeline::new(node, 0),
             clock: SteadyClock::default(),
             describer,
             known_files,
@@ -233,7 +233,7 @@ impl Harness {
         seen.containers.iter().find(wanted).unwrap().1.clone()
     }
 
-    /// Waits until the end of a container was said.
+    /// Waits until the end of a container was reported.
     pub(crate) fn ended(&self, container: &ContainerId) {
         let (seen, changed) = &*self.seen;
         let not_yet = |seen: &mut Seen| !seen.ended.contains(container);
@@ -257,7 +257,7 @@ impl Harness {
     }
 }
 
-/// Who says what a container is.
+/// The source of descriptions.
 enum Describer {
     /// These containers with their first processes, at once.
     Known(BTreeMap<ContainerId, i32>),
@@ -269,7 +269,7 @@ enum Describer {
 }
 
 impl Describer {
-    fn ask(&self, id: ContainerId) -> Option<Input> {
+    fn request(&self, id: ContainerId) -> Option<Input> {
         match self {
             Self::Known(running) => {
                 let description = running.get(&id).map(|pid| Box::new(description(&id, *pid)));
@@ -290,7 +290,7 @@ impl Describer {
                 Answer::One(id, description) => inputs.push(Input::Described(id, description)),
                 Answer::All(all) => inputs.push(Input::Running(all)),
                 Answer::Placed(placement) => inputs.push(Input::Placed(placement)),
-                Answer::Trouble(trouble) => unreachable!("the API tells all that is asked: {trouble:?}"),
+                Answer::Trouble(trouble) => unreachable!("the API answers all requests: {trouble:?}"),
                 Answer::Gone(ids) => inputs.extend(ids.into_iter().map(Input::Ended)),
             }
         }
@@ -302,7 +302,7 @@ struct Driver {
     batches: mpsc::Receiver<Batch>,
     bytes_max: u64,
     proc: Proc,
-    node: Node,
+    pipeline: ExecPipeline,
     clock: SteadyClock,
     describer: Describer,
     known_files: KnownFiles,
@@ -326,22 +326,22 @@ impl Driver {
     }
 
     fn batch(&mut self, batch: Batch) {
-        let Batch { records, caught, counters, .. } = batch;
+        let Batch { records, captured, counters, .. } = batch;
         if let Some(counters) = counters {
             self.seen.0.lock().unwrap().counters = counters;
         }
-        self.take(Input::Records(records), &mut caught.into_iter().collect());
+        self.take(Input::Records(records), &mut captured.into_iter().collect());
     }
 
-    fn take(&mut self, input: Input, caught: &mut BTreeMap<Moment, Caught>) {
+    fn take(&mut self, input: Input, captured: &mut BTreeMap<Moment, CapturedFile>) {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
             let mut effects = Effects::default();
-            self.node.apply(self.clock.now_ns(), input, &mut effects).unwrap();
-            for ask in effects.take_asks() {
-                inputs.extend(match ask {
-                    Ask::Describe(id) => self.describer.ask(id),
-                    Ask::Inspect(id, pid) => {
+            self.pipeline.apply(self.clock.now_ns(), input, &mut effects).unwrap();
+            for command in effects.take_asks() {
+                inputs.extend(match command {
+                    PipelineCommand::Describe(id) => self.describer.request(id),
+                    PipelineCommand::Inspect(id, pid) => {
                         let inspection = self.proc.inspect(&id, pid);
                         // Other tests' containers are theirs.
                         if let (Some(strict), Describer::Known(known)) = (&self.strict, &self.describer)
@@ -351,19 +351,19 @@ impl Driver {
                         }
                         Some(Input::Inspected(id, inspection.map(Box::new)))
                     }
-                    Ask::Digest(job) => {
-                        let caught = caught.remove(&job.moment);
+                    PipelineCommand::Hash(job) => {
+                        let captured = captured.remove(&job.moment);
                         let strict = self.strict.as_deref();
                         let now_ns = clock::now_ns();
-                        let outcome = hasher::outcome(&self.proc, &job, caught, self.bytes_max, now_ns, strict);
+                        let outcome = hasher::outcome(&self.proc, &job, captured, self.bytes_max, now_ns, strict);
                         Some(Input::Digested(job.container, job.moment, outcome))
                     }
-                    Ask::Know(file) => {
+                    PipelineCommand::MarkKnown(file) => {
                         self.known_files.know(file).unwrap();
                         continue;
                     }
                     // No test here uses up a budget.
-                    Ask::Keep(..) | Ask::Drop(_) => continue,
+                    PipelineCommand::Retain(..) | PipelineCommand::Release(_) => continue,
                 });
             }
             let mut seen = self.seen.0.lock().unwrap();

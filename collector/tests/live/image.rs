@@ -72,13 +72,13 @@ impl Layer {
 }
 
 /// An image in an archive.
-pub(crate) struct Image {
+pub(crate) struct TestImage {
     archive: NamedTempFile,
     id: ImageId,
     name: String,
 }
 
-impl Image {
+impl TestImage {
     /// Puts layers together, lowest first; one may occur more than once. `volumes` are declared to be such.
     pub(crate) fn write(name: &str, layers: &[&[u8]], volumes: &[&str]) -> Self {
         let digests: Vec<String> = layers.iter().map(|layer| Sha256::of(layer).to_string()).collect();

@@ -65,12 +65,12 @@ pub(crate) fn kafka(test: &str) -> Option<ClientSettings> {
 }
 
 /// Where a collector runs.
-pub(crate) struct Place {
+pub(crate) struct Installation {
     directory: tempfile::TempDir,
     service: Option<Running>,
 }
 
-impl Place {
+impl Installation {
     /// With podman's service: its command needs CAP_SYS_ADMIN, the service has it, and everybody may ask it.
     pub(crate) async fn with_podman() -> Self {
         let mut place = Self::without_podman();

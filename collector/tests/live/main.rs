@@ -1,5 +1,5 @@
 //! The probe, the core and the hasher against real containers: the ways in which a program gets into a container, with
-//! class, path, state and digest exact. Needs root, BTF, podman and a static busybox; without them it says so, also in
+//! class, path, state and digest exact. Needs root, BTF, podman and a static busybox; without them it reports that, also in
 //! the file that `DRIFTLINE_SKIPPED` names.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
@@ -22,7 +22,7 @@ use driftline_enricher_core::judge;
 use driftline_schemas::{Exec, FdKind, FileClass, HashState, MountNamespace, Origin, Sha256};
 use harness::Harness;
 
-/// Runs a test where it can run, and says so where it cannot.
+/// Runs a test where it can run, and reports where it cannot.
 fn live(test: &str, run: impl FnOnce()) {
     match harness::missing() {
         Some(reason) => harness::skip(test, &reason),
@@ -54,8 +54,8 @@ impl Live {
 }
 
 #[test]
-fn what_the_kernel_knows_of_a_process_is_told() {
-    live("what_the_kernel_knows_of_a_process_is_told", || {
+fn what_the_kernel_knows_of_a_process_is_reported() {
+    live("what_the_kernel_knows_of_a_process_is_reported", || {
         let live = Live::start();
         let plain = live.exec("/bin/true", "/bin/busybox");
         assert_eq!((plain.namespace, plain.class), (MountNamespace::Own, FileClass::Image));
@@ -83,8 +83,8 @@ fn what_the_kernel_knows_of_a_process_is_told() {
 }
 
 #[test]
-fn who_started_a_program_with_which_rights_and_files_is_told() {
-    live("who_started_a_program_with_which_rights_and_files_is_told", || {
+fn who_started_a_program_with_which_rights_and_files_is_reported() {
+    live("who_started_a_program_with_which_rights_and_files_is_reported", || {
         let live = Live::start();
         let command = "cd /tmp; LD_PRELOAD=/data/s3cr3t.so https_proxy=http://u:s3cr3t@proxy \
                        /opt/busybox-args true --secret=s3cr3t </data/script 2>/dev/null | cat";
@@ -94,8 +94,8 @@ fn who_started_a_program_with_which_rights_and_files_is_told() {
         assert_eq!(exec.fds[0].ino, live.container.inode_of("script"));
         assert_eq!(exec.environment, ["LD_PRELOAD", "https_proxy"]);
         assert_eq!(exec.args.get(2), Some(b"--secret=[redacted]".as_slice()));
-        let told = String::from_utf8_lossy(&driftline_schemas::encode(&exec).unwrap()).into_owned();
-        assert!(!told.contains("s3cr3t"), "{told}");
+        let text = String::from_utf8_lossy(&driftline_schemas::encode(&exec).unwrap()).into_owned();
+        assert!(!text.contains("s3cr3t"), "{text}");
 
         let shell = exec.ancestors.first().unwrap();
         assert_eq!(
@@ -112,8 +112,8 @@ fn who_started_a_program_with_which_rights_and_files_is_told() {
 }
 
 #[test]
-fn the_peer_of_a_shell_s_connection_is_told() {
-    live("the_peer_of_a_shell_s_connection_is_told", || {
+fn the_peer_of_a_shell_s_connection_is_reported() {
+    live("the_peer_of_a_shell_s_connection_is_reported", || {
         let live = Live::start();
         // A reverse shell: the program is started by who connects. Tried again until somebody listens.
         let reverse = "nc -l -p 4444 >/dev/null & until nc 127.0.0.1 4444 -e /opt/busybox-args true; do :; done; wait";
@@ -134,8 +134,8 @@ fn the_peer_of_a_shell_s_connection_is_told() {
 }
 
 #[test]
-fn the_two_ends_of_a_pipe_are_told_to_be_one() {
-    live("the_two_ends_of_a_pipe_are_told_to_be_one", || {
+fn the_two_ends_of_a_pipe_are_reported_as_one() {
+    live("the_two_ends_of_a_pipe_are_reported_as_one", || {
         let live = Live::start();
         let pipelines = "/opt/busybox-args cat </data/script | /opt/busybox-tty cat >/dev/null; \
                          /opt/busybox-plain cat </data/script | cat";
@@ -175,8 +175,8 @@ fn a_file_whose_data_was_never_copied_is_touched_though_it_was_not_hashed() {
 }
 
 #[test]
-fn rights_that_a_program_gains_are_told() {
-    live("rights_that_a_program_gains_are_told", || {
+fn rights_that_a_program_gains_are_reported() {
+    live("rights_that_a_program_gains_are_reported", || {
         let live = Live::start();
         live.container.sh("chmod 4755 /opt/busybox-plain");
         live.container.sh_as("1000:1000", "/opt/busybox-plain true");
@@ -184,15 +184,15 @@ fn rights_that_a_program_gains_are_told() {
         assert_eq!((exec.container_uid, exec.container_euid), (Some(1_000), Some(0)));
         assert_eq!((exec.uid, exec.euid), (1_000, 0));
         assert!(exec.capabilities_gained != 0 && exec.capabilities == exec.capabilities_gained, "{exec:?}");
-        // A chmod alone copies no data where the container's engine uses metacopy; the class says what was copied.
+        // A chmod alone copies no data where the container's engine uses metacopy; the class shows what was copied.
         assert_eq!(exec.class, FileClass::CopiedUp);
         live.harness.finish();
     });
 }
 
 #[test]
-fn what_runs_already_is_told_under_the_id_that_its_exec_had() {
-    live("what_runs_already_is_told_under_the_id_that_its_exec_had", || {
+fn what_runs_already_is_reported_under_the_id_that_its_exec_had() {
+    live("what_runs_already_is_reported_under_the_id_that_its_exec_had", || {
         let before = Harness::start(&[]);
         let container = Container::start();
         let command =

@@ -58,8 +58,9 @@ fn an_exec_in_a_pod_comes_after_its_description_and_pause_does_not_come() {
 
 /// The API server is the tests' own, with answers recorded from a real one.
 #[test]
-fn a_pod_s_container_is_told_with_its_workload_or_at_once_and_again_when_the_cluster_tells() {
-    const NAME: &str = "a_pod_s_container_is_told_with_its_workload_or_at_once_and_again_when_the_cluster_tells";
+fn a_pod_s_container_is_reported_with_its_workload_or_at_once_and_again_when_the_cluster_returns_it() {
+    const NAME: &str =
+        "a_pod_s_container_is_reported_with_its_workload_or_at_once_and_again_when_the_cluster_returns_it";
     if let Some(reason) = harness::missing() {
         return harness::skip(NAME, &reason);
     }
@@ -88,25 +89,25 @@ fn a_pod_s_container_is_told_with_its_workload_or_at_once_and_again_when_the_clu
     let owner = |kind: &str, name: &str| Some(Owner { kind: kind.into(), name: name.into() });
 
     let known = runtime.block_on(pods.run(&spec(&web))).unwrap();
-    let told = harness.container_when(&known.container, |seen| !seen.node.zone.is_empty());
-    assert_eq!((told.container.owner, told.container.service_account.as_str()), (owner("Deployment", "web"), "web"));
-    assert_eq!(told.annotations, [("team.example/owner".to_owned(), "shop".to_owned())].into());
-    let place = (told.node.provider_id.as_str(), told.node.zone.as_str());
+    let seen = harness.container_when(&known.container, |seen| !seen.node.zone.is_empty());
+    assert_eq!((seen.container.owner, seen.container.service_account.as_str()), (owner("Deployment", "web"), "web"));
+    assert_eq!(seen.annotations, [("team.example/owner".to_owned(), "shop".to_owned())].into());
+    let place = (seen.node.provider_id.as_str(), seen.node.zone.as_str());
     assert_eq!(place, ("gce://shop-prod/europe-west1-b/node-1", "europe-west1-b"));
 
-    // Nobody waits for a cluster that has not told yet.
+    // Nothing waits for a cluster that has not answered yet.
     let early = runtime.block_on(pods.run(&spec(&report))).unwrap();
     harness.exec_of(&early.container, "/bin/busybox");
     let (execs_before, record) = harness.container(&early.container);
     assert_eq!((execs_before, record.container.owner), (0, None));
     api.put_pod(report.clone());
-    let told = harness.container_when(&early.container, |seen| seen.container.owner.is_some());
-    assert_eq!(told.container.owner, owner("CronJob", "report"));
-    // A container is looked at twice by itself, for its exec and because it is new: the third time is for the news.
+    let seen = harness.container_when(&early.container, |seen| seen.container.owner.is_some());
+    assert_eq!(seen.container.owner, owner("CronJob", "report"));
+    // A container is described twice in any case, for its exec and because it is new: the third time is for the change.
     for value in ["one", "two", "three"] {
         report["metadata"]["annotations"] = serde_json::json!({"team.example/owner": value});
         api.put_pod(report.clone());
-        harness.container_when(&early.container, |seen| seen.annotations.values().any(|told| told == value));
+        harness.container_when(&early.container, |seen| seen.annotations.values().any(|found| found == value));
     }
     for pod in [&known, &early] {
         runtime.block_on(pods.remove(pod)).unwrap();

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use super::container::Container;
 use super::harness;
-use super::installed::{Events, Place, Starter, is_log, kafka, short};
+use super::installed::{Events, Installation, Starter, is_log, kafka, short};
 
 #[test]
 fn each_of_the_four_capabilities_that_is_missing_is_named() {
@@ -22,14 +22,14 @@ fn each_of_the_four_capabilities_that_is_missing_is_named() {
             partitions: 1,
             client_id: String::new(),
         };
-        let place = Place::without_podman();
+        let place = Installation::without_podman();
         for missing in NEEDED {
             let others = NEEDED.iter().filter(|needed| needed.name != missing.name);
             let starter = Starter::User(others.map(|needed| short(needed.name)).collect());
             let output = place.command(&starter, &kafka).output().unwrap();
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(!output.status.success() && said.contains(&format!("missing {} (", missing.name)), "{said}");
-            assert_eq!(said.matches("CAP_").count(), 1, "only the one that is missing: {said}");
+            let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(!output.status.success() && errors.contains(&format!("missing {} (", missing.name)), "{errors}");
+            assert_eq!(errors.matches("CAP_").count(), 1, "only the one that is missing: {errors}");
         }
     });
 }
@@ -45,7 +45,7 @@ async fn four_capabilities_are_enough_for_a_real_container() {
     };
     let _among_others = harness::NODE.read().await;
     admin::create(&kafka, 1).await.unwrap();
-    let place = Place::with_podman().await;
+    let place = Installation::with_podman().await;
     let container = Container::start();
     let spool = place.spool(&Starter::usual());
     let running = place.start(on_read_only(&place.command(&Starter::usual(), &kafka), &spool)).await;
@@ -90,7 +90,7 @@ fn writable(pid: u32) -> Vec<String> {
     options.into_iter().filter(|(_, it)| is_writable(it)).map(|(point, _)| point.to_owned()).collect()
 }
 
-/// Reads until the container was described and both of its programs were told, one of them with its digest.
+/// Reads until the container was described and both of its programs were reported, one of them with its digest.
 async fn events(events: &mut Events, container: &ContainerId) -> Result<(), &'static str> {
     let (mut is_described, mut is_image_seen, mut is_drift_seen) = (false, false, false);
     let is_enough = |event| {
@@ -109,7 +109,7 @@ async fn events(events: &mut Events, container: &ContainerId) -> Result<(), &'st
 
 /// Every thread is this user's, has the four and nothing else, none can get more, and no regular file is open for writing but
 /// the log and what is in the spool.
-fn check_process(pid: u32, place: &Place, starter: &Starter) {
+fn check_process(pid: u32, place: &Installation, starter: &Starter) {
     let (user, spool) = (starter.user(), place.spool(starter));
     let mut threads = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
@@ -130,7 +130,7 @@ fn check_process(pid: u32, place: &Place, starter: &Starter) {
     for fd in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
         let fd = fd.unwrap();
         let name = fs::read_link(fd.path()).unwrap_or_default();
-        assert!(!name.to_string_lossy().contains("fanotify"), "strict mode is off unless it is asked for");
+        assert!(!name.to_string_lossy().contains("fanotify"), "strict mode is off unless the settings turn it on");
         let info =
             fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", fd.file_name().to_string_lossy())).unwrap_or_default();
         let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or("0").trim().to_owned();

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::container::{Container, write};
 use super::harness::{self, Harness};
-use super::installed::{Place, Running, Starter, kafka, short, until};
+use super::installed::{Installation, Running, Starter, kafka, short, until};
 use super::table::files::loader_and_library;
 
 /// Long enough for a busy machine.
@@ -49,7 +49,7 @@ impl Watched {
             container.sh("/bin/true");
             harness.strict_count("opened") > 0
         };
-        assert!((0..20).any(|_| is_watched()), "no execution is told");
+        assert!((0..20).any(|_| is_watched()), "no execution is reported");
         Self { container, harness, dynamic }
     }
 
@@ -131,7 +131,7 @@ fn without_waiting_no_digest_is_of_another_file() {
         let hashed = execs.iter().filter(|exec| exec.sha256 == Some(added)).count();
         let unknown = execs.iter().filter(|exec| exec.sha256.is_none() && exec.hash_state != HashState::Hashed).count();
         assert_eq!(hashed + unknown, execs.len(), "{execs:#?}");
-        assert!(hashed > 0, "none in {ROUNDS} rounds: is anybody told before the record comes?");
+        assert!(hashed > 0, "none in {ROUNDS} rounds: does any event come before the record?");
         assert!(watched.harness.strict_count("hashed") > 0);
         harness::report(&format!(
             "strict mode, notify: {hashed} of {ROUNDS} programs hashed that were removed at once\n"
@@ -166,19 +166,19 @@ fn nowhere() -> ClientSettings {
 #[test]
 fn strict_mode_without_its_capability_is_refused_at_the_start() {
     super::live("strict_mode_without_its_capability_is_refused_at_the_start", || {
-        let place = Place::without_podman();
+        let place = Installation::without_podman();
         for mode in ["notify", "permit"] {
             let output = place.command(&Starter::usual(), &nowhere()).env("DRIFTLINE_STRICT", mode).output().unwrap();
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(!output.status.success() && said.contains("DRIFTLINE_STRICT: missing CAP_SYS_ADMIN"), "{said}");
+            let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(!output.status.success() && errors.contains("DRIFTLINE_STRICT: missing CAP_SYS_ADMIN"), "{errors}");
         }
     });
 }
 
 #[test]
-fn doctor_says_whether_strict_mode_can_be_had_and_calls_it_a_problem_where_it_is_asked_for() {
-    super::live("doctor_says_whether_strict_mode_can_be_had_and_calls_it_a_problem_where_it_is_asked_for", || {
-        let place = Place::without_podman();
+fn doctor_reports_whether_strict_mode_is_possible_and_calls_it_a_problem_where_it_is_on() {
+    super::live("doctor_reports_whether_strict_mode_is_possible_and_calls_it_a_problem_where_it_is_on", || {
+        let place = Installation::without_podman();
         let healths = |starter: Starter| {
             ["off", "notify", "permit"].map(|mode| {
                 let mut doctor = place.command(&starter, &nowhere());
@@ -205,7 +205,7 @@ async fn a_killed_collector_lets_everything_go() {
     };
     let _among_others = harness::NODE.read().await;
     admin::create(&kafka, 1).await.unwrap();
-    let place = Place::with_podman().await;
+    let place = Installation::with_podman().await;
     let container = Container::start();
     let capabilities = NEEDED.iter().chain([&FOR_STRICT]).map(|needed| short(needed.name)).collect();
     let mut command = place.command(&Starter::User(capabilities), &kafka);

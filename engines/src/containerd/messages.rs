@@ -8,7 +8,7 @@ use prost::Message;
 
 use crate::grpc::Question;
 
-/// Binds a question to its method and answer.
+/// Binds a request to its method and answer.
 macro_rules! question {
     ($question:ty, $method:literal, $answer:ty) => {
         impl Question for $question {
@@ -31,7 +31,7 @@ question!(ViewSnapshot, "snapshots.v1.Snapshots/View", Mounts);
 question!(Subscribe, "events.v1.Events/Subscribe", Envelope);
 question!(RemoveSnapshot, "snapshots.v1.Snapshots/Remove", Empty);
 
-/// An answer that is not looked at.
+/// An answer that is not read.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Empty {}
 
@@ -65,11 +65,11 @@ pub(super) struct ListImages {}
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Images {
     #[prost(message, repeated, tag = "1")]
-    pub(super) images: Vec<Image>,
+    pub(super) images: Vec<ImageEntry>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Image {
+pub(super) struct ImageEntry {
     #[prost(string, tag = "1")]
     pub(super) name: String,
     #[prost(message, optional, tag = "3")]
@@ -93,11 +93,11 @@ pub(super) struct GetContent {
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ContentAnswer {
     #[prost(message, optional, tag = "1")]
-    pub(super) info: Option<Content>,
+    pub(super) info: Option<ContentInfo>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Content {
+pub(super) struct ContentInfo {
     #[prost(string, tag = "1")]
     pub(super) digest: String,
     #[prost(btree_map = "string, string", tag = "5")]
@@ -114,7 +114,7 @@ pub(super) struct ListContent {
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Contents {
     #[prost(message, repeated, tag = "1")]
-    pub(super) infos: Vec<Content>,
+    pub(super) infos: Vec<ContentInfo>,
 }
 
 #[derive(Clone, PartialEq, Message)]

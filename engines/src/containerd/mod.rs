@@ -1,6 +1,6 @@
-//! containerd over gRPC: which images it holds, whatever they are called by.
+//! containerd over gRPC: the images that it holds, under any name.
 //!
-//! Its containers are described over CRI, which is not spoken here.
+//! Its containers are described over CRI, by another module.
 
 pub(crate) mod messages;
 mod stored;
@@ -14,11 +14,11 @@ use driftline_schemas::ImageId;
 use crate::grpc::Grpc;
 use crate::limits::{IMAGES_MAX, NAMESPACES_MAX};
 use crate::{CONTAINERD, RuntimeError, RuntimeSettings};
-use messages::{Content, GetContent, Image, ListContent, ListImages, ListNamespaces, VersionRequest};
+use messages::{ContentInfo, GetContent, ImageEntry, ListContent, ListImages, ListNamespaces, VersionRequest};
 
-/// What every question about content goes along with.
+/// The header of every call about content.
 const NAMESPACE: &str = "containerd-namespace";
-/// Begins the labels by which content holds other content against removal: `<this>.config`, `<this>.l.0`, `<this>.m.0`,
+/// Beginning of the labels by which content holds other content against removal: `<this>.config`, `<this>.l.0`, `<this>.m.0`,
 /// from some builders `<this>.0`.
 const HOLDS: &str = "containerd.io/gc.ref.content.";
 
@@ -40,7 +40,7 @@ impl Containerd {
     /// Connects.
     pub(crate) async fn detect(settings: &RuntimeSettings) -> Result<(Self, String), RuntimeError> {
         let grpc = Grpc::new(CONTAINERD, &settings.containerd_socket)?;
-        let version = grpc.ask(VersionRequest {}, &[]).await?.unwrap_or_default().version;
+        let version = grpc.call(VersionRequest {}, &[]).await?.unwrap_or_default().version;
         let how = format!("version {version} at {}", settings.containerd_socket.display());
         Ok((Self { grpc }, how))
     }
@@ -48,9 +48,9 @@ impl Containerd {
     /// References under which the image is known; nothing when it is not held.
     pub(crate) async fn references(&self, image_id: &ImageId) -> Result<Option<Vec<String>>, RuntimeError> {
         let Some(found) = self.find(image_id).await? else { return Ok(None) };
-        let listed = self.grpc.ask(ListImages {}, &[(NAMESPACE, &found.namespace)]).await?.unwrap_or_default();
+        let listed = self.grpc.call(ListImages {}, &[(NAMESPACE, &found.namespace)]).await?.unwrap_or_default();
         let mut names = Vec::new();
-        for Image { name, target } in listed.images.into_iter().take(IMAGES_MAX) {
+        for ImageEntry { name, target } in listed.images.into_iter().take(IMAGES_MAX) {
             let target = target.unwrap_or_default();
             if self.leads_to(&found, &target.digest, image_id).await? {
                 names.push(name);
@@ -71,7 +71,7 @@ impl Containerd {
     /// of a manifest or an index, which is content to begin at; or of a config, which its manifest holds by a label, or
     /// it would have been removed.
     async fn find(&self, image_id: &ImageId) -> Result<Option<Found>, RuntimeError> {
-        let listed = self.grpc.ask(ListNamespaces {}, &[]).await?.unwrap_or_default();
+        let listed = self.grpc.call(ListNamespaces {}, &[]).await?.unwrap_or_default();
         for namespace in listed.namespaces.into_iter().map(|namespace| namespace.name).take(NAMESPACES_MAX) {
             let Some(content) = self.content(&namespace, image_id.as_str()).await? else { continue };
             let start = if held_by(&content).next().is_some() {
@@ -86,9 +86,9 @@ impl Containerd {
         Ok(None)
     }
 
-    async fn content(&self, namespace: &str, digest: &str) -> Result<Option<Content>, RuntimeError> {
+    async fn content(&self, namespace: &str, digest: &str) -> Result<Option<ContentInfo>, RuntimeError> {
         let question = GetContent { digest: digest.to_owned() };
-        Ok(self.grpc.ask(question, &[(NAMESPACE, namespace)]).await?.and_then(|answer| answer.info))
+        Ok(self.grpc.call(question, &[(NAMESPACE, namespace)]).await?.and_then(|answer| answer.info))
     }
 
     /// A manifest whose config this is. `digest` has the form of a digest: it needs no escaping.
@@ -111,7 +111,7 @@ impl Containerd {
 }
 
 /// Digests of what this content holds against removal.
-fn held_by(content: &Content) -> impl Iterator<Item = &String> {
+fn held_by(content: &ContentInfo) -> impl Iterator<Item = &String> {
     let labels: &BTreeMap<String, String> = &content.labels;
     labels.iter().filter(|(name, _)| name.starts_with(HOLDS)).map(|(_, digest)| digest)
 }

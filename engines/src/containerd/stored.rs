@@ -14,11 +14,11 @@ use crate::grpc::{Answers, Grpc};
 use crate::limits::LEASE_MAX;
 use crate::{CONTAINERD, RuntimeError};
 
-/// Puts what a question makes under a lease.
+/// Header that puts what a call creates under a lease.
 const LEASE: &str = "containerd-lease";
 /// When a lease ends by itself.
 const EXPIRES: &str = "containerd.io/gc.expire";
-/// The only snapshotter that keeps each layer apart in a directory of known form.
+/// The only snapshotter that stores each layer in a directory of known form.
 const SNAPSHOTTER: &str = "overlayfs";
 
 /// An image of containerd's store. A lease holds all of it against removal until [`Self::close`], at most for
@@ -39,10 +39,10 @@ impl StoredImage {
         let lease = format!("driftline-{now_ns}-{}", start.trim_start_matches("sha256:"));
         let image = Self { grpc, namespace, start, lease };
         let labels = [(EXPIRES.to_owned(), ends.to_string())].into_iter().collect();
-        image.grpc.ask(CreateLease { id: image.lease.clone(), labels }, &image.headers()).await?;
+        image.grpc.call(CreateLease { id: image.lease.clone(), labels }, &image.headers()).await?;
         let resource = Some(Resource { id: image.start.clone(), kind: "content".to_owned() });
         let pin = PinResource { lease: image.lease.clone(), resource };
-        let pinned = image.grpc.ask(pin, &image.headers()).await;
+        let pinned = image.grpc.call(pin, &image.headers()).await;
         if let Err(error) = pinned {
             image.close().await;
             return Err(error);
@@ -56,11 +56,10 @@ impl StoredImage {
         &self.start
     }
 
-    /// Content by its digest, as it comes; nothing when it is not in the store. Whether it has that digest is for the
-    /// reader to find out.
+    /// Content by its digest, as it comes; nothing when it is not in the store. The reader has to verify the digest.
     ///
     /// # Errors
-    /// When containerd cannot be asked.
+    /// When containerd does not answer.
     pub async fn blob(&self, digest: &str) -> Result<Option<BlobStream>, RuntimeError> {
         let question = ReadContent { digest: digest.to_owned() };
         let pieces = self.grpc.stream(question, &self.headers()).await?;
@@ -71,23 +70,23 @@ impl StoredImage {
     /// that snapshotter does not have it.
     ///
     /// # Errors
-    /// When containerd cannot be asked, or answers with other mounts than overlayfs needs.
+    /// When containerd does not answer, or answers with other mounts than overlayfs needs.
     pub async fn unpacked(&self, chain_id: &str) -> Result<Option<Vec<PathBuf>>, RuntimeError> {
         let (snapshotter, key, parent) = (SNAPSHOTTER.to_owned(), self.view(), chain_id.to_owned());
         let question = ViewSnapshot { snapshotter, key, parent };
-        let Some(answer) = self.grpc.ask(question, &self.headers()).await? else { return Ok(None) };
+        let Some(answer) = self.grpc.call(question, &self.headers()).await? else { return Ok(None) };
         match answer.mounts.as_slice() {
             [mount] => directories(mount).map(Some),
             mounts => Err(RuntimeError::failed(CONTAINERD, format_args!("a snapshot has {} mounts", mounts.len()))),
         }
     }
 
-    /// Lets containerd remove what it wants to remove. What fails is logged: the lease ends by itself.
+    /// Ends the lease, so that containerd may remove the image. A failure is logged: the lease ends by itself.
     pub async fn close(self) {
         let remove = RemoveSnapshot { snapshotter: SNAPSHOTTER.to_owned(), key: self.view() };
         let delete = DeleteLease { id: self.lease.clone() };
-        let removed = self.grpc.ask(remove, &self.headers()).await.map(drop);
-        let deleted = self.grpc.ask(delete, &self.headers()).await.map(drop);
+        let removed = self.grpc.call(remove, &self.headers()).await.map(drop);
+        let deleted = self.grpc.call(delete, &self.headers()).await.map(drop);
         if let Err(error) = removed.and(deleted) {
             tracing::warn!(%error, lease = self.lease, "a lease stays until it expires");
         }

@@ -10,10 +10,10 @@ use crate::mounts::Declared;
 
 /// Under this key both put one JSON text.
 const INFO: &str = "info";
-/// Where containerd keeps the volumes that an image declares, within its own root.
+/// Where containerd stores the volumes that an image declares, within its own root.
 const IMAGE_VOLUMES: &str = "/io.containerd.grpc.v1.cri/containers/";
 
-/// What is read of it.
+/// The part that is read.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Info {
@@ -29,7 +29,7 @@ pub(super) struct Info {
     runtime_spec: Spec,
 }
 
-/// containerd: what the container was asked for with, in the names of the interface.
+/// containerd: the configuration in the request for the container, in the names of the interface.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Config {
@@ -104,19 +104,19 @@ impl Info {
         self.runtime_spec.process.terminal
     }
 
-    /// The snapshotter; for CRI-O, which does not name its driver, what its storage's path says.
+    /// The snapshotter; for CRI-O, which does not name its driver, the one in its storage's path.
     pub(super) fn rootfs(&self) -> &str {
         let is_overlay = || self.runtime_spec.root.path.split('/').any(|part| part == "overlay");
         if self.snapshotter.is_empty() && is_overlay() { "overlay" } else { &self.snapshotter }
     }
 
-    /// The image as the pod names it; the kubelet asks for an image by its id, so else nobody knows.
+    /// The image as the pod names it; the kubelet requests an image by its id, so it is known from nothing else.
     pub(super) fn named_image(&self) -> &str {
         &self.config.image.user_specified_image
     }
 
-    /// The image as it was asked for.
-    pub(super) fn asked_image(&self) -> &str {
+    /// The image as it was requested.
+    pub(super) fn requested_image(&self) -> &str {
         &self.config.image.image
     }
 

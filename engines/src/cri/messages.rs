@@ -7,7 +7,7 @@ use prost::Message;
 
 use crate::grpc::Question;
 
-/// Binds a question to its method and answer.
+/// Binds a request to its method and answer.
 macro_rules! question {
     ($question:ty, $method:literal, $answer:ty) => {
         impl Question for $question {
@@ -115,7 +115,7 @@ pub(crate) struct ContainerStatus {
     pub(crate) labels: BTreeMap<String, String>,
     #[prost(message, repeated, tag = "14")]
     pub(crate) mounts: Vec<Mount>,
-    /// Newer than [`Self::image_ref`]: the image's id, the same that `ImageStatus` says.
+    /// Newer than [`Self::image_ref`]: the image's id, the same as in `ImageStatus`.
     #[prost(string, tag = "17")]
     pub(crate) image_id: String,
 }
@@ -219,11 +219,11 @@ pub(crate) struct ImageStatusRequest {
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ImageStatusResponse {
     #[prost(message, optional, tag = "1")]
-    pub(crate) image: Option<Image>,
+    pub(crate) image: Option<CriImage>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Image {
+pub(crate) struct CriImage {
     #[prost(string, tag = "1")]
     pub(crate) id: String,
 }

@@ -9,12 +9,13 @@ use std::path::Path;
 use driftline_schemas::{Container, ContainerId, ImageId, Pod, is_digest};
 
 use crate::coverage::coverage;
-use crate::events::Source;
+use crate::events::EventSource;
 use crate::grpc::Grpc;
-use crate::inspect::{Inspected, allowed, pod_labels, shortened};
+use crate::inspect::{Inspected, allowed, pod_labels};
 use crate::limits::{CONTAINERS_MAX, LABEL_BYTES_MAX, START_WAITS, TEXT_BYTES_MAX};
 use crate::mounts::Declared;
 use crate::one_by_one::OneByOne;
+use crate::text::shortened;
 use crate::{CONTAINERD, CRI, CRIO, RuntimeError, RuntimeSettings, is_hex_id};
 use info::Info;
 use messages::{
@@ -29,10 +30,10 @@ const KUBELET_VOLUME: &str = "/volumes/kubernetes.io~";
 /// A runtime at one socket.
 #[derive(Debug)]
 pub(crate) struct Cri {
-    /// As it names itself, in our words.
+    /// Name of the runtime in container records.
     runtime: &'static str,
     grpc: Grpc,
-    /// Pod annotations that may be told; a name, or its beginning with `*`.
+    /// Pod annotations that may be reported; a name, or its beginning with `*`.
     annotations: Vec<String>,
 }
 
@@ -56,7 +57,7 @@ impl Cri {
     }
 
     async fn connect(socket: &Path, annotations: Vec<String>) -> Result<(Self, String), RuntimeError> {
-        let version = Grpc::new(CRI, socket)?.ask(VersionRequest {}, &[]).await?.unwrap_or_default();
+        let version = Grpc::new(CRI, socket)?.call(VersionRequest {}, &[]).await?.unwrap_or_default();
         let runtime = match version.runtime_name.as_str() {
             "containerd" => CONTAINERD,
             "cri-o" => CRIO,
@@ -65,11 +66,11 @@ impl Cri {
         Ok((Self { runtime, grpc: Grpc::new(runtime, socket)?, annotations }, version.runtime_version))
     }
 
-    /// Where it tells what happens, if it does.
-    pub(crate) fn source(&self) -> Option<Source> {
+    /// The source of its events, if it has one.
+    pub(crate) fn source(&self) -> Option<EventSource> {
         match self.runtime {
-            CONTAINERD => Some(Source::Containerd(self.grpc.clone())),
-            CRIO => Some(Source::Cri(self.grpc.clone())),
+            CONTAINERD => Some(EventSource::Containerd(self.grpc.clone())),
+            CRIO => Some(EventSource::Cri(self.grpc.clone())),
             _ => None,
         }
     }
@@ -107,7 +108,7 @@ impl Cri {
 
     async fn sandbox(&self, id: &str) -> Result<Option<Inspected>, RuntimeError> {
         let question = PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: true };
-        let answer = self.grpc.ask(question, &[]).await?.unwrap_or_default();
+        let answer = self.grpc.call(question, &[]).await?.unwrap_or_default();
         let Some(sandbox) = answer.status.filter(|status| status.id == id) else { return Ok(None) };
         let info = Info::read(self.runtime, &answer.info)?;
         let container = Container {
@@ -127,11 +128,11 @@ impl Cri {
             return Ok(None);
         }
         let question = PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
-        Ok(self.grpc.ask(question, &[]).await?.and_then(|answer| answer.status))
+        Ok(self.grpc.call(question, &[]).await?.and_then(|answer| answer.status))
     }
 
     /// The config digest, and how it was found. A status names the image by that digest (newer runtimes always, older
-    /// ones an imported image) or by a manifest's, which the image service knows. A tag is not asked for: it may have
+    /// ones an imported image) or by a manifest's, which the image service knows. A tag is not looked up: it may have
     /// moved since the container was made.
     async fn image_id(&self, status: &ContainerStatus, info: &Info) -> Result<(ImageId, String), RuntimeError> {
         let source = |how: &str| format!("{}-{how}", self.runtime);
@@ -141,14 +142,14 @@ impl Cri {
         }
         if status.image_ref.contains("@sha256:") {
             let image = ImageSpec { image: status.image_ref.clone(), ..ImageSpec::default() };
-            let answer = self.grpc.ask(ImageStatusRequest { image: Some(image) }, &[]).await?.unwrap_or_default();
+            let answer = self.grpc.call(ImageStatusRequest { image: Some(image) }, &[]).await?.unwrap_or_default();
             if let Some(id) = answer.image.and_then(|image| config_digest(&image.id)) {
                 return Ok((id, source("image-status")));
             }
         }
-        // The kubelet asks for containers by it, and it stays when the image is removed.
-        let asked = config_digest(info.asked_image()).map(|id| (id, source("container-config")));
-        Ok(asked.unwrap_or_else(|| (ImageId::default(), source("unknown"))))
+        // The kubelet requests containers by it, and it stays when the image is removed.
+        let requested = config_digest(info.requested_image()).map(|id| (id, source("container-config")));
+        Ok(requested.unwrap_or_else(|| (ImageId::default(), source("unknown"))))
     }
 }
 
@@ -157,7 +158,7 @@ impl OneByOne for Cri {
         let mut waits = START_WAITS.into_iter();
         loop {
             let question = ContainerStatusRequest { container_id: id.as_str().to_owned(), verbose: true };
-            let answer = self.grpc.ask(question, &[]).await?.unwrap_or_default();
+            let answer = self.grpc.call(question, &[]).await?.unwrap_or_default();
             // Both complete the beginning of an id.
             let Some(status) = answer.status.filter(|status| status.id == id.as_str()) else {
                 return self.sandbox(id.as_str()).await;
@@ -170,8 +171,8 @@ impl OneByOne for Cri {
     }
 
     async fn running_ids(&self) -> Result<Vec<ContainerId>, RuntimeError> {
-        let containers = self.grpc.ask(ListContainersRequest {}, &[]).await?.unwrap_or_default().containers;
-        let sandboxes = self.grpc.ask(ListPodSandboxRequest {}, &[]).await?.unwrap_or_default().items;
+        let containers = self.grpc.call(ListContainersRequest {}, &[]).await?.unwrap_or_default().containers;
+        let sandboxes = self.grpc.call(ListPodSandboxRequest {}, &[]).await?.unwrap_or_default().items;
         let containers =
             containers.into_iter().filter(|listed| listed.state == CONTAINER_RUNNING).map(|listed| listed.id);
         let sandboxes = sandboxes.into_iter().filter(|listed| listed.state == SANDBOX_READY).map(|listed| listed.id);
@@ -186,12 +187,12 @@ fn config_digest(text: &str) -> Option<ImageId> {
     is_digest(&digest).then(|| ImageId::from(digest.as_str()))
 }
 
-/// The most telling name: what the pod asked for, else a name of the image, else name and digest, else its id.
+/// The most useful name: the one that the pod requests, else a name of the image, else name and digest, else its id.
 fn image_ref<'a>(status: &'a ContainerStatus, info: &'a Info) -> &'a str {
     let image = status.image.as_ref();
-    let asked = image.map_or("", |image| image.user_specified_image.as_str());
+    let requested = image.map_or("", |image| image.user_specified_image.as_str());
     let named = image.map_or("", |image| image.image.as_str());
-    let names = [asked, info.named_image(), named, &status.image_ref];
+    let names = [requested, info.named_image(), named, &status.image_ref];
     names.into_iter().find(|name| !name.is_empty() && config_digest(name).is_none()).unwrap_or(named)
 }
 
@@ -213,14 +214,14 @@ fn host_namespaces(sandbox: &PodSandboxStatus) -> Vec<String> {
     modes.into_iter().filter(|(_, mode)| *mode == NODE).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// What runs it: the runtime class, and the shim.
+/// The runtime class, and the shim.
 fn with_handler(sandbox: &PodSandboxStatus, info: &Info) -> Inspected {
     let (shim, class) = (info.runtime_type.as_str(), sandbox.runtime_handler.as_str());
     let handler = if class.is_empty() { shim } else { class };
     Inspected { handler: shortened(handler, LABEL_BYTES_MAX), coverage: coverage(shim, class), ..Inspected::default() }
 }
 
-/// A mount that was asked for. The kubelet's volumes tell their kind by where they are.
+/// A requested mount. The path of a kubelet's volume shows its kind.
 fn declared(mount: &Mount) -> Declared {
     let volume = mount.host_path.split_once(KUBELET_VOLUME).and_then(|(_, rest)| rest.split('/').next());
     Declared {

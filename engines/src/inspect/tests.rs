@@ -1,4 +1,4 @@
-//! What is made of recorded answers, and of answers that somebody made up.
+//! What is made of recorded answers, and of invented ones.
 
 use driftline_schemas::Pod;
 
@@ -108,7 +108,7 @@ fn sandboxes_are_recognised() {
 }
 
 #[test]
-fn hostile_text_is_bounded_and_kept_as_text() {
+fn hostile_text_is_bounded_and_stays_text() {
     let label = "\u{202e}\\u0000;rm -rf".repeat(1_000);
     let labels: Vec<String> = (0..1_000).map(|n| format!(r#""{n}{label}":"x\u0000y{label}""#)).collect();
     let text = format!(

@@ -1,4 +1,4 @@
-//! Whether the API can be asked for what the collector wants of it. Called by `driftline-collector doctor`.
+//! Whether the API allows the requests of the collector. Called by `driftline-collector doctor`.
 
 use std::time::Duration;
 
@@ -25,15 +25,15 @@ const NEEDED: [(&str, &str, &str); 5] = [
 /// What was found out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Examined {
-    /// No API is asked, for this reason.
+    /// No API is used, for this reason.
     Off(&'static str),
-    /// It cannot be asked.
+    /// It is not reachable.
     Unreachable(String),
     /// It answers, and does not allow this.
     Forbidden(Vec<String>),
     /// It answers, and knows no node of this name.
     NoSuchNode(String),
-    /// It tells all that is wanted; its version.
+    /// It allows all requests; its version.
     Well(String),
 }
 
@@ -44,11 +44,11 @@ pub async fn examine(settings: &KubernetesSettings) -> Examined {
         Access::NoPod => return Examined::Off("not in a pod of a cluster"),
         Access::Pod | Access::Kubeconfig(_) => {}
     }
-    let asked = async {
+    let requests = async {
         let client = client(settings).await?;
         ask(&client, &settings.node).await.map_err(text)
     };
-    match tokio::time::timeout(EXAMINATION_MAX, asked).await {
+    match tokio::time::timeout(EXAMINATION_MAX, requests).await {
         Ok(Ok(examined)) => examined,
         Ok(Err(why)) => Examined::Unreachable(why),
         Err(_) => Examined::Unreachable(format!("no answer within {} s", EXAMINATION_MAX.as_secs())),

@@ -1,4 +1,4 @@
-//! What the API has said of this node's pods, for whoever describes their containers.
+//! What the API has returned of this node's pods; the descriptions of their containers are completed from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use driftline_schemas::{ContainerId, Owner};
 use crate::Described;
 use crate::limits::PODS_MAX;
 
-/// What the API says of a pod, and no runtime does.
+/// What the API knows of a pod, and no runtime does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct PodFacts {
     pub(super) owner: Option<Owner>,
@@ -17,7 +17,7 @@ pub(super) struct PodFacts {
     pub(super) annotations: BTreeMap<String, String>,
 }
 
-/// Whether something is news.
+/// Whether facts are new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Noted {
     New,
@@ -28,26 +28,26 @@ pub(super) enum Noted {
 
 /// Facts of the pods of this node by uid. Without an API it stays empty. Clones are the same one.
 #[derive(Debug, Clone, Default)]
-pub struct Facts(Arc<Mutex<Known>>);
+pub struct Facts(Arc<Mutex<PodKnowledge>>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct PodKnowledge {
     pods: BTreeMap<String, PodFacts>,
-    /// Containers that were described, by their pod's uid: they are described anew when there are news of it.
+    /// Containers that were described, by their pod's uid: they are described again when its facts change.
     described: BTreeMap<String, BTreeSet<ContainerId>>,
 }
 
 impl Facts {
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, PodKnowledge> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds to a description what is known of its pod now. What comes later is told by
-    /// [`News::Pod`](super::News::Pod), and [`Self::containers_of`] then names the container.
+    /// Adds to a description what is known of its pod now. Of later facts
+    /// [`News::Pod`](super::News::Pod) notifies, and [`Self::containers_of`] then names the container.
     pub fn complete(&self, described: &mut Described) {
         let Some(pod) = described.container.pod.as_ref().filter(|pod| !pod.uid.is_empty()) else { return };
         let mut known = self.known();
-        // Beyond that it is told again with all others, hourly.
+        // Beyond that the container is described again with all others, hourly.
         if known.described.len() < PODS_MAX || known.described.contains_key(&pod.uid) {
             known.described.entry(pod.uid.clone()).or_default().insert(described.container.id.clone());
         }
@@ -64,19 +64,19 @@ impl Facts {
         self.known().described.get(uid).into_iter().flatten().cloned().collect()
     }
 
-    /// Forgets containers that do not run any more.
+    /// Drops containers that do not run any more.
     pub fn ended(&self, ended: &BTreeSet<ContainerId>) {
-        self.keep(|id| !ended.contains(id));
+        self.retain_where(|id| !ended.contains(id));
     }
 
-    /// Forgets all containers but these.
+    /// Drops all containers but these.
     pub fn retain(&self, running: &BTreeSet<ContainerId>) {
-        self.keep(|id| running.contains(id));
+        self.retain_where(|id| running.contains(id));
     }
 
-    fn keep(&self, is_kept: impl Fn(&ContainerId) -> bool) {
+    fn retain_where(&self, stays: impl Fn(&ContainerId) -> bool) {
         self.known().described.retain(|_, containers| {
-            containers.retain(&is_kept);
+            containers.retain(&stays);
             !containers.is_empty()
         });
     }

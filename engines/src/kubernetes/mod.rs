@@ -1,9 +1,9 @@
 //! The Kubernetes API, as far as it knows of this node's pods what no runtime does: the workload they belong to, their
 //! service account, their annotations as they are now; and of the node its provider's id and its zone.
 //!
-//! One task lists and watches the pods of this node ([`watch`]), keeps the few words that are needed of each ([`Facts`]), and
-//! tells when there are news. Nobody waits for it: a container is described with what is known, and described again when
-//! more is. The API may be away, slow, or refuse: that is told, and everything else goes on.
+//! One task lists and watches the pods of this node ([`watch`]), retains the few facts that are needed of each ([`Facts`]), and
+//! notifies of changes. Nothing waits for it: a container is described with what is known, and described again when more is.
+//! The API may be unreachable, slow, or refuse: that is reported, and everything else goes on.
 //!
 //! What is deliberately absent: any change to anything, secrets, pods of other nodes.
 
@@ -26,13 +26,13 @@ const AUTO: &str = "auto";
 /// Value of the setting: none.
 const OFF: &str = "off";
 
-/// Which API is asked, and what for.
+/// Which API is used, and for what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KubernetesSettings {
     access: Access,
     /// Name of this node in the cluster.
     node: String,
-    /// Annotations that may be told, see [`crate::RuntimeSettings::annotations`].
+    /// Annotations that may be reported, see [`crate::RuntimeSettings::annotations`].
     annotations: Vec<String>,
 }
 
@@ -41,9 +41,9 @@ pub struct KubernetesSettings {
 enum Access {
     /// As a pod's service account.
     Pod,
-    /// As a kubeconfig file says.
+    /// By a kubeconfig file.
     Kubeconfig(PathBuf),
-    /// It is not, because the settings say so.
+    /// None: the settings turn it off.
     Off,
     /// It is not, because this is no pod.
     NoPod,
@@ -63,7 +63,7 @@ impl KubernetesSettings {
         Self { access, node: node.to_owned(), annotations: annotations.to_vec() }
     }
 
-    /// Whether an API is asked at all.
+    /// Whether an API is used at all.
     #[must_use]
     pub fn is_on(&self) -> bool {
         !matches!(self.access, Access::Off | Access::NoPod)
@@ -79,7 +79,7 @@ pub struct Placement {
     pub zone: String,
 }
 
-/// Why the API does not tell something.
+/// Why the API does not return something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ApiTrouble {
     /// It refuses.
@@ -93,7 +93,7 @@ pub enum ApiTrouble {
 }
 
 impl ApiTrouble {
-    /// As it is counted.
+    /// Label of the metric.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -105,21 +105,21 @@ impl ApiTrouble {
     }
 }
 
-/// What the task tells.
+/// What the task notifies of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
     /// More, or something else, is known of the pod with this uid.
     Pod(String),
     /// Where the node is.
     Node(Placement),
-    /// Something could not be asked.
+    /// A request failed.
     Trouble(ApiTrouble),
 }
 
-/// News that wait: those of all pods of a large node, at once.
+/// Notices that wait: those of all pods of a large node, at once.
 const NEWS: usize = 512;
 
-/// Starts to ask, if there is an API to be asked. The task ends when nobody listens.
+/// Starts the task, if the settings name an API. It ends when the receiver is dropped.
 #[must_use]
 pub fn start(settings: &KubernetesSettings) -> (Facts, tokio::sync::mpsc::Receiver<News>) {
     let facts = Facts::default();

@@ -1,4 +1,4 @@
-//! The workload that a pod belongs to: not the replica set or job that made it, but what made that.
+//! The workload that a pod belongs to: not its replica set or job, but the controller of that.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use kube::{Api, Client};
 use driftline_schemas::Owner;
 
 use super::wire::controller;
-use crate::inspect::shortened;
 use crate::limits::{PODS_MAX, TEXT_BYTES_MAX};
+use crate::text::shortened;
 
-/// How long one question may take: the news of other pods wait behind it.
+/// How long one request may take: events of other pods wait behind it.
 const QUESTION_MAX: Duration = Duration::from_secs(5);
 
 /// What is made by something else as a rule: kind, group, plural.
@@ -32,7 +32,7 @@ impl Owners {
         Self { client, known: BTreeMap::new() }
     }
 
-    /// The workload of a pod with this controller, and why it is not asked further when that failed.
+    /// The workload of a pod with this controller, and the error when the lookup of its own controller failed.
     pub(super) async fn of(&mut self, namespace: &str, direct: &OwnerReference) -> (Owner, Option<kube::Error>) {
         if let Some(known) = self.known.get(&direct.uid) {
             return (known.clone(), None);
@@ -62,8 +62,8 @@ impl Owners {
         let kind = GroupVersionKind::gvk(group, "v1", kind);
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), namespace, &ApiResource::from_gvk_with_plural(&kind, plural));
-        let asked = tokio::time::timeout(QUESTION_MAX, api.get_metadata_opt(&direct.name)).await;
-        let found = asked.map_err(|_| kube::Error::Service("no answer in time".into()))??;
+        let answer = tokio::time::timeout(QUESTION_MAX, api.get_metadata_opt(&direct.name)).await;
+        let found = answer.map_err(|_| kube::Error::Service("no answer in time".into()))??;
         let found = found.filter(|found| found.metadata.uid.as_deref() == Some(direct.uid.as_str()));
         Ok(found.and_then(|found| controller(found.metadata.owner_references.unwrap_or_default())))
     }

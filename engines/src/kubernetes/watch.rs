@@ -15,12 +15,13 @@ use super::facts::{Facts, Noted, PodFacts};
 use super::owners::Owners;
 use super::wire::{ApiNode, ApiPod};
 use super::{ApiTrouble, KubernetesSettings, News, Placement};
-use crate::inspect::{allowed, shortened};
+use crate::inspect::allowed;
 use crate::limits::TEXT_BYTES_MAX;
+use crate::text::shortened;
 
-/// First pause after a question about the node that was not answered; each further one is twice as long.
+/// First pause after a request for the node that failed; each further one is twice as long.
 const NODE_AGAIN: Duration = Duration::from_secs(1);
-/// Longest such pause. Also how long is waited for a cloud's controller to say where a new node is.
+/// Longest such pause. Also the pause until a cloud's controller has set where a new node is.
 const NODE_AGAIN_MAX: Duration = Duration::from_secs(60);
 /// Where a node is does not change while it runs, but its labels can be mended.
 const NODE_STAYS: Duration = Duration::from_secs(3_600);
@@ -36,32 +37,32 @@ pub(super) async fn run(settings: KubernetesSettings, facts: Facts, news: mpsc::
     };
     let pods = Pods {
         owners: Owners::new(client.clone()),
-        state: State::new("pods", news.clone()),
-        of_one: State::new("a pod's owner", news.clone()),
+        state: ApiHealth::new("pods", news.clone()),
+        of_one: ApiHealth::new("a pod's owner", news.clone()),
         settings: settings.clone(),
         facts,
         news: news.clone(),
     };
-    let node = follow_node(client.clone(), settings.node, State::new("node", news));
+    let node = follow_node(client.clone(), settings.node, ApiHealth::new("node", news));
     tokio::join!(pods.follow(client), node);
 }
 
-/// Nobody listens any more.
+/// The receiver is dropped.
 struct Unheard;
 
-/// Says once that something began to fail, and that it ended.
-struct State {
+/// Logs once that something began to fail, and once that it ended.
+struct ApiHealth {
     what: &'static str,
     news: mpsc::Sender<News>,
     trouble: Option<ApiTrouble>,
 }
 
-impl State {
+impl ApiHealth {
     fn new(what: &'static str, news: mpsc::Sender<News>) -> Self {
         Self { what, news, trouble: None }
     }
 
-    fn well(&mut self) {
+    fn recovered(&mut self) {
         if self.trouble.take().is_some() {
             tracing::info!(what = self.what, "the kubernetes API answers again");
         }
@@ -75,9 +76,9 @@ impl State {
                 }
                 ApiTrouble::NoSuchNode => "set DRIFTLINE_NODE to the node's name, spec.nodeName of the collector's pod",
                 ApiTrouble::TooMany => "the rest stays without owner",
-                ApiTrouble::Failed => "it is asked again; containers go out with what the runtime knows",
+                ApiTrouble::Failed => "the request is repeated; containers are reported with what the runtime knows",
             };
-            tracing::warn!(what = self.what, why, remedy, "the kubernetes API does not tell");
+            tracing::warn!(what = self.what, why, remedy, "the kubernetes API does not answer");
         }
         self.news.send(News::Trouble(trouble)).await.map_err(|_| Unheard)
     }
@@ -105,15 +106,15 @@ struct Pods {
     settings: KubernetesSettings,
     facts: Facts,
     owners: Owners,
-    state: State,
-    /// What concerns one pod, while the watch is well; said once.
-    of_one: State,
+    state: ApiHealth,
+    /// What concerns one pod, while the watch works; logged once.
+    of_one: ApiHealth,
     news: mpsc::Sender<News>,
 }
 
 impl Pods {
     async fn follow(mut self, client: Client) {
-        // From the API server's memory, as kubelets ask, which it answers whole: a cluster's nodes must not make it read all
+        // From the API server's memory, as kubelets do, which it answers whole: a cluster's nodes must not make it read all
         // pods from its store, page by page.
         let config = watcher::Config { page_size: None, ..watcher::Config::default().any_semantic() };
         let config = config.fields(&format!("spec.nodeName={}", self.settings.node));
@@ -143,10 +144,10 @@ impl Pods {
             }
             Event::InitDone => {
                 self.facts.retain_pods(listed);
-                self.state.well();
+                self.state.recovered();
             }
             Event::Apply(pod) => {
-                self.state.well();
+                self.state.recovered();
                 self.note(pod).await?;
             }
             Event::Delete(pod) => self.facts.forget(&pod.uid),
@@ -155,7 +156,7 @@ impl Pods {
     }
 
     async fn note(&mut self, pod: ApiPod) -> Result<(), Unheard> {
-        // The selector asks for this; a proxy between may have its own mind.
+        // The selector requests this; a proxy between may ignore it.
         if pod.node != self.settings.node {
             return Ok(());
         }
@@ -182,24 +183,24 @@ impl Pods {
     }
 }
 
-/// Asks where the node is, until it is known.
-async fn follow_node(client: Client, name: String, mut state: State) {
+/// Reads where the node is, until that is known.
+async fn follow_node(client: Client, name: String, mut state: ApiHealth) {
     let api: Api<ApiNode> = Api::all(client);
     let mut pause = NODE_AGAIN;
-    let mut told = Placement::default();
+    let mut sent = Placement::default();
     loop {
         let failed = match api.get_opt(&name).await {
             Ok(Some(node)) => {
-                state.well();
+                state.recovered();
                 let placement = Placement {
                     provider_id: shortened(&node.provider_id, TEXT_BYTES_MAX),
                     zone: shortened(&node.zone, TEXT_BYTES_MAX),
                 };
                 pause = if placement.provider_id.is_empty() { NODE_AGAIN_MAX } else { NODE_STAYS };
-                if placement == told {
+                if placement == sent {
                     Ok(())
                 } else {
-                    told = placement.clone();
+                    sent = placement.clone();
                     state.news.send(News::Node(placement)).await.map_err(|_| Unheard)
                 }
             }

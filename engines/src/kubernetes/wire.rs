@@ -25,7 +25,7 @@ struct Metadata {
     owner_references: Vec<OwnerReference>,
 }
 
-/// The part that the client itself asks for.
+/// The part that the client itself needs.
 fn object_meta(metadata: &Metadata) -> ObjectMeta {
     let known = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     ObjectMeta {

@@ -16,7 +16,7 @@ fn find<'a>(mounts: &'a [Mount], point: &str) -> &'a Mount {
 }
 
 #[test]
-fn the_kernel_says_what_is_mounted_and_the_runtime_what_it_is() {
+fn the_kernel_shows_what_is_mounted_and_the_runtime_names_it() {
     let mounts = table(
         vec![
             declared("/mnt/vol/", "volume", "volume"),

@@ -1,4 +1,4 @@
-//! For tests: an API server on loopback with the part of Kubernetes that the collector asks for: lists and watches of a
+//! For tests: an API server on loopback with the part of Kubernetes that the collector uses: lists and watches of a
 //! node's pods with resource versions, bookmarks and expiry, single objects, refusals, reviews of access. Its objects were
 //! recorded from a real one.
 
@@ -31,9 +31,9 @@ pub const REPORT: &str = "report-29401140-k8m2p";
 pub const BARE: &str = "bare";
 
 #[derive(Debug, Default)]
-struct State {
+struct ApiState {
     version: u64,
-    /// Watches from before are told that this is too long ago.
+    /// Watches from before it fail as too old.
     oldest: u64,
     pods: BTreeMap<String, Value>,
     /// Version and event.
@@ -44,14 +44,14 @@ struct State {
     connections: u64,
     /// Put into every list: bytes of annotations.
     padding: usize,
-    asked: Vec<String>,
+    requests: Vec<String>,
 }
 
 /// The server; what it serves ends with the process of the tests.
 #[derive(Debug)]
 pub struct ApiServer {
     directory: tempfile::TempDir,
-    shared: Arc<(Mutex<State>, Condvar)>,
+    shared: Arc<(Mutex<ApiState>, Condvar)>,
 }
 
 fn parsed(text: &str) -> Value {
@@ -84,26 +84,26 @@ impl ApiServer {
         std::fs::write(directory.path().join("kubeconfig"), config.to_string())?;
         let objects = [(NODE_PATH, NODE), (REPLICA_SET_PATH, REPLICA_SET), (JOB_PATH, JOB)];
         let objects = objects.into_iter().map(|(path, text)| (path.to_owned(), parsed(text))).collect();
-        let state = State { version: 100, objects, ..State::default() };
+        let state = ApiState { version: 100, objects, ..ApiState::default() };
         let shared = Arc::new((Mutex::new(state), Condvar::new()));
         let serving = Arc::clone(&shared);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let shared = Arc::clone(&serving);
-                // Whoever asked may have gone.
+                // The client may have gone.
                 std::thread::spawn(move || drop(serve(&shared, &stream)));
             }
         });
         Ok(Self { directory, shared })
     }
 
-    /// The file that says how to reach it.
+    /// The kubeconfig file to reach it.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
         self.directory.path().join("kubeconfig")
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change(&self, change: impl FnOnce(&mut ApiState)) {
         change(&mut locked(&self.shared.0));
         self.shared.1.notify_all();
     }
@@ -166,7 +166,7 @@ impl ApiServer {
         self.change(|state| state.connections += 1);
     }
 
-    /// Ends every watch, and forgets what was before: who comes back with an older version is told that it is gone.
+    /// Ends every watch, and drops what was before: a client that returns with an older version gets the error that it is gone.
     pub fn expire(&self) {
         self.change(|state| {
             state.version += 1;
@@ -181,14 +181,14 @@ impl ApiServer {
         self.change(|state| state.padding = bytes);
     }
 
-    /// What was asked so far: method and path with query.
+    /// The requests so far: method and path with query.
     #[must_use]
-    pub fn asked(&self) -> Vec<String> {
-        locked(&self.shared.0).asked.clone()
+    pub fn requests(&self) -> Vec<String> {
+        locked(&self.shared.0).requests.clone()
     }
 }
 
-fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn locked(state: &Mutex<ApiState>) -> MutexGuard<'_, ApiState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -197,7 +197,7 @@ fn text(value: &Value, pointer: &str) -> String {
 }
 
 /// Answers one request.
-fn serve(shared: &(Mutex<State>, Condvar), stream: &TcpStream) -> std::io::Result<()> {
+fn serve(shared: &(Mutex<ApiState>, Condvar), stream: &TcpStream) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut lines = reader.by_ref().lines().map_while(Result::ok).take_while(|line| !line.is_empty());
     let first = lines.next().unwrap_or_default();
@@ -217,7 +217,7 @@ fn serve(shared: &(Mutex<State>, Condvar), stream: &TcpStream) -> std::io::Resul
         );
     }
     let mut state = locked(&shared.0);
-    state.asked.push(format!("{method} {target}"));
+    state.requests.push(format!("{method} {target}"));
     if path.split('/').any(|part| state.forbidden.contains(part)) {
         return reply(stream, 403, &parsed(FORBIDDEN));
     }
@@ -264,13 +264,13 @@ fn reply(mut stream: &TcpStream, status: u16, body: &Value) -> std::io::Result<(
     let length = body.len();
     write!(
         stream,
-        "HTTP/1.1 {status} Said\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        "HTTP/1.1 {status} Status\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
     )
 }
 
 /// Events after a version, until the watch is ended.
 fn watch(
-    (state, changed): &(Mutex<State>, Condvar),
+    (state, changed): &(Mutex<ApiState>, Condvar),
     mut stream: &TcpStream,
     from: u64,
     node: Option<&str>,

@@ -1,4 +1,4 @@
-//! For tests: a socket that speaks CRI as CRI-O does, which Debian has not. What it says of a pod and its container comes
+//! For tests: a socket that speaks CRI as CRI-O does, which Debian has not. Its answers about a pod and its container come
 //! from files in the form in which `crictl inspect`, `inspectp` and `inspecti` print such answers, so that an answer from
 //! a real node can take their place.
 
@@ -30,11 +30,11 @@ const UNIMPLEMENTED: u8 = 12;
 const NOT_FOUND: u8 = 5;
 const OK: u8 = 0;
 
-/// Whether it tells what happens, which CRI-O does when it is configured to.
+/// Whether it sends events, which CRI-O does when it is configured to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Events {
     /// `enable_pod_events = true`.
-    Told,
+    Sent,
     /// As it is by default: the stream ends at once.
     Off,
 }
@@ -43,15 +43,15 @@ pub enum Events {
 #[derive(Debug)]
 pub struct Crio {
     directory: tempfile::TempDir,
-    state: Arc<State>,
+    state: Arc<CrioState>,
     server: tokio::task::JoinHandle<()>,
 }
 
 #[derive(Debug)]
-struct State {
+struct CrioState {
     recorded: Recorded,
     running: AtomicBool,
-    /// So many answers still say of the container that it was created only.
+    /// In so many more answers the container is only created.
     created: AtomicUsize,
     happens: Option<broadcast::Sender<()>>,
 }
@@ -75,8 +75,8 @@ impl Crio {
     pub fn start_with(testdata: &Path, events: Events) -> Result<Self, String> {
         let directory = tempfile::tempdir().map_err(super::text)?;
         let listener = UnixListener::bind(directory.path().join("crio.sock")).map_err(super::text)?;
-        let happens = (events == Events::Told).then(|| broadcast::channel(16).0);
-        let state = Arc::new(State {
+        let happens = (events == Events::Sent).then(|| broadcast::channel(16).0);
+        let state = Arc::new(CrioState {
             recorded: Recorded::read(testdata)?,
             running: AtomicBool::new(false),
             created: AtomicUsize::new(0),
@@ -96,23 +96,23 @@ impl Crio {
     pub fn start_container(&self, created: usize) {
         self.state.created.store(created, Ordering::SeqCst);
         self.state.running.store(true, Ordering::SeqCst);
-        self.tell();
+        self.send_event();
     }
 
     /// The container ends, and is removed.
     pub fn end_container(&self) {
         self.state.running.store(false, Ordering::SeqCst);
-        self.tell();
+        self.send_event();
     }
 
-    /// Who listens to what happens.
+    /// How many listen to the events.
     #[must_use]
     pub fn listeners(&self) -> usize {
         self.state.happens.as_ref().map_or(0, broadcast::Sender::receiver_count)
     }
 
-    fn tell(&self) {
-        // Fails when nobody listens.
+    fn send_event(&self) {
+        // Fails without a listener.
         let _ = self.state.happens.as_ref().map(|happens| happens.send(()));
     }
 }
@@ -123,7 +123,7 @@ impl Drop for Crio {
     }
 }
 
-async fn serve(listener: UnixListener, state: Arc<State>) {
+async fn serve(listener: UnixListener, state: Arc<CrioState>) {
     // Connections end with the task that holds them.
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
@@ -137,7 +137,7 @@ async fn serve(listener: UnixListener, state: Arc<State>) {
 
 type Answer = Response<Body>;
 
-async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Answer, hyper::Error> {
+async fn answer(state: Arc<CrioState>, request: Request<Incoming>) -> Result<Answer, hyper::Error> {
     let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
     let question = request.into_body().collect().await?.to_bytes();
     // Before the message stand a byte for compression and four for its length.
@@ -154,14 +154,14 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Answer,
         }
         return Ok(response(frames));
     }
-    let said = match method.as_str() {
-        // The stream of a CRI-O that does not tell.
+    let message = match method.as_str() {
+        // The stream of a CRI-O that sends no events.
         "GetContainerEvents" => Ok(None),
-        method => state.said(method, question).map(Some),
+        method => state.answer(method, question).map(Some),
     };
-    let status = match said {
-        Ok(said) => {
-            said.into_iter().for_each(|said| drop(sender.send(said)));
+    let status = match message {
+        Ok(message) => {
+            message.into_iter().for_each(|message| drop(sender.send(message)));
             OK
         }
         Err(status) => status,
@@ -170,8 +170,8 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Answer,
     Ok(response(frames))
 }
 
-impl State {
-    fn said(&self, method: &str, question: &[u8]) -> Result<Frame<Bytes>, u8> {
+impl CrioState {
+    fn answer(&self, method: &str, question: &[u8]) -> Result<Frame<Bytes>, u8> {
         let Recorded { container, sandbox, image, .. } = &self.recorded;
         match method {
             "Version" => Ok(message(&VersionResponse {
@@ -188,21 +188,22 @@ impl State {
                 Ok(message(&ListPodSandboxResponse { items: listed.into_iter().collect() }))
             }
             "ContainerStatus" => {
-                let asked = ContainerStatusRequest::decode(question).map_err(|_| NOT_FOUND)?;
-                let is_it = |id: &str| self.runs() && id.starts_with(&asked.container_id);
+                let request = ContainerStatusRequest::decode(question).map_err(|_| NOT_FOUND)?;
+                let is_it = |id: &str| self.runs() && id.starts_with(&request.container_id);
                 let known = container.status.as_ref().is_some_and(|status| is_it(&status.id));
                 if known { Ok(message(&self.container())) } else { Err(NOT_FOUND) }
             }
             "PodSandboxStatus" => {
-                let asked = PodSandboxStatusRequest::decode(question).map_err(|_| NOT_FOUND)?;
-                let known = sandbox.status.as_ref().is_some_and(|status| status.id.starts_with(&asked.pod_sandbox_id));
-                let info = if asked.verbose { sandbox.info.clone() } else { Default::default() };
-                let said = PodSandboxStatusResponse { status: sandbox.status.clone(), info };
-                if known { Ok(message(&said)) } else { Err(NOT_FOUND) }
+                let request = PodSandboxStatusRequest::decode(question).map_err(|_| NOT_FOUND)?;
+                let known =
+                    sandbox.status.as_ref().is_some_and(|status| status.id.starts_with(&request.pod_sandbox_id));
+                let info = if request.verbose { sandbox.info.clone() } else { Default::default() };
+                let status = PodSandboxStatusResponse { status: sandbox.status.clone(), info };
+                if known { Ok(message(&status)) } else { Err(NOT_FOUND) }
             }
             "ImageStatus" => {
-                let asked = ImageStatusRequest::decode(question).map_err(|_| NOT_FOUND)?;
-                let name = asked.image.unwrap_or_default().image;
+                let request = ImageStatusRequest::decode(question).map_err(|_| NOT_FOUND)?;
+                let name = request.image.unwrap_or_default().image;
                 let known = self.recorded.image_names.contains(&name);
                 Ok(message(&ImageStatusResponse { image: image.clone().filter(|_| known) }))
             }
@@ -216,13 +217,13 @@ impl State {
 
     /// The container as it is now: while it is created only, CRI-O knows no process and no time of start.
     fn container(&self) -> ContainerStatusResponse {
-        let mut said = self.recorded.container.clone();
+        let mut answer = self.recorded.container.clone();
         let left = self.created.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        if let (Ok(_), Some(status)) = (left, &mut said.status) {
+        if let (Ok(_), Some(status)) = (left, &mut answer.status) {
             (status.state, status.started_at) = (CONTAINER_CREATED, 0);
-            said.info.values_mut().for_each(|info| *info = self.recorded.info_without_process.clone());
+            answer.info.values_mut().for_each(|info| *info = self.recorded.info_without_process.clone());
         }
-        said
+        answer
     }
 }
 

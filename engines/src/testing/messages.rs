@@ -1,4 +1,4 @@
-//! What a kubelet says to its runtime, with the fields that tests need; numbers as in the parent's messages.
+//! The requests of a kubelet to its runtime, with the fields that tests need; numbers as in the parent's messages.
 
 use std::collections::BTreeMap;
 

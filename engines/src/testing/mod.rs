@@ -1,6 +1,6 @@
-//! For tests: a containerd of their own with CRI, and pods in it, asked for as a kubelet asks; a socket that answers like
+//! For tests: a containerd of their own with CRI, and pods in it, requested as a kubelet does; a socket that answers like
 //! CRI-O; and an API server ([`api`]). The first needs root, containerd with runc, umoci and a static busybox; where one is
-//! missing, starting says so.
+//! missing, starting fails with the reason.
 
 pub mod api;
 mod crio;
@@ -40,7 +40,7 @@ const PATIENCE_TRIES: u32 = 200;
 const EXEC_SECONDS: i64 = 14;
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 
-/// What a pod with one container is asked for with.
+/// The request for a pod with one container.
 #[derive(Debug, Clone, Default)]
 pub struct PodSpec {
     /// Name, namespace and uid.
@@ -69,11 +69,11 @@ pub struct PodSpec {
     pub host_pid: bool,
     /// Runtime class, empty for the default.
     pub runtime_handler: String,
-    /// The image as it is asked for; by default [`IMAGE`], by its id as the kubelet does.
+    /// The image as it is requested; by default [`IMAGE`], by its id as the kubelet does.
     pub image: Option<String>,
 }
 
-/// How containerd keeps layers.
+/// How containerd stores layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Snapshotter {
     /// Roots are overlays, as by default.
@@ -118,7 +118,7 @@ impl Pods {
         Self::start_with(Snapshotter::Overlayfs).await
     }
 
-    /// The same with layers kept in this way.
+    /// The same with layers stored in this way.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -167,7 +167,7 @@ impl Pods {
     /// Runs a pod as a kubelet does.
     ///
     /// # Errors
-    /// What containerd says.
+    /// The error of containerd.
     pub async fn run(&self, spec: &PodSpec) -> Result<Pod, String> {
         let pid = if spec.host_pid { crate::cri::messages::NODE } else { 1 };
         let namespaces = Some(NamespaceOption { network: crate::cri::messages::NODE, pid, ipc: 0 });
@@ -186,7 +186,7 @@ impl Pods {
             linux: Some(LinuxSandbox { security: Some(SandboxSecurity { namespaces, privileged: spec.privileged }) }),
         };
         let run = RunPodSandbox { config: Some(sandbox_config.clone()), runtime_handler: spec.runtime_handler.clone() };
-        let sandbox = self.grpc.ask(run, &[]).await.map_err(text)?.unwrap_or_default().id;
+        let sandbox = self.grpc.call(run, &[]).await.map_err(text)?.unwrap_or_default().id;
         let name = ("io.kubernetes.container.name".to_owned(), spec.container.clone());
         let mounts = [(&spec.mounts, true), (&spec.volumes, false)].into_iter().flat_map(|(mounts, readonly)| {
             mounts.iter().map(move |(host, inside)| Mount {
@@ -212,41 +212,41 @@ impl Pods {
             config: Some(config),
             sandbox_config: Some(sandbox_config),
         };
-        let container = self.grpc.ask(create, &[]).await.map_err(text)?.unwrap_or_default().id;
-        self.grpc.ask(StartContainer { container_id: container.clone() }, &[]).await.map_err(text)?;
+        let container = self.grpc.call(create, &[]).await.map_err(text)?.unwrap_or_default().id;
+        self.grpc.call(StartContainer { container_id: container.clone() }, &[]).await.map_err(text)?;
         Ok(Pod { sandbox: ContainerId::from(sandbox.as_str()), container: ContainerId::from(container.as_str()) })
     }
 
-    /// Pulls an image; returns what the kubelet then asks for it by.
+    /// Pulls an image; returns the name by which the kubelet then requests it.
     ///
     /// # Errors
-    /// What containerd says.
+    /// The error of containerd.
     pub async fn pull(&self, reference: &str) -> Result<String, String> {
         let image = Some(ImageSpec { image: reference.to_owned(), ..ImageSpec::default() });
-        let pulled = self.grpc.ask(PullImage { image }, &[]).await.map_err(text)?;
+        let pulled = self.grpc.call(PullImage { image }, &[]).await.map_err(text)?;
         Ok(pulled.unwrap_or_default().image_ref)
     }
 
     /// Runs a command in a container; what it printed.
     ///
     /// # Errors
-    /// What containerd or the command says.
+    /// The error of containerd or of the command.
     pub async fn exec(&self, container: &ContainerId, command: &[&str]) -> Result<String, String> {
         let cmd = command.iter().map(|part| (*part).to_owned()).collect();
         let question = ExecSync { container_id: container.as_str().to_owned(), cmd, timeout: EXEC_SECONDS };
-        let done = self.grpc.ask(question, &[]).await.map_err(text)?.unwrap_or_default();
-        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        if done.exit_code == 0 { Ok(said(&done.stdout)) } else { Err(said(&done.stderr)) }
+        let done = self.grpc.call(question, &[]).await.map_err(text)?.unwrap_or_default();
+        let text_of = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if done.exit_code == 0 { Ok(text_of(&done.stdout)) } else { Err(text_of(&done.stderr)) }
     }
 
     /// Stops and removes a pod.
     ///
     /// # Errors
-    /// What containerd says.
+    /// The error of containerd.
     pub async fn remove(&self, pod: &Pod) -> Result<(), String> {
         let id = pod.sandbox.as_str().to_owned();
-        self.grpc.ask(StopPodSandbox { pod_sandbox_id: id.clone() }, &[]).await.map_err(text)?;
-        self.grpc.ask(RemovePodSandbox { pod_sandbox_id: id }, &[]).await.map_err(text)?;
+        self.grpc.call(StopPodSandbox { pod_sandbox_id: id.clone() }, &[]).await.map_err(text)?;
+        self.grpc.call(RemovePodSandbox { pod_sandbox_id: id }, &[]).await.map_err(text)?;
         Ok(())
     }
 
@@ -271,7 +271,7 @@ impl Pods {
     /// Imports an image from an archive that names it so, and returns its id.
     ///
     /// # Errors
-    /// What containerd says.
+    /// The error of containerd.
     pub async fn load(&self, archive: &Path, name: &str) -> Result<ImageId, String> {
         self.ctr(&["images", "import", &archive.display().to_string()])?;
         self.id_of(name).await
@@ -281,7 +281,7 @@ impl Pods {
     async fn id_of(&self, name: &str) -> Result<ImageId, String> {
         for _ in 0..PATIENCE_TRIES {
             let image = Some(ImageSpec { image: name.to_owned(), ..ImageSpec::default() });
-            let answer = self.grpc.ask(ImageStatusRequest { image }, &[]).await;
+            let answer = self.grpc.call(ImageStatusRequest { image }, &[]).await;
             if let Ok(Some(image)) = answer.map(|answer| answer.and_then(|answer| answer.image)) {
                 return Ok(ImageId::from(image.id.as_str()));
             }
@@ -376,8 +376,12 @@ fn static_busybox() -> Result<PathBuf, String> {
 
 fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    if output.status.success() { Ok(said(&output.stdout)) } else { Err(format!("{program}: {}", said(&output.stderr))) }
+    let text_of = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() {
+        Ok(text_of(&output.stdout))
+    } else {
+        Err(format!("{program}: {}", text_of(&output.stderr)))
+    }
 }
 
 fn text(error: impl std::fmt::Display) -> String {

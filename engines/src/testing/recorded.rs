@@ -6,12 +6,12 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::cri::messages::{
-    CONTAINER_CREATED, CONTAINER_RUNNING, ContainerMetadata, ContainerStatus, ContainerStatusResponse, Image,
+    CONTAINER_CREATED, CONTAINER_RUNNING, ContainerMetadata, ContainerStatus, ContainerStatusResponse, CriImage,
     ImageSpec, LinuxPodSandboxStatus, Mount, NODE, Namespace, NamespaceOption, PodSandboxMetadata, PodSandboxStatus,
     PodSandboxStatusResponse,
 };
 
-/// What a runtime says of a pod with one container.
+/// The answers of a runtime about a pod with one container.
 #[derive(Debug)]
 pub(super) struct Recorded {
     pub(super) version: String,
@@ -19,7 +19,7 @@ pub(super) struct Recorded {
     /// The JSON part of an answer about the container before it has a process.
     pub(super) info_without_process: String,
     pub(super) sandbox: PodSandboxStatusResponse,
-    pub(super) image: Option<Image>,
+    pub(super) image: Option<CriImage>,
     /// Everything by which the image service knows the image.
     pub(super) image_names: Vec<String>,
 }
@@ -42,7 +42,7 @@ impl Recorded {
             version: "1.28.11".to_owned(),
             info_without_process: without_process.to_string(),
             image_names: names.chain([text(&image, "id")]).collect(),
-            image: Some(Image { id: text(&image, "id") }),
+            image: Some(CriImage { id: text(&image, "id") }),
             container: container_status(&container)?,
             sandbox: sandbox_status(&pod),
         })

@@ -1,5 +1,5 @@
 //! For tests: a registry on loopback with one image. Needs docker-registry, skopeo, umoci and a static busybox; where one
-//! is missing, starting says so.
+//! is missing, starting fails with the reason.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;

@@ -16,7 +16,7 @@ fn testdata() -> &'static Path {
     Path::new(Crio::TESTDATA)
 }
 
-/// Only this CRI-O, and no process: the one that is told of is none of ours.
+/// Only this CRI-O, and no process: the reported one is none of ours.
 fn settings(crio: &Crio) -> RuntimeSettings {
     RuntimeSettings {
         containerd_socket: "/nowhere".into(),
@@ -43,7 +43,7 @@ async fn described(testdata: &Path, id: &str) -> (Runtimes, Described) {
 }
 
 #[test]
-fn cri_o_is_looked_for_where_it_is_by_default() {
+fn cri_o_is_expected_where_it_is_by_default() {
     let sockets = RuntimeSettings::default().cri_sockets;
     assert!(sockets.contains(&"/run/crio/crio.sock".into()), "{sockets:?}");
 }

@@ -1,4 +1,4 @@
-//! What the runtimes tell unasked: each start and each end is a reason to look.
+//! The events of the runtimes: each start and each end sends one.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::{ENGINE, skip};
 
-/// Longest wait for an engine to start, or to tell.
+/// Longest wait for an engine to start, or for its event.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Nothing answers there.
@@ -25,49 +25,49 @@ fn nowhere() -> RuntimeSettings {
     }
 }
 
-/// Waits until every runtime tells what happens.
+/// Waits until every runtime sends events.
 async fn listening(runtimes: &Runtimes) -> Listener {
     let mut listener = runtimes.listen();
     let all = async {
-        while listener.heard().silent > 0 {
+        while listener.counts().silent > 0 {
             listener.changed().await;
         }
     };
     let waited = tokio::time::timeout(PATIENCE, all).await;
-    assert!(waited.is_ok(), "not every runtime tells what happens");
+    assert!(waited.is_ok(), "not every runtime sends events");
     listener
 }
 
-/// Waits for more reasons to look than there were before.
-async fn told(listener: &mut Listener, before: u64, what: &str) {
+/// Waits for more events than there were before.
+async fn received(listener: &mut Listener, before: u64, what: &str) {
     let more = async {
-        while listener.heard().reasons == before {
+        while listener.counts().received == before {
             listener.changed().await;
         }
     };
     let waited = tokio::time::timeout(PATIENCE, more).await;
-    assert!(waited.is_ok(), "{what} was not told");
-    assert_eq!(listener.heard().silent, 0);
+    assert!(waited.is_ok(), "no event of {what}");
+    assert_eq!(listener.counts().silent, 0);
 }
 
 #[tokio::test]
-async fn containerd_tells_of_a_pod_s_start_and_end() {
+async fn containerd_sends_events_of_a_pod_s_start_and_end() {
     let pods = match Pods::start().await {
         Ok(pods) => pods,
-        Err(reason) => return skip("containerd_tells_of_a_pod_s_start_and_end", &reason),
+        Err(reason) => return skip("containerd_sends_events_of_a_pod_s_start_and_end", &reason),
     };
     let runtimes = Runtimes::detect(&pods.settings()).await;
     let mut listener = listening(&runtimes).await;
     let spec = PodSpec { name: "web".into(), uid: "u".into(), container: "web".into(), ..PodSpec::default() };
-    let before = listener.heard().reasons;
+    let before = listener.counts().received;
     let pod = pods.run(&spec).await.unwrap();
-    told(&mut listener, before, "the start").await;
-    let before = listener.heard().reasons;
+    received(&mut listener, before, "the start").await;
+    let before = listener.counts().received;
     pods.remove(&pod).await.unwrap();
-    told(&mut listener, before, "the end").await;
+    received(&mut listener, before, "the end").await;
 }
 
-/// An engine with a socket; told to end with the test, and waited for.
+/// An engine with a socket; it is ended with the test, and waited for.
 struct Engine {
     process: Child,
     directory: TempDir,
@@ -87,7 +87,7 @@ impl Engine {
         self.directory.path().join("socket")
     }
 
-    /// The runtimes, once this engine answers; what it said when it ends instead.
+    /// The runtimes, once this engine answers; its error when it ends instead.
     async fn answering(&mut self, settings: &RuntimeSettings) -> Result<Runtimes, String> {
         let answers = async {
             loop {
@@ -172,20 +172,20 @@ impl Drop for Sleeper<'_> {
     }
 }
 
-/// Runs a container with an engine's command, and ends it; both have to be told.
+/// Runs a container with an engine's command, and ends it; both have to send an event.
 async fn check_engine(listener: &mut Listener, program: &str, options: &[&str]) {
     let sleeper = Sleeper::import(program, options);
-    let before = listener.heard().reasons;
+    let before = listener.counts().received;
     sleeper.start();
-    told(listener, before, "the start").await;
-    let before = listener.heard().reasons;
+    received(listener, before, "the start").await;
+    let before = listener.counts().received;
     sleeper.end();
-    told(listener, before, "the end").await;
+    received(listener, before, "the end").await;
 }
 
 #[tokio::test]
-async fn docker_tells_of_a_container_s_start_and_end() {
-    const NAME: &str = "docker_tells_of_a_container_s_start_and_end";
+async fn docker_sends_events_of_a_container_s_start_and_end() {
+    const NAME: &str = "docker_sends_events_of_a_container_s_start_and_end";
     let started = Engine::start("dockerd", |directory| {
         let at = |name: &str| directory.join(name).display().to_string();
         let host = format!("unix://{}", at("socket"));
@@ -208,8 +208,8 @@ async fn docker_tells_of_a_container_s_start_and_end() {
 }
 
 #[tokio::test]
-async fn podman_s_service_tells_of_a_container_that_its_command_starts_and_ends() {
-    const NAME: &str = "podman_s_service_tells_of_a_container_that_its_command_starts_and_ends";
+async fn podman_s_service_sends_events_of_a_container_that_its_command_starts_and_ends() {
+    const NAME: &str = "podman_s_service_sends_events_of_a_container_that_its_command_starts_and_ends";
     let started = Engine::start("podman", |directory| {
         let address = format!("unix://{}", directory.join("socket").display());
         ENGINE.into_iter().chain(["system", "service", "--time=0", &address]).map(str::to_owned).collect()
@@ -228,19 +228,19 @@ async fn podman_s_service_tells_of_a_container_that_its_command_starts_and_ends(
 }
 
 #[tokio::test]
-async fn a_runtime_that_does_not_tell_stays_silent_and_one_that_goes_falls_silent() {
-    let (telling, mute) = (Crio::start(Events::Told).unwrap(), Crio::start(Events::Off).unwrap());
-    let settings = RuntimeSettings { cri_sockets: vec![telling.socket(), mute.socket()], ..nowhere() };
+async fn a_runtime_without_events_stays_silent_and_one_that_goes_becomes_silent() {
+    let (sending, silent) = (Crio::start(Events::Sent).unwrap(), Crio::start(Events::Off).unwrap());
+    let settings = RuntimeSettings { cri_sockets: vec![sending.socket(), silent.socket()], ..nowhere() };
     let mut listener = Runtimes::detect(&settings).await.listen();
-    assert_eq!(listener.heard().silent, 2);
+    assert_eq!(listener.counts().silent, 2);
     listener.changed().await;
-    let heard = listener.heard();
-    assert_eq!((heard.silent, heard.reasons), (1, 1), "what happened before is looked for");
-    assert_eq!(telling.listeners(), 1);
-    telling.start_container(0);
+    let counts = listener.counts();
+    assert_eq!((counts.silent, counts.received), (1, 1), "events before the stream were missed");
+    assert_eq!(sending.listeners(), 1);
+    sending.start_container(0);
     listener.changed().await;
-    assert_eq!(listener.heard().reasons, 2);
-    drop(telling);
+    assert_eq!(listener.counts().received, 2);
+    drop(sending);
     listener.changed().await;
-    assert_eq!(listener.heard().silent, 2);
+    assert_eq!(listener.counts().silent, 2);
 }

@@ -1,5 +1,5 @@
 //! What is made of an API server's answers, which were recorded from a real one. That server is a part of the tests:
-//! Debian has no kube-apiserver. `make test-kubernetes` compiles one and asks it the same.
+//! Debian has no kube-apiserver. `make test-kubernetes` compiles one and tests it in the same way.
 
 mod real;
 
@@ -45,8 +45,8 @@ fn described(id: &str, uid: &str) -> Described {
     }
 }
 
-/// Owner, service account and annotation of a pod's container, as it is told now.
-fn told(facts: &Facts, uid: &str) -> (Option<Owner>, String, Option<String>) {
+/// Owner, service account and annotation of a pod's container, as it is described now.
+fn facts_of(facts: &Facts, uid: &str) -> (Option<Owner>, String, Option<String>) {
     let mut container = described("c", uid);
     facts.complete(&mut container);
     let annotation = container.annotations.remove("team.example/owner");
@@ -73,7 +73,7 @@ async fn until(news: &mut Receiver<News>, wanted: &News) {
 }
 
 fn watches(api: &ApiServer) -> usize {
-    api.asked().iter().filter(|asked| asked.contains("watch=true")).count()
+    api.requests().iter().filter(|asked| asked.contains("watch=true")).count()
 }
 
 #[tokio::test]
@@ -91,20 +91,20 @@ async fn pods_get_their_workload_service_account_and_allowed_annotations() {
 
     until(&mut news, &News::Pod(uid(&report))).await;
     until(&mut news, &News::Pod(uid(&web))).await;
-    assert_eq!(told(&facts, &uid(&web)), (owner("Deployment", "web"), "web".into(), Some("shop".into())));
-    assert_eq!(told(&facts, &uid(&report)), (owner("CronJob", "report"), String::new(), None));
-    // It was described before the API told of it, which is no reason to wait.
-    assert_eq!(told(&facts, &uid(&bare)), (None, String::new(), Some("as it was".into())));
+    assert_eq!(facts_of(&facts, &uid(&web)), (owner("Deployment", "web"), "web".into(), Some("shop".into())));
+    assert_eq!(facts_of(&facts, &uid(&report)), (owner("CronJob", "report"), String::new(), None));
+    // It was described before the API returned its pod, which is no reason to wait.
+    assert_eq!(facts_of(&facts, &uid(&bare)), (None, String::new(), Some("as it was".into())));
     assert_eq!(facts.containers_of(&uid(&bare)), [ContainerId::from("c")]);
     api.put_pod(bare.clone());
     until(&mut news, &News::Pod(uid(&bare))).await;
-    assert_eq!(told(&facts, &uid(&bare)), (None, String::new(), None));
+    assert_eq!(facts_of(&facts, &uid(&bare)), (None, String::new(), None));
 
-    let lists: Vec<_> = api.asked().into_iter().filter(|asked| asked.starts_with("GET /api/v1/pods?")).collect();
+    let lists: Vec<_> = api.requests().into_iter().filter(|asked| asked.starts_with("GET /api/v1/pods?")).collect();
     assert!(lists.iter().all(|asked| asked.contains("fieldSelector=spec.nodeName%3Dnode-1")), "{lists:?}");
     assert!(lists[0].contains("resourceVersion=0"), "the server answers from its memory: {lists:?}");
-    assert_eq!(told(&facts, "u-elsewhere").1, "", "it runs somewhere else");
-    let asked = api.asked();
+    assert_eq!(facts_of(&facts, "u-elsewhere").1, "", "it runs somewhere else");
+    let asked = api.requests();
     let of_controller = |path: &&String| path.contains("/replicasets/") || path.contains("/jobs/");
     assert_eq!(asked.iter().filter(of_controller).count(), 2, "each once");
     assert!(asked.iter().all(|asked| asked.starts_with("GET ") && !asked.contains("secrets")), "{asked:?}");
@@ -118,7 +118,7 @@ async fn a_watch_goes_on_after_bookmarks_ends_and_expiry_and_misses_nothing() {
     let (facts, mut news) = start(&settings(&api, "node-1"));
     until(&mut news, &News::Pod(uid(&web))).await;
 
-    // What is not of interest is no news: the next to come is the one after it.
+    // Changes that are not of interest cause no notice: the next one is of the change after it.
     let mut running = web.clone();
     running["status"] = json!({"phase": "Running"});
     api.put_pod(running);
@@ -134,7 +134,7 @@ async fn a_watch_goes_on_after_bookmarks_ends_and_expiry_and_misses_nothing() {
         }
     };
     assert_eq!(tokio::time::timeout(PATIENCE, next).await.unwrap(), News::Pod(uid(&web)));
-    assert_eq!(told(&facts, &uid(&web)).2.as_deref(), Some("ops"));
+    assert_eq!(facts_of(&facts, &uid(&web)).2.as_deref(), Some("ops"));
 
     api.bookmark();
     let before = watches(&api);
@@ -149,12 +149,12 @@ async fn a_watch_goes_on_after_bookmarks_ends_and_expiry_and_misses_nothing() {
     api.expire();
     until(&mut news, &News::Pod(uid(&bare))).await;
     let gone = async {
-        while told(&facts, &uid(&web)).0.is_some() {
+        while facts_of(&facts, &uid(&web)).0.is_some() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     tokio::time::timeout(PATIENCE, gone).await.expect("a pod that is not listed is forgotten");
-    assert_eq!(told(&facts, &uid(&report)).0, owner("CronJob", "report"));
+    assert_eq!(facts_of(&facts, &uid(&report)).0, owner("CronJob", "report"));
 }
 
 #[tokio::test]
@@ -167,11 +167,11 @@ async fn a_pod_that_the_kubelet_has_from_a_file_is_known_by_the_uid_under_which_
     api.put_pod(mirror);
     let (facts, mut news) = start(&settings(&api, "node-1"));
     until(&mut news, &News::Pod("0123456789abcdef".into())).await;
-    assert_eq!(told(&facts, "0123456789abcdef").0, owner("Node", "node-1"));
+    assert_eq!(facts_of(&facts, "0123456789abcdef").0, owner("Node", "node-1"));
 }
 
 #[tokio::test]
-async fn without_the_right_to_look_further_the_direct_controller_is_told() {
+async fn without_the_right_to_read_further_the_direct_controller_is_described() {
     let api = ApiServer::start().unwrap();
     let [web, report] = [WEB, REPORT].map(recorded_pod);
     api.forbid("replicasets");
@@ -185,20 +185,20 @@ async fn without_the_right_to_look_further_the_direct_controller_is_told() {
     let (facts, mut news) = start(&settings(&api, "node-1"));
     until(&mut news, &News::Trouble(ApiTrouble::Forbidden)).await;
     until(&mut news, &News::Pod(uid(&web))).await;
-    assert_eq!(told(&facts, &uid(&web)).0, owner("ReplicaSet", "web-7d4b9c6f5"));
-    assert_eq!(told(&facts, &uid(&report)).0, owner("Job", "report-29401140"));
-    // A workload that nobody else made is its own.
+    assert_eq!(facts_of(&facts, &uid(&web)).0, owner("ReplicaSet", "web-7d4b9c6f5"));
+    assert_eq!(facts_of(&facts, &uid(&report)).0, owner("Job", "report-29401140"));
+    // A workload without a controller is its own.
     api.permit();
     api.put(REPLICA_SET_PATH, None);
     let mut again = web.clone();
     again["metadata"]["annotations"]["team.example/owner"] = "again".into();
     api.put_pod(again);
     until(&mut news, &News::Pod(uid(&web))).await;
-    assert_eq!(told(&facts, &uid(&web)).0, owner("ReplicaSet", "web-7d4b9c6f5"));
+    assert_eq!(facts_of(&facts, &uid(&web)).0, owner("ReplicaSet", "web-7d4b9c6f5"));
 }
 
 #[tokio::test]
-async fn the_node_s_provider_and_zone_are_told_as_soon_as_they_are_known() {
+async fn the_node_s_provider_and_zone_are_notified_as_soon_as_they_are_known() {
     let api = ApiServer::start().unwrap();
     let (_, mut news) = start(&settings(&api, "node-1"));
     let placement =
@@ -214,22 +214,22 @@ async fn the_node_s_provider_and_zone_are_told_as_soon_as_they_are_known() {
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_or_says_too_much_is_asked_again_and_told_of() {
+async fn a_server_that_refuses_or_returns_too_much_is_tried_again_and_reported() {
     let api = ApiServer::start().unwrap();
     let web = recorded_pod(WEB);
     api.put_pod(web.clone());
     api.forbid("pods");
     let (facts, mut news) = start(&settings(&api, "node-1"));
     until(&mut news, &News::Trouble(ApiTrouble::Forbidden)).await;
-    assert_eq!(told(&facts, &uid(&web)).1, "");
+    assert_eq!(facts_of(&facts, &uid(&web)).1, "");
     // One answer that would not fit into what the collector may take.
     api.pad(driftline_engines::limits::API_BYTES_MAX);
     api.permit();
     until(&mut news, &News::Trouble(ApiTrouble::Failed)).await;
-    assert_eq!(told(&facts, &uid(&web)).1, "");
+    assert_eq!(facts_of(&facts, &uid(&web)).1, "");
     api.pad(0);
     until(&mut news, &News::Pod(uid(&web))).await;
-    assert_eq!(told(&facts, &uid(&web)).1, "web");
+    assert_eq!(facts_of(&facts, &uid(&web)).1, "web");
 }
 
 #[tokio::test]
@@ -245,7 +245,7 @@ async fn containers_that_ended_are_forgotten() {
 }
 
 #[tokio::test]
-async fn the_doctor_says_what_is_missing() {
+async fn the_doctor_reports_what_is_missing() {
     let api = ApiServer::start().unwrap();
     assert_eq!(examine(&settings(&api, "node-1")).await, Examined::Well("v1.34.4".into()));
     assert_eq!(examine(&settings(&api, "node-9")).await, Examined::NoSuchNode("node-9".into()));

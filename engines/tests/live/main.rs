@@ -150,7 +150,7 @@ async fn engine(socket: &Path, answers: &'static [(&'static str, &'static str)])
 }
 
 #[tokio::test]
-async fn docker_is_asked_over_its_socket() {
+async fn docker_is_used_over_its_socket() {
     const ID: &str = "ab00000000000000000000000000000000000000000000000000000000000000";
     const IMAGE: &str = "sha256:cd00000000000000000000000000000000000000000000000000000000000000";
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Pods of a real containerd: what is told is exactly what was asked for.
+//! Pods of a real containerd: they are described exactly as they were requested.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,10 +26,10 @@ fn web() -> PodSpec {
 }
 
 #[tokio::test]
-async fn a_pod_is_described_as_it_was_asked_for() {
+async fn a_pod_is_described_as_it_was_requested() {
     let pods = match Pods::start().await {
         Ok(pods) => pods,
-        Err(reason) => return skip("a_pod_is_described_as_it_was_asked_for", &reason),
+        Err(reason) => return skip("a_pod_is_described_as_it_was_requested", &reason),
     };
     let kubelet = tempfile::tempdir().unwrap();
     let config = kubelet.path().join("pods/3b2a/volumes/kubernetes.io~configmap/settings");
@@ -84,21 +84,21 @@ async fn a_pod_is_described_as_it_was_asked_for() {
 }
 
 #[tokio::test]
-async fn what_a_pod_may_do_and_what_runs_it_are_told() {
+async fn what_a_pod_may_do_and_what_runs_it_are_described() {
     let pods = match Pods::start().await {
         Ok(pods) => pods,
-        Err(reason) => return skip("what_a_pod_may_do_and_what_runs_it_are_told", &reason),
+        Err(reason) => return skip("what_a_pod_may_do_and_what_runs_it_are_described", &reason),
     };
     let runtimes = Runtimes::detect(&pods.settings()).await;
     let pod = pods.run(&PodSpec { privileged: true, tty: true, host_pid: true, ..web() }).await.unwrap();
-    let told = runtimes.describe(&pod.container).await.unwrap().unwrap();
-    assert_eq!((told.container.privileged, told.container.tty), (true, true));
-    assert_eq!(told.container.host_namespaces, ["pid", "network"]);
-    assert!(told.annotations.is_empty(), "none is allowed");
+    let described = runtimes.describe(&pod.container).await.unwrap().unwrap();
+    assert_eq!((described.container.privileged, described.container.tty), (true, true));
+    assert_eq!(described.container.host_namespaces, ["pid", "network"]);
+    assert!(described.annotations.is_empty(), "none is allowed");
     let unseen = PodSpec { name: "unseen".into(), uid: "u2".into(), runtime_handler: KATA.into(), ..web() };
     let pod = pods.run(&unseen).await.unwrap();
-    let told = runtimes.describe(&pod.container).await.unwrap().unwrap();
-    assert_eq!((told.handler.as_str(), told.coverage), (KATA, Coverage::Unseen));
+    let described = runtimes.describe(&pod.container).await.unwrap().unwrap();
+    assert_eq!((described.handler.as_str(), described.coverage), (KATA, Coverage::Unseen));
 }
 
 #[tokio::test]
@@ -110,11 +110,11 @@ async fn a_pulled_image_is_known_by_its_config_digest() {
     };
     let runtimes = Runtimes::detect(&pods.settings()).await;
     let by_id = pods.pull(&registry.reference()).await.unwrap();
-    for (uid, asked) in [("by id", by_id), ("by name", registry.reference())] {
-        let pod = pods.run(&PodSpec { uid: uid.into(), image: Some(asked), ..web() }).await.unwrap();
-        let told = runtimes.describe(&pod.container).await.unwrap().unwrap().container;
-        assert_eq!((&told.image_id, &told.image_ref), (registry.image_id(), &registry.reference()), "{uid}");
-        assert_eq!(told.image_id_source, "containerd-image-status", "its status has the manifest's digest");
+    for (uid, image) in [("by id", by_id), ("by name", registry.reference())] {
+        let pod = pods.run(&PodSpec { uid: uid.into(), image: Some(image), ..web() }).await.unwrap();
+        let described = runtimes.describe(&pod.container).await.unwrap().unwrap().container;
+        assert_eq!((&described.image_id, &described.image_ref), (registry.image_id(), &registry.reference()), "{uid}");
+        assert_eq!(described.image_id_source, "containerd-image-status", "its status has the manifest's digest");
     }
     assert_ne!(registry.image_id(), pods.image_id());
 }

@@ -122,7 +122,7 @@ fn a_memfd_lies_in_no_directory() {
 }
 
 #[test]
-fn on_a_plain_root_the_mount_tells_a_volume_of_the_same_disk() {
+fn on_a_plain_root_the_mount_distinguishes_a_volume_of_the_same_disk() {
     let plain = ContainerRoot { dev: Dev { major: 254, minor: 0 }, mnt_id: Some(600), mount_ns: 7, overlay: false };
     let on = |mnt_id, path: &'static [u8]| {
         move |raw: &mut RawExec| {

@@ -137,7 +137,7 @@ fn device_numbers_are_those_that_stat_shows() {
 }
 
 #[test]
-fn open_files_are_told_with_the_peer_of_a_connected_socket() {
+fn open_files_are_reported_with_the_peer_of_a_connected_socket() {
     let check = |family: u16, address: &[u8], port: u16, expect: Option<&str>| {
         let mut bytes = record(&Parts::default());
         let at = layout::FDS + layout::FD_SIZE;
@@ -158,7 +158,7 @@ fn open_files_are_told_with_the_peer_of_a_connected_socket() {
 }
 
 #[test]
-fn of_the_environment_only_names_are_kept() {
+fn of_the_environment_only_names_are_retained() {
     let parts = Parts { environment: b"PATH=/bin\0LD_PRELOAD=/tmp/secret.so\0".to_vec(), ..Parts::default() };
     assert_eq!(RawExec::decode(&record(&parts)).unwrap().environment, ["LD_PRELOAD"]);
 }

@@ -24,12 +24,14 @@ pub struct Checkpoint {
     pub done: u64,
     /// Records up to this sequence number were written to segments.
     pub spooled: u64,
-    /// What was given up and not yet said.
+    /// What was given up and is in no loss record yet.
     pub gaps: Gaps,
-    /// What is said in records that are not acknowledged yet.
-    pub saying: Gaps,
-    /// Run whose records those are: said again they have the same id.
-    pub said_by: String,
+    /// What is in loss records that are not acknowledged yet. Its name on the disk is older, so that spools stay readable.
+    #[serde(rename = "saying")]
+    pub reporting: Gaps,
+    /// Run whose records those are: emitted again they have the same id.
+    #[serde(rename = "said_by")]
+    pub reported_by: String,
 }
 
 impl Checkpoint {
@@ -80,8 +82,8 @@ mod tests {
             let reason = format!("{reason:0>width$}", width = limits::SPOOL_REASON_BYTES);
             assert!(gaps.add(&reason, Gap { lost: Some(u64::MAX), from_ns: i64::MIN, to_ns: i64::MAX }));
         }
-        let (origin, boot_id, said_by) = ("f".repeat(64), "b".repeat(36), "c".repeat(36));
-        let saying = gaps.clone();
+        let (origin, boot_id, reported_by) = ("f".repeat(64), "b".repeat(36), "c".repeat(36));
+        let reporting = gaps.clone();
         Checkpoint {
             number,
             origin,
@@ -90,8 +92,8 @@ mod tests {
             done: u64::MAX,
             spooled: u64::MAX,
             gaps,
-            saying,
-            said_by,
+            reporting,
+            reported_by,
         }
     }
 

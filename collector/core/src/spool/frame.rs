@@ -1,4 +1,4 @@
-//! How a record stands in a segment. A segment is frames one after another and nothing else; a frame is, little-endian,
+//! How a record is written in a segment. A segment is frames one after another and nothing else; a frame is, little-endian,
 //!
 //! | bytes | |
 //! | --- | --- |
@@ -23,33 +23,33 @@ pub const HEADER_BYTES: usize = 35;
 /// Where the header's own checksum stands.
 const HEADER_SUM_AT: usize = 31;
 
-/// What a record says.
+/// What a record is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// An exec.
     Exec,
-    /// Something about a container, which can be said anew.
+    /// Something about a container, which can be emitted again.
     Container,
-    /// That execs were lost.
+    /// A loss of execs.
     Loss,
 }
 
-/// What is to be known of a record when it is given up.
+/// What has to be known of a record when it is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
-    /// What it says.
+    /// What it is about.
     pub kind: Kind,
-    /// Of when, nanoseconds since 1970.
+    /// The moment of its event, nanoseconds since 1970.
     pub time_ns: i64,
 }
 
 impl Stamp {
-    /// Of a value of exec-events. What is none, which would be a defect, is counted as an exec of `now_ns`.
+    /// The stamp of a value of exec-events. A value that cannot be decoded, which would be a defect, counts as an exec of `now_ns`.
     #[must_use]
     pub fn of(value: &[u8], now_ns: i64) -> Self {
         let (kind, time_ns) = match ExecEvent::decode(value) {
             Ok(ExecEvent::Exec(exec)) => (Kind::Exec, exec.time_ns),
-            // It stands for execs that were left out: without it they are lost without a word.
+            // It counts execs that were left out: without it they would be lost and not reported.
             Ok(ExecEvent::Throttled(throttled)) => (Kind::Exec, throttled.to_ns),
             Ok(ExecEvent::Seen(seen)) => (Kind::Container, seen.seen_ns),
             Ok(ExecEvent::Ended(ended)) => (Kind::Container, ended.ended_ns),
@@ -65,7 +65,7 @@ impl Stamp {
 pub struct Frame<'a> {
     /// Sequence number.
     pub sequence: u64,
-    /// What it says, and of when.
+    /// What it is about, and its moment.
     pub stamp: Stamp,
     /// Key.
     pub key: &'a [u8],

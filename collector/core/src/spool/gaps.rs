@@ -1,4 +1,4 @@
-//! Records that were given up, until the record that says so is safe.
+//! Records that were given up, until the loss record that reports them is safe.
 
 use driftline_schemas::{CollectorLoss, Node};
 use serde::{Deserialize, Serialize};
@@ -23,8 +23,8 @@ pub struct Gap {
 pub struct Gaps(BTreeMap<String, Gap>);
 
 impl Gaps {
-    /// Adds to what is missing for a reason. The interval becomes the shortest that holds both. `false`: there are more
-    /// reasons than anybody has, and this one was not taken.
+    /// Adds to what is missing for a reason. The interval becomes the shortest that holds both. `false`: there are
+    /// too many reasons, and this one was not taken.
     pub fn add(&mut self, reason: &str, more: Gap) -> bool {
         if let Some(gap) = self.0.get_mut(reason) {
             gap.lost = gap.lost.zip(more.lost).map(|(lost, more)| lost.saturating_add(more));
@@ -39,8 +39,8 @@ impl Gaps {
         has_room
     }
 
-    /// Takes back what a loss record said that will not be sent.
-    pub fn add_said(&mut self, loss: &CollectorLoss) -> bool {
+    /// Takes back what a loss record reports that will not be sent.
+    pub fn add_record(&mut self, loss: &CollectorLoss) -> bool {
         let lost = loss.lost.map(|lost| u64::try_from(lost).unwrap_or(0));
         self.add(&loss.reason, Gap { lost, from_ns: loss.from_ns, to_ns: loss.to_ns })
     }
@@ -51,7 +51,7 @@ impl Gaps {
         self.0.is_empty()
     }
 
-    /// The records that say it.
+    /// The loss records that report it.
     pub fn records<'a>(&'a self, node: &'a Node, collector_start: &'a str) -> impl Iterator<Item = CollectorLoss> + 'a {
         self.0.iter().map(move |(reason, gap)| CollectorLoss {
             node: node.clone(),
@@ -79,12 +79,12 @@ mod tests {
         assert!(gaps.add("spool_full", Gap { lost: Some(3), from_ns: 10, to_ns: 20 }));
         assert!(gaps.add("spool_full", Gap { lost: Some(4), from_ns: 5, to_ns: 15 }));
         assert!(gaps.add("collector_restart", Gap { lost: None, from_ns: 30, to_ns: 40 }));
-        let said: Vec<CollectorLoss> = gaps.records(&Node::default(), "start").collect();
+        let records: Vec<CollectorLoss> = gaps.records(&Node::default(), "start").collect();
         let short = |loss: &CollectorLoss| (loss.reason.clone(), loss.lost, loss.from_ns, loss.to_ns);
         let expected = [("collector_restart".to_owned(), None, 30, 40), ("spool_full".to_owned(), Some(7), 5, 20)];
-        assert_eq!(said.iter().map(short).collect::<Vec<_>>(), expected);
+        assert_eq!(records.iter().map(short).collect::<Vec<_>>(), expected);
         let mut again = Gaps::default();
-        assert!(said.iter().all(|loss| again.add_said(loss)));
+        assert!(records.iter().all(|loss| again.add_record(loss)));
         assert_eq!(again, gaps);
     }
 

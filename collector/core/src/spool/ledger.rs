@@ -1,4 +1,4 @@
-//! Which segments there are, which one goes at the bound, and which are done with.
+//! The segments that exist, which of them is dropped at the bound, and which are finished.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use super::frame::{Frame, Kind};
 /// What is known of a segment without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
-    /// Lowest sequence number that may stand in it.
+    /// Lowest sequence number that may be in it.
     pub first: u64,
     /// What its checksums begin from.
     pub salt: u32,
@@ -15,11 +15,11 @@ pub struct Segment {
     pub last: u64,
     /// Its length.
     pub bytes: u64,
-    /// How many execs stand in it.
+    /// How many execs are in it.
     pub execs: u64,
     /// How many records about containers.
     pub containers: u64,
-    /// How many records that say losses.
+    /// How many loss records.
     pub losses: u64,
     /// Earliest moment in it, nanoseconds since 1970.
     pub from_ns: i64,
@@ -36,7 +36,7 @@ impl Segment {
         Self { first, salt, last, bytes: 0, execs: 0, containers: 0, losses: 0, from_ns, to_ns }
     }
 
-    /// Takes account of a frame that stands in it.
+    /// Accounts for a frame in it.
     pub fn take(&mut self, frame: &Frame<'_>) {
         self.last = frame.sequence;
         self.bytes = self.bytes.saturating_add(u64::try_from(frame.bytes()).unwrap_or(u64::MAX));
@@ -49,7 +49,7 @@ impl Segment {
         }
     }
 
-    /// How many records stand in it.
+    /// How many records are in it.
     #[must_use]
     pub fn records(&self) -> u64 {
         self.execs + self.containers + self.losses
@@ -61,7 +61,7 @@ impl Segment {
         format!("{:020}-{:08x}.segment", self.first, self.salt)
     }
 
-    /// The segment that a file's name is of.
+    /// The segment with this file name.
     #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
         let (first, salt) = name.strip_suffix(".segment")?.split_once('-')?;
@@ -126,7 +126,7 @@ impl Ledger {
         self.segments.push_back(segment);
     }
 
-    /// Takes account of a frame that was written to the last segment.
+    /// Accounts for a frame that was written to the last segment.
     pub fn wrote(&mut self, frame: &Frame<'_>) {
         let bytes = u64::try_from(frame.bytes()).unwrap_or(u64::MAX);
         if let Some(active) = self.segments.back_mut() {
@@ -142,7 +142,7 @@ impl Ledger {
         self.unread = self.unread.saturating_sub(1);
     }
 
-    /// A record has come into the window that stands in no segment.
+    /// A record that is in no segment has come into the window.
     pub fn passed(&mut self, sequence: u64) {
         self.read = self.read.max(sequence);
     }
@@ -165,7 +165,7 @@ impl Ledger {
         Some(segment)
     }
 
-    /// Takes out the last segment if nothing stands in it.
+    /// Takes out the last segment if it is empty.
     pub fn take_empty(&mut self) -> Option<Segment> {
         self.segments.pop_back_if(|segment| segment.records() == 0)
     }

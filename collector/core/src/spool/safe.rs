@@ -1,9 +1,9 @@
-//! Until when every exec has been brought to safety.
+//! The moment until which every exec is safe: acknowledged, on the disk, or counted as lost.
 
 use crate::limits;
 
 /// Follows one moment at a time from "everything until then has been read" over "has been emitted" to "is safe". A moment
-/// takes at most [`limits::EMITTED_AFTER`] and the time to its acknowledgement; so long behind the clock the answer is.
+/// takes at most [`limits::EMITTED_AFTER`] and the time to its acknowledgement; the answer lags behind the clock by as much.
 #[derive(Debug, Default)]
 pub struct SafeMoment {
     safe_ns: i64,
@@ -21,7 +21,7 @@ enum Stage {
     Emitted { moment_ns: i64, sequence: u64 },
 }
 
-/// How things stand.
+/// The state of reading, emitting and acknowledging.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
     /// Every exec until this moment has been given to the core, nanoseconds since 1970.
@@ -47,8 +47,8 @@ impl SafeMoment {
         self.safe_ns
     }
 
-    /// Takes note of how things stand.
-    pub fn look(&mut self, now_ns: i64, progress: Progress) {
+    /// Takes the present state.
+    pub fn advance(&mut self, now_ns: i64, progress: Progress) {
         if let Stage::Idle = self.stage
             && progress.read_ns > self.safe_ns
         {
@@ -76,13 +76,13 @@ mod tests {
     fn a_moment_is_safe_when_what_was_read_until_then_is() {
         let mut moment = SafeMoment::default();
         let at = |read_ns, held, emitted, safe| Progress { read_ns, held, emitted, safe };
-        moment.look(1_000, at(900, 2, 10, 10));
+        moment.advance(1_000, at(900, 2, 10, 10));
         assert_eq!(moment.safe_ns(), 0, "two of them wait in the core");
-        moment.look(1_001, at(950, 0, 12, 10));
+        moment.advance(1_001, at(950, 0, 12, 10));
         assert_eq!(moment.safe_ns(), 0, "they have been emitted, no more");
-        moment.look(1_002, at(960, 0, 20, 11));
+        moment.advance(1_002, at(960, 0, 20, 11));
         assert_eq!(moment.safe_ns(), 0);
-        moment.look(1_003, at(970, 0, 30, 12));
+        moment.advance(1_003, at(970, 0, 30, 12));
         assert_eq!(moment.safe_ns(), 900, "what came after does not matter");
     }
 
@@ -90,10 +90,10 @@ mod tests {
     fn what_waits_in_the_core_all_the_time_does_not_stop_it() {
         let mut moment = SafeMoment::default();
         let busy = Progress { read_ns: 900, held: 5, emitted: 7, safe: 7 };
-        moment.look(1_000, busy);
-        moment.look(999 + limits::EMITTED_AFTER, busy);
+        moment.advance(1_000, busy);
+        moment.advance(999 + limits::EMITTED_AFTER, busy);
         assert_eq!(moment.safe_ns(), 0);
-        moment.look(1_000 + limits::EMITTED_AFTER, busy);
+        moment.advance(1_000 + limits::EMITTED_AFTER, busy);
         assert_eq!(moment.safe_ns(), 900);
     }
 }

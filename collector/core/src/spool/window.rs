@@ -15,7 +15,7 @@ pub struct Entry {
     pub key: Vec<u8>,
     /// Value.
     pub value: Vec<u8>,
-    /// Whether it stands in a segment, too.
+    /// Whether it is in a segment, too.
     pub is_on_disk: bool,
     is_done: bool,
 }

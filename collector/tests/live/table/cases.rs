@@ -1,11 +1,11 @@
-//! What is done in a container, and what must be told of it: section by section the ways in which a program gets into a
+//! What is done in a container, and what must be reported of it: section by section the ways in which a program gets into a
 //! container and out of its image.
 
 use driftline_schemas::{Exec, FileClass, Origin};
 
 /// Whose digest is expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Content {
+pub(crate) enum CaseContent {
     /// None: an untouched file of the image.
     NotHashed,
     /// The image's busybox.
@@ -37,7 +37,7 @@ pub(crate) struct Case {
     /// File that is judged.
     pub(crate) path: &'static [u8],
     pub(crate) class: FileClass,
-    pub(crate) content: Content,
+    pub(crate) content: CaseContent,
     pub(crate) origin: Origin,
     pub(crate) mount: Option<&'static str>,
     /// What else has to be so.
@@ -59,14 +59,14 @@ const fn case(
     command: &'static str,
     path: &'static str,
     class: FileClass,
-    content: Content,
+    content: CaseContent,
     origin: Origin,
 ) -> Case {
     let path = path.as_bytes();
     Case { name, command, path, class, content, origin, mount: None, also: |_| true }
 }
 
-use Content::{Added, ChangedDynamic, ChangedScript, Dynamic, Hidden, NewDynamic, NewScript, NotHashed, Script};
+use CaseContent::{Added, ChangedDynamic, ChangedScript, Dynamic, Hidden, NewDynamic, NewScript, NotHashed, Script};
 use FileClass::{CopiedUp, Foreign, New, RootfsPlain, Volume};
 
 /// Files of the image's `/opt` that cases change, each its own. Under a name that begins with `busybox` the program runs
@@ -121,7 +121,7 @@ pub(crate) const CASES: &[Case] = &[
         "cp /bin/busybox /tmp/busybox-cp; /tmp/busybox-cp true",
         "/tmp/busybox-cp",
         New,
-        Content::Image,
+        CaseContent::Image,
         Origin::Relocated,
     ),
     case(
@@ -153,7 +153,7 @@ pub(crate) const CASES: &[Case] = &[
         "rm /opt/busybox-again; cp /bin/busybox /opt/busybox-again; /opt/busybox-again true",
         "/opt/busybox-again",
         New,
-        Content::Image,
+        CaseContent::Image,
         Origin::Image,
     ),
     case(
@@ -161,7 +161,7 @@ pub(crate) const CASES: &[Case] = &[
         "chmod 700 /opt/busybox-chmod; /opt/busybox-chmod true",
         "/opt/busybox-chmod",
         CopiedUp,
-        Content::Image,
+        CaseContent::Image,
         Origin::Touched,
     ),
     case(
@@ -169,7 +169,7 @@ pub(crate) const CASES: &[Case] = &[
         "chown 7:7 /opt/busybox-chown; /opt/busybox-chown true",
         "/opt/busybox-chown",
         CopiedUp,
-        Content::Image,
+        CaseContent::Image,
         Origin::Touched,
     ),
     case(
@@ -177,7 +177,7 @@ pub(crate) const CASES: &[Case] = &[
         "touch /opt/busybox-touch; /opt/busybox-touch true",
         "/opt/busybox-touch",
         CopiedUp,
-        Content::Image,
+        CaseContent::Image,
         Origin::Touched,
     ),
     case(
@@ -185,7 +185,7 @@ pub(crate) const CASES: &[Case] = &[
         "chmod 4755 /opt/busybox-suid; /data/ways as 1000 /opt/busybox-suid true",
         "/opt/busybox-suid",
         CopiedUp,
-        Content::Image,
+        CaseContent::Image,
         Origin::Touched,
     )
     .also(|exec| (exec.container_uid, exec.container_euid) == (Some(1_000), Some(0)) && exec.capabilities_gained != 0),
@@ -194,7 +194,7 @@ pub(crate) const CASES: &[Case] = &[
         "mv /opt/busybox-mv /opt/busybox-mv2; /opt/busybox-mv2 true",
         "/opt/busybox-mv2",
         CopiedUp,
-        Content::Image,
+        CaseContent::Image,
         Origin::Relocated,
     ),
     case(
@@ -202,7 +202,7 @@ pub(crate) const CASES: &[Case] = &[
         "ln /opt/busybox-ln /opt/busybox-ln2; /opt/busybox-ln2 true",
         "/opt/busybox-ln2",
         CopiedUp,
-        Content::Image,
+        CaseContent::Image,
         Origin::Relocated,
     ),
     case(
@@ -299,7 +299,7 @@ pub(crate) const CASES: &[Case] = &[
         "/vol/busybox-vol true",
         "/vol/busybox-vol",
         Volume,
-        Content::Image,
+        CaseContent::Image,
         Origin::Image,
     )
     .on("/vol"),
@@ -319,7 +319,7 @@ pub(crate) const CASES: &[Case] = &[
         "/opt/busybox-same true",
         "/opt/busybox-same",
         Volume,
-        Content::Image,
+        CaseContent::Image,
         Origin::Image,
     )
     .on("/opt/busybox-same"),
@@ -411,7 +411,7 @@ pub(crate) const CASES: &[Case] = &[
         "cp /data/musl /tmp/musl; cd /tmp; /lib/ld-musl-test.so.1 ./musl",
         "/tmp/musl",
         RootfsPlain,
-        Content::Musl,
+        CaseContent::Musl,
         Origin::Added,
     )
     .also(|exec| exec.path == MUSL.as_bytes() && exec.loaded.is_some()),
@@ -462,7 +462,7 @@ pub(crate) const CASES: &[Case] = &[
         "cp /bin/busybox /opt/tree/busybox-u; /opt/tree/busybox-u true",
         "/opt/tree/busybox-u",
         New,
-        Content::Image,
+        CaseContent::Image,
         Origin::Image,
     ),
     case(
@@ -517,7 +517,7 @@ pub(crate) const CASES: &[Case] = &[
         Added,
         Origin::Mounted,
     ),
-    case("the same, a file of the image", "true", "/scratch/m/busybox-j", Foreign, Content::Image, Origin::Mounted),
+    case("the same, a file of the image", "true", "/scratch/m/busybox-j", Foreign, CaseContent::Image, Origin::Mounted),
     case(
         "chroot, new file",
         "mkdir /jail; cp /data/busybox-added /jail/busybox-j; chroot /jail /busybox-j true",
@@ -538,9 +538,16 @@ pub(crate) const CASES: &[Case] = &[
     .also(|exec| exec.chrooted),
 ];
 
-/// Where roots are no overlays: the kernel cannot tell who wrote a file, so its content decides.
+/// Where roots are no overlays: the kernel does not know who wrote a file, so its content decides.
 pub(crate) const PLAIN_CASES: &[Case] = &[
-    case("image binary", "/opt/busybox-plain true", "/opt/busybox-plain", RootfsPlain, Content::Image, Origin::Image),
+    case(
+        "image binary",
+        "/opt/busybox-plain true",
+        "/opt/busybox-plain",
+        RootfsPlain,
+        CaseContent::Image,
+        Origin::Image,
+    ),
     case(
         "new file",
         "cp /data/busybox-added /tmp/busybox-new; /tmp/busybox-new true",
@@ -554,7 +561,7 @@ pub(crate) const PLAIN_CASES: &[Case] = &[
         "cp /bin/busybox /tmp/busybox-cp; /tmp/busybox-cp true",
         "/tmp/busybox-cp",
         RootfsPlain,
-        Content::Image,
+        CaseContent::Image,
         Origin::Relocated,
     ),
     case(
@@ -570,7 +577,7 @@ pub(crate) const PLAIN_CASES: &[Case] = &[
         "chmod 700 /opt/busybox-chmod; /opt/busybox-chmod true",
         "/opt/busybox-chmod",
         RootfsPlain,
-        Content::Image,
+        CaseContent::Image,
         Origin::Image,
     ),
     case("binary on a bind mount", "/data/busybox-added true", "/data/busybox-added", Volume, Added, Origin::Mounted)

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-use super::cases::{CHANGED_LOADER, Content, LOADER, MUSL, MUSL_LINK, PROGRAMS};
+use super::cases::{CHANGED_LOADER, CaseContent, LOADER, MUSL, MUSL_LINK, PROGRAMS};
 use crate::container::{SCRIPT, busybox_path, write};
-use crate::image::{Image, Layer};
+use crate::image::{Layer, TestImage};
 
 const APPLETS: [&str; 20] = [
     "cat",
@@ -103,8 +103,8 @@ impl Files {
     }
 
     /// Why a content cannot be had here.
-    pub(crate) fn missing(&self, content: Content) -> Option<&'static str> {
-        (content == Content::Musl && self.musl.is_none()).then_some("no musl-gcc; install musl-tools")
+    pub(crate) fn missing(&self, content: CaseContent) -> Option<&'static str> {
+        (content == CaseContent::Musl && self.musl.is_none()).then_some("no musl-gcc; install musl-tools")
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -115,19 +115,19 @@ impl Files {
         write(&self.path(name), content);
     }
 
-    pub(crate) fn content(&self, content: Content) -> Option<&[u8]> {
+    pub(crate) fn content(&self, content: CaseContent) -> Option<&[u8]> {
         Some(match content {
-            Content::NotHashed => return None,
-            Content::Image => &self.busybox,
-            Content::Added => &self.added,
-            Content::Hidden => &self.hidden,
-            Content::Script => SCRIPT,
-            Content::NewScript => &self.new_script,
-            Content::NewDynamic => &self.new_dynamic,
-            Content::ChangedScript => &self.changed_script,
-            Content::Dynamic => &self.dynamic,
-            Content::ChangedDynamic => &self.changed_dynamic,
-            Content::Musl => &self.musl.as_ref()?.program,
+            CaseContent::NotHashed => return None,
+            CaseContent::Image => &self.busybox,
+            CaseContent::Added => &self.added,
+            CaseContent::Hidden => &self.hidden,
+            CaseContent::Script => SCRIPT,
+            CaseContent::NewScript => &self.new_script,
+            CaseContent::NewDynamic => &self.new_dynamic,
+            CaseContent::ChangedScript => &self.changed_script,
+            CaseContent::Dynamic => &self.dynamic,
+            CaseContent::ChangedDynamic => &self.changed_dynamic,
+            CaseContent::Musl => &self.musl.as_ref()?.program,
         })
     }
 
@@ -173,7 +173,7 @@ fn name_of(what: &str) -> String {
 }
 
 /// Two layers: everything that the cases want, and one that hides some of it.
-pub(crate) fn image(files: &Files) -> Image {
+pub(crate) fn image(files: &Files) -> TestImage {
     let mut lower = files.dynamic(files.base());
     for program in PROGRAMS {
         lower = lower.program(&format!("opt/{program}"), &files.busybox);
@@ -196,19 +196,19 @@ pub(crate) fn image(files: &Files) -> Image {
         .program("opt/opaque/busybox-op", &files.hidden)
         .finish();
     let upper = Layer::new().whiteout("opt/gone", "busybox-gone").opaque("opt/opaque").finish();
-    Image::write(&name_of("cases"), &[&lower, &upper], &["/vol"])
+    TestImage::write(&name_of("cases"), &[&lower, &upper], &["/vol"])
 }
 
 /// So little that copying it for each layer and container costs nothing.
-pub(crate) fn small_image(files: &Files) -> Image {
+pub(crate) fn small_image(files: &Files) -> TestImage {
     let programs = ["busybox-plain", "busybox-over", "busybox-chmod"];
     let base = files.dynamic(files.base());
     let layer = programs.iter().fold(base, |layer, program| layer.program(&format!("opt/{program}"), &files.busybox));
-    Image::write(&name_of("small"), &[&layer.finish()], &[])
+    TestImage::write(&name_of("small"), &[&layer.finish()], &[])
 }
 
 /// More than a hundred layers, one of them twice, and one with 100,000 files.
-pub(crate) fn large_image(files: &Files) -> Image {
+pub(crate) fn large_image(files: &Files) -> TestImage {
     let lowest = files.base().program("opt/busybox-over", &files.busybox).finish();
     let mut many = Layer::new();
     for number in 0..MANY_FILES {
@@ -223,7 +223,7 @@ pub(crate) fn large_image(files: &Files) -> Image {
     let mut layers: Vec<&[u8]> = vec![&lowest, &many, &twice, &between];
     layers.extend(thin.iter().map(Vec::as_slice));
     layers.extend([twice.as_slice(), &topmost]);
-    Image::write(&name_of("large"), &layers, &[])
+    TestImage::write(&name_of("large"), &layers, &[])
 }
 
 fn compile(source: &str, to: &Path, options: &[&str]) {

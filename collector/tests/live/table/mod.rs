@@ -8,7 +8,7 @@ mod cases;
 pub(crate) mod files;
 mod special;
 
-use cases::{CASES, Case, Content, LARGE_CASES, PLAIN_CASES};
+use cases::{CASES, Case, CaseContent, LARGE_CASES, PLAIN_CASES};
 use driftline_engines::kubernetes::KubernetesSettings;
 use driftline_engines::{RuntimeSettings, Runtimes};
 use driftline_enricher_core::image::{ImageIndex, merge};
@@ -23,13 +23,13 @@ use std::sync::Arc;
 
 use crate::engine::{Contained, ENGINES, Engine, Power, Running, Spec, Storage};
 use crate::harness::{self, Harness};
-use crate::image::Image;
+use crate::image::TestImage;
 
 /// Cases run by one shell: so few that even a busy machine runs them while an engine waits for the end of a command.
 const CASES_AT_ONCE: usize = 16;
 
 /// One case under one engine.
-struct Row {
+struct CaseRow {
     case: &'static str,
     engine: Engine,
     class: String,
@@ -46,20 +46,20 @@ enum Missed {
 /// What was expected and seen so far.
 #[derive(Default)]
 struct Table {
-    rows: Vec<Row>,
+    rows: Vec<CaseRow>,
 }
 
 impl Table {
     fn not_run(&mut self, case: &'static str, engine: Engine, reason: &str) {
         let result = Err(Missed::NotRun(reason.to_owned()));
-        self.rows.push(Row { case, engine, class: String::new(), origin: String::new(), result });
+        self.rows.push(CaseRow { case, engine, class: String::new(), origin: String::new(), result });
     }
 
     /// Notes an exec, its verdict and what of them is wrong.
     fn add(&mut self, case: &'static str, engine: Engine, class: FileClass, origin: Origin, wrong: &[String]) {
         let result = if wrong.is_empty() { Ok(()) } else { Err(Missed::Wrong(wrong.join("; "))) };
         let (class, origin) = (name_of(class), name_of(origin));
-        self.rows.push(Row { case, engine, class, origin, result });
+        self.rows.push(CaseRow { case, engine, class, origin, result });
     }
 
     /// A line for each case, a column for each engine.
@@ -73,9 +73,9 @@ impl Table {
         let mut text = format!("{:<38} {:<13} {:<15}", title.to_uppercase(), "CLASS", "ORIGIN");
         ENGINES.iter().for_each(|engine| write!(text, " {:<11}", engine.name()).unwrap());
         for case in cases {
-            let rows: Vec<&Row> = self.rows.iter().filter(|row| row.case == case).collect();
-            let told = rows.iter().find(|row| !row.class.is_empty());
-            let (class, origin) = told.map_or(("", ""), |row| (row.class.as_str(), row.origin.as_str()));
+            let rows: Vec<&CaseRow> = self.rows.iter().filter(|row| row.case == case).collect();
+            let judged = rows.iter().find(|row| !row.class.is_empty());
+            let (class, origin) = judged.map_or(("", ""), |row| (row.class.as_str(), row.origin.as_str()));
             write!(text, "\n{case:<38} {class:<13} {origin:<15}").unwrap();
             for engine in ENGINES {
                 let result = rows.iter().find(|row| row.engine == engine).map(|row| &row.result);
@@ -105,7 +105,7 @@ impl Table {
     }
 }
 
-/// As its schema says it.
+/// Its name in the schema.
 fn name_of(value: impl serde::Serialize) -> String {
     serde_json::to_value(value).unwrap().as_str().unwrap_or_default().to_owned()
 }
@@ -113,14 +113,14 @@ fn name_of(value: impl serde::Serialize) -> String {
 /// Engines with an image, watched by one collector.
 struct Ground {
     files: Files,
-    image: Image,
+    image: TestImage,
     running: Vec<Running>,
     settings: RuntimeSettings,
 }
 
 impl Ground {
-    /// Starts the engines that can be had here; the others are said to be missing.
-    fn prepare(test: &str, storage: Storage, build: fn(&Files) -> Image) -> Self {
+    /// Starts the engines that can be had here; the others are reported as missing.
+    fn prepare(test: &str, storage: Storage, build: fn(&Files) -> TestImage) -> Self {
         let files = Files::make();
         let image = build(&files);
         let start = |engine: Engine| {
@@ -170,8 +170,8 @@ impl Ground {
         for batch in cases.chunks(CASES_AT_ONCE) {
             let name = format!("{}-batch.sh", running.engine.name());
             self.files.write(&name, script(batch).as_bytes());
-            let said = running.exec(container, &["/bin/sh", &format!("/data/{name}")]).unwrap();
-            for line in said.lines() {
+            let output = running.exec(container, &["/bin/sh", &format!("/data/{name}")]).unwrap();
+            for line in output.lines() {
                 let (number, complaint) = line.split_once(' ').unwrap_or((line, ""));
                 if let Some(case) = number.parse().ok().and_then(|number: usize| batch.get(number)) {
                     complaints.insert(case.name, complaint.to_owned());
@@ -181,7 +181,7 @@ impl Ground {
         complaints
     }
 
-    /// Looks for what each case has to lead to.
+    /// Checks the result of each case.
     fn check(
         &self,
         table: &mut Table,
@@ -197,7 +197,7 @@ impl Ground {
             }
             let mut wrong: Vec<String> = complaints.get(case.name).into_iter().cloned().collect();
             let Some(exec) = harness.find(&at.container.id, case.path) else {
-                wrong.push("no such exec was told".to_owned());
+                wrong.push("no such exec was reported".to_owned());
                 table.add(case.name, at.engine, case.class, case.origin, &wrong);
                 continue;
             };
@@ -212,7 +212,7 @@ impl Ground {
     }
 }
 
-/// What an engine says to be a container's image, as the indexer reads it of that engine.
+/// A container's image according to its engine, as the indexer reads it of that engine.
 pub(crate) fn index_of(settings: &RuntimeSettings, image_id: &ImageId) -> ImageIndex {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let indexed = runtime.block_on(async {
@@ -233,13 +233,17 @@ struct At<'a> {
     index: &'a ImageIndex,
 }
 
-/// Each case by a subshell; says the number of one that fails.
+/// Each case in a subshell; prints the number of one that fails.
 fn script(cases: &[Case]) -> String {
     let mut script = String::new();
     for (number, case) in cases.iter().enumerate() {
         let path = std::str::from_utf8(case.path).unwrap_or_default();
-        writeln!(script, "p='{path}'\nsaid=$( {{ {}; }} 2>&1 </dev/null ) || echo {number} \"$said\"", case.command)
-            .unwrap();
+        writeln!(
+            script,
+            "p='{path}'\noutput=$( {{ {}; }} 2>&1 </dev/null ) || echo {number} \"$output\"",
+            case.command
+        )
+        .unwrap();
     }
     script
 }
@@ -247,7 +251,7 @@ fn script(cases: &[Case]) -> String {
 /// What of an exec is not as a case has it.
 fn differences(case: &Case, exec: &Exec, sha256: Option<Sha256>) -> Vec<String> {
     let mut wrong = Vec::new();
-    let state = if case.content == Content::NotHashed { HashState::NotNeeded } else { HashState::Hashed };
+    let state = if case.content == CaseContent::NotHashed { HashState::NotNeeded } else { HashState::Hashed };
     if (exec.class, exec.hash_state) != (case.class, state) {
         wrong.push(format!("{:?} {:?}", exec.class, exec.hash_state));
     }
@@ -265,8 +269,8 @@ fn differences(case: &Case, exec: &Exec, sha256: Option<Sha256>) -> Vec<String> 
 }
 
 #[test]
-fn every_way_into_a_container_is_told_and_judged_exactly_under_every_engine() {
-    const TEST: &str = "every_way_into_a_container_is_told_and_judged_exactly_under_every_engine";
+fn every_way_into_a_container_is_reported_and_judged_exactly_under_every_engine() {
+    const TEST: &str = "every_way_into_a_container_is_reported_and_judged_exactly_under_every_engine";
     if let Some(reason) = harness::missing_without_engines() {
         return harness::skip(TEST, &reason);
     }
@@ -322,7 +326,7 @@ fn images_of_many_layers_and_files_are_judged_exactly_under_every_engine() {
     );
 }
 
-fn run_cases(test: &str, title: &str, storage: Storage, build: fn(&Files) -> Image, cases: &[Case]) {
+fn run_cases(test: &str, title: &str, storage: Storage, build: fn(&Files) -> TestImage, cases: &[Case]) {
     if let Some(reason) = harness::missing_without_engines() {
         return harness::skip(test, &reason);
     }

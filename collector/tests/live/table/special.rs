@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::cases::Content;
+use super::cases::CaseContent;
 use super::{At, Ground, Table};
 use crate::engine::{Contained, Power, Running};
 use crate::harness::Harness;
@@ -27,7 +27,7 @@ pub(super) fn while_watched(ground: &Ground, table: &mut Table, harness: &Harnes
     nested(ground, table, harness, running, at, &power);
 }
 
-/// `cp x; ./x; rm x` in less than a millisecond: always told and judged, and a digest is right or missing. How many have
+/// `cp x; ./x; rm x` in less than a millisecond: always reported and judged, and a digest is right or missing. How many have
 /// one depends on what else the machine does; some do, in some round.
 fn flashes(ground: &Ground, table: &mut Table, harness: &Harness, running: &Running, at: &At<'_>) {
     let mut wrong = Vec::new();
@@ -53,7 +53,7 @@ fn flash(
     let mut hashed = 0;
     for number in 0..FLASHES {
         let Some(exec) = harness.find(&at.container.id, format!("{path}{number}").as_bytes()) else {
-            wrong.push(format!("the exec of number {number} was not told"));
+            wrong.push(format!("the exec of number {number} was not reported"));
             continue;
         };
         let is_right =
@@ -72,7 +72,7 @@ fn two_containers(ground: &Ground, table: &mut Table, harness: &Harness, running
     let other = running.run(&ground.image, &ground.spec(Power::Usual));
     let change = "cat /data/busybox-added >/opt/busybox-plain; /opt/busybox-plain true";
     running.exec(&other, &["/bin/sh", "-c", change]).unwrap();
-    let changed = Expect { class: FileClass::CopiedUp, content: Content::Added, origin: Origin::Modified };
+    let changed = Expect { class: FileClass::CopiedUp, content: CaseContent::Added, origin: Origin::Modified };
     check(
         ground,
         table,
@@ -83,7 +83,7 @@ fn two_containers(ground: &Ground, table: &mut Table, harness: &Harness, running
     );
     running.exec(at.container, &["/opt/busybox-nest", "true"]).unwrap();
     running.exec(&other, &["/opt/busybox-nest", "true"]).unwrap();
-    let untouched = Expect { class: FileClass::Image, content: Content::NotHashed, origin: Origin::Image };
+    let untouched = Expect { class: FileClass::Image, content: CaseContent::NotHashed, origin: Origin::Image };
     for (case, container) in [("two containers, the first", at.container), ("two containers, the second", &other)] {
         check(ground, table, case, at, harness.find(&container.id, b"/opt/busybox-nest"), &untouched);
     }
@@ -99,14 +99,14 @@ fn entered(ground: &Ground, table: &mut Table, harness: &Harness, at: &At<'_>) {
     let enter = format!("{join} exec nsenter -t {pid} -m -p -- /tmp/busybox-cp true");
     let status = Command::new("sh").args(["-c", &enter]).status().unwrap();
     assert!(status.success(), "{enter}");
-    let expect = Expect { class: FileClass::New, content: Content::Image, origin: Origin::Relocated };
+    let expect = Expect { class: FileClass::New, content: CaseContent::Image, origin: Origin::Relocated };
     let exec = harness.find_where(&at.container.id, |exec| {
         exec.path == b"/tmp/busybox-cp" && exec.entered_from_outside && exec.parent_comm == b"nsenter"
     });
     check(ground, table, "nsenter into the container", at, exec, &expect);
 }
 
-/// A privileged container's way to the node: the node's programs are no drift, and are told as what they are.
+/// A privileged container's way to the node: the node's programs are no drift, and are reported as what they are.
 fn left(table: &mut Table, harness: &Harness, running: &Running, at: &At<'_>, power: &Contained) {
     // Not the first process: some systems hide it even from root.
     let own = std::process::id().to_string();
@@ -167,7 +167,7 @@ fn nested(ground: &Ground, table: &mut Table, harness: &Harness, running: &Runni
         for path in made {
             let _ = fs::remove_dir(path);
         }
-        let digest = ground.files.content(Content::Added).map(Sha256::of);
+        let digest = ground.files.content(CaseContent::Added).map(Sha256::of);
         let is_right = exec.as_ref().is_some_and(|exec| {
             exec.class == FileClass::Foreign
                 && exec.namespace == MountNamespace::Other
@@ -182,7 +182,7 @@ fn nested(ground: &Ground, table: &mut Table, harness: &Harness, running: &Runni
     table.add("container in a container", at.engine, FileClass::Foreign, Origin::Mounted, &wrong);
 }
 
-/// Those for a collector that was started after everything, and that no runtime tells anything.
+/// Those for a collector that was started after everything, and that gets nothing from a runtime.
 pub(super) fn after_a_restart(table: &mut Table, harness: &Harness, running: &Running, at: &At<'_>) {
     let early = "cp /data/busybox-added /tmp/busybox-early; /tmp/busybox-early true; /tmp/busybox-new true; /opt/busybox-nest true";
     running.exec(at.container, &["/bin/sh", "-c", early]).unwrap();
@@ -206,13 +206,13 @@ pub(super) fn after_a_restart(table: &mut Table, harness: &Harness, running: &Ru
 
 struct Expect {
     class: FileClass,
-    content: Content,
+    content: CaseContent,
     origin: Origin,
 }
 
 fn check(ground: &Ground, table: &mut Table, case: &'static str, at: &At<'_>, exec: Option<Exec>, expect: &Expect) {
     let Some(exec) = exec else {
-        return table.add(case, at.engine, expect.class, expect.origin, &["no such exec was told".to_owned()]);
+        return table.add(case, at.engine, expect.class, expect.origin, &["no such exec was reported".to_owned()]);
     };
     let origin = judge(&exec, Ok(at.index)).origin;
     let sha256 = ground.files.content(expect.content).map(Sha256::of);
@@ -221,7 +221,7 @@ fn check(ground: &Ground, table: &mut Table, case: &'static str, at: &At<'_>, ex
     table.add(case, at.engine, exec.class, origin, &wrong);
 }
 
-/// A container's cgroups on the node, in the hierarchies that the kernel program looks at: the unified one, and that of
+/// A container's cgroups on the node, in the hierarchies that the kernel program reads: the unified one, and that of
 /// process counts where there are several.
 fn cgroups_of(pid: i32) -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();

@@ -10,7 +10,7 @@ use driftline_engines::testing::api::{BARE, REPORT, WEB};
 use driftline_settings::Settings;
 use serde_json::{Value, json};
 
-use super::{owner, told, uid, until};
+use super::{facts_of, owner, uid, until};
 
 const RBAC: &str = include_str!("../../../../deploy/kubernetes/collector-rbac.yaml");
 const TRIES: u32 = 600;
@@ -208,26 +208,26 @@ async fn a_real_api_server_is_understood_and_the_installed_role_suffices() {
     let web = api.controlled(pods, web, &replica_set);
     let (facts, mut news) = start(&api.settings("node-1"));
     until(&mut news, &News::Pod(uid(&web))).await;
-    assert_eq!(told(&facts, &uid(&web)), (owner("Deployment", "web"), "web".into(), Some("shop".into())));
+    assert_eq!(facts_of(&facts, &uid(&web)), (owner("Deployment", "web"), "web".into(), Some("shop".into())));
     // What comes while it is watched.
     let elsewhere = api.make(pods, pod("elsewhere", "node-2"));
     let report = api.controlled(pods, pod(REPORT, "node-1"), &job);
     until(&mut news, &News::Pod(uid(&report))).await;
-    assert_eq!(told(&facts, &uid(&report)).0, owner("CronJob", "report"));
+    assert_eq!(facts_of(&facts, &uid(&report)).0, owner("CronJob", "report"));
     let bare = api.make(pods, pod(BARE, "node-1"));
     until(&mut news, &News::Pod(uid(&bare))).await;
     let patch = r#"{"metadata":{"annotations":{"team.example/owner":"ops"}}}"#;
     api.ask("PATCH", &format!("{pods}/{BARE}"), "application/merge-patch+json", patch);
     until(&mut news, &News::Pod(uid(&bare))).await;
-    assert_eq!(told(&facts, &uid(&bare)).2.as_deref(), Some("ops"));
+    assert_eq!(facts_of(&facts, &uid(&bare)).2.as_deref(), Some("ops"));
     api.ask("DELETE", &format!("{pods}/{BARE}?gracePeriodSeconds=0"), "application/json", "");
     let gone = async {
-        while told(&facts, &uid(&bare)).2.as_deref() == Some("ops") {
+        while facts_of(&facts, &uid(&bare)).2.as_deref() == Some("ops") {
             tokio::time::sleep(TRY_AGAIN).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
-    assert_eq!(told(&facts, &uid(&elsewhere)).1, "");
+    assert_eq!(facts_of(&facts, &uid(&elsewhere)).1, "");
 
     let (_, mut node) = start(&api.settings("node-1"));
     until(&mut node, &News::Node(Placement { provider_id: "gce://p/z/node-1".into(), zone: "z".into() })).await;

@@ -2,11 +2,16 @@ mod loaders;
 mod nested;
 
 use super::*;
+use crate::container_root::ContainerRoot;
 use crate::digest::Digest;
-use crate::layout;
-use crate::raw::Dev;
+use crate::mounts::KernelMount;
 use crate::raw::tests::exec;
-use driftline_schemas::{Exec, ExecEvent, FileClass, HashState, Sha256};
+use crate::raw::{Dev, KnownFile};
+use crate::redaction::Redaction;
+use crate::{layout, limits};
+use driftline_schemas::{Container, Exec, ExecEvent, FileClass, HashState, Mount, Sha256};
+use driftline_service_core::Effects;
+use std::collections::BTreeMap;
 
 const MS: i64 = 1_000_000;
 const HOST: u32 = 99;
@@ -17,10 +22,10 @@ fn id() -> ContainerId {
 
 /// A node driven by hand: time is a number, what comes out is a list.
 struct Drive {
-    node: Node,
+    pipeline: ExecPipeline,
     now_ns: i64,
     out: Vec<ExecEvent>,
-    asks: Vec<Ask>,
+    commands: Vec<PipelineCommand>,
     settled: BTreeMap<Disposition, u64>,
 }
 
@@ -37,14 +42,20 @@ impl Drive {
             host_mnt_ns: HOST,
             redaction: Redaction::default(),
         };
-        Self { node: Node::new(settings, 0), now_ns: 0, out: vec![], asks: vec![], settled: BTreeMap::new() }
+        Self {
+            pipeline: ExecPipeline::new(settings, 0),
+            now_ns: 0,
+            out: vec![],
+            commands: vec![],
+            settled: BTreeMap::new(),
+        }
     }
 
     fn give(&mut self, input: Input) -> &mut Self {
         let mut effects = Effects::default();
-        self.node.apply(self.now_ns, input, &mut effects).unwrap();
+        self.pipeline.apply(self.now_ns, input, &mut effects).unwrap();
         self.out.extend(effects.take_outgoing().iter().map(|out| ExecEvent::decode(&out.value).unwrap()));
-        self.asks.extend(effects.take_asks());
+        self.commands.extend(effects.take_asks());
         for (disposition, count) in effects.take_settled() {
             *self.settled.entry(disposition).or_default() += count;
         }
@@ -115,7 +126,7 @@ fn a_container_is_described_before_its_first_exec() {
     let mut drive = Drive::new();
     drive.records(vec![at_time(1)], 10);
     assert_eq!(drive.kinds(), [""; 0]);
-    assert_eq!(drive.asks, [Ask::Describe(id())]);
+    assert_eq!(drive.commands, [PipelineCommand::Describe(id())]);
     drive.at(20).give(described()).records(vec![at_time(11)], 20);
     assert_eq!(drive.kinds(), ["seen", "exec 1", "exec 11"]);
     assert_eq!(drive.execs()[0].time_ns, 6);
@@ -123,14 +134,14 @@ fn a_container_is_described_before_its_first_exec() {
 }
 
 #[test]
-fn an_exec_goes_out_when_no_description_comes_and_it_is_asked_for_again() {
+fn an_exec_goes_out_when_no_description_comes_and_another_is_commanded() {
     let mut drive = Drive::new();
     drive.records(vec![at_time(1)], 10).give(Input::Described(id(), None));
     drive.at(299);
     assert_eq!(drive.kinds(), [""; 0]);
     drive.at(300);
     assert_eq!(drive.kinds(), ["exec 1"]);
-    assert_eq!(drive.asks, [Ask::Describe(id()), Ask::Describe(id())]);
+    assert_eq!(drive.commands, [PipelineCommand::Describe(id()), PipelineCommand::Describe(id())]);
     drive.give(described());
     assert_eq!(drive.kinds(), ["exec 1", "seen"]);
 }
@@ -167,8 +178,11 @@ fn other_file(time_ns: u64) -> RawExec {
     raw
 }
 
-fn asked(drive: &Drive) -> Vec<u64> {
-    let jobs = drive.asks.iter().filter_map(|ask| if let Ask::Digest(job) = ask { Some(job.moment.seq) } else { None });
+fn commanded(drive: &Drive) -> Vec<u64> {
+    let jobs = drive
+        .commands
+        .iter()
+        .filter_map(|command| if let PipelineCommand::Hash(job) = command { Some(job.moment.seq) } else { None });
     jobs.collect()
 }
 
@@ -191,17 +205,17 @@ fn without_budget_an_exec_goes_out_at_once_and_is_hashed_when_there_is_budget_ag
     let mut drive = Drive::new();
     let burst = limits::HASH_FILES_BURST;
     drive.give(described()).records((1..=burst + 3).map(other_file).collect(), 1 << 40);
-    assert_eq!(asked(&drive).len() as u64, burst);
-    assert!(drive.asks.contains(&Ask::Keep(id(), at_time(burst + 1).moment)));
+    assert_eq!(commanded(&drive).len() as u64, burst);
+    assert!(drive.commands.contains(&PipelineCommand::Retain(id(), at_time(burst + 1).moment)));
     for time_ns in 1..=burst {
         drive.give(digested(time_ns, Digest::Hashed(Sha256([1; 32]))));
     }
     assert_eq!(drive.execs().len() as u64, burst + 3, "nobody waits for budget");
-    drive.asks.clear();
+    drive.commands.clear();
     drive.at(4);
-    assert_eq!(asked(&drive), [0; 0]);
+    assert_eq!(commanded(&drive), [0; 0]);
     drive.at(11);
-    assert_eq!(asked(&drive), [burst + 1, burst + 2], "200 files a second, the first first");
+    assert_eq!(commanded(&drive), [burst + 1, burst + 2], "200 files a second, the first first");
     drive.give(digested(burst + 1, Digest::Hashed(Sha256([4; 32]))));
     assert_eq!(drive.execs().last().unwrap().sha256, Some(Sha256([4; 32])));
 }
@@ -210,14 +224,14 @@ fn without_budget_an_exec_goes_out_at_once_and_is_hashed_when_there_is_budget_ag
 fn when_too_much_waits_for_being_hashed_the_job_waits_for_its_turn() {
     let mut drive = Drive::new();
     drive.give(described()).records(vec![other_file(1)], 10);
-    let Some(Ask::Digest(job)) = drive.asks.pop() else { panic!("not asked") };
+    let Some(PipelineCommand::Hash(job)) = drive.commands.pop() else { panic!("not commanded") };
     drive.give(Input::NotHashed(job.clone()));
     assert_eq!(drive.execs()[0].hash_state, HashState::OverBudget);
     drive.at(20);
-    assert_eq!(asked(&drive), [1]);
-    drive.asks.clear();
+    assert_eq!(commanded(&drive), [1]);
+    drive.commands.clear();
     drive.give(Input::NotHashed(job)).at(40);
-    assert_eq!(asked(&drive), [1], "again and again");
+    assert_eq!(commanded(&drive), [1], "again and again");
 }
 
 #[test]
@@ -226,7 +240,11 @@ fn digests_that_come_late_are_bounded_per_container_and_in_time() {
     let count = limits::LATE_PER_CONTAINER as u64;
     drive.give(described()).records((1..=count + 1).map(other_file).collect(), 1 << 40).at(500);
     assert_eq!(drive.execs().len() as u64, count + 1);
-    assert_eq!(drive.asks.iter().filter(|ask| matches!(ask, Ask::Drop(_))).count(), 1, "one more is not waited for");
+    assert_eq!(
+        drive.commands.iter().filter(|command| matches!(command, PipelineCommand::Release(_))).count(),
+        1,
+        "one more is not waited for"
+    );
     drive.give(digested(count + 1, Digest::Hashed(Sha256([3; 32]))));
     assert_eq!(drive.execs().len() as u64, count + 1);
     drive.give(digested(1, Digest::Hashed(Sha256([3; 32]))));
@@ -237,7 +255,7 @@ fn digests_that_come_late_are_bounded_per_container_and_in_time() {
 }
 
 #[test]
-fn execs_beyond_a_containers_share_are_left_out_and_said_once_per_interval() {
+fn execs_beyond_a_containers_share_are_left_out_and_reported_once_per_interval() {
     let mut drive = Drive::new();
     let burst = limits::ORDINARY_BURST;
     drive.give(described());
@@ -250,16 +268,17 @@ fn execs_beyond_a_containers_share_are_left_out_and_said_once_per_interval() {
     drive.records(vec![odd], 1 << 40).give(digested(burst + 4, Digest::Gone));
     assert_eq!(drive.execs().len() as u64, burst + 1, "the share of suspicious ones is untouched");
     drive.at(9_999);
-    let said = |drive: &Drive| drive.kinds().iter().filter(|kind| kind.starts_with("throttled")).cloned().collect();
-    let (before, after): (Vec<String>, Vec<String>) = (said(&drive), said(drive.at(10_000)));
+    let throttled =
+        |drive: &Drive| drive.kinds().iter().filter(|kind| kind.starts_with("throttled")).cloned().collect();
+    let (before, after): (Vec<String>, Vec<String>) = (throttled(&drive), throttled(drive.at(10_000)));
     assert_eq!((before.len(), after), (0, vec!["throttled 3 0".to_owned()]));
     drive.at(30_000);
-    let again: Vec<String> = said(&drive);
+    let again: Vec<String> = throttled(&drive);
     assert_eq!(again.len(), 1, "nothing more was left out");
 }
 
 #[test]
-fn what_was_left_out_is_said_before_the_container_ends_and_when_the_collector_stops() {
+fn what_was_left_out_is_reported_before_the_container_ends_and_when_the_collector_stops() {
     for (last, expect) in [(Input::Ended(id()), Some("ended")), (Input::Stop, None)] {
         let mut drive = Drive::new();
         drive.give(described()).records((0..=limits::ORDINARY_BURST).map(|n| at_time(n + 1)).collect(), 1 << 40);
@@ -277,15 +296,15 @@ fn what_was_left_out_is_said_before_the_container_ends_and_when_the_collector_st
 fn a_known_file_is_not_hashed_again() {
     let mut drive = Drive::new();
     drive.give(described()).records(vec![written(1)], 10).give(digested(1, Digest::Hashed(Sha256([3; 32]))));
-    drive.asks.clear();
-    // The kernel program is told, once: the next exec says that it knows.
+    drive.commands.clear();
+    // The file is marked as known, once: the next exec has the flag.
     drive.records(vec![written(11)], 20);
-    assert_eq!(drive.asks, [Ask::Know(KnownFile::from(&written(11).file))]);
+    assert_eq!(drive.commands, [PipelineCommand::MarkKnown(KnownFile::from(&written(11).file))]);
     let mut known = written(21);
     known.flags |= layout::FLAG_KNOWN;
-    drive.asks.clear();
+    drive.commands.clear();
     drive.records(vec![known], 30);
-    assert_eq!(drive.asks, []);
+    assert_eq!(drive.commands, []);
     assert_eq!(drive.execs().iter().map(|exec| exec.sha256).collect::<Vec<_>>(), [Some(Sha256([3; 32])); 3]);
 }
 
@@ -320,7 +339,7 @@ fn cgroups_that_are_no_containers_are_counted() {
         drive.settled,
         BTreeMap::from([(Disposition::Dropped("monitor"), 1), (Disposition::Dropped("not_a_container"), 1)])
     );
-    assert_eq!(drive.asks, []);
+    assert_eq!(drive.commands, []);
 }
 
 #[test]
@@ -335,25 +354,25 @@ fn the_first_process_is_the_measure_until_the_runtime_answers() {
     drive.records(vec![inner, first], 10).at(300);
     let classes: Vec<FileClass> = drive.execs().iter().map(|exec| exec.class).collect();
     assert_eq!(classes, [FileClass::Foreign, FileClass::Image]);
-    assert!(drive.asks.contains(&Ask::Inspect(id(), 4_711)));
+    assert!(drive.commands.contains(&PipelineCommand::Inspect(id(), 4_711)));
 }
 
 #[test]
-fn a_restarted_container_is_judged_by_its_new_root_and_described_anew() {
+fn a_restarted_container_is_judged_by_its_new_root_and_described_again() {
     let mut drive = Drive::new();
     let before = Description { init_pid: Some(77), ..description() };
     let inspection = Inspection { root: ContainerRoot::of_process(&exec()), mounts: vec![] };
     drive.give(Input::Described(id(), Some(Box::new(before))));
     drive.give(Input::Inspected(id(), Some(Box::new(inspection))));
-    drive.asks.clear();
+    drive.commands.clear();
     let mut first = at_time(1);
     first.ns_pid = 1;
     first.flags |= layout::FLAG_PARENT_OUTSIDE;
     first.file.dev = Dev { major: 0, minor: 50 };
     first.root_dev = first.file.dev;
     drive.records(vec![first], 10).at(20);
-    assert!(drive.asks.contains(&Ask::Inspect(id(), 4_711)), "{:?}", drive.asks);
-    assert!(drive.asks.contains(&Ask::Describe(id())), "{:?}", drive.asks);
+    assert!(drive.commands.contains(&PipelineCommand::Inspect(id(), 4_711)), "{:?}", drive.commands);
+    assert!(drive.commands.contains(&PipelineCommand::Describe(id())), "{:?}", drive.commands);
     drive.at(400);
     assert_eq!(drive.execs()[0].class, FileClass::Image);
 }
@@ -372,16 +391,16 @@ fn a_container_that_is_restarted_all_the_time_does_not_hold_its_execs_for_longer
 }
 
 #[test]
-fn a_better_known_root_asks_for_the_digest_it_shows_to_be_needed() {
+fn a_better_known_root_commands_the_digest_it_shows_to_be_needed() {
     let mut drive = Drive::new();
     let mut inner = at_time(1);
     inner.file.dev = Dev { major: 0, minor: 50 };
     inner.root_dev = inner.file.dev;
     drive.records(vec![inner], 10);
-    assert_eq!(drive.asks, [Ask::Describe(id())]);
+    assert_eq!(drive.commands, [PipelineCommand::Describe(id())]);
     let inspection = Inspection { root: ContainerRoot::of_process(&exec()), mounts: vec![] };
     drive.give(Input::Inspected(id(), Some(Box::new(inspection))));
-    assert!(drive.asks.iter().any(|ask| matches!(ask, Ask::Digest(_))));
+    assert!(drive.commands.iter().any(|command| matches!(command, PipelineCommand::Hash(_))));
 }
 
 #[test]
@@ -389,7 +408,7 @@ fn a_containers_record_has_the_mounts_of_its_first_process() {
     let mut drive = Drive::new();
     let with_process = Description { init_pid: Some(77), ..description() };
     drive.records(vec![at_time(1)], 10).give(Input::Described(id(), Some(Box::new(with_process))));
-    assert_eq!(drive.asks[1..], [Ask::Inspect(id(), 77)]);
+    assert_eq!(drive.commands[1..], [PipelineCommand::Inspect(id(), 77)]);
     assert_eq!(drive.kinds(), [""; 0]);
     let shm = Mount { point: "/dev/shm".into(), fs_type: "tmpfs".into(), source: "shm".into(), read_only: false };
     let mounts = vec![KernelMount { mount: shm.clone(), id: 8, dev: Dev::default(), is_refused: false }];
@@ -407,7 +426,7 @@ fn a_container_ends_after_its_last_exec() {
     assert_eq!(drive.kinds(), ["seen"]);
     drive.give(digested(1, Digest::Gone));
     assert_eq!(drive.kinds(), ["seen", "exec 1", "ended"]);
-    assert_eq!(drive.node.container_count(), 0);
+    assert_eq!(drive.pipeline.container_count(), 0);
 }
 
 #[test]
@@ -419,21 +438,21 @@ fn a_container_that_ends_waits_for_what_the_rings_may_still_hold_of_it() {
     assert_eq!(drive.kinds(), ["seen", "exec 1", "exec 99000000"], "as one that is described");
     drive.records(vec![], boot_ns(100));
     let Some(ExecEvent::Ended(ended)) = drive.out.last() else { panic!("{:?}", drive.kinds()) };
-    assert_eq!((ended.ended_ns, drive.node.container_count()), (100 * MS, 0));
+    assert_eq!((ended.ended_ns, drive.pipeline.container_count()), (100 * MS, 0));
 }
 
 #[test]
 fn a_container_s_end_comes_after_all_that_one_reading_has_of_it() {
     let mut drive = Drive::new();
     drive.give(described()).at(10).give(Input::Ended(id()));
-    drive.asks.clear();
+    drive.commands.clear();
     drive.at(20).records(vec![at_time(1), at_time(2)], u64::MAX);
     assert_eq!(drive.kinds(), ["seen", "exec 1", "exec 2", "ended"]);
-    assert_eq!(drive.asks, []);
+    assert_eq!(drive.commands, []);
 }
 
 #[test]
-fn a_container_s_end_is_said_when_nothing_is_read_any_more() {
+fn a_container_s_end_is_reported_when_nothing_is_read_any_more() {
     let mut drive = Drive::new();
     drive.at(1_000).give(described()).give(Input::Ended(id()));
     drive.at(1_000 + limits::ORDER_WAIT / MS - 1);
@@ -443,12 +462,12 @@ fn a_container_s_end_is_said_when_nothing_is_read_any_more() {
 }
 
 #[test]
-fn the_end_of_a_container_is_said_to_whoever_heard_of_it() {
+fn the_end_of_a_container_is_reported_where_the_container_was() {
     let ended = |first: Input| {
         let mut drive = Drive::new();
         drive.give(first).records(vec![at_time(1)], 10).at(300).give(Input::Ended(id()));
         drive.at(300 + limits::ORDER_WAIT / MS);
-        assert_eq!(drive.node.container_count(), 0);
+        assert_eq!(drive.pipeline.container_count(), 0);
         drive.kinds()
     };
     assert_eq!(ended(described()), ["seen", "exec 1", "ended"]);
@@ -460,17 +479,17 @@ fn the_end_of_a_container_is_said_to_whoever_heard_of_it() {
 }
 
 #[test]
-fn a_container_that_is_described_after_its_end_is_not_kept() {
+fn a_container_that_is_described_after_its_end_is_not_retained() {
     let over = Description { has_ended: true, init_pid: None, ..description() };
     let mut drive = Drive::new();
     drive.records(vec![at_time(1)], 10).give(Input::Described(id(), Some(Box::new(over))));
     drive.at(limits::ORDER_WAIT / MS);
     assert_eq!(drive.kinds(), ["seen", "exec 1", "ended"]);
-    assert_eq!(drive.node.container_count(), 0);
+    assert_eq!(drive.pipeline.container_count(), 0);
 }
 
 #[test]
-fn losses_are_told_once_per_interval_with_their_count() {
+fn losses_are_reported_once_per_interval_with_their_count() {
     let mut drive = Drive::new();
     drive.give(Input::Lost(Loss::Ring, 3)).give(Input::Lost(Loss::Ring, 4)).give(Input::Lost(Loss::Undecodable, 1));
     drive.at(9_999);
@@ -482,24 +501,24 @@ fn losses_are_told_once_per_interval_with_their_count() {
 }
 
 #[test]
-fn containers_are_described_anew_when_their_records_were_lost() {
+fn containers_are_described_again_when_their_records_were_lost() {
     let mut drive = Drive::new();
     drive.give(described()).give(Input::ContainersLost);
-    assert_eq!(drive.asks.last(), Some(&Ask::Describe(id())));
+    assert_eq!(drive.commands.last(), Some(&PipelineCommand::Describe(id())));
     drive.give(described());
     assert_eq!(drive.kinds(), ["seen", "seen"]);
 }
 
 #[test]
-fn containers_are_told_anew_when_the_cluster_says_where_the_node_is() {
+fn containers_are_reported_again_when_the_cluster_returns_where_the_node_is() {
     let mut drive = Drive::new();
     let placed = |id: &str, zone: &str| Input::Placed(Placement { provider_id: id.into(), zone: zone.into() });
     drive.give(described()).give(placed("", ""));
-    assert_eq!(drive.asks, [], "nothing is known yet");
+    assert_eq!(drive.commands, [], "nothing is known yet");
     drive.give(placed("gce://p/z/n", "z"));
-    assert_eq!(drive.asks, [Ask::Describe(id())]);
+    assert_eq!(drive.commands, [PipelineCommand::Describe(id())]);
     drive.give(described()).give(placed("gce://p/z/n", "z"));
-    assert_eq!(drive.asks.len(), 1, "it is as before");
+    assert_eq!(drive.commands.len(), 1, "it is as before");
     let nodes = drive.out.iter().filter_map(|event| match event {
         ExecEvent::Seen(seen) => Some((seen.node.provider_id.as_str(), seen.node.zone.as_str())),
         _ => None,
@@ -521,7 +540,7 @@ fn what_waits_for_one_container_is_bounded() {
     let mut drive = Drive::new();
     let count = limits::HELD_PER_CONTAINER as u64 + 10;
     drive.records((1..=count).map(at_time).collect(), 0);
-    assert_eq!(drive.node.held(), limits::HELD_PER_CONTAINER);
+    assert_eq!(drive.pipeline.held(), limits::HELD_PER_CONTAINER);
     assert_eq!(drive.execs().len(), 10);
 }
 
@@ -533,20 +552,20 @@ fn containers_are_bounded_and_the_silent_one_goes_first() {
         drive.now_ns += 1;
         drive.records(vec![numbered(number)], 0);
     }
-    assert_eq!(drive.node.container_count(), limits::CONTAINERS);
+    assert_eq!(drive.pipeline.container_count(), limits::CONTAINERS);
     assert_eq!(drive.execs().len(), 1, "what the forgotten one held went out");
     assert_eq!(drive.execs()[0].container_id, ContainerId::from(format!("{:064x}", 0).as_str()));
 }
 
 #[test]
-fn at_the_end_nothing_is_kept_back() {
+fn at_the_end_nothing_is_held_back() {
     let mut drive = Drive::new();
     drive.records(vec![written(1), at_time(2)], 0).give(Input::Lost(Loss::Ring, 1)).give(Input::Stop);
     assert_eq!(drive.kinds(), ["exec 1", "exec 2", "ring_full Some(1)"]);
 }
 
 #[test]
-fn pause_is_no_container_but_a_program_dropped_into_it_is_told() {
+fn pause_is_no_container_but_a_program_dropped_into_it_is_reported() {
     let mut drive = Drive::new();
     let sandbox = Description { is_sandbox: true, ..description() };
     drive.give(Input::Described(id(), Some(Box::new(sandbox)))).records(vec![at_time(1), written(2)], 10);
@@ -574,7 +593,7 @@ fn event_times_keep_their_distance_until_somebody_sets_the_clock() {
 }
 
 #[test]
-fn what_runs_already_is_told_once_under_the_id_of_its_exec() {
+fn what_runs_already_is_reported_once_under_the_id_of_its_exec() {
     let mut drive = Drive::new();
     let mut running = at_time(1);
     running.moment.cpu = u32::MAX;
@@ -587,7 +606,7 @@ fn what_runs_already_is_told_once_under_the_id_of_its_exec() {
 }
 
 #[test]
-fn a_container_whose_execs_cannot_be_seen_is_told_once() {
+fn a_container_whose_execs_cannot_be_seen_is_reported_once() {
     let mut drive = Drive::new();
     let unseen = || Description { is_unseen: true, runtime_handler: "kata".into(), attempt: 2, ..description() };
     drive.give(Input::Running(vec![unseen()])).give(Input::Running(vec![unseen()]));

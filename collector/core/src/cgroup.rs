@@ -4,7 +4,7 @@ use driftline_schemas::ContainerId;
 
 const ID_LENGTH: usize = 64;
 
-/// What the names of cgroups say.
+/// What the names of cgroups identify.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cgroup {
     /// A container, and those it lies in, from it outwards.
@@ -15,8 +15,8 @@ pub enum Cgroup {
     Other,
 }
 
-/// Reads the names of cgroups in one another, innermost first, with slashes between. What is conmon's name in a container may
-/// be anybody's: there it says nothing.
+/// Reads the names of cgroups in one another, innermost first, with slashes between. Inside a container anybody may use
+/// conmon's name: it proves nothing there.
 #[must_use]
 pub fn cgroup(names: &[u8]) -> Cgroup {
     let mut read = names.split(|byte| *byte == b'/').map(of_name);
@@ -35,7 +35,7 @@ pub fn cgroup(names: &[u8]) -> Cgroup {
 }
 
 /// Reads the name of a cgroup: the id alone (containerd, Docker), `<engine>-<id>` (podman, CRI-O), the same with
-/// `.scope` (systemd), or `<slice>:<engine>:<id>` (containerd told to use systemd where there is none).
+/// `.scope` (systemd), or `<slice>:<engine>:<id>` (containerd that is configured for systemd where there is none).
 fn of_name(name: &[u8]) -> Cgroup {
     let name = name.strip_suffix(b".scope").unwrap_or(name);
     let Some((before, id)) = name.split_last_chunk::<ID_LENGTH>() else {
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn containers_in_one_another_are_told_from_the_innermost_outwards() {
+    fn containers_in_one_another_are_listed_from_the_innermost_outwards() {
         let id = |digit: &str| ContainerId::from(digit.repeat(64).as_str());
         let names = |form: &str| ["1", "2", "3"].iter().fold(form.to_owned(), |s, n| s.replace(n, &n.repeat(64)));
         let check = |form: &str, expect: Cgroup| assert_eq!(cgroup(names(form).as_bytes()), expect, "{form}");

@@ -1,20 +1,20 @@
-//! Digests that were not there when their exec had to go out.
+//! Execs that went out before their digest was known.
 //!
-//! A few per container are still wanted: those that are being hashed, and those for which there was no budget. They are
-//! hashed in their order when the container's budget allows, and then the same exec goes out again, with the digest.
+//! A few of each container are retained: those whose file is being hashed, and those for which there was no budget. The
+//! latter are hashed in their order when the container's budget allows. Then the same exec goes out again, with the digest.
 
 use driftline_schemas::ContainerId;
 use std::collections::BTreeMap;
 
+use super::held::HeldExec;
 use crate::digest::{Budget, DigestJob};
 use crate::limits;
-use crate::node::tracked::Held;
 use crate::raw::{Moment, RawExec};
 
-/// What becomes of a digest.
+/// How far a digest is.
 #[derive(Debug)]
 enum Stage {
-    /// Waits for budget.
+    /// It waits for budget.
     Queued(Box<DigestJob>),
     Hashing,
 }
@@ -24,36 +24,36 @@ enum Stage {
 pub(super) struct LateExec {
     pub(super) exec: Box<RawExec>,
     pub(super) inner: Option<ContainerId>,
-    /// As it was written down the first time.
+    /// As in the first record.
     pub(super) time_ns: i64,
     until_ns: i64,
     stage: Stage,
 }
 
-/// All such execs of a node.
+/// All such execs of a node. See the module.
 #[derive(Debug, Default)]
-pub(super) struct Late {
+pub(super) struct LateExecs {
     containers: BTreeMap<ContainerId, BTreeMap<Moment, LateExec>>,
     count: usize,
 }
 
 /// Whether there was room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kept {
-    Kept,
+pub(super) enum Retention {
+    Retained,
     Full,
 }
 
-impl Late {
-    /// Keeps an exec that goes out now, if its digest may still come. `job` is what it lacks the budget for.
-    pub(super) fn keep(&mut self, now_ns: i64, id: &ContainerId, held: Held, time_ns: i64) -> Kept {
+impl LateExecs {
+    /// Retains an exec that goes out now, if there is room.
+    pub(super) fn retain(&mut self, now_ns: i64, id: &ContainerId, held: HeldExec, time_ns: i64) -> Retention {
         let stage = match held.postponed {
             Some(job) => Stage::Queued(job),
             None => Stage::Hashing,
         };
         let of_container = self.containers.get(id).map_or(0, BTreeMap::len);
         if of_container >= limits::LATE_PER_CONTAINER || self.count >= limits::LATE {
-            return Kept::Full;
+            return Retention::Full;
         }
         let late = LateExec {
             exec: held.exec,
@@ -64,10 +64,10 @@ impl Late {
         };
         let before = self.containers.entry(id.clone()).or_default().insert(late.exec.moment, late);
         self.count += usize::from(before.is_none());
-        Kept::Kept
+        Retention::Retained
     }
 
-    /// The exec of a digest that is there now.
+    /// Takes out the exec of a digest that is known now.
     pub(super) fn take(&mut self, id: &ContainerId, moment: Moment) -> Option<LateExec> {
         let execs = self.containers.get_mut(id)?;
         let late = execs.remove(&moment)?;
@@ -78,19 +78,19 @@ impl Late {
         Some(late)
     }
 
-    /// Somebody else was served first; the job waits again.
+    /// The shell had no room for the job; it waits again.
     pub(super) fn postpone(&mut self, id: &ContainerId, job: Box<DigestJob>) {
         if let Some(late) = self.containers.get_mut(id).and_then(|execs| execs.get_mut(&job.moment)) {
             late.stage = Stage::Queued(job);
         }
     }
 
-    /// Whether this digest is still wanted.
-    pub(super) fn wants(&self, id: &ContainerId, moment: Moment) -> bool {
+    /// Whether this exec is retained.
+    pub(super) fn contains(&self, id: &ContainerId, moment: Moment) -> bool {
         self.containers.get(id).is_some_and(|execs| execs.contains_key(&moment))
     }
 
-    /// What a container's budget allows now, oldest first.
+    /// The jobs that a container's budget allows now, oldest first.
     pub(super) fn affordable(&mut self, now_ns: i64, id: &ContainerId, budget: &mut Budget) -> Vec<DigestJob> {
         let mut jobs = Vec::new();
         for late in self.containers.get_mut(id).into_iter().flat_map(BTreeMap::values_mut) {
@@ -110,21 +110,22 @@ impl Late {
         self.containers.keys().cloned().collect()
     }
 
-    /// Forgets what was waited for too long, and what waits for the budget of a container that is gone. Returns how many.
-    pub(super) fn forget(&mut self, now_ns: i64, is_known: impl Fn(&ContainerId) -> bool) -> Vec<Moment> {
-        let mut forgotten = Vec::new();
+    /// Gives up execs that were retained for too long, and those that wait for the budget of a container that is gone. Returns
+    /// which.
+    pub(super) fn expire(&mut self, now_ns: i64, is_known: impl Fn(&ContainerId) -> bool) -> Vec<Moment> {
+        let mut expired = Vec::new();
         self.containers.retain(|id, execs| {
             let known = is_known(id);
             execs.retain(|moment, late| {
-                let keep = late.until_ns > now_ns && (known || matches!(late.stage, Stage::Hashing));
-                if !keep {
-                    forgotten.push(*moment);
+                let stays = late.until_ns > now_ns && (known || matches!(late.stage, Stage::Hashing));
+                if !stays {
+                    expired.push(*moment);
                 }
-                keep
+                stays
             });
             !execs.is_empty()
         });
-        self.count -= forgotten.len();
-        forgotten
+        self.count -= expired.len();
+        expired
     }
 }

@@ -1,10 +1,8 @@
-//! What could not be reported, until it is said.
+//! Execs that could not be reported, counted until a record reports the counts.
 
-use driftline_schemas::{CollectorLoss, ContainerSeen};
 use std::collections::BTreeMap;
 
 use crate::limits;
-use crate::node::NodeSettings;
 
 /// Where execs were lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +22,7 @@ impl Loss {
     }
 }
 
-/// Losses since the last time they were said.
+/// Losses that no record has reported yet.
 #[derive(Debug)]
 pub(super) struct Losses {
     counts: BTreeMap<Loss, u64>,
@@ -47,21 +45,5 @@ impl Losses {
     /// The counts, and when their interval began; another begins now.
     pub(super) fn take(&mut self, now_ns: i64) -> (i64, BTreeMap<Loss, u64>) {
         (std::mem::replace(&mut self.since_ns, now_ns), std::mem::take(&mut self.counts))
-    }
-}
-
-/// Says that none of a container's execs can be seen, and what runs it. Its id makes the loss its own, and not that of
-/// another container described in the same moment.
-pub(super) fn unseen(seen: &ContainerSeen, settings: &NodeSettings, now_ns: i64) -> CollectorLoss {
-    let cut = |text: &str, length: usize| text.get(..text.floor_char_boundary(length)).unwrap_or(text).to_owned();
-    let handler = cut(&seen.runtime_handler, limits::HANDLER_BYTES);
-    let container = cut(seen.container.id.as_str(), limits::SHORT_ID_BYTES);
-    CollectorLoss {
-        node: settings.node.clone(),
-        collector_start: settings.collector_start.clone(),
-        from_ns: now_ns,
-        to_ns: now_ns,
-        lost: None,
-        reason: format!("unseen container {container} run by {handler}"),
     }
 }

@@ -1,8 +1,8 @@
-//! What a container may execute before execs of it are left out, and the account of what was.
+//! How many execs of a container are reported before some are left out, and the account of those that were.
 //!
-//! Two shares, so that a flood of the one kind takes nothing from the other: execs of untouched image files, which are
-//! left out beyond their share; and suspicious ones, which beyond theirs are folded by file. Of each file the first exec of
-//! an interval is always told, and then one of every [`limits::FOLD_ONE_OF`]: nothing new hides behind what is known.
+//! A container has two shares, so that a flood of the one kind takes nothing from the other: execs of untouched image files
+//! beyond their share are left out; suspicious ones beyond theirs are folded by file. Of each file the first exec of an
+//! interval is always reported, and then one of every [`limits::FOLD_ONE_OF`]: nothing new hides behind what is known.
 
 use driftline_schemas::limits::{FOLDED_EXAMPLES_MAX, PATH_BYTES_MAX};
 use driftline_schemas::{FileClass, FoldedFile};
@@ -13,7 +13,7 @@ use crate::limits;
 use crate::raw::{Dev, RawExec};
 use crate::subject::Subject;
 
-/// So many at once, and so many more per second.
+/// A token bucket: so many at once, and so many more per second.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Bucket {
     tokens: u64,
@@ -43,7 +43,7 @@ impl Bucket {
     }
 }
 
-/// A file, as far as execs of it are alike: the kernel's identity and what it is called.
+/// What execs are folded by: the file, by the kernel's identity and its path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Fold {
     File {
@@ -56,18 +56,20 @@ enum Fold {
 }
 
 impl Fold {
-    /// Of a script, and of what a loader runs, the executable is only the interpreter: what was typed names it.
+    /// The executable of a script, and of what a loader runs, is only the interpreter; the typed path names the program.
     fn of(exec: &RawExec) -> Self {
         let path = Subject::of(exec, FileClass::Image).typed().unwrap_or(&exec.path);
         Self::File { dev: exec.file.dev, ino: exec.file.ino, path: path.to_vec() }
     }
 }
 
-/// What becomes of an exec.
+/// Whether an exec is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Passage {
-    Told,
+pub(super) enum Admission {
+    Admitted,
+    /// An ordinary exec beyond the share.
     Limited,
+    /// A suspicious exec beyond the share, of a file that was reported in this interval.
     Folded,
 }
 
@@ -95,7 +97,7 @@ pub(super) struct Throttle {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Tally {
-    told: u64,
+    admitted: u64,
     folded: u64,
 }
 
@@ -110,25 +112,25 @@ impl Throttle {
         }
     }
 
-    pub(super) fn admit(&mut self, now_ns: i64, exec: &RawExec) -> Passage {
+    pub(super) fn admit(&mut self, now_ns: i64, exec: &RawExec) -> Admission {
         let share = if exec.is_suspicious() { &mut self.suspicious } else { &mut self.ordinary };
         if share.take(now_ns) {
-            return Passage::Told;
+            return Admission::Admitted;
         }
         self.since_ns.get_or_insert(now_ns);
         if !exec.is_suspicious() {
             self.limited += 1;
-            return Passage::Limited;
+            return Admission::Limited;
         }
         let fold = Fold::of(exec);
         let is_known = self.files.contains_key(&fold) || self.files.len() < limits::FOLDED_FILES;
         let tally = self.files.entry(if is_known { fold } else { Fold::Others }).or_default();
-        if (tally.told + tally.folded).is_multiple_of(limits::FOLD_ONE_OF) {
-            tally.told += 1;
-            return Passage::Told;
+        if (tally.admitted + tally.folded).is_multiple_of(limits::FOLD_ONE_OF) {
+            tally.admitted += 1;
+            return Admission::Admitted;
         }
         tally.folded += 1;
-        Passage::Folded
+        Admission::Folded
     }
 
     /// Whether an interval is over.
@@ -180,47 +182,50 @@ mod tests {
         raw
     }
 
-    fn told(throttle: &mut Throttle, now_ns: i64, raw: &RawExec, count: u64) -> u64 {
-        (0..count).map(|_| u64::from(throttle.admit(now_ns, raw) == Passage::Told)).sum()
+    fn admitted(throttle: &mut Throttle, now_ns: i64, raw: &RawExec, count: u64) -> u64 {
+        (0..count).map(|_| u64::from(throttle.admit(now_ns, raw) == Admission::Admitted)).sum()
     }
 
     #[test]
     fn ordinary_execs_end_at_their_share_and_come_back_with_time() {
         let mut throttle = Throttle::new(0);
-        assert_eq!(told(&mut throttle, 0, &exec(), limits::ORDINARY_BURST), limits::ORDINARY_BURST);
+        assert_eq!(admitted(&mut throttle, 0, &exec(), limits::ORDINARY_BURST), limits::ORDINARY_BURST);
         assert_eq!(throttle.take(), None);
-        assert_eq!(throttle.admit(0, &exec()), Passage::Limited);
-        assert_eq!(told(&mut throttle, 0, &suspicious(1), 1), 1, "the other share is untouched");
-        assert_eq!(told(&mut throttle, SECOND, &exec(), 2 * limits::ORDINARY_PER_SECOND), limits::ORDINARY_PER_SECOND);
+        assert_eq!(throttle.admit(0, &exec()), Admission::Limited);
+        assert_eq!(admitted(&mut throttle, 0, &suspicious(1), 1), 1, "the other share is untouched");
+        assert_eq!(
+            admitted(&mut throttle, SECOND, &exec(), 2 * limits::ORDINARY_PER_SECOND),
+            limits::ORDINARY_PER_SECOND
+        );
         let left_out = throttle.take().unwrap();
         assert_eq!((left_out.from_ns, left_out.ordinary), (0, 1 + limits::ORDINARY_PER_SECOND));
-        assert_eq!(throttle.take(), None, "said once");
+        assert_eq!(throttle.take(), None, "reported once");
     }
 
     #[test]
-    fn suspicious_ones_fold_by_file_and_each_file_is_told() {
+    fn suspicious_ones_fold_by_file_and_each_file_is_reported() {
         let mut throttle = Throttle::new(0);
-        assert_eq!(told(&mut throttle, 0, &suspicious(1), limits::SUSPICIOUS_BURST), limits::SUSPICIOUS_BURST);
+        assert_eq!(admitted(&mut throttle, 0, &suspicious(1), limits::SUSPICIOUS_BURST), limits::SUSPICIOUS_BURST);
         let n = limits::FOLD_ONE_OF;
-        assert_eq!(told(&mut throttle, 0, &suspicious(1), 3 * n), 3);
-        assert_eq!(told(&mut throttle, 0, &suspicious(2), 2), 1, "another file is news");
-        assert_eq!(told(&mut throttle, 0, &RawExec { path: b"/other".to_vec(), ..suspicious(1) }, 1), 1);
+        assert_eq!(admitted(&mut throttle, 0, &suspicious(1), 3 * n), 3);
+        assert_eq!(admitted(&mut throttle, 0, &suspicious(2), 2), 1, "another file is news");
+        assert_eq!(admitted(&mut throttle, 0, &RawExec { path: b"/other".to_vec(), ..suspicious(1) }, 1), 1);
         let left_out = throttle.take().unwrap();
         assert_eq!((left_out.ordinary, left_out.folded, left_out.files), (0, 3 * n - 3 + 1, 2));
         let counts: Vec<i64> = left_out.examples.iter().map(|file| file.execs).collect();
         assert_eq!(counts, [i64::try_from(3 * n - 3).unwrap(), 1]);
-        assert_eq!(told(&mut throttle, 0, &suspicious(1), 1), 1, "each interval tells each file anew");
+        assert_eq!(admitted(&mut throttle, 0, &suspicious(1), 1), 1, "each interval reports each file anew");
     }
 
     #[test]
     fn files_beyond_the_limit_fold_together() {
         let mut throttle = Throttle::new(0);
-        told(&mut throttle, 0, &suspicious(1), limits::SUSPICIOUS_BURST);
+        admitted(&mut throttle, 0, &suspicious(1), limits::SUSPICIOUS_BURST);
         for ino in 0..limits::FOLDED_FILES as u64 {
-            assert_eq!(throttle.admit(0, &suspicious(ino)), Passage::Told);
+            assert_eq!(throttle.admit(0, &suspicious(ino)), Admission::Admitted);
         }
-        assert_eq!(throttle.admit(0, &suspicious(1 << 40)), Passage::Told, "the first of the others");
-        assert_eq!(throttle.admit(0, &suspicious(2 << 40)), Passage::Folded);
+        assert_eq!(throttle.admit(0, &suspicious(1 << 40)), Admission::Admitted, "the first of the others");
+        assert_eq!(throttle.admit(0, &suspicious(2 << 40)), Admission::Folded);
         assert_eq!(throttle.files.len(), limits::FOLDED_FILES + 1);
         let left_out = throttle.take().unwrap();
         assert_eq!((left_out.folded, left_out.files, left_out.examples[0].path.len()), (1, 1, 0));

@@ -33,31 +33,34 @@ fn unknown(id: ContainerId) -> Input {
 }
 
 /// By container: time, class, and the container in it.
-fn told(drive: &Drive) -> Vec<(ContainerId, i64, FileClass, Option<ContainerId>)> {
+fn reported(drive: &Drive) -> Vec<(ContainerId, i64, FileClass, Option<ContainerId>)> {
     let execs = drive.execs().into_iter();
     execs.map(|it| (it.container_id.clone(), it.seq, it.class, it.inner_container_id.clone())).collect()
 }
 
 #[test]
-fn an_exec_in_one_that_no_runtime_knows_is_told_of_the_known_one_around_it_when_that_is_certain() {
+fn an_exec_in_one_that_no_runtime_knows_is_reported_of_the_known_one_around_it_when_that_is_certain() {
     let mut drive = node();
     drive.records(vec![nested(1)], 10);
-    assert!(drive.asks.contains(&Ask::Describe(inner())), "{:?}", drive.asks);
+    assert!(drive.commands.contains(&PipelineCommand::Describe(inner())), "{:?}", drive.commands);
     drive.give(unknown(inner())).at(299);
-    assert_eq!(told(&drive), [], "its runtime may not have noted it yet");
+    assert_eq!(reported(&drive), [], "its runtime may not have noted it yet");
     drive.at(300);
-    assert_eq!(told(&drive), [], "on a foreign overlay it has to be hashed");
-    let jobs = drive.asks.iter().filter_map(|ask| if let Ask::Digest(job) = ask { Some(job) } else { None });
+    assert_eq!(reported(&drive), [], "on a foreign overlay it has to be hashed");
+    let jobs = drive
+        .commands
+        .iter()
+        .filter_map(|command| if let PipelineCommand::Hash(job) = command { Some(job) } else { None });
     let jobs: Vec<_> = jobs.map(|job| (job.container.clone(), job.roots.clone())).collect();
     assert_eq!(jobs, [(id(), vec![4_711])]);
     drive.give(digested(1, Digest::Hashed(Sha256([3; 32]))));
     let of_outer = |seq| (id(), seq, FileClass::Foreign, Some(inner()));
-    assert_eq!(told(&drive), [of_outer(1)]);
+    assert_eq!(reported(&drive), [of_outer(1)]);
     assert_eq!(drive.execs()[0].namespace, driftline_schemas::MountNamespace::Other);
     drive.records(vec![nested(11)], 20);
-    assert_eq!(told(&drive), [of_outer(1), of_outer(11)], "the next one at once, and its file is remembered");
+    assert_eq!(reported(&drive), [of_outer(1), of_outer(11)], "the next one at once, and its file is remembered");
     drive.give(Input::Ended(inner())).at(600);
-    assert_eq!(drive.kinds(), ["seen", "exec 1", "exec 11"], "nobody heard of the inner one");
+    assert_eq!(drive.kinds(), ["seen", "exec 1", "exec 11"], "no record of the inner one went out");
     drive.give(Input::Ended(id())).at(900);
     assert_eq!(drive.kinds().last().unwrap(), "ended");
 }
@@ -67,28 +70,28 @@ fn the_innermost_that_a_runtime_knows_keeps_its_execs() {
     let mut drive = node();
     let known = Description { container: Container { id: inner(), ..Container::default() }, ..Description::default() };
     drive.records(vec![nested(1)], 10).give(Input::Described(inner(), Some(Box::new(known)))).at(400);
-    assert_eq!(told(&drive), [(inner(), 1, FileClass::Image, None)]);
+    assert_eq!(reported(&drive), [(inner(), 1, FileClass::Image, None)]);
 }
 
 #[test]
 fn where_no_runtime_knows_any_the_innermost_has_it() {
     let mut drive = Drive::new();
     drive.records(vec![nested(1)], 10).give(unknown(inner())).give(unknown(id())).at(400);
-    assert_eq!(told(&drive), [(inner(), 1, FileClass::Image, None)]);
-    assert!(drive.asks.contains(&Ask::Describe(id())), "{:?}", drive.asks);
+    assert_eq!(reported(&drive), [(inner(), 1, FileClass::Image, None)]);
+    assert!(drive.commands.contains(&PipelineCommand::Describe(id())), "{:?}", drive.commands);
 }
 
 #[test]
 fn one_whose_runtime_does_not_answer_in_time_is_not_taken_for_unknown() {
     let mut drive = node();
     drive.records(vec![nested(1)], 10).at(499);
-    assert_eq!(told(&drive), []);
+    assert_eq!(reported(&drive), []);
     drive.at(500);
-    assert_eq!(told(&drive), [(inner(), 1, FileClass::Image, None)]);
+    assert_eq!(reported(&drive), [(inner(), 1, FileClass::Image, None)]);
 }
 
 #[test]
-fn a_digest_that_was_asked_for_in_the_inner_one_is_found_by_the_outer_one() {
+fn a_digest_that_was_commanded_in_the_inner_one_reaches_the_outer_one() {
     let mut drive = node();
     let mut raw = nested(1);
     raw.flags |= layout::FLAG_UPPER;
@@ -117,5 +120,5 @@ fn of_three_in_one_another_the_middle_one_is_known() {
     drive.give(Input::Described(middle.clone(), Some(Box::new(described))));
     let cgroup = format!("{}/{middle}/{}", inner(), id()).into_bytes();
     drive.records(vec![RawExec { cgroup, ..nested(1) }], 10).give(unknown(inner())).at(300).at(900);
-    assert_eq!(told(&drive).iter().map(|(id, ..)| id).collect::<Vec<_>>(), [&middle]);
+    assert_eq!(reported(&drive).iter().map(|(id, ..)| id).collect::<Vec<_>>(), [&middle]);
 }
