@@ -115,8 +115,8 @@ fn main() {
     let fill_s = seconds(began);
     drop(store);
     let merged = restart(directory.path(), &corpus, Made::Now);
-    let kept = restart(directory.path(), &corpus, Made::Before);
-    let (merge_s, restart_s, open_s) = (merged.all_s, kept.all_s, kept.open_s);
+    let reopened = restart(directory.path(), &corpus, Made::Before);
+    let (merge_s, restart_s, open_s) = (merged.all_s, reopened.all_s, reopened.open_s);
     let store_bytes = length(directory.path());
     let (given_back_s, shorter_bytes) = restart_after_collection(directory.path(), &corpus);
     println!("{} images of {} files", SIZE.images, SIZE.files_of_base + SIZE.files_of_image);
@@ -125,11 +125,11 @@ fn main() {
     println!("restart, with merged images  {restart_s:7.3} s   (of it opening {open_s:.3} s)");
     println!(
         "memory of an image's file    {} bytes, resident {} after merging",
-        kept.said_bytes, merged.resident_bytes
+        reopened.said_bytes, merged.resident_bytes
     );
     println!("opening, with two of three layers collected {given_back_s:.3} s, then {shorter_bytes} bytes");
     println!(
         "{{\"bench\":\"store\",\"file_bytes\":{},\"merged_resident_bytes\":{},\"fill_s\":{fill_s:.3},\"merge_s\":{merge_s:.3},\"restart_s\":{restart_s:.3},\"open_s\":{open_s:.3},\"store_bytes\":{store_bytes},\"given_back_s\":{given_back_s:.3},\"shorter_bytes\":{shorter_bytes}}}",
-        kept.said_bytes, merged.resident_bytes
+        reopened.said_bytes, merged.resident_bytes
     );
 }

@@ -334,7 +334,7 @@ impl Shell for EnricherShell {
                 Some(loaded) = self.answers.1.recv() => {
                     let Some((view, answer)) = self.loaded(loaded) else { continue };
                     self.unanswered.remove(&view);
-                    self.following.told(&view, &answer);
+                    self.following.answered(&view, &answer);
                     return Ok(Input::Image(view, answer));
                 }
                 event = self.feed.next() => self.table_event(event)?,

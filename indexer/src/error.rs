@@ -51,7 +51,7 @@ pub enum IndexError {
         found: Vec<String>,
     },
     /// No image was asked for, and there are several.
-    #[error("say which image is meant: {}", list(.0))]
+    #[error("name the image that is meant: {}", list(.0))]
     Several(Vec<String>),
     /// A blob or config is not what its name says.
     #[error("{what} has digest {actual}, its name says {expected}")]

@@ -113,8 +113,8 @@ fn check_published(manifest: &LayerManifest) {
 
 fn merge_checked(layers: &[Arc<LayerManifest>]) -> Result<ImageIndex, MergeError> {
     let index = merge(layers)?;
-    let kept = ImageIndex::from_bytes(Box::new(index.as_bytes().to_vec()));
-    assert_eq!(kept.as_ref(), Ok(&index), "it is opened as it was kept");
+    let reopened = ImageIndex::from_bytes(Box::new(index.as_bytes().to_vec()));
+    assert_eq!(reopened.as_ref(), Ok(&index), "it is opened as it was kept");
     for file in index.files() {
         assert_eq!(index.file(file.path).as_ref(), Some(&file), "a file lies at its path");
         assert!(index.paths_of(&file.sha256).any(|path| path == file.path), "a file is found by its content");

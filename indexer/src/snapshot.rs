@@ -136,7 +136,7 @@ impl Root<'_> {
                     continue;
                 }
                 self.go_on()?;
-                let found = look(&directory, &path, name)?;
+                let found = stat(&directory, &path, name)?;
                 if matches!(found.what, What::Directory) {
                     directories.push(found.path.clone());
                 }
@@ -241,7 +241,7 @@ impl Listed {
 }
 
 /// What lies in a directory under a name.
-fn look(directory: &OwnedFd, parent: &[u8], name: &CStr) -> Result<Found, IndexError> {
+fn stat(directory: &OwnedFd, parent: &[u8], name: &CStr) -> Result<Found, IndexError> {
     let bytes = name.to_bytes();
     let path = if parent.is_empty() { bytes.to_vec() } else { [parent, b"/", bytes].concat() };
     // In an archive it would be a whiteout; no runtime unpacks one under this name.

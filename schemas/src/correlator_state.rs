@@ -30,7 +30,8 @@ pub struct SessionState {
     pub versions: BTreeMap<String, BTreeSet<String>>,
     #[serde(default)]
     pub flags: BTreeSet<String>,
-    pub said: Option<Said>,
+    #[serde(rename = "said")]
+    pub last_revision: Option<LastRevision>,
     pub final_since_ns: Option<i64>,
 }
 
@@ -42,7 +43,7 @@ pub enum SubjectKind {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Said {
+pub struct LastRevision {
     pub revision: i32,
     pub activity: Activity,
     pub severity: Severity,

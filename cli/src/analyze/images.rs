@@ -76,7 +76,7 @@ impl Images {
                 Err(error) => ImageAnswer::unusable(&error),
             },
         };
-        self.following.told(&view, &answer);
+        self.following.answered(&view, &answer);
         (view, answer)
     }
 

@@ -47,12 +47,12 @@ pub(crate) fn write(
         flags: flags.into_iter().collect(),
         versions: all_versions(versions, settings),
     };
-    tell(&mut alert, content.scope);
+    set_title(&mut alert, content.scope);
     Ok(alert)
 }
 
 /// Fills in what is said about the strongest finding.
-fn tell(alert: &mut Alert, scope: Scope) {
+fn set_title(alert: &mut Alert, scope: Scope) {
     let (node, container) = (&alert.node, alert.container.as_ref());
     let Some(strongest) = strongest(&alert.findings) else { return };
     let digest = strongest.subject.as_ref().and_then(|subject| subject.sha256);

@@ -1,6 +1,6 @@
 //! Keeps a finding and an alert to their maxima.
 //!
-//! Texts of a finding are cut when it arrives, so that nothing of unlimited length is ever kept. An alert that is still
+//! Texts of a finding are cut when it arrives, so that nothing of unlimited length is ever retained. An alert that is still
 //! too long, because it shows many findings, is cut in steps until both its forms fit, as measured by encoding it.
 
 use crate::{SiemFormat, strongest};
@@ -151,7 +151,7 @@ fn limit_args(process: &mut Process, max: usize) -> Cut {
     const OVERHEAD: usize = 4;
     let mut room = max;
     let mut cut = Cut::Nothing;
-    let mut kept = Vec::new();
+    let mut retained = Vec::new();
     for mut argument in std::mem::take(&mut process.args) {
         if room <= OVERHEAD {
             cut = Cut::Some;
@@ -159,9 +159,9 @@ fn limit_args(process: &mut Process, max: usize) -> Cut {
         }
         cut = cut.and(clip_in_place(&mut argument, room - OVERHEAD));
         room = room.saturating_sub(argument.len() + OVERHEAD);
-        kept.push(argument);
+        retained.push(argument);
     }
-    process.args = kept;
+    process.args = retained;
     let raw_bytes = |raw: &Vec<String>| raw.iter().map(|word| word.len() + OVERHEAD).sum::<usize>();
     let raw_too_long = process.args_base64.as_ref().is_some_and(|raw| raw_bytes(raw) > max.saturating_mul(2));
     if cut == Cut::Some || raw_too_long {

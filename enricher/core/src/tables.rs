@@ -132,7 +132,7 @@ impl<C: ChunkStore> ImageTables<C> {
 
     /// Every image with what is said of it, in the order in which it was.
     pub fn images(&self) -> impl Iterator<Item = (&ImageId, &[Image])> {
-        self.images.iter().map(|(id, said)| (id, said.as_slice()))
+        self.images.iter().map(|(id, records)| (id, records.as_slice()))
     }
 
     /// What is said of an image, whether it counts or not, in the order in which it was.
@@ -193,7 +193,7 @@ impl<C: ChunkStore> ImageTables<C> {
     fn unname(&mut self, id: &ImageId, gone: &[Image]) {
         for diff_id in gone.iter().flat_map(|image| &image.diff_ids) {
             let is_named = |image: &Image| image.diff_ids.contains(diff_id);
-            if self.images.get(id).is_some_and(|said| said.iter().any(is_named)) {
+            if self.images.get(id).is_some_and(|records| records.iter().any(is_named)) {
                 continue;
             }
             if let Some(images) = self.named_by.get_mut(diff_id) {
@@ -271,7 +271,8 @@ impl<C: ChunkStore> ImageTables<C> {
         let node = view.node.as_deref();
         let candidates = self.candidates(&view.image, node);
         if names_several(&candidates) {
-            let reason = "it is the digest of an index with several platforms; the runtime does not say which one runs";
+            let reason =
+                "it is the digest of an index with several platforms; the runtime does not tell which one runs";
             return Lookup::Failed {
                 reason: reason.to_owned(),
                 failure: ImageFailure::Unsupported,

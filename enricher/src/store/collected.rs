@@ -113,9 +113,9 @@ pub(super) fn leave(chunks: &mut Chunks<'_>, manifest: &Sha256, index: u32) -> R
     let key = chunk_key(manifest, index);
     let Some(old) = chunks.remove(key.as_slice())? else { return Ok(()) };
     let (partition, _, timestamp_ms, value) = old.value();
-    let kept = (!value.is_empty()).then(|| value.to_vec());
+    let bytes = (!value.is_empty()).then(|| value.to_vec());
     drop(old);
-    if let Some(value) = kept {
+    if let Some(value) = bytes {
         chunks.insert(key.as_slice(), (partition, NOWHERE, timestamp_ms, value.as_slice()))?;
     }
     Ok(())

@@ -52,7 +52,7 @@ impl Failure {
     }
 
     /// Says it, once for each time that a store leaves its disk.
-    pub(super) fn say(self, directory: &Path, error: &StoreError) {
+    pub(super) fn log(self, directory: &Path, error: &StoreError) {
         tracing::warn!(
             path = %directory.display(),
             %error,
@@ -84,10 +84,10 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result
     let outer = IS_GUARDED.replace(true);
     let done = catch_unwind(AssertUnwindSafe(work));
     IS_GUARDED.set(outer);
-    done.unwrap_or_else(|panic| Err(StoreError::unusable(Rebuilt::Damaged, said(panic.as_ref()))))
+    done.unwrap_or_else(|panic| Err(StoreError::unusable(Rebuilt::Damaged, message_of(panic.as_ref()))))
 }
 
-fn said(panic: &(dyn Any + Send)) -> String {
+fn message_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     format!("its content is impossible: {}", text.unwrap_or("no more is known"))
 }

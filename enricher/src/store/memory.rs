@@ -44,7 +44,7 @@ impl Store {
         // Who reads or compacts has it until then.
         let old = std::mem::replace(&mut *self.database.write().unwrap_or_else(PoisonError::into_inner), empty);
         let failure = *self.failure.get_or_init(|| failure);
-        failure.say(&self.directory, error);
+        failure.log(&self.directory, error);
         // The library writes when it closes a file, and cannot.
         let closed = guarded(|| {
             drop(old);

@@ -164,18 +164,18 @@ fn put<T: Publication>(
 impl ChunkSource for Store {
     fn chunk(&self, manifest: &Sha256, index: u32) -> Result<Arc<[u8]>, String> {
         let value = guarded(|| self.chunk_value(manifest, index)).map_err(|error| {
-            let said = error.to_string();
+            let message = error.to_string();
             self.suspect(error);
-            said
+            message
         })?;
         let value = value.ok_or_else(|| format!("chunk {index} of {manifest} is not in the store"))?;
         match LayerEvent::decode(&value) {
             Ok(LayerEvent::Chunk(chunk)) => Ok(chunk.data.into()),
             Ok(LayerEvent::Head(_)) => Err(format!("chunk {index} of {manifest} is a head in the store")),
             Err(error) => {
-                let said = format!("chunk {index} of {manifest}: {error}");
-                self.suspect(StoreError::unusable(Rebuilt::Damaged, &said));
-                Err(said)
+                let message = format!("chunk {index} of {manifest}: {error}");
+                self.suspect(StoreError::unusable(Rebuilt::Damaged, &message));
+                Err(message)
             }
         }
     }

@@ -65,7 +65,7 @@ fn without_room(
     if !error.is_no_room() {
         return Err(error);
     }
-    Failure::NoRoom.say(directory, &error);
+    Failure::NoRoom.log(directory, &error);
     let store = Store::of(memory::database(directory, origin)?, directory, origin);
     let _ = store.failure.set(Failure::NoRoom);
     let tables = store.tables(trust)?;

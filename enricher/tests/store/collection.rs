@@ -207,9 +207,9 @@ fn the_file_stays_as_large_as_what_is_in_use_while_images_come_and_go() {
     assert_eq!(late, early);
     // While the topics have their records, who published what stays known: some KiB for each image and layer.
     let (sizes, written) = come_and_go(Topics::Keep, ROUNDS);
-    let kept = sizes[ROUNDS - 1] - early;
-    println!("with their records still on the topics it has {kept} bytes more, of {written}");
-    assert!(kept < u64::try_from(ROUNDS).unwrap() * 8 * 1024, "{kept}");
+    let remaining = sizes[ROUNDS - 1] - early;
+    println!("with their records still on the topics it has {remaining} bytes more, of {written}");
+    assert!(remaining < u64::try_from(ROUNDS).unwrap() * 8 * 1024, "{remaining}");
 }
 
 fn deleted(topic: Topic, key: String) -> Row {

@@ -214,13 +214,13 @@ async fn an_image_is_found_by_config_manifest_and_index_in_whatever_namespace() 
         cases.extend([(config.as_str(), config), (manifest["digest"].as_str().unwrap(), config)]);
     }
     cases.extend(own.map(|own| (index.as_str(), &images[own].1)));
-    for (asked, config) in cases {
-        let asked = ImageId::from(asked);
-        let found = index_image(&runtimes, &asked).await.unwrap();
-        let expect = index_layout(directory.path(), &wanted(Some(&asked)), LANES).unwrap();
-        check_same(asked.as_str(), &found, &expect);
+    for (received, config) in cases {
+        let received = ImageId::from(received);
+        let found = index_image(&runtimes, &received).await.unwrap();
+        let expect = index_layout(directory.path(), &wanted(Some(&received)), LANES).unwrap();
+        check_same(received.as_str(), &found, &expect);
         let digest = Some(found.image.config_digest.as_str()).filter(|digest| !digest.is_empty());
-        assert_eq!((&found.image.image_id, digest.unwrap_or(asked.as_str())), (&asked, config.as_str()));
+        assert_eq!((&found.image.image_id, digest.unwrap_or(received.as_str())), (&received, config.as_str()));
         assert_eq!(found.image.references, ["docker.io/library/example:1"]);
     }
     let missing = ImageId::from(format!("sha256:{}", "0".repeat(64)).as_str());

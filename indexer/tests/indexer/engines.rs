@@ -31,7 +31,7 @@ impl Engine {
         started.map(Self).map_err(|error| format!("{program}: {error}"))
     }
 
-    /// The runtimes, once this engine is the one that answers; what it said when it ends instead.
+    /// The runtimes, once this engine is the one that answers; what it headers when it ends instead.
     async fn answering(&mut self, settings: &RuntimeSettings, log: &Path) -> Result<Runtimes, String> {
         let answers = async {
             loop {

@@ -87,7 +87,7 @@ fn an_image_that_is_not_there_is_not_found() {
             layout.index(&[(&first, "x"), (&second, "y")]);
             None
         },
-        "say which image is meant",
+        "name the image that is meant",
     );
     check(
         |layout| {

@@ -123,7 +123,7 @@ fn settings(bootstrap: String, nonce: &str) -> NodeSettings {
 pub(crate) fn request(image_id: &ImageId, node: &str) -> ImageRequest {
     ImageRequest {
         image_id: image_id.clone(),
-        reference: "registry.example/asked:1".to_owned(),
+        reference: "registry.example/received:1".to_owned(),
         runtime: "podman".to_owned(),
         cluster: "test".to_owned(),
         node: node.to_owned(),
@@ -142,8 +142,8 @@ fn removal(image: &Image, layers: &[(LayerHead, LayerManifest)]) -> Vec<(String,
 /// Asks for an image as an enricher does, until a record of it is published after this time.
 async fn request_until(producer: &Producer, images: &mut TopicReader, image_id: &ImageId, after_ns: i64) -> Image {
     loop {
-        let asked = encode(&request(image_id, "node-1")).unwrap();
-        producer.send(Topic::ImageRequests, image_id.as_str().as_bytes(), &asked, &[]).await.unwrap();
+        let received = encode(&request(image_id, "node-1")).unwrap();
+        producer.send(Topic::ImageRequests, image_id.as_str().as_bytes(), &received, &[]).await.unwrap();
         let next = async {
             loop {
                 let Some(ReaderEvent::Record(record)) = images.next().await else { continue };

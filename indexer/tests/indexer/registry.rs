@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::oci::{Layout, Stored, directory, file, layer, stored};
 use crate::tools::{LANES, or_skip, wanted};
-use server::{Asked, Auth, Certificates, Deed, PASSWORD, Registry, Server, USER};
+use server::{Auth, Certificates, Deed, PASSWORD, ReceivedRequest, Registry, Server, USER};
 
 /// An image in an open registry, and what the layout of it gives.
 struct World {
@@ -223,7 +223,7 @@ fn compressions_and_platforms_are_told_apart() {
     if let Some((_, manifest, config)) = manifests.iter().find(|(architecture, ..)| *architecture == own) {
         let server = Server::start(Some(registry.port), |_, _| Deed::Forward);
         index(settings(server.port, &[]), config, &format!("127.0.0.1:{}/multi:1", server.port)).unwrap();
-        let read: Vec<_> = server.asked().into_iter().map(|asked| asked.path).collect();
+        let read: Vec<_> = server.received().into_iter().map(|received| received.path).collect();
         assert_eq!(read.len(), 4, "an index, a manifest, its config and layer: {read:?}");
         assert!(read[1].ends_with(manifest));
     }
@@ -281,25 +281,25 @@ fn passwords_tokens_and_private_authorities_are_used_and_never_guessed() {
     let found =
         index(settings(guarded.port, &[plain.clone(), auth.clone()]), &world.config, &at(guarded.port)).unwrap();
     check_same("token", &found, &world.expect);
-    let asked = tokens.asked();
-    assert_eq!(asked.len(), 1, "one token serves every lane");
-    assert_eq!(asked[0].path, "/token?service=test-registry&scope=repository%3Ateam%2Fapp%3Apull");
-    assert!(asked[0].header("authorization").unwrap().starts_with("Basic "));
+    let received = tokens.received();
+    assert_eq!(received.len(), 1, "one token serves every lane");
+    assert_eq!(received[0].path, "/token?service=test-registry&scope=repository%3Ateam%2Fapp%3Apull");
+    assert!(received[0].header("authorization").unwrap().starts_with("Basic "));
 }
 
 /// A fault, with the failure kind that it makes and words of the reason; none where the image is read all the same.
-type Fault = (&'static str, fn(&Asked, usize) -> Deed, Option<(ImageFailure, &'static str)>);
+type Fault = (&'static str, fn(&ReceivedRequest, usize) -> Deed, Option<(ImageFailure, &'static str)>);
 
-fn is_blob(asked: &Asked) -> bool {
-    asked.path.contains("/blobs/")
+fn is_blob(received: &ReceivedRequest) -> bool {
+    received.path.contains("/blobs/")
 }
 
 const FAULTS: [Fault; 13] = [
     ("none", |_, _| Deed::Forward, None),
     ("a flipped byte", |_, _| Deed::Change(flip), Some((ImageFailure::Mismatch, "its name says"))),
     ("a truncated blob", |_, _| Deed::Change(halve), Some((ImageFailure::Mismatch, "its manifest says"))),
-    ("asked to wait a second", |_, number| if number == 0 { busy(429, "1") } else { Deed::Forward }, None),
-    ("asked to wait for long", |_, _| busy(429, "600"), Some((ImageFailure::Unavailable, "come back in 600 s"))),
+    ("received to wait a second", |_, number| if number == 0 { busy(429, "1") } else { Deed::Forward }, None),
+    ("received to wait for long", |_, _| busy(429, "600"), Some((ImageFailure::Unavailable, "come back in 600 s"))),
     ("unavailable twice", |_, number| if number < 2 { busy(503, "0") } else { Deed::Forward }, None),
     ("cut once", |_, number| if number == 0 { Deed::Cut(60_000) } else { Deed::Forward }, None),
     ("cut always", |_, _| Deed::Cut(0), Some((ImageFailure::Unavailable, "cannot be read"))),
@@ -315,7 +315,7 @@ const FAULTS: [Fault; 13] = [
         |_, _| redirect("https://10.0.0.1/"),
         Some((ImageFailure::Unavailable, "an internal address")),
     ),
-    ("redirects without end", |asked, _| redirect(&asked.path), Some((ImageFailure::Unavailable, "too often"))),
+    ("redirects without end", |received, _| redirect(&received.path), Some((ImageFailure::Unavailable, "too often"))),
 ];
 
 #[expect(clippy::ptr_arg, reason = "one signature for all changes")]
@@ -349,8 +349,8 @@ fn faults_of_a_blob_are_outlived_or_named() {
     let longest = longest.unwrap().file_name().into_string().unwrap();
     for (what, decide, expect) in FAULTS {
         let victim = longest.clone();
-        let server = Server::start(Some(world.registry.port), move |asked, number| {
-            if is_blob(asked) && asked.path.ends_with(&victim) { decide(asked, number) } else { Deed::Forward }
+        let server = Server::start(Some(world.registry.port), move |received, number| {
+            if is_blob(received) && received.path.ends_with(&victim) { decide(received, number) } else { Deed::Forward }
         });
         let reference = format!("127.0.0.1:{}/team/app:1", server.port);
         let found = index(settings(server.port, &[]), &world.config, &reference);
@@ -363,7 +363,7 @@ fn faults_of_a_blob_are_outlived_or_named() {
         }
         if what == "cut once" {
             let ranges: Vec<_> =
-                server.asked().iter().filter_map(|asked| asked.header("range").map(str::to_owned)).collect();
+                server.received().iter().filter_map(|received| received.header("range").map(str::to_owned)).collect();
             assert_eq!(ranges, ["bytes=60000-"], "it goes on where it was");
         }
     }
@@ -376,9 +376,9 @@ fn authorization_stays_with_its_host() {
     let Some(guarded) = or_skip(NAME, Registry::start(world.store.path(), &Auth::Password, None)) else { return };
     let cache = std::sync::Arc::new(Server::start(Some(world.registry.port), |_, _| Deed::Forward));
     let to = cache.port;
-    let front = Server::start(Some(guarded.port), move |asked, _| {
-        if is_blob(asked) && asked.header("authorization").is_some() {
-            redirect(&format!("http://127.0.0.1:{to}{}", asked.path))
+    let front = Server::start(Some(guarded.port), move |received, _| {
+        if is_blob(received) && received.header("authorization").is_some() {
+            redirect(&format!("http://127.0.0.1:{to}{}", received.path))
         } else {
             Deed::Forward
         }
@@ -387,10 +387,10 @@ fn authorization_stays_with_its_host() {
     let more = [("DRIFTLINE_REGISTRY_PLAIN_HTTP", both), auth_file(world.store.path(), front.port)];
     let reference = format!("127.0.0.1:{}/team/app:1", front.port);
     check_same("redirected", &index(settings(front.port, &more), &world.config, &reference).unwrap(), &world.expect);
-    assert!(front.asked().iter().any(|asked| asked.header("authorization").is_some()));
-    let elsewhere = cache.asked();
+    assert!(front.received().iter().any(|received| received.header("authorization").is_some()));
+    let elsewhere = cache.received();
     assert!(elsewhere.len() >= 3, "config and layers come from there");
-    assert!(elsewhere.iter().all(|asked| asked.header("authorization").is_none()));
+    assert!(elsewhere.iter().all(|received| received.header("authorization").is_none()));
 }
 
 #[test]
@@ -431,8 +431,8 @@ fn manifests_that_lie_or_cannot_be_verified_are_refused() {
         ("no JSON", b"<html>".to_vec(), ImageFailure::Unsupported, "expected value"),
     ];
     for (what, body, failure, words) in cases {
-        let server = Server::start(Some(world.registry.port), move |asked, _| {
-            if asked.path.ends_with("/manifests/1") {
+        let server = Server::start(Some(world.registry.port), move |received, _| {
+            if received.path.ends_with("/manifests/1") {
                 Deed::Say("HTTP/1.1 200 OK\r\nDocker-Content-Digest: sha256:0\r\n".to_owned(), body.clone())
             } else {
                 Deed::Forward
@@ -442,8 +442,8 @@ fn manifests_that_lie_or_cannot_be_verified_are_refused() {
         let error = index(settings(server.port, &[]), &world.config, &reference).unwrap_err();
         assert!(error.failure() == failure && error.to_string().contains(words), "{what}: {error}");
     }
-    let server = Server::start(Some(world.registry.port), |asked, _| {
-        if is_blob(asked) { Deed::Forward } else { Deed::Change(|body| body.push(b' ')) }
+    let server = Server::start(Some(world.registry.port), |received, _| {
+        if is_blob(received) { Deed::Forward } else { Deed::Change(|body| body.push(b' ')) }
     });
     let reference = format!("127.0.0.1:{}/team/app@{}", server.port, world.manifest);
     let error = index(settings(server.port, &[]), &world.config, &reference).unwrap_err();
@@ -475,10 +475,10 @@ fn mirrors_come_first_and_the_registry_is_asked_when_they_fail() {
     let reference = format!("{}/team/app:1", at(registry.port));
     let both = settings(registry.port, &more(&[missing.port, world.registry.port]));
     check_same("mirror", &index(both, &world.config, &reference).unwrap(), &world.expect);
-    assert!(!missing.asked().is_empty() && registry.asked().is_empty());
+    assert!(!missing.received().is_empty() && registry.received().is_empty());
     let one = settings(registry.port, &more(&[missing.port]));
     check_same("registry", &index(one, &world.config, &reference).unwrap(), &world.expect);
-    assert!(!registry.asked().is_empty());
+    assert!(!registry.received().is_empty());
 }
 
 #[test]
@@ -491,9 +491,9 @@ fn a_proxy_is_used_unless_a_host_is_excepted() {
     let reference = format!("127.0.0.1:{port}/team/app:1");
     let direct = settings(port, &[url.clone(), ("DRIFTLINE_REGISTRY_NO_PROXY", "127.0.0.1".to_owned())]);
     check_same("direct", &index(direct, &world.config, &reference).unwrap(), &world.expect);
-    assert!(proxy.asked().is_empty());
+    assert!(proxy.received().is_empty());
     check_same("proxy", &index(settings(port, &[url]), &world.config, &reference).unwrap(), &world.expect);
-    assert_eq!(proxy.asked()[0].path, format!("http://127.0.0.1:{port}/v2/team/app/manifests/1"));
+    assert_eq!(proxy.received()[0].path, format!("http://127.0.0.1:{port}/v2/team/app/manifests/1"));
 }
 
 #[test]

@@ -239,7 +239,7 @@ impl Shell<Input, ImageCommand> for EnricherShell {
         self.read(world);
         let entry = self.answers.first_entry().filter(|entry| entry.key().0 <= world.now_ns)?;
         let (view, answer) = entry.remove();
-        self.following.told(&view, &answer);
+        self.following.answered(&view, &answer);
         Some(Input::Image(view, answer))
     }
 

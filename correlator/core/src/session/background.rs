@@ -63,7 +63,7 @@ impl EncodedBackground {
             place_digest: Sha256([0; 32]),
             versions,
             flags: BTreeSet::new(),
-            said: None,
+            last_revision: None,
             final_since_ns: None,
         };
         Ok(Self(encode(&blank)?.into_boxed_slice()))

@@ -10,7 +10,7 @@ mod findings;
 mod revision;
 mod state;
 
-use driftline_schemas::correlator_state::Said;
+use driftline_schemas::correlator_state::LastRevision;
 use driftline_schemas::{AlertId, Finding, FindingId, FindingState, Sha256};
 use driftline_service_core::BrokenInvariant;
 use std::cmp::Reverse;
@@ -91,7 +91,7 @@ pub(crate) struct Session {
     versions_taken: Option<Sha256>,
     flags: BTreeSet<String>,
     /// The last revision, to know whether another is due.
-    last_revision: Option<Said>,
+    last_revision: Option<LastRevision>,
     phase: Phase,
     changes: Changes,
 }

@@ -1,6 +1,6 @@
 //! When a revision of an alert is due. Only here does the wall clock matter.
 
-use driftline_schemas::correlator_state::Said;
+use driftline_schemas::correlator_state::LastRevision;
 use driftline_schemas::{Activity, Sha256};
 use driftline_service_core::BrokenInvariant;
 
@@ -110,7 +110,7 @@ impl Session {
     pub(crate) fn start_revision(&mut self, due: Due) -> Result<i32, BrokenInvariant> {
         let last = self.last_revision.as_ref().map_or(0, |last| last.revision);
         let revision = last.checked_add(1).ok_or_else(|| BrokenInvariant("revision number overflow".to_owned()))?;
-        self.last_revision = Some(Said {
+        self.last_revision = Some(LastRevision {
             revision,
             activity: due.activity,
             severity: self.severity(),
@@ -124,7 +124,7 @@ impl Session {
 
     /// Severity or categories changed, the findings doubled, at least half of those that were emitted without their image or
     /// container have them now, or a closed alert stands again.
-    fn differs(&self, last: &Said) -> bool {
+    fn differs(&self, last: &LastRevision) -> bool {
         last.activity == Activity::Close
             || (last.unresolved > 0 && self.unresolved_count().saturating_mul(2) <= last.unresolved)
             || self.severity() != last.severity

@@ -45,7 +45,7 @@ impl Session {
             place_digest,
             versions,
             flags: self.flags.clone(),
-            said: self.last_revision,
+            last_revision: self.last_revision,
             final_since_ns: match self.phase {
                 Phase::Open => None,
                 Phase::Final(since_ns) => Some(since_ns),
@@ -95,7 +95,7 @@ impl Session {
             weight,
             versions_taken: None,
             flags: head.flags,
-            last_revision: head.said,
+            last_revision: head.last_revision,
             phase: head.final_since_ns.map_or(Phase::Open, Phase::Final),
             changes: Changes::default(),
         };

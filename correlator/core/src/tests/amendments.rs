@@ -4,7 +4,7 @@ use driftline_schemas::{Alert, Confidence, Container, ContainerId, Finding, Find
 use driftline_service_core::Disposition;
 use std::collections::BTreeMap;
 
-use super::{Rig, canonical, short, told};
+use super::{Rig, canonical, short, summaries};
 use crate::fixtures::{S, T0, added, added_at, container, fileless, throttled};
 use crate::telemetry;
 
@@ -55,7 +55,7 @@ fn an_amendment_brings_what_was_unknown() {
     let first = rig.live(unresolved("f0", T0)).remove(0);
     assert_eq!((first.flags, first.container.unwrap().name), (vec!["deadline".to_owned()], String::new()));
     let alert = rig.finding(T0, resolved("f0", 2)).1.remove(0);
-    assert_eq!((alert.revision, alert.findings[0].origin), (2, Origin::Added), "said at once");
+    assert_eq!((alert.revision, alert.findings[0].origin), (2, Origin::Added), "emitted at once");
     assert_eq!(alert.container, Some(container()));
     assert_eq!(alert.flags, ["deadline"], "that a deadline fired stays recorded");
     assert_eq!(rig.count(telemetry::FINDING_AMENDED), 1);
@@ -94,24 +94,24 @@ fn a_throttled_container_is_an_alert_that_says_so_in_its_score() {
 
 #[test]
 fn an_amendment_after_the_final_revision_gives_one_more() {
-    // Nobody waits for news about the origin of a resolved finding; it is said when the session is quiet again.
+    // Nobody waits for news about the origin of a resolved finding; it is emitted when the session is quiet again.
     let relocated = |id: &str, revision| Finding { origin: Origin::Relocated, ..resolved(id, revision) };
     for (amendment, expected) in [(malicious("f0", 2), "update 3 final"), (relocated("f0", 2), "")] {
         let mut rig = Rig::with(short());
         rig.live(added("f0", T0));
         rig.tick(T0 + 10 * S);
-        let at_once = told(&rig.finding(T0 + 50 * S, amendment).1).concat();
-        let by_clock = told(&rig.tick(T0 + 51 * S)).concat();
+        let at_once = summaries(&rig.finding(T0 + 50 * S, amendment).1).concat();
+        let by_clock = summaries(&rig.tick(T0 + 51 * S)).concat();
         assert_eq!(at_once, expected);
         assert_eq!(at_once + &by_clock, "update 3 final");
-        assert_eq!(told(&rig.tick(T0 + 60 * S)), [""; 0]);
+        assert_eq!(summaries(&rig.tick(T0 + 60 * S)), [""; 0]);
     }
 }
 
 #[test]
 fn an_amendment_that_raises_the_severity_is_said_at_once_with_the_next_number() {
     let check = |alerts: &[Alert], expected: &str, severity: Severity| {
-        assert_eq!((told(alerts).concat().as_str(), alerts[0].severity), (expected, severity));
+        assert_eq!((summaries(alerts).concat().as_str(), alerts[0].severity), (expected, severity));
     };
     let mut rig = Rig::with(short());
     rig.live(added("f0", T0));
@@ -123,7 +123,7 @@ fn an_amendment_that_raises_the_severity_is_said_at_once_with_the_next_number() 
     // After the final revision, and final again.
     check(&rig.finding(T0 + 50 * S, malicious("f0", 2)).1, "update 5 final", Severity::Critical);
     assert_eq!(rig.finding(T0 + 50 * S, malicious("f0", 2)), (Disposition::Duplicate, vec![]));
-    assert_eq!(told(&rig.tick(T0 + 51 * S)), [""; 0]);
+    assert_eq!(summaries(&rig.tick(T0 + 51 * S)), [""; 0]);
     // A category less, and nothing left at last.
     check(&rig.finding(T0 + 52 * S, retracted("f1", 3)).1, "update 6 final", Severity::Critical);
     let withdrawn = Finding { state: FindingState::Retracted, ..malicious("f0", 3) };

@@ -1,4 +1,4 @@
-//! Far beyond every maximum: what is kept stays as it is, everything above is counted and said. State is what a session
+//! Far beyond every maximum: what is kept stays as it is, everything above is counted and emitted. State is what a session
 //! is, so its size in the changelog stands for its size in memory.
 
 use driftline_schemas::limits::RECORD_BYTES_MAX;
@@ -6,7 +6,7 @@ use driftline_schemas::{Container, ContainerId, Finding, ImageId, Severity};
 use driftline_service_core::{Disposition, Effects, Stage as _};
 use std::collections::BTreeMap;
 
-use super::{Rig, correlator, found, image, restore, short, told};
+use super::{Rig, correlator, found, image, restore, short, summaries};
 use crate::fixtures::{S, T0, added, added_at, container, in_google_pod};
 use crate::limits::{
     FACT_BYTES_MAX, FINDING_ID_BYTES_MAX, FINDING_TECHNIQUES_MAX, HOST_NAMESPACES_MAX, LABELS_MAX, POD_LABELS_MAX,
@@ -78,13 +78,14 @@ fn repeats_of_more_programs_than_are_counted_singly_count_in_the_total() {
 #[test]
 fn a_partition_keeps_its_size_however_many_containers_come() {
     let mut rig = Rig::with(Options { containers_per_partition: 5, ..short() });
-    let mut said = Vec::new();
+    let mut emitted = Vec::new();
     for at in 0..200 {
-        said.extend(rig.live(of(&format!("c{at:03}"), at)));
+        emitted.extend(rig.live(of(&format!("c{at:03}"), at)));
     }
-    let kept = i64::try_from(rig.count(telemetry::SESSION_OPENED) - rig.count(telemetry::SESSION_EVICTED_PARTITION));
-    assert_eq!((rig.state_size("session/").0, rig.state_size("finding/").0, kept), (5, 5, Ok(5)));
-    let ended = said.iter().filter(|alert| alert.flags == ["session_evicted"] && alert.r#final).count();
+    let remaining =
+        i64::try_from(rig.count(telemetry::SESSION_OPENED) - rig.count(telemetry::SESSION_EVICTED_PARTITION));
+    assert_eq!((rig.state_size("session/").0, rig.state_size("finding/").0, remaining), (5, 5, Ok(5)));
+    let ended = emitted.iter().filter(|alert| alert.flags == ["session_evicted"] && alert.r#final).count();
     assert_eq!((ended, rig.count(telemetry::SESSION_EVICTED_PARTITION)), (195, 195));
     assert_eq!(rig.state_size("").0, 11, "five sessions of one finding, and when sessions were forgotten");
 }
@@ -259,5 +260,5 @@ fn a_finding_that_opened_a_session_stays_its_own_when_it_is_not_tracked() {
     let forged = Finding { severity: Severity::Critical, ..added("f", T0 + 100_000 * S) };
     let alerts = rig.finding(T0 + S, forged).1;
     assert_eq!(rig.count(telemetry::SESSION_OPENED), 1);
-    assert_eq!((told(&alerts).len(), alerts[0].revision > 2), (1, true));
+    assert_eq!((summaries(&alerts).len(), alerts[0].revision > 2), (1, true));
 }

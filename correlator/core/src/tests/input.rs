@@ -1,11 +1,11 @@
-//! What is taken from the topic, and what is said of input that is gone.
+//! What is taken from the topic, and what is emitted of input that is gone.
 
 use driftline_schemas::topics::{Topic, partition_of};
 use driftline_schemas::{Finding, encode};
 use driftline_service_core::{Effects, Gap, Record, Stage as _};
 
 use super::FORMAT;
-use super::{Rig, said, short, told};
+use super::{Rig, alerts_in, short, summaries};
 use crate::fixtures::{S, T0, added, loss};
 use crate::{Correlator, Input, Options, Settings};
 
@@ -59,7 +59,7 @@ fn records_that_cannot_be_used_each_have_their_reason() {
 fn findings_that_are_gone_are_an_alert_about_the_service() {
     let mut rig = Rig::with(short());
     let alert = rig.gap(T0, 5, 17).remove(0);
-    assert_eq!(told(std::slice::from_ref(&alert)), ["create 1"]);
+    assert_eq!(summaries(std::slice::from_ref(&alert)), ["create 1"]);
     assert_eq!((alert.node.name.as_str(), alert.title.as_str()), ("driftline-correlator", "Findings Lost"));
     assert_eq!(
         alert.message,
@@ -68,8 +68,11 @@ fn findings_that_are_gone_are_an_alert_about_the_service() {
     assert_eq!(alert.container, None);
     assert_eq!(rig.gap(T0 + S, 5, 17), [], "the same gap is the same finding");
     let second = rig.gap(T0 + S, 30, 31).remove(0);
-    assert_eq!((told(std::slice::from_ref(&second)), second.alert_id), (vec!["update 2".to_owned()], alert.alert_id));
-    assert_eq!(told(&rig.tick(T0 + 11 * S)), ["update 3 final"]);
+    assert_eq!(
+        (summaries(std::slice::from_ref(&second)), second.alert_id),
+        (vec!["update 2".to_owned()], alert.alert_id)
+    );
+    assert_eq!(summaries(&rig.tick(T0 + 11 * S)), ["update 3 final"]);
 }
 
 #[test]
@@ -80,8 +83,8 @@ fn gaps_of_two_partitions_are_two_alerts() {
         correlator.gap(T0, Gap { partition, from: 5, to: 17 }, &mut effects).unwrap();
         assert_eq!(correlator.state_keys(partition).len(), 2);
     }
-    let alerts = said(&effects.take_outgoing());
-    assert_eq!(told(&alerts), ["create 1"; 2]);
+    let alerts = alerts_in(&effects.take_outgoing());
+    assert_eq!(summaries(&alerts), ["create 1"; 2]);
     assert_ne!(alerts[0].alert_id, alerts[1].alert_id);
     assert_eq!(effects.take_settled().len(), 0, "no record was received");
 }

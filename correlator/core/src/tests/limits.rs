@@ -6,7 +6,7 @@ use driftline_schemas::{Alert, Container, ContainerId, Finding, FindingId, Findi
 use driftline_service_core::Disposition;
 
 use super::FORMAT;
-use super::{Rig, short, told};
+use super::{Rig, short, summaries};
 use crate::fixtures::{S, T0, added, added_at, container, fileless};
 use crate::limits::{
     ALERT_CATEGORIES_MAX, ALERT_TECHNIQUES_MAX, LABELS_MAX, SESSION_FINDINGS_MAX, VERSION_KINDS_MAX, VERSION_VALUES_MAX,
@@ -34,9 +34,9 @@ fn the_kept_list_is_full_at_its_maximum_and_keeps_the_strongest() {
     let alert = last(&mut Rig::new(), findings);
     assert_eq!((alert.findings.len(), alert.flags), (ALERT_FINDINGS_MAX, vec!["findings_capped".to_owned()]));
     assert_eq!(alert.finding_count, 33);
-    let kept: Vec<_> = alert.findings.iter().map(|finding| finding.finding_id.as_str()).collect();
+    let remaining: Vec<_> = alert.findings.iter().map(|finding| finding.finding_id.as_str()).collect();
     assert!(
-        kept.contains(&"strong") && kept.contains(&"f00030") && !kept.contains(&"f00031"),
+        remaining.contains(&"strong") && remaining.contains(&"f00030") && !remaining.contains(&"f00031"),
         "the last of equals goes"
     );
     assert!(alert.findings.iter().all(|finding| finding.process.is_some()));
@@ -152,7 +152,7 @@ fn a_container_has_a_maximum_of_sessions_and_a_final_one_goes_first() {
     }
     assert_eq!(rig.count(telemetry::SESSION_EVICTED_CONTAINER), 0);
     let alerts = rig.live(added("f2", T0 + 40 * S));
-    assert_eq!(told(&alerts), ["update 2 final", "create 1"]);
+    assert_eq!(summaries(&alerts), ["update 2 final", "create 1"]);
     assert_eq!(alerts[0].flags, ["session_evicted"]);
     assert_eq!(alerts[0].findings[0].finding_id, FindingId::from("f0"));
     assert_eq!(rig.count(telemetry::SESSION_EVICTED_CONTAINER), 1);
@@ -163,7 +163,7 @@ fn a_container_has_a_maximum_of_sessions_and_a_final_one_goes_first() {
     rig.live(added("f2", T0 + S));
     rig.live(added("future2", T0 + 101 * S));
     rig.tick(T0 + 20 * S); // f1 is final, the other was heard of later
-    assert_eq!(told(&rig.live(added("f3", T0 + 60 * S))), ["create 1"], "the final one went without a word");
+    assert_eq!(summaries(&rig.live(added("f3", T0 + 60 * S))), ["create 1"], "the final one went without a word");
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn a_partition_has_a_maximum_of_containers_and_the_one_longest_quiet_goes() {
     rig.live(of("a", 2));
     assert_eq!(rig.count(telemetry::SESSION_EVICTED_PARTITION), 0);
     let alerts = rig.live(of("c", 3));
-    assert_eq!(told(&alerts), ["update 2 final", "create 1"]);
+    assert_eq!(summaries(&alerts), ["update 2 final", "create 1"]);
     assert_eq!(alerts[0].container.as_ref().unwrap().id, ContainerId::from("b"));
     assert_eq!(alerts[0].flags, ["session_evicted"]);
     assert_eq!(rig.count(telemetry::SESSION_EVICTED_PARTITION), 1);
@@ -194,13 +194,13 @@ fn a_session_is_forgotten_after_its_retention_and_what_comes_too_late_is_flagged
         rig.tick(T0 + now_s * S);
         let (_, alerts) = rig.finding(T0 + now_s * S, added("f1", T0 + S));
         let expected = if forgotten { "create 1" } else { "update 3 final" };
-        assert_eq!(told(&alerts), [expected]);
+        assert_eq!(summaries(&alerts), [expected]);
         let flags: &[&str] = if forgotten { &["late"] } else { &[] };
         assert_eq!(alerts[0].flags, flags);
         assert_eq!(rig.count(telemetry::FINDING_LATE), u64::from(forgotten));
         // Late, but nothing that it could have missed was forgotten.
         let (_, alerts) = rig.finding(T0 + 1_000 * S, added("f2", T0 + 500 * S));
-        assert_eq!((told(&alerts), alerts[0].flags.len()), (vec!["create 1".to_owned()], 0));
+        assert_eq!((summaries(&alerts), alerts[0].flags.len()), (vec!["create 1".to_owned()], 0));
     }
 }
 
@@ -210,7 +210,7 @@ fn a_node_with_a_wrong_clock_keeps_no_session_open() {
     let far = Finding { container: None, event_time_ns: i64::MAX, ..added("far", 0) };
     rig.finding(T0, far);
     rig.finding(T0, added("past", i64::MIN));
-    assert_eq!(told(&rig.tick(T0 + 10 * S)).len(), 2);
+    assert_eq!(summaries(&rig.tick(T0 + 10 * S)).len(), 2);
 }
 
 #[test]
@@ -229,18 +229,18 @@ fn the_largest_alert_fits_a_record_in_every_format() {
         ("and all other facts absurdly long", crate::fixtures::with_absurd_facts, 8),
     ] {
         let mut rig = Rig::new();
-        let mut said = Vec::new();
+        let mut emitted = Vec::new();
         for at in 0..ALERT_FINDINGS_MAX {
             let mut finding = crate::fixtures::longest_finding(at);
             change(&mut finding);
-            said.extend(rig.live(finding));
+            emitted.extend(rig.live(finding));
         }
-        said.extend(rig.tick(T0 + 3_600 * S));
-        for alert in &said {
+        emitted.extend(rig.tick(T0 + 3_600 * S));
+        for alert in &emitted {
             assert!(encode(alert).unwrap().len() <= ALERT_BYTES_MAX, "{name}");
             assert!((FORMAT.encode)(alert).unwrap().len() <= ALERT_BYTES_MAX, "{name}");
         }
-        let alert = said.last().unwrap();
+        let alert = emitted.last().unwrap();
         assert!(alert.flags.contains(&"shortened".to_owned()));
         assert!(alert.findings.len() >= at_least, "{name}: {}", alert.findings.len());
     }

@@ -4,7 +4,7 @@
 use driftline_schemas::{Alert, Container, ContainerId, Finding, Severity};
 use driftline_service_core::{Effects, Stage as _};
 
-use super::{Rig, correlator, found, image, restore, said, short, told};
+use super::{Rig, alerts_in, correlator, found, image, restore, short, summaries};
 use crate::fixtures::{S, T0, added, added_at, container};
 use crate::limits::EVICTED_PER_FINDING_MAX;
 use crate::{Correlator, Input, Options, telemetry};
@@ -36,10 +36,14 @@ fn final_sessions_go_first_then_those_quiet_for_longest() {
     rig.live(of("c0", 11));
     assert_eq!(rig.count(telemetry::SESSION_EVICTED_MEMORY), 0);
     let alerts = rig.live(of("c3", 13));
-    assert_eq!((told(&alerts), containers(&alerts)), (vec!["create 1".to_owned()], vec!["c3"]), "c2 had its last word");
+    assert_eq!(
+        (summaries(&alerts), containers(&alerts)),
+        (vec!["create 1".to_owned()], vec!["c3"]),
+        "c2 had its last word"
+    );
     let alerts = rig.live(of("c4", 14));
     assert_eq!(
-        (told(&alerts), containers(&alerts)),
+        (summaries(&alerts), containers(&alerts)),
         (vec!["create 1".to_owned(), "update 2 final".to_owned()], vec!["c4", "c0"])
     );
     assert_eq!(alerts[1].flags, ["session_evicted"]);
@@ -115,8 +119,8 @@ fn the_oldest_of_all_partitions_goes() {
     }
     let touched = effects.take_touched();
     assert!(touched.iter().any(|key| key.partition == 1 && key.key == "partition"), "the state of the other partition");
-    let alerts = said(&effects.take_outgoing());
-    assert_eq!((told(&alerts).pop().unwrap().as_str(), containers(&alerts).pop()), ("update 2 final", Some("c0")));
+    let alerts = alerts_in(&effects.take_outgoing());
+    assert_eq!((summaries(&alerts).pop().unwrap().as_str(), containers(&alerts).pop()), ("update 2 final", Some("c0")));
     correlator.drop_partition(0);
     assert_eq!(correlator.sessions_bytes(), 0);
 }

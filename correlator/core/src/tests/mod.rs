@@ -45,7 +45,7 @@ impl Rig {
         Self { options, correlator, restarted, changelog: BTreeMap::new(), counts: BTreeMap::new(), steps: 0 }
     }
 
-    /// A finding on partition 0; its disposition and the alerts said.
+    /// A finding on partition 0; its disposition and the alerts emitted.
     pub(crate) fn finding(&mut self, now_ns: i64, finding: Finding) -> (Disposition, Vec<Alert>) {
         let (settled, alerts) = self.step(|correlator, effects| correlator.apply(now_ns, found(&finding), effects));
         assert_eq!(settled.values().sum::<u64>(), 1, "one disposition for one input");
@@ -93,7 +93,7 @@ impl Rig {
         if self.changelog.len() <= COMPARED_KEYS || self.steps.is_multiple_of(COMPARED_STEPS) {
             self.restart();
         }
-        (settled, said(&outgoing))
+        (settled, alerts_in(&outgoing))
     }
 
     /// Writes a key that was touched: its value must be another than before.
@@ -161,7 +161,7 @@ fn summary(outgoing: &[Outgoing]) -> Vec<(Topic, String, Sha256)> {
     outgoing.iter().map(|record| (record.topic, key(record), Sha256::of(&record.value))).collect()
 }
 
-fn said(outgoing: &[Outgoing]) -> Vec<Alert> {
+fn alerts_in(outgoing: &[Outgoing]) -> Vec<Alert> {
     let (avro, ocsf): (Vec<_>, Vec<_>) = outgoing.iter().partition(|record| record.topic == Topic::Alerts);
     assert_eq!(avro.len(), ocsf.len());
     let alerts: Vec<Alert> = avro.iter().map(|record| decode(&record.value).unwrap()).collect();
@@ -179,8 +179,8 @@ fn check(alert: &Alert) {
 }
 
 /// `create 1`, `update 2 final`, …
-pub(crate) fn told(alerts: &[Alert]) -> Vec<String> {
-    let tell = |alert: &Alert| {
+pub(crate) fn summaries(alerts: &[Alert]) -> Vec<String> {
+    let summary = |alert: &Alert| {
         let activity = match alert.activity {
             Activity::Create => "create",
             Activity::Update => "update",
@@ -188,7 +188,7 @@ pub(crate) fn told(alerts: &[Alert]) -> Vec<String> {
         };
         format!("{activity} {}{}", alert.revision, if alert.r#final { " final" } else { "" })
     };
-    alerts.iter().map(tell).collect()
+    alerts.iter().map(summary).collect()
 }
 
 /// Gap 10 s, cap 60 s, retention 100 s.
@@ -201,7 +201,7 @@ pub(crate) fn short() -> Options {
     }
 }
 
-/// The alert as it must be whatever the order, the interleaving and the time it was said.
+/// The alert as it must be whatever the order, the interleaving and the time it was emitted.
 pub(crate) fn canonical(alert: &Alert) -> Alert {
     Alert { revision: 0, activity: Activity::Update, emitted_ns: 0, ..alert.clone() }
 }

@@ -1,11 +1,11 @@
-//! When a revision is said, and what it says.
+//! When a revision is emitted, and what it says.
 
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Finding, FindingState, Severity};
 use driftline_service_core::{Disposition, Effects, Stage as _};
 
 use super::FORMAT;
-use super::{Rig, short, told};
+use super::{Rig, short, summaries};
 use crate::fixtures::{S, T0, added, added_at, container, fileless, loss, suspicious};
 use crate::{Correlator, HEADERS, Input, Options, Settings};
 
@@ -13,11 +13,11 @@ use crate::{Correlator, HEADERS, Input, Options, Settings};
 fn an_alert_is_created_at_once_and_final_when_quiet() {
     let mut rig = Rig::with(short());
     let (disposition, alerts) = rig.finding(T0, added("f0", T0));
-    assert_eq!((disposition, told(&alerts)), (Disposition::Reported, vec!["create 1".to_owned()]));
+    assert_eq!((disposition, summaries(&alerts)), (Disposition::Reported, vec!["create 1".to_owned()]));
     assert_eq!((alerts[0].score, alerts[0].severity), (20, Severity::Low));
-    assert_eq!(told(&rig.tick(T0 + 10 * S - 1)), [""; 0]);
-    assert_eq!(told(&rig.tick(T0 + 10 * S)), ["update 2 final"]);
-    assert_eq!(told(&rig.tick(T0 + 11 * S)), [""; 0]);
+    assert_eq!(summaries(&rig.tick(T0 + 10 * S - 1)), [""; 0]);
+    assert_eq!(summaries(&rig.tick(T0 + 10 * S)), ["update 2 final"]);
+    assert_eq!(summaries(&rig.tick(T0 + 11 * S)), [""; 0]);
 }
 
 #[test]
@@ -33,9 +33,9 @@ fn below_the_threshold_nothing_is_said() {
     }
     // What is below alone can reach it together.
     let mut rig = Rig::with(Options { threshold: Severity::Medium, ..short() });
-    assert_eq!(told(&rig.live(added("f0", T0))), [""; 0]);
+    assert_eq!(summaries(&rig.live(added("f0", T0))), [""; 0]);
     let alerts = rig.live(fileless("f1", T0 + S));
-    assert_eq!(told(&alerts), ["create 1"]);
+    assert_eq!(summaries(&alerts), ["create 1"]);
     assert_eq!(alerts[0].finding_count, 2);
 }
 
@@ -45,15 +45,15 @@ fn a_container_that_unpacks_itself_at_its_start_is_no_alert() {
     let starting = driftline_schemas::Container { started_ns: T0, ..container() };
     let finding = |id, time_ns| Finding { container: Some(starting.clone()), ..added(id, time_ns) };
     assert_eq!(rig.finding(T0 + 30 * S, finding("f0", T0 + 30 * S)), (Disposition::Clean, vec![]));
-    assert_eq!(told(&rig.live(finding("f1", T0 + 30 * S + 1))), ["create 1"]);
+    assert_eq!(summaries(&rig.live(finding("f1", T0 + 30 * S + 1))), ["create 1"]);
 }
 
 #[test]
 fn updates_come_with_severity_categories_and_each_doubling() {
     let mut rig = Rig::new();
-    let mut said = Vec::new();
+    let mut emitted = Vec::new();
     for at in 0..20 {
-        said.push(told(&rig.live(added(&format!("f{at}"), T0 + at * S))).join(""));
+        emitted.push(summaries(&rig.live(added(&format!("f{at}"), T0 + at * S))).join(""));
     }
     let expected = |at| match at {
         0 => "create 1",
@@ -63,14 +63,14 @@ fn updates_come_with_severity_categories_and_each_doubling() {
         15 => "update 5",
         _ => "",
     };
-    assert_eq!(said, (0..20).map(expected).collect::<Vec<_>>());
+    assert_eq!(emitted, (0..20).map(expected).collect::<Vec<_>>());
     let alerts = rig.live(fileless("g", T0 + 20 * S));
-    assert_eq!((told(&alerts), alerts[0].severity), (vec!["update 6".to_owned()], Severity::Critical));
+    assert_eq!((summaries(&alerts), alerts[0].severity), (vec!["update 6".to_owned()], Severity::Critical));
     assert_eq!(alerts[0].title, "Execution: Fileless Execution in /memfd:");
     assert_eq!(alerts[0].categories.len(), 2);
     let third = Finding { category: "Third".into(), severity: Severity::Informational, ..added_at("h", T0, "/h") };
     let alerts = rig.live(third);
-    assert_eq!((told(&alerts), alerts[0].severity), (vec!["update 7".to_owned()], Severity::Critical));
+    assert_eq!((summaries(&alerts), alerts[0].severity), (vec!["update 7".to_owned()], Severity::Critical));
 }
 
 #[test]
@@ -79,16 +79,16 @@ fn a_finding_after_the_final_revision_reopens_the_session_or_is_said_as_final() 
     rig.live(added("f0", T0));
     rig.tick(T0 + 10 * S);
     // Within the gap by event time, and late; the session is no longer quiet with it.
-    assert_eq!(told(&rig.finding(T0 + 12 * S, added("f1", T0 + 9 * S)).1), ["update 3"]);
-    assert_eq!(told(&rig.tick(T0 + 19 * S)), ["update 4 final"]);
-    // Still quiet: what is worth saying is said as final, what is not waits for the clock and is said once.
+    assert_eq!(summaries(&rig.finding(T0 + 12 * S, added("f1", T0 + 9 * S)).1), ["update 3"]);
+    assert_eq!(summaries(&rig.tick(T0 + 19 * S)), ["update 4 final"]);
+    // Still quiet: what is worth saying is emitted as final, what is not waits for the clock and is emitted once.
     let fresh = |id: &str| Finding { category: id.into(), ..added(id, T0 + 9 * S) };
-    assert_eq!(told(&rig.finding(T0 + 30 * S, fresh("other")).1), ["update 5 final"]);
-    assert_eq!(told(&rig.tick(T0 + 31 * S)), [""; 0]);
+    assert_eq!(summaries(&rig.finding(T0 + 30 * S, fresh("other")).1), ["update 5 final"]);
+    assert_eq!(summaries(&rig.tick(T0 + 31 * S)), [""; 0]);
     assert_eq!(rig.finding(T0 + 32 * S, added("f2", T0)).0, Disposition::Clean);
     assert_eq!(rig.finding(T0 + 32 * S, added("f3", T0)).0, Disposition::Clean);
     let alerts = rig.tick(T0 + 33 * S);
-    assert_eq!((told(&alerts), alerts[0].finding_count), (vec!["update 6 final".to_owned()], 5));
+    assert_eq!((summaries(&alerts), alerts[0].finding_count), (vec!["update 6 final".to_owned()], 5));
 }
 
 #[test]
@@ -177,18 +177,18 @@ fn everything_retracted_closes_the_alert_and_a_match_opens_it_again() {
     rig.live(added("f1", T0 + S));
     assert_eq!(rig.finding(T0 + 2 * S, retracted("f0")).0, Disposition::Clean);
     let alerts = rig.finding(T0 + 3 * S, retracted("f1")).1;
-    assert_eq!(told(&alerts), ["close 3 final"]);
+    assert_eq!(summaries(&alerts), ["close 3 final"]);
     assert_eq!((alerts[0].score, alerts[0].finding_count), (0, 2));
     assert_eq!(alerts[0].contributions[0].name, "withdrawn");
     assert_eq!(
         alerts[0].message,
         "Withdrawn: none of the 2 findings about container web (image registry.test/app:1.2) on node node-1 stands."
     );
-    assert_eq!(told(&rig.tick(T0 + 60 * S)), [""; 0], "nothing more to say of it");
+    assert_eq!(summaries(&rig.tick(T0 + 60 * S)), [""; 0], "nothing more to report");
     let category = "Execution: Added Malicious Binary Executed".to_owned();
     let malicious = Finding { revision: 3, severity: Severity::Critical, category, ..added("f1", T0 + S) };
     let alerts = rig.finding(T0 + 70 * S, malicious).1;
-    assert_eq!((told(&alerts), alerts[0].severity), (vec!["update 4 final".to_owned()], Severity::Critical));
+    assert_eq!((summaries(&alerts), alerts[0].severity), (vec!["update 4 final".to_owned()], Severity::Critical));
 }
 
 #[test]

@@ -4,14 +4,14 @@ use driftline_schemas::{Alert, AlertId, Container, ContainerId, Finding, Finding
 use driftline_service_core::{Disposition, Effects, Stage as _};
 use std::collections::BTreeMap;
 
-use super::{Rig, canonical, short, told};
+use super::{Rig, canonical, short, summaries};
 use crate::fixtures::{S, T0, added, added_at, container, loss, node};
 use crate::{Input, telemetry};
 
 /// Alert ids of findings with these event times, in log order, all arriving at once.
 fn ids(times_s: &[i64]) -> Vec<AlertId> {
     let mut rig = Rig::with(short());
-    // A different path each and a count that always doubles, so that every finding is told of.
+    // A different path each and a count that always doubles, so that every finding is reported.
     let mut ids = Vec::new();
     for (at, time_s) in times_s.iter().enumerate() {
         let id = format!("f{at}");
@@ -72,7 +72,7 @@ fn containers_clusters_and_nodes_have_sessions_of_their_own() {
         loss("f3", T0),
     ];
     let alerts: Vec<_> = findings.into_iter().flat_map(|finding| rig.live(finding)).collect();
-    assert_eq!(told(&alerts), ["create 1"; 4]);
+    assert_eq!(summaries(&alerts), ["create 1"; 4]);
     assert_eq!(alerts[3].alert_id, AlertId::of("lab", "node-1", &FindingId::from("f3")));
     assert_eq!(alerts[3].container, None);
 }
@@ -94,8 +94,8 @@ fn time_passing_changes_what_is_said_when_and_nothing_else() {
     live_said.extend(live.tick(T0 + 90 * S));
     late_said.extend(late.tick(T0 + 90 * S));
     assert!(live_said.len() > late_said.len());
-    let last = |said: Vec<Alert>| -> BTreeMap<AlertId, Alert> {
-        said.into_iter().map(|alert| (alert.alert_id.clone(), canonical(&alert))).collect()
+    let last = |emitted: Vec<Alert>| -> BTreeMap<AlertId, Alert> {
+        emitted.into_iter().map(|alert| (alert.alert_id.clone(), canonical(&alert))).collect()
     };
     let (live, late) = (last(live_said), last(late_said));
     assert_eq!(live.len(), 4);

@@ -7,7 +7,7 @@ use driftline_service_core::{Effects, Stage as _};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Rig, correlator, found, image, restore, said, short, told};
+use super::{Rig, alerts_in, correlator, found, image, restore, short, summaries};
 use crate::fixtures::{S, T0, added, added_at, container, fileless, loss};
 use crate::limits::SESSION_FINDINGS_MAX;
 use crate::{Correlator, Input, Options, telemetry};
@@ -106,7 +106,7 @@ fn a_partition_that_comes_back_goes_on_with_the_next_revision() {
     let mut effects = Effects::default();
     correlator.apply(T0 + 2 * S, found(&fileless("f2", T0 + 2 * S)), &mut effects).unwrap();
     correlator.apply(T0 + 30 * S, Input::Tick, &mut effects).unwrap();
-    assert_eq!(told(&said(&effects.take_outgoing())), ["update 3", "update 4 final"]);
+    assert_eq!(summaries(&alerts_in(&effects.take_outgoing())), ["update 3", "update 4 final"]);
 }
 
 #[test]
@@ -121,12 +121,15 @@ fn what_was_said_is_not_said_again_and_what_became_quiet_is_final_with_the_next_
     let mut tick = |now_s: i64| {
         let mut effects = Effects::default();
         restarted.apply(T0 + now_s * S, Input::Tick, &mut effects).unwrap();
-        said(&effects.take_outgoing())
+        alerts_in(&effects.take_outgoing())
     };
-    assert_eq!(told(&tick(12)), [""; 0]);
+    assert_eq!(summaries(&tick(12)), [""; 0]);
     let finals = tick(60);
-    assert_eq!((told(&finals), finals[0].findings[0].finding_id.as_str()), (vec!["update 2 final".to_owned()], "f1"));
-    assert_eq!(told(&tick(61)), [""; 0]);
+    assert_eq!(
+        (summaries(&finals), finals[0].findings[0].finding_id.as_str()),
+        (vec!["update 2 final".to_owned()], "f1")
+    );
+    assert_eq!(summaries(&tick(61)), [""; 0]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use driftline_service_core::{Effects, Stage as _};
 use std::collections::BTreeMap;
 
 use super::state::Random;
-use super::{canonical, correlator, found, image, restore, said, short};
+use super::{alerts_in, canonical, correlator, found, image, restore, short};
 use crate::fixtures::{S, T0, added, added_at, container};
 use crate::limits::{SESSION_FINDINGS_MAX, TICK_OUTPUT_BYTES_MAX, TICK_SESSIONS_MAX, TICK_STATE_KEYS_MAX};
 use crate::{Command, Correlator, Input, Options};
@@ -90,7 +90,7 @@ fn a_tick_stops_at_its_output() {
 
 #[test]
 fn a_tick_stops_at_its_state_keys() {
-    // Below the threshold nothing is said, which would take most of the time.
+    // Below the threshold nothing is emitted, which would take most of the time.
     let mut correlator = correlator(Options { threshold: Severity::Critical, ..short() });
     let each = SESSION_FINDINGS_MAX / 2;
     let sessions = TICK_STATE_KEYS_MAX / each + 1;
@@ -136,7 +136,7 @@ fn last_revisions(seed: u64, sessions_per_tick: usize) -> (BTreeMap<AlertId, Ale
     while correlator.has_due(now_ns + 12 * S) {
         records.extend(tick(&mut correlator, now_ns + 12 * S).take_outgoing());
     }
-    let alerts = said(&records);
+    let alerts = alerts_in(&records);
     let revisions = alerts.iter().fold(BTreeMap::<_, Vec<i32>>::new(), |mut all, alert| {
         all.entry(alert.alert_id.clone()).or_default().push(alert.revision);
         all

@@ -54,12 +54,12 @@ pub fn raw_path(subject: &Subject) -> Vec<u8> {
 /// The argument vector as a shell would take it, every argument quoted where needed; ends in ` …` when cut off.
 #[must_use]
 pub fn command_line(process: &Process) -> String {
-    let kept = process.args_base64.as_deref().filter(|kept| kept.len() == process.args.len());
+    let encoded = process.args_base64.as_deref().filter(|args| args.len() == process.args.len());
     let mut words: Vec<String> = process
         .args
         .iter()
         .enumerate()
-        .map(|(at, argument)| quote(&raw(argument, kept.and_then(|kept| kept.get(at)).map(String::as_str))))
+        .map(|(at, argument)| quote(&raw(argument, encoded.and_then(|args| args.get(at)).map(String::as_str))))
         .collect();
     if process.args_truncated {
         words.push("…".to_owned());
@@ -72,7 +72,7 @@ fn raw(text: &str, base64: Option<&str>) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_types, reason = "real shells say what a quoted word means")]
+#[expect(clippy::disallowed_types, reason = "real shells tell what a quoted word means")]
 mod tests {
     use super::*;
     use std::process::Command;

@@ -312,9 +312,9 @@ fn all_paths_of_a_content_are_found() {
 #[test]
 fn kept_bytes_give_the_same_index() {
     let index = merged(&["f /bin/a 1\nl /lib usr/lib\nf /usr/lib/b 2\nc /dev/null"]);
-    let kept = ImageIndex::from_bytes(Box::new(index.as_bytes().to_vec())).unwrap();
-    assert_eq!(kept, index);
-    assert_eq!(kept.file(b"/lib/b"), index.file(b"/usr/lib/b"));
+    let reopened = ImageIndex::from_bytes(Box::new(index.as_bytes().to_vec())).unwrap();
+    assert_eq!(reopened, index);
+    assert_eq!(reopened.file(b"/lib/b"), index.file(b"/usr/lib/b"));
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub const COLLECTED_PER_STEP: usize = 16;
 
 /// Manifests and images looked at in one step: about a millisecond. With a step a second, 100,000 manifests take less than
 /// two minutes, little against the hour that they are kept.
-const LOOKED_AT_PER_STEP: usize = 1_000;
+const VISITED_PER_STEP: usize = 1_000;
 
 /// Goes round the manifests, and remembers since when nothing in use needs them.
 #[derive(Debug)]
@@ -43,16 +43,16 @@ impl Collection {
         tables: &ImageTables<KnownChunks>,
         is_used: impl Fn(&ImageId) -> bool,
     ) -> Vec<Sha256> {
-        let (mut due, mut looked_at) = (Vec::new(), 0);
-        while looked_at < LOOKED_AT_PER_STEP && due.len() < COLLECTED_PER_STEP {
+        let (mut due, mut visited) = (Vec::new(), 0);
+        while visited < VISITED_PER_STEP && due.len() < COLLECTED_PER_STEP {
             let Some((manifest, is_here)) = tables.chunks().next(self.at.as_ref()) else {
                 self.at = None;
                 break;
             };
             self.at = Some(manifest);
-            looked_at += 1;
+            visited += 1;
             let mut needed = |id: &ImageId| {
-                looked_at += 1;
+                visited += 1;
                 is_used(id)
             };
             if !is_here || tables.images_with(&manifest).any(&mut needed) {

@@ -39,7 +39,7 @@ impl Following {
     }
 
     /// The core is told this of an image.
-    pub fn told(&mut self, view: &ImageView, answer: &ImageAnswer) {
+    pub fn answered(&mut self, view: &ImageView, answer: &ImageAnswer) {
         let ImageAnswer::Ready { conflict, .. } = answer else { return };
         if self.wanted.remove(view) || self.settled.remove(view) {
             let known = if conflict.is_none() { &mut self.settled } else { &mut self.contradicted };

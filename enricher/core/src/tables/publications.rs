@@ -42,7 +42,7 @@ pub(super) fn put<T: Publication, R: Ord>(known: &mut Vec<T>, new: T, max: usize
     let mut gone: Vec<T> = known.extract_if(.., |old| old.source() == new.source()).collect();
     known.push(new);
     if known.len() > max {
-        let least = known.iter().enumerate().max_by_key(|(_, said)| rank(said)).map(|(at, _)| at);
+        let least = known.iter().enumerate().max_by_key(|(_, record)| rank(record)).map(|(at, _)| at);
         gone.extend(least.map(|at| known.remove(at)));
     }
     gone

@@ -117,19 +117,25 @@ fn a_failed_attempt_does_not_hide_a_published_image() {
 
 /// What wins of two publications of one layer, the first of them first on the topic, and whether they conflict.
 #[track_caller]
-fn check(trust: Trust, said: [(&str, LayerBasis); 2], winner: Option<usize>, is_conflict: bool) {
-    check_on(trust, None, said, winner, is_conflict);
+fn check(trust: Trust, claims: [(&str, LayerBasis); 2], winner: Option<usize>, is_conflict: bool) {
+    check_on(trust, None, claims, winner, is_conflict);
 }
 
 /// The same for containers of a node.
 #[track_caller]
-fn check_on(trust: Trust, node: Option<&str>, said: [(&str, LayerBasis); 2], winner: Option<usize>, is_conflict: bool) {
+fn check_on(
+    trust: Trust,
+    node: Option<&str>,
+    claims: [(&str, LayerBasis); 2],
+    winner: Option<usize>,
+    is_conflict: bool,
+) {
     let mut tables = ImageTables::new(trust);
     for source in ["node:a", "ci:x"] {
         tables.image(Image { source: source.into(), ..image(&["sha256:a"], None) }).unwrap();
     }
     let paths = ["/0", "/1"];
-    for ((source, basis), path) in said.into_iter().zip(paths) {
+    for ((source, basis), path) in claims.into_iter().zip(paths) {
         let mut layer = layer("sha256:a", path, source);
         layer.head.basis = basis;
         put(&mut tables, layer);
@@ -138,9 +144,9 @@ fn check_on(trust: Trust, node: Option<&str>, said: [(&str, LayerBasis); 2], win
         Lookup::Complete { stored, conflict } => {
             let index = stored.load(tables.chunks()).unwrap();
             let won = paths.iter().position(|path| index.file(path.as_bytes()).is_some());
-            assert_eq!((won, conflict.is_some()), (winner, is_conflict), "{trust:?} {said:?}: {conflict:?}");
+            assert_eq!((won, conflict.is_some()), (winner, is_conflict), "{trust:?} {claims:?}: {conflict:?}");
         }
-        other => assert!(winner.is_none() && matches!(other, Lookup::Missing), "{trust:?} {said:?}: {other:?}"),
+        other => assert!(winner.is_none() && matches!(other, Lookup::Missing), "{trust:?} {claims:?}: {other:?}"),
     }
 }
 
@@ -163,7 +169,7 @@ fn trust_decides_which_publication_counts() {
 #[test]
 fn with_same_node_only_the_own_node_and_verified_sources_count() {
     use LayerBasis::{Blob, Snapshot};
-    let check = |node, said, winner, is_conflict| check_on(Trust::SameNode, Some(node), said, winner, is_conflict);
+    let check = |node, claims, winner, is_conflict| check_on(Trust::SameNode, Some(node), claims, winner, is_conflict);
     check("a", [("node:a", Blob), ("node:b", Blob)], Some(0), false);
     check("b", [("node:a", Blob), ("node:b", Blob)], Some(1), false);
     check("c", [("node:a", Blob), ("node:b", Blob)], None, false);
@@ -226,18 +232,18 @@ fn the_core_is_told_of_an_image_until_it_has_the_content_and_then_of_a_contradic
     assert_eq!(following.concerned(&[Change::Layer], &tables), BTreeSet::new(), "it is not complete");
     let change = put(&mut tables, layer("sha256:a", "/true", "node:a"));
     assert_eq!(following.concerned(&[change], &tables), BTreeSet::from([view()]));
-    following.told(&view(), &ImageAnswer::Missing);
+    following.answered(&view(), &ImageAnswer::Missing);
     assert_eq!(following.concerned(&[Change::Layer], &tables), BTreeSet::from([view()]));
-    following.told(&view(), &ready(None));
+    following.answered(&view(), &ready(None));
     assert_eq!(following.concerned(&[Change::Layer, Change::Image(view().image)], &tables), BTreeSet::new());
     let change = put(&mut tables, lie());
     assert_eq!(following.concerned(&[change], &tables), BTreeSet::from([view()]));
-    following.told(&view(), &ready(Some("they differ")));
+    following.answered(&view(), &ready(Some("they differ")));
     assert_eq!(following.concerned(&[Change::Conflict(String::new())], &tables), BTreeSet::new(), "it was told");
     assert!(following.uses(&view().image) && following.uses(&ImageId::from("sha256:other")));
     following.forget(&view());
     assert!(!following.uses(&view().image));
-    following.told(&view(), &ready(None));
+    following.answered(&view(), &ready(None));
     assert!(!following.uses(&view().image), "an answer that comes late does not bring it back");
 }
 
@@ -247,7 +253,7 @@ fn an_image_is_used_while_a_container_of_any_node_uses_it() {
     let on = |node: &str| ImageView { node: Some(node.to_owned()), ..view() };
     for node in ["a", "b"] {
         following.ask(on(node));
-        following.told(&on(node), &ready(None));
+        following.answered(&on(node), &ready(None));
     }
     following.forget(&on("a"));
     assert!(following.uses(&view().image));

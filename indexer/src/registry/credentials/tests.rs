@@ -72,8 +72,9 @@ async fn a_helper_is_told_the_server_and_its_answer_understood() {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         ask_program(&path.to_string_lossy(), "quay.io").await
     };
-    let told = r#"read server; printf '{"ServerURL":"%s","Username":"u-%s-%s","Secret":"s"}' "$server" "$server" "$1""#;
-    assert_eq!(ask("told", told).await, Ok(basic("u-quay.io-get", "s")));
+    let stored =
+        r#"read server; printf '{"ServerURL":"%s","Username":"u-%s-%s","Secret":"s"}' "$server" "$server" "$1""#;
+    assert_eq!(ask("stored", stored).await, Ok(basic("u-quay.io-get", "s")));
     let identity = r#"printf '{"Username":"<token>","Secret":"i"}'"#;
     assert_eq!(ask("identity", identity).await, Ok(Credentials::Identity("i".to_owned())));
     let none = "echo credentials not found in native keychain; exit 1";

@@ -7,7 +7,7 @@ use driftline_indexer::{IndexError, Indexed};
 use driftline_schemas::ImageFailure;
 use serde_json::Value;
 
-use super::server::{Asked, Auth, Certificates, Deed, PASSWORD, Registry, Server, USER};
+use super::server::{Auth, Certificates, Deed, PASSWORD, ReceivedRequest, Registry, Server, USER};
 use super::{World, check_same, flip, index, settings, world};
 use crate::oci::Layout;
 use crate::tools::{or_skip, skip};
@@ -32,9 +32,9 @@ fn manifest_with_foreign_layer(world: &World, urls: &[String]) -> (Vec<u8>, Stri
 /// Reads that image through a registry that wants a password and has not its lowest layer, allowed to ask these hosts.
 fn read_foreign(world: &World, guarded: &Registry, urls: &[String], allowed: &[u16]) -> Result<Indexed, IndexError> {
     let (manifest, absent) = manifest_with_foreign_layer(world, urls);
-    let front = Server::start(Some(guarded.port), move |asked, _| match asked.path.as_str() {
+    let front = Server::start(Some(guarded.port), move |received, _| match received.path.as_str() {
         // Only to who has shown the password.
-        path if path.ends_with("/manifests/1") && asked.header("authorization").is_some() => {
+        path if path.ends_with("/manifests/1") && received.header("authorization").is_some() => {
             let head = "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.distribution.manifest.v2+json\r\n";
             Deed::Say(head.to_owned(), manifest.clone())
         }
@@ -48,7 +48,10 @@ fn read_foreign(world: &World, guarded: &Registry, urls: &[String], allowed: &[u
         auth_of(world, &[&[front.port], allowed].concat()),
     ];
     let found = index(settings(front.port, &more), &world.config, &format!("127.0.0.1:{}/team/app:1", front.port));
-    assert!(front.asked().iter().any(|asked| asked.header("authorization").is_some()), "the registry got the password");
+    assert!(
+        front.received().iter().any(|received| received.header("authorization").is_some()),
+        "the registry got the password"
+    );
     found
 }
 
@@ -62,13 +65,13 @@ fn auth_of(world: &World, ports: &[u16]) -> (&'static str, String) {
 }
 
 /// Serves the lowest layer, or what is made of it.
-fn elsewhere(world: &World, deed: impl Fn(&Asked, Vec<u8>) -> Deed + Send + Sync + 'static) -> Server {
+fn elsewhere(world: &World, deed: impl Fn(&ReceivedRequest, Vec<u8>) -> Deed + Send + Sync + 'static) -> Server {
     let (_, digest) = manifest_with_foreign_layer(world, &[]);
     let blob = std::fs::read(Layout(world.layout.path()).path(&digest)).unwrap();
-    Server::start(None, move |asked, _| deed(asked, blob.clone()))
+    Server::start(None, move |received, _| deed(received, blob.clone()))
 }
 
-fn whole(_: &Asked, blob: Vec<u8>) -> Deed {
+fn whole(_: &ReceivedRequest, blob: Vec<u8>) -> Deed {
     Deed::Say("HTTP/1.1 200 OK\r\n".to_owned(), blob)
 }
 
@@ -84,14 +87,14 @@ fn a_foreign_layer_comes_from_an_allowed_place_without_credentials_and_from_no_o
     let denied = elsewhere(&world, whole);
     let urls = [url(&denied), url(&allowed)];
     check_same("foreign", &read_foreign(&world, &guarded, &urls, &[allowed.port]).unwrap(), &world.expect);
-    let asked = allowed.asked();
-    assert_eq!(asked.iter().map(|asked| asked.path.as_str()).collect::<Vec<_>>(), ["/layers/lowest.tar.gz"]);
-    assert!(asked.iter().all(|asked| asked.header("authorization").is_none()), "{asked:?}");
+    let received = allowed.received();
+    assert_eq!(received.iter().map(|received| received.path.as_str()).collect::<Vec<_>>(), ["/layers/lowest.tar.gz"]);
+    assert!(received.iter().all(|received| received.header("authorization").is_none()), "{received:?}");
 
     let refused = read_foreign(&world, &guarded, &[url(&denied)], &[]).unwrap_err();
     assert!(refused.to_string().contains(&format!("127.0.0.1:{}", denied.port)), "{refused}");
     assert_eq!(refused.failure(), ImageFailure::Unsupported);
-    assert!(denied.asked().is_empty(), "it was not even asked");
+    assert!(denied.received().is_empty(), "it was not even received");
 
     // A place that wants to know who asks is not told.
     let curious = elsewhere(&world, |_, _| {
@@ -99,12 +102,12 @@ fn a_foreign_layer_comes_from_an_allowed_place_without_credentials_and_from_no_o
     });
     let denied = read_foreign(&world, &guarded, &[url(&curious)], &[curious.port]).unwrap_err();
     assert_eq!(denied.failure(), ImageFailure::Unavailable, "{denied}");
-    assert!(!curious.asked().is_empty());
-    assert!(curious.asked().iter().all(|asked| asked.header("authorization").is_none()));
+    assert!(!curious.received().is_empty());
+    assert!(curious.received().iter().all(|received| received.header("authorization").is_none()));
 
-    let lying = elsewhere(&world, |asked, mut blob| {
+    let lying = elsewhere(&world, |received, mut blob| {
         flip(&mut blob);
-        whole(asked, blob)
+        whole(received, blob)
     });
     let lie = read_foreign(&world, &guarded, &[url(&lying)], &[lying.port]).unwrap_err();
     assert_eq!(lie.failure(), ImageFailure::Mismatch, "{lie}");
@@ -122,10 +125,11 @@ fn an_identity_token_is_exchanged_for_a_token_of_the_registry() {
     };
     let issuer = Arc::clone(&certificates);
     // As RFC 6749 has it: a form, and a token for the right secret only.
-    let tokens = Server::start(None, move |asked, _| {
-        let form: Vec<(String, String)> = form_of(&asked.body);
-        let has =
-            |name: &str, value: &str| form.iter().any(|(known, said)| (known.as_str(), said.as_str()) == (name, value));
+    let tokens = Server::start(None, move |received, _| {
+        let form: Vec<(String, String)> = form_of(&received.body);
+        let has = |name: &str, value: &str| {
+            form.iter().any(|(known, given)| (known.as_str(), given.as_str()) == (name, value))
+        };
         if has("grant_type", "refresh_token") && has("refresh_token", IDENTITY) {
             let body = serde_json::json!({"access_token": issuer.token("team/app"), "expires_in": 300});
             return Deed::Say("HTTP/1.1 200 OK\r\n".to_owned(), body.to_string().into_bytes());
@@ -149,19 +153,22 @@ fn an_identity_token_is_exchanged_for_a_token_of_the_registry() {
     };
 
     check_same("identity token", &read(IDENTITY).unwrap(), &world.expect);
-    let asked = tokens.asked();
-    assert_eq!(asked.len(), 1, "one token serves every lane");
-    assert_eq!(asked[0].header("content-type"), Some("application/x-www-form-urlencoded"));
-    assert_eq!((asked[0].path.as_str(), asked[0].header("authorization")), ("/token", None));
-    let form = form_of(&asked[0].body);
+    let received = tokens.received();
+    assert_eq!(received.len(), 1, "one token serves every lane");
+    assert_eq!(received[0].header("content-type"), Some("application/x-www-form-urlencoded"));
+    assert_eq!((received[0].path.as_str(), received[0].header("authorization")), ("/token", None));
+    let form = form_of(&received[0].body);
     for (name, value) in
         [("service", "test-registry"), ("scope", "repository:team/app:pull"), ("client_id", "driftline")]
     {
         assert!(form.contains(&(name.to_owned(), value.to_owned())), "{name} in {form:?}");
     }
-    let said: Vec<_> =
-        front.asked().iter().filter_map(|asked| asked.header("authorization").map(str::to_owned)).collect();
-    assert!(said.len() >= 4 && said.iter().all(|said| said.starts_with("Bearer ") && !said.contains(IDENTITY)));
+    let headers: Vec<_> =
+        front.received().iter().filter_map(|received| received.header("authorization").map(str::to_owned)).collect();
+    assert!(
+        headers.len() >= 4
+            && headers.iter().all(|headers| headers.starts_with("Bearer ") && !headers.contains(IDENTITY))
+    );
 
     let refused = read("another").unwrap_err();
     assert!(refused.to_string().contains("no token, status 401"), "{refused}");

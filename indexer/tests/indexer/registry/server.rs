@@ -103,13 +103,13 @@ fn free_port() -> u16 {
 
 /// The head of a request: its first line, and its headers in lower case.
 #[derive(Debug, Clone)]
-pub(crate) struct Asked {
+pub(crate) struct ReceivedRequest {
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
 
-impl Asked {
+impl ReceivedRequest {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
@@ -131,19 +131,22 @@ pub(crate) enum Deed {
     Stall,
 }
 
-/// A server that misbehaves, and remembers what it was asked.
+/// A server that misbehaves, and remembers what it was received.
 pub(crate) struct Server {
     pub(crate) port: u16,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    received: Arc<Mutex<Vec<ReceivedRequest>>>,
 }
 
 impl Server {
     /// Decides about every request; a request's number among those of the same path counts from 0.
-    pub(crate) fn start(behind: Option<u16>, decide: impl Fn(&Asked, usize) -> Deed + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(
+        behind: Option<u16>,
+        decide: impl Fn(&ReceivedRequest, usize) -> Deed + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
-        let (seen, decide) = (Arc::clone(&asked), Arc::new(decide));
+        let received: Arc<Mutex<Vec<ReceivedRequest>>> = Arc::default();
+        let (seen, decide) = (Arc::clone(&received), Arc::new(decide));
         // Ends with the process of the tests.
         std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -156,24 +159,24 @@ impl Server {
                         seen.push(request.clone());
                         before
                     };
-                    // Who asked may have gone.
+                    // Who received may have gone.
                     let _ = answer(stream, behind, &line, &request, decide(&request, number));
                 });
             }
         });
-        Self { port, asked }
+        Self { port, received }
     }
 
-    pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+    pub(crate) fn received(&self) -> Vec<ReceivedRequest> {
+        self.received.lock().unwrap().clone()
     }
 }
 
-fn read_request(stream: &TcpStream) -> Option<(String, Asked)> {
+fn read_request(stream: &TcpStream) -> Option<(String, ReceivedRequest)> {
     let mut reader = BufReader::new(stream);
     let (line, headers) = read_head(&mut reader)?;
     let path = line.split(' ').nth(1)?.to_owned();
-    let mut request = Asked { path, headers, body: Vec::new() };
+    let mut request = ReceivedRequest { path, headers, body: Vec::new() };
     let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     request.body = vec![0; length];
     reader.read_exact(&mut request.body).ok()?;
@@ -190,11 +193,17 @@ fn read_head(reader: &mut impl std::io::BufRead) -> Option<(String, Vec<(String,
     Some((first, headers.collect()))
 }
 
-fn answer(mut to: TcpStream, behind: Option<u16>, line: &str, asked: &Asked, deed: Deed) -> std::io::Result<()> {
+fn answer(
+    mut to: TcpStream,
+    behind: Option<u16>,
+    line: &str,
+    received: &ReceivedRequest,
+    deed: Deed,
+) -> std::io::Result<()> {
     let (head, mut body) = match &deed {
         Deed::Say(head, body) => (head.clone(), body.clone()),
         Deed::Endless => ("HTTP/1.1 200 OK\r\n".to_owned(), Vec::new()),
-        _ => forward(behind.unwrap(), line, asked)?,
+        _ => forward(behind.unwrap(), line, received)?,
     };
     let stated = body.len();
     match &deed {
@@ -220,10 +229,10 @@ fn answer(mut to: TcpStream, behind: Option<u16>, line: &str, asked: &Asked, dee
 }
 
 /// What the registry says: status line and headers without length, and body.
-fn forward(behind: u16, line: &str, asked: &Asked) -> std::io::Result<(String, Vec<u8>)> {
+fn forward(behind: u16, line: &str, received: &ReceivedRequest) -> std::io::Result<(String, Vec<u8>)> {
     let mut upstream = TcpStream::connect(("127.0.0.1", behind))?;
     write!(upstream, "{}\r\n", line.replace("HTTP/1.1", "HTTP/1.0"))?;
-    for (name, value) in asked.headers.iter().filter(|(name, _)| name != "connection") {
+    for (name, value) in received.headers.iter().filter(|(name, _)| name != "connection") {
         write!(upstream, "{name}: {value}\r\n")?;
     }
     upstream.write_all(b"\r\n")?;

@@ -133,7 +133,11 @@ fn of_as_many_findings_as_are_remembered_the_oldest_can_still_be_amended() {
     let more = i64::try_from(REPORTED_MAX).unwrap();
     bench.without_digest(more, FileClass::New, "/tmp/x", "evil").exec(0, FileClass::New, "/tmp/x", "evil");
     let found = bench.findings();
-    assert_eq!(found[1], active(0, 1, Origin::Added), "said again with the same id, as of any exec that is forgotten");
+    assert_eq!(
+        found[1],
+        active(0, 1, Origin::Added),
+        "emitted again with the same id, as of any exec that is forgotten"
+    );
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn one_reported_exec_more_than_is_remembered_forgets_the_oldest() {
     bench.exec_in("box", 1_001);
     assert_eq!(bench.reasons(), []);
     bench.exec_in("box", 1_000);
-    assert_eq!(bench.reasons(), [event(1_000, "")], "said again, with the same id: a reader drops it");
+    assert_eq!(bench.reasons(), [event(1_000, "")], "emitted again, with the same id: a reader drops it");
     assert_eq!(bench.size("reported/"), full);
     bench.assert_conserved();
 }

@@ -180,14 +180,14 @@ fn a_step_is_bounded_and_the_next_goes_on() {
     assert_eq!(bench.collect(KEEP).len(), 2 * COLLECTED_PER_STEP);
 
     let mut bench = Bench::new();
-    for number in 0..LOOKED_AT_PER_STEP {
+    for number in 0..VISITED_PER_STEP {
         bench.layer(layer("sha256:a", &format!("/{number}"), "node:a"));
         bench.image(number, &["sha256:a"]);
     }
-    let looked_at = std::cell::Cell::new(0);
+    let visited = std::cell::Cell::new(0);
     bench.collection.step(0, &bench.tables, |_| {
-        looked_at.set(looked_at.get() + 1);
+        visited.set(visited.get() + 1);
         false
     });
-    assert!(looked_at.get() <= LOOKED_AT_PER_STEP, "{}", looked_at.get());
+    assert!(visited.get() <= VISITED_PER_STEP, "{}", visited.get());
 }
