@@ -126,8 +126,8 @@ fn root_archive(directory: &Path) -> Option<PathBuf> {
 
 fn call(program: &str, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    let text_of = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() { Ok(text_of(&output.stdout)) } else { Err(text_of(&output.stderr)) }
 }
 
 /// An image in an engine, and a container of it; removed at the end, however that comes.

@@ -50,7 +50,7 @@ fn facts_of(facts: &Facts, uid: &str) -> (Option<Owner>, String, Option<String>)
     let mut container = described("c", uid);
     facts.complete(&mut container);
     let annotation = container.annotations.remove("team.example/owner");
-    assert!(container.annotations.is_empty(), "what is not allowed is not told");
+    assert!(container.annotations.is_empty(), "what is not allowed is not described");
     (container.container.owner, container.container.service_account, annotation)
 }
 

@@ -18,8 +18,8 @@ const ENGINE: [&str; 2] = ["--runtime=runc", "--cgroup-manager=cgroupfs"];
 
 fn podman(arguments: &[&str]) -> Result<String, String> {
     let output = Command::new("podman").args(ENGINE).args(arguments).output().map_err(|error| error.to_string())?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    let text_of = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() { Ok(text_of(&output.stdout)) } else { Err(text_of(&output.stderr)) }
 }
 
 /// Names a test that could not run in the file that collects them.
