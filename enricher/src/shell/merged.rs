@@ -131,7 +131,7 @@ mod tests {
             Lookup::Complete { stored, .. } => Arc::new(stored),
             _ => panic!("the image is complete"),
         };
-        let merged = Merged::new(Arc::new(store), 16, &Telemetry::new("enricher")).unwrap();
+        let merged = Merged::new(Arc::new(store), 16 << 20, &Telemetry::new("enricher")).unwrap();
         let mut asking = JoinSet::new();
         for _ in 0..64 {
             let (merged, stored) = (merged.clone(), stored());

@@ -112,13 +112,17 @@ impl Settings {
 
     /// The value, which has to be set.
     pub fn required<K: Kind + Sync>(&mut self, setting: &Setting<Required<K>>) -> K::Value {
+        let before = self.problems.len();
         let found = self.find(setting).filter(|found| !found.text.is_empty());
-        if found.is_none() {
-            let (name, example) = (setting.name, setting.kind.example);
-            self.problems.push(format!("{name}: is not set, for example {name}={example}"));
-            return setting.kind.placeholder();
+        if found.is_some() {
+            return self.value(setting, found);
         }
-        self.value(setting, found)
+        // It can be set to what is no value of the setting.
+        if self.problems.len() == before {
+            let (name, example) = (setting.name, setting.kind.example);
+            self.note(format!("{name}: is not set, for example {name}={example}"));
+        }
+        setting.kind.placeholder()
     }
 
     /// What the chosen word means to this program; nothing when it was refused. The program's values have every word of the
@@ -147,13 +151,20 @@ impl Settings {
         };
         let value = if setting.is_secret() { "its value".to_owned() } else { value.to_string() };
         let what = format!("{value} {why}");
-        self.problems.push(format!("{name}: {} ({source})", what.trim()));
+        self.note(format!("{name}: {} ({source})", what.trim()));
     }
 
     /// Notes a contradiction between settings, each of which is accepted alone.
     pub fn contradiction(&mut self, settings: &[&dyn Described], why: impl Display) {
         let names: Vec<&str> = settings.iter().map(|setting| setting.name()).collect();
-        self.problems.push(format!("{}: {why}", names.join(", ")));
+        self.note(format!("{}: {why}", names.join(", ")));
+    }
+
+    /// A setting that is read twice has its problem once.
+    fn note(&mut self, problem: String) {
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
     }
 
     /// The error that lists every problem so far, or nothing.
@@ -192,10 +203,7 @@ impl Settings {
 
     /// Where a setting is set. An empty value counts as none.
     fn find(&mut self, setting: &dyn Described) -> Option<Found> {
-        let first = !self.names_read.contains(&setting.name());
-        if first {
-            self.names_read.push(setting.name());
-        }
+        self.names_read.push(setting.name());
         if let Some(text) = self.environment(setting.name()) {
             return Some(Found { text, name: setting.name().to_owned(), source: "environment".to_owned() });
         }
@@ -204,9 +212,7 @@ impl Settings {
         match text {
             Ok(text) => Some(Found { text, name, source }),
             Err(why) => {
-                if first {
-                    self.problems.push(format!("{name}: its value {why} ({source})"));
-                }
+                self.note(format!("{name}: its value {why} ({source})"));
                 None
             }
         }

@@ -53,6 +53,18 @@ fn what_is_not_set_takes_its_default_and_what_is_required_is_asked_for() {
 }
 
 #[test]
+fn an_empty_array_is_an_empty_list_and_no_value_for_what_is_required() {
+    let mut settings = with_file(&[], "alert_formats = []\nkafka_bootstrap = []\n");
+    assert_eq!(settings.get(&table::ALERT_FORMATS), Vec::<String>::new());
+    let _ = settings.required(&table::KAFKA_BOOTSTRAP);
+    assert!(settings.finish().unwrap_err().to_string().contains("KAFKA_BOOTSTRAP: is not set"));
+    let mut settings = with_file(&[], "kafka_bootstrap = 9092\n");
+    let _ = settings.required(&table::KAFKA_BOOTSTRAP);
+    let message = settings.finish().unwrap_err().to_string();
+    assert!(message.contains("kafka_bootstrap: its value is an integer") && !message.contains("not set"), "{message}");
+}
+
+#[test]
 fn the_environment_wins_over_the_file_which_wins_over_the_default() {
     let mut settings = with_file(
         &[("DRIFTLINE_CLUSTER", "environment"), ("DRIFTLINE_NODE", "")],
@@ -78,6 +90,8 @@ fn every_problem_of_both_sources_is_in_one_message_with_its_source_and_what_is_a
     let _ = settings.get(&table::TELEMETRY_ADDR);
     let _ = settings.choice(&table::TRUST, &[("any-node", 0)]);
     let _ = settings.get(&table::PARK_MS);
+    // What is read twice is listed once.
+    let _ = (settings.get(&table::PARTITIONS), settings.get(&table::PARK_MS));
     let message = settings.finish().unwrap_err().to_string();
     let lines: Vec<&str> = message.lines().map(str::trim).collect();
     assert_eq!(
