@@ -22,6 +22,7 @@ use crate::raw::{KnownFile, Moment, Packed, RawExec};
 use crate::redaction::Redaction;
 
 mod digests;
+mod held;
 mod late;
 mod losses;
 mod nested;
@@ -203,6 +204,12 @@ impl Node {
     #[must_use]
     pub fn held(&self) -> usize {
         self.containers.values().map(|tracked| tracked.held.len()).sum()
+    }
+
+    /// What the held execs take of memory.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.containers.values().map(|tracked| tracked.held.bytes()).sum()
     }
 
     /// How many containers are known.

@@ -116,6 +116,8 @@ struct Partition {
     places: BTreeSet<(Place, ContainerId)>,
     /// Parked execs of all its containers.
     parked: usize,
+    /// What these take of memory.
+    parked_bytes: usize,
 }
 
 /// The enricher's state; one task owns it.
@@ -252,10 +254,13 @@ impl Enricher {
             self.index(&id);
             return Ok(());
         }
-        if tracked.parked.insert(at.offset, Parked { event, told: false }).is_some() {
+        let bytes = event.memory_bytes();
+        if tracked.park(at.offset, Parked { event, told: false }).is_some() {
             return Err(BrokenInvariant(format!("offset {} of partition {} came twice", at.offset, at.partition)));
         }
-        self.partitions.entry(at.partition).or_default().parked += 1;
+        let place = self.partitions.entry(at.partition).or_default();
+        place.parked += 1;
+        place.parked_bytes += bytes;
         self.proceed(now_ns, &id, effects)?;
         if let Some(tracked) = self.containers.get_mut(&id)
             && tracked.keep_parked(at.offset) == Change::Changed

@@ -1,15 +1,15 @@
 //! State of one container, and when its next exec may go out.
 
 use driftline_schemas::{ContainerId, ContainerSeen, Mount};
-use std::collections::BTreeMap;
 
 use crate::class::{self, ContainerRoot};
 use crate::digest::{Budget, Digest, DigestJob, DigestOutcome};
 use crate::limits;
 use crate::mounts::Mounts;
+use crate::node::held::HeldExecs;
 use crate::node::throttle::Throttle;
 use crate::node::{Description, NodeSettings};
-use crate::raw::{Moment, RawExec};
+use crate::raw::RawExec;
 
 /// Whether an exec may wait for anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +141,7 @@ pub(super) struct Tracked {
     pub(super) root_source: RootSource,
     pub(super) init_pid: Option<i32>,
     pub(super) mounts: Mounts,
-    pub(super) held: BTreeMap<Moment, Held>,
+    pub(super) held: HeldExecs,
     pub(super) budget: Budget,
     pub(super) throttle: Throttle,
     pub(super) last_time_ns: i64,
@@ -165,7 +165,7 @@ impl Tracked {
             root_source: RootSource::AnyProcess,
             init_pid: None,
             mounts: Mounts::default(),
-            held: BTreeMap::new(),
+            held: HeldExecs::default(),
             budget: Budget::new(now_ns),
             throttle: Throttle::new(now_ns),
             last_time_ns: 0,
@@ -223,7 +223,7 @@ impl Tracked {
 
     /// Takes the first exec, if it need not wait.
     pub(super) fn next_ready(&mut self, now_ns: i64, complete_until_ns: u64, wait: Wait) -> Option<Held> {
-        let (moment, held) = self.held.first_key_value()?;
+        let (moment, held) = self.held.first()?;
         let waited_ns = now_ns.saturating_sub(held.arrived_ns);
         let in_order = moment.time_ns < complete_until_ns || waited_ns >= limits::ORDER_WAIT;
         // What may belong to a container around this one waits longer for an answer. Each restart begins that wait anew.
@@ -232,9 +232,9 @@ impl Tracked {
         let described =
             matches!(self.metadata, Metadata::Known) || (has_waited && !is_open) || waited_ns >= limits::DIGEST_WAIT;
         let digested = !held.is_hashing || held.digest.is_some() || waited_ns >= limits::DIGEST_WAIT;
-        let must_go = wait == Wait::Over || self.held.len() > limits::HELD_PER_CONTAINER;
+        let must_go = wait == Wait::Over || self.held.bytes() > limits::HELD_BYTES_PER_CONTAINER;
         if must_go || (in_order && described && digested) {
-            return self.held.pop_first().map(|(_, held)| held);
+            return self.held.pop_first();
         }
         None
     }

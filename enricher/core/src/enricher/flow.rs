@@ -11,7 +11,7 @@ use super::images::shown;
 use super::{Enricher, Fx, ImageAnswer, Kind, container_key};
 use crate::finding::{self, Revision};
 use crate::image::ImageIndex;
-use crate::limits::{AMEND_NS, PARKED_MAX};
+use crate::limits::{AMEND_NS, PARKED_BYTES_MAX};
 use crate::tracked::{Change, Mismatch, Queued, Reported, Unresolved};
 use crate::verdict::{self, Report, Verdict, judge};
 
@@ -86,7 +86,7 @@ impl Enricher {
             let image = match &readiness {
                 Readiness::Ready(index) => Ok(index.as_ref()),
                 Readiness::Flow(reason) => Err(reason.as_str()),
-                Readiness::Wait(_) if tracked.parked.len() > PARKED_MAX => {
+                Readiness::Wait(_) if tracked.parked_bytes > PARKED_BYTES_MAX => {
                     effects.count("parking_full");
                     Err("parking_full")
                 }
@@ -119,6 +119,7 @@ impl Enricher {
         }
         if let Some(partition) = self.partitions.get_mut(&tracked.partition) {
             partition.parked -= 1;
+            partition.parked_bytes -= parked.event.memory_bytes();
         }
         Some((offset, parked.event))
     }

@@ -5,7 +5,7 @@ use driftline_service_core::BrokenInvariant;
 
 use super::flow::Readiness;
 use super::{Enricher, Fx, Kind, Partition, container_key};
-use crate::limits::{CONTAINERS_MAX, PARKED_PARTITION_MAX};
+use crate::limits::{CONTAINERS_MAX, PARKED_PARTITION_BYTES_MAX};
 use crate::tracked::{Change, Place, Tracked};
 
 impl Partition {
@@ -102,7 +102,8 @@ impl Enricher {
 
     /// When more is parked in a partition than may be, the container that waits longest flows.
     pub(super) fn relieve(&mut self, now_ns: i64, partition: i32, effects: &mut Fx) -> Result<(), BrokenInvariant> {
-        let full = self.partitions.get(&partition).filter(|partition| partition.parked > PARKED_PARTITION_MAX);
+        let is_full = |partition: &&Partition| partition.parked_bytes > PARKED_PARTITION_BYTES_MAX;
+        let full = self.partitions.get(&partition).filter(is_full);
         let Some(id) = full.and_then(Partition::first_waiting).cloned() else { return Ok(()) };
         self.let_flow(&id, "partition_parking_full", effects);
         self.proceed(now_ns, &id, effects)

@@ -149,7 +149,7 @@ impl Tracked {
     }
 
     fn restore_parked(&mut self, offset: i64, event: Queued) {
-        self.parked.insert(offset, Parked { event, told: true });
+        self.park(offset, Parked { event, told: true });
         self.keep_parked(offset);
     }
 
@@ -233,7 +233,9 @@ impl Enricher {
     }
 
     fn take_over(&mut self, partition: i32, id: ContainerId, tracked: Tracked, effects: &mut Fx) {
-        self.partitions.entry(partition).or_default().parked += tracked.parked.len();
+        let place = self.partitions.entry(partition).or_default();
+        place.parked += tracked.parked.len();
+        place.parked_bytes += tracked.parked_bytes;
         if let Some(image) = tracked.image().cloned() {
             self.use_image(&image, &id, effects);
         }
