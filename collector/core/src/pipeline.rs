@@ -21,6 +21,7 @@ mod late;
 mod losses;
 mod order;
 mod out;
+mod queue;
 mod record;
 mod reports;
 mod subject;
@@ -103,6 +104,12 @@ impl ExecPipeline {
     #[must_use]
     pub fn held(&self) -> usize {
         self.containers.held()
+    }
+
+    /// Memory of the execs that wait.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.containers.held_bytes()
     }
 
     /// How many containers are known.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use driftline_schemas::{ContainerId, ContainerSeen, ContainerThrottled, EventId, Exec, HashState};
+use driftline_schemas::{ContainerId, ContainerSeen, ContainerThrottled, EventId, Exec, HashState, HeapBytes as _};
 
 use crate::limits::{ENDED_KEPT_NS, HEARD_STEP_NS, MISMATCHED_PATHS_MAX, REPORTED_MAX, SILENCE_NS, UNRESOLVED_MAX};
 use crate::trust::{ImageView, Trust};
@@ -30,6 +30,16 @@ impl Queued {
             Self::Exec(exec) => exec.event_id.clone(),
             Self::Throttled(throttled) => throttled.event_id(),
         }
+    }
+
+    /// What it takes of memory while it is parked, beside its container's name.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let bytes = match self {
+            Self::Exec(exec) => exec.memory_bytes(),
+            Self::Throttled(throttled) => throttled.memory_bytes(),
+        };
+        // The exec's id stands among those that wait, too.
+        size_of::<(i64, Parked)>() + bytes + self.event_id().memory_bytes()
     }
 
     fn digest_state(&self) -> DigestState {
@@ -105,6 +115,8 @@ pub(crate) struct TrackedContainer {
     image: Option<ImageView>,
     /// Parked execs by offset.
     pub(crate) parked: BTreeMap<i64, Parked>,
+    /// What they take of memory.
+    pub(crate) parked_bytes: usize,
     /// When waiting ends; set while something waits.
     pub(crate) deadline_ns: Option<i64>,
     /// Why the container flows without its image; cleared when the image comes.
@@ -149,6 +161,7 @@ impl TrackedContainer {
             seen: None,
             image: None,
             parked: BTreeMap::new(),
+            parked_bytes: 0,
             deadline_ns: None,
             given_up: None,
             ended: false,
@@ -225,6 +238,12 @@ impl TrackedContainer {
         Occurrence::Amends(*offset, reported.clone())
     }
 
+    /// Parks an event; returns the one that had its offset.
+    pub(crate) fn park(&mut self, offset: i64, parked: Parked) -> Option<Parked> {
+        self.parked_bytes += parked.event.memory_bytes();
+        self.parked.insert(offset, parked)
+    }
+
     /// Parks an event for longer than the call that brought it.
     pub(crate) fn make_durable(&mut self, offset: i64) -> Change {
         let Some(parked) = self.parked.get_mut(&offset) else { return Change::Nothing };
@@ -236,6 +255,7 @@ impl TrackedContainer {
     /// Takes the head of what is parked.
     pub(crate) fn unpark(&mut self) -> Option<(i64, Parked)> {
         let (offset, parked) = self.parked.pop_first()?;
+        self.parked_bytes -= parked.event.memory_bytes();
         self.waiting.remove(&(parked.event.event_id(), parked.event.digest_state()));
         Some((offset, parked))
     }

@@ -117,6 +117,8 @@ struct Partition {
     eviction_order: BTreeSet<(EvictionRank, ContainerId)>,
     /// Parked execs of all its containers.
     parked: usize,
+    /// What these take of memory.
+    parked_bytes: usize,
 }
 
 /// The enricher's state; one task owns it.
@@ -253,10 +255,13 @@ impl Enricher {
             self.index(&id);
             return Ok(());
         }
-        if tracked.parked.insert(at.offset, Parked { event, in_changelog: false }).is_some() {
+        let bytes = event.memory_bytes();
+        if tracked.park(at.offset, Parked { event, in_changelog: false }).is_some() {
             return Err(BrokenInvariant(format!("offset {} of partition {} came twice", at.offset, at.partition)));
         }
-        self.partitions.entry(at.partition).or_default().parked += 1;
+        let owner = self.partitions.entry(at.partition).or_default();
+        owner.parked += 1;
+        owner.parked_bytes += bytes;
         self.proceed(now_ns, &id, effects)?;
         if let Some(tracked) = self.containers.get_mut(&id)
             && tracked.make_durable(at.offset) == Change::Changed

@@ -4,17 +4,18 @@ use driftline_schemas::limits::{AVRO_ITEMS_MAX, LABELS_BYTES_MAX, PATH_BYTES_MAX
 
 const SECOND_NS: i64 = 1_000_000_000;
 
-/// Most execs one container may have parked: five seconds (the default deadline) of 800 execs a second, more than
-/// two cores can fork. One more, and the head goes out unresolved.
-pub const PARKED_MAX: usize = 4_096;
+/// Most memory of one container's parked execs: five seconds (the default deadline) of 800 execs a second, more than two
+/// cores can fork, of 2 KiB each, where most take less. One more, and the head goes out unresolved. The largest exec takes
+/// some 60 KiB.
+pub const PARKED_BYTES_MAX: usize = 8 << 20;
 
-/// Most execs parked in one partition, about 1 KiB each: five seconds (the default deadline) of 13,000 execs a second, a
-/// node fleet's share of one partition while no image is known. Without it a partition could hold [`CONTAINERS_MAX`] ×
-/// [`PARKED_MAX`] execs, which no memory does. One more, and the container that waits longest flows unresolved.
+/// Most memory of the execs parked in one partition: five seconds (the default deadline) of 13,000 execs a second of 1.5 KiB,
+/// a node fleet's share of one partition while no image is known. Without it a partition could hold [`CONTAINERS_MAX`] ×
+/// [`PARKED_BYTES_MAX`], which no memory does. One more, and the container that waits longest flows unresolved.
 ///
 /// A compromise with confluence: whether it is reached depends on the neighbours in the partition, not on the container
 /// alone. So it stands where only a fleet without images gets, and the finding says that it was reached.
-pub const PARKED_PARTITION_MAX: usize = 65_536;
+pub const PARKED_PARTITION_BYTES_MAX: usize = 96 << 20;
 
 /// Most containers tracked for one partition: 5,000 nodes × 100 containers over 12 partitions, halved by churn.
 pub const CONTAINERS_MAX: usize = 20_000;
@@ -47,7 +48,7 @@ pub const HEARD_STEP_NS: i64 = SILENCE_NS / 4;
 
 /// Execs judged and findings amended in one call: ten milliseconds' worth of judging and encoding, half a commit's
 /// interval, when an image comes for which thousands of containers waited. The rest goes on with the next inputs, a tick
-/// at the latest. Only a container that has to make room goes at once, with at most [`PARKED_MAX`] execs.
+/// at the latest. Only a container that has to make room goes at once, with at most [`PARKED_BYTES_MAX`] of execs.
 pub const JUDGED_PER_APPLY_MAX: usize = 512;
 
 /// Containers whose timers one tick lets fire; the next ticks do the rest. Twice what may be judged in a tick: a container

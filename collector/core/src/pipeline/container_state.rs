@@ -1,17 +1,16 @@
 //! State of one container: what its runtime and its execs showed of it, its queue of execs, its shares.
 
 use driftline_schemas::ContainerSeen;
-use std::collections::BTreeMap;
 
-use super::held::HeldExec;
 use super::input::{Description, Inspection, NodeSettings};
+use super::queue::ExecQueue;
 use super::reports;
 use super::throttle::Throttle;
 use crate::container_root::ContainerRoot;
 use crate::digest::{Budget, View};
 use crate::limits;
 use crate::mounts::Mounts;
-use crate::raw::{Moment, RawExec};
+use crate::raw::RawExec;
 
 /// Whether an exec may wait for anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +70,7 @@ pub(super) struct ContainerState {
     init_pid: Option<i32>,
     pub(super) mounts: Mounts,
     /// The queue: execs that wait, in the order in which they happened.
-    pub(super) held: BTreeMap<Moment, HeldExec>,
+    pub(super) held: ExecQueue,
     pub(super) budget: Budget,
     pub(super) throttle: Throttle,
     /// The time of the last exec that went out.
@@ -96,7 +95,7 @@ impl ContainerState {
             root_source: RootSource::AnyProcess,
             init_pid: None,
             mounts: Mounts::default(),
-            held: BTreeMap::new(),
+            held: ExecQueue::default(),
             budget: Budget::new(now_ns),
             throttle: Throttle::new(now_ns),
             last_time_ns: 0,

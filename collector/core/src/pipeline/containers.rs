@@ -53,6 +53,11 @@ impl Containers {
         self.all.values().map(|container| container.held.len()).sum()
     }
 
+    /// Memory of the execs that wait.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.all.values().map(|container| container.held.bytes()).sum()
+    }
+
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&ContainerId, &mut ContainerState)> {
         self.all.iter_mut()
     }

@@ -3,7 +3,7 @@
 //! A few of each container are retained: those whose file is being hashed, and those for which there was no budget. The
 //! latter are hashed in their order when the container's budget allows. Then the same exec goes out again, with the digest.
 
-use driftline_schemas::ContainerId;
+use driftline_schemas::{ContainerId, HeapBytes as _};
 use std::collections::BTreeMap;
 
 use super::held::HeldExec;
@@ -28,13 +28,16 @@ pub(super) struct LateExec {
     pub(super) time_ns: i64,
     until_ns: i64,
     stage: Stage,
+    /// What it takes of memory, with its job.
+    bytes: usize,
 }
 
 /// All such execs of a node. See the module.
 #[derive(Debug, Default)]
 pub(super) struct LateExecs {
     containers: BTreeMap<ContainerId, BTreeMap<Moment, LateExec>>,
-    count: usize,
+    /// What all of them take of memory.
+    bytes: usize,
 }
 
 /// Whether there was room.
@@ -52,7 +55,9 @@ impl LateExecs {
             None => Stage::Hashing,
         };
         let of_container = self.containers.get(id).map_or(0, BTreeMap::len);
-        if of_container >= limits::LATE_PER_CONTAINER || self.count >= limits::LATE {
+        // The job has a path like one of the exec's.
+        let bytes = size_of::<LateExec>() + size_of::<DigestJob>() + held.exec.path.len() + held.exec.memory_bytes();
+        if of_container >= limits::LATE_PER_CONTAINER || self.bytes + bytes > limits::LATE_BYTES {
             return Retention::Full;
         }
         let late = LateExec {
@@ -61,17 +66,25 @@ impl LateExecs {
             time_ns,
             until_ns: now_ns.saturating_add(limits::LATE_WAIT),
             stage,
+            bytes,
         };
         let before = self.containers.entry(id.clone()).or_default().insert(late.exec.moment, late);
-        self.count += usize::from(before.is_none());
+        self.bytes += bytes;
+        self.bytes -= before.map_or(0, |before| before.bytes);
         Retention::Retained
+    }
+
+    /// Memory of all of them.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Takes out the exec of a digest that is known now.
     pub(super) fn take(&mut self, id: &ContainerId, moment: Moment) -> Option<LateExec> {
         let execs = self.containers.get_mut(id)?;
         let late = execs.remove(&moment)?;
-        self.count -= 1;
+        self.bytes -= late.bytes;
         if execs.is_empty() {
             self.containers.remove(id);
         }
@@ -113,19 +126,20 @@ impl LateExecs {
     /// Gives up execs that were retained for too long, and those that wait for the budget of a container that is gone. Returns
     /// which.
     pub(super) fn expire(&mut self, now_ns: i64, is_known: impl Fn(&ContainerId) -> bool) -> Vec<Moment> {
-        let mut expired = Vec::new();
+        let (mut expired, mut bytes) = (Vec::new(), 0);
         self.containers.retain(|id, execs| {
             let known = is_known(id);
             execs.retain(|moment, late| {
                 let stays = late.until_ns > now_ns && (known || matches!(late.stage, Stage::Hashing));
                 if !stays {
                     expired.push(*moment);
+                    bytes += late.bytes;
                 }
                 stays
             });
             !execs.is_empty()
         });
-        self.count -= expired.len();
+        self.bytes -= bytes;
         expired
     }
 }

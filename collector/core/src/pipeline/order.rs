@@ -12,7 +12,7 @@ pub(super) fn next_ready(
     complete_until_ns: u64,
     wait: Wait,
 ) -> Option<HeldExec> {
-    let (moment, held) = container.held.first_key_value()?;
+    let (moment, held) = container.held.first()?;
     let waited_ns = now_ns.saturating_sub(held.arrived_ns);
     let in_order = moment.time_ns < complete_until_ns || waited_ns >= limits::ORDER_WAIT;
     // What may belong to a container around this one waits longer for an answer. Each restart begins that wait again.
@@ -21,9 +21,9 @@ pub(super) fn next_ready(
         || (container.has_waited_for_description(now_ns) && !is_open)
         || waited_ns >= limits::DIGEST_WAIT;
     let digested = !held.is_hashing || held.digest.is_some() || waited_ns >= limits::DIGEST_WAIT;
-    let must_go = wait == Wait::Over || container.held.len() > limits::HELD_PER_CONTAINER;
+    let must_go = wait == Wait::Over || container.held.bytes() > limits::HELD_BYTES_PER_CONTAINER;
     if must_go || (in_order && described && digested) {
-        return container.held.pop_first().map(|(_, held)| held);
+        return container.held.pop_first();
     }
     None
 }

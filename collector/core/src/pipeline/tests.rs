@@ -538,10 +538,56 @@ fn where_the_node_is_by_its_settings_nobody_overrules() {
 #[test]
 fn what_waits_for_one_container_is_bounded() {
     let mut drive = Drive::new();
-    let count = limits::HELD_PER_CONTAINER as u64 + 10;
-    drive.records((1..=count).map(at_time).collect(), 0);
-    assert_eq!(drive.pipeline.held(), limits::HELD_PER_CONTAINER);
-    assert_eq!(drive.execs().len(), 10);
+    drive.records(vec![at_time(1)], 0);
+    let most = limits::HELD_BYTES_PER_CONTAINER / drive.pipeline.held_bytes();
+    drive.records((2..=most as u64 + 10).map(at_time).collect(), 0);
+    assert_eq!((drive.pipeline.held(), drive.execs().len()), (most, 10));
+}
+
+/// Every part as long as the kernel program writes it, the arguments in the way that takes most memory.
+fn largest(exec: RawExec, args: &[u8]) -> RawExec {
+    let path = vec![b'p'; 4_096 + 256];
+    RawExec {
+        args: driftline_schemas::Args::of_terminated(args),
+        path: path.clone(),
+        typed_path: path.clone(),
+        cwd: path,
+        tty: vec![b't'; 64],
+        environment: vec!["n".repeat(crate::environment::NAME_BYTES_MAX); 15],
+        ancestors: vec![written(1).ancestors[0].clone(); layout::ANCESTOR_COUNT_MAX],
+        ..exec
+    }
+}
+
+#[test]
+fn the_largest_execs_of_a_container_take_no_more_memory_than_is_allowed() {
+    let one_byte = b"x\0".repeat(2_048);
+    let empty = vec![0; 4_096];
+    for args in [one_byte, empty, vec![b'x'; 4_096]] {
+        let mut drive = Drive::new();
+        drive.records((1..=4_096).map(|time_ns| largest(at_time(time_ns), &args)).collect(), 0);
+        let each = drive.pipeline.held_bytes() / drive.pipeline.held();
+        assert!(drive.pipeline.held_bytes() <= limits::HELD_BYTES_PER_CONTAINER);
+        assert!(drive.pipeline.held_bytes() + each > limits::HELD_BYTES_PER_CONTAINER, "as many as fit");
+        assert!((40_000..64_000).contains(&each), "{each} bytes for each");
+        assert_eq!(drive.pipeline.held() + drive.execs().len(), 4_096);
+    }
+}
+
+#[test]
+fn the_largest_execs_whose_digest_is_late_take_no_more_memory_than_is_allowed() {
+    let (mut drive, args) = (Drive::new(), b"x\0".repeat(2_048));
+    let count = limits::LATE_PER_CONTAINER as u64;
+    for number in 1..=3 {
+        let in_container = |exec| RawExec { cgroup: format!("{number:064x}").into_bytes(), ..largest(exec, &args) };
+        drive.records((1..=count).map(|time_ns| in_container(other_file(time_ns))).collect(), 1 << 40);
+    }
+    drive.at(500);
+    assert_eq!(drive.execs().len() as u64, 3 * count);
+    let refused = drive.commands.iter().filter(|command| matches!(command, PipelineCommand::Release(_))).count();
+    assert!(refused > 0 && (refused as u64) < 2 * count, "{refused} were refused");
+    let bytes = drive.pipeline.late.bytes();
+    assert!(bytes <= limits::LATE_BYTES && bytes + 64_000 > limits::LATE_BYTES, "{bytes} bytes");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::{Enricher, Fx, ImageAnswer, Kind, container_key};
 use crate::container::{Change, Queued};
 use crate::image::ImageIndex;
 use crate::judging::judge;
-use crate::limits::PARKED_MAX;
+use crate::limits::PARKED_BYTES_MAX;
 
 /// Whether the head of a container's queue can be judged.
 pub(super) enum Readiness {
@@ -90,7 +90,7 @@ impl Enricher {
             let image = match &readiness {
                 Readiness::Ready(index) => Ok(index.as_ref()),
                 Readiness::WithoutImage(reason) => Err(reason.as_str()),
-                Readiness::Wait(_) if tracked.parked.len() > PARKED_MAX => {
+                Readiness::Wait(_) if tracked.parked_bytes > PARKED_BYTES_MAX => {
                     effects.count("parking_full");
                     Err("parking_full")
                 }
@@ -123,6 +123,7 @@ impl Enricher {
         }
         if let Some(partition) = self.partitions.get_mut(&tracked.partition) {
             partition.parked -= 1;
+            partition.parked_bytes -= parked.event.memory_bytes();
         }
         Some((offset, parked.event))
     }

@@ -6,7 +6,7 @@ use driftline_service_core::BrokenInvariant;
 use super::advance::Readiness;
 use super::{Enricher, Fx, Kind, Partition, container_key};
 use crate::container::{Change, EvictionRank, TrackedContainer};
-use crate::limits::{CONTAINERS_MAX, PARKED_PARTITION_MAX};
+use crate::limits::{CONTAINERS_MAX, PARKED_PARTITION_BYTES_MAX};
 
 impl Enricher {
     /// The container's entry, made if there is none. Whoever asks for it ends with [`Self::index`].
@@ -78,7 +78,8 @@ impl Enricher {
         partition: i32,
         effects: &mut Fx,
     ) -> Result<(), BrokenInvariant> {
-        let full = self.partitions.get(&partition).filter(|partition| partition.parked > PARKED_PARTITION_MAX);
+        let is_full = |partition: &&Partition| partition.parked_bytes > PARKED_PARTITION_BYTES_MAX;
+        let full = self.partitions.get(&partition).filter(is_full);
         let Some(id) = full.and_then(Partition::first_waiting).cloned() else { return Ok(()) };
         self.release(&id, "partition_parking_full", effects);
         self.proceed(now_ns, &id, effects)

@@ -149,7 +149,7 @@ impl TrackedContainer {
     }
 
     fn restore_parked(&mut self, offset: i64, event: Queued) {
-        self.parked.insert(offset, Parked { event, in_changelog: true });
+        self.park(offset, Parked { event, in_changelog: true });
         self.make_durable(offset);
     }
 
@@ -233,7 +233,9 @@ impl Enricher {
     }
 
     fn adopt(&mut self, partition: i32, id: ContainerId, tracked: TrackedContainer, effects: &mut Fx) {
-        self.partitions.entry(partition).or_default().parked += tracked.parked.len();
+        let owner = self.partitions.entry(partition).or_default();
+        owner.parked += tracked.parked.len();
+        owner.parked_bytes += tracked.parked_bytes;
         if let Some(image) = tracked.image().cloned() {
             self.use_image(&image, &id, effects);
         }

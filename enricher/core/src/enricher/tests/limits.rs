@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::limits::{
-    CONTAINERS_MAX, HEARD_STEP_NS, MISMATCHED_PATHS_MAX, PARKED_MAX, PARKED_PARTITION_MAX, REASON_BYTES_MAX,
-    REPORTED_MAX, REQUESTS_PER_TICK_MAX, SILENCE_NS, TIMER_STATE_KEYS_MAX, TIMERS_PER_TICK_MAX, UNRESOLVED_MAX,
+    CONTAINERS_MAX, HEARD_STEP_NS, MISMATCHED_PATHS_MAX, PARKED_BYTES_MAX, PARKED_PARTITION_BYTES_MAX,
+    REASON_BYTES_MAX, REPORTED_MAX, REQUESTS_PER_TICK_MAX, SILENCE_NS, TIMER_STATE_KEYS_MAX, TIMERS_PER_TICK_MAX,
+    UNRESOLVED_MAX,
 };
 use driftline_schemas::limits::{
     ARGS_BYTES_MAX, ID_BYTES_MAX, LABELS_BYTES_MAX, MOUNTS_MAX, PATH_BYTES_MAX, RECORD_BYTES_MAX, TEXT_BYTES_MAX,
@@ -20,6 +21,11 @@ impl Bench {
         let mut seen = seen(container);
         seen.container.image_id = ImageId::from(image);
         self.event(ExecEvent::Seen(Box::new(seen)))
+    }
+
+    /// What the partition's parked execs take of memory.
+    fn parked_bytes(&self) -> usize {
+        self.enricher.partitions.values().map(|partition| partition.parked_bytes).sum()
     }
 
     fn counted(&mut self, event: &str) -> u64 {
@@ -48,16 +54,22 @@ fn event(number: usize, reason: &str) -> (String, String) {
     (format!("event-{number}"), reason.to_owned())
 }
 
+/// How many execs that [`Bench::exec_in`] makes take so much memory. The container's name has six letters, the number six digits.
+fn execs_in(bytes: usize) -> usize {
+    let exec = Exec { container_id: ContainerId::from("box-00"), ..exec(100_000, FileClass::New, "/tmp/x", "evil") };
+    bytes / Queued::Exec(Box::new(exec)).memory_bytes()
+}
+
 #[test]
 fn one_exec_more_than_a_container_may_park_lets_its_head_go() {
-    let mut bench = Bench::new();
-    for n in 0..PARKED_MAX {
-        bench.exec_in("box", 1_000 + number(n));
+    let (mut bench, most) = (Bench::new(), execs_in(PARKED_BYTES_MAX));
+    for n in 0..most {
+        bench.exec_in("box-00", 100_000 + number(n));
     }
     let full = bench.size("parked/");
-    assert_eq!((bench.reasons(), full.0), (vec![], PARKED_MAX));
-    bench.exec_in("box", 1_000 + number(PARKED_MAX));
-    assert_eq!(bench.reasons(), [event(1_000, "parking_full")]);
+    assert_eq!((bench.reasons(), full.0), (vec![], most));
+    bench.exec_in("box-00", 100_000 + number(most));
+    assert_eq!(bench.reasons(), [event(100_000, "parking_full")]);
     assert_eq!((bench.size("parked/"), bench.counted("parking_full")), (full, 1));
     bench.assert_conserved();
 }
@@ -65,24 +77,44 @@ fn one_exec_more_than_a_container_may_park_lets_its_head_go() {
 #[test]
 fn one_exec_more_than_a_partition_may_park_lets_the_longest_waiting_container_flow() {
     let mut bench = Bench::new();
-    for n in 0..PARKED_PARTITION_MAX {
-        bench.exec_in(&format!("box-{:02}", 99 - n / PARKED_MAX), number(n));
+    let (most, of_each) = (execs_in(PARKED_PARTITION_BYTES_MAX), execs_in(PARKED_BYTES_MAX));
+    for n in 0..most {
+        bench.exec_in(&format!("box-{:02}", 99 - n / of_each), 100_000 + number(n));
     }
-    assert_eq!((bench.reasons().len(), bench.enricher.held()), (0, PARKED_PARTITION_MAX as u64));
-    bench.exec_in("late", number(PARKED_PARTITION_MAX));
+    assert_eq!((bench.reasons().len(), bench.enricher.held()), (0, most as u64));
+    bench.exec_in("box-00", 100_000 + number(most));
     assert_eq!(bench.counted("partition_parking_full"), 1);
     let out = bench.reasons();
     assert_eq!(out.len(), JUDGED_PER_APPLY_MAX, "no more than this in one call");
-    assert_eq!(out[0], event(0, "partition_parking_full"));
-    while bench.enricher.held() > number(PARKED_PARTITION_MAX - PARKED_MAX + 1).cast_unsigned() {
+    assert_eq!(out[0], event(100_000, "partition_parking_full"));
+    while bench.enricher.held() > number(most - of_each + 1).cast_unsigned() {
         bench.after(1);
     }
     let rest = bench.reasons();
-    assert_eq!(rest.len(), PARKED_MAX - JUDGED_PER_APPLY_MAX);
-    assert_eq!(rest.last(), Some(&event(PARKED_MAX - 1, "partition_parking_full")), "in order, and nobody else");
-    bench.exec_in("box-99", number(PARKED_PARTITION_MAX) + 1);
+    assert_eq!(rest.len(), of_each - JUDGED_PER_APPLY_MAX);
+    assert_eq!(rest.last(), Some(&event(100_000 + of_each - 1, "partition_parking_full")), "in order, and nobody else");
+    bench.exec_in("box-99", 100_000 + number(most) + 1);
     assert_eq!(bench.reasons().len(), 1, "it flows: the outcome is recorded");
     bench.assert_conserved();
+}
+
+#[test]
+fn the_largest_execs_take_no_more_memory_than_is_allowed_and_a_restored_state_counts_the_same() {
+    let mut bench = Bench::new();
+    let value = driftline_schemas::encode(&largest_exec()).unwrap();
+    for n in 0..PARKED_BYTES_MAX / value.len() + 10 {
+        let mut exec: Exec = driftline_schemas::decode(&value).unwrap();
+        exec.event_id = EventId::from(format!("{n:0ID_BYTES_MAX$}").as_str());
+        bench.event(ExecEvent::Exec(Box::new(exec)));
+        assert!(bench.parked_bytes() <= PARKED_BYTES_MAX);
+    }
+    assert!(bench.counted("parking_full") > 0, "the limit was reached");
+    let parked = bench.size("parked/");
+    assert!(parked.1 <= PARKED_BYTES_MAX, "in memory an exec takes no less than in the changelog");
+    let before = bench.parked_bytes();
+    let mut next = Bench::new();
+    next.enricher.restore(1, 0, bench.state(), &WriterSchemas::default(), &mut next.effects).unwrap();
+    assert_eq!((next.size("parked/"), next.parked_bytes()), (parked, before));
 }
 
 #[test]
