@@ -316,7 +316,7 @@ impl Collector {
             for (event, count) in effects.take_counts() {
                 self.metrics.event(event, count);
             }
-            inputs.extend(effects.take_asks().into_iter().filter_map(|command| self.commands.carry_out(command)));
+            inputs.extend(effects.take_commands().into_iter().filter_map(|command| self.commands.carry_out(command)));
             for outgoing in effects.take_outgoing() {
                 self.outbox.push(now_ns, outgoing);
             }

@@ -31,6 +31,12 @@ impl FileFacts {
     }
 }
 
+impl bounds::Measured for Owner {
+    fn bytes(&self) -> usize {
+        self.kind.len() + self.name.len()
+    }
+}
+
 impl ContainerThrottled {
     /// Names the interval: the same record always has the same id.
     #[must_use]

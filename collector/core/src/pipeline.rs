@@ -175,7 +175,7 @@ impl ExecPipeline {
         let container = self.track(now_ns, &id, effects)?;
         container.heard_ns = now_ns;
         if let Some(pid) = container.learn_root(&located.exec) {
-            effects.ask(PipelineCommand::Inspect(id.clone(), pid));
+            effects.command(PipelineCommand::Inspect(id.clone(), pid));
         }
         let held = HeldExec::new(now_ns, located);
         let (id, held) = match self.containers.owner(now_ns, &id, &held.outer).cloned() {
@@ -288,7 +288,7 @@ impl ExecPipeline {
                 self.release(now_ns, &evicted, Wait::Over, effects)?;
                 self.forget(now_ns, &evicted, effects)?;
             }
-            effects.ask(PipelineCommand::Describe(id.clone()));
+            effects.command(PipelineCommand::Describe(id.clone()));
         }
         Ok(self.containers.get_or_create(now_ns, id))
     }
@@ -317,7 +317,7 @@ impl ExecPipeline {
         // Not by `track`, which would command the description that is here already.
         let container = self.containers.get_or_create(now_ns, id);
         if let Some(pid) = container.describe(now_ns, description) {
-            effects.ask(PipelineCommand::Inspect(id.clone(), pid));
+            effects.command(PipelineCommand::Inspect(id.clone(), pid));
             return Ok(());
         }
         self.report_container(now_ns, id, effects)
@@ -370,7 +370,7 @@ impl ExecPipeline {
 
     fn describe_again(&self, effects: &mut Fx) {
         let described = self.containers.ids_where(ContainerState::is_described);
-        described.into_iter().for_each(|id| effects.ask(PipelineCommand::Describe(id)));
+        described.into_iter().for_each(|id| effects.command(PipelineCommand::Describe(id)));
     }
 
     // --- Digests -------------------------------------------------------------------------------------------------------
@@ -409,7 +409,7 @@ impl ExecPipeline {
         if self.late.contains(&id, job.moment) {
             self.late.postpone(&id, job);
         } else {
-            effects.ask(PipelineCommand::Release(job.moment));
+            effects.command(PipelineCommand::Release(job.moment));
         }
         Ok(())
     }
@@ -424,12 +424,12 @@ impl ExecPipeline {
         let containers = &self.containers;
         for moment in self.late.expire(now_ns, |id| containers.contains(id)) {
             effects.count("late_digest_forgotten");
-            effects.ask(PipelineCommand::Release(moment));
+            effects.command(PipelineCommand::Release(moment));
         }
         for id in self.late.containers() {
             let Some(container) = self.containers.get_mut(&id) else { continue };
             for job in self.late.affordable(now_ns, &id, &mut container.budget) {
-                effects.ask(PipelineCommand::Hash(Box::new(job)));
+                effects.command(PipelineCommand::Hash(Box::new(job)));
             }
         }
     }
@@ -440,7 +440,7 @@ impl ExecPipeline {
         self.release_all(now_ns, effects)?;
         for (id, container) in self.containers.iter_mut() {
             if container.retry_description(now_ns) {
-                effects.ask(PipelineCommand::Describe(id.clone()));
+                effects.command(PipelineCommand::Describe(id.clone()));
             }
         }
         for id in self.containers.ids_where(|container| container.is_idle(now_ns)) {

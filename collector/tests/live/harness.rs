@@ -338,7 +338,7 @@ impl Driver {
         while let Some(input) = inputs.pop() {
             let mut effects = Effects::default();
             self.pipeline.apply(self.clock.now_ns(), input, &mut effects).unwrap();
-            for command in effects.take_asks() {
+            for command in effects.take_commands() {
                 inputs.extend(match command {
                     PipelineCommand::Describe(id) => self.describer.request(id),
                     PipelineCommand::Inspect(id, pid) => {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::rust::{HEADER, capitalised, doc};
-use crate::table::{Field, Kernel, Place, Record};
+use crate::table::{Field, Kernel, KernelSlot, Record};
 use crate::tables::exec::{ANCESTOR, EXEC, FD, FILE_FACTS, VERSION};
 use crate::tables::flags::{COUNTS, FLAGS};
 
@@ -92,7 +92,7 @@ fn members(record: &Record) -> (Vec<Member>, usize) {
     }
     let mut size = pad(&mut members, offset);
     for field in record.fields {
-        let Place::Repeated(of, count) = field.place else { continue };
+        let KernelSlot::Repeated(of, count) = field.place else { continue };
         let (each, c) = (members_size(of), structure_name(of));
         members.push(Member {
             name: field.name.to_owned(),
@@ -127,11 +127,11 @@ fn scalars(record: &Record) -> Vec<Member> {
     let mut members = Vec::new();
     for field in record.fields {
         match field.place {
-            Place::Fixed(kernel) | Place::Hidden(kernel) => {
+            KernelSlot::Fixed(kernel) | KernelSlot::Hidden(kernel) => {
                 members.extend(Member::new(field.name, kernel, &comment(field)));
             }
-            Place::Embedded(inner) => members.extend(scalars(inner)),
-            Place::Nowhere | Place::Part(_) | Place::Repeated(..) => {}
+            KernelSlot::Embedded(inner) => members.extend(scalars(inner)),
+            KernelSlot::Nowhere | KernelSlot::Part(_) | KernelSlot::Repeated(..) => {}
         }
     }
     members
@@ -152,7 +152,7 @@ fn value_of(count: &str) -> usize {
 /// The parts behind the fixed one, in their order.
 fn parts(record: &Record) -> Vec<(u8, &Field)> {
     let part = |field: &'static Field| match field.place {
-        Place::Part(number) => Some((number, field)),
+        KernelSlot::Part(number) => Some((number, field)),
         _ => None,
     };
     let mut parts: Vec<_> = record.fields.iter().filter_map(part).collect();
@@ -293,11 +293,11 @@ fn decoded_name(record: &Record) -> &'static str {
 fn decoded_fields(record: &Record) -> Vec<(&Field, &'static str)> {
     let rust = |field: &Field| match (field.decoded, field.place) {
         (Some(rust), _) => Some(rust),
-        (None, Place::Fixed(kernel)) => Some(rust_of(kernel)),
-        (None, Place::Part(_)) => Some("Vec<u8>"),
-        (None, Place::Embedded(inner)) => Some(decoded_name(inner)),
+        (None, KernelSlot::Fixed(kernel)) => Some(rust_of(kernel)),
+        (None, KernelSlot::Part(_)) => Some("Vec<u8>"),
+        (None, KernelSlot::Embedded(inner)) => Some(decoded_name(inner)),
 
-        (None, Place::Nowhere | Place::Hidden(_) | Place::Repeated(..)) => None,
+        (None, KernelSlot::Nowhere | KernelSlot::Hidden(_) | KernelSlot::Repeated(..)) => None,
     };
     record.fields.iter().filter_map(|field| Some((field, rust(field)?))).collect()
 }
@@ -319,23 +319,25 @@ fn value(field: &Field, prefix: &str, from: &str) -> String {
     let constant = |name: &str| format!("layout::{prefix}{}", name.to_uppercase());
     let at = constant(field.name);
     match (field.decoded, field.place) {
-        (Some(_), Place::Part(_)) => format!("decode::{0}({from}, parts.{0})", field.name),
-        (Some(_), Place::Repeated(of, _)) => format!("decode::{}({from}, {}::decode)", field.name, decoded_name(of)),
+        (Some(_), KernelSlot::Part(_)) => format!("decode::{0}({from}, parts.{0})", field.name),
+        (Some(_), KernelSlot::Repeated(of, _)) => {
+            format!("decode::{}({from}, {}::decode)", field.name, decoded_name(of))
+        }
         (Some(_), _) => format!("decode::{}({from})", field.name),
-        (None, Place::Fixed(Kernel::U64)) => format!("u64_at({from}, {at})"),
-        (None, Place::Fixed(Kernel::S64)) => format!("i64_at({from}, {at})"),
-        (None, Place::Fixed(Kernel::U32)) => format!("u32_at({from}, {at})"),
-        (None, Place::Fixed(Kernel::U16)) => format!("u16_at({from}, {at})"),
-        (None, Place::Fixed(Kernel::Dev)) => format!("Dev::from_kernel(u32_at({from}, {at}))"),
-        (None, Place::Fixed(Kernel::Comm)) => format!("Comm(array_at({from}, {at}))"),
-        (None, Place::Fixed(Kernel::Address)) => format!("array_at({from}, {at})"),
-        (None, Place::Fixed(Kernel::Time)) => {
+        (None, KernelSlot::Fixed(Kernel::U64)) => format!("u64_at({from}, {at})"),
+        (None, KernelSlot::Fixed(Kernel::S64)) => format!("i64_at({from}, {at})"),
+        (None, KernelSlot::Fixed(Kernel::U32)) => format!("u32_at({from}, {at})"),
+        (None, KernelSlot::Fixed(Kernel::U16)) => format!("u16_at({from}, {at})"),
+        (None, KernelSlot::Fixed(Kernel::Dev)) => format!("Dev::from_kernel(u32_at({from}, {at}))"),
+        (None, KernelSlot::Fixed(Kernel::Comm)) => format!("Comm(array_at({from}, {at}))"),
+        (None, KernelSlot::Fixed(Kernel::Address)) => format!("array_at({from}, {at})"),
+        (None, KernelSlot::Fixed(Kernel::Time)) => {
             let [seconds, nanos] = time_names(field.name);
             format!("ns_at({from}, {}, {})", constant(&seconds), constant(&nanos))
         }
-        (None, Place::Part(_)) => format!("parts.{}.to_vec()", field.name),
-        (None, Place::Embedded(_)) => format!("RawFile::decode({from})"),
-        (None, Place::Nowhere | Place::Hidden(_) | Place::Repeated(..)) => String::new(),
+        (None, KernelSlot::Part(_)) => format!("parts.{}.to_vec()", field.name),
+        (None, KernelSlot::Embedded(_)) => format!("RawFile::decode({from})"),
+        (None, KernelSlot::Nowhere | KernelSlot::Hidden(_) | KernelSlot::Repeated(..)) => String::new(),
     }
 }
 

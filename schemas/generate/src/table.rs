@@ -59,7 +59,7 @@ pub(crate) enum Kernel {
 
 /// Where the kernel program's record has a field.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Place {
+pub(crate) enum KernelSlot {
     /// Nowhere: user space finds it out.
     Nowhere,
     /// In the fixed part.
@@ -90,7 +90,7 @@ pub(crate) enum Limit {
 pub(crate) struct Field {
     /// In the kernel program, and in the record that the collector decodes.
     pub(crate) name: &'static str,
-    pub(crate) place: Place,
+    pub(crate) place: KernelSlot,
     /// Type in the decoded record, where a function of the decoder with the field's name makes the value.
     pub(crate) decoded: Option<&'static str>,
     /// Name and type in the Avro record.
@@ -105,28 +105,37 @@ pub(crate) struct Field {
 
 /// A row of this name, which still says nothing.
 pub(crate) const fn field(name: &'static str) -> Field {
-    Field { name, place: Place::Nowhere, decoded: None, avro: None, default: None, limits: &[], note: None, doc: "" }
+    Field {
+        name,
+        place: KernelSlot::Nowhere,
+        decoded: None,
+        avro: None,
+        default: None,
+        limits: &[],
+        note: None,
+        doc: "",
+    }
 }
 
 impl Field {
     pub(crate) const fn kernel(self, kernel: Kernel) -> Self {
-        Self { place: Place::Fixed(kernel), ..self }
+        Self { place: KernelSlot::Fixed(kernel), ..self }
     }
 
     pub(crate) const fn hidden(self, kernel: Kernel) -> Self {
-        Self { place: Place::Hidden(kernel), ..self }
+        Self { place: KernelSlot::Hidden(kernel), ..self }
     }
 
     pub(crate) const fn part(self, number: u8) -> Self {
-        Self { place: Place::Part(number), ..self }
+        Self { place: KernelSlot::Part(number), ..self }
     }
 
     pub(crate) const fn embedded(self, record: &'static Record) -> Self {
-        Self { place: Place::Embedded(record), ..self }
+        Self { place: KernelSlot::Embedded(record), ..self }
     }
 
     pub(crate) const fn repeated(self, record: &'static Record, count: &'static str) -> Self {
-        Self { place: Place::Repeated(record, count), ..self }
+        Self { place: KernelSlot::Repeated(record, count), ..self }
     }
 
     pub(crate) const fn decoded(self, rust: &'static str) -> Self {

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 
 use super::ExecEvent;
-use super::container::Owner;
 use crate::args::Args;
 use crate::codec::DecodeError;
 use crate::ids::{ContainerId, EventId, ImageId};
@@ -101,12 +100,6 @@ impl Measured for BTreeMap<String, String> {
 impl Measured for Args {
     fn bytes(&self) -> usize {
         self.terminated_len()
-    }
-}
-
-impl Measured for Owner {
-    fn bytes(&self) -> usize {
-        self.kind.len() + self.name.len()
     }
 }
 

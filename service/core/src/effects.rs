@@ -100,18 +100,6 @@ impl<C> Effects<C> {
         self.commands.push(command);
     }
 
-    /// [`Self::command`] under its former name, until every core uses the present one.
-    #[doc(hidden)]
-    pub fn ask(&mut self, command: C) {
-        self.command(command);
-    }
-
-    /// [`Self::take_commands`] under its former name, until every shell uses the present one.
-    #[doc(hidden)]
-    pub fn take_asks(&mut self) -> Vec<C> {
-        self.take_commands()
-    }
-
     /// Gives one input record its final disposition.
     pub fn settle(&mut self, disposition: Disposition) {
         *self.settled.entry(disposition).or_default() += 1;

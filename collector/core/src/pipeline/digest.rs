@@ -28,7 +28,7 @@ pub(super) fn request(
         match job.subject {
             DigestSubject::File(file) => {
                 if !held.exec.is_known() {
-                    effects.ask(PipelineCommand::MarkKnown(KnownFile::from(&file)));
+                    effects.command(PipelineCommand::MarkKnown(KnownFile::from(&file)));
                 }
                 held.digest = Some(DigestOutcome::of(Digest::Hashed(sha256)));
                 return;
@@ -40,9 +40,9 @@ pub(super) fn request(
     }
     if budget.take(now_ns, &job) {
         held.is_hashing = true;
-        effects.ask(PipelineCommand::Hash(job));
+        effects.command(PipelineCommand::Hash(job));
     } else {
-        effects.ask(PipelineCommand::Retain(job.container.clone(), job.moment));
+        effects.command(PipelineCommand::Retain(job.container.clone(), job.moment));
         held.postpone(job);
     }
 }

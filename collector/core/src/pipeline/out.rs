@@ -57,7 +57,7 @@ pub(super) fn send(
     let moment = held.exec.moment;
     if held.may_be_late() && late.retain(now_ns, id, held, time_ns) == Retention::Full {
         effects.count("late_digest_refused");
-        effects.ask(PipelineCommand::Release(moment));
+        effects.command(PipelineCommand::Release(moment));
     }
     Ok(())
 }
@@ -68,5 +68,5 @@ fn is_untouched(record: &Exec) -> bool {
 
 fn drop_as(reason: &'static str, held: &HeldExec, effects: &mut Fx) {
     effects.settle(Disposition::Dropped(reason));
-    held.postponed.iter().for_each(|job| effects.ask(PipelineCommand::Release(job.moment)));
+    held.postponed.iter().for_each(|job| effects.command(PipelineCommand::Release(job.moment)));
 }

@@ -55,7 +55,7 @@ impl Drive {
         let mut effects = Effects::default();
         self.pipeline.apply(self.now_ns, input, &mut effects).unwrap();
         self.out.extend(effects.take_outgoing().iter().map(|out| ExecEvent::decode(&out.value).unwrap()));
-        self.commands.extend(effects.take_asks());
+        self.commands.extend(effects.take_commands());
         for (disposition, count) in effects.take_settled() {
             *self.settled.entry(disposition).or_default() += count;
         }

@@ -192,12 +192,12 @@ impl Enricher {
 
     /// Tells the shell of images that went with a partition.
     pub(super) fn forget_unused_images(&mut self, effects: &mut Fx) {
-        self.unused.drain(..).for_each(|image| effects.ask(ImageCommand::Forget(image)));
+        self.unused.drain(..).for_each(|image| effects.command(ImageCommand::Forget(image)));
     }
 
     pub(super) fn use_image(&mut self, image: &ImageView, container: &ContainerId, effects: &mut Fx) {
         let known = self.images.entry(image.clone()).or_insert_with(|| {
-            effects.ask(ImageCommand::Load(image.clone()));
+            effects.command(ImageCommand::Load(image.clone()));
             UsedImage {
                 answer: None,
                 users: BTreeSet::new(),
@@ -215,7 +215,7 @@ impl Enricher {
         known.users.remove(container);
         if known.users.is_empty() {
             self.images.remove(image);
-            effects.ask(ImageCommand::Forget(image.clone()));
+            effects.command(ImageCommand::Forget(image.clone()));
         }
     }
 

@@ -111,7 +111,7 @@ impl Enricher {
         {
             image.is_asked_again = true;
             effects.count("image_loaded_again");
-            effects.ask(ImageCommand::Load(view.clone()));
+            effects.command(ImageCommand::Load(view.clone()));
         }
     }
 }

@@ -127,7 +127,7 @@ fn events_wait_for_metadata_and_image_and_leave_in_order() {
     bench.exec(1, FileClass::New, "/tmp/x", "evil").exec(2, FileClass::Image, "/bin/ls", "");
     assert_eq!((bench.findings(), bench.enricher.held()), (vec![], 2));
     bench.seen();
-    assert_eq!(bench.effects.take_asks(), [ImageCommand::Load(view())]);
+    assert_eq!(bench.effects.take_commands(), [ImageCommand::Load(view())]);
     assert_eq!(bench.enricher.held(), 2);
     bench.exec(3, FileClass::New, "/tmp/y", "/bin/ls").image();
     assert_eq!(bench.findings(), [active(1, 1, Origin::Added), active(3, 1, Origin::Relocated)]);
@@ -279,11 +279,11 @@ fn an_ended_container_is_forgotten_when_nothing_of_it_is_left_to_say() {
     bench.seen().answer(ImageAnswer::Missing).exec(1, FileClass::New, "/tmp/x", "evil").ended("box");
     bench.after(5 * SECOND);
     assert_eq!(bench.findings(), [active(1, 1, Origin::Unresolved)], "what is parked goes out first");
-    bench.effects.take_asks();
+    bench.effects.take_commands();
     bench.image();
     assert_eq!(bench.findings(), [active(1, 2, Origin::Added)], "and what is out is amended");
     bench.after(ENDED_KEPT_NS);
-    assert_eq!(bench.effects.take_asks(), [ImageCommand::Forget(view())]);
+    assert_eq!(bench.effects.take_commands(), [ImageCommand::Forget(view())]);
     assert_eq!(bench.state(), BTreeMap::new());
 }
 
@@ -314,9 +314,9 @@ fn a_partition_that_comes_finds_the_image_that_another_has_already() {
     bench.offset = 100;
     let other = Position { partition: 1, offset: 0 };
     bench.input(Input::Event(other, ExecEvent::Seen(Box::new(seen("fox"))))).image();
-    bench.effects.take_asks();
+    bench.effects.take_commands();
     bench.enricher.restore(1, 0, elsewhere.state(), &WriterSchemas::default(), &mut bench.effects).unwrap();
-    assert_eq!((bench.findings(), bench.effects.take_asks()), (vec![], vec![]));
+    assert_eq!((bench.findings(), bench.effects.take_commands()), (vec![], vec![]));
     bench.after(1);
     assert_eq!(bench.findings(), [active(1, 2, Origin::Added), active(2, 2, Origin::Added)]);
     bench.enricher.drop_partition(0);
@@ -329,11 +329,11 @@ fn a_partition_that_comes_finds_the_image_that_another_has_already() {
 fn an_image_whose_partition_went_and_came_back_is_asked_for_last() {
     let mut bench = Bench::new();
     bench.seen().image();
-    bench.effects.take_asks();
+    bench.effects.take_commands();
     let state = bench.state();
     bench.enricher.drop_partition(0);
     bench.enricher.restore(1, 0, state, &WriterSchemas::default(), &mut bench.effects).unwrap();
-    assert_eq!(bench.effects.take_asks(), [ImageCommand::Forget(view()), ImageCommand::Load(view())]);
+    assert_eq!(bench.effects.take_commands(), [ImageCommand::Forget(view()), ImageCommand::Load(view())]);
 }
 
 #[test]
@@ -341,11 +341,11 @@ fn a_revoked_partition_takes_everything_with_it() {
     let mut bench = Bench::new();
     bench.exec(1, FileClass::New, "/tmp/x", "evil");
     bench.seen();
-    bench.effects.take_asks();
+    bench.effects.take_commands();
     bench.enricher.drop_partition(0);
     assert_eq!((bench.enricher.held(), bench.state()), (0, BTreeMap::new()));
     bench.after(6 * SECOND);
-    assert_eq!(bench.effects.take_asks(), [ImageCommand::Forget(view())]);
+    assert_eq!(bench.effects.take_commands(), [ImageCommand::Forget(view())]);
     assert_eq!(bench.findings(), []);
 }
 

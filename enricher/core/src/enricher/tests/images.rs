@@ -260,7 +260,7 @@ fn with_same_node_each_node_s_containers_have_the_image_as_their_own_node_sees_i
     bench.enricher = Enricher::new(Settings { trust: Trust::SameNode, ..settings() });
     let on = |node: &str| ImageView { image: ImageId::from(IMAGE), node: Some(node.to_owned()) };
     bench.seen_on("box", "n").seen_on("fox", "n").seen_on("owl", "m");
-    assert_eq!(bench.effects.take_asks(), [ImageCommand::Load(on("n")), ImageCommand::Load(on("m"))]);
+    assert_eq!(bench.effects.take_commands(), [ImageCommand::Load(on("n")), ImageCommand::Load(on("m"))]);
     bench.exec(1, FileClass::New, "/tmp/x", "evil");
     let stranger = Exec { container_id: ContainerId::from("owl"), ..exec(2, FileClass::New, "/tmp/x", "evil") };
     bench.event(ExecEvent::Exec(Box::new(stranger)));
@@ -276,7 +276,7 @@ fn with_same_node_each_node_s_containers_have_the_image_as_their_own_node_sees_i
     let mut next = Bench::new();
     next.enricher = Enricher::new(Settings { trust: Trust::SameNode, ..settings() });
     next.enricher.restore(1, 0, bench.state(), &WriterSchemas::default(), &mut next.effects).unwrap();
-    assert_eq!(next.effects.take_asks(), [ImageCommand::Load(on("n")), ImageCommand::Load(on("m"))]);
+    assert_eq!(next.effects.take_commands(), [ImageCommand::Load(on("n")), ImageCommand::Load(on("m"))]);
     next.ended("owl").after(ENDED_KEPT_NS + 1);
-    assert_eq!(next.effects.take_asks(), [ImageCommand::Forget(on("m"))]);
+    assert_eq!(next.effects.take_commands(), [ImageCommand::Forget(on("m"))]);
 }

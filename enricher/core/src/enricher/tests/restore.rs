@@ -139,7 +139,7 @@ impl Instance {
         self.enricher.apply(self.now_ns, input, &mut effects).unwrap();
         let mut findings = self.perform(&mut effects);
         loop {
-            let asks = effects.take_asks();
+            let asks = effects.take_commands();
             if asks.is_empty() {
                 return findings;
             }
@@ -187,7 +187,7 @@ impl Instance {
         let state = self.changelog.clone();
         next.enricher.restore(self.now_ns, 0, state, &WriterSchemas::default(), &mut effects).unwrap();
         assert_eq!(effects.take_outgoing(), [], "a restore reports nothing");
-        for ask in effects.take_asks() {
+        for ask in effects.take_commands() {
             let ImageCommand::Load(id) = ask else { continue };
             let answer = next.answers.get(&id.image).cloned().unwrap_or(ImageAnswer::Missing);
             assert_eq!(next.apply(Input::Image(id, answer)), [], "nothing could go on that had not gone on before");
