@@ -1,12 +1,5 @@
-//! The stage: container records and execs in, findings out, in order per container.
-//!
-//! An exec whose container's metadata or image is not known yet is parked, and everything of that container behind it;
-//! other containers go on. When the deadline passes, the head goes out unresolved and the container flows; a finding
-//! that went out so is amended, with the same id, when the image comes.
-//!
-//! What outlives the process: containers, parked execs, which execs were reported, findings to amend ([`state`]). What
-//! does not: what is known of images, which the shell is asked for again, and what follows from the rest (eviction_order,
-//! timers, the backlog). Nothing but the durable part decides what goes out, so a restored enricher says the same.
+//! The stage: container records and execs in, findings out, in order per container. The documentation of [`Enricher`]
+//! describes the way of an exec.
 
 mod advance;
 mod containers;
@@ -122,6 +115,28 @@ struct Partition {
 }
 
 /// The enricher's state; one task owns it.
+///
+/// # The way of an exec
+/// Each step is a file below `enricher/`, and calls only those below it in this table.
+///
+/// | step | entry | what it decides |
+/// | --- | --- | --- |
+/// | 1 container | `containers::track` | the container's entry; a full partition forgets another one |
+/// | 2 queue | `Enricher::queue` | whether the exec is a duplicate; else it is parked behind the container's others |
+/// | 3 readiness | `advance::readiness` | whether the container's metadata and image are known, or why it goes on without |
+/// | 4 verdict | `judge` | what the image proves about the exec's files (`detection`) |
+/// | 5 outcome | `report::settle` | a finding, another revision of one, or none; the exec's [`Disposition`] |
+/// | 6 schedule | `schedule::index` | when time alone changes something of the container, and when it makes room |
+///
+/// Steps 3 to 5 run for the head of the container's queue (`advance::proceed`), with the exec itself or with whatever input
+/// ends its wait: a container record, an image, the deadline. While the head waits, everything of the container waits behind
+/// it, and other containers go on. After the deadline the head goes out unresolved. When the image comes, a finding that went
+/// out so is amended under the same id.
+///
+/// # What outlives the process
+/// Containers, parked execs, which events were reported, findings to amend: the changelog has them (`state`). What is known of
+/// images is asked for again, and rank, timers and backlog follow from the rest. Only the durable part decides what goes out,
+/// so a restored enricher emits the same.
 #[derive(Debug)]
 pub struct Enricher {
     settings: Settings,

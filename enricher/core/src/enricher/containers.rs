@@ -71,7 +71,7 @@ impl Enricher {
         Ok(())
     }
 
-    /// When more is parked in a partition than may be, the container that waits longest flows.
+    /// When more is parked in a partition than may be, the container that waits longest goes on without its image.
     pub(super) fn release_longest_waiting(
         &mut self,
         now_ns: i64,
@@ -85,7 +85,7 @@ impl Enricher {
         self.proceed(now_ns, &id, effects)
     }
 
-    /// A container that waits does so no longer, for a reason that has nothing to do with it.
+    /// A container that waits goes on without its image, for a reason that has nothing to do with it.
     fn release(&mut self, id: &ContainerId, reason: &'static str, effects: &mut Fx) {
         if let Readiness::Wait(_) = self.readiness(id) {
             effects.count(reason);
