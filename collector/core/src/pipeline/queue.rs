@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use driftline_schemas::HeapBytes as _;
+use driftline_schemas::HeapBytes;
 
 use super::held::HeldExec;
 use crate::raw::Moment;
@@ -76,7 +76,7 @@ impl ExecQueue {
 /// What a waiting exec takes of memory as long as it waits. The job and the outcome of its digest come and go meanwhile: for
 /// them stand two paths as long as its own.
 fn bytes_of(held: &HeldExec) -> usize {
-    let ids = held.outer.iter().chain(&held.inner).map(driftline_schemas::HeapBytes::memory_bytes).sum::<usize>();
+    let ids = held.outer.iter().chain(&held.inner).map(HeapBytes::memory_bytes).sum::<usize>();
     let paths = held.exec.path.len() + held.exec.typed_path.len() + held.exec.cwd.len();
     size_of::<(Moment, HeldExec)>() + held.exec.memory_bytes() + ids + 2 * paths
 }
