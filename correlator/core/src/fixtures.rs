@@ -77,7 +77,7 @@ pub(crate) fn conflict(id: &str, time_ns: i64) -> Finding {
     }
 }
 
-/// SessionContent of the container's image is not what its digest says.
+/// Content of the container's image is not what its digest says.
 pub(crate) fn mismatch(id: &str, time_ns: i64) -> Finding {
     Finding {
         category: IMAGE_MISMATCH.into(),
