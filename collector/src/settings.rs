@@ -14,46 +14,46 @@ use std::time::Duration;
 
 use crate::strict::{StrictMode, StrictSettings};
 
-/// Threads that hash: two keep a core free on the smallest node, and one hanging file does not stop all.
+/// Threads that hash files: two keep a core free on the smallest node, and one hanging file does not block all hashing.
 pub const HASH_THREADS: usize = 2;
 
-/// Files that wait for a thread, over all containers; each waits at most half a second, in which a thread opens 10,000
-/// small ones.
+/// Most files that wait for a thread, over all containers. Each waits at most half a second, in which a thread opens
+/// 10,000 small ones.
 pub const HASH_QUEUE: usize = 4_096;
 
-/// What the collector needs to know.
+/// The collector's settings, validated.
 #[derive(Debug, Clone)]
 pub struct CollectorSettings {
-    /// The cluster of brokers.
+    /// Connection to the Kafka cluster.
     pub kafka: ClientSettings,
-    /// How long to wait for it at the start.
+    /// How long to wait for Kafka at the start.
     pub kafka_wait: Duration,
-    /// Where this runs.
+    /// The node on which the collector runs.
     pub node: Node,
-    /// Where metrics are served.
+    /// Address at which metrics are served.
     pub telemetry: SocketAddr,
-    /// Size of the ring for ordinary execs.
+    /// Size of the ring buffer for ordinary execs.
     pub ring_bytes: u32,
-    /// Size of the ring for all others.
+    /// Size of the ring buffer for all other execs.
     pub suspicious_ring_bytes: u32,
-    /// Largest file that is hashed.
+    /// Size of the largest file that is hashed.
     pub hash_file_bytes_max: u64,
-    /// Whether files are hashed as they are opened to be executed.
+    /// Whether files are hashed when they are opened for execution.
     pub strict: StrictSettings,
-    /// What must not leave the node in arguments.
+    /// Patterns of arguments that must not leave the node.
     pub redaction: Redaction,
-    /// Where records wait that Kafka does not take.
+    /// Directory of records that Kafka has not acknowledged.
     pub spool_directory: PathBuf,
-    /// Most bytes of them.
+    /// Most bytes in the spool directory.
     pub spool_bytes_max: u64,
-    /// Where the runtimes are.
+    /// Sockets and directories of the container runtimes.
     pub runtimes: RuntimeSettings,
-    /// Who knows more of their pods.
+    /// Access to the Kubernetes API, for pod data that the runtimes do not provide.
     pub kubernetes: KubernetesSettings,
 }
 
 impl CollectorSettings {
-    /// Reads them; what is wrong is noted in `settings`.
+    /// Reads the settings; `settings` collects the errors.
     #[must_use]
     pub fn read(settings: &mut Settings) -> Self {
         let runtimes = runtimes(settings);
@@ -82,18 +82,18 @@ impl CollectorSettings {
     }
 }
 
-/// Where the runtimes are, and which annotations are taken from them.
+/// Locations of the runtimes, and the pod annotations to copy from them.
 pub fn runtimes(settings: &mut Settings) -> RuntimeSettings {
     RuntimeSettings { annotations: settings.get(&table::POD_ANNOTATIONS), ..RuntimeSettings::read(settings) }
 }
 
-/// Which API of a cluster is asked, for the pods of this node.
+/// The Kubernetes API to query for the pods of this node.
 pub fn kubernetes(settings: &mut Settings, runtimes: &RuntimeSettings) -> KubernetesSettings {
     let node = settings.get(&table::NODE);
     KubernetesSettings::read(&node, &runtimes.annotations, settings)
 }
 
-/// How strict to be.
+/// The strict mode and its timeout.
 pub fn strict(settings: &mut Settings) -> StrictSettings {
     let modes = [("off", StrictMode::Off), ("notify", StrictMode::Notify), ("permit", StrictMode::Permit)];
     StrictSettings {
@@ -102,7 +102,7 @@ pub fn strict(settings: &mut Settings) -> StrictSettings {
     }
 }
 
-/// At most 1 GiB.
+/// Reads the size of a ring buffer; at most 1 GiB.
 fn ring(settings: &mut Settings, setting: &Setting<PowerOfTwo>) -> u32 {
     u32::try_from(settings.get(setting)).unwrap_or(u32::MAX)
 }

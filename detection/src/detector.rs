@@ -1,14 +1,14 @@
 //! The closed set of detectors.
 
-/// A set of rules with an id. A finding's id is derived from its event and this id, so two detectors report about one event
-/// without being taken for repeats of each other.
+/// A set of rules with an id. A finding's id is derived from its event and this id, so the findings of two detectors
+/// about one event have different ids and are not deduplicated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Detector {
     /// Compares executed files with the image.
     Drift,
-    /// Reports what was not seen or not judged.
+    /// Reports execs that were not seen or not judged.
     Loss,
-    /// Reports what is wrong with an image.
+    /// Reports a flaw of an image.
     Image,
     /// Reports execs that a node left out because their container made too many.
     Throttle,

@@ -1,10 +1,10 @@
-//! What is known of an exec when it is judged: what the kernel saw, and what the image says about it.
+//! The evidence with which an exec is judged: what the kernel saw, and what the image contains.
 
 use driftline_schemas::{Exec, FileClass, FileFacts, HashState, Mount, MountNamespace, Sha256};
 
-/// What detectors ask about an image.
+/// The queries of detectors to an image.
 pub trait ImageLookup {
-    /// The image's regular file at a path; symlinks are followed.
+    /// The image's regular file at a path; follows symlinks.
     fn file(&self, path: &[u8]) -> Option<ImageFile>;
 
     /// The first path at which the image has a file with this content.
@@ -38,34 +38,34 @@ pub struct ExecutedFile<'a> {
     pub path: &'a [u8],
     /// Where it is stored, relative to the container's root.
     pub class: FileClass,
-    /// What the kernel or the node reported about it; the default when nothing was reported.
+    /// The facts that the kernel or the node reported about it; the default when there are none.
     pub facts: &'a FileFacts,
-    /// The mount it is on, if that is not the container's root.
+    /// The mount of the file, if that is not the container's root.
     pub mount: Option<&'a Mount>,
-    /// Whether its digest is known, and if not, why.
+    /// Whether its digest is known, and if not, why not.
     pub hash_state: HashState,
     /// Its digest.
     pub sha256: Option<Sha256>,
 }
 
-/// What an image has of a file.
+/// The image's file at a file's path, and the image's path with its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageEvidence<'a> {
-    /// Whether the file's path can be a path of the image. A path that was cut off cannot, nor can one in a container
-    /// inside the container, which has a root of its own.
+    /// Whether the file's path can be a path of the image. A truncated path cannot. Nor can a path in a container
+    /// inside the container, which has its own root.
     pub is_image_path: bool,
     /// The image's file at the path.
     pub at_path: Option<ImageFile>,
-    /// A path at which the image has the same content.
+    /// A path at which the image has a file with the same content.
     pub same_content: Option<&'a [u8]>,
 }
 
-/// One file of an exec, and what the image has of it or why that is not known.
+/// One file of an exec, with the evidence of the image or the reason why there is none.
 #[derive(Debug, Clone, Copy)]
 pub struct FileEvidence<'a> {
     /// The file.
     pub file: ExecutedFile<'a>,
-    /// What the image has.
+    /// The evidence of the image; `Err` holds the reason why there is none.
     pub image: Result<ImageEvidence<'a>, &'a str>,
 }
 
@@ -76,7 +76,7 @@ pub struct Evidence<'a> {
     pub exec: &'a Exec,
     /// The file that the exec is about.
     pub subject: FileEvidence<'a>,
-    /// The dynamic loader, where the exec started one that has to be judged too.
+    /// The dynamic loader, where the exec started one that must be judged as well.
     pub loader: Option<FileEvidence<'a>>,
 }
 
@@ -95,7 +95,7 @@ impl<'a> ExecutedFile<'a> {
         }
     }
 
-    /// The dynamic loader, where the exec started one that has to be judged too.
+    /// The dynamic loader, where the exec started one that must be judged as well.
     #[must_use]
     pub fn loader(exec: &'a Exec) -> Option<Self> {
         let loader = exec.loader.as_ref()?;
@@ -119,7 +119,7 @@ impl<'a> ExecutedFile<'a> {
 }
 
 impl<'a> Evidence<'a> {
-    /// Looks up each file of an exec in its container's image; `Err` says why there is no image.
+    /// Looks up each file of an exec in its container's image; `Err` holds the reason why there is no image.
     pub fn of<I: ImageLookup + ?Sized>(exec: &'a Exec, image: Result<&'a I, &'a str>) -> Self {
         let is_image_path = has_image_path(exec);
         let look_up = |file: ExecutedFile<'a>| FileEvidence {

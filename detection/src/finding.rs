@@ -1,4 +1,5 @@
-//! The records that analysts read, made of evidence and verdict. Bytes that an attacker chose become printable here, once.
+//! Builds the records that analysts read from evidence and verdict. Bytes chosen by an attacker become printable here,
+//! once.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,19 +19,20 @@ use crate::flaw::Flaw;
 
 /// Category of a loss.
 const LOSS_CATEGORY: &str = "Collector Lost Events";
-/// Category of execs that reached the topic and were gone before they were judged.
+/// Category of execs that reached the topic and expired before they were judged.
 const GAP_CATEGORY: &str = "Topic Lost Events";
-/// Files that the note about a throttled container names: as many as a sentence can carry. The record has more.
+/// Number of files that the note about a throttled container names: as many as a sentence can carry. The record has
+/// more.
 const FOLDED_NAMED: usize = 3;
-/// Node name of a gap, which no collector caused.
+/// Node name of a gap, which is not caused by any collector.
 pub const GAP_NODE: &str = "driftline-enricher";
 
-/// Which revision of a finding to write, and whether the finding stands.
+/// Number and state of the revision of a finding to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revision {
-    /// 1 for the first.
+    /// 1 for the first revision.
     pub number: i32,
-    /// Whether the finding stands.
+    /// Whether the finding is active or retracted.
     pub state: FindingState,
 }
 
@@ -68,7 +70,7 @@ pub fn drift(
     }
 }
 
-/// The finding that says what a node could not see.
+/// The finding about execs that a node could not report.
 #[must_use]
 pub fn loss(loss: &CollectorLoss, versions: &BTreeMap<String, String>) -> Finding {
     let event_id =
@@ -84,8 +86,8 @@ pub fn loss(loss: &CollectorLoss, versions: &BTreeMap<String, String>) -> Findin
     }
 }
 
-/// The finding that says that execs of a container were left out. Low: somebody who wants to hide a program among others
-/// makes such a flood, and builds hardly do.
+/// The finding about execs of a container that were left out. Severity low: an attacker who wants to hide a program
+/// among others causes such a flood, and builds hardly do.
 #[must_use]
 pub fn throttle(
     throttled: &ContainerThrottled,
@@ -118,7 +120,7 @@ fn throttled_in_words(throttled: &ContainerThrottled) -> String {
     words
 }
 
-/// The finding that says which records of exec-events nobody judged: the topic no longer has them.
+/// The finding about records of exec-events that were never judged because the topic no longer has them.
 #[must_use]
 pub fn gap(now_ns: i64, gap: Gap, cluster: &str, versions: &BTreeMap<String, String>) -> Finding {
     let Gap { partition, from, to } = gap;
@@ -132,8 +134,8 @@ pub fn gap(now_ns: i64, gap: Gap, cluster: &str, versions: &BTreeMap<String, Str
     }
 }
 
-/// The finding that says what is wrong with a container's image. It happened when it became known: a container may run
-/// for days before somebody contradicts what is published of its image.
+/// The finding about a flaw of a container's image. Its event time is the time at which the flaw became known: a
+/// container may run for days before a publication contradicts another one of its image.
 #[must_use]
 pub fn image(
     now_ns: i64,
@@ -155,7 +157,7 @@ pub fn image(
     }
 }
 
-/// What all findings that judge no exec have in common.
+/// The fields that all findings without an exec have in common.
 fn of_no_exec(event_id: EventId, detector: Detector, category: &str) -> Finding {
     Finding {
         finding_id: FindingId::of(&event_id, detector.id()),

@@ -1,20 +1,20 @@
-//! What can be wrong with an image as a whole, whatever runs of it: a finding of every container that uses it.
+//! Flaws of an image as a whole, independent of its execs: each is a finding of every container that uses the image.
 
 use driftline_schemas::{Confidence, IMAGE_CONFLICT, IMAGE_MISMATCH, Severity};
 
-/// What is wrong.
+/// The kind of a flaw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Flaw {
     /// Publishers contradict each other about the image or one of its layers.
     Conflict,
-    /// Content of the image is not what its digest says.
+    /// Content of the image does not match its digest.
     Mismatch,
 }
 
 impl Flaw {
     const ALL: [Self; 2] = [Self::Conflict, Self::Mismatch];
 
-    /// As the changelog and event ids have it.
+    /// The name in the changelog and in event ids.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -23,7 +23,7 @@ impl Flaw {
         }
     }
 
-    /// `None` for what only a newer version knows.
+    /// The flaw with this name; `None` for a name that only a newer version knows.
     #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|flaw| flaw.name() == name)
@@ -38,9 +38,9 @@ impl Flaw {
         }
     }
 
-    /// A contradiction proves that one publisher says what is not so, and verdicts rest on what publishers say: somebody
-    /// has to look. Content that does not match its digest was refused, so no verdict rests on it, and a broken disk or
-    /// registry is the usual cause: Low alone, more beside other findings.
+    /// A contradiction proves that one publication is wrong, and verdicts rest on publications: an analyst must look at
+    /// it. Content that does not match its digest was refused, so no verdict rests on it. Its usual cause is a broken
+    /// disk or registry: Low alone, more beside other findings.
     #[must_use]
     pub fn severity(self) -> Severity {
         match self {
@@ -49,7 +49,8 @@ impl Flaw {
         }
     }
 
-    /// Digests differ or they do not; that a publisher saw it right is its word alone.
+    /// A conflict is certain: the digests of two publications differ. A mismatch rests on the observation of one
+    /// publisher alone.
     #[must_use]
     pub fn confidence(self) -> Confidence {
         match self {
@@ -58,7 +59,7 @@ impl Flaw {
         }
     }
 
-    /// What the finding says, with who said what.
+    /// The note of the finding, with `detail` naming the publishers and their publications.
     #[must_use]
     pub fn note(self, detail: &str) -> String {
         match self {

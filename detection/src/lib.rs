@@ -1,10 +1,11 @@
-//! Detectors: the evidence of an exec in, findings out.
+//! Detectors: turn the evidence of an exec into findings.
 //!
-//! [`Evidence`] holds what the kernel saw of each file of an exec and what the image has at its path and with its content.
-//! [`judge`] makes a [`Verdict`] of it; read it first, it is the reason driftline exists. [`finding`] makes the records
-//! that analysts read. A [`Detector`] names a closed set of rules; a finding is identified by its event and its detector.
+//! [`Evidence`] holds what the kernel saw of each file of an exec and what the image has at its path and with its
+//! content. [`judge`] derives a [`Verdict`] from it; read it first, it is the reason driftline exists. [`finding`]
+//! builds the records that analysts read. A [`Detector`] names a closed set of rules; a finding is identified by its
+//! event and its detector.
 //!
-//! What is deliberately absent: I/O, clocks, state, and how an image is stored. A caller gives [`ImageLookup`].
+//! What is deliberately absent: I/O, clocks, state, and how an image is stored. The caller supplies an [`ImageLookup`].
 
 mod detector;
 mod drift;

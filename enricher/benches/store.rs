@@ -1,4 +1,4 @@
-//! How long a restart of the enricher takes to have its images: 200 images of 10,000 files on shared base layers.
+//! Measures how long a restarted enricher takes to load its images: 200 images of 10,000 files on shared base layers.
 //!
 //! Prints text and one line of JSON. Run by `cargo bench -p driftline-enricher --bench store`.
 #![allow(
@@ -27,33 +27,33 @@ use driftline_schemas::Sha256;
 use driftline_service::clock;
 
 const SIZE: Size = Size { images: 200, bases: 10, files_of_base: 9_000, files_of_image: 1_000 };
-/// Records of one write, as much as the feed takes at once.
+/// Records of one write: as many as the feed reads at once.
 const AT_ONCE: usize = 64;
 
 fn seconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64()
 }
 
-/// What opening the store, loading every image and asking it takes.
+/// Cost of opening the store, loading every image and querying it.
 struct Restart {
     /// Seconds until the store was open.
     open_s: f64,
-    /// Seconds until the end.
+    /// Seconds until every image was loaded and queried.
     all_s: f64,
-    /// Memory that the images have at the end, for each file, as they say.
+    /// Memory of the images at the end, for each file, by their own estimate.
     said_bytes: usize,
-    /// The same as the system says.
+    /// Memory at the end, for each file, by the system's measurement.
     resident_bytes: usize,
 }
 
-/// Memory of this process.
+/// Resident memory of this process.
 fn resident() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
 }
 
-/// Keeps every image, as the enricher does while containers use all of them. Images are loaded by several threads.
+/// Retains every image, as the enricher does while containers use all of them. Several threads load images.
 fn restart(directory: &Path, corpus: &Corpus, expected: Made) -> Restart {
     const THREADS: usize = 4;
     let before = resident();
@@ -79,7 +79,8 @@ fn restart(directory: &Path, corpus: &Corpus, expected: Made) -> Restart {
     Restart { open_s, all_s, said_bytes, resident_bytes: resident().saturating_sub(before) / files }
 }
 
-/// Drops two of three layers and opens the store again, which gives back what is free; seconds, and the length then.
+/// Drops two of three layers and reopens the store, which releases the free space. Returns the seconds that reopening
+/// took, and the length of the file afterwards.
 fn restart_after_collection(directory: &Path, corpus: &Corpus) -> (f64, u64) {
     let origin = Origin { cluster: "bench".into(), prefix: "driftline".into() };
     let reopened = || open(directory, &origin, Trust::default(), &corpus.extent()).unwrap();

@@ -1,3 +1,3 @@
-//! Parts of the enricher's shell that tests and measurements use beside its binary.
+//! Parts of the enricher's shell that tests and benchmarks use as well as its binary.
 
 pub mod store;

@@ -1,7 +1,7 @@
 //! `driftline-enricher`: reads exec-events, joins them with image manifests, writes findings.
 //!
-//! This file wires: settings → tables caught up → the loop. Decisions are in `driftline-enricher-core`; what is done
-//! for it (load an image, read the image tables) is in [`shell`].
+//! This file wires the service: settings → tables caught up → the loop. Decisions are in `driftline-enricher-core`; I/O
+//! on its behalf (loading an image, reading the image tables) is in [`shell`].
 
 mod shell;
 
@@ -34,7 +34,7 @@ struct Arguments {
     config: Option<PathBuf>,
 }
 
-/// Topics that must be there.
+/// Topics that must exist.
 const TOPICS: [Topic; 7] = [
     Topic::ExecEvents,
     Topic::Images,
@@ -45,7 +45,7 @@ const TOPICS: [Topic; 7] = [
     Topic::EnricherState,
 ];
 
-/// Everything configurable, validated.
+/// All settings, validated.
 struct Configuration {
     kafka: ClientSettings,
     kafka_wait: Duration,
@@ -61,7 +61,7 @@ struct Configuration {
 }
 
 impl Configuration {
-    /// Reads the settings; what is wrong is noted in `settings`.
+    /// Reads the settings; `settings` collects the errors.
     fn read(settings: &mut Settings) -> Self {
         Self {
             kafka: kafka(settings, "enricher"),
@@ -109,7 +109,7 @@ async fn run(config: Option<&Path>) -> anyhow::Result<()> {
     Ok(service.run(stop).await?)
 }
 
-/// Waits for Kafka, reads the tables, joins the group.
+/// Waits for Kafka, reads the tables, and joins the group.
 async fn join(configuration: &Configuration, telemetry: &Telemetry) -> anyhow::Result<Service<EnricherShell>> {
     let kafka = &configuration.kafka;
     admin::wait(kafka, configuration.kafka_wait).await?;
@@ -143,7 +143,7 @@ async fn join(configuration: &Configuration, telemetry: &Telemetry) -> anyhow::R
     Ok(Service::join(membership, shell, core, kafka, telemetry).await?)
 }
 
-/// Opens the store; of many things that can be wrong with it, a new one is the answer.
+/// Opens the store; creates a new one in place of one with unusable content.
 async fn open_store(configuration: &Configuration, telemetry: &Telemetry) -> anyhow::Result<Opened> {
     let kafka = &configuration.kafka;
     let rebuilt = telemetry.counters(
@@ -164,7 +164,7 @@ async fn open_store(configuration: &Configuration, telemetry: &Telemetry) -> any
     Ok(opened)
 }
 
-/// How many offsets are to be read until the tables are caught up.
+/// Number of offsets to read until the tables are caught up.
 fn unread(ranges: &[OffsetRange]) -> i64 {
     ranges.iter().map(|range| range.end.saturating_sub(range.begin)).sum()
 }

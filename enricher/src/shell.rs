@@ -1,5 +1,5 @@
-//! What the enricher's core cannot do itself: read the image tables, load an image off the loop's task, and keep of the
-//! tables' bytes what is needed ([`keeping`]).
+//! I/O on behalf of the enricher's core: reads the image tables, loads images outside the loop's task, and decides
+//! which bytes of the tables are kept ([`keeping`]).
 
 mod keeping;
 mod medium;
@@ -24,21 +24,21 @@ use keeping::Keeping;
 use medium::{Medium, StoreLocation, is_of_failed_disk};
 use merged::Merged;
 
-/// Answers on their way to the core; loading waits when the core is that far behind.
+/// Capacity of the channel of loaded answers; loading waits when the core is that far behind.
 const ANSWERS: usize = 64;
 
-/// Longest time that a tick waits for answers; loading an image takes milliseconds to a second.
+/// Longest time for which a tick waits for answers; loading an image takes milliseconds to a second.
 const TICK_HELD_MAX: Duration = Duration::from_secs(1);
 
 type Answer = (ImageView, ImageAnswer);
 
-/// An answer that was loaded.
+/// The result of loading an image.
 struct Loaded {
     view: ImageView,
     answer: ImageAnswer,
-    /// What it was made of.
+    /// The layers that were loaded.
     stored: Arc<Stored>,
-    /// Where the store was when it was looked for.
+    /// Location of the store when loading began.
     asked_of: StoreLocation,
 }
 
@@ -46,20 +46,21 @@ pub(crate) struct EnricherShell {
     feed: Feed,
     images: ImageTables<KnownChunks>,
     store: Arc<Store>,
-    /// Images the core uses; it is told when their answer changes.
+    /// Images that the core uses; the core is given a new answer when the tables change it.
     following: Following,
-    /// Those of them for which it has not been told anything yet.
+    /// Images for which the core has no answer yet.
     unanswered: BTreeSet<ImageView>,
     keeping: Keeping,
     medium: Medium,
-    /// What images are made of whose content the core was given: when it drops the content and asks again, it is given the
-    /// same, whatever was published since.
+    /// The layers of each image whose content the core was given. When the core drops the content and asks again, it is
+    /// given the same content, whatever was published since.
     given: BTreeMap<ImageView, Arc<Stored>>,
-    /// When the core was told the time last.
+    /// When the core received a tick last.
     last_tick: Instant,
     merged: Merged,
     answers: (mpsc::Sender<Loaded>, mpsc::Receiver<Loaded>),
-    /// Answers that need no loading; taken before anything else, so never more than one event of the tables brings.
+    /// Answers that need no loading. They are sent before anything else, so the queue holds at most the answers that
+    /// one event of the tables causes.
     known_now: VecDeque<Answer>,
     rejected: IntCounter,
     rejected_lines: LogLimit,
@@ -69,12 +70,12 @@ pub(crate) struct EnricherShell {
     images_bytes: IntGauge,
 }
 
-/// What the shell is told by the settings.
+/// The shell's settings.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ShellSettings {
     /// Memory for merged images that no container uses at the moment.
     pub(crate) cache_bytes: u64,
-    /// How long content is kept on disk that no container uses.
+    /// How long unused content is kept on disk.
     pub(crate) keep: Duration,
 }
 
@@ -115,7 +116,7 @@ impl EnricherShell {
         self.images.image_count()
     }
 
-    /// Reads the tables up to where they ended when the service started.
+    /// Reads the tables up to the end that they had when the service started.
     pub(crate) async fn catch_up(&mut self) -> Result<(), ServiceError> {
         loop {
             let event = self.feed.next().await;
@@ -141,14 +142,14 @@ impl EnricherShell {
         Ok(())
     }
 
-    /// Nothing is in the store any more, and everything will come again.
+    /// Clears the tables after the store was emptied; all records are read again.
     fn emptied(&mut self, failure: Failure) {
         self.medium.emptied(failure);
         *self.images.chunks_mut() = KnownChunks::default();
         self.keeping.begin_again().into_iter().for_each(|view| self.medium.wait(view));
     }
 
-    /// Takes what the store has taken; of many new layers the core is told once.
+    /// Applies rows that the store has written; after many new layers the core is given one answer for each image.
     fn stored(&mut self, rows: Vec<Row>) {
         let mut changes = Vec::new();
         for row in rows {
@@ -190,7 +191,7 @@ impl EnricherShell {
                 self.images.chunks_mut().put_collected(manifest, index);
                 Ok(Some(Change::Layer))
             }
-            // What running containers were told stays good for them.
+            // The answers given for running containers stay valid.
             News::ImageGone(key) => {
                 self.images.forget_image(&key);
                 Ok(None)
@@ -204,8 +205,8 @@ impl EnricherShell {
         }
     }
 
-    /// Tells the core what is known of an image now, in the order in which it became known; loading happens in the
-    /// background. Of an image whose chunks were collected it is told when they are here again.
+    /// Gives the core the current answer about an image, in the order in which answers became known; loading runs in
+    /// the background. For an image whose chunks were collected the answer follows when they have been read again.
     fn answer(&mut self, view: &ImageView) {
         let view = view.clone();
         if self.medium.location() == StoreLocation::Filling {
@@ -241,14 +242,15 @@ impl EnricherShell {
         self.keeping.collected(manifests.len(), bytes);
     }
 
-    /// What of these manifests did not come is not on the topic any more.
+    /// Handles manifests that were read again: chunks that did not arrive are no longer on the topic.
     fn read_again(&mut self, manifests: &BTreeSet<Sha256>, gone: &BTreeSet<Sha256>) {
         manifests.iter().for_each(|manifest| self.images.chunks_mut().forget_collected(manifest));
         self.keeping.was_read_again(manifests, gone).iter().for_each(|view| self.answer(view));
     }
 
-    /// An answer that only says that the store on disk failed is looked for again when there is another store; one that
-    /// what the core was given cannot be had any more, among what there is now.
+    /// Checks a loaded answer before the core is given it. An answer that only reports the failure of the store on disk
+    /// is looked up again in the next store. An answer with other content than the core was given is replaced by the
+    /// given content. When the given content can no longer be loaded, the image is looked up among the current records.
     fn loaded(&mut self, loaded: Loaded) -> Option<Answer> {
         let Loaded { view, answer, stored, asked_of } = loaded;
         if !self.following.follows(&view) {
@@ -274,7 +276,7 @@ impl EnricherShell {
         Some((view, answer))
     }
 
-    /// Collects what nothing needs, a bounded part of it.
+    /// Collects a bounded number of manifests that no image in use needs.
     fn tidy(&mut self) {
         let following = &self.following;
         let due = self.keeping.step(&self.images, |id| following.uses(id));
@@ -284,7 +286,7 @@ impl EnricherShell {
     }
 }
 
-/// What the service ends with when its store fails.
+/// The error with which the service ends when its store fails.
 pub(crate) fn of_store(error: StoreError) -> ServiceError {
     ServiceError::Shell(Box::new(error))
 }
@@ -292,8 +294,8 @@ pub(crate) fn of_store(error: StoreError) -> ServiceError {
 impl Shell for EnricherShell {
     type Stage = Enricher;
 
-    /// A deadline must not fire because an answer that is known here is still on its way, as for all that a restart finds
-    /// parked.
+    /// Holds the tick back while an answer that is known here is on its way to the core, so that no deadline fires
+    /// before it. A restart depends on this for all restored parked events.
     fn tick(&mut self, _: Backlog) -> Option<Input> {
         if !self.unanswered.is_empty() && self.last_tick.elapsed() < TICK_HELD_MAX {
             return None;

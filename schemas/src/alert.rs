@@ -1,4 +1,4 @@
-//! The findings of one container that belong together. Fields are documented in `alert.avsc`.
+//! Alerts: the findings of one container that belong together. Fields are documented in `alert.avsc`.
 #![expect(missing_docs, reason = "every field is documented in the schema, which a test checks")]
 
 use serde::{Deserialize, Serialize};

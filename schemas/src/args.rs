@@ -8,8 +8,9 @@ use crate::memory::HeapBytes;
 
 /// The arguments of a program: raw bytes, `argv[0]` first. In Avro an array of `bytes`.
 ///
-/// One buffer holds all arguments, and a second one where each ends: an argument costs four bytes beside its own, where a
-/// buffer of its own costs some sixty. Both buffers have no spare room, so [`HeapBytes`] is exact.
+/// One buffer holds the bytes of all arguments, and a second one their end positions: an argument costs four bytes
+/// beside its own, where a separate buffer would cost some sixty. Neither buffer has spare capacity, so [`HeapBytes`]
+/// is exact.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Args {
     bytes: Box<[u8]>,
@@ -17,7 +18,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Arguments as the kernel keeps them: each ended by NUL, which the last may lack.
+    /// Parses arguments as the kernel stores them: each is terminated by NUL, which the last one may lack.
     #[must_use]
     pub fn of_terminated(bytes: &[u8]) -> Self {
         if bytes.is_empty() {
@@ -26,19 +27,19 @@ impl Args {
         bytes.strip_suffix(&[0]).unwrap_or(bytes).split(|byte| *byte == 0).collect()
     }
 
-    /// How many there are.
+    /// Number of arguments.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no arguments.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// One of them.
+    /// The argument at index `number`.
     #[must_use]
     pub fn get(&self, number: usize) -> Option<&[u8]> {
         let end = *self.ends.get(number)?;
@@ -46,12 +47,12 @@ impl Args {
         self.bytes.get(start as usize..end as usize)
     }
 
-    /// All, in their order.
+    /// All arguments, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         (0..self.len()).map(|number| self.get(number).unwrap_or_default())
     }
 
-    /// Bytes of all arguments, each with the NUL that ends it in a process's memory.
+    /// Bytes of all arguments, each counted with the NUL that terminates it in a process's memory.
     #[must_use]
     pub fn terminated_len(&self) -> usize {
         self.bytes.len() + self.len()
@@ -96,7 +97,7 @@ impl PartialEq<&[&[u8]]> for Args {
     }
 }
 
-/// Arguments while they are put together.
+/// Collects arguments before they become [`Args`].
 #[derive(Default)]
 struct Buffer {
     bytes: Vec<u8>,
@@ -104,7 +105,7 @@ struct Buffer {
 }
 
 impl Buffer {
-    /// Adds an argument. Its end always fits: no source has 4 GiB, the longest a megabyte.
+    /// Appends an argument. Its end always fits: no source has 4 GiB, the longest has a megabyte.
     fn push(&mut self, argument: &[u8]) {
         self.bytes.extend_from_slice(argument);
         self.ends.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
@@ -140,7 +141,7 @@ impl<'de> Visitor<'de> for Buffer {
     }
 }
 
-/// The next argument goes straight into the buffer.
+/// Decodes the next argument directly into the buffer.
 struct Next<'a>(&'a mut Buffer);
 
 impl<'de> DeserializeSeed<'de> for Next<'_> {

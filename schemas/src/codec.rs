@@ -1,7 +1,7 @@
 //! Avro single-object encoding: `C3 01`, the schema's CRC-64-AVRO fingerprint, then the datum.
 //!
-//! Called wherever a record enters or leaves a topic. Readers find the writer's schema by fingerprint among the
-//! versions this package knows; a field that an older version lacks takes its serde default.
+//! Called wherever a record is read from or written to a topic. Readers find the writer's schema by fingerprint among
+//! the versions that this package knows; a field that an older version lacks takes its serde default.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,33 +19,33 @@ use crate::limits;
 const MARKER: [u8; 2] = [0xC3, 0x01];
 const HEADER_BYTES: usize = 10;
 
-/// Why bytes from a topic are not the record they should be. Each becomes the reason of a dead letter.
+/// Why bytes of a topic are not a valid record. Each error becomes the reason of a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The tombstone or empty value where a record is required.
+    /// A tombstone or an empty value where a record is required.
     #[error("empty value")]
     Empty,
-    /// Not single-object encoded.
+    /// The value has no single-object header.
     #[error("no avro single-object header")]
     NoHeader,
-    /// The schema is none of those this topic may carry; the fingerprint as in the record, in hex.
+    /// The schema is none of those that this topic may carry; holds the fingerprint from the record, in hex.
     #[error("unknown schema fingerprint {0}")]
     UnknownSchema(String),
-    /// The datum does not follow its schema, or is cut off.
+    /// The datum does not match its schema, or is truncated.
     #[error("malformed {record} datum: {why}")]
     Malformed {
         /// Name of the record's schema.
         record: &'static str,
-        /// What the codec says.
+        /// Error text of the codec.
         why: String,
     },
-    /// Bytes are left over after the datum.
+    /// Bytes remain after the datum.
     #[error("trailing bytes after the {record} datum")]
     TrailingBytes {
         /// Name of the record's schema.
         record: &'static str,
     },
-    /// A field is longer than anything a collector writes.
+    /// A field is longer than a collector's limit.
     #[error("{field} of the {record} is over its limit of {limit}")]
     OverLimit {
         /// Name of the record's schema.
@@ -55,7 +55,7 @@ pub enum DecodeError {
         /// Bytes or items, see [`limits`].
         limit: usize,
     },
-    /// Longer than any record this topic may carry.
+    /// The value is longer than any record that this topic may carry.
     #[error("{size_bytes} bytes, more than the {limit_bytes} allowed")]
     TooLarge {
         /// Length of the value.
@@ -65,7 +65,8 @@ pub enum DecodeError {
     },
 }
 
-/// A record of ours could not be written; means a defect, or a value beyond what Avro can say (a `u64` over `i64::MAX`).
+/// A record of driftline could not be encoded. The cause is a defect, or a value that Avro cannot represent (a `u64`
+/// over `i64::MAX`).
 #[derive(Debug, thiserror::Error)]
 #[error("cannot encode {record}: {why}")]
 pub struct EncodeError {
@@ -79,7 +80,7 @@ impl EncodeError {
     }
 }
 
-/// A type that has schemas: the current one to write with, and all known ones to read with.
+/// A type with schemas: the current one for writing, and all known ones for reading.
 pub trait Record: Serialize + DeserializeOwned {
     /// Name of the record in its schema.
     const NAME: &'static str;
@@ -109,7 +110,7 @@ pub(crate) fn parse(cell: &'static OnceLock<Codec>, current: &str, older: &[&str
     })
 }
 
-/// Ties a type to its schema file and the frozen older versions.
+/// Binds a type to its schema file and the frozen older versions.
 macro_rules! record {
     ($type:ty, $name:literal, $current:literal $(, $older:literal)* $(,)?) => {
         impl $crate::codec::Record for $type {
@@ -127,18 +128,18 @@ macro_rules! record {
 }
 pub(crate) use record;
 
-/// Longer records do not leave their buffer behind for the next ones.
+/// A buffer that grows beyond this size is freed after its record instead of being kept for the next ones.
 const BUFFER_BYTES: usize = 16 << 10;
 
 thread_local! {
-    /// A value grows in here, and is then copied in its true length.
+    /// A value is encoded into this buffer, and then copied at its exact length.
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// Encodes a record with its current schema.
 ///
 /// # Errors
-/// When a value cannot be said in the schema.
+/// When the schema cannot represent a value.
 pub fn encode<R: Record>(record: &R) -> Result<Vec<u8>, EncodeError> {
     let mut config = SerializerConfig::new(&R::codec().current);
     let mut buffer = BUFFER.take();
@@ -154,19 +155,19 @@ pub fn encode<R: Record>(record: &R) -> Result<Vec<u8>, EncodeError> {
 /// Decodes a value that must be an `R`.
 ///
 /// # Errors
-/// Every way in which bytes can fail to be exactly one `R`.
+/// When the bytes are not exactly one `R`; each cause has a variant.
 pub fn decode<R: Record>(value: &[u8]) -> Result<R, DecodeError> {
     let (fingerprint, datum) = split(value)?;
     decode_datum(fingerprint, datum).unwrap_or_else(|| Err(unknown(fingerprint)))
 }
 
-/// The fingerprint under which `R` is written now, as it stands in the header.
+/// The fingerprint of the schema with which `R` is written now, as in the header.
 #[must_use]
 pub fn fingerprint_of<R: Record>() -> [u8; 8] {
     *R::codec().current.rabin_fingerprint()
 }
 
-/// A schema as it stands beside state that was written with it.
+/// A schema that is stored beside the state that was written with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriterSchema {
     /// CRC-64-AVRO, as in the header of a value.
@@ -175,23 +176,23 @@ pub struct WriterSchema {
     pub json: &'static str,
 }
 
-/// The schema with which `R` is written now.
+/// The current schema of `R`.
 #[must_use]
 pub fn writer_schema<R: Record>() -> WriterSchema {
     let schema = &R::codec().current;
     WriterSchema { fingerprint: *schema.rabin_fingerprint(), json: schema.json() }
 }
 
-/// Schemas found beside the state that was written with them: what lets a version of driftline read the state of a newer
-/// one, whose schemas it cannot know.
+/// Schemas that were stored beside the state written with them. They let a version of driftline read the state of a
+/// newer one, whose schemas it does not contain.
 #[derive(Debug, Default)]
 pub struct WriterSchemas(BTreeMap<[u8; 8], Schema>);
 
 impl WriterSchemas {
-    /// Takes a schema's text; returns its fingerprint.
+    /// Adds a schema by its text; returns its fingerprint.
     ///
     /// # Errors
-    /// When it is no schema, or longer than [`limits::SCHEMA_BYTES_MAX`].
+    /// When the text is not a schema, or is longer than [`limits::SCHEMA_BYTES_MAX`].
     pub fn add(&mut self, json: &str) -> Result<[u8; 8], DecodeError> {
         let malformed = |why: String| DecodeError::Malformed { record: "schema", why };
         if json.len() > limits::SCHEMA_BYTES_MAX {
@@ -203,7 +204,7 @@ impl WriterSchemas {
         Ok(fingerprint)
     }
 
-    /// Decodes a value that must be an `R`, written by any version whose schema is known here or in the program.
+    /// Decodes a value that must be an `R`, written by any version whose schema was added here or is in the program.
     ///
     /// # Errors
     /// As [`decode`].
@@ -239,7 +240,7 @@ pub(crate) fn unknown(fingerprint: &[u8]) -> DecodeError {
     DecodeError::UnknownSchema(crate::text::hex(fingerprint))
 }
 
-/// `None` when the fingerprint belongs to no version of `R`.
+/// Decodes a datum; `None` when the fingerprint belongs to no version of `R`.
 pub(crate) fn decode_datum<R: Record>(fingerprint: &[u8], datum: &[u8]) -> Option<Result<R, DecodeError>> {
     Some(read_whole(R::codec().find(fingerprint)?, datum))
 }
@@ -249,12 +250,12 @@ fn read_whole<R: Record>(schema: &Schema, datum: &[u8]) -> Result<R, DecodeError
     if rest.is_empty() { Ok(record) } else { Err(DecodeError::TrailingBytes { record: R::NAME }) }
 }
 
-/// Reads one datum with the current schema; returns it and what follows it.
+/// Reads one datum with the current schema; returns it and the remaining bytes.
 pub(crate) fn read_current<R: Record>(bytes: &[u8]) -> Result<(R, &[u8]), DecodeError> {
     read_one(&R::codec().current, bytes)
 }
 
-/// Appends one datum with the current schema, without header.
+/// Appends one datum with the current schema, without a header.
 pub(crate) fn write_current<R: Record>(record: &R, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let mut config = SerializerConfig::new(&R::codec().current);
     serde_avro_fast::to_datum(record, &mut *out, &mut config)
@@ -262,7 +263,7 @@ pub(crate) fn write_current<R: Record>(record: &R, out: &mut Vec<u8>) -> Result<
         .map_err(|error| EncodeError::new(R::NAME, &error))
 }
 
-/// Reads one datum with the schema that a container file names; returns it and what follows it.
+/// Reads one datum with the schema that a container file names; returns it and the remaining bytes.
 pub(crate) fn read_with<'a, R: Record>(schema: &Schema, bytes: &'a [u8]) -> Result<(R, &'a [u8]), DecodeError> {
     read_one(schema, bytes)
 }

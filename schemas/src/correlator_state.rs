@@ -1,5 +1,5 @@
-//! What the correlator keeps of its sessions in its changelog. Fields are documented in the `correlator_*.avsc` files; the
-//! types here mirror them. Fields that a later version adds get a serde default, so that older state still reads.
+//! The correlator's session state in its changelog. Fields are documented in the `correlator_*.avsc` files; the types
+//! here mirror them. A field that a later version adds gets a serde default, so that older state remains readable.
 #![expect(missing_docs, reason = "every field is documented in the schema, which a test checks")]
 
 use serde::{Deserialize, Serialize};
@@ -89,7 +89,7 @@ pub struct FindingDetail {
     pub note: String,
 }
 
-/// Findings of a session that are only counted. See `correlator_beyond.avsc`.
+/// Findings of a session that are counted but not kept. See `correlator_beyond.avsc`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CountedFindings {
     pub count: i64,
@@ -117,7 +117,7 @@ pub struct CountedRepeats {
     pub last_event_ns: i64,
 }
 
-/// What belongs to no session of a partition. See `correlator_partition.avsc`.
+/// State of a partition that belongs to no session. See `correlator_partition.avsc`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CorrelatorPartition {
     pub forgotten_until_ns: Option<i64>,

@@ -1,5 +1,5 @@
-//! What the enricher keeps in its changelog. Fields are documented in the `.avsc` files of the same names. A parked exec
-//! needs no record of its own: its value is the Exec, its key says the rest.
+//! The enricher's state in its changelog. Fields are documented in the `.avsc` files of the same names. A parked exec
+//! needs no separate record: its value is the Exec, and its key holds the rest.
 #![expect(missing_docs, reason = "every field is documented in the schema, which a test checks")]
 
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ pub struct ContainerState {
     pub image_flaws: Vec<String>,
 }
 
-/// An exec of which a finding went out. See `reported_exec.avsc`.
+/// An exec with a published finding. See `reported_exec.avsc`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportedExec {
     pub event_id: EventId,
@@ -45,7 +45,7 @@ pub struct UnresolvedFinding {
     pub revision: i32,
 }
 
-/// The revision with which every finding begins.
+/// The number of a finding's first revision.
 fn first() -> i32 {
     1
 }

@@ -1,5 +1,5 @@
-//! What collectors put on the exec-events topic: execs, container records, losses. The structs are written from the tables
-//! in `schemas/generate`, as are their schemas; this file has what they do.
+//! Records that collectors write to the exec-events topic: execs, container records, losses. The structs and their
+//! schemas are generated from the tables in `schemas/generate`; this file has their methods.
 #![expect(missing_docs, reason = "an enum's documentation in the schema says what each of its symbols means")]
 
 use crate::codec::{DecodeError, decode_datum, split, unknown};
@@ -15,8 +15,7 @@ pub use container::{
 pub use exec::{Ancestor, Exec, Fd, FdKind, FileClass, FileFacts, HashState, Loader, Mount, MountNamespace};
 
 impl Exec {
-    /// Path of the file that is judged: the script, or what a dynamic loader was told to run, where there is one; else the
-    /// executable.
+    /// Path of the judged file: the script, or the target of a dynamic loader, where there is one; else the executable.
     #[must_use]
     pub fn subject_path(&self) -> &[u8] {
         self.script.as_deref().or(self.loaded.as_deref()).unwrap_or(&self.path)
@@ -24,7 +23,7 @@ impl Exec {
 }
 
 impl FileFacts {
-    /// Whether anything was said about the file.
+    /// Whether the record has facts about the file.
     #[must_use]
     pub fn is_known(&self) -> bool {
         *self != Self::default()
@@ -38,14 +37,14 @@ impl bounds::Measured for Owner {
 }
 
 impl ContainerThrottled {
-    /// Names the interval: the same record always has the same id.
+    /// The id of the interval: the same record always has the same id.
     #[must_use]
     pub fn event_id(&self) -> EventId {
         EventId::of_throttle(&self.node.cluster, &self.container_id, &self.collector_start, self.from_ns)
     }
 }
 
-/// Everything that may stand on the exec-events topic.
+/// Every record of the exec-events topic.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ExecEvent {
     Exec(Box<Exec>),
@@ -56,11 +55,11 @@ pub enum ExecEvent {
 }
 
 impl ExecEvent {
-    /// Decodes a value of the exec-events topic. A record that keeps the schema but not the limits of a collector is
-    /// refused here, so that nothing made of it later can be too long for a topic.
+    /// Decodes a value of the exec-events topic. Refuses a record that matches the schema but exceeds the limits of a
+    /// collector, so that nothing derived from it can be too long for a topic.
     ///
     /// # Errors
-    /// When it is none of the five records, whole and alone and within its limits.
+    /// When the value is not exactly one of the five records, within its limits.
     pub fn decode(value: &[u8]) -> Result<Self, DecodeError> {
         let (fingerprint, datum) = split(value)?;
         let event = decode_datum(fingerprint, datum)
@@ -74,7 +73,7 @@ impl ExecEvent {
         Ok(event)
     }
 
-    /// The key under which it must stand: the container id, for a loss the node's name.
+    /// The key of the record: the container id, or for a loss the node's name.
     #[must_use]
     pub fn key(&self) -> &str {
         match self {

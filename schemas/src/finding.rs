@@ -8,12 +8,12 @@ use crate::codec::record;
 use crate::exec_events::{Container, FileClass, HashState, Mount, Node};
 use crate::ids::{EventId, FindingId, Sha256};
 
-/// Category of a finding that says that publishers contradict each other about a container's image.
+/// Category of a finding about publishers that contradict each other about a container's image.
 pub const IMAGE_CONFLICT: &str = "Image Manifest Conflict";
-/// Category of a finding that says that content of a container's image is not what its digest says.
+/// Category of a finding about content of a container's image that does not match its digest.
 pub const IMAGE_MISMATCH: &str = "Image Digest Mismatch";
 
-/// Category of a finding that says that a container executed programs faster than a node tells.
+/// Category of a finding about a container that executed programs faster than a node reports.
 pub const CONTAINER_THROTTLED: &str = "Container Throttled";
 
 /// One revision of a finding. See `finding.avsc`.
@@ -82,7 +82,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The symbol in the schema, as shown to people and SIEMs.
+    /// The symbol in the schema, as shown to people and in SIEMs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -103,7 +103,7 @@ impl Origin {
 }
 
 impl Severity {
-    /// As a person writes it: `Low`.
+    /// The capitalised form for text: `Low`.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {

@@ -1,7 +1,7 @@
-//! Identifiers as types, and how the derived ones are computed.
+//! Identifiers as types, and the computation of the derived ones.
 //!
-//! Derived ids are the first 16 bytes of a SHA-256 over length-prefixed parts, in hex: deterministic, so that a record
-//! sent twice is recognisable anywhere.
+//! Derived ids are the first 16 bytes of a SHA-256 over length-prefixed parts, in hex. They are deterministic, so a
+//! record that is sent twice can be recognised anywhere.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256 as Hasher};
@@ -11,7 +11,7 @@ use std::str::FromStr;
 use crate::memory::HeapBytes;
 use crate::text::{hex, unhex};
 
-/// Text that is not the identifier it should be.
+/// A text that is not a valid identifier of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not {expected}")]
 pub struct IdError {
@@ -55,7 +55,7 @@ macro_rules! text_id {
 }
 
 text_id!(
-    /// Container id as the runtime gives it, 64 hex digits.
+    /// Container id of the runtime, 64 hex digits.
     ContainerId
 );
 text_id!(
@@ -67,19 +67,19 @@ text_id!(
     DiffId
 );
 text_id!(
-    /// Names one exec, see [`ExecIdentity`].
+    /// Identifies one exec, see [`ExecIdentity`].
     EventId
 );
 text_id!(
-    /// Names one detector's finding about one exec.
+    /// Identifies one detector's finding about one exec.
     FindingId
 );
 text_id!(
-    /// Names one alert for as long as it lives.
+    /// Identifies one alert for its lifetime.
     AlertId
 );
 text_id!(
-    /// Equal for alerts about the same program in replicas of the same image.
+    /// A value that is equal for alerts about the same program in replicas of the same image.
     Fingerprint
 );
 
@@ -108,7 +108,7 @@ impl Sha256 {
         Self(Hasher::digest(bytes).into())
     }
 
-    /// As an OCI digest, `sha256:<hex>`.
+    /// The digest in OCI form, `sha256:<hex>`.
     #[must_use]
     pub fn to_digest(self) -> String {
         format!("sha256:{self}")
@@ -162,7 +162,8 @@ impl<'de> Deserialize<'de> for Sha256 {
     }
 }
 
-/// What makes an exec unique: the kernel reuses process ids, but not with the same start and exec count in one boot.
+/// The fields that make an exec unique: the kernel reuses process ids, but not with the same start and exec count in
+/// one boot.
 #[derive(Debug, Clone, Copy)]
 pub struct ExecIdentity<'a> {
     /// Cluster name from settings.
@@ -210,7 +211,7 @@ impl EventId {
         Self(derive("throttle", &[cluster.as_bytes(), container, start, &from_ns.to_be_bytes()]))
     }
 
-    /// Id of what is wrong with a container's image, by its kind.
+    /// Id of a flaw of a container's image, by the flaw's kind.
     #[must_use]
     pub fn of_image(cluster: &str, container: &ContainerId, kind: &str) -> Self {
         Self(derive("image", &[cluster.as_bytes(), container.as_str().as_bytes(), kind.as_bytes()]))
@@ -225,7 +226,7 @@ impl EventId {
 }
 
 impl FindingId {
-    /// Id of what `detector` says about `event`.
+    /// Id of the finding of `detector` about `event`.
     #[must_use]
     pub fn of(event: &EventId, detector: &str) -> Self {
         Self(derive("finding", &[event.as_str().as_bytes(), detector.as_bytes()]))
@@ -241,7 +242,7 @@ impl AlertId {
 }
 
 impl Fingerprint {
-    /// Groups the same program across replicas: category, image, path, digest (empty when unknown).
+    /// Id of a program across replicas: category, image, path, digest (empty when unknown).
     #[must_use]
     pub fn of(category: &str, image: &str, path: &str, sha256: &str) -> Self {
         Self(derive("fingerprint", &[category.as_bytes(), image.as_bytes(), path.as_bytes(), sha256.as_bytes()]))

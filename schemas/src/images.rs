@@ -1,4 +1,4 @@
-//! Records of the image topics and of the requests for them. Fields are documented in the `.avsc` files.
+//! Records of the image topics and of the image requests. Fields are documented in the `.avsc` files.
 #![expect(missing_docs, reason = "every field is documented in the schema, which a test checks")]
 
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{DecodeError, decode_datum, record, split, unknown};
 use crate::ids::{DiffId, ImageId, Sha256};
 
-/// What is known of an image. See `image.avsc`.
+/// One publisher's record of an image. See `image.avsc`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     pub image_id: ImageId,
@@ -24,20 +24,20 @@ pub struct Image {
     pub retry_ns: i64,
 }
 
-/// Whether what this source publishes was read where the image comes from, by a registry indexer or a CI system, and not
-/// on a node that somebody may have broken into.
+/// Whether this source reads images at their origin, as a registry indexer or a CI system does, and not on a node,
+/// which an attacker may have taken over.
 #[must_use]
 pub fn is_verified_source(source: &str) -> bool {
     ["registry:", "ci:"].iter().any(|prefix| source.starts_with(prefix))
 }
 
-/// The node whose indexer publishes under this source.
+/// The node of the indexer that publishes under this source.
 #[must_use]
 pub fn node_of_source(source: &str) -> Option<&str> {
     source.strip_prefix("node:")
 }
 
-/// What kind of failure it was. See `image.avsc`.
+/// Kind of a failure. See `image.avsc`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImageFailure {
@@ -48,7 +48,8 @@ pub enum ImageFailure {
 }
 
 impl Image {
-    /// Key of its record: what every publisher says of an image stands beside what others say.
+    /// Key of the record: it contains the source, so the records of different publishers about an image do not replace
+    /// each other.
     #[must_use]
     pub fn key(&self) -> String {
         format!("{}/{}", self.image_id, self.source)
@@ -62,7 +63,7 @@ pub struct Platform {
     pub variant: String,
 }
 
-/// Names a complete layer manifest. See `layer_head.avsc`.
+/// Identifies a complete layer manifest. See `layer_head.avsc`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerHead {
     pub diff_id: DiffId,
@@ -76,7 +77,7 @@ pub struct LayerHead {
     pub indexed_ns: i64,
 }
 
-/// What a manifest was made of. See `layer_head.avsc`.
+/// What a manifest was derived from. See `layer_head.avsc`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LayerBasis {
@@ -85,7 +86,7 @@ pub enum LayerBasis {
     Snapshot,
 }
 
-/// A piece of an encoded layer manifest. See `layer_chunk.avsc`.
+/// One chunk of an encoded layer manifest. See `layer_chunk.avsc`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerChunk {
     pub manifest_sha256: Sha256,
@@ -111,7 +112,7 @@ record!(LayerHead, "LayerHead", "layer_head.avsc", "frozen/layer_head.1.avsc");
 record!(LayerChunk, "LayerChunk", "layer_chunk.avsc");
 record!(ImageRequest, "ImageRequest", "image_request.avsc");
 
-/// Everything that may stand on the image-layers topic.
+/// Every record of the image-layers topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LayerEvent {
     Head(LayerHead),
@@ -122,7 +123,7 @@ impl LayerEvent {
     /// Decodes a value of the image-layers topic.
     ///
     /// # Errors
-    /// When it is neither record, whole and alone.
+    /// When the value is not exactly one of the two records.
     pub fn decode(value: &[u8]) -> Result<Self, DecodeError> {
         let (fingerprint, datum) = split(value)?;
         decode_datum(fingerprint, datum)

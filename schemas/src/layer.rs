@@ -1,8 +1,8 @@
 //! Layer manifests: the content of one image layer, entry by entry, in one canonical encoding.
 //!
-//! Made by the indexer, read by the enricher. The encoding is the entries sorted by path then kind, each as one
-//! Avro datum, one after the other; the manifest's digest is the SHA-256 of that. It is published in chunks cut at
-//! fixed boundaries, so that two indexers who read the same layer write the same records.
+//! Written by the indexer, read by the enricher. The encoding is the entries sorted by path, then kind, each as one
+//! Avro datum, concatenated; the manifest's digest is the SHA-256 of that encoding. The manifest is published in chunks
+//! cut at fixed boundaries, so that two indexers that read the same layer write the same records.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ use crate::limits::{CHUNK_BYTES, CHUNKS_MAX};
 /// One entry of a layer. See `layer_entry.avsc`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LayerEntry {
-    /// Absolute, normalised path; for a whiteout the path it hides, for an opaque mark the directory.
+    /// Absolute, normalised path; for a whiteout the path that it hides, for an opaque mark the directory.
     #[serde(with = "serde_bytes")]
     pub path: Vec<u8>,
     /// Type of the entry.
@@ -26,7 +26,7 @@ pub struct LayerEntry {
     /// SHA-256 of a regular file.
     #[serde(with = "serde_bytes")]
     pub sha256: Option<[u8; 32]>,
-    /// Target of a symlink as written; of a hard link as absolute path.
+    /// Target: of a symlink as written, of a hard link as an absolute path.
     #[serde(with = "serde_bytes")]
     pub target: Option<Vec<u8>>,
 }
@@ -53,13 +53,13 @@ pub enum EntryKind {
 
 record!(LayerEntry, "LayerEntry", "layer_entry.avsc");
 
-/// Why chunks do not make a manifest. The layer stays unknown until somebody publishes a whole one.
+/// Why chunks do not form a manifest. The layer stays unknown until a complete manifest is published.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// More chunks than [`CHUNKS_MAX`], or none.
     #[error("{0} chunks, allowed are 1 to {CHUNKS_MAX}")]
     ChunkCount(i64),
-    /// The bytes are not those the head names.
+    /// The digest of the bytes differs from the head's.
     #[error("chunks have digest {actual}, the head says {expected}")]
     Digest {
         /// Digest in the head.
@@ -90,18 +90,18 @@ pub struct LayerManifest {
     entries: Vec<LayerEntry>,
 }
 
-/// A manifest ready to publish.
+/// A manifest in the form in which it is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishedLayer {
-    /// Names the chunks; to be published after them.
+    /// The head of the chunks; must be published after them.
     pub head: LayerHead,
-    /// The pieces, in order.
+    /// The chunks, in order.
     pub chunks: Vec<LayerChunk>,
 }
 
 impl LayerManifest {
-    /// Brings entries into canonical order. Of several with the same path and kind the last one counts, as when a
-    /// tar archive holds a path twice.
+    /// Sorts entries into canonical order. Of several entries with the same path and kind the last one counts, as when
+    /// a tar archive holds a path twice.
     #[must_use]
     pub fn new(mut entries: Vec<LayerEntry>) -> Self {
         entries.sort_by(|a, b| (&a.path, a.kind).cmp(&(&b.path, b.kind)));
@@ -117,7 +117,7 @@ impl LayerManifest {
         &self.entries
     }
 
-    /// Encodes and cuts the manifest.
+    /// Encodes the manifest and cuts it into chunks.
     ///
     /// # Errors
     /// When it is longer than [`CHUNKS_MAX`] chunks, or an entry cannot be encoded.
@@ -150,7 +150,7 @@ impl LayerManifest {
         Ok(PublishedLayer { head, chunks })
     }
 
-    /// Puts chunks together, which must be all of `head`'s in order, and verifies them.
+    /// Joins and verifies chunks, which must be all of `head`'s, in order.
     ///
     /// # Errors
     /// When the digest differs, an entry is malformed, or the order is not canonical.
@@ -178,7 +178,7 @@ impl LayerManifest {
     }
 }
 
-/// Whether a head names a number of chunks that can be.
+/// Checks a head's number of chunks.
 ///
 /// # Errors
 /// When it is 0, negative or above [`CHUNKS_MAX`].

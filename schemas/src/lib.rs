@@ -1,4 +1,4 @@
-//! What travels between the parts of driftline: records, identifiers, topics and their limits.
+//! The data that the parts of driftline exchange: records, identifiers, topics and their limits.
 //!
 //! Every other package depends on this one, and this one depends on none of them. It is pure: no I/O, no clock.
 //!

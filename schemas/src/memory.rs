@@ -1,20 +1,20 @@
-//! What a value takes of memory. Called by limits that guard memory: a record has from one to several dozen KiB, so a
-//! count of records bounds nothing.
+//! Estimates the memory of a value. Called by limits that bound memory: a record has between one and several dozen KiB,
+//! so a limit on the number of records would bound nothing.
 //!
-//! The estimate follows from the value alone, not from how it came about: what was restored from a changelog counts as
-//! what was decoded from a topic. So it leaves out what allocators round up and vectors keep in reserve.
+//! The estimate follows from the value alone, not from its origin: a value restored from a changelog counts as much as
+//! one decoded from a topic. So the estimate leaves out the rounding of allocators and the spare capacity of vectors.
 
 use std::collections::BTreeMap;
 
-/// What a B-tree takes beside its entries, for each: a node has room for eleven, and is at least half full.
+/// Memory of a B-tree beside its entries, for each entry: a node has room for eleven, and is at least half full.
 const TREE_ENTRY_BYTES: usize = 16;
 
-/// A value of which the memory can be estimated.
+/// A value whose memory can be estimated.
 pub trait HeapBytes {
-    /// Bytes behind its pointers, without those of the value itself.
+    /// Bytes behind the value's pointers, without those of the value itself.
     fn heap_bytes(&self) -> usize;
 
-    /// Bytes of all.
+    /// Bytes of the value itself and behind its pointers.
     fn memory_bytes(&self) -> usize {
         size_of_val(self) + self.heap_bytes()
     }
@@ -56,7 +56,7 @@ impl HeapBytes for BTreeMap<String, String> {
     }
 }
 
-/// What a vector of such values has on the heap.
+/// Heap bytes of a vector of such values.
 pub(crate) fn of_items<T: HeapBytes>(items: &[T]) -> usize {
     items.iter().map(HeapBytes::memory_bytes).sum()
 }

@@ -1,5 +1,5 @@
-//! Values as other versions of driftline write them, for tests of up- and downgrades, here and in the packages that keep
-//! state. Not for production: what is no record of ours, or has no such field, is a panic.
+//! Values as other versions of driftline write them, for tests of upgrades and downgrades, here and in the packages
+//! that keep state. Not for production: a value that is not a record of driftline, or lacks the field, causes a panic.
 #![expect(clippy::panic, clippy::expect_used, reason = "called by tests only, where a panic is the failure")]
 
 use serde::de::{Deserialize as _, IgnoredAny};
@@ -39,8 +39,8 @@ const ADDED: &str =
     r#"{"name": "added_by_next", "type": "string", "default": "", "doc": "what this version cannot know"}"#;
 const ADDED_VALUE: &[u8] = b"\x08news";
 
-/// `value` as the next version writes it, whose schema has one field more, `added_by_next`, in front of the others; and
-/// that schema.
+/// Encodes `value` as the next version writes it, whose schema has one more field, `added_by_next`, in front of the
+/// others. Returns the value and that schema.
 #[must_use]
 pub fn as_written_by_next(value: &[u8]) -> (Vec<u8>, String) {
     let (json, datum) = parts(value);
@@ -49,8 +49,8 @@ pub fn as_written_by_next(value: &[u8]) -> (Vec<u8>, String) {
     with_schema(&[ADDED_VALUE, datum].concat(), &joined(before, &fields, after))
 }
 
-/// `value` as a version wrote it whose schema did not have the field `dropped` yet, and that schema. The field must not
-/// define a type that a later one uses.
+/// Encodes `value` as a version wrote it whose schema did not have the field `dropped` yet. Returns the value and that
+/// schema. The field must not define a type that a later field uses.
 #[must_use]
 pub fn as_written_by_previous(value: &[u8], dropped: &str) -> (Vec<u8>, String) {
     let (json, datum) = parts(value);
@@ -58,7 +58,8 @@ pub fn as_written_by_previous(value: &[u8], dropped: &str) -> (Vec<u8>, String) 
     let named = format!("\"name\": \"{dropped}\"");
     let at = fields.iter().position(|field| field.trim_start_matches(['{', ' ']).starts_with(&named));
     let at = at.unwrap_or_else(|| panic!("no field {dropped}"));
-    // A field's bytes are what a schema that ends with it reads more than one that ends before it.
+    // A field's bytes are the difference between what two schemas read: one that ends with the field, and one that ends
+    // before it.
     let length = |count: usize| bytes_read(datum, &joined(before, fields.get(..count).unwrap_or_default(), after));
     let (start, end) = (length(at), length(at + 1));
     fields.remove(at);
@@ -66,7 +67,7 @@ pub fn as_written_by_previous(value: &[u8], dropped: &str) -> (Vec<u8>, String) 
     with_schema(&datum, &joined(before, &fields, after))
 }
 
-/// The schema of a value of this version, and the datum.
+/// The schema of a value of this version, and its datum.
 fn parts(value: &[u8]) -> (&'static str, &[u8]) {
     let (fingerprint, datum) = split(value).expect("a single-object encoded value");
     let written = FILES.iter().find(|(_, json)| parse(json).rabin_fingerprint() == fingerprint);
@@ -88,7 +89,7 @@ fn bytes_read(datum: &[u8], json: &str) -> usize {
     datum.len() - state.into_reader().fill_buf().map_or(0, <[u8]>::len)
 }
 
-/// A record's schema around its fields, and these.
+/// The text of a record's schema before its fields, the fields, and the text after them.
 fn fields(json: &str) -> (&str, Vec<&str>, &str) {
     let begin = json.find("\"fields\": [").expect("a record") + "\"fields\": [".len();
     let (before, rest) = json.split_at(begin);

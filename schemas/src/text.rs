@@ -1,9 +1,9 @@
-//! Bytes that an attacker chose, made safe to show: used wherever kernel bytes become text in a finding.
+//! Makes bytes chosen by an attacker safe to show: used wherever kernel bytes become text in a finding.
 
 use base64::Engine as _;
 use std::fmt::Write as _;
 
-/// Printable text, and the raw bytes in base64 when the text is not exactly the bytes.
+/// Printable text, with the raw bytes in base64 when the text differs from them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Printable {
     /// Control characters, bidi controls and bytes that are not UTF-8 appear as `\xNN` or `\u{NNNN}`.
@@ -34,9 +34,9 @@ pub fn printable(bytes: &[u8]) -> Printable {
     Printable { text, base64: escaped.then(|| base64(bytes)) }
 }
 
-/// JSON that may go to a terminal: what [`is_harmful`] names is written as `\\uNNNN`, which every JSON reader takes for
-/// the same character. Between strings JSON has no such character, so the whole text can be treated alike; line breaks
-/// that lay it out stay.
+/// Escapes JSON for a terminal: each character that [`is_harmful`] names is written as `\\uNNNN`, which every JSON
+/// reader decodes to the same character. Outside strings JSON has no such character, so the whole text can be escaped
+/// alike; line breaks of the layout stay.
 #[must_use]
 pub fn terminal_json(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
@@ -52,13 +52,13 @@ pub fn terminal_json(json: &str) -> String {
     text
 }
 
-/// Standard base64 with padding.
+/// Encodes standard base64 with padding.
 #[must_use]
 pub fn base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-/// Reads standard base64.
+/// Decodes standard base64.
 #[must_use]
 pub fn unbase64(text: &str) -> Option<Vec<u8>> {
     base64::engine::general_purpose::STANDARD.decode(text).ok()
@@ -78,7 +78,7 @@ fn push_escaped(text: &mut String, character: char) {
     let _ = if code < 0x80 { write!(text, "\\x{code:02x}") } else { write!(text, "\\u{{{code:04x}}}") };
 }
 
-/// Lower-case hex.
+/// Encodes lower-case hex.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -86,7 +86,7 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-/// Reads hex of even length.
+/// Decodes hex of even length.
 #[must_use]
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) {
@@ -102,7 +102,7 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
-/// Text as [`printable`] shows it, cut to at most so many bytes.
+/// The text as [`printable`] shows it, truncated to at most `bytes_max` bytes.
 #[must_use]
 pub fn printable_start(text: &str, bytes_max: usize) -> String {
     let mut shown = printable(text.as_bytes()).text;

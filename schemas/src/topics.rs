@@ -1,24 +1,25 @@
-//! The one table of topics, and how a key finds its partition.
+//! The table of topics, and the computation of a key's partition.
 //!
-//! `driftline topics create` makes them, every service checks them at start, `docs/architecture.md` shows them.
+//! `driftline topics create` creates the topics, every service checks them at start, and `docs/architecture.md` lists
+//! them.
 
-/// What happens to old records.
+/// Retention of old records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cleanup {
-    /// They are deleted after the retention time.
+    /// Records are deleted after the retention time.
     Delete,
-    /// The newest of each key stays.
+    /// The newest record of each key is retained.
     Compact,
-    /// The newest of each key stays, and old ones go soon: what is left is read at every start.
+    /// The newest record of each key is retained, and older ones are deleted soon: the topic is read at every start.
     State,
 }
 
-/// How many partitions a topic has.
+/// Number of partitions of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Partitions {
-    /// As many as the setting says; work is shared by container.
+    /// As many as the setting specifies; work is shared by container.
     AsConfigured,
-    /// One: small, read whole by everybody.
+    /// One: the topic is small, and every reader reads all of it.
     One,
 }
 
@@ -27,9 +28,9 @@ pub enum Partitions {
 pub struct TopicSpec {
     /// Middle part of the name.
     pub stem: &'static str,
-    /// What the key is.
+    /// Meaning of the key.
     pub key: &'static str,
-    /// What the value is.
+    /// Meaning of the value.
     pub value: &'static str,
     /// Cleanup policy.
     pub cleanup: Cleanup,
@@ -38,14 +39,14 @@ pub struct TopicSpec {
 }
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-/// How long streams are kept; tables keep at least as much history before they compact.
+/// Retention time of streams; tables keep at least as much history before they are compacted.
 pub const RETENTION_MS: u64 = 7 * DAY_MS;
 
-/// A changelog's segments become compactable after this time or size: what was overwritten since is read at a restore.
+/// A changelog's segments become compactable after this time or size: a restore reads values overwritten since.
 const STATE_SEGMENT_MS: u64 = 10 * 60 * 1000;
 const STATE_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The enum, the list of its variants and the row of each, from one table.
+/// Generates the enum, the list of its variants and the row of each from one table.
 macro_rules! topics {
     ($($(#[$doc:meta])* $topic:ident {
         stem: $stem:literal,
@@ -61,7 +62,7 @@ macro_rules! topics {
         }
 
         impl Topic {
-            /// Every topic, in the order in which they are shown.
+            /// Every topic, in display order.
             pub const ALL: &[Self] = &[$(Self::$topic),*];
 
             /// The topic's row.
@@ -179,7 +180,7 @@ impl Topic {
 }
 
 impl TopicSpec {
-    /// Partitions this topic must have when `configured` is the setting.
+    /// Number of partitions that this topic must have when `configured` is the setting.
     #[must_use]
     pub fn partition_count(&self, configured: i32) -> i32 {
         match self.partitions {
@@ -188,7 +189,7 @@ impl TopicSpec {
         }
     }
 
-    /// Topic settings on a cluster with `replication` copies.
+    /// Settings of the topic on a cluster with `replication` copies.
     #[must_use]
     pub fn settings(&self, replication: i32) -> Vec<(&'static str, String)> {
         let mut settings = vec![
@@ -215,8 +216,8 @@ impl TopicSpec {
     }
 }
 
-/// The partition of a key: what Kafka's own clients compute (`murmur2`, positive, modulo), so that a record produced
-/// by any of them stands where driftline looks for it.
+/// The partition of a key, computed as Kafka's own clients do (`murmur2`, positive, modulo), so that driftline finds a
+/// record produced by any of them.
 #[must_use]
 pub fn partition_of(key: &[u8], count: i32) -> i32 {
     let positive = murmur2(key) & 0x7fff_ffff;
@@ -229,7 +230,7 @@ fn murmur2(data: &[u8]) -> u32 {
     const SEED: u32 = 0x9747_b28c;
     const M: u32 = 0x5bd1_e995;
     const R: u32 = 24;
-    // Kafka works on 32-bit lengths; a key is never longer.
+    // Kafka computes with 32-bit lengths; a key is never longer.
     let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
     let (words, rest) = data.as_chunks::<4>();
     let mut hash = words.iter().fold(SEED ^ length, |hash, word| {
@@ -253,7 +254,7 @@ mod tests {
 
     #[test]
     fn murmur2_agrees_with_the_java_client() {
-        // Values from Apache Kafka's own UtilsTest.testMurmur2.
+        // Values from Apache Kafka's `UtilsTest.testMurmur2`.
         let cases: [(&[u8], i32); 6] = [
             (b"21", -973_932_308),
             (b"foobar", -790_332_482),

@@ -1,7 +1,7 @@
-//! The drift detector: does the program that ran belong to the container's image?
+//! The drift detector: decides whether an executed program belongs to the container's image.
 //!
-//! Path *and* content decide, against the merged layers, never a name alone. The rows are tried in order, and the first that
-//! applies decides; `docs/detection.md` shows them as a table.
+//! A verdict rests on path *and* content, compared with the merged layers, never on a name alone. The rows are tried in
+//! order, and the first that applies decides; `docs/detection.md` shows them as a table.
 
 use driftline_schemas::text::printable;
 use driftline_schemas::{Confidence, Exec, FileClass, HashState, MountNamespace, Origin, Severity, Sha256};
@@ -11,10 +11,10 @@ use crate::evidence::{Evidence, ExecutedFile, FileEvidence, ImageEvidence, Image
 /// Where a container's shared memory is mounted.
 const SHM: &str = "/dev/shm";
 
-/// What makes a verdict a finding.
+/// The category of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Category {
-    /// Name, as Container Threat Detection has it where it has one.
+    /// Name; the one of Container Threat Detection where it has such a category.
     pub name: &'static str,
     /// Severity of its findings.
     pub severity: Severity,
@@ -22,7 +22,7 @@ pub struct Category {
     pub techniques: &'static [&'static str],
 }
 
-/// A program ran that the image does not contain, or not there.
+/// A program ran that the image does not contain, or that it contains at another path only.
 pub const ADDED: Category =
     Category { name: "Added Binary Executed", severity: Severity::Low, techniques: &["T1105", "T1106"] };
 /// A program ran from anonymous memory.
@@ -37,24 +37,24 @@ pub const FILELESS_SHM: Category = Category {
 /// The node ran an image file that the manifest does not list.
 pub const MISMATCH: Category = Category { name: "Image Manifest Mismatch", severity: Severity::Low, techniques: &[] };
 
-/// Where a program came from, and whether that is a finding.
+/// The origin of a program, and whether it is a finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// Origin of the program.
     pub origin: Origin,
-    /// The category of the finding; `None` when there is nothing to report.
+    /// The category of the finding; `None` when the exec is not reported.
     pub category: Option<Category>,
-    /// How sure it is.
+    /// Confidence of the verdict.
     pub confidence: Confidence,
-    /// Why, in one sentence.
+    /// The reason, in one sentence.
     pub note: String,
     /// Path of an image file with the same content.
     pub image_path: Option<Vec<u8>>,
-    /// Digest of the image file at this path, when it differs.
+    /// Digest of the image file at this path, when it differs from the executed file's.
     pub image_sha256: Option<Sha256>,
     /// Why the image could not be consulted.
     pub unresolved: Option<String>,
-    /// The file of the exec that decided.
+    /// The file of the exec that decided the verdict.
     pub file: Role,
 }
 
@@ -77,8 +77,8 @@ impl Verdict {
     }
 }
 
-/// Judges an exec. A loader that is a finding decides over its target: otherwise any program could take the loader's name
-/// and an image program as its argument.
+/// Judges an exec. The loader's verdict takes precedence over its target's when it is a finding: otherwise any program
+/// could take the loader's name and an image program as its argument.
 #[must_use]
 pub fn judge(evidence: &Evidence<'_>) -> Verdict {
     let of_loader = evidence.loader.as_ref().map(|loader| judge_file(evidence.exec, loader));
@@ -96,7 +96,7 @@ fn judge_file(exec: &Exec, evidence: &FileEvidence<'_>) -> Verdict {
     Verdict { file: file.role, ..verdict }
 }
 
-/// The rows that no image can change.
+/// The rows that apply whatever the image contains.
 fn without_image(exec: &Exec, file: &ExecutedFile<'_>) -> Option<Verdict> {
     if exec.namespace == MountNamespace::Host {
         return Some(Verdict::new(Origin::HostNamespace, None, "it ran in the host's mount namespace"));
@@ -124,7 +124,7 @@ fn unresolved(file: &ExecutedFile<'_>, reason: &str) -> Verdict {
         | FileClass::Foreign
         | FileClass::Memfd
         | FileClass::OtherFs => true,
-        // Every program of a root that is no overlay looks alike; only the image could tell.
+        // Every program of a root that is not an overlay has the same class; only the image could tell them apart.
         FileClass::Image | FileClass::RootfsPlain | FileClass::Unknown => false,
     };
     let note = "the file is not an untouched image file, and the image could not be consulted in time";
@@ -134,7 +134,7 @@ fn unresolved(file: &ExecutedFile<'_>, reason: &str) -> Verdict {
     }
 }
 
-/// One file beside what the image has at its path and with its content.
+/// One executed file, with the image's file at its path and the image's path with its content.
 struct Case<'a> {
     exec: &'a Exec,
     file: &'a ExecutedFile<'a>,
@@ -156,7 +156,8 @@ impl Case<'_> {
         }
     }
 
-    /// The kernel proves that nobody wrote to the file. A path that is not whole cannot be missing from the manifest.
+    /// The kernel proves that the file was never written to. A truncated or relative path is not looked up in the
+    /// manifest, so it is never reported as missing from it.
     fn untouched(&self) -> Verdict {
         if self.image.at_path.is_some() || !self.image.is_image_path || !self.file.path.starts_with(b"/") {
             return Verdict::new(Origin::Image, None, "an untouched file of the image");
@@ -168,7 +169,7 @@ impl Case<'_> {
         )
     }
 
-    /// Path and content are the image's, even if the file was written anew, touched, or copied into a volume.
+    /// Path and content equal the image's, even if the file was rewritten, touched, or copied into a volume.
     fn equal_to_image(&self) -> Option<Verdict> {
         let image = self.image.at_path?;
         if self.file.sha256 != Some(image.sha256) {
@@ -219,7 +220,7 @@ impl Case<'_> {
         Verdict::new(Origin::Added, Some(ADDED), "no layer of the image has this path or this content")
     }
 
-    /// No digest: class, path and size must do.
+    /// A file without a digest is judged by class, path and size.
     fn by_path(&self) -> Verdict {
         let Some(image) = &self.image.at_path else {
             return Verdict::new(Origin::Added, Some(ADDED), "no layer of the image has this path").unsure();
@@ -242,7 +243,7 @@ impl Case<'_> {
         }
     }
 
-    /// A script, or the target of a loader, that could not be opened: nothing of it is known but the path.
+    /// A script, or the target of a loader, that could not be opened: only its path is known.
     fn by_path_alone(&self, image: &ImageFile) -> Verdict {
         if self.file.hash_state == HashState::Gone {
             let note = "the image has a file at this path, but what ran from it was gone when it was looked for";

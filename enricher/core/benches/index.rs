@@ -1,4 +1,4 @@
-//! What one exec asks of the merged index of an image with 100,000 files: by path, and by content.
+//! Measures what one exec looks up in the merged index of an image with 100,000 files: by path, and by content.
 #![allow(
     clippy::indexing_slicing,
     missing_docs,
@@ -15,7 +15,7 @@ use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
 
 const FILES: usize = 100_000;
 
-/// Steps between the files asked for: a prime, so that neighbours in time are none in memory.
+/// Distance between successive lookups: a prime, so that consecutive lookups are not neighbours in memory.
 const STRIDE: usize = 7_919;
 
 fn path(number: usize) -> Vec<u8> {

@@ -1,6 +1,6 @@
-//! Where the bytes of layer chunks are: in memory here, in a file of the enricher's shell.
+//! Location of the bytes of layer chunks: in memory here, in a file of the enricher's shell.
 //!
-//! [`crate::tables::ImageTables`] needs to know which chunks there are; their bytes are read when an image is loaded.
+//! [`crate::tables::ImageTables`] needs to know only which chunks exist; their bytes are read when an image is loaded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -9,39 +9,39 @@ use std::sync::Arc;
 use driftline_schemas::limits::{CHUNK_BYTES, CHUNKS_MAX};
 use driftline_schemas::{LayerChunk, Sha256};
 
-/// Where a chunk is.
+/// Location of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ChunkLocation {
-    /// Its bytes can be read.
+    /// Its bytes are stored and can be read.
     Here,
-    /// Its bytes were here; the topic is asked for them when an image needs them.
+    /// Its bytes were collected; they are read from the topic again when an image needs them.
     Collected,
-    /// Nobody has published it.
+    /// The chunk is not published.
     Nowhere,
 }
 
-/// Takes chunks, and knows which there are.
+/// Stores chunks, and knows their locations.
 pub trait ChunkStore {
-    /// Takes a chunk, in place of one that was there.
+    /// Stores a chunk; replaces an earlier one with the same manifest and index.
     fn put(&mut self, manifest: Sha256, index: u32, data: Vec<u8>);
 
-    /// Where a chunk is.
+    /// Location of a chunk.
     fn location(&self, manifest: &Sha256, index: u32) -> ChunkLocation;
 
-    /// The topic does not have a chunk any more. Bytes that are here stay.
+    /// Notes that the topic no longer has a chunk. Bytes that are stored stay.
     fn forget(&mut self, manifest: &Sha256, index: u32);
 }
 
-/// Gives the bytes of chunks.
+/// Returns the bytes of chunks.
 pub trait ChunkSource {
     /// The bytes of a chunk.
     ///
     /// # Errors
-    /// Why it cannot be read.
+    /// `Err` holds the reason why the chunk cannot be read.
     fn chunk(&self, manifest: &Sha256, index: u32) -> Result<Arc<[u8]>, String>;
 }
 
-/// Chunks in memory, for commands and simulations: as much as they were given.
+/// Chunks in memory, for commands and simulations, which bound them by their input.
 #[derive(Debug, Default)]
 pub struct MemoryChunks(BTreeMap<(Sha256, u32), Arc<[u8]>>);
 
@@ -64,7 +64,8 @@ impl ChunkSource for MemoryChunks {
     }
 }
 
-/// Where each chunk is whose bytes are kept elsewhere, in a file: a few bytes for each, and [`CHUNK_BYTES`] there.
+/// The location of each chunk whose bytes are stored elsewhere, in a file: a few bytes for each, and up to
+/// [`CHUNK_BYTES`] in the file.
 #[derive(Debug, Default)]
 pub struct KnownChunks(BTreeMap<Sha256, ManifestChunks>);
 
@@ -98,21 +99,21 @@ impl ChunkStore for KnownChunks {
 }
 
 impl KnownChunks {
-    /// The bytes of a chunk were dropped, and its place on the topic is remembered.
+    /// Notes that the bytes of a chunk were dropped, and that its offset on the topic is known.
     pub fn put_collected(&mut self, manifest: Sha256, index: u32) {
         let known = self.0.entry(manifest).or_default();
         known.here.remove(&index);
         known.collected.insert(index);
     }
 
-    /// The bytes of a manifest's chunks were dropped.
+    /// Notes that the bytes of a manifest's chunks were dropped.
     pub fn collect(&mut self, manifest: &Sha256) {
         if let Some(known) = self.0.get_mut(manifest) {
             known.collected.append(&mut known.here);
         }
     }
 
-    /// What was collected of a manifest cannot be had again.
+    /// Notes that the collected chunks of a manifest are no longer on the topic.
     pub fn forget_collected(&mut self, manifest: &Sha256) {
         if let Some(known) = self.0.get_mut(manifest) {
             known.collected.clear();
@@ -120,7 +121,7 @@ impl KnownChunks {
         self.drop_empty(manifest);
     }
 
-    /// The manifest that comes after this one, in order of their digests, and whether bytes of it are here.
+    /// The next manifest in order of digests, and whether any of its bytes are stored.
     #[must_use]
     pub fn next(&self, after: Option<&Sha256>) -> Option<(Sha256, bool)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -135,10 +136,10 @@ impl KnownChunks {
     }
 }
 
-/// The number of a chunk, when it may be kept.
+/// The index of a chunk, if the chunk is acceptable.
 ///
 /// # Errors
-/// Why it is refused.
+/// `Err` holds the reason why the chunk is refused.
 pub fn check_chunk(chunk: &LayerChunk) -> Result<u32, String> {
     let index = u32::try_from(chunk.index).ok().filter(|index| *index < CHUNKS_MAX);
     let index = index.ok_or_else(|| format!("chunk {} of at most {CHUNKS_MAX}", chunk.index))?;

@@ -1,4 +1,4 @@
-//! What the enricher remembers of one container. All of it is in the changelog, but for what follows from the rest:
+//! The enricher's state of one container. The changelog holds all of it except what is derived from the rest:
 //! [`TrackedContainer::indexed`] and [`TrackedContainer::image`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,11 +9,11 @@ use crate::limits::{ENDED_KEPT_NS, HEARD_STEP_NS, MISMATCHED_PATHS_MAX, REPORTED
 use crate::trust::{ImageView, Trust};
 use driftline_detection::Flaw;
 
-/// What leaves a container in the order in which it came.
+/// A record of a container that is parked and settled in order of arrival.
 #[derive(Debug)]
 pub(crate) enum Queued {
     Exec(Box<Exec>),
-    /// Execs were left out.
+    /// A record of execs that were left out.
     Throttled(Box<ContainerThrottled>),
 }
 
@@ -32,13 +32,13 @@ impl Queued {
         }
     }
 
-    /// What it takes of memory while it is parked, beside its container's name.
+    /// Memory of the record while it is parked, without its container's name.
     pub(crate) fn memory_bytes(&self) -> usize {
         let bytes = match self {
             Self::Exec(exec) => exec.memory_bytes(),
             Self::Throttled(throttled) => throttled.memory_bytes(),
         };
-        // The exec's id stands among those that wait, too.
+        // The `waiting` set holds the event's id as well.
         size_of::<(i64, Parked)>() + bytes + self.event_id().memory_bytes()
     }
 
@@ -50,10 +50,10 @@ impl Queued {
     }
 }
 
-/// Whether a record says all that its collector will ever say of the event.
+/// Whether the collector may send the event again with more data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum DigestState {
-    /// There was no time or budget for the digest; the same exec may come again with it.
+    /// There was no time or budget for the digest; the collector may send the same exec again with it.
     Pending,
     Final,
 }
@@ -62,80 +62,80 @@ enum DigestState {
 #[derive(Debug)]
 pub(crate) struct Parked {
     pub(crate) event: Queued,
-    /// Whether it stands in the changelog. An exec that is judged in the call that brought it never does.
+    /// Whether the event is in the changelog. An exec that is judged in the call that brought it never is.
     pub(crate) in_changelog: bool,
 }
 
-/// An event of which a finding went out.
+/// An event whose finding was published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reported {
     pub(crate) event: EventId,
-    /// Newest revision, kept up while a digest may come.
+    /// Newest published revision, maintained while a digest may still arrive.
     pub(crate) revision: i32,
-    /// Until when the digest amends the finding; 0 when there is nothing to come.
+    /// Time until which a digest amends the finding; 0 when no digest is expected.
     pub(crate) amend_until_ns: i64,
 }
 
-/// What a record is to one that came before it.
+/// Relation of a record to an earlier record of the same event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Occurrence {
-    /// Nothing is known of its event.
+    /// There is no finding of its event.
     New,
-    /// It says nothing new.
+    /// The record adds nothing to the finding of its event.
     Repeat,
-    /// It brings the digest for the finding of the exec at this offset.
+    /// The record brings the digest for the finding of the exec at this offset.
     Amends(i64, Reported),
 }
 
-/// A finding that went out before the image was known.
+/// A finding that was published before the image was known.
 #[derive(Debug)]
 pub(crate) struct Unresolved {
     pub(crate) exec: Box<Exec>,
-    /// Revision that is out.
+    /// Newest published revision.
     pub(crate) revision: i32,
     pub(crate) amend_until_ns: i64,
 }
 
-/// Where a container stands when its partition needs room: the first goes first.
+/// Position of a container in the order of eviction of its partition: the lowest is evicted first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum EvictionRank {
-    /// Nothing of it is parked; when it was heard of.
+    /// Nothing of the container is parked; holds the time at which it was last heard of.
     Idle(i64),
-    /// Offset of its first parked exec.
+    /// Offset of the container's first parked exec.
     Waiting(i64),
 }
 
-/// One container.
+/// The state of one container.
 #[derive(Debug)]
 pub(crate) struct TrackedContainer {
     pub(crate) partition: i32,
-    /// Newest container record, without the mount table, which no verdict asks for.
+    /// Newest container record, without the mount table, which no verdict needs.
     pub(crate) seen: Option<Box<ContainerSeen>>,
-    /// Its image, as its node sees it.
+    /// The container's image, as its node sees it.
     image: Option<ImageView>,
     /// Parked execs by offset.
     pub(crate) parked: BTreeMap<i64, Parked>,
-    /// What they take of memory.
+    /// Memory of the parked execs.
     pub(crate) parked_bytes: usize,
-    /// When waiting ends; set while something waits.
+    /// When waiting ends; set while an event waits.
     pub(crate) deadline_ns: Option<i64>,
-    /// Why the container flows without its image; cleared when the image comes.
+    /// Why the container's execs are judged without its image; cleared when the image arrives.
     pub(crate) given_up: Option<String>,
     pub(crate) ended: bool,
-    /// Findings to amend, by the exec's offset: the order in which they went out.
+    /// Findings to amend, by the exec's offset: the order in which they were published.
     pub(crate) unresolved: BTreeMap<i64, Unresolved>,
-    /// In steps, see [`HEARD_STEP_NS`].
+    /// When the container was last heard of, in steps: see [`HEARD_STEP_NS`].
     pub(crate) heard_ns: i64,
     pub(crate) mismatched: BTreeSet<Vec<u8>>,
-    /// What was reported of its image.
+    /// Flaws of its image that were reported.
     pub(crate) flaws: BTreeSet<Flaw>,
-    /// Events with a finding, by offset.
+    /// Events with a published finding, by offset.
     reported: BTreeMap<i64, Reported>,
-    /// Offsets of these.
+    /// Offsets of the events in `reported`.
     reported_at: BTreeMap<EventId, i64>,
-    /// All that is parked.
+    /// All parked events that are in the changelog.
     waiting: BTreeSet<(EventId, DigestState)>,
-    /// EvictionRank and timer under which the enricher has it.
+    /// The rank and timer under which the enricher has indexed the container.
     pub(crate) indexed: Option<(EvictionRank, i64)>,
 }
 
@@ -147,7 +147,7 @@ pub(crate) enum Mismatch {
     TooMany,
 }
 
-/// Whether something durable changed.
+/// Whether durable state changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
     Nothing,
@@ -180,14 +180,14 @@ impl TrackedContainer {
         self.image.as_ref()
     }
 
-    /// Takes a record without asking whether it is news.
+    /// Stores a container record without comparing it with the last one.
     pub(crate) fn set_seen(&mut self, seen: Box<ContainerSeen>, trust: Trust) {
         let image = Some(&seen.container.image_id).filter(|id| id.is_known());
         self.image = image.map(|image| trust.view(image, &seen.node.name));
         self.seen = Some(seen);
     }
 
-    /// Something came of the container.
+    /// Notes that a record of the container arrived.
     pub(crate) fn hear(&mut self, now_ns: i64) -> Change {
         if now_ns.saturating_sub(self.heard_ns) <= HEARD_STEP_NS {
             return Change::Nothing;
@@ -196,7 +196,7 @@ impl TrackedContainer {
         Change::Changed
     }
 
-    /// Takes a container record; most repeat what is known.
+    /// Stores a container record; most repeat the last one.
     pub(crate) fn describe(&mut self, seen: ContainerSeen, trust: Trust) -> Change {
         let same = |old: &ContainerSeen| {
             let is_run_alike = old.unseen == seen.unseen && old.runtime_handler == seen.runtime_handler;
@@ -210,7 +210,7 @@ impl TrackedContainer {
         Change::Changed
     }
 
-    /// Whether a record repeats what waits already, or led to a finding.
+    /// Whether a record repeats one that is parked, or one that led to a finding.
     pub(crate) fn repeats(&self, event: &Queued) -> bool {
         let id = event.event_id();
         let in_final_form = (id.clone(), DigestState::Final);
@@ -226,7 +226,7 @@ impl TrackedContainer {
         }
     }
 
-    /// What a record is to the findings that went out.
+    /// Relation of a record to the published findings.
     pub(crate) fn occurrence(&self, event: &Queued) -> Occurrence {
         let found = self.reported_at.get(&event.event_id());
         let Some((offset, reported)) = found.and_then(|offset| self.reported.get_key_value(offset)) else {
@@ -238,13 +238,13 @@ impl TrackedContainer {
         Occurrence::Amends(*offset, reported.clone())
     }
 
-    /// Parks an event; returns the one that had its offset.
+    /// Parks an event; returns the event that was parked at its offset.
     pub(crate) fn park(&mut self, offset: i64, parked: Parked) -> Option<Parked> {
         self.parked_bytes += parked.event.memory_bytes();
         self.parked.insert(offset, parked)
     }
 
-    /// Parks an event for longer than the call that brought it.
+    /// Marks a parked event as durable: it stays parked beyond the call that brought it.
     pub(crate) fn make_durable(&mut self, offset: i64) -> Change {
         let Some(parked) = self.parked.get_mut(&offset) else { return Change::Nothing };
         parked.in_changelog = true;
@@ -252,7 +252,7 @@ impl TrackedContainer {
         Change::Changed
     }
 
-    /// Takes the head of what is parked.
+    /// Takes the first parked event.
     pub(crate) fn unpark(&mut self) -> Option<(i64, Parked)> {
         let (offset, parked) = self.parked.pop_first()?;
         self.parked_bytes -= parked.event.memory_bytes();
@@ -260,7 +260,7 @@ impl TrackedContainer {
         Some((offset, parked))
     }
 
-    /// Remembers that an event led to a finding; returns the offset of the one that is forgotten for it.
+    /// Records that an event led to a finding; returns the offset of the event that is forgotten in its place.
     pub(crate) fn remember_reported(&mut self, offset: i64, reported: Reported) -> Option<i64> {
         self.reported_at.insert(reported.event.clone(), offset);
         self.reported.insert(offset, reported);
@@ -272,7 +272,8 @@ impl TrackedContainer {
         Some(oldest)
     }
 
-    /// Another revision of a finding went out. Kept only while a digest may amend it once more.
+    /// Records that another revision of a finding was published. It is kept only while a digest may amend the finding
+    /// again.
     pub(crate) fn remember_revision(&mut self, offset: i64, revision: i32) -> Change {
         match self.reported.get_mut(&offset).filter(|reported| reported.amend_until_ns != 0) {
             Some(reported) => {
@@ -283,14 +284,14 @@ impl TrackedContainer {
         }
     }
 
-    /// The digest is there: nothing more is to come.
+    /// Records that the digest has arrived and no other is expected.
     pub(crate) fn remember_digest(&mut self, offset: i64) {
         if let Some(reported) = self.reported.get_mut(&offset) {
             reported.amend_until_ns = 0;
         }
     }
 
-    /// Remembers an unresolved finding; returns the offset of the one that is forgotten for it.
+    /// Records an unresolved finding; returns the offset of the finding that is forgotten in its place.
     pub(crate) fn remember_unresolved(&mut self, offset: i64, unresolved: Unresolved) -> Option<i64> {
         self.unresolved.insert(offset, unresolved);
         if self.unresolved.len() <= UNRESOLVED_MAX {
@@ -314,18 +315,18 @@ impl TrackedContainer {
         &self.reported
     }
 
-    /// Whether news of its image would change anything.
+    /// Whether a new answer about the image would change anything for the container.
     pub(crate) fn awaits_image(&self) -> bool {
         !self.parked.is_empty() || !self.unresolved.is_empty() || self.given_up.is_some()
     }
 
-    /// The container is gone; from now on counts how long it is remembered.
+    /// Marks the container as ended; its retention time starts now.
     pub(crate) fn end(&mut self, now_ns: i64) {
         self.ended = true;
         self.heard_ns = now_ns;
     }
 
-    /// When it is forgotten if nothing more is heard, once nothing of it is parked.
+    /// When the container is forgotten if nothing more is heard of it and nothing of it is parked.
     fn forgotten_ns(&self) -> i64 {
         let is_over = self.ended && self.unresolved.is_empty();
         self.heard_ns.saturating_add(if is_over { ENDED_KEPT_NS } else { SILENCE_NS })
@@ -341,7 +342,7 @@ impl TrackedContainer {
             .map_or(EvictionRank::Idle(self.heard_ns), |(offset, _)| EvictionRank::Waiting(*offset))
     }
 
-    /// When time alone changes something next.
+    /// When the passing of time next changes the container.
     pub(crate) fn due_ns(&self) -> i64 {
         let silence = self.parked.is_empty().then(|| self.forgotten_ns());
         let amendment = self.unresolved.first_key_value().map(|(_, oldest)| oldest.amend_until_ns);

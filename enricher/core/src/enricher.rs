@@ -1,5 +1,5 @@
-//! The stage: container records and execs in, findings out, in order per container. The documentation of [`Enricher`]
-//! describes the way of an exec.
+//! The stage: reads container records and execs, emits findings, in order per container. The documentation of
+//! [`Enricher`] describes the steps of an exec.
 
 mod advance;
 mod containers;
@@ -27,23 +27,24 @@ use driftline_detection::finding;
 use images::UsedImage;
 use state::{Kind, container_key};
 
-/// What the enricher is told by its settings.
+/// The enricher's settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// How long a container's events may wait for metadata and image.
+    /// How long a container's events may wait for its metadata and image.
     pub park_ns: i64,
     /// Partitions of the exec-events topic.
     pub partitions: i32,
-    /// Cluster whose events these are, for what has no collector to say it; empty when not known.
+    /// Name of the cluster, for findings without a collector's record; empty when it is not known.
     pub cluster: String,
-    /// Whose publications of images are used.
+    /// The publishers whose records of images are used.
     pub trust: Trust,
-    /// Digests of what makes a verdict, carried by every finding.
+    /// Digests of everything that determines a verdict; every finding carries them.
     pub versions: BTreeMap<String, String>,
 }
 
 impl Settings {
-    /// What a finding must name so that somebody can repeat the judgement: the version, and a digest of what was set.
+    /// The entries that a finding carries so that its judgement can be repeated: the version, and a digest of the
+    /// settings.
     #[must_use]
     pub fn versions(park_ns: i64, trust: Trust) -> BTreeMap<String, String> {
         let config = format!("park_ms={} trust={}", park_ns / 1_000_000, trust.name());
@@ -54,106 +55,107 @@ impl Settings {
     }
 }
 
-/// Everything that can happen to the enricher.
+/// Every input of the enricher.
 #[derive(Debug)]
 pub enum Input {
     /// A record of the exec-events topic.
     Event(Position, ExecEvent),
-    /// The shell's answer to [`ImageCommand::Load`], or news about an image asked for before.
+    /// The shell's answer to [`ImageCommand::Load`], or a later change of that answer.
     Image(ImageView, ImageAnswer),
-    /// Time passes.
+    /// The time has advanced.
     Tick,
 }
 
-/// What is known of an image.
+/// State of an image.
 #[derive(Debug, Clone)]
 pub enum ImageAnswer {
-    /// All of it is published.
+    /// The image is published completely.
     Ready {
-        /// Its merged content.
+        /// The merged content of the image.
         index: Arc<ImageIndex>,
-        /// How publishers contradict each other about it, when they do.
+        /// How publishers contradict each other about the image, when they do.
         conflict: Option<String>,
     },
-    /// As [`Self::Ready`], and the content is not in memory: only the core itself says so.
+    /// As [`Self::Ready`], but the content is not in memory. Only the core itself sets this state.
     Dropped {
-        /// As there.
+        /// As in `Ready`.
         conflict: Option<String>,
     },
-    /// Nobody has published it yet.
+    /// The image is not published yet.
     Missing,
-    /// It was tried, and cannot be had.
+    /// Loading the image was tried and failed.
     Failed {
-        /// Why.
+        /// The reason.
         reason: String,
-        /// What kind of failure that is.
+        /// Kind of the failure.
         failure: ImageFailure,
-        /// Until when this counts as an answer, nanoseconds since 1970.
+        /// End of validity of this answer, nanoseconds since 1970.
         retry_ns: i64,
     },
 }
 
-/// What the enricher commands its shell to do.
+/// Commands of the enricher to its shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageCommand {
-    /// Load an image; answer now, and again when the answer changes. One that is asked for again before it is not needed
-    /// any more was dropped to make room: wanted is the content that was given the first time.
+    /// Load an image; answer now, and again when the answer changes. A repeated command without a `Forget` before it
+    /// means that the content was dropped to make room: the shell must return the content that it returned the first
+    /// time.
     Load(ImageView),
-    /// The image is not needed any more.
+    /// The image is no longer needed.
     Forget(ImageView),
 }
 
-/// What is only about one partition of exec-events.
+/// The state of one partition of exec-events.
 #[derive(Debug, Default)]
 struct Partition {
-    /// Its containers, in the order in which they would have to make room.
+    /// Its containers, in order of eviction.
     eviction_order: BTreeSet<(EvictionRank, ContainerId)>,
-    /// Parked execs of all its containers.
+    /// Number of parked execs of all its containers.
     parked: usize,
-    /// What these take of memory.
+    /// Memory of these execs.
     parked_bytes: usize,
 }
 
 /// The enricher's state; one task owns it.
 ///
-/// # The way of an exec
+/// # The steps of an exec
 /// Each step is a file below `enricher/`, and calls only those below it in this table.
 ///
 /// | step | entry | what it decides |
 /// | --- | --- | --- |
 /// | 1 container | `containers::track` | the container's entry; a full partition forgets another one |
 /// | 2 queue | `Enricher::queue` | whether the exec is a duplicate; else it is parked behind the container's others |
-/// | 3 readiness | `advance::readiness` | whether the container's metadata and image are known, or why it goes on without |
+/// | 3 readiness | `advance::readiness` | whether metadata and image are known, or why the exec is judged without them |
 /// | 4 verdict | `judge` | what the image proves about the exec's files (`detection`) |
 /// | 5 outcome | `report::settle` | a finding, another revision of one, or none; the exec's [`Disposition`] |
-/// | 6 schedule | `schedule::index` | when time alone changes something of the container, and when it makes room |
+/// | 6 schedule | `schedule::index` | the container's timer, and its place in the order of eviction |
 ///
-/// Steps 3 to 5 run for the head of the container's queue (`advance::proceed`), with the exec itself or with whatever input
-/// ends its wait: a container record, an image, the deadline. While the head waits, everything of the container waits behind
-/// it, and other containers go on. After the deadline the head goes out unresolved. When the image comes, a finding that went
-/// out so is amended under the same id.
+/// Steps 3 to 5 run for the head of the container's queue (`advance::proceed`), triggered by the exec itself or by the
+/// input that ends its wait: a container record, an image, the deadline. While the head waits, all later events of the
+/// container wait behind it, and other containers proceed. After the deadline the head is judged unresolved. When the
+/// image arrives, a finding that was published unresolved is amended under the same id.
 ///
 /// # What outlives the process
-/// Containers, parked execs, which events were reported, findings to amend: the changelog has them (`state`). What is known of
-/// images is asked for again, and rank, timers and backlog follow from the rest. Only the durable part decides what goes out,
-/// so a restored enricher emits the same.
+/// The changelog holds containers, parked execs, which events were reported, and findings to amend (`state`). The state
+/// of images is requested again, and rank, timers and backlog are derived from the rest. Only the durable part
+/// determines the output, so a restored enricher emits the same records.
 #[derive(Debug)]
 pub struct Enricher {
     settings: Settings,
     containers: BTreeMap<ContainerId, TrackedContainer>,
     partitions: BTreeMap<i32, Partition>,
     images: BTreeMap<ImageView, UsedImage>,
-    /// When time alone changes something of a container.
+    /// When the passing of time next changes each container.
     timers: BTreeSet<(i64, ContainerId)>,
-    /// Containers that could go on when [`Self::budget`] was used up.
+    /// Containers that could proceed when [`Self::budget`] was used up.
     backlog: BTreeSet<ContainerId>,
-    /// Execs and amendments that this call may still judge.
+    /// Number of execs and amendments that this call may still judge.
     budget: usize,
-    /// Calls up to now: the order in which images are used.
+    /// Number of calls so far: the order in which images are used.
     calls: u64,
-    /// Most memory of images' contents.
+    /// Most bytes of images' contents in memory.
     images_bytes_max: usize,
-    /// Images whose last container went with its partition; the shell is told with the next input.
+    /// Images whose last container left with its partition; the next input sends `Forget` for them.
     unused: Vec<ImageView>,
 }
 
@@ -214,7 +216,7 @@ impl Stage for Enricher {
         schemas: &WriterSchemas,
         effects: &mut Fx,
     ) -> Result<(), BrokenInvariant> {
-        // Before the images that are asked for now, or the shell would forget those.
+        // This runs before images are requested by this input, because the shell would forget those.
         self.forget_unused_images(effects);
         self.restore_partition(partition, &state, schemas, effects)
     }
@@ -238,7 +240,7 @@ impl Stage for Enricher {
 }
 
 impl Enricher {
-    /// An enricher that knows nothing yet.
+    /// An enricher without state.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
@@ -255,8 +257,8 @@ impl Enricher {
         }
     }
 
-    /// Every key of a partition under which something stands now: for checks, which compare a core with one restored from
-    /// the changelog. The executor never asks.
+    /// Every key of a partition that has state now: for checks that compare a core with one restored from the
+    /// changelog. The executor never calls it.
     #[must_use]
     pub fn state_keys(&self, partition: i32) -> Vec<String> {
         self.keys_of(partition)

@@ -13,7 +13,7 @@ use crate::trust::ImageView;
 
 pub(crate) const IMAGE: &str = "sha256:1111";
 
-/// [`IMAGE`] where every node's word counts.
+/// [`IMAGE`] as seen when every node's publications count.
 pub(crate) fn view() -> ImageView {
     ImageView::of_all(&ImageId::from(IMAGE))
 }
@@ -83,7 +83,7 @@ pub(crate) fn exec(number: i64, class: FileClass, path: &str, file: &str) -> Exe
     }
 }
 
-/// The same exec as it goes out when there was no time or budget for its digest.
+/// The same exec as it is sent when there was no time or budget for its digest.
 pub(crate) fn undigested(exec: Exec) -> Exec {
     Exec { hash_state: HashState::OverBudget, sha256: None, ..exec }
 }

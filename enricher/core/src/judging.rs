@@ -15,7 +15,7 @@ impl ImageLookup for ImageIndex {
     }
 }
 
-/// The drift verdict of an exec; `Err` says why its container's image is not known.
+/// The drift verdict of an exec; `Err` holds the reason why its container's image is not known.
 #[must_use]
 pub fn judge(exec: &Exec, image: Result<&ImageIndex, &str>) -> Verdict {
     driftline_detection::judge(&Evidence::of(exec, image))

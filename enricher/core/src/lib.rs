@@ -1,13 +1,13 @@
-//! Pure part of the enricher: the image tables, the merged image index, and parking.
+//! The pure part of the enricher: the image tables, the merged image index, and parking.
 //!
-//! [`Enricher`] is the stage: it takes exec events, container records and image answers, and emits findings. The package
-//! `detection` judges; [`judge`] gives it an exec with what the image index has of its files.
+//! [`Enricher`] is the stage: it takes exec events, container records and image answers, and emits findings. The
+//! package `detection` judges; [`judge`] passes it an exec with the image index's data of its files.
 //!
-//! Invariants: events of a container leave in the order in which they came; an event is held only while its container's
-//! metadata or image is awaited, and never past the container's deadline; one finding per exec and detector; what goes
-//! out depends on nothing but the input, the images and what stands in the changelog.
+//! Invariants: events of a container are settled in order of arrival; an event is parked only while its container's
+//! metadata or image is awaited, and never past the container's deadline; one finding per exec and detector; the output
+//! depends only on the input, the images and the changelog.
 //!
-//! [`tables::ImageTables`] answers what the stage asks about images; whoever drives it fills them from the image topics.
+//! [`tables::ImageTables`] answers the stage's queries about images; its owner fills it from the image topics.
 //!
 //! What is deliberately absent: I/O, clocks, caches; the shell in `enricher/` has them.
 

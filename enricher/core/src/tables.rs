@@ -1,13 +1,14 @@
-//! The image tables in memory: records as they stand on the topics, decoded into an index only on demand.
+//! The image tables in memory: records as on the topics, decoded into an index only on demand.
 //!
-//! Owned by whoever answers [`crate::ImageCommand::Load`]: the enricher's shell, `driftline analyze`, the simulation; and by
-//! `driftline images`, which says what they say. A layer counts only when every chunk of a head is there and their digest
-//! is the head's; so half a layer is never used.
+//! Owned by the component that answers [`crate::ImageCommand::Load`]: the enricher's shell, `driftline analyze`, or the
+//! simulation. `driftline images` owns them as well, to print the publications of an image. A layer counts only when
+//! every chunk of a head is stored and the digest of the chunks matches the head; so a partial layer is never used.
 //!
-//! What each publisher says of an image or layer stands beside what others say. Which of them counts is decided when it
-//! is asked for, by the [`Trust`] and, for some settings, by the node of the container: see [`ImageView`].
+//! The tables keep the records of all publishers of an image or layer. A lookup decides which of them counts, by the
+//! [`Trust`] and, for some settings, by the node of the container: see [`ImageView`].
 //!
-//! Beside them: whom news concern ([`Following`]), and whose bytes need not be kept ([`Collection`]).
+//! Related types: [`Following`] selects the images that a change concerns, and [`Collection`] selects the manifests
+//! whose bytes need not be kept.
 
 mod collection;
 mod following;
@@ -30,63 +31,64 @@ pub use publications::Publication;
 use publications::{contradicted_list, image_rank, names_several, put, severity};
 pub use stored::{LoadError, Stored, assemble};
 
-/// Longest description of a conflict: two publishers and two digests with room, as much as a finding carries of a reason.
+/// Longest description of a conflict: two publishers and two digests with some room, equal to the longest reason of a
+/// finding.
 const CONFLICT_BYTES_MAX: usize = crate::limits::REASON_BYTES_MAX;
 
 /// Content of the images and image-layers topics.
 #[derive(Debug)]
 pub struct ImageTables<C = MemoryChunks> {
     trust: Trust,
-    /// What is said of an image, in the order in which it was.
+    /// The records of an image, in order of publication.
     images: BTreeMap<ImageId, Vec<Image>>,
-    /// Heads of a layer, in the order in which they were published.
+    /// The heads of a layer, in order of publication.
     heads: BTreeMap<DiffId, Vec<LayerHead>>,
     /// Images that name a layer.
     named_by: BTreeMap<DiffId, BTreeSet<ImageId>>,
-    /// Layers that a publisher says to have this manifest.
+    /// Layers with a head that names this manifest.
     layers_of: BTreeMap<Sha256, BTreeSet<DiffId>>,
     chunks: C,
 }
 
-/// What a new record means for the images that use it.
+/// Effect of a new record on the images that use it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Change {
-    /// This image may look different now.
+    /// The state of this image may have changed.
     Image(ImageId),
-    /// A layer has news; any image may use it.
+    /// The state of a layer changed; any image may use it.
     Layer,
     /// Two publications of this image or layer contradict each other: one of the publishers lies.
     Conflict(String),
 }
 
-/// An image as the tables know it.
+/// State of an image in the tables.
 #[derive(Debug)]
 pub enum Lookup {
-    /// Not published, or not all of its layers.
+    /// The image, or one of its layers, is not published.
     Missing,
-    /// Every publisher gave up.
+    /// Every publisher failed to index the image.
     Failed {
-        /// Why.
+        /// The reason.
         reason: String,
-        /// What kind of failure that is.
+        /// Kind of the failure.
         failure: ImageFailure,
-        /// When it makes sense to ask again, nanoseconds since 1970.
+        /// When a new request makes sense, nanoseconds since 1970.
         retry_ns: i64,
     },
-    /// Everything is there.
+    /// The image and all of its layers are published.
     Complete {
-        /// What the verdicts are made with.
+        /// The layers that verdicts use.
         stored: Stored,
-        /// How publishers contradict each other about it, when they do.
+        /// How publishers contradict each other about the image, when they do.
         conflict: Option<String>,
     },
-    /// Everything is published, and the chunks of these manifests were collected: they have to be read from the topic
-    /// again.
+    /// The image is published completely, but the chunks of these manifests were collected: they must be read from the
+    /// topic again.
     Collected(BTreeSet<Sha256>),
 }
 
 impl ImageTables {
-    /// Empty tables that use what these publishers say.
+    /// Empty tables with this trust setting.
     #[must_use]
     pub fn new(trust: Trust) -> Self {
         Self::with_chunks(trust, MemoryChunks::default())
@@ -100,7 +102,7 @@ impl Default for ImageTables {
 }
 
 impl<C: ChunkStore> ImageTables<C> {
-    /// Tables without images and heads, beside the chunks that are there.
+    /// Tables without images and heads, with these chunks.
     #[must_use]
     pub fn with_chunks(trust: Trust, chunks: C) -> Self {
         Self {
@@ -119,44 +121,44 @@ impl<C: ChunkStore> ImageTables<C> {
         &self.chunks
     }
 
-    /// The chunks, to be told what became of them.
+    /// The chunks, to record changes of their location.
     pub fn chunks_mut(&mut self) -> &mut C {
         &mut self.chunks
     }
 
-    /// Whose publications count.
+    /// The publishers that count.
     #[must_use]
     pub fn trust(&self) -> Trust {
         self.trust
     }
 
-    /// Every image with what is said of it, in the order in which it was.
+    /// Every image with its records, in order of publication.
     pub fn images(&self) -> impl Iterator<Item = (&ImageId, &[Image])> {
         self.images.iter().map(|(id, records)| (id, records.as_slice()))
     }
 
-    /// What is said of an image, whether it counts or not, in the order in which it was.
+    /// The records of an image, whether they count or not, in order of publication.
     #[must_use]
     pub fn publications_of(&self, id: &ImageId) -> &[Image] {
         self.images.get(id).map_or(&[], Vec::as_slice)
     }
 
-    /// The heads of a layer, whether they count or not, in the order in which they were published.
+    /// The heads of a layer, whether they count or not, in order of publication.
     #[must_use]
     pub fn heads(&self, diff_id: &DiffId) -> &[LayerHead] {
         self.heads.get(diff_id).map_or(&[], Vec::as_slice)
     }
 
-    /// How many images there are.
+    /// Number of images.
     #[must_use]
     pub fn image_count(&self) -> usize {
         self.images.len()
     }
 
-    /// Takes an image record. It replaces what its publisher said before, never what another says.
+    /// Stores an image record. It replaces the publisher's earlier record, never another publisher's.
     ///
     /// # Errors
-    /// Why it is refused.
+    /// `Err` holds the reason why the record is refused.
     pub fn image(&mut self, image: Image) -> Result<Change, String> {
         if image.diff_ids.len() > LAYERS_MAX {
             return Err(format!("{} layers, allowed are {LAYERS_MAX}", image.diff_ids.len()));
@@ -176,8 +178,8 @@ impl<C: ChunkStore> ImageTables<C> {
         Ok(if is_contradicted { Change::Conflict(id.to_string()) } else { Change::Image(id) })
     }
 
-    /// Forgets what a publisher said of an image: the record with this key, `image id/source`, was deleted. Layers that
-    /// were published stay.
+    /// Removes a publisher's record of an image after the record with this key, `image id/source`, was deleted.
+    /// Published layers stay.
     pub fn forget_image(&mut self, key: &str) {
         let Some((id, source)) = key.split_once('/') else { return };
         let id = ImageId::from(id);
@@ -189,7 +191,7 @@ impl<C: ChunkStore> ImageTables<C> {
         self.unname(&id, &gone);
     }
 
-    /// Forgets that an image names layers which only these records of it said.
+    /// Removes the layers of an image that only these records named.
     fn unname(&mut self, id: &ImageId, gone: &[Image]) {
         for diff_id in gone.iter().flat_map(|image| &image.diff_ids) {
             let is_named = |image: &Image| image.diff_ids.contains(diff_id);
@@ -205,10 +207,10 @@ impl<C: ChunkStore> ImageTables<C> {
         }
     }
 
-    /// Takes a head or a chunk.
+    /// Stores a head or a chunk.
     ///
     /// # Errors
-    /// Why it is refused.
+    /// `Err` holds the reason why the record is refused.
     pub fn layer(&mut self, event: LayerEvent) -> Result<Change, String> {
         match event {
             LayerEvent::Head(head) => self.head(head),
@@ -216,8 +218,8 @@ impl<C: ChunkStore> ImageTables<C> {
         }
     }
 
-    /// Forgets a head, `diff_id/source`, or a chunk, `manifest digest/number`: the record with this key was deleted.
-    /// Bytes that are here stay for as long as images in use need them.
+    /// Removes a head, `diff_id/source`, or a chunk, `manifest digest/number`, after the record with this key was
+    /// deleted. Stored bytes stay for as long as images in use need them.
     pub fn forget_layer(&mut self, key: &str) {
         let Some((subject, rest)) = key.split_once('/') else { return };
         if let Some((manifest, index)) = subject.parse().ok().zip(rest.parse().ok()) {
@@ -244,7 +246,7 @@ impl<C: ChunkStore> ImageTables<C> {
         Ok(if is_contradicted { Change::Conflict(diff_id.to_string()) } else { Change::Layer })
     }
 
-    /// Forgets that a layer has a manifest which only these heads of it said.
+    /// Removes the manifests of a layer that only these heads named.
     fn unlink(&mut self, diff_id: &DiffId, gone: &[LayerHead]) {
         for manifest in gone.iter().map(|head| head.manifest_sha256) {
             if self.heads(diff_id).iter().any(|head| head.manifest_sha256 == manifest) {
@@ -265,7 +267,7 @@ impl<C: ChunkStore> ImageTables<C> {
         Ok(Change::Layer)
     }
 
-    /// What is known of an image, as containers of a node see it.
+    /// The state of an image for containers of a node.
     #[must_use]
     pub fn lookup(&self, view: &ImageView) -> Lookup {
         let node = view.node.as_deref();
@@ -304,7 +306,7 @@ impl<C: ChunkStore> ImageTables<C> {
         })
     }
 
-    /// Layers that are missing of the list that counts most; `None` when no list counts.
+    /// Number of missing layers in the highest-ranked list; `None` when no list counts.
     #[must_use]
     pub fn missing_layers(&self, view: &ImageView) -> Option<usize> {
         let node = view.node.as_deref();
@@ -319,19 +321,19 @@ impl<C: ChunkStore> ImageTables<C> {
         self.location(head) != ChunkLocation::Nowhere
     }
 
-    /// What counts of what is said of an image, who failed included.
+    /// The records of an image that count, including failures.
     fn trusted(&self, id: &ImageId, node: Option<&str>) -> impl Iterator<Item = &Image> {
         self.images.get(id).into_iter().flatten().filter(move |image| self.trust.counts(&image.source, node))
     }
 
-    /// The lists of layers that count, who counts most first.
+    /// The lists of layers that count, highest rank first.
     fn candidates(&self, id: &ImageId, node: Option<&str>) -> Vec<&Image> {
         let mut candidates: Vec<&Image> = self.trusted(id, node).filter(|image| image.failed.is_none()).collect();
         candidates.sort_by_key(|image| image_rank(image));
         candidates
     }
 
-    /// The heads of a layer that count, who counts most first.
+    /// The heads of a layer that count, highest rank first.
     fn ranked(&self, diff_id: &DiffId, node: Option<&str>) -> Vec<&LayerHead> {
         let rank = |head: &LayerHead| self.trust.rank(&head.source, head.basis, node);
         let mut heads: Vec<&LayerHead> = self.heads(diff_id).iter().filter(|head| rank(head).is_some()).collect();
@@ -339,7 +341,8 @@ impl<C: ChunkStore> ImageTables<C> {
         heads
     }
 
-    /// Who contradicts whom about a layer. What was unpacked on a node may differ from its blob without a lie.
+    /// The conflict between publishers about a layer. Content unpacked on a node may differ from its blob without a
+    /// lie.
     fn contradicted_layer(&self, diff_id: &DiffId, node: Option<&str>) -> Option<String> {
         let mut heads = self.ranked(diff_id, node).into_iter().filter(|head| head.basis == LayerBasis::Blob);
         let first = heads.next()?;
@@ -348,13 +351,13 @@ impl<C: ChunkStore> ImageTables<C> {
         Some(format!("layer {diff_id}: {}, {}", claim(first), claim(other)))
     }
 
-    /// The whole manifest of a layer that counts most. One whose chunks were collected counts as it did before: nobody
+    /// The highest-ranked complete manifest of a layer. A manifest whose chunks were collected keeps its rank: no other
     /// takes its place because of that.
     fn whole(&self, diff_id: &DiffId, node: Option<&str>) -> Option<&LayerHead> {
         self.ranked(diff_id, node).into_iter().find(|head| self.is_whole(head))
     }
 
-    /// Where the chunks of a head are, all together.
+    /// Location of the chunks of a head: the worst of them.
     fn location(&self, head: &LayerHead) -> ChunkLocation {
         let count = check_chunk_count(head.chunk_count).unwrap_or_default();
         let places = (0..count).map(|index| self.chunks.location(&head.manifest_sha256, index));

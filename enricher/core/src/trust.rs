@@ -1,52 +1,54 @@
-//! Which publishers of images count, and which of several counts first.
+//! The publishers of images that count, and their order of precedence.
 //!
 //! A verified source fetched the content by its digest or built it: a central indexer (`registry:`) or a CI system
-//! (`ci:`). Whoever has a node's credentials can publish as that node, so with [`Trust::SameNode`] a stolen credential
-//! decides about the containers of its own node only.
+//! (`ci:`). An attacker with a node's credentials can publish as that node, so with [`Trust::SameNode`] a stolen
+//! credential decides about the containers of its own node only.
 
 use driftline_schemas::{ImageId, LayerBasis, is_verified_source, node_of_source};
 
-/// Whose publications are used.
+/// The publishers whose records are used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Trust {
-    /// Anybody's; a verified source goes before a node.
+    /// All publishers; a verified source takes precedence over a node.
     #[default]
     AnyNode,
-    /// Those of verified sources, and of the node that the container runs on.
+    /// Verified sources, and the node that the container runs on.
     SameNode,
-    /// Those of verified sources only.
+    /// Verified sources only.
     VerifiedOnly,
 }
 
-/// An image as some containers see it: what counts of it for those of one node may not count for those of another.
+/// An image as containers of one node see it: a publication that counts for them may not count for those of another
+/// node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ImageView {
     /// The image.
     pub image: ImageId,
-    /// Node whose word counts; `None` where it does not depend on the node.
+    /// Node whose publications count; `None` where they do not depend on the node.
     pub node: Option<String>,
 }
 
-/// Place of a publisher among others, the lowest counts; among equals who came first.
+/// Rank of a publisher: the lowest wins; among equals the first on the topic wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
     is_of_node: bool,
     is_of_snapshot: bool,
 }
 
-/// Publishers of one image or layer that are remembered where any node's word will do: the first few agree, or somebody
-/// lies.
+/// Publishers of one image or layer that are retained where the publications of any node count: if the first few do not
+/// agree, one of them lies.
 const SOURCES_MAX: usize = 16;
 
-/// The same where every node needs its own: the nodes of the largest cluster that Kubernetes supports.
+/// Publishers that are retained where every node needs its own: the nodes of the largest cluster that Kubernetes
+/// supports.
 const SOURCES_OF_NODES_MAX: usize = 5_000;
 
 impl Trust {
-    /// All values, as the setting `DRIFTLINE_TRUST` says them.
+    /// All values, with their names in the setting `DRIFTLINE_TRUST`.
     pub const NAMES: [(&str, Self); 3] =
         [("any-node", Self::AnyNode), ("same-node", Self::SameNode), ("verified-only", Self::VerifiedOnly)];
 
-    /// As the setting says it.
+    /// The name in the setting.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -62,7 +64,7 @@ impl Trust {
         ImageView { image: image.clone(), node: (self == Self::SameNode).then(|| node.to_owned()) }
     }
 
-    /// Whether what a source publishes counts for containers of this node, `None` being all nodes together.
+    /// Whether a source's publications count for containers of this node; `None` means all nodes together.
     #[must_use]
     pub fn counts(self, source: &str, node: Option<&str>) -> bool {
         is_verified_source(source)
@@ -73,13 +75,13 @@ impl Trust {
             }
     }
 
-    /// The place of a publication for containers of this node, `None` when it does not count.
+    /// The rank of a publication for containers of this node; `None` when it does not count.
     pub(crate) fn rank(self, source: &str, basis: LayerBasis, node: Option<&str>) -> Option<Rank> {
         self.counts(source, node).then(|| Rank::of(source, basis))
     }
 
-    /// Most publishers of one image or layer that are remembered. One that counts more takes the place of one that counts
-    /// less, so that nodes cannot keep a verified source out.
+    /// Most publishers of one image or layer that are retained. A publication of higher rank replaces one of lower
+    /// rank, so that nodes cannot displace a verified source.
     pub(crate) fn sources_max(self) -> usize {
         if self == Self::SameNode { SOURCES_OF_NODES_MAX } else { SOURCES_MAX }
     }
@@ -92,7 +94,7 @@ impl Rank {
 }
 
 impl ImageView {
-    /// The image where every node's word counts as far as the setting goes.
+    /// The image with the publications of every node, as far as the setting allows.
     #[must_use]
     pub fn of_all(image: &ImageId) -> Self {
         Self { image: image.clone(), node: None }

@@ -1,5 +1,5 @@
-//! What of the tables' bytes is kept on disk: gives the feed its orders, and remembers who waits for chunks that are read
-//! again.
+//! Decides which bytes of the tables are kept on disk: sends orders to the feed, and records which images wait for
+//! chunks that are read again.
 
 use prometheus::{IntCounter, IntCounterVec};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -15,10 +15,10 @@ use driftline_schemas::{ImageId, Sha256};
 use driftline_service::clock;
 use driftline_service::telemetry::Telemetry;
 
-/// How often something is collected: each step is bounded, and nothing here is in a hurry.
+/// Interval between collection steps: each step is bounded, and nothing waits for it.
 const STEP: Duration = Duration::from_secs(1);
 
-/// Most steps between looks at the directory of merged images, which reads all of its names.
+/// Most steps between sweeps of the directory of merged images, which read all of its names.
 const STEPS_PER_SWEEP_MAX: u32 = 60;
 
 pub(super) struct Keeping {
@@ -28,13 +28,13 @@ pub(super) struct Keeping {
     steps: Interval,
     step: u32,
     steps_per_sweep: u32,
-    /// An order to collect is on its way; the next step waits for it.
+    /// Whether an order to collect is pending; the next step waits for it.
     is_collecting: bool,
-    /// Those that the feed had no room for: at most one to collect, and of every manifest at most one to read it.
+    /// Orders that the feed had no room for: at most one to collect, and at most one to read each manifest again.
     orders: VecDeque<Order>,
-    /// Manifests that are read again.
+    /// Manifests that are being read again.
     reading: BTreeSet<Sha256>,
-    /// Images that wait for them.
+    /// Images that wait for these manifests.
     waiting: BTreeSet<ImageView>,
     /// Merged images in use.
     merged: BTreeMap<ImageView, Sha256>,
@@ -80,7 +80,7 @@ impl Keeping {
         self.steps.tick().await;
     }
 
-    /// The manifests to collect now; the order is on its way.
+    /// Queues an order for the manifests to collect now, and returns them.
     pub(super) fn step(
         &mut self,
         tables: &ImageTables<KnownChunks>,
@@ -106,7 +106,7 @@ impl Keeping {
         tracing::info!(manifests, bytes, "layer manifests collected that no image in use needs");
     }
 
-    /// The store was emptied: orders are void, and nothing is being read. Returns the images that waited for it.
+    /// Resets orders and reads after the store was emptied. Returns the images that waited for a read.
     pub(super) fn begin_again(&mut self) -> BTreeSet<ImageView> {
         self.is_collecting = false;
         self.orders.clear();
@@ -114,7 +114,7 @@ impl Keeping {
         std::mem::take(&mut self.waiting)
     }
 
-    /// An image needs chunks that were collected.
+    /// Queues a read of collected chunks that an image needs.
     pub(super) fn read_again(&mut self, view: ImageView, manifests: &BTreeSet<Sha256>) {
         let fresh: BTreeSet<Sha256> = manifests.difference(&self.reading).copied().collect();
         self.waiting.insert(view);
@@ -124,7 +124,7 @@ impl Keeping {
         }
     }
 
-    /// Images to look at now that these manifests were read, as far as the topic has them.
+    /// Images to look up after these manifests were read again, as far as the topic has them.
     pub(super) fn was_read_again(&mut self, manifests: &BTreeSet<Sha256>, gone: &BTreeSet<Sha256>) -> Vec<ImageView> {
         self.reading.retain(|manifest| !manifests.contains(manifest));
         let count = |result, count: usize| {
@@ -136,7 +136,7 @@ impl Keeping {
         std::mem::take(&mut self.waiting).into_iter().collect()
     }
 
-    /// An image in use has this merged image.
+    /// Records that an image in use has this merged image.
     pub(super) fn used(&mut self, view: &ImageView, merged: Sha256) {
         self.merged.insert(view.clone(), merged);
     }
@@ -146,7 +146,7 @@ impl Keeping {
         self.merged.remove(view);
     }
 
-    /// Gives the orders for which there is room.
+    /// Sends as many orders as the feed has room for.
     pub(super) fn give_orders(&mut self, feed: &Feed) {
         while let Some(order) = self.orders.pop_front() {
             if let Err(order) = feed.order(order) {
@@ -156,7 +156,7 @@ impl Keeping {
         }
     }
 
-    /// Now and then, in the background, removes merged images that are not used.
+    /// Removes unused merged images in the background, at intervals.
     pub(super) fn sweep_merged(&self, store: &Arc<Store>) {
         if !self.step.is_multiple_of(self.steps_per_sweep) {
             return;

@@ -1,7 +1,8 @@
-//! Where the store is, as the shell has heard of it, and the images that wait while it moves from its disk into memory.
+//! Location of the store as the shell knows it, and the images that wait while the store moves from its disk into
+//! memory.
 //!
-//! A store in memory begins empty. Until everything has been read from the topics again it knows less than was known
-//! before, so no image is looked up: its containers wait as for any image that has to be loaded.
+//! A store in memory begins empty. Until the topics have been read again it has fewer records than before, so no image
+//! is looked up: its containers wait as for any image that must be loaded.
 
 use prometheus::{IntCounterVec, IntGauge};
 use std::collections::BTreeSet;
@@ -12,14 +13,14 @@ use driftline_enricher_core::{ImageAnswer, ImageView};
 use driftline_schemas::ImageFailure;
 use driftline_service::telemetry::Telemetry;
 
-/// Where the store is.
+/// Location of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StoreLocation {
-    /// On its disk.
+    /// The store is on its disk.
     Disk,
-    /// In memory, and not filled yet.
+    /// The store is in memory and not filled yet.
     Filling,
-    /// In memory.
+    /// The store is in memory and filled.
     Memory,
 }
 
@@ -53,14 +54,14 @@ impl Medium {
         Ok(medium)
     }
 
-    /// The store goes on in memory, and everything will be read again.
+    /// Records that the store continues in memory, and that all records are read again.
     pub(super) fn emptied(&mut self, failure: Failure) {
         self.location = StoreLocation::Filling;
         self.is_in_memory.set(1);
         self.failed.with_label_values(&[failure.label()]).inc();
     }
 
-    /// Everything that stood in the topics is stored: images to look up now.
+    /// Records that the store holds everything that was on the topics; returns the images to look up now.
     pub(super) fn caught_up(&mut self) -> BTreeSet<ImageView> {
         if self.location == StoreLocation::Filling {
             self.location = StoreLocation::Memory;
@@ -72,7 +73,7 @@ impl Medium {
         self.location
     }
 
-    /// An image is looked up when the store is filled.
+    /// Defers the lookup of an image until the store is filled.
     pub(super) fn wait(&mut self, view: ImageView) {
         self.waiting.insert(view);
     }
@@ -81,7 +82,7 @@ impl Medium {
         self.waiting.remove(view);
     }
 
-    /// In the background, how much of the disk the store has.
+    /// Measures in the background how many bytes of the disk the store uses.
     pub(super) fn measure(&self, store: &Arc<Store>) {
         let (store, bytes) = (Arc::clone(store), self.bytes.clone());
         tokio::task::spawn_blocking(move || match store.disk_bytes() {
@@ -91,7 +92,7 @@ impl Medium {
     }
 }
 
-/// Whether an answer says no more than that a store on disk failed under the one who looked the image up.
+/// Whether an answer reports only that the store on disk failed during the lookup.
 pub(super) fn is_of_failed_disk(answer: &ImageAnswer, asked_of: StoreLocation, store: &Store) -> bool {
     let is_unread = matches!(answer, ImageAnswer::Failed { failure: ImageFailure::Unavailable, .. });
     is_unread && asked_of == StoreLocation::Disk && store.is_failing()

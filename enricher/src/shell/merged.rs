@@ -1,5 +1,5 @@
-//! Merged images in memory. Containers of one image come together, when a node starts or a deployment is rolled out: the
-//! first that asks has the image read from the store and merged, and the others wait for that.
+//! Merged images in memory. Containers of one image start together, when a node starts or a deployment is rolled out:
+//! the first request reads the image from the store and merges it, and the others wait for the result.
 
 use moka::future::Cache;
 use prometheus::IntCounter;
@@ -14,20 +14,20 @@ use driftline_schemas::{ImageFailure, Sha256};
 use driftline_service::clock;
 use driftline_service::telemetry::Telemetry;
 
-/// What cannot be read from the store now may be read later: when it is looked for again.
+/// Validity of a failed read of the store: afterwards the image is looked up again.
 const UNREAD_NS: i64 = 30_000_000_000;
 
-/// Images loaded at once. Merging holds the entries of every layer beside what it makes of them, and needs a core: more at
-/// once take that memory each, which the allocator may keep, and are ready no sooner.
+/// Images loaded at once. Merging holds the entries of every layer in addition to its result, and uses one core. More
+/// images at once would each take that memory, which the allocator may keep, and would not be ready sooner.
 const LOADING_MAX: usize = 4;
 
-/// See the module. Clones are the same one.
+/// The cache of merged images, see the module. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Merged {
     store: Arc<Store>,
-    /// By the name of their content, weighed in KiB.
+    /// Merged images by name, weighed in KiB.
     images: Cache<Sha256, Arc<ImageIndex>>,
-    /// Who loads one.
+    /// Limits the images that are loaded at once.
     loading: Arc<Semaphore>,
     loaded: IntCounter,
 }
@@ -42,13 +42,13 @@ impl Merged {
         Ok(Self { store, images, loading: Arc::new(Semaphore::new(LOADING_MAX)), loaded })
     }
 
-    /// The merged image. Of those who ask for one while it is not here, one does the work.
+    /// Returns the merged image. One of several concurrent requests loads it.
     pub(super) async fn get(&self, stored: Arc<Stored>) -> Result<Arc<ImageIndex>, Arc<ImageAnswer>> {
         self.images.try_get_with(stored.name(), self.load(stored)).await
     }
 
     async fn load(&self, stored: Arc<Stored>) -> Result<Arc<ImageIndex>, ImageAnswer> {
-        // Nobody closes it, so there is always a permit at last.
+        // The semaphore is never closed, so acquiring always succeeds.
         let _permit = self.loading.acquire().await.ok();
         self.loaded.inc();
         let store = Arc::clone(&self.store);

@@ -1,4 +1,4 @@
-//! Reads chunks that were collected from the topic again, into the store.
+//! Reads collected chunks from the topic again, into the store.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,11 +11,11 @@ use super::{News, Row, Store};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// Records between two wanted ones that are read in passing: they cost less than a reader of their own.
+/// Most records between two wanted ones that one reader reads and discards: they cost less than a separate reader.
 const NEAR: i64 = 256;
 
-/// Reads what was collected of these manifests; says what came, and at the end what did not. `Err` is what to end with,
-/// nothing when nobody listens.
+/// Reads the collected chunks of these manifests again. Sends the rows that were read, and at the end the manifests
+/// with missing chunks. `Err` holds the last event of the feed, or `None` when the shell no longer listens.
 pub(super) async fn read(
     kafka: &ClientSettings,
     store: &Arc<Store>,
@@ -57,7 +57,7 @@ pub(super) async fn read(
     sender.send(FeedEvent::ReadAgain { manifests, gone }).await.map_err(|_| None)
 }
 
-/// What one reader after the other reads: of each partition one run of places that are near each other.
+/// The ranges of each reader, one reader after the other: for each partition one run of nearby offsets.
 fn passes(places: &BTreeSet<(i32, i64)>) -> Vec<Vec<OffsetRange>> {
     let mut runs: BTreeMap<i32, Vec<OffsetRange>> = BTreeMap::new();
     for (partition, offset) in places.iter().copied() {

@@ -1,4 +1,4 @@
-//! Work on the store off the runtime's threads, and what it reports to the shell.
+//! Work on the store outside the runtime's threads, and the events that report it to the shell.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,30 +9,30 @@ use driftline_schemas::Sha256;
 use super::failure::{Failure, guarded};
 use super::{Row, Store, StoreError};
 
-/// Values of one write: memory stays flat, and a write takes some ten milliseconds.
+/// Bytes of values in one write: memory stays bounded, and a write takes some ten milliseconds.
 pub(super) const BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What comes of the topics.
+/// Events of the feed.
 #[derive(Debug)]
 pub enum FeedEvent {
-    /// These stand in the store now. Their values are empty.
+    /// These rows have been stored. Their values are empty.
     Stored(Vec<Row>),
-    /// All that stood in the topics at the start is stored. Comes once, and once after [`Self::Emptied`].
+    /// All records that were on the topics at the start have been stored. Sent once, and once after [`Self::Emptied`].
     CaughtUp,
-    /// The bytes of these manifests' chunks were dropped, so many.
+    /// The chunks of these manifests were collected; the number is the sum of the bytes dropped.
     Collected(Vec<Sha256>, u64),
-    /// What was collected of these manifests was read again, and came with [`Self::Stored`].
+    /// The collected chunks of these manifests were read again, and were sent with [`Self::Stored`].
     ReadAgain {
-        /// All of them.
+        /// All manifests of the order.
         manifests: BTreeSet<Sha256>,
-        /// Those of which the topic does not have everything any more.
+        /// Manifests of which the topic lacks at least one chunk.
         gone: BTreeSet<Sha256>,
     },
-    /// The store failed and is in memory now, empty: everything comes again, and [`Self::CaughtUp`] after it.
+    /// The store failed and continues in memory, empty: all records are sent again, followed by [`Self::CaughtUp`].
     Emptied(Failure),
-    /// The topics cannot be read.
+    /// Reading the topics failed.
     Unread(KafkaError),
-    /// The store cannot be written.
+    /// Writing the store failed.
     Unwritten(StoreError),
 }
 
@@ -41,7 +41,7 @@ pub(super) async fn put_back(store: &Arc<Store>, rows: Vec<Row>) -> Result<Vec<R
     in_background(store, move |store| store.put_back(rows)).await
 }
 
-/// Writing waits for the disk, so it is off the runtime's threads.
+/// Runs work on the store outside the runtime's threads, because writing waits for the disk.
 pub(super) async fn in_background<T: Send + 'static>(
     store: &Arc<Store>,
     work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,

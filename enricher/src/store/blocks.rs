@@ -1,7 +1,8 @@
 //! Merged images in files, so that a restart does not merge them again.
 //!
-//! A file is named after what decides its content ([`Stored::name`]). Its own digest is checked when it is read; one that
-//! does not pass is made anew. Files of images that nothing uses are removed after a while ([`Store::sweep_merged`]).
+//! A file's name is derived from everything that determines its content ([`Stored::name`]). Reading checks the file's
+//! own digest; a file that fails the check is rebuilt. Files of unused images are removed after a while
+//! ([`Store::sweep_merged`]).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,32 +18,33 @@ use super::{Store, StoreError};
 
 const DIRECTORY: &str = "merged";
 
-/// Where the content of an index comes from.
+/// Origin of an index's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Made {
-    /// It was merged before.
+    /// The index was merged before and read from its file.
     Before,
-    /// It was merged just now.
+    /// The index was merged now.
     Now,
 }
 
-/// Files removed in one sweep: a tenth of a second's work of the disk.
+/// Most files removed in one sweep: a tenth of a second's work of the disk.
 const SWEPT_MAX: usize = 256;
 
-/// What a sweep removed.
+/// The result of a sweep.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Files.
+    /// Number of removed files.
     pub files: u64,
-    /// Their bytes.
+    /// Sum of their bytes.
     pub bytes: u64,
 }
 
 impl Store {
-    /// The merged image of these layers, from its file when there is one. Blocks for milliseconds to seconds.
+    /// Returns the merged image of these layers, from its file when there is one. Blocks for milliseconds to seconds.
     ///
     /// # Errors
-    /// When the layers cannot be read or merged. A file that cannot be written is none: the next start merges again.
+    /// When the layers cannot be read or merged. A failure to write the file is not an error: the next start merges
+    /// again.
     pub fn load(&self, stored: &Stored) -> Result<(ImageIndex, Made), LoadError> {
         let path = self.block_path(&stored.name());
         if let Ok(bytes) = fs::read(&path) {
@@ -67,11 +69,11 @@ impl Store {
         Ok((index, Made::Now))
     }
 
-    /// Removes files of merged images that are not among those in use and were not for this long, and what a kill left.
-    /// Blocks.
+    /// Removes files of merged images that are not in use and have not been for this long, and partial files that a
+    /// killed process left. Blocks.
     ///
     /// # Errors
-    /// When the directory cannot be read or a file not be removed.
+    /// When the directory cannot be read or a file cannot be removed.
     pub fn sweep_merged(&self, in_use: &BTreeSet<Sha256>, keep: Duration) -> std::io::Result<Swept> {
         let mut swept = Swept::default();
         let directory = match fs::read_dir(self.directory.join(DIRECTORY)) {
@@ -103,23 +105,24 @@ impl Store {
         self.directory.join(DIRECTORY).join(name.to_string())
     }
 
-    /// Whether a merged image is kept on disk: not within a store that left it, nor beyond the bound.
+    /// Whether a merged image is kept on disk: not after the store has left the disk, nor beyond its bound.
     fn keeps(&self, index: &ImageIndex) -> Result<bool, StoreError> {
         let bytes = u64::try_from(index.as_bytes().len()).unwrap_or(u64::MAX);
         Ok(self.failure().is_none() && self.has_room_for(bytes)?)
     }
 
-    /// Whole or not at all, unless the machine stops; then its digest tells.
+    /// Writes a file completely or not at all. A stop of the machine can leave a partial file, which fails its digest
+    /// check.
     fn keep(&self, path: &PathBuf, index: &ImageIndex) -> std::io::Result<()> {
         fs::create_dir_all(self.directory.join(DIRECTORY))?;
         let partial = path.with_extension("partial");
         let written = fs::write(&partial, index.as_bytes()).and_then(|()| fs::rename(&partial, path));
-        // On a full disk the rest of it is what others lack.
+        // On a full disk a partial file would take the space that others lack.
         written.inspect_err(|_| drop(fs::remove_file(&partial)))
     }
 }
 
-/// Notes that a file was needed. One whose time cannot be set is made anew the sooner.
+/// Updates the time of last use of a file. If the update fails, the file is removed and rebuilt sooner.
 fn touch(path: &Path) {
     let touched = fs::File::options().write(true).open(path).and_then(|file| file.set_modified(now()));
     if let Err(error) = touched {

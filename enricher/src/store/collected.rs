@@ -1,4 +1,4 @@
-//! Chunks whose bytes were dropped: their places on the topic stay, until the topic does not have them any more.
+//! Chunks whose bytes were dropped: their offsets on the topic are kept until the topic no longer has them.
 
 use std::collections::BTreeSet;
 
@@ -7,13 +7,13 @@ use redb::{ReadableDatabase as _, ReadableTable as _, Table};
 
 use super::{CHUNKS, Kept, News, Row, Store, StoreError, chunk_key, chunk_of_key};
 
-/// Offset of a chunk that the topic does not have any more.
+/// Offset of a chunk that the topic no longer has.
 const NOWHERE: i64 = -1;
 
 type Chunks<'a> = Table<'a, &'static [u8], Kept>;
 
 impl Store {
-    /// Drops the bytes of these manifests' chunks, all or nothing. Returns how many bytes that were.
+    /// Drops the bytes of these manifests' chunks, all or nothing. Returns the number of bytes.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -38,7 +38,7 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Partitions and offsets of what was collected of these manifests.
+    /// Partitions and offsets of the collected chunks of these manifests.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -52,8 +52,8 @@ impl Store {
         Ok(places)
     }
 
-    /// Puts chunks that were read again where they were collected, and returns those; what came on the topic since is newer
-    /// and stays. The positions of the topics are not touched.
+    /// Stores chunks that were read again in place of the collected ones, and returns them. A chunk that arrived on the
+    /// topic since is newer and stays. The positions of the topics do not change.
     ///
     /// # Errors
     /// When the file cannot be written, or there is no room for it within the bound.
@@ -86,8 +86,8 @@ impl Store {
         Ok(rows)
     }
 
-    /// Forgets what is still collected of these manifests after they were read again: the topic does not have it. Returns
-    /// those of which that was so.
+    /// Removes the remaining collected chunks of these manifests after they were read again: the topic does not have
+    /// them. Returns the manifests of removed chunks.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -108,7 +108,7 @@ impl Store {
     }
 }
 
-/// The topic does not have a chunk any more: it is forgotten with its bytes, which stay while they are needed.
+/// Removes a chunk that the topic no longer has. Its bytes, if stored, stay while they are needed.
 pub(super) fn leave(chunks: &mut Chunks<'_>, manifest: &Sha256, index: u32) -> Result<(), StoreError> {
     let key = chunk_key(manifest, index);
     let Some(old) = chunks.remove(key.as_slice())? else { return Ok(()) };
@@ -121,13 +121,13 @@ pub(super) fn leave(chunks: &mut Chunks<'_>, manifest: &Sha256, index: u32) -> R
     Ok(())
 }
 
-/// A chunk without its bytes.
+/// The place and size of a chunk, without its bytes.
 struct Held {
     key: Vec<u8>,
     partition: i32,
     offset: i64,
     timestamp_ms: i64,
-    /// 0 when it was collected.
+    /// Number of bytes; 0 for a collected chunk.
     bytes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Gives back at the start what collecting has left free in the file, which never becomes shorter by itself.
+//! Releases, at the start, the free space that collecting has left in the file, which never shrinks by itself.
 
 use std::fs;
 use std::path::Path;
@@ -8,14 +8,15 @@ use redb::{CompactionError, Database};
 
 use super::StoreError;
 
-/// Shorter files stay as they are.
+/// A shorter file is not compacted.
 const FILE_BYTES_MIN: u64 = 8 << 20;
 
-/// Most times that a file may be as long as what is in it. Half of it free is what images that come and go use again.
+/// Most times that a file may be as long as its content. The free half is space that later images use again.
 const LENGTH_MAX: u64 = 2;
 
-/// Moves what is in the file to its beginning and cuts the rest off, when that is most of it. Takes as long as writing
-/// what is in it: a second for some 100 MB. A kill on the way leaves a file that is longer than it had to be.
+/// Moves the file's content to its beginning and truncates the rest, when the rest is most of the file. Takes as long
+/// as writing the content: a second for some 100 MB. A kill during the move leaves a file that is longer than
+/// necessary.
 ///
 /// # Errors
 /// When the file cannot be read or written.

@@ -1,4 +1,4 @@
-//! What can go wrong with the store, and why one is made anew.
+//! Errors of the store, and the reasons for rebuilding it.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -8,18 +8,18 @@ use super::failure::Failure;
 /// Why a store was set aside and a new one is filled from the topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rebuilt {
-    /// The file does not hold what was written.
+    /// The file's content differs from what was written.
     Damaged,
     /// Another version of driftline wrote it.
     Format,
-    /// It is of another cluster, or of topics with another prefix.
+    /// The file belongs to another cluster, or to topics with another prefix.
     Origin,
-    /// The topics do not have what is to be read next: they were made anew, or records were deleted.
+    /// The topics lack the next records to read: they were recreated, or records were deleted.
     Position,
 }
 
 impl Rebuilt {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 4] = [Self::Damaged, Self::Format, Self::Origin, Self::Position];
 
     /// Value of the metric's label.
@@ -40,26 +40,26 @@ pub enum StoreError {
     /// The directory or a file cannot be read or written.
     #[error("{path}: {why}; DRIFTLINE_STORE_DIR has to name a directory that the enricher may write")]
     Io {
-        /// Which.
+        /// Path of the directory or file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         why: std::io::Error,
     },
     /// Another process has it open.
     #[error("{0} is open in another process; every instance needs a DRIFTLINE_STORE_DIR of its own")]
     Locked(PathBuf),
-    /// Not what was written, or not ours.
+    /// The file's content is damaged or foreign.
     #[error("{why} ({})", .rebuilt.label())]
     Unusable {
-        /// As what it is counted.
+        /// The reason under which it is counted.
         rebuilt: Rebuilt,
-        /// What is wrong.
+        /// Description of what is wrong.
         why: String,
     },
-    /// What images in use need is more than the store may have.
+    /// The bytes that images in use need exceed the store's bound.
     #[error("images in use need more than the {0} MB of DRIFTLINE_STORE_MAX_MB")]
     Limit(u64),
-    /// The thread that wrote has ended.
+    /// The writing thread has ended.
     #[error("the thread that wrote to the image store has ended")]
     Stopped(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Reading or writing failed.
@@ -68,7 +68,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the disk, or a quota on it, has no room for what was to be written.
+    /// Whether the disk, or a quota on it, has no room for a write.
     pub(super) fn is_no_room(&self) -> bool {
         let why = match self {
             Self::Io { why, .. } | Self::Database(redb::Error::Io(why)) => why,
@@ -77,7 +77,7 @@ impl StoreError {
         matches!(why.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
     }
 
-    /// As what a store counts that fails with it.
+    /// The failure under which a store is counted that ends with this error.
     #[must_use]
     pub fn failure(&self) -> Failure {
         match self {
@@ -94,7 +94,7 @@ impl StoreError {
     }
 }
 
-/// Whether the library says by this that the file is not one of its own.
+/// Whether an error kind of the library means that the file is not one of its own.
 pub(super) fn is_of_content(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof)
 }

@@ -1,8 +1,8 @@
-//! Why a store left its disk, and how the library's panics become errors.
+//! Why a store left its disk, and the conversion of the library's panics into errors.
 //!
-//! The library checks a page when it was written last by a process that did not end well, and otherwise trusts it: of a
-//! file that something else wrote to while it was open, it panics. Nothing of this program is unsound by that, because the
-//! database is dropped right after.
+//! The library checks the pages of a file only when the last process that wrote it did not end well, and otherwise
+//! trusts them: it panics on a file that another program wrote to while it was open. Such a panic leaves no
+//! inconsistent state in this program, because the database is dropped right after.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -17,16 +17,16 @@ use super::{Rebuilt, StoreError};
 pub enum Failure {
     /// The disk, or a quota on it, is full.
     NoRoom,
-    /// What images in use need is more than the store may have.
+    /// The bytes that images in use need exceed the store's bound.
     Limit,
-    /// The file does not hold what was written.
+    /// The file's content differs from what was written.
     Damaged,
     /// Reading or writing fails for another reason.
     Unwritable,
 }
 
 impl Failure {
-    /// All of them.
+    /// All failures.
     pub const ALL: [Self; 4] = [Self::NoRoom, Self::Limit, Self::Damaged, Self::Unwritable];
 
     /// Value of the metric's label.
@@ -51,7 +51,7 @@ impl Failure {
         }
     }
 
-    /// Says it, once for each time that a store leaves its disk.
+    /// Logs the failure, once for each time that a store leaves its disk.
     pub(super) fn log(self, directory: &Path, error: &StoreError) {
         tracing::warn!(
             path = %directory.display(),
@@ -64,11 +64,11 @@ impl Failure {
 }
 
 thread_local! {
-    /// Whether a panic of this thread is told as an error by [`guarded`].
+    /// Whether [`guarded`] converts a panic of this thread into an error.
     static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Does something with a file that may hold anything: a panic is an error then, and no trace of it is printed.
+/// Runs `work` on a file with untrusted content: a panic becomes an error, and no trace of it is printed.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

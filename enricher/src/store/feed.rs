@@ -1,8 +1,9 @@
-//! From the topics into the store, and what was stored on to the shell, in this order: what the enricher answers with, a
-//! restart finds again.
+//! Reads the topics into the store, and then sends the stored rows to the shell. In this order, a restart finds every
+//! record that an answer of the enricher was based on.
 //!
-//! Everything that changes the store goes through the one task here, so the shell hears of changes in the order in which
-//! they were made: a chunk that comes while its manifest is collected is here afterwards in both places, or in none.
+//! All changes of the store pass through this one task, so the shell receives changes in the order in which they were
+//! made: a chunk that arrives while its manifest is collected is afterwards stored both on disk and in the tables, or
+//! in neither.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,26 +18,26 @@ use driftline_schemas::topics::Topic;
 use super::background::{BYTES_MAX, FeedEvent, in_background};
 use super::{Row, Store, StoreError, again};
 
-/// The topics that the store is of.
+/// The topics of the store.
 pub const TABLES: [Topic; 2] = [Topic::Images, Topic::ImageLayers];
 
-/// Records of one write: heads and images are some hundred bytes, so many of them are one write, not many.
+/// Most records of one write: heads and images have some hundred bytes, so one write takes many of them.
 const RECORDS_MAX: usize = 4_096;
-/// How long a record waits for others: little against the seconds that indexing its image took.
+/// How long a record waits for others: little compared with the seconds that indexing its image took.
 const WAIT: Duration = Duration::from_millis(20);
-/// How long Kafka may be away when everything has to be read again.
+/// How long Kafka may be unavailable when all records must be read again.
 const KAFKA_WAIT: Duration = Duration::from_secs(600);
-/// Writes that the shell has not taken in yet.
+/// Writes that the shell has not processed yet.
 const BATCHES: usize = 2;
-/// Orders that wait for their turn; who has more keeps them.
+/// Orders that wait for processing; the sender keeps any further ones.
 const ORDERS: usize = 16;
 
-/// What the shell wants done.
+/// Orders of the shell.
 #[derive(Debug)]
 pub enum Order {
     /// Drop the bytes of these manifests' chunks.
     Collect(Vec<Sha256>),
-    /// Read from the topic again what was collected of these manifests.
+    /// Read the collected chunks of these manifests from the topic again.
     ReadAgain(BTreeSet<Sha256>),
 }
 
@@ -48,7 +49,7 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Begins to read.
+    /// Starts reading.
     #[must_use]
     pub fn start(reader: TopicReader, store: Arc<Store>, kafka: ClientSettings) -> Self {
         let (sender, events) = mpsc::channel(BATCHES);
@@ -57,10 +58,11 @@ impl Feed {
         Self { events, orders }
     }
 
-    /// Gives an order; back comes one for which there is no room now. When the feed has ended, [`Self::next`] says so.
+    /// Sends an order; returns the order when there is no room for it now. After the feed has ended, [`Self::next`]
+    /// reports the end.
     ///
     /// # Errors
-    /// The order.
+    /// `Err` holds the order.
     pub fn order(&self, order: Order) -> Result<(), Order> {
         self.orders.try_send(order).or_else(|error| match error {
             mpsc::error::TrySendError::Full(order) => Err(order),
@@ -82,7 +84,7 @@ struct Filling {
     sender: mpsc::Sender<FeedEvent>,
 }
 
-/// What comes next.
+/// The next thing to process.
 enum Next {
     Order(Order),
     Event(Option<ReaderEvent>),
@@ -91,7 +93,7 @@ enum Next {
 }
 
 impl Filling {
-    /// Ends when the shell is gone, or the topics cannot be read.
+    /// Runs until the shell is gone, or the topics cannot be read.
     async fn run(mut self) {
         while let Ok(next) = self.next().await {
             let done = match next {
@@ -125,8 +127,8 @@ impl Filling {
         }
     }
 
-    /// The store failed: it goes on in memory, and everything is read from the topics again. What was given to it and not
-    /// said to be stored comes again, too.
+    /// Continues in memory after the store failed, and reads all records from the topics again. They include records
+    /// that were given to the store and not reported as stored.
     async fn begin_again(&mut self, error: StoreError) -> Result<(), Option<FeedEvent>> {
         let left = in_background(&self.store, move |store| store.leave_disk(&error)).await;
         let failure = left.map_err(|error| Some(FeedEvent::Unwritten(error)))?;
@@ -146,7 +148,7 @@ impl Filling {
         self.sender.send(FeedEvent::Collected(manifests, bytes)).await.map_err(|_| None)
     }
 
-    /// Takes what the topics bring into the store.
+    /// Stores the records that the topics return.
     async fn fill(&mut self, first: Option<ReaderEvent>) -> Result<(), Option<FeedEvent>> {
         let (rows, after) = batch(&mut self.reader, first).await;
         if !rows.is_empty() {
@@ -161,14 +163,14 @@ impl Filling {
     }
 }
 
-/// What ended a batch.
+/// The end of a batch.
 enum After {
     More,
     CaughtUp,
     Over(Option<KafkaError>),
 }
 
-/// A record, and those that come soon after it.
+/// Reads a record, and the records that follow it within [`WAIT`].
 async fn batch(reader: &mut TopicReader, first: Option<ReaderEvent>) -> (Vec<Row>, After) {
     let (mut rows, mut bytes) = (Vec::new(), 0_usize);
     let (mut next, until) = (first, Instant::now() + WAIT);

@@ -1,4 +1,4 @@
-//! The store's file: what a new one holds, why one is refused, and where a damaged one goes.
+//! The store's file: the content of a new one, the reasons for refusing one, and the place of a damaged one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,21 +10,22 @@ use super::error::is_of_content;
 use super::{CHUNKS, FORMAT_VERSION, HEADS, IMAGES, META, POSITIONS, Rebuilt, StoreError};
 
 pub(super) const FILE: &str = "images.redb";
-/// What is set aside is called after the file, this and the seconds since 1970.
+/// Name of a file that is set aside: this prefix, followed by the seconds since 1970.
 const ASIDE: &str = "images.redb.aside-";
-/// Stores that are set aside and kept: the last, and the one before it when that was only a failed attempt.
+/// Number of files that are set aside and kept: the last, and the one before it in case the last was only a failed
+/// attempt.
 const ASIDE_MAX: usize = 2;
 
-/// What a store is of.
+/// The cluster and topics that a store belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// Id of the Kafka cluster.
     pub cluster: String,
-    /// First part of the topics' names.
+    /// Prefix of the topics' names.
     pub prefix: String,
 }
 
-/// Makes the tables of a new file.
+/// Creates the tables of a new file.
 pub(super) fn begin(database: &Database, origin: &Origin) -> Result<(), StoreError> {
     let transaction = database.begin_write()?;
     {
@@ -57,14 +58,14 @@ pub(super) fn refused(path: &Path, error: DatabaseError) -> StoreError {
     }
 }
 
-/// Keeps the file for whoever wants to know what happened to it, and makes place for a new one.
+/// Renames the file, so that its damage can be examined and a new file can take its place.
 pub(super) fn set_aside(directory: &Path) -> std::io::Result<()> {
     let seconds = clock::now_ns() / 1_000_000_000;
     fs::rename(directory.join(FILE), directory.join(format!("{ASIDE}{seconds}")))?;
     aside(directory)?.iter().rev().skip(ASIDE_MAX).try_for_each(fs::remove_file)
 }
 
-/// What was set aside, the oldest first.
+/// The files that were set aside, oldest first.
 pub(super) fn aside(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut aside = Vec::new();
     for entry in fs::read_dir(directory)? {

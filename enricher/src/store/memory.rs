@@ -1,7 +1,7 @@
-//! A store without a file, in the place of one that cannot be written: as sound, and lost when the process ends.
+//! A store in memory, in place of one that cannot be written: equally consistent, but lost when the process ends.
 //!
-//! Memory is not what the disk was. So it holds who published what, and of chunks only where they stand on the topic, as of
-//! collected ones; the bytes of those that an image in use needs are read again.
+//! Memory is scarcer than the disk. So the store holds the publishers and their manifests, and of chunks only their
+//! offsets on the topic, as for collected ones; the chunks that an image in use needs are read again.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::failure::{Failure, guarded};
 use super::file::{FILE, Origin, begin, refused, set_aside};
 use super::{Store, StoreError};
 
-/// Memory for pages beside those of the backend, which are memory already.
+/// Memory for pages in addition to those of the backend, which are in memory already.
 const CACHE_BYTES: usize = 1024 * 1024;
 
 /// An empty database in memory.
@@ -27,25 +27,25 @@ pub(super) fn database(directory: &Path, origin: &Origin) -> Result<Database, St
 }
 
 impl Store {
-    /// Why it is in memory; `None` for one on disk.
+    /// Why the store is in memory; `None` for a store on disk.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         self.failure.get().copied()
     }
 
-    /// Goes on in memory, empty: everything has to be read from the topics again. The file is removed, a damaged one set
-    /// aside, so that the next start fills a new one. Blocks.
+    /// Continues in memory, empty: all records must be read from the topics again. The file is removed, or set aside if
+    /// it is damaged, so that the next start fills a new one. Blocks.
     ///
     /// # Errors
-    /// When there is no memory.
+    /// When there is not enough memory.
     pub fn leave_disk(&self, error: &StoreError) -> Result<Failure, StoreError> {
         let failure = error.failure();
         let empty = database(&self.directory, &self.origin)?;
-        // Who reads or compacts has it until then.
+        // Readers and a compaction hold the lock until they finish.
         let old = std::mem::replace(&mut *self.database.write().unwrap_or_else(PoisonError::into_inner), empty);
         let failure = *self.failure.get_or_init(|| failure);
         failure.log(&self.directory, error);
-        // The library writes when it closes a file, and cannot.
+        // The library writes when it closes a file, and this write fails.
         let closed = guarded(|| {
             drop(old);
             Ok(())
@@ -63,7 +63,7 @@ impl Store {
         Ok(failure)
     }
 
-    /// A reader found that the file cannot be read: whoever fills the store hears of it.
+    /// Records that a reader found the file unreadable, and notifies the task that fills the store.
     pub(super) fn suspect(&self, error: StoreError) {
         if self.failure().is_none() {
             self.suspicion.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -71,13 +71,13 @@ impl Store {
         }
     }
 
-    /// Whether it is in memory, or about to be.
+    /// Whether the store is in memory, or about to be.
     #[must_use]
     pub fn is_failing(&self) -> bool {
         self.failure().is_some() || self.suspicion.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Resolves when a reader has found that the file cannot be read. Safe to drop and call again.
+    /// Resolves when a reader has found the file unreadable. Safe to drop and call again.
     pub(super) async fn suspected(&self) -> StoreError {
         loop {
             self.suspected.notified().await;

@@ -1,15 +1,16 @@
-//! What the enricher keeps of the image topics on disk, so that a restart reads only what came since.
+//! The enricher's copy of the image topics on disk, so that a restart reads only newer records.
 //!
-//! Records stand in one file, verbatim, and are written together with the position after them ([`Store::write`]): whatever
-//! ends the process, the file says exactly what was read. [`open`] gives the tables back as the records made them; chunks
-//! are read when an image is loaded. Merged images lie beside it, each in a file of its own ([`blocks`]).
+//! Records are stored in one file, verbatim, and are written together with the position after them ([`Store::write`]):
+//! however the process ends, the file contains exactly the records up to its positions. [`open`] rebuilds the tables
+//! from the records; chunks are read when an image is loaded. Merged images are stored beside the file, each in a
+//! separate one ([`blocks`]).
 //!
-//! The bytes of chunks that no image in use needs are dropped ([`Store::collect`]); their places on the topic stay, and the
-//! feed reads them again when an image needs them.
+//! The bytes of chunks that no image in use needs are dropped ([`Store::collect`]); their offsets on the topic are
+//! kept, and the feed reads them again when an image needs them.
 //!
-//! All of it can be had from the topics again. So a file that is damaged, of another format, of another cluster or not of
-//! these topics is set aside, and a new one is filled from the beginning; there is nothing to migrate or to repair. One that
-//! cannot be written any more goes on in memory ([`Store::leave_disk`]).
+//! The whole content can be read from the topics again. So a file that is damaged, of another format, of another
+//! cluster or of other topics is set aside, and a new one is filled from the beginning; there is nothing to migrate or
+//! to repair. A store whose file can no longer be written continues in memory ([`Store::leave_disk`]).
 
 mod again;
 mod background;
@@ -43,35 +44,37 @@ pub use file::Origin;
 pub use opening::{Opened, open};
 pub use row::{News, Row};
 
-/// Of the tables below and what stands in them; another one means another file.
+/// Version of the tables below and their values; a store of another version is rebuilt.
 const FORMAT_VERSION: &str = "2";
 
-/// Partition and offset that order it among others of its kind, timestamp in milliseconds, value as on the topic.
+/// Partition and offset, which order the value among others of its kind; timestamp in milliseconds; value as on the
+/// topic.
 type Kept = (i32, i64, i64, &'static [u8]);
 
 /// `image id/source` → image.
 const IMAGES: TableDefinition<'_, &str, Kept> = TableDefinition::new("images");
 /// `diff_id/source` → head.
 const HEADS: TableDefinition<'_, &str, Kept> = TableDefinition::new("heads");
-/// Manifest digest and big-endian number → chunk; an empty value when it was collected. No record of the topic is empty.
+/// Manifest digest and big-endian number → chunk; an empty value for a collected chunk. No record of the topic is
+/// empty.
 const CHUNKS: TableDefinition<'_, &[u8], Kept> = TableDefinition::new("chunks");
 /// Stem of the topic and partition → next offset.
 const POSITIONS: TableDefinition<'_, (&str, i32), i64> = TableDefinition::new("positions");
-/// What the file is of, see [`Origin`].
+/// The store's cluster and topics, see [`Origin`].
 const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
 
-/// The open file, locked for other processes; or what is in its place.
+/// The open file, locked against other processes; or the database in memory that replaces it.
 #[derive(Debug)]
 pub struct Store {
-    /// Shared by all who read and write; alone with it is who compacts or replaces it.
+    /// Shared by readers and writers; compaction and replacement hold it exclusively.
     database: RwLock<Database>,
     directory: PathBuf,
     origin: Origin,
     /// Most bytes on the disk.
     bytes_max: u64,
-    /// Why it is in memory.
+    /// Why the store is in memory.
     failure: OnceLock<Failure>,
-    /// What a reader found wrong with the file.
+    /// The error that a reader found in the file.
     suspicion: Mutex<Option<StoreError>>,
     suspected: Notify,
 }
@@ -93,8 +96,8 @@ impl Store {
         self.database.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes records and the positions after them, all or nothing; durable when it returns. Of chunks for which there is no
-    /// room the places are written only, which the rows then say: [`News::CollectedChunk`].
+    /// Writes records and the positions after them, all or nothing; durable when it returns. A chunk for which there is
+    /// no room is written without its bytes, and its row is changed to [`News::CollectedChunk`].
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -116,7 +119,7 @@ impl Store {
                     }
                     (&News::Chunk { manifest, index } | &News::CollectedChunk { manifest, index }, Some(value)) => {
                         let key = chunk_key(&manifest, index);
-                        // What an image in use needs stays.
+                        // The bytes of a chunk that an image in use needs stay.
                         let is_kept = takes_chunks || is_here(&chunks, &key)?;
                         let value = if is_kept { value } else { &[] };
                         chunks.insert(key.as_slice(), (row.partition, row.offset, row.timestamp_ms, value))?;
@@ -143,7 +146,7 @@ fn is_here(chunks: &Table<'_, &'static [u8], Kept>, key: &[u8]) -> Result<bool, 
     Ok(chunks.get(key)?.is_some_and(|old| !old.value().3.is_empty()))
 }
 
-/// Who says the same as before keeps its place among the others.
+/// Stores a publication. One that repeats its publisher's last one keeps its position among the others.
 fn put<T: Publication>(
     table: &mut Table<'_, &'static str, Kept>,
     key: &str,
@@ -205,7 +208,7 @@ fn chunk_of_key(key: &[u8]) -> Option<(Sha256, u32)> {
     Some((Sha256(*digest), u32::from_be_bytes(number.try_into().ok()?)))
 }
 
-/// The chunk that has this key on the topic, `manifest digest/number`.
+/// The manifest and number of the chunk with this key on the topic, `manifest digest/number`.
 fn chunk_of_name(key: &str) -> Option<(Sha256, u32)> {
     let (manifest, index) = key.split_once('/')?;
     Some((manifest.parse().ok()?, index.parse().ok()?))

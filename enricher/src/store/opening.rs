@@ -1,4 +1,4 @@
-//! Opens the store: as it was left, or a new one in the place of one that cannot be used.
+//! Opens the store: as it was left, or a new one in place of one that cannot be used.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,7 @@ use super::file::{FILE, Origin, begin, refused, set_aside};
 use super::{CHUNKS, HEADS, IMAGES, Kept, META, POSITIONS, Rebuilt, Store, StoreError};
 use super::{chunk_of_key, decoded_head, memory};
 
-/// Memory for pages of the file. Chunks are read once per image that is merged, so more would not help.
+/// Memory for pages of the file. Chunks are read once per merged image, so more memory would not help.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// An open store.
@@ -25,22 +25,23 @@ const CACHE_BYTES: usize = 16 * 1024 * 1024;
 pub struct Opened {
     /// The store.
     pub store: Store,
-    /// What stood in it.
+    /// The tables rebuilt from its records.
     pub tables: ImageTables<KnownChunks>,
-    /// What is to be read, and followed from then on.
+    /// Offsets to read, and to follow from then on.
     pub ranges: Vec<OffsetRange>,
-    /// Why it is a new one in the place of an old one.
+    /// Why a new store replaced an old one.
     pub rebuilt: Option<Rebuilt>,
 }
 
-/// Opens the store of this directory, or makes one. `extent` is what the topics have. Blocks, up to seconds.
+/// Opens the store of this directory, or creates one. `extent` is the range of offsets on the topics. Blocks, up to
+/// seconds.
 ///
 /// # Errors
-/// When the directory cannot be used, or another process uses it. Whatever is wrong with the content is no error.
+/// When the directory cannot be used, or another process uses it. Unusable content is not an error.
 pub fn open(directory: &Path, origin: &Origin, trust: Trust, extent: &[OffsetRange]) -> Result<Opened, StoreError> {
     let io = |why| StoreError::Io { path: directory.to_owned(), why };
     fs::create_dir_all(directory).map_err(io)?;
-    // A file of random bytes may lead the library to a place that it holds to be impossible.
+    // A file of random bytes may lead the library into a state that it considers impossible.
     match guarded(|| existing(directory, origin, trust, extent)) {
         Err(StoreError::Unusable { rebuilt, why }) => {
             tracing::warn!(why, reason = rebuilt.label(), "the image store is set aside and filled anew");
@@ -54,7 +55,7 @@ pub fn open(directory: &Path, origin: &Origin, trust: Trust, extent: &[OffsetRan
     }
 }
 
-/// In the place of a store for which the disk has no room, one in memory. Any other error stays one.
+/// Opens a store in memory in place of one for which the disk has no room. Any other error is returned.
 fn without_room(
     error: StoreError,
     directory: &Path,
@@ -81,12 +82,12 @@ fn existing(directory: &Path, origin: &Origin, trust: Trust, extent: &[OffsetRan
     }
     let mut database = database.map_err(|error| refused(&path, error))?;
     if is_new {
-        // What there is of it would be taken for a damaged one.
+        // A partial file would count as damaged at the next start.
         begin(&database, origin).inspect_err(|_| drop(fs::remove_file(&path)))?;
     } else if !database.check_integrity().map_err(|error| refused(&path, error))? {
         return Err(StoreError::unusable(Rebuilt::Damaged, "it does not pass its own check"));
     }
-    // Whatever cannot be read here is damage: the same call on a good file does not fail.
+    // Every read error here means damage: the same call on a good file does not fail.
     let damaged = |error: StoreError| match error {
         StoreError::Database(_) if !error.is_no_room() => StoreError::unusable(Rebuilt::Damaged, error),
         other => other,
@@ -112,7 +113,7 @@ impl Store {
         Ok(())
     }
 
-    /// What of the topics is not in the store yet.
+    /// The offsets of the topics that are not in the store yet.
     fn unread(&self, extent: &[OffsetRange]) -> Result<Vec<OffsetRange>, StoreError> {
         let positions = self.database().begin_read()?.open_table(POSITIONS)?;
         let mut ranges = extent.to_vec();
@@ -132,10 +133,10 @@ impl Store {
         Ok(ranges)
     }
 
-    /// The tables as the records made them.
+    /// Rebuilds the tables from the records.
     fn tables(&self, trust: Trust) -> Result<ImageTables<KnownChunks>, StoreError> {
         let mut tables = ImageTables::with_chunks(trust, KnownChunks::default());
-        // What is refused was refused when it came, too.
+        // A record that is refused here was refused when it arrived, too.
         for image in self.in_order(IMAGES, |value| decode::<Image>(value).ok())? {
             let _ = tables.image(image);
         }

@@ -1,10 +1,10 @@
-//! How much of the disk a store has: its file, the merged images beside it, and what was set aside.
+//! The disk space of a store: its file, the merged images beside it, and the files that were set aside.
 //!
-//! Counted are blocks: the library makes its file longer than what is in it, and leaves holes.
+//! Allocated blocks are counted, because the library makes its file longer than its content, with holes.
 //!
-//! At the bound the store takes no more bytes of chunks that may never be needed: their places are kept, and what an image
-//! in use needs of them is read from the topic. For that the store makes room, and when that is not enough it leaves the
-//! disk.
+//! At the bound the store takes no more bytes of chunks that may never be needed: it keeps their offsets, and the
+//! chunks that an image in use needs are read from the topic. The store makes room for these; when that is not enough,
+//! it leaves the disk.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -15,7 +15,7 @@ use super::compacting::compact;
 use super::file::{FILE, aside};
 use super::{Row, Store, StoreError};
 
-/// What `st_blocks` counts in, whatever the file system's own are.
+/// Unit of `st_blocks`, independent of the file system's block size.
 const BLOCK_BYTES: u64 = 512;
 
 impl Store {
@@ -25,22 +25,22 @@ impl Store {
         Self { bytes_max, ..self }
     }
 
-    /// Bytes that its directory has of the disk.
+    /// Bytes of the disk that the store's directory uses.
     ///
     /// # Errors
-    /// When it cannot be looked at.
+    /// When the directory cannot be read.
     pub fn disk_bytes(&self) -> Result<u64, StoreError> {
         blocks_in(&self.directory)
             .map(|blocks| blocks.saturating_mul(BLOCK_BYTES))
             .map_err(|why| StoreError::Io { path: self.directory.clone(), why })
     }
 
-    /// Whether so many bytes more stay within the bound.
+    /// Whether this many more bytes stay within the bound.
     pub(super) fn has_room_for(&self, bytes: u64) -> Result<bool, StoreError> {
         Ok(self.disk_bytes()?.saturating_add(bytes) <= self.bytes_max)
     }
 
-    /// Whether bytes of new chunks are kept, or their places only.
+    /// Whether the bytes of new chunks are stored, or only their offsets.
     pub(super) fn takes(&self, rows: &[Row]) -> Result<bool, StoreError> {
         Ok(self.failure().is_none() && self.has_room_for(bytes_of(rows))?)
     }
@@ -61,7 +61,7 @@ fn bytes_of(rows: &[Row]) -> u64 {
     rows.iter().map(|row| u64::try_from(row.value_bytes()).unwrap_or(u64::MAX)).fold(0, u64::saturating_add)
 }
 
-/// Files that come and go meanwhile are counted or not.
+/// Sums the blocks of a directory's files. Files that are created or removed meanwhile may or may not be counted.
 fn blocks_in(directory: &Path) -> std::io::Result<u64> {
     let mut blocks = 0_u64;
     for entry in fs::read_dir(directory)? {

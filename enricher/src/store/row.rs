@@ -1,11 +1,11 @@
-//! A record of the image topics as the store takes it, and what it says.
+//! A record of the image topics in the form that the store takes, with its decoded content.
 
 use driftline_enricher_core::chunks::check_chunk;
 use driftline_kafka::Record;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Image, LayerEvent, LayerHead, Sha256, decode};
 
-/// A record, and what it says.
+/// A record with its decoded content.
 #[derive(Debug)]
 pub struct Row {
     /// Its topic.
@@ -18,38 +18,38 @@ pub struct Row {
     pub timestamp_ms: i64,
     /// Its value, verbatim.
     pub value: Option<Vec<u8>>,
-    /// What it says.
+    /// Decoded content.
     pub news: News,
 }
 
-/// What a record says. The bytes of a chunk stay in the store.
+/// Decoded content of a record, without the bytes of a chunk, which stay in the store.
 #[derive(Debug)]
 pub enum News {
-    /// Something of an image.
+    /// A publisher's record of an image.
     Image(Image),
     /// The record of an image with this key was deleted.
     ImageGone(String),
-    /// Who says what of a layer.
+    /// A publisher's head of a layer.
     Head(LayerHead),
-    /// A piece of a manifest.
+    /// A chunk of a manifest.
     Chunk {
         /// Digest of the manifest.
         manifest: Sha256,
-        /// Number of the piece.
+        /// Number of the chunk.
         index: u32,
     },
-    /// A piece of a manifest whose bytes are left on the topic.
+    /// A chunk of a manifest whose bytes are not stored, only its offset on the topic.
     CollectedChunk {
         /// Digest of the manifest.
         manifest: Sha256,
-        /// Number of the piece.
+        /// Number of the chunk.
         index: u32,
     },
     /// The head or chunk with this key was deleted.
     LayerGone(String),
-    /// Nothing that counts: a deleted record without a key.
+    /// A record without effect: a deleted record without a key.
     Nothing,
-    /// Cannot be used, and why.
+    /// A record that cannot be used, with the reason.
     Refused(String),
 }
 
@@ -71,7 +71,7 @@ impl Row {
         Self { topic, partition, offset, timestamp_ms, value, news }
     }
 
-    /// Bytes it will take in the store.
+    /// Bytes that the record will take in the store.
     #[must_use]
     pub fn value_bytes(&self) -> usize {
         self.value.as_ref().map_or(0, Vec::len)

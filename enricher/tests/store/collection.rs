@@ -1,4 +1,4 @@
-//! Collecting chunks and having them again, on a real file system: restarts, kills, and how large the file gets.
+//! Collecting chunks and reading them again, on a real file system: restarts, kills, and the length of the file.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ use driftline_schemas::{Image, LayerEvent, Sha256, decode};
 use crate::corpus::{Corpus, view};
 use crate::{FILE, SMALL, answers, fill, filled, names_of, opened, victim_at};
 
-/// The manifests of all layers, as the topic has them.
+/// The manifests of all layers on the topic.
 fn manifests(corpus: &Corpus) -> Vec<Sha256> {
     let heads = corpus.records.iter().filter_map(|record| match LayerEvent::decode(record.value.as_deref()?) {
         Ok(LayerEvent::Head(head)) => Some(head.manifest_sha256),
@@ -24,14 +24,14 @@ fn manifests(corpus: &Corpus) -> Vec<Sha256> {
     heads.collect()
 }
 
-/// The records that the store says to read again for these manifests, as the topic has them.
+/// The records on the topic that the store reads again for these manifests.
 fn again(store: &Opened, corpus: &Corpus, manifests: &BTreeSet<Sha256>) -> Vec<Row> {
     let places = store.store.collected(manifests).unwrap();
     let is_wanted = |it: &&Record| it.topic == Topic::ImageLayers && places.contains(&(it.partition, it.offset));
     corpus.records.iter().filter(is_wanted).cloned().map(Row::of).collect()
 }
 
-/// How many images are complete, and how many were before something of them was collected.
+/// Number of complete images, and number of images with collected chunks.
 fn states(store: &Opened) -> (usize, usize) {
     let lookups: Vec<Lookup> = (0..SMALL.images).map(|number| store.tables.lookup(&view(number))).collect();
     let complete = lookups.iter().filter(|lookup| matches!(lookup, Lookup::Complete { .. })).count();
@@ -63,7 +63,7 @@ fn what_was_collected_is_remembered_over_a_restart_and_can_be_had_again() {
     let others: BTreeSet<Sha256> = all.iter().copied().collect();
     store.store.put_back(again(&store, &corpus, &others)).unwrap();
     drop(store);
-    // Of what the merged files say, nothing is to be said by the files.
+    // The merged files would answer in place of the store's file.
     fs::remove_dir_all(directory.path().join("merged")).unwrap();
     let store = opened(directory.path(), &corpus.extent());
     assert_eq!((answers(&store), fill(&store, &corpus, 5)), (expected, 0));
@@ -75,7 +75,8 @@ fn what_the_topic_does_not_have_any_more_is_forgotten() {
     let (corpus, _) = filled(directory.path());
     let all = manifests(&corpus);
     let store = opened(directory.path(), &corpus.extent());
-    // Deleted while it is here: it stays until it is collected. Deleted afterwards, or not found: it is forgotten.
+    // A chunk deleted on the topic while it is stored stays until it is collected. A chunk deleted after its
+    // collection, or not found on the topic, is forgotten.
     store.store.write(&mut [deleted(Topic::ImageLayers, format!("{}/0", all[0]))]).unwrap();
     assert!(store.store.load(&complete(&store, 0)).is_ok());
     store.store.collect(&all).unwrap();
@@ -99,10 +100,10 @@ pub(crate) fn complete(store: &Opened, number: usize) -> driftline_enricher_core
     stored
 }
 
-/// A file of this name in its directory tells a process of the test below that it is the one to be killed.
+/// A file of this name in its directory marks a process of the test below as the one to be killed.
 const VICTIM: &str = "collect-until-killed";
 
-/// Collects and puts back, one manifest after the other.
+/// Collects manifests and puts them back, one after the other.
 fn collect_until_killed() {
     let corpus = Corpus::new(SMALL);
     let store = opened(Path::new("."), &corpus.extent());
@@ -131,7 +132,7 @@ fn a_store_whose_collector_was_killed_has_every_chunk_or_knows_its_place() {
     for round in 0_u64..8 {
         let _ = fs::remove_file(directory.path().join("collecting"));
         let mut child = victim_at("collecting", NAME, directory.path());
-        // Each round kills at another point of the collecting.
+        // Each round kills at another point of the collection.
         std::thread::sleep(Duration::from_micros(1_700 * (round + 1)));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -151,14 +152,14 @@ fn a_store_whose_collector_was_killed_has_every_chunk_or_knows_its_place() {
     assert!(collected > 0);
 }
 
-/// Whether the topics' records of an image are deleted some time after it was used last.
+/// Whether the topics' records of an image are deleted some time after its last use.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Topics {
     Keep,
     Delete,
 }
 
-/// The records of one more image with a layer of its own.
+/// The records of one more image with a separate layer.
 pub(crate) fn another(corpus: &mut Corpus, number: usize) -> Vec<Record> {
     let before = corpus.records.len();
     let own = corpus.layer(&format!("/opt/another-{number}/lib/module"), 2_000);
@@ -166,7 +167,8 @@ pub(crate) fn another(corpus: &mut Corpus, number: usize) -> Vec<Record> {
     corpus.records.split_off(before)
 }
 
-/// Length of the file after each round in which an image of 2,000 files comes and is not used any more, and what came.
+/// The length of the file after each round, in which an image of 2,000 files is added and then no longer used; and the
+/// number of bytes added.
 fn come_and_go(topics: Topics, rounds: usize) -> (Vec<u64>, u64) {
     /// Rounds until the records of an image are deleted.
     const LATER: usize = 20;
@@ -205,7 +207,7 @@ fn the_file_stays_as_large_as_what_is_in_use_while_images_come_and_go() {
         ROUNDS / 8
     );
     assert_eq!(late, early);
-    // While the topics have their records, who published what stays known: some KiB for each image and layer.
+    // While the topics have the records, the publishers of each image and layer stay known: some KiB for each.
     let (sizes, written) = come_and_go(Topics::Keep, ROUNDS);
     let remaining = sizes[ROUNDS - 1] - early;
     println!("with their records still on the topics it has {remaining} bytes more, of {written}");
@@ -248,7 +250,7 @@ fn merged_images_that_nothing_uses_are_removed_after_a_while() {
     for name in names_of(&merged, "") {
         fs::File::options().write(true).open(merged.join(name)).unwrap().set_modified(long_ago).unwrap();
     }
-    // Whatever is loaded was needed now.
+    // Every loaded image counts as needed at that time.
     store.store.load(&complete(&store, 1)).unwrap();
     let swept = store.store.sweep_merged(&in_use, Duration::from_secs(60)).unwrap();
     assert_eq!(swept.files, u64::try_from(SMALL.images + 1 - 2).unwrap());

@@ -6,11 +6,11 @@ use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{DiffId, Image, ImageId, Sha256, encode};
 
-/// How large the corpus is.
+/// Size of the corpus.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) images: usize,
-    /// Base layers; an image is one of them and a layer of its own.
+    /// Number of base layers; an image consists of one of them and a layer of its own.
     pub(crate) bases: usize,
     pub(crate) files_of_base: usize,
     pub(crate) files_of_image: usize,
@@ -28,7 +28,7 @@ pub(crate) fn image_id(number: usize) -> ImageId {
     ImageId::from(Sha256::of(format!("image {number}").as_bytes()).to_digest().as_str())
 }
 
-/// The image where every node's word counts.
+/// The image as seen when every node's publications count.
 pub(crate) fn view(number: usize) -> ImageView {
     ImageView::of_all(&image_id(number))
 }
@@ -51,7 +51,7 @@ impl Corpus {
         corpus
     }
 
-    /// What the topics have.
+    /// The range of offsets on the topics.
     pub(crate) fn extent(&self) -> Vec<OffsetRange> {
         let range = |topic, end| OffsetRange { topic, partition: 0, begin: 0, end };
         vec![range(Topic::Images, self.images), range(Topic::ImageLayers, self.layers)]

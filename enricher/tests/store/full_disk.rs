@@ -1,4 +1,5 @@
-//! A store directory whose disk has no room, a small tmpfs, which only root may mount; and one that may have no more of it.
+//! A store directory on a disk without room, a small tmpfs, which only root may mount; and a store that has reached its
+//! bound.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,11 +12,11 @@ use driftline_enricher_core::tables::Lookup;
 use super::corpus::{Corpus, Size, view};
 use super::{SMALL, answers, fill, filled, names_of, opened};
 
-/// Unmounted when it is dropped.
+/// A mounted tmpfs; dropping it unmounts it.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// `None` where it cannot be mounted.
+    /// Mounts the disk; `None` where mounting is not possible.
     fn mount(at: &Path) -> Option<Self> {
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(at).output();
         mounted.is_ok_and(|it| it.status.success()).then(|| Self(at.to_owned()))
@@ -32,7 +33,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Has the store of these records take them again from the beginning, and what its images need after that.
+/// Writes all records again from the beginning, and then puts back the chunks that the images need.
 fn read_again(opened: &mut Opened, corpus: &Corpus) {
     let mut rows: Vec<Row> = corpus.records.iter().cloned().map(Row::of).collect();
     opened.store.write(&mut rows).unwrap();
@@ -50,7 +51,7 @@ fn read_again(opened: &mut Opened, corpus: &Corpus) {
     assert_eq!(opened.store.forget_collected(&manifests).unwrap(), BTreeSet::new());
 }
 
-/// The index of every image, from a store whose tables were those of this one.
+/// The index of every image from the store `of`, looked up in the tables of `tables`.
 fn indexes(of: &Opened, tables: &Opened) -> Vec<Option<Vec<u8>>> {
     let load = |number| match tables.tables.lookup(&view(number)) {
         Lookup::Complete { stored, .. } => Some(of.store.load(&stored).unwrap().0.as_bytes().to_vec()),

@@ -34,13 +34,13 @@ fn opened(directory: &Path, extent: &[OffsetRange]) -> Opened {
     open(directory, &origin(), Trust::default(), extent).unwrap()
 }
 
-/// A process that runs one of these tests in a directory, where it finds what tells it that it is to be killed.
+/// A process that runs one of these tests in a directory with the file that marks it as the one to be killed.
 fn victim(test: &str, directory: &Path) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test]).current_dir(directory).stdout(Stdio::null()).spawn().unwrap()
 }
 
-/// One that has begun what it is to be killed at: there is a file that says so.
+/// A process that has begun the work during which it is killed: the file `begun` exists.
 fn victim_at(begun: &str, test: &str, directory: &Path) -> Child {
     let mut child = victim(test, directory);
     while !directory.join(begun).exists() {
@@ -50,7 +50,7 @@ fn victim_at(begun: &str, test: &str, directory: &Path) -> Child {
     child
 }
 
-/// Writes what is unread, a few records at a time; gives how many that were.
+/// Writes the unread records, `at_once` at a time; returns their number.
 fn fill(opened: &Opened, corpus: &Corpus, at_once: usize) -> usize {
     let is_unread = |topic, offset| opened.ranges.iter().any(|it| it.topic == topic && offset >= it.begin);
     let unread: Vec<_> = corpus.records.iter().filter(|it| is_unread(it.topic, it.offset)).cloned().collect();
@@ -61,7 +61,7 @@ fn fill(opened: &Opened, corpus: &Corpus, at_once: usize) -> usize {
     unread.len()
 }
 
-/// What the store says of every image: the bytes of its index.
+/// The store's answer about every image: the bytes of its index.
 fn answers(opened: &Opened) -> Vec<Option<Vec<u8>>> {
     (0..SMALL.images)
         .map(|number| match opened.tables.lookup(&view(number)) {
@@ -75,7 +75,7 @@ fn answers(opened: &Opened) -> Vec<Option<Vec<u8>>> {
         .collect()
 }
 
-/// A filled store, and what it says.
+/// A filled store, and its answers.
 fn filled(directory: &Path) -> (Corpus, Vec<Option<Vec<u8>>>) {
     let corpus = Corpus::new(SMALL);
     let extent = corpus.extent();
@@ -102,7 +102,7 @@ fn a_restart_reads_no_record_twice_and_merges_nothing_again() {
     assert_eq!(again.store.load(&stored).unwrap().1, Made::Before);
 }
 
-/// A file of this name in its directory tells a process of the test below that it is the one to be killed.
+/// A file of this name in its directory marks a process of the test below as the one to be killed.
 const VICTIM: &str = "fill-until-killed";
 
 fn fill_until_killed() {
@@ -126,7 +126,7 @@ fn a_store_whose_writer_was_killed_goes_on_to_what_one_from_scratch_has() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(VICTIM), "").unwrap();
         let mut child = victim(NAME, directory.path());
-        // By size, so that each round kills at another point of the filling.
+        // The kill depends on the file's size, so that each round kills at another point of the filling.
         let enough = 20_000 + round * 40_000;
         let size = || fs::metadata(directory.path().join(FILE)).map_or(0, |it| it.len());
         while size() < enough && !directory.path().join("filled").exists() {
@@ -156,7 +156,7 @@ fn a_damaged_file_is_set_aside_or_answers_as_before() {
         fs::write(directory.path().join(FILE), bytes).unwrap();
         let store = opened(directory.path(), &corpus.extent());
         if let Some(reason) = store.rebuilt {
-            // A bit of the library's own version says that another version wrote it.
+            // A changed bit in the library's own version number means that another version wrote the file.
             assert!(matches!(reason, Rebuilt::Damaged | Rebuilt::Format), "{what}: {reason:?}");
             assert_eq!(names_of(directory.path(), "aside").len(), 1, "{what}");
             rebuilt += 1;
@@ -271,7 +271,7 @@ fn who_published_first_is_first_after_a_restart() {
     let image =
         Image { image_id: image_id(0), diff_ids: vec![diff_id.clone()], source: "node:z".into(), ..Image::default() };
     push(Topic::Images, driftline_schemas::encode(&image).unwrap());
-    // node:z is the first, also after it has said the same again.
+    // node:z is the first publisher, also after it has repeated its publication.
     for (source, path) in [("node:z", "/true"), ("node:a", "/lie"), ("node:z", "/true")] {
         let entry = LayerEntry {
             path: path.into(),

@@ -1,4 +1,5 @@
-//! What collecting leaves free in the file is given back at the next start, also after one that was killed on the way.
+//! The free space that collecting leaves in the file is released at the next start, also after a start that was killed
+//! in between.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +13,7 @@ use crate::collection::{another, complete, manifest_of};
 use crate::corpus::Corpus;
 use crate::{FILE, opened, victim_at};
 
-/// A file of this name in its directory tells a process of the test below that it is the one to be killed.
+/// A file of this name in its directory marks a process of the test below as the one to be killed.
 const SHORTENED: &str = "shorten-until-killed";
 
 #[test]
@@ -37,7 +38,7 @@ fn a_store_that_was_killed_while_it_was_shortened_is_shortened_by_the_next_start
         fs::copy(before.path().join(FILE), directory.path().join(FILE)).unwrap();
         fs::write(directory.path().join(SHORTENED), ends.join(" ")).unwrap();
         let mut child = victim_at("shortening", NAME, directory.path());
-        // Each round kills at another point of the way.
+        // Each round kills at another point of the compaction.
         std::thread::sleep(Duration::from_millis(8 * round));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -56,24 +57,24 @@ fn length(directory: &Path) -> u64 {
     fs::metadata(directory.join(FILE)).unwrap().len()
 }
 
-/// Images that came to a store, and those of them that are used.
+/// Number of images in the store, and number of those in use.
 const CAME: usize = 150;
 const USED: usize = 10;
 
-/// What the store says of the images that are used.
+/// The store's answers about the images in use.
 fn used(store: &Opened) -> Vec<Vec<u8>> {
     let load = |number| store.store.load(&complete(store, number)).unwrap().0.as_bytes().to_vec();
     (CAME - USED..CAME).map(load).collect()
 }
 
-/// Of a store most of whose images were collected.
+/// A store whose images were mostly collected.
 struct Mostly {
     corpus: Corpus,
     manifests: Vec<Sha256>,
     expected: Vec<Vec<u8>>,
 }
 
-/// Fills a store with images, of which the last are used; the others are collected.
+/// Fills a store with images of which the last are in use; the others are collected.
 fn mostly_free(directory: &Path) -> Mostly {
     let mut corpus = Corpus::default();
     let mut rows: Vec<Row> = (0..CAME).flat_map(|number| another(&mut corpus, number)).map(Row::of).collect();

@@ -1,6 +1,6 @@
-//! How the limits of a collector's records are checked. The tables in `schemas/generate` say which field has which; the
-//! checks written from them are beside the structs. What keeps the limits leads to a finding of some 100 KiB at most:
-//! escaped and in base64 a path or argument vector is at most six times as long as its bytes.
+//! Checks the limits of a collector's records. The tables in `schemas/generate` define the limit of each field; the
+//! checks generated from them are beside the structs. A record within the limits leads to a finding of some 100 KiB at
+//! most: escaped and in base64 a path or argument vector is at most six times as long as its bytes.
 
 use std::collections::BTreeMap;
 
@@ -9,22 +9,22 @@ use crate::args::Args;
 use crate::codec::DecodeError;
 use crate::ids::{ContainerId, EventId, ImageId};
 
-/// A record's name, to say whose field is over its limit.
+/// A record's name, for the error about a field over its limit.
 #[derive(Clone, Copy)]
 pub(super) struct Of(&'static str);
 
 impl Of {
-    /// A field whose bytes are limited.
+    /// Checks the number of bytes of a field.
     pub(super) fn bytes(self, field: &'static str, value: &impl Measured, limit: usize) -> Result<(), DecodeError> {
         self.at_most(field, value.bytes(), limit)
     }
 
-    /// A field whose items are counted.
+    /// Checks the number of items of a field.
     pub(super) fn items<T>(self, field: &'static str, items: &[T], limit: usize) -> Result<(), DecodeError> {
         self.at_most(field, items.len(), limit)
     }
 
-    /// A field each of whose items is limited.
+    /// Checks the length of each item of a field.
     pub(super) fn each<T: Measured>(self, field: &'static str, items: &[T], limit: usize) -> Result<(), DecodeError> {
         self.at_most(field, items.iter().map(Measured::bytes).max().unwrap_or(0), limit)
     }
@@ -34,7 +34,7 @@ impl Of {
     }
 }
 
-/// A record, or what consists of records, with limits.
+/// A record, or a value that contains records, with limits.
 pub(super) trait Bounded {
     fn check(&self, of: Of) -> Result<(), DecodeError>;
 }
@@ -61,7 +61,7 @@ pub(super) fn check(event: &ExecEvent) -> Result<(), DecodeError> {
     }
 }
 
-/// What has a length: that of its bytes, or of everything in it.
+/// A value with a length: the number of its bytes, or the sum over its parts.
 pub(super) trait Measured {
     fn bytes(&self) -> usize;
 }
@@ -96,7 +96,7 @@ impl Measured for BTreeMap<String, String> {
     }
 }
 
-/// An argument counts with the NUL that ends it.
+/// An argument counts with the NUL that terminates it.
 impl Measured for Args {
     fn bytes(&self) -> usize {
         self.terminated_len()

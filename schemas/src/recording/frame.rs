@@ -1,5 +1,5 @@
-//! Blocks of an Avro object container file: count, length, records, marker. By hand, because resuming and merging need
-//! to know where in the file each block stands, and the file system's own errors.
+//! Blocks of an Avro object container file: count, length, records, marker. Written by hand, because resuming and
+//! merging need the position of each block in the file, and the errors of the file system.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -11,17 +11,17 @@ pub(super) type Marker = [u8; MARKER_BYTES];
 /// Most bytes of a number: 64 bits, seven in each.
 const LONG_BYTES_MAX: u32 = 10;
 
-/// A block as it stands in the file.
+/// A block as it is in the file.
 #[derive(Debug)]
 pub(super) struct Block {
-    /// Where it begins.
+    /// Position of its first byte.
     pub position: u64,
-    /// How many records it has.
+    /// Number of its records.
     pub count: u64,
     pub records: Vec<u8>,
 }
 
-/// Input that knows how far it was read.
+/// Input that counts the bytes read.
 #[derive(Debug)]
 pub(super) struct Input<R> {
     inner: R,
@@ -61,14 +61,14 @@ impl<R: Read> Input<R> {
         }
     }
 
-    /// A zigzag number of the block at `block`.
+    /// Reads a zigzag number of the block at `block`.
     pub(super) fn long(&mut self, block: u64) -> Result<i64, RecordingError> {
         let mut byte = [0];
         self.read_exact(&mut byte).map_err(|error| self.damaged(block, &error))?;
         self.long_after(block, byte)
     }
 
-    /// As [`Self::long`], its first byte read already.
+    /// Like [`Self::long`], with the first byte already read.
     fn long_after(&mut self, block: u64, mut byte: [u8; 1]) -> Result<i64, RecordingError> {
         let mut value = 0_u64;
         for index in 0..LONG_BYTES_MAX {
@@ -82,7 +82,7 @@ impl<R: Read> Input<R> {
         Err(RecordingError::Damaged { position: block, why: "a number is too long".to_owned() })
     }
 
-    /// A length and as many bytes. Memory is taken as bytes come, so a wrong length cannot ask for much.
+    /// Reads a length and that many bytes. Memory is allocated as bytes arrive, so a wrong length cannot allocate much.
     pub(super) fn bytes(&mut self, block: u64, max: u64) -> Result<Vec<u8>, RecordingError> {
         let length = self.long(block)?;
         let Some(length) = u64::try_from(length).ok().filter(|length| *length <= max) else {
@@ -97,7 +97,7 @@ impl<R: Read> Input<R> {
         Ok(bytes)
     }
 
-    /// An error of the file system stays one, the end of the file in the middle of a block is damage.
+    /// Converts an error of a read: the end of the file within a block is damage, any other error stays an I/O error.
     pub(super) fn damaged(&self, block: u64, error: &io::Error) -> RecordingError {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => RecordingError::Damaged {

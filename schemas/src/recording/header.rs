@@ -12,40 +12,40 @@ use super::{HEADER_BYTES_MAX, Recorded, RecordingError};
 use crate::codec::{Record as _, schema};
 use crate::{EncodeError, Sha256};
 
-/// Version of the format that this package writes, and the newest it reads.
+/// Version of the format that this package writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
 
 const MAGIC: [u8; 4] = *b"Obj\x01";
 const INFO_KEY: &str = "driftline.recording";
 
-/// What a recording is of.
+/// The content of a recording.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Info {
     /// Version of the format, [`FORMAT`].
     pub format: u32,
-    /// Version of driftline that recorded.
+    /// Version of driftline that wrote the recording.
     pub driftline: String,
     /// When recording began, RFC 3339 in UTC with milliseconds.
     pub recorded: String,
-    /// What was asked for, as it was typed.
+    /// The request, as typed.
     pub arguments: Arguments,
-    /// Records from here on are the range that was asked for; older ones are the pre-roll, without which the first
-    /// sessions and containers would be cut open. Milliseconds since 1970; none: from the beginning.
+    /// Start of the requested range, in milliseconds since 1970; older records are the pre-roll, without which the
+    /// first sessions and containers would be incomplete. `None` means from the beginning.
     pub since_ms: Option<i64>,
-    /// Records from here on are left out. None: everything there was when recording began.
+    /// Records from this time on are left out. `None` means up to the end of the topics when recording began.
     pub until_ms: Option<i64>,
     /// Length of the pre-roll.
     pub pre_roll_ms: i64,
-    /// The partitions, in the order in which they stand in the file.
+    /// The partitions, in the order of the file.
     pub sections: Vec<Section>,
 }
 
-/// What was asked for: an interrupted recording goes on only with the same.
+/// The request: an interrupted recording can be resumed only with an equal one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arguments {
-    /// Id that the Kafka cluster gave itself.
+    /// Id of the Kafka cluster.
     pub cluster: String,
-    /// First part of the topics' names.
+    /// Prefix of the topics' names.
     pub prefix: String,
     /// Stems of the topics.
     pub topics: Vec<String>,
@@ -57,14 +57,14 @@ pub struct Arguments {
     pub pre_roll: String,
 }
 
-/// What is recorded of one partition, by offsets that were looked up when recording began.
+/// The recorded part of one partition, by offsets that were looked up when recording began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Section {
     /// Stem of the topic.
     pub topic: String,
     /// Partition.
     pub partition: i32,
-    /// What of it.
+    /// Which of its records are in the file.
     pub what: What,
     /// First offset.
     pub begin: i64,
@@ -78,13 +78,13 @@ pub struct Section {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
-    /// All.
+    /// All records.
     Every,
-    /// Of each key the newest.
+    /// The newest record of each key.
     NewestOfKey,
 }
 
-/// The head as it was read.
+/// The head of a file, as read.
 pub(super) struct Head {
     pub schema: Schema,
     pub info: Option<Info>,
@@ -97,7 +97,7 @@ struct Metadata<'a> {
     info: &'a str,
 }
 
-/// The format alone, readable whatever else a newer version changed.
+/// The format alone, which stays readable whatever else a newer version changes.
 #[derive(Deserialize)]
 struct Version {
     format: u32,
@@ -105,8 +105,8 @@ struct Version {
 }
 
 impl Info {
-    /// The marker between blocks. Random in other Avro files; here it follows from what is recorded, so that an
-    /// interrupted recording ends as the same bytes.
+    /// The marker between blocks. Other Avro files use a random one. Here it is derived from the `Info`, so that an
+    /// interrupted and resumed recording has the same bytes as an uninterrupted one.
     pub(super) fn marker(&self) -> Result<Marker, RecordingError> {
         let digest = Sha256::of(json(&Self { recorded: String::new(), ..self.clone() })?.as_bytes());
         let mut marker = Marker::default();
@@ -114,7 +114,7 @@ impl Info {
         Ok(marker)
     }
 
-    /// The head of a file with this `Info`.
+    /// Encodes the head of a file with this `Info`.
     pub(super) fn head(&self) -> Result<Vec<u8>, RecordingError> {
         let mut config = SerializerConfig::new(schema::<Recorded>());
         WriterBuilder::new(&mut config)
@@ -167,7 +167,8 @@ fn read_info(text: &str) -> Result<Info, RecordingError> {
     serde_json::from_str(text).map_err(foreign)
 }
 
-/// An Avro map of bytes: blocks of entries, a count before each; a negative count is followed by the block's length.
+/// Reads an Avro map of bytes: blocks of entries, each after its count; a negative count is followed by the block's
+/// length.
 fn read_metadata(input: &mut Input<impl Read>) -> Result<BTreeMap<String, Vec<u8>>, RecordingError> {
     let mut metadata = BTreeMap::new();
     loop {

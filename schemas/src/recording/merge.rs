@@ -1,4 +1,4 @@
-//! The partitions of a recording as one sequence, by time. Holds one block of each partition.
+//! Merges the partitions of a recording into one sequence, by time. Holds one block of each partition.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -8,8 +8,9 @@ use super::read::{Recording, Records, Run, Scan};
 use super::{Recorded, RecordingError};
 use crate::topics::{Cleanup, Topic};
 
-/// In which order the partitions are merged. In either, a partition keeps its own order, whatever its timestamps: it is
-/// what the services saw. Records with equal timestamps come by topic (tables first), partition and offset.
+/// Order in which the partitions are merged. In either, a partition keeps its own order, whatever its timestamps: the
+/// services read it in that order. Records with equal timestamps are ordered by topic (tables first), partition and
+/// offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// By timestamp.
@@ -18,10 +19,10 @@ pub enum Order {
     TablesFirst,
 }
 
-/// What decides between the heads of the partitions; the last is the lane's index.
+/// Sort key of the partitions' next records; the last element is the lane's index.
 type Rank = (u8, i64, u8, Topic, i32, i64, usize);
 
-/// Gives the records of a recording merged.
+/// Returns the records of a recording in merged order.
 #[derive(Debug)]
 pub struct Merged<R> {
     recording: Recording<R>,
@@ -34,12 +35,12 @@ pub struct Merged<R> {
 struct Cursor {
     topic: Topic,
     runs: VecDeque<Run>,
-    /// Records of the current block that are the lane's, decoded.
+    /// Records of the current block that belong to the lane, decoded.
     ready: VecDeque<Recorded>,
 }
 
 impl<R: Read + Seek> Merged<R> {
-    /// Begins.
+    /// Starts a merge.
     ///
     /// # Errors
     /// When a block cannot be read.
@@ -53,7 +54,7 @@ impl<R: Read + Seek> Merged<R> {
         Ok(merged)
     }
 
-    /// The next record, `None` at the end.
+    /// Returns the next record, `None` at the end.
     ///
     /// # Errors
     /// When a block cannot be read.
@@ -65,7 +66,7 @@ impl<R: Read + Seek> Merged<R> {
         Ok(next)
     }
 
-    /// Puts a lane into the heap with its next record, reading on if need be.
+    /// Puts a lane into the heap with its next record; reads its next block if necessary.
     fn enter(&mut self, lane: usize) -> Result<(), RecordingError> {
         let Some(cursor) = self.lanes.get_mut(lane) else { return Ok(()) };
         if cursor.ready.is_empty() {
@@ -82,7 +83,7 @@ impl<R: Read + Seek> Merged<R> {
 }
 
 impl Cursor {
-    /// Reads the block in which the lane goes on; a run that reaches beyond it goes on at the start of the next.
+    /// Reads the lane's next block; a run that extends beyond it continues at the start of the following block.
     fn load<R: Read + Seek>(&mut self, recording: &mut Recording<R>) -> Result<(), RecordingError> {
         let Some(run) = self.runs.pop_front() else { return Ok(()) };
         recording.input.seek(run.block)?;

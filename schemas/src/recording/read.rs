@@ -1,4 +1,4 @@
-//! Opens a recording and finds out, in one pass, which partitions stand where in it.
+//! Opens a recording and finds, in one pass, the position of each partition in it.
 
 use serde_avro_fast::Schema;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use super::{Recorded, RecordingError};
 use crate::codec::read_with;
 use crate::topics::Topic;
 
-/// A recording whose head was read.
+/// A recording whose head has been read.
 #[derive(Debug)]
 pub struct Recording<R> {
     pub(super) input: Input<R>,
@@ -20,21 +20,21 @@ pub struct Recording<R> {
     first_block: u64,
 }
 
-/// What to do with a file that is not whole.
+/// How to treat a file that is not whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Damage {
-    /// It is an error.
+    /// Return an error.
     Refuse,
-    /// What is whole counts, up to the first block that is not: for recordings that were interrupted.
+    /// Use everything before the first block that is not whole: for interrupted recordings.
     CutOff,
 }
 
-/// What one pass over a recording found.
+/// The result of one pass over a recording.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scan {
-    /// The partitions, in the order in which they first occur.
+    /// The partitions, in the order of their first occurrence.
     pub lanes: Vec<Lane>,
-    /// Where the last whole block ends.
+    /// Position after the last whole block.
     pub end: u64,
 }
 
@@ -45,33 +45,33 @@ pub struct Lane {
     pub topic: Topic,
     /// Partition.
     pub partition: i32,
-    /// How many records.
+    /// Number of records.
     pub records: u64,
-    /// Offset of the last.
+    /// Offset of the last record.
     pub last_offset: i64,
-    /// Timestamp of the first, milliseconds since 1970.
+    /// Timestamp of the first record, milliseconds since 1970.
     pub first_ms: i64,
     pub(super) runs: Vec<Run>,
 }
 
-/// Records of one partition that stand together: one run in what `driftline record` writes.
+/// Consecutive records of one partition: `driftline record` writes one run for each partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Run {
-    /// Block with the first.
+    /// Position of the block with the first record.
     pub block: u64,
-    /// Records before it in that block.
+    /// Records before the first one in that block.
     pub skip: u64,
     pub records: u64,
 }
 
 impl Scan {
-    /// How many records there are.
+    /// Number of records in the recording.
     #[must_use]
     pub fn records(&self) -> u64 {
         self.lanes.iter().map(|lane| lane.records).sum()
     }
 
-    /// How many records each topic has.
+    /// Number of records of each topic.
     #[must_use]
     pub fn by_topic(&self) -> BTreeMap<Topic, u64> {
         self.lanes.iter().fold(BTreeMap::new(), |mut sums, lane| {
@@ -82,26 +82,26 @@ impl Scan {
 }
 
 impl<R: Read + Seek> Recording<R> {
-    /// Reads the head. A buffered reader saves system calls.
+    /// Reads the head. A buffered reader reduces system calls.
     ///
     /// # Errors
-    /// When it is not a recording, of a newer format, or ends within the head.
+    /// When the input is not a recording, has a newer format, or ends within the head.
     pub fn open(input: R) -> Result<Self, RecordingError> {
         let mut input = Input::new(input);
         let Head { schema, info, marker } = read_head(&mut input)?;
         Ok(Self { first_block: input.position(), input, schema, marker, info })
     }
 
-    /// What it is of; recordings of old have none.
+    /// The [`Info`] of the recording; `None` for recordings made before there was one.
     #[must_use]
     pub fn info(&self) -> Option<&Info> {
         self.info.as_ref()
     }
 
-    /// Reads every record once: proves that the file is whole, and finds its partitions.
+    /// Reads every record once: verifies that the file is whole, and finds its partitions.
     ///
     /// # Errors
-    /// When it is damaged, a topic is unknown, or a partition's offsets do not ascend.
+    /// When the file is damaged, a topic is unknown, or a partition's offsets do not ascend.
     pub fn scan(&mut self, damage: Damage) -> Result<Scan, RecordingError> {
         self.input.seek(self.first_block)?;
         let mut scanner = Scanner::default();
@@ -125,7 +125,7 @@ impl<R: Read + Seek> Recording<R> {
 struct Scanner {
     lanes: Vec<Lane>,
     places: BTreeMap<(Topic, i32), usize>,
-    /// Lane of the record before, as long as nothing stands between.
+    /// Lane of the previous record: another record of this lane continues its run.
     current: Option<usize>,
 }
 

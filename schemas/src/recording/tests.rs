@@ -67,7 +67,7 @@ fn refusal(file: &[u8]) -> String {
     opened.unwrap_err().to_string()
 }
 
-/// Two partitions of five blocks or so each.
+/// Two partitions of about five blocks each.
 fn two_partitions() -> Vec<Vec<Recorded>> {
     let big = |partition, offset| Recorded {
         value: Some(vec![u8::try_from(offset).unwrap(); 30_000]),
@@ -133,7 +133,7 @@ fn the_same_range_gives_the_same_bytes_apart_from_the_time_of_recording() {
 #[test]
 fn partitions_are_merged_by_time_each_in_its_own_order() {
     let streams: [&[Recorded]; 2] = [
-        // The second record of partition 0 is older than the first: it still comes after it.
+        // The second record of partition 0 is older than the first, and still follows it.
         &[at("exec-events", 0, 1, 50), at("exec-events", 0, 2, 10), at("exec-events", 0, 3, 60)],
         &[at("exec-events", 1, 1, 20), at("exec-events", 1, 2, 50)],
     ];

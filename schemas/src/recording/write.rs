@@ -1,4 +1,4 @@
-//! Writes a recording, from its beginning or from where an interrupted one is whole.
+//! Writes a recording, from its beginning or from the end of an interrupted one.
 
 use std::io::Write;
 
@@ -9,7 +9,7 @@ use crate::codec::write_current;
 /// Longest count and length before a block.
 const BLOCK_HEAD_BYTES: usize = 20;
 
-/// Writes records; see the parent module for the order in which they have to come.
+/// Writes records; the parent module documents the order that they must have.
 #[derive(Debug)]
 pub struct RecordingWriter<W> {
     out: W,
@@ -30,7 +30,7 @@ impl<W: Write> RecordingWriter<W> {
         Ok(Self { written: head.len() as u64, ..Self::resume(out, info)? })
     }
 
-    /// Goes on behind the last whole block, where `out` stands.
+    /// Resumes after the last whole block, at the current position of `out`.
     ///
     /// # Errors
     /// When `info` cannot be encoded, which is a defect.
@@ -41,14 +41,14 @@ impl<W: Write> RecordingWriter<W> {
     /// Appends a record.
     ///
     /// # Errors
-    /// When the output fails. What was written before is a whole recording but for its last block.
+    /// When the output fails. Everything written before is a whole recording except its last block.
     pub fn append(&mut self, record: &Recorded) -> Result<(), RecordingError> {
         write_current(record, &mut self.records)?;
         self.count += 1;
         if self.records.len() >= BLOCK_BYTES { self.end_block() } else { Ok(()) }
     }
 
-    /// Ends a partition: the next record begins a block.
+    /// Ends a partition: the next record starts a block.
     ///
     /// # Errors
     /// When the output fails.
@@ -56,13 +56,13 @@ impl<W: Write> RecordingWriter<W> {
         if self.count == 0 { Ok(()) } else { self.end_block() }
     }
 
-    /// Bytes written by this writer, without the block that is being filled.
+    /// Bytes written by this writer, without the block in memory.
     #[must_use]
     pub fn written(&self) -> u64 {
         self.written
     }
 
-    /// Ends the last partition and gives the output back.
+    /// Ends the last partition and returns the output.
     ///
     /// # Errors
     /// When the output fails.

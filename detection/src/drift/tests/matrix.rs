@@ -1,7 +1,7 @@
-//! The whole table: class × path × content × namespace × image, as a page that people review.
+//! The whole table (class × path × content × namespace × image), as a page for review.
 //!
-//! `testdata/verdicts.txt` holds the verdict of every combination. `make golden` writes it anew; a change of a rule shows as
-//! the cells that it changes.
+//! `testdata/verdicts.txt` holds the verdict of every combination. `make golden` rewrites it; a change of a rule shows
+//! as the cells that it changes.
 #![expect(clippy::disallowed_methods, reason = "reads and, when asked to, writes the reviewed page")]
 
 use std::fmt::Write as _;
@@ -25,7 +25,7 @@ const CLASSES: [FileClass; 9] = [
 
 const NAMESPACES: [MountNamespace; 3] = [MountNamespace::Own, MountNamespace::Other, MountNamespace::Host];
 
-/// What is known of the content, with the head of its column.
+/// What is known of the content, with the heading of its column.
 const CONTENTS: [(&str, Content); 8] = [
     ("equal", Content::Digest("/bin/ls")),
     ("of another file", Content::Digest("/bin/cp")),
@@ -45,7 +45,7 @@ enum Content {
     NotOpened(HashState),
 }
 
-/// An exec with this content at a path of the image, `/bin/ls`, or at none.
+/// An exec with this content, at the image's path `/bin/ls` or at a path that the image does not have.
 fn exec(class: FileClass, is_image_path: bool, known: Content, namespace: MountNamespace) -> Exec {
     let on_disk = |size_bytes| FileFacts { size_bytes, nlink: 1, ino: 7, ..FileFacts::default() };
     let (sha256, file, hash_state) = match known {
@@ -58,7 +58,7 @@ fn exec(class: FileClass, is_image_path: bool, known: Content, namespace: MountN
     Exec { path: path.into(), class, sha256, file, hash_state, namespace, ..Exec::default() }
 }
 
-/// `origin`, with `?` for low confidence; silent verdicts in parentheses.
+/// `origin`, with `?` for low confidence; verdicts that are not reported are in parentheses.
 fn cell(verdict: &Verdict) -> String {
     let origin = format!("{:?}", verdict.origin).to_lowercase();
     let sure = if verdict.confidence == Confidence::High { "" } else { "?" };
@@ -69,7 +69,7 @@ fn cell(verdict: &Verdict) -> String {
 }
 
 fn page() -> String {
-    // Tables that are equal are shown once, below all of their titles.
+    // Equal tables are shown once, below all of their titles.
     let mut tables: Vec<(Vec<String>, String)> = Vec::new();
     for (image, known) in [(Ok(&IMAGE), "image known"), (Err("no_manifest"), "image not known")] {
         for namespace in NAMESPACES {
@@ -119,7 +119,7 @@ fn the_verdict_of_every_combination_is_the_reviewed_one() {
     assert!(reviewed == page, "{file} differs; look at what changed with UPDATE_GOLDEN=1 and git diff");
 }
 
-/// What no combination may break, whatever the table says.
+/// The property that holds for every combination, whatever the table contains.
 #[test]
 fn foreign_content_is_never_silent_in_the_container_s_own_namespace() {
     for class in CLASSES.into_iter().filter(|class| *class != FileClass::Image) {

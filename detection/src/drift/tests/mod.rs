@@ -106,7 +106,7 @@ fn what_runs_from_a_mount_is_mounted_and_names_its_twin_in_the_image() {
         let verdict = check(&exec(1, class, "/data/ls", "/bin/ls"), &expect(Origin::Mounted, Some(ADDED), High));
         assert_eq!(verdict.image_path.as_deref(), Some(b"/bin/ls".as_slice()));
     }
-    // An overlay of its own proves nothing, even at an image path with image content.
+    // An overlay that is not the container's own proves nothing, even at an image path with image content.
     for class in [C::Foreign, C::OtherFs] {
         check(&exec(1, class, "/bin/ls", "/bin/ls"), &expect(Origin::Mounted, Some(ADDED), High));
     }
@@ -164,7 +164,7 @@ fn of_a_file_that_could_not_be_opened_neither_size_nor_anything_else_is_held_aga
     check(&unopened(HashState::Gone, "/bin/other"), &expect(Origin::Added, Some(ADDED), Low));
 }
 
-/// `ld.so PATH`, where the loader is of such a class and content.
+/// `ld.so PATH`, with a loader of this class and content.
 fn loading(class: FileClass, loader: (&str, &str), file: &str, of_file: &str) -> Exec {
     let (path, content) = loader;
     let Exec { class, file: facts, mount, hash_state, sha256, .. } = exec(1, class, path, content);
@@ -209,11 +209,11 @@ fn what_runs_in_a_container_in_the_container_is_mounted_and_has_no_path_of_the_i
         verdict.note,
         "it ran from an overlay that is not the container's own in container ab in this one, not from the image"
     );
-    // Its root may be a directory of this one's.
+    // The root of the inner container may be a directory of this container's root.
     check(&other(C::New, "/bin/ls", "evil"), &expect(Origin::Added, Some(ADDED), High));
     check(&other(C::New, "/bin/ls", "/bin/ls"), &expect(Origin::Relocated, Some(ADDED), High));
     check(&other(C::Image, "/other", ""), &expect(Origin::Image, None, High));
-    // Anybody may make a cgroup: in the container's own namespace a path is a path.
+    // Any process may create a cgroup: in the container's own namespace a path is resolved as usual.
     let own = within(C::New, MountNamespace::Own, "/bin/ls", "evil");
     check(&own, &expect(Origin::Modified, Some(ADDED), High));
 }

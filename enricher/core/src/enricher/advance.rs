@@ -1,5 +1,5 @@
-//! How one container goes on: its parked execs are judged from the head and its unresolved findings are amended, for as
-//! long as metadata, image and budget allow.
+//! Advances one container: judges its parked execs from the head and amends its unresolved findings, for as long as
+//! metadata, image and budget allow.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub(super) enum Readiness {
 }
 
 impl Enricher {
-    /// Everything that can be done for a container now; called after whatever may have changed that.
+    /// Does everything for a container that is possible now; called after every change that may allow more.
     pub(super) fn proceed(&mut self, now_ns: i64, id: &ContainerId, effects: &mut Fx) -> Result<(), BrokenInvariant> {
         self.report_flaw(now_ns, id, effects)?;
         self.advance(now_ns, id, effects)?;
@@ -33,7 +33,7 @@ impl Enricher {
         Ok(())
     }
 
-    /// Goes on with what was left when the budget was used up.
+    /// Continues with the containers that were left when the budget was used up.
     pub(super) fn continue_backlog(&mut self, now_ns: i64, effects: &mut Fx) -> Result<(), BrokenInvariant> {
         while self.budget > 0
             && let Some(id) = self.backlog.pop_first()
@@ -51,7 +51,7 @@ impl Enricher {
         };
         let Some(seen) = &tracked.seen else { return waiting("no_metadata") };
         if seen.unseen {
-            // What the node's kernel sees of it is not what the container executes: no image explains that.
+            // The node's kernel does not see the execs of the container, so no image explains what it sees.
             return Readiness::WithoutImage(format!(
                 "unsupported_runtime: {}",
                 printable_reason(&seen.runtime_handler)
@@ -65,7 +65,7 @@ impl Enricher {
         }
     }
 
-    /// From now on the container's execs go out without the image.
+    /// Judges the container's execs without the image from now on.
     pub(super) fn give_up(&mut self, id: &ContainerId, reason: &'static str, effects: &mut Fx) {
         let Some(tracked) = self.containers.get_mut(id) else { return };
         tracked.given_up = Some(reason.to_owned());
@@ -146,7 +146,7 @@ impl Enricher {
         }
     }
 
-    /// The image is there, or was: nothing goes out without it any more.
+    /// Clears the reason for judging without an image, because the image is in memory or can be loaded again.
     pub(super) fn resume_with_image(&mut self, id: &ContainerId, effects: &mut Fx) {
         if let Some(tracked) = self.containers.get_mut(id)
             && tracked.given_up.take().is_some()
@@ -155,7 +155,7 @@ impl Enricher {
         }
     }
 
-    /// Findings that went out unresolved are judged again when the image is known.
+    /// Judges unresolved findings again when the image is known.
     fn amend(&mut self, now_ns: i64, id: &ContainerId, effects: &mut Fx) -> Result<(), BrokenInvariant> {
         if self.containers.get(id).is_none_or(|tracked| tracked.unresolved.is_empty()) {
             return Ok(());
@@ -183,7 +183,7 @@ impl Enricher {
         Ok(())
     }
 
-    /// Findings stay unresolved when their hour is over.
+    /// Stops amending findings whose hour is over; they stay unresolved.
     pub(super) fn expire_unresolved(&mut self, now_ns: i64, id: &ContainerId, effects: &mut Fx) {
         let Some(tracked) = self.containers.get_mut(id) else { return };
         while let Some(oldest) = tracked.unresolved.first_entry()

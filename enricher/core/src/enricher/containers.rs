@@ -1,4 +1,4 @@
-//! Which containers are remembered: who is added, whose timer fires, and who makes room.
+//! The set of tracked containers: adds containers, handles their timers, and evicts them.
 
 use driftline_schemas::ContainerId;
 use driftline_service_core::BrokenInvariant;
@@ -9,7 +9,7 @@ use crate::container::{Change, EvictionRank, TrackedContainer};
 use crate::limits::{CONTAINERS_MAX, PARKED_PARTITION_BYTES_MAX};
 
 impl Enricher {
-    /// The container's entry, made if there is none. Whoever asks for it ends with [`Self::index`].
+    /// Returns the container's entry, created if there is none. The caller finishes with [`Self::index`].
     pub(super) fn track(
         &mut self,
         now_ns: i64,
@@ -28,7 +28,7 @@ impl Enricher {
         Ok(tracked)
     }
 
-    /// A container's timer: its parking deadline, the end of an amendment's hour, or a long silence.
+    /// Handles a container's timer: its parking deadline, the end of an amendment's hour, or a long silence.
     pub(super) fn timer_fired(
         &mut self,
         now_ns: i64,
@@ -52,8 +52,8 @@ impl Enricher {
         self.proceed(now_ns, id, effects)
     }
 
-    /// When a partition has as many containers as it may, the one that was silent longest is forgotten. When something of
-    /// every one is parked, the one that waits longest: first everything of it goes out.
+    /// Evicts containers from a full partition: first the one that was silent longest. When every container has
+    /// something parked, the one that waits longest is evicted, after all of its execs have been judged.
     fn make_room(&mut self, now_ns: i64, partition: i32, effects: &mut Fx) -> Result<(), BrokenInvariant> {
         while let Some(eviction_order) = self.partitions.get(&partition).map(|partition| &partition.eviction_order)
             && eviction_order.len() >= CONTAINERS_MAX
@@ -71,7 +71,8 @@ impl Enricher {
         Ok(())
     }
 
-    /// When more is parked in a partition than may be, the container that waits longest goes on without its image.
+    /// Releases the container that waits longest from its wait for an image when the partition's parked execs exceed
+    /// their limit.
     pub(super) fn release_longest_waiting(
         &mut self,
         now_ns: i64,
@@ -85,7 +86,7 @@ impl Enricher {
         self.proceed(now_ns, &id, effects)
     }
 
-    /// A container that waits goes on without its image, for a reason that has nothing to do with it.
+    /// Lets a waiting container proceed without its image, for a reason outside the container.
     fn release(&mut self, id: &ContainerId, reason: &'static str, effects: &mut Fx) {
         if let Readiness::Wait(_) = self.readiness(id) {
             effects.count(reason);
@@ -93,7 +94,7 @@ impl Enricher {
         }
     }
 
-    /// Forgets a container of which nothing is parked. Findings of it that are still unresolved stay so.
+    /// Forgets a container with nothing parked. Its unresolved findings stay unresolved.
     pub(super) fn forget(&mut self, id: &ContainerId, effects: &mut Fx) -> Result<(), BrokenInvariant> {
         let Some(tracked) = self.containers.remove(id) else { return Ok(()) };
         if !tracked.parked.is_empty() {

@@ -1,4 +1,4 @@
-//! Which images containers use, what is known of them, and asking for those that nobody has published.
+//! The images that containers use, their state, and the requests for images that are not published.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -20,26 +20,26 @@ use driftline_detection::finding;
 /// An image that containers use.
 #[derive(Debug)]
 pub(super) struct UsedImage {
-    /// `None` until the shell has answered.
+    /// The state of the image; `None` until the shell has answered.
     pub(super) answer: Option<ImageAnswer>,
     pub(super) users: BTreeSet<ContainerId>,
     request_again_ns: i64,
-    /// Container whose node was asked last.
+    /// Container whose node received the last request.
     asked: Option<ContainerId>,
-    /// The last call that judged with it.
+    /// The last call that judged with the image.
     pub(super) used: u64,
-    /// Whether the shell was asked for its content since that was dropped.
+    /// Whether the shell was commanded to load the content since it was dropped.
     pub(super) is_asked_again: bool,
 }
 
 impl ImageAnswer {
-    /// What an image is whose records are all there and cannot be used: only other records can change that.
+    /// The answer for an image whose records are complete but cannot be used: only other records can change that.
     #[must_use]
     pub fn unusable(error: &LoadError) -> Self {
         Self::Failed { reason: error.to_string(), failure: error.failure(), retry_ns: i64::MAX }
     }
 
-    /// What of it counts at this time, cut to what a finding can carry.
+    /// The answer that is valid at this time, truncated to what a finding can carry.
     fn at(self, now_ns: i64) -> Self {
         match self {
             Self::Failed { retry_ns, .. } if retry_ns <= now_ns => Self::Missing,
@@ -54,7 +54,7 @@ impl ImageAnswer {
         }
     }
 
-    /// What is wrong with the image, and the details.
+    /// The flaw of the image, and its details.
     fn flaw(&self) -> Option<(Flaw, &str)> {
         match self {
             Self::Ready { conflict, .. } | Self::Dropped { conflict } => {
@@ -71,7 +71,7 @@ impl ImageAnswer {
 }
 
 impl UsedImage {
-    /// Its content, when it is in memory.
+    /// The image's content, when it is in memory.
     pub(super) fn content(&self) -> Option<&Arc<ImageIndex>> {
         match &self.answer {
             Some(ImageAnswer::Ready { index, .. }) => Some(index),
@@ -79,7 +79,8 @@ impl UsedImage {
         }
     }
 
-    /// The next user in turn whose node is known: a node may be gone, or not have what another has.
+    /// The next user in turn whose node is known. Requests rotate over the nodes because a node may be gone, or lack
+    /// content that another node has.
     fn next_to_ask<'a>(
         &self,
         seen: impl Fn(&ContainerId) -> Option<&'a ContainerSeen>,
@@ -91,7 +92,7 @@ impl UsedImage {
 }
 
 impl Enricher {
-    /// The shell says what is known of an image.
+    /// Handles the shell's answer about an image.
     pub(super) fn image(
         &mut self,
         now_ns: i64,
@@ -109,11 +110,11 @@ impl Enricher {
         let Some(image) = self.images.get_mut(id) else { return Ok(()) };
         image.used = self.calls;
         match (&mut image.answer, answer) {
-            // The content that verdicts were made with stays; that somebody contradicts it may be news.
+            // The content that verdicts were made with stays; a new conflict is recorded.
             (Some(ImageAnswer::Ready { conflict: known @ None, .. }), ImageAnswer::Ready { conflict, .. }) => {
                 *known = conflict;
             }
-            // An older answer may come in late.
+            // An answer loaded earlier may arrive late.
             (Some(ImageAnswer::Ready { .. }), _) => return Ok(()),
             (Some(ImageAnswer::Dropped { conflict: known }), ImageAnswer::Ready { index, conflict }) => {
                 image.answer = Some(ImageAnswer::Ready { index, conflict: known.take().or(conflict) });
@@ -133,19 +134,19 @@ impl Enricher {
         Ok(())
     }
 
-    /// Whether what is known of its image changes anything for a container.
+    /// Whether the state of its image affects a container.
     pub(super) fn is_concerned(&self, id: &ContainerId) -> bool {
         self.containers.get(id).is_some_and(|tracked| tracked.awaits_image() || self.unreported_flaw(id).is_some())
     }
 
-    /// What is wrong with a container's image, unless that was reported.
+    /// The flaw of a container's image, unless it was reported.
     fn unreported_flaw(&self, id: &ContainerId) -> Option<(Flaw, &str)> {
         let tracked = self.containers.get(id)?;
         let image = self.images.get(tracked.image()?)?;
         image.answer.as_ref()?.flaw().filter(|(flaw, _)| !tracked.flaws.contains(flaw))
     }
 
-    /// Reports once per container and kind what is wrong with its image, before anything that is judged from then on.
+    /// Reports each flaw of a container's image once, before any exec that is judged after it became known.
     pub(super) fn report_flaw(
         &mut self,
         now_ns: i64,
@@ -171,7 +172,7 @@ impl Enricher {
         effects.emit(Topic::Findings, id.as_str(), &finding)
     }
 
-    /// A failure whose time is over is no answer any more: the image is asked for again, and containers wait for it.
+    /// Discards failures whose validity is over: the image is requested again, and containers wait for it.
     pub(super) fn expire_failures(&mut self, now_ns: i64) {
         for image in self.images.values_mut() {
             if let Some(ImageAnswer::Failed { retry_ns, .. }) = image.answer
@@ -182,7 +183,7 @@ impl Enricher {
         }
     }
 
-    /// Asks again for what is still missing.
+    /// Repeats the requests for images that are still missing.
     pub(super) fn request_missing(&mut self, now_ns: i64, effects: &mut Fx) -> Result<(), BrokenInvariant> {
         let missing = |image: &UsedImage| image.answer.as_ref().is_some_and(ImageAnswer::is_missing);
         let due = self.images.iter().filter(|(_, image)| image.request_again_ns <= now_ns && missing(image));
@@ -190,7 +191,7 @@ impl Enricher {
         due.iter().try_for_each(|id| self.request_if_missing(now_ns, id, effects))
     }
 
-    /// Tells the shell of images that went with a partition.
+    /// Sends `Forget` for images whose last container left with its partition.
     pub(super) fn forget_unused_images(&mut self, effects: &mut Fx) {
         self.unused.drain(..).for_each(|image| effects.command(ImageCommand::Forget(image)));
     }
@@ -219,7 +220,7 @@ impl Enricher {
         }
     }
 
-    /// Asks the indexers for an image that nobody has published.
+    /// Requests an image that is not published from the indexers.
     fn request_if_missing(&mut self, now_ns: i64, view: &ImageView, effects: &mut Fx) -> Result<(), BrokenInvariant> {
         let Some(image) = self.images.get_mut(view) else { return Ok(()) };
         let missing = image.answer.as_ref().is_some_and(ImageAnswer::is_missing) && image.request_again_ns <= now_ns;
@@ -241,7 +242,7 @@ impl Enricher {
     }
 }
 
-/// What a finding can carry of a reason.
+/// A reason in printable form, truncated to what a finding can carry.
 pub(super) fn printable_reason(reason: &str) -> String {
     printable_start(reason, REASON_BYTES_MAX)
 }

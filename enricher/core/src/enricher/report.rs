@@ -1,7 +1,7 @@
-//! The outcome of one exec: a finding, another revision of one, or nothing to report.
+//! The outcome of one exec: a finding, another revision of one, or none.
 //!
-//! A digest that comes late comes as the same exec again, in its place among the container's other events. So the output is
-//! the same whether the first of both was parked or not.
+//! A digest that is computed late arrives as the same exec again, in its place among the container's other events. So
+//! the output is the same whether or not the first of both was parked.
 
 use driftline_detection::{ADDED, Category, Verdict, finding, finding::Revision};
 use driftline_schemas::topics::Topic;
@@ -13,7 +13,7 @@ use crate::container::{Mismatch, Occurrence, Queued, Reported, Unresolved};
 use crate::limits::AMEND_NS;
 
 impl Enricher {
-    /// Settles one exec: a finding, another revision of one, or nothing to report.
+    /// Settles one exec: with a finding, another revision of one, or none.
     pub(super) fn settle(
         &mut self,
         now_ns: i64,
@@ -68,7 +68,7 @@ impl Enricher {
         }
     }
 
-    /// The report of a verdict, unless it was made for this container and path before.
+    /// The category to report, unless a mismatch was reported for this container and path before.
     fn reportable(&mut self, exec: &Exec, verdict: &Verdict, effects: &mut Fx) -> Option<Category> {
         let report = verdict.category?;
         if verdict.origin != Origin::Inconsistent {
@@ -88,7 +88,7 @@ impl Enricher {
         }
     }
 
-    /// Settles an exec of which a finding went out already. Returns one of which there is none.
+    /// Settles an exec whose finding was published already. Returns the exec if there is no such finding.
     pub(super) fn amend_with_digest(
         &mut self,
         now_ns: i64,
@@ -127,7 +127,8 @@ impl Enricher {
         let before = tracked.unresolved.get(&offset).map(|unresolved| unresolved.amend_until_ns);
         let mut revision = reported.revision;
         if verdict.unresolved.is_some() && before.is_none() {
-            // It was judged by the image, which is not known any more: that judgement stands until the image is.
+            // The exec was judged with the image, which is no longer known: that judgement stands until the image is
+            // known again.
             effects.settle(Disposition::Clean);
         } else {
             effects.settle(Disposition::Reported);
@@ -149,7 +150,7 @@ impl Enricher {
         Ok(())
     }
 
-    /// Says that execs of a container were left out.
+    /// Reports that execs of a container were left out.
     pub(super) fn report_throttle(
         &mut self,
         offset: i64,
@@ -167,7 +168,7 @@ impl Enricher {
     }
 }
 
-/// What the next revision of a finding says: what stands now, or that nothing does.
+/// Category and state of the next revision of a finding: it stays active, or is retracted.
 pub(super) fn amendment(verdict: &Verdict, revision: i32, effects: &mut Fx) -> (Category, Revision) {
     let (report, state) =
         verdict.category.map_or((ADDED, FindingState::Retracted), |report| (report, FindingState::Active));

@@ -1,8 +1,9 @@
-//! Which images' contents are in memory: those judged with last, within a bound of bytes.
+//! Decides which images' contents stay in memory: those used for a verdict last, within a bound of bytes.
 //!
-//! An image whose content was dropped stays known with all that was said of it. The next exec that needs the content asks
-//! the shell for it again and waits, as for an image that was never loaded; nothing is judged without it that was judged
-//! with it before. The shell gives the content that it gave the first time, whatever was published since.
+//! An image whose content was dropped keeps its answer, without the content. The next exec that needs the content
+//! commands the shell to load it again and waits, as for an image that was never loaded. An exec that was judged with
+//! the content is not judged again without it. The shell returns the content that it returned the first time, whatever
+//! was published since.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,17 +14,17 @@ use super::{Enricher, Fx, ImageAnswer, ImageCommand};
 use crate::image::ImageIndex;
 use crate::trust::ImageView;
 
-/// Images of equal content, which is in memory once.
+/// Images with equal content, which is in memory once.
 #[derive(Debug, Default)]
 struct ResidentContent {
     views: Vec<ImageView>,
     bytes: usize,
-    /// The last call that judged with it.
+    /// The last call that judged with the content.
     used: u64,
 }
 
 impl Enricher {
-    /// Bounds the memory of images' contents. The one that came last stays whatever its size.
+    /// Bounds the memory of images' contents. The content that arrived last stays whatever its size.
     #[must_use]
     pub fn bounded(self, images_bytes_max: usize) -> Self {
         Self { images_bytes_max, ..self }
@@ -37,20 +38,20 @@ impl Enricher {
         sizes.values().sum()
     }
 
-    /// The content in memory that equals this one: it need not be there twice.
+    /// The content in memory that equals this one, so that equal contents are held once.
     pub(super) fn shared(&self, index: Arc<ImageIndex>) -> Arc<ImageIndex> {
         let digest = index.digest();
         let held = self.images.values().find_map(|image| image.content().filter(|held| held.digest() == digest));
         held.map_or(index, Arc::clone)
     }
 
-    /// Whether all is known of an image but that its content is not in memory.
+    /// Whether the image's answer is known, but its content is not in memory.
     pub(super) fn is_dropped(&self, view: &ImageView) -> bool {
         self.images.get(view).is_some_and(|image| matches!(image.answer, Some(ImageAnswer::Dropped { .. })))
     }
 
-    /// Drops the contents that were not needed for longest, for one that has come. What containers in the backlog go on
-    /// with stays.
+    /// Drops the contents that have not been used for longest, to make room for a new one. Keeps the contents that
+    /// containers in the backlog need.
     pub(super) fn make_room_for_image(&mut self, newest: &ImageView, effects: &mut Fx) {
         let mut contents: Vec<ResidentContent> = self.contents().into_values().collect();
         let mut bytes: usize = contents.iter().map(|content| content.bytes).sum();
@@ -92,7 +93,7 @@ impl Enricher {
         contents
     }
 
-    /// A container is judged with its image in this call.
+    /// Records that a container is judged with its image in this call.
     pub(super) fn note_use(&mut self, id: &ContainerId) {
         let view = self.containers.get(id).and_then(|tracked| tracked.image());
         if let Some(image) = view.and_then(|view| self.images.get_mut(view)) {
@@ -100,8 +101,7 @@ impl Enricher {
         }
     }
 
-    /// Asks the shell for the content of a container's image, once, when something of the container needs it and it was
-    /// dropped.
+    /// Commands the shell, once, to load the dropped content of a container's image when the container needs it.
     pub(super) fn need_image(&mut self, id: &ContainerId, effects: &mut Fx) {
         let Some(tracked) = self.containers.get(id).filter(|tracked| tracked.awaits_image()) else { return };
         let Some(view) = tracked.image() else { return };

@@ -1,5 +1,5 @@
-//! Where a container stands in the order of eviction, and when time changes something of it. Both follow from the
-//! container's own state.
+//! Maintains a container's position in the order of eviction, and its timer. Both are derived from the container's own
+//! state.
 
 use driftline_schemas::ContainerId;
 
@@ -14,7 +14,7 @@ impl Partition {
 }
 
 impl Enricher {
-    /// Brings rank and timer of a container up to date. Most inputs change neither.
+    /// Updates rank and timer of a container. Most inputs change neither.
     pub(super) fn index(&mut self, id: &ContainerId) {
         let Some(tracked) = self.containers.get_mut(id) else { return };
         let now = (tracked.eviction_rank(), tracked.due_ns());

@@ -1,15 +1,15 @@
-//! The changelog of the enricher: what stands under which key, and how a partition is rebuilt from it.
+//! The changelog of the enricher: its keys and values, and how a partition is rebuilt from it.
 //!
 //! | key | value |
 //! | --- | --- |
-//! | `container/<id>` | [`ContainerState`]; there is one for every container, and nothing below without it |
+//! | `container/<id>` | [`ContainerState`]; every container has one, and the keys below exist only beside it |
 //! | `parked/<id>/<offset>` | the parked [`Exec`] |
 //! | `throttled/<id>/<offset>` | the parked [`ContainerThrottled`] |
 //! | `reported/<id>/<offset>` | [`ReportedExec`] |
 //! | `unresolved/<id>/<offset>` | [`UnresolvedFinding`] |
 //!
-//! The offset, in 20 digits, is that of the exec: it is unique in a partition and gives the order, and an id may contain
-//! any character without one key being taken for another.
+//! The offset, in 20 digits, is that of the exec. It is unique in a partition and gives the order. Because it is last
+//! and of fixed length, an id may contain any character without making two keys equal.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ const THROTTLED: &str = "throttled";
 const REPORTED: &str = "reported";
 const UNRESOLVED: &str = "unresolved";
 
-/// What is kept per exec of a container.
+/// Kinds of state per exec of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Parked,
@@ -39,7 +39,7 @@ pub(super) enum Kind {
     Unresolved,
 }
 
-/// A key taken apart.
+/// A parsed key.
 enum Key {
     Container(ContainerId),
     Exec(Kind, ContainerId, i64),
@@ -50,7 +50,7 @@ pub(super) fn container_key(id: &ContainerId) -> String {
 }
 
 impl Kind {
-    /// Under which an event is parked.
+    /// The kind under which an event is parked.
     pub(super) fn parked(event: &Queued) -> Self {
         match event {
             Queued::Exec(_) => Self::Parked,
@@ -207,7 +207,7 @@ impl Enricher {
         schemas: &WriterSchemas,
         effects: &mut Fx,
     ) -> Result<(), BrokenInvariant> {
-        // Two passes: an exec's state needs its container's.
+        // Restoring takes two passes: an exec's state needs its container's.
         let mut restored: BTreeMap<ContainerId, TrackedContainer> = BTreeMap::new();
         for (key, value) in state {
             if let Some(Key::Container(id)) = Key::parse(key) {
@@ -222,7 +222,7 @@ impl Enricher {
                     let tracked = tracked.ok_or_else(|| BrokenInvariant(format!("{key} without its container")))?;
                     tracked.take_exec_state(kind, offset, value, schemas)?;
                 }
-                // A newer version's, which was rolled back.
+                // A newer version wrote the key and was then rolled back.
                 None => effects.count("state_key_unknown"),
             }
         }
@@ -241,7 +241,8 @@ impl Enricher {
         }
         self.containers.insert(id.clone(), tracked);
         if self.is_concerned(&id) {
-            // It may have been in the backlog, or another partition's container has its image already.
+            // The container may have been in the backlog, or a container of another partition may have its image
+            // already.
             self.backlog.insert(id.clone());
         }
         self.index(&id);

@@ -1,4 +1,4 @@
-//! Parking, order, deadlines and amendments of the stage. Limits and the changelog have files of their own.
+//! Parking, order, deadlines and amendments of the stage. Limits and the changelog have separate files.
 
 mod images;
 mod late;
@@ -35,7 +35,7 @@ impl Bench {
         Self { enricher: Enricher::new(settings()), effects: Fx::default(), now_ns: 1, offset: 0 }
     }
 
-    /// What the changelog would hold now.
+    /// The current content of the changelog.
     fn state(&self) -> BTreeMap<String, Vec<u8>> {
         let keys = self.enricher.state_keys(0).into_iter();
         keys.map(|key| (key.clone(), self.enricher.state(0, &key).unwrap().unwrap())).collect()
@@ -83,7 +83,7 @@ impl Bench {
         self.input(Input::Tick)
     }
 
-    /// Findings made since the last call: event number, revision, origin, state.
+    /// Findings emitted since the last call: event number, revision, origin, state.
     fn findings(&mut self) -> Vec<(String, i32, Origin, FindingState)> {
         let out = self.effects.take_outgoing();
         out.iter()
@@ -93,7 +93,7 @@ impl Bench {
             .collect()
     }
 
-    /// Event ids of findings made since the last call, with why they are unresolved.
+    /// Event ids of findings emitted since the last call, with the reason why they are unresolved.
     fn reasons(&mut self) -> Vec<(String, String)> {
         let out = self.effects.take_outgoing().into_iter().filter(|out| out.topic == Topic::Findings);
         out.map(|out| decode::<Finding>(&out.value).unwrap())
@@ -112,7 +112,7 @@ fn ready(conflict: Option<&str>) -> ImageAnswer {
     ImageAnswer::Ready { index: image(), conflict: conflict.map(str::to_owned) }
 }
 
-/// Nobody tries again for a long time.
+/// A failure that stays valid for a long time.
 fn failed(reason: impl Into<String>) -> ImageAnswer {
     ImageAnswer::Failed { reason: reason.into(), failure: ImageFailure::Unavailable, retry_ns: i64::MAX }
 }

@@ -1,9 +1,9 @@
-//! The bytes of an [`super::ImageIndex`]: how they are written and read, from memory or from a file.
+//! The byte format of an [`super::ImageIndex`]: writes it, and reads it from memory or from a file.
 //!
-//! Header, records in order of the bytes of their paths, two tables ([`table`]) that find records by path and files by
-//! content, SHA-256 of all that. A record's text follows it at once, for what is asked at random lies in no cache, and the
-//! text is then on the way when the record is. Numbers are little endian. Reading checks every offset, so bytes that a
-//! digest does not protect give wrong answers at worst.
+//! A block consists of a header, records in byte order of their paths, two tables ([`table`]) that find records by path
+//! and files by content, and a SHA-256 of all of these. A record's text follows it directly, because random lookups
+//! miss every cache and the text is then fetched along with the record. Numbers are little endian. Reading checks every
+//! offset, so bytes that a digest does not protect give wrong answers at worst.
 
 use driftline_schemas::Sha256;
 
@@ -12,13 +12,14 @@ use super::{ImageEntry, NodeKind};
 
 const MAGIC: [u8; 8] = *b"dl-image";
 
-/// Of the layout and of what [`super::merge`] makes of layers: changes with either, so that kept bytes are made anew.
+/// Version of the layout and of the result of [`super::merge`]: it changes with either, so that stored blocks are
+/// rebuilt.
 pub const FORMAT_VERSION: u32 = 2;
 
 /// Magic, version, number of records, number of files, length of all records.
 const HEADER_BYTES: usize = 8 + 4 + 4 + 4 + 4;
 const DIGEST_BYTES: usize = 32;
-/// SHA-256, size, lengths of the path and of the target that follow it, mode, layer, kind.
+/// SHA-256, size, lengths of the path and of the target that follow the record, mode, layer, kind.
 const RECORD_BYTES: usize = 32 + 8 + 2 + 2 + 2 + 2 + 1;
 
 const _: () = assert!(RECORD_BYTES + 2 * BYTES_PER_PLACE <= 100, "what a file may cost beside its path");
@@ -26,13 +27,13 @@ const _: () = assert!(RECORD_BYTES + 2 * BYTES_PER_PLACE <= 100, "what a file ma
 /// Why bytes are not an index.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// Not an index, or cut off.
+    /// The bytes are not an index, or are truncated.
     #[error("not an image index, or not all of it")]
     Shape,
-    /// Of another version of driftline.
+    /// Another version of driftline wrote the bytes.
     #[error("an image index of format {0}, this version reads {FORMAT_VERSION}")]
     Version(u32),
-    /// The digest at the end is another.
+    /// The digest at the end does not match the bytes.
     #[error("an image index with a wrong digest")]
     Digest,
 }
@@ -45,7 +46,7 @@ pub(super) struct Sections<'a> {
     by_content: Table<'a>,
 }
 
-/// Writes the entries, which come in order of their paths.
+/// Writes the entries, which must be in order of their paths.
 pub(super) fn write<'a>(entries: impl Iterator<Item = ImageEntry<'a>>) -> Result<Vec<u8>, TooLarge> {
     let mut records = Vec::new();
     let (mut by_path, mut by_content) = (Vec::new(), Vec::new());
@@ -78,7 +79,7 @@ pub(super) fn write<'a>(entries: impl Iterator<Item = ImageEntry<'a>>) -> Result
     Ok(block)
 }
 
-/// Checks everything about a block that can be wrong.
+/// Checks the magic, version, lengths and digest of a block.
 pub(super) fn check(block: &[u8]) -> Result<(), OpenError> {
     let (header, _) = block.split_first_chunk::<HEADER_BYTES>().ok_or(OpenError::Shape)?;
     if !header.starts_with(&MAGIC) {
@@ -94,7 +95,7 @@ pub(super) fn check(block: &[u8]) -> Result<(), OpenError> {
 }
 
 impl<'a> Sections<'a> {
-    /// `None` when the lengths are not those that the header says.
+    /// Splits a block; `None` when its length does not match the header.
     pub(super) fn of(block: &'a [u8]) -> Option<Self> {
         let (header, rest) = block.split_first_chunk::<HEADER_BYTES>()?;
         let (rest, _) = rest.split_last_chunk::<DIGEST_BYTES>()?;
@@ -134,7 +135,7 @@ impl<'a> Sections<'a> {
         })
     }
 
-    /// How many files there are.
+    /// Number of files.
     pub(super) fn file_count(self) -> usize {
         self.by_content.count()
     }

@@ -1,7 +1,8 @@
-//! Finds the symlinks of a path without a digest for each of its directories: most paths that are not in an index as they
-//! stand go through one symlinked directory, `/bin` or `/lib`.
+//! Finds the symlinks of a path without computing a digest for each of its directories: most paths that are not in an
+//! index as written pass through one symlinked directory, `/bin` or `/lib`.
 //!
-//! Made of an index when it is made or opened, not kept with it. Where it cannot tell, [`super::real_path`] walks.
+//! The table is built when an index is merged or opened, and is not stored with it. Paths that the table cannot resolve
+//! are walked by [`super::real_path`].
 
 use std::borrow::Cow;
 
@@ -12,28 +13,28 @@ use super::block::Sections;
 use super::resolve::{LINKS_MAX, Last, parent};
 use super::{ImageEntry, NodeKind};
 
-/// Slots looked at for one path. The hash is quick, so an image can choose paths that fall together; then there is no
-/// table, and its paths are walked.
+/// Most slots examined for one path. The hash is fast but not collision resistant, so an image can choose paths that
+/// collide; then there is no table, and its paths are walked.
 const PROBES_MAX: usize = 16;
 
-/// Slots per symlink: half of them stay empty at least, so that most searches end at the first.
+/// Slots per symlink: at least half of them stay empty, so that most searches end at the first slot.
 const SLOTS_PER_LINK: usize = 2;
 
-/// Where the symlinks of an index are. Empty when there is no table.
+/// The positions of an index's symlinks. Empty when there is no table.
 #[derive(Debug, Default)]
 pub(super) struct Links {
-    /// Places of records plus one, by the hash of their path; 0 is empty. As many as a power of two.
+    /// Places of records plus one, by the hash of their path; 0 is an empty slot. Their number is a power of two.
     slots: Vec<u32>,
 }
 
-/// What is known of a path without walking it.
+/// Result of a lookup without walking the path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum LinkLookup<'a> {
-    /// This lies there.
+    /// The path has this entry.
     Entry(ImageEntry<'a>),
-    /// Nothing does.
+    /// The path does not exist.
     Nothing,
-    /// It has to be walked.
+    /// The path must be walked.
     Unknown,
 }
 
@@ -57,10 +58,10 @@ impl Links {
         self.slots.capacity() * size_of::<u32>()
     }
 
-    /// What lies at a path, as [`super::real_path`] would find it.
+    /// The entry at a path, as [`super::real_path`] would find it.
     pub(super) fn find<'a>(&self, sections: Sections<'a>, path: &[u8], last: Last) -> LinkLookup<'a> {
         let mut path = Cow::Borrowed(path);
-        // All that is walked together stays below the components that a walk may have.
+        // The sum of the walked paths stays below the number of components that a walk may have.
         let mut left = PATH_BYTES_MAX;
         for _ in 0..=LINKS_MAX {
             let Some(rest) = left.checked_sub(path.len()) else { return LinkLookup::Unknown };
@@ -77,7 +78,7 @@ impl Links {
         LinkLookup::Unknown
     }
 
-    /// The first symlink on the way, when every component is a plain name.
+    /// The first symlink of a path whose components are all plain names.
     fn first<'a>(&self, sections: Sections<'a>, path: &[u8], last: Last) -> First<'a> {
         if self.slots.is_empty() || path.first() != Some(&b'/') {
             return First::Unknown;
@@ -100,16 +101,16 @@ impl Links {
         First::None
     }
 
-    /// The symlink with this path, which has this hash.
+    /// The symlink with this path and hash.
     fn link<'a>(&self, sections: Sections<'a>, hash: u64, path: &[u8]) -> Option<ImageEntry<'a>> {
         let places = self.slots(hash).filter_map(|at| self.slots.get(at)).take_while(|place| **place > 0);
         places.filter_map(|place| sections.at(usize::try_from(place - 1).ok()?)).find(|entry| entry.path == path)
     }
 
-    /// The slots in which a path with this hash may be.
+    /// The slots that may hold a path with this hash.
     fn slots(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
         let mask = self.slots.len().wrapping_sub(1);
-        // The upper half of a product depends on every bit of what was multiplied.
+        // The upper half of a product depends on every bit of its factors.
         let start = usize::try_from(hash >> 32).unwrap_or(0);
         (0..PROBES_MAX).map(move |step| start.wrapping_add(step) & mask)
     }
@@ -125,7 +126,7 @@ enum First<'a> {
     Unknown,
 }
 
-/// The path after a symlink was followed; `after` begins with `/`, or is empty.
+/// The path after a symlink is replaced by its target; `after` begins with `/`, or is empty.
 fn followed(link: ImageEntry<'_>, after: &[u8]) -> Vec<u8> {
     let target = link.target.unwrap_or_default();
     if target.starts_with(b"/") {
@@ -134,12 +135,13 @@ fn followed(link: ImageEntry<'_>, after: &[u8]) -> Vec<u8> {
     [parent(link.path), b"/", target, after].concat()
 }
 
-/// Any number but 0.
+/// The start value; any number except 0 would do.
 const HASH_START: u64 = HASH_FACTOR;
-/// 2^64 over the golden ratio, as in Fibonacci hashing: odd, and its bits are spread.
+/// 2^64 divided by the golden ratio, as in Fibonacci hashing: an odd number with evenly spread bits.
 const HASH_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// A path's hash with one more component, eight bytes at a time; the directories of a path have theirs on the way.
+/// Extends a path's hash by one component, eight bytes at a time, so that the hashes of its directories are
+/// intermediate results.
 fn hashed(hash: u64, name: &[u8]) -> u64 {
     let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(HASH_FACTOR).rotate_left(29);
     let (words, rest) = name.as_chunks();

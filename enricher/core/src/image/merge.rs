@@ -1,12 +1,13 @@
-//! Merges layers into an [`ImageIndex`], lowest first, as overlayfs shows the directories that a runtime makes of them.
+//! Merges layers into an [`ImageIndex`], lowest first, as overlayfs shows the directories that a runtime unpacks from
+//! them.
 //!
-//! State is a sorted map of every path but the root. It keeps one invariant: everything above a path in it is a directory
-//! in it, so every path in it is a real path.
+//! The state is a sorted map of every path except the root. Its invariant: every parent of a path in the map is a
+//! directory in the map, so every path in it is a real path.
 //!
-//! Order within a layer: hard links are looked up, whiteouts and opaque marks take effect on what is below, entries
-//! come, hard links come. A directory that exists only because something lies in it replaces a lower symlink of that
-//! name: a runtime unpacks each layer into a directory of its own, where that symlink is not. Over a lower directory it
-//! changes nothing.
+//! Order within a layer: hard links are looked up, whiteouts and opaque marks are applied to the lower layers, entries
+//! are added, hard links are added. An implied directory, which exists only because an entry is below it, replaces a
+//! lower symlink of that name: a runtime unpacks each layer into a separate directory, which does not contain that
+//! symlink. An implied directory does not change a lower directory.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -19,38 +20,38 @@ use driftline_schemas::limits::{LAYERS_MAX, PATH_BYTES_MAX};
 use super::resolve::{Last, parent, real_path};
 use super::{ImageEntry, ImageIndex, NodeKind, block};
 
-/// Mode of a directory that no layer describes: what runtimes give it.
+/// Mode of a directory that no layer describes: runtimes create it with this mode.
 const IMPLIED_MODE: u16 = 0o755;
 
-/// Most hard links followed in one layer; indexers write links to files, so one is what occurs.
+/// Most hard links followed in one layer; indexers write links to files, so one is the usual number.
 const HARD_LINKS_MAX: usize = 8;
 
-/// Most hard links of an image that have to be walked through symlinks of lower layers. No known builder makes any; a
-/// walk can take a millisecond, so this bounds what a hostile manifest costs to seconds.
+/// Most hard links of an image that must be walked through symlinks of lower layers. No known builder creates any; a
+/// walk can take a millisecond, so this limits the cost of a hostile manifest to seconds.
 const WALKS_MAX: usize = 4_096;
 
-/// Why layers cannot be merged: manifests are input, and may say anything.
+/// Why layers cannot be merged: manifests are untrusted input.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MergeError {
     /// More layers than an overlay can have.
     #[error("{0} layers, at most {LAYERS_MAX} can be mounted")]
     Layers(usize),
-    /// A path that is not absolute and normalised, or longer than the kernel allows.
+    /// A path is not absolute and normalised, or is longer than the kernel allows.
     #[error("layer {layer} has a path that is not absolute and normalised")]
     Path {
         /// Number of the layer, 0 is the lowest.
         layer: u16,
     },
-    /// A file without digest, or a link without target.
+    /// A file lacks a digest, or a link lacks a target.
     #[error("layer {layer} has a file without digest or a link without target")]
     Incomplete {
         /// Number of the layer, 0 is the lowest.
         layer: u16,
     },
-    /// More than [`WALKS_MAX`].
+    /// There are more than [`WALKS_MAX`] walks.
     #[error("more than {WALKS_MAX} hard links go through symlinks of lower layers")]
     Walks,
-    /// More than 4 GiB of paths, or a symlink target that no kernel would follow.
+    /// The paths exceed 4 GiB, or a symlink target is longer than a kernel follows.
     #[error("the paths of the image are too long together")]
     TooLarge,
 }
@@ -58,7 +59,7 @@ pub enum MergeError {
 /// Merges the layers of an image, lowest first.
 ///
 /// # Errors
-/// When a manifest holds what no indexer writes, or the whole is too large.
+/// When a manifest contains something that no indexer writes, or the result is too large.
 pub fn merge(layers: &[Arc<LayerManifest>]) -> Result<ImageIndex, MergeError> {
     if layers.len() > LAYERS_MAX {
         return Err(MergeError::Layers(layers.len()));
@@ -72,7 +73,7 @@ pub fn merge(layers: &[Arc<LayerManifest>]) -> Result<ImageIndex, MergeError> {
     Ok(ImageIndex::of(Box::new(block.into_boxed_slice())))
 }
 
-/// What lies at a path.
+/// The entry at a path.
 #[derive(Debug, Clone, Copy)]
 struct Node<'a> {
     content: Content<'a>,
@@ -122,14 +123,14 @@ impl<'a> Merged<'a> {
         let mut directories = Directories::default();
         for (entry, target) in hard_links {
             self.make_parents(&mut directories, &entry.path, layer);
-            // A hard link to a directory or to nothing is not there, and neither is what it hides.
+            // A hard link to a directory or to a missing path does not exist. Nor does the lower entry that it hides.
             let target = target.filter(|node| !node.is_directory());
             self.put(&entry.path, target.map(|node| Node { mode: entry.mode, layer, ..node }));
         }
         Ok(())
     }
 
-    /// Replaces what is at `path`; a directory keeps what is below it.
+    /// Replaces the entry at `path`; a directory keeps the entries below it.
     fn put(&mut self, path: &'a [u8], node: Option<Node<'a>>) {
         let before = match node {
             Some(node) => self.nodes.insert(path, node),
@@ -141,7 +142,8 @@ impl<'a> Merged<'a> {
         }
     }
 
-    /// What a hard link to `target` names: in its own layer, else in the layers below, whiteouts not yet applied.
+    /// The entry that a hard link to `target` names: in its own layer, else in the lower layers before whiteouts are
+    /// applied.
     fn linked(&mut self, layer: u16, own: &'a [LayerEntry], target: &'a [u8]) -> Result<Option<Node<'a>>, MergeError> {
         let mut target = target;
         for _ in 0..HARD_LINKS_MAX {
@@ -171,12 +173,12 @@ impl<'a> Merged<'a> {
         Ok(real_path(path, Last::Kept, link).and_then(|real| self.nodes.get(real.as_slice()).copied()))
     }
 
-    /// Everything on the way to `path` is a directory from now on.
+    /// Makes every parent of `path` a directory.
     fn make_parents(&mut self, directories: &mut Directories<'a>, path: &'a [u8], layer: u16) {
         directories.unseen_above(path).for_each(|directory| self.make_directory(directory, layer));
     }
 
-    /// `path` is a directory from now on, one that keeps its mode if it was one.
+    /// Makes `path` a directory; an existing directory keeps its mode.
     fn make_directory(&mut self, path: &'a [u8], layer: u16) {
         if path == b"/" {
             return;
@@ -216,14 +218,14 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Remembers the directories of the entry before: sorted entries share most of them.
+/// Keeps the directories of the previous entry: sorted entries share most of them.
 #[derive(Debug, Default)]
 struct Directories<'a> {
     last: &'a [u8],
 }
 
 impl<'a> Directories<'a> {
-    /// Directories above `path`, without the root, that the path before did not have.
+    /// Parents of `path`, without the root, that the previous path did not have.
     fn unseen_above(&mut self, path: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let seen = std::mem::replace(&mut self.last, parent(path));
         std::iter::successors(Some(parent(path)), |directory| Some(parent(directory)))
@@ -239,27 +241,28 @@ fn is_mark(kind: EntryKind) -> bool {
     matches!(kind, EntryKind::Whiteout | EntryKind::Opaque)
 }
 
-/// Whether a whiteout names a directory that its own layer describes. In the directory that an engine unpacks a layer
-/// into, the whiteout is a device, and the directory takes its place: nothing is left that hides the lower one.
+/// Whether a whiteout names a directory that its own layer describes. In the directory into which an engine unpacks a
+/// layer, the whiteout is a device file that this directory replaces: nothing is left to hide the lower directory.
 fn is_replaced_mark(own: &[LayerEntry], mark: &LayerEntry) -> bool {
     let is_directory = |entry: &LayerEntry| entry.kind == EntryKind::Directory;
     mark.kind == EntryKind::Whiteout && find(own, &mark.path).is_some_and(is_directory)
 }
 
-/// Absolute, at most as long as the kernel allows, no empty, `.` or `..` component; the root is `/`.
+/// Whether a path is absolute, at most as long as the kernel allows, and without empty, `.` or `..` components; the
+/// root is `/`.
 fn is_normal(path: &[u8]) -> bool {
     let is_name = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && !name.contains(&0);
     path.len() <= PATH_BYTES_MAX
         && path.strip_prefix(b"/").is_some_and(|rest| rest.is_empty() || rest.split(|byte| *byte == b'/').all(is_name))
 }
 
-/// The entry of a layer at `path` that is no mark.
+/// The entry of a layer at `path`, whiteouts and opaque marks excluded.
 fn find<'a>(entries: &'a [LayerEntry], path: &[u8]) -> Option<&'a LayerEntry> {
     let first = entries.partition_point(|entry| entry.path.as_slice() < path);
     entries.get(first..)?.iter().take_while(|entry| entry.path == path).find(|entry| !is_mark(entry.kind))
 }
 
-/// What an entry puts at its path; nothing for what has its own rules.
+/// The node that an entry adds at its path; `None` for kinds with rules of their own.
 fn node(layer: u16, entry: &LayerEntry) -> Result<Option<Node<'_>>, MergeError> {
     let incomplete = MergeError::Incomplete { layer };
     let content = match entry.kind {

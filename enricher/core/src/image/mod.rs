@@ -1,7 +1,7 @@
-//! The merged content of an image: what lies at every path, and where a content lies.
+//! The merged content of an image: the entry at every path, and the paths of every content.
 //!
-//! Made once per image by [`merge`], then shared by all containers of the image; asked at every exec that has to be
-//! judged. Immutable: one block of bytes, see [`block`]. The same bytes can be kept in a file.
+//! Built once per image by [`merge`], then shared by all containers of the image; queried for every exec that must be
+//! judged. Immutable: one block of bytes, see [`block`]. The same bytes can be stored in a file.
 
 mod block;
 mod links;
@@ -21,19 +21,19 @@ use links::{LinkLookup, Links};
 pub use merge::{MergeError, merge};
 pub use resolve::{LINKS_MAX, Last, real_path};
 
-/// Whatever holds the bytes of an index: memory, or a mapped file.
+/// The owner of an index's bytes: memory, or a mapped file.
 pub type Bytes = Box<dyn AsRef<[u8]> + Send + Sync>;
 
-/// The merged paths of an image. At most 73 bytes a file, 77 a symlink and 61 any other path, beside the text of paths and
-/// targets.
+/// The merged paths of an image. An index takes at most 73 bytes a file, 77 a symlink and 61 any other path, plus the
+/// text of paths and targets.
 ///
-/// No path of it goes through a symlink, a file or a device: [`merge`] keeps it so.
+/// No path of the index passes through a symlink, a file or a device: [`merge`] guarantees it.
 pub struct ImageIndex {
     block: Bytes,
     links: Links,
 }
 
-/// What a path of a merged image is.
+/// Kind of the entry at a path of a merged image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeKind {
     /// A regular file.
@@ -46,12 +46,12 @@ pub enum NodeKind {
     Device,
 }
 
-/// What lies at a path of a merged image.
+/// The entry at a path of a merged image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageEntry<'a> {
     /// Real path, no symlinks in it.
     pub path: &'a [u8],
-    /// What it is.
+    /// Kind of the entry.
     pub kind: NodeKind,
     /// Permission bits with setuid, setgid and sticky.
     pub mode: u16,
@@ -61,7 +61,7 @@ pub struct ImageEntry<'a> {
     pub sha256: Option<Sha256>,
     /// Target of a symlink, as written.
     pub target: Option<&'a [u8]>,
-    /// Number of the layer it comes from, 0 is the lowest.
+    /// Number of the entry's layer; 0 is the lowest.
     pub layer: u16,
 }
 
@@ -76,7 +76,7 @@ pub struct ImageFile<'a> {
     pub size_bytes: u64,
     /// Permission bits with setuid, setgid and sticky.
     pub mode: u16,
-    /// Number of the layer it comes from, 0 is the lowest.
+    /// Number of the file's layer; 0 is the lowest.
     pub layer: u16,
 }
 
@@ -103,22 +103,22 @@ impl<'a> ImageEntry<'a> {
 }
 
 impl ImageIndex {
-    /// Takes the bytes of [`Self::as_bytes`], wherever they were kept.
+    /// Opens the bytes of [`Self::as_bytes`], wherever they were stored.
     ///
     /// # Errors
-    /// When they are not whole, or of another version.
+    /// When the bytes are not whole, or of another version.
     pub fn from_bytes(block: Bytes) -> Result<Self, OpenError> {
         block::check((*block).as_ref())?;
         Ok(Self::of(block))
     }
 
-    /// The index of bytes that are one.
+    /// The index of bytes that were checked.
     fn of(block: Bytes) -> Self {
         let links = Sections::of((*block).as_ref()).map(Links::of).unwrap_or_default();
         Self { block, links }
     }
 
-    /// Everything, to be kept for [`Self::from_bytes`].
+    /// All bytes of the index, for [`Self::from_bytes`].
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         (*self.block).as_ref()
@@ -131,19 +131,19 @@ impl ImageIndex {
 
     /// The regular file that `path` names inside the image.
     ///
-    /// A path is answered by one search after its symlinks are found in a small table of them, which for most paths of an
-    /// exec are none. What cannot be told so is walked as the kernel walks it with the image as its root: symlinks
-    /// in every component, the last one included, at most [`LINKS_MAX`] of them; `..` stops at the root; `.` and
-    /// repeated `/` mean nothing. `None` when there is no such file, when the path is relative or ends in `/`, or when
-    /// walking exceeds a limit. A component that does not exist or is a file is not noticed when `..` leaves it: who
-    /// executed the path has proven that it can be walked.
+    /// A path is resolved by one search after its symlinks are found in a small table; most paths of execs have none. A
+    /// path that the table cannot resolve is walked as the kernel walks it with the image as its root: it follows
+    /// symlinks in every component, the last one included, at most [`LINKS_MAX`] of them; `..` stops at the root; `.`
+    /// and repeated `/` mean nothing. Returns `None` when there is no such file, when the path is relative or ends in
+    /// `/`, or when the walk exceeds a limit. The walk does not check that a component that `..` leaves exists and is a
+    /// directory: the exec has proven that the path can be walked.
     #[must_use]
     pub fn file(&self, path: &[u8]) -> Option<ImageFile<'_>> {
         self.at(path, Last::Followed)?.file()
     }
 
-    /// What lies at `path`, found through symlinked directories as by [`Self::file`]; a symlink in the last component is
-    /// the answer.
+    /// The entry at `path`, resolved through symlinked directories as in [`Self::file`]; a symlink in the last
+    /// component is returned, not followed.
     #[must_use]
     pub fn entry(&self, path: &[u8]) -> Option<ImageEntry<'_>> {
         self.at(path, Last::Kept)
@@ -161,19 +161,19 @@ impl ImageIndex {
         self.sections().into_iter().flat_map(move |sections| sections.with_content(sha256)).map(|entry| entry.path)
     }
 
-    /// How many regular files the image has.
+    /// Number of regular files in the image.
     #[must_use]
     pub fn file_count(&self) -> usize {
         self.sections().map_or(0, Sections::file_count)
     }
 
-    /// Memory this index holds, for the weigher of a cache.
+    /// Memory of this index, for the weigher of a cache.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         size_of::<Self>() + self.as_bytes().len() + self.links.memory_bytes()
     }
 
-    /// Everything in the image, by path. The root is in it when a layer has it.
+    /// Every entry of the image, by path. The root is included when a layer has it.
     pub fn entries(&self) -> impl Iterator<Item = ImageEntry<'_>> {
         self.sections().into_iter().flat_map(Sections::entries).map(|(_, entry)| entry)
     }
@@ -190,7 +190,7 @@ impl ImageIndex {
             LinkLookup::Nothing => return None,
             LinkLookup::Unknown => {}
         }
-        // A file is in the index under its real path only, so what is found there is the answer.
+        // A file is in the index under its real path only, so an entry found under the path as given is the result.
         let direct = sections.find(path).filter(|entry| last == Last::Kept || entry.kind == NodeKind::File);
         direct.or_else(|| sections.find(&real_path(path, last, |at| sections.find(at)?.target)?))
     }

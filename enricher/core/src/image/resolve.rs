@@ -1,27 +1,27 @@
-//! Walks a path through symlinks with the image as its root, as the kernel would.
+//! Walks a path through symlinks with the image as its root, as the kernel does.
 //!
-//! Called for paths that are not in the index as they stand, for hard links that point through a symlinked directory of
-//! a lower layer, and by the indexer for entries that lie behind a symlink of their own layer.
+//! Called for paths that are not in the index as written, for hard links that point through a symlinked directory of a
+//! lower layer, and by the indexer for entries behind a symlink of their own layer.
 
 use driftline_schemas::limits::PATH_BYTES_MAX;
 
 /// Most symlinks followed in one path; the kernel's `MAXSYMLINKS`.
 pub const LINKS_MAX: u32 = 40;
 
-/// Most components walked, those of symlink targets included: as many as a path of the kernel's length can have.
+/// Most components walked, including those of symlink targets: as many as a path of the kernel's length can have.
 const COMPONENTS_MAX: usize = PATH_BYTES_MAX / 2;
 
-/// What happens to a symlink in the last component.
+/// Treatment of a symlink in the last component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Last {
-    /// It is followed, as `execve` does.
+    /// The symlink is followed, as `execve` does.
     Followed,
-    /// It is what is asked for, as `link` does.
+    /// The symlink itself is the result, as for `link`.
     Kept,
 }
 
-/// The real path of `path`, where `link` gives the target of a symlink by its real path. What is walked and what is
-/// left to walk must together stay within [`PATH_BYTES_MAX`].
+/// The real path of `path`, where `link` returns the target of a symlink by its real path. The walked and the remaining
+/// path must together stay within [`PATH_BYTES_MAX`].
 #[must_use]
 pub fn real_path<'a>(path: &[u8], last: Last, link: impl Fn(&[u8]) -> Option<&'a [u8]>) -> Option<Vec<u8>> {
     let mut rest = path.strip_prefix(b"/").filter(|_| path.len() <= PATH_BYTES_MAX)?.to_vec();
@@ -59,7 +59,7 @@ pub fn real_path<'a>(path: &[u8], last: Last, link: impl Fn(&[u8]) -> Option<&'a
     None
 }
 
-/// What is left to walk after a symlink: its target, then what came after it.
+/// The remaining path after a symlink: its target, then the components that followed it.
 fn follow(target: &[u8], after: Option<&[u8]>) -> Option<Vec<u8>> {
     let relative = target.strip_prefix(b"/").unwrap_or(target);
     if relative.is_empty() && after.is_none() {
@@ -73,7 +73,7 @@ fn follow(target: &[u8], after: Option<&[u8]>) -> Option<Vec<u8>> {
     Some(rest)
 }
 
-/// The first component, and what comes after its `/` when there is one.
+/// The first component, and the rest after its `/`, if there is one.
 fn first_component(rest: &[u8]) -> (&[u8], Option<&[u8]>) {
     rest.iter()
         .position(|byte| *byte == b'/')
@@ -81,7 +81,7 @@ fn first_component(rest: &[u8]) -> (&[u8], Option<&[u8]>) {
         .map_or((rest, None), |(name, slash)| (name, slash.split_first().map(|(_, after)| after)))
 }
 
-/// The directory of a real path; of a path in the root, and of the root, the empty path.
+/// The directory of a real path; the empty path for a path in the root, and for the root.
 pub(super) fn parent(path: &[u8]) -> &[u8] {
     let at = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
     path.get(..at).unwrap_or_default()

@@ -1,23 +1,23 @@
-//! A table of a block that finds records by a SHA-256: of their path, or of their content.
+//! A table of a block that finds records by a SHA-256, either of their path or of their content.
 //!
-//! Places in order of the digest's first 32 bits, and before them where each group of equal first bits starts. There is a
-//! group for every one to two places, so an answer looks at three or four places of memory where a binary search looks
-//! at thirty. An image cannot choose paths that fall together but by computing SHA-256 until they do, and within a group
-//! it is a binary search.
+//! The table holds places in order of their digests' first 32 bits. Before them it holds the start of each group of
+//! equal first bits. There is one group for every one to two places, so a lookup touches three or four places of memory
+//! where a binary search touches thirty. An image can choose colliding paths only by computing SHA-256 until they
+//! collide, and within a group the lookup is a binary search.
 
-/// The index does not fit: more than 4 GiB of records, or a path or target that no kernel takes.
+/// The index is too large: it has more than 4 GiB of records, or a path or target longer than a kernel accepts.
 #[derive(Debug)]
 pub(super) struct TooLarge;
 
-/// First bits of a digest, and the place of the record that has it.
+/// First bits of a digest, and the place of its record.
 const PLACE_BYTES: usize = 8;
-/// Where a group starts.
+/// Start of a group.
 const START_BYTES: usize = 4;
 
-/// What a table costs for each of its places at most, one more start aside.
+/// Most bytes of a table for each of its places, not counting one additional start.
 pub(super) const BYTES_PER_PLACE: usize = PLACE_BYTES + START_BYTES;
 
-/// A table where it lies.
+/// A table within a block.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Table<'a> {
     bits: u32,
@@ -26,7 +26,7 @@ pub(super) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// Takes the table of so many places from the beginning of `bytes`; it, and what comes after it.
+    /// Splits the table of `count` places from the beginning of `bytes`; returns it and the remaining bytes.
     pub(super) fn split(bytes: &'a [u8], count: usize) -> Option<(Self, &'a [u8])> {
         let bits = bits_for(count);
         let (starts, rest) = bytes.split_at_checked((1_usize << bits).checked_add(1)?.checked_mul(START_BYTES)?)?;
@@ -71,7 +71,7 @@ pub(super) fn write(digests: impl Iterator<Item = ([u8; 32], u32)>, out: &mut Ve
     Ok(())
 }
 
-/// Bits that tell a group: as many groups as places, rounded down to a power of two.
+/// Number of bits that select a group: there are as many groups as places, rounded down to a power of two.
 fn bits_for(count: usize) -> u32 {
     count.max(1).ilog2().min(u32::BITS - 1)
 }
@@ -84,7 +84,7 @@ fn key(digest: &[u8; 32]) -> u32 {
     field(digest, 0).map_or(0, u32::from_be_bytes)
 }
 
-/// The bytes of a field, `None` beyond the end.
+/// The bytes of a field; `None` beyond the end.
 pub(super) fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }

@@ -8,8 +8,9 @@ use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
 use super::links::{LinkLookup, Links};
 use super::{ImageIndex, LINKS_MAX, Last, MergeError, NodeKind, OpenError, merge, real_path};
 
-/// One entry a line: `f PATH BYTE` a file whose digest is that byte repeated, `d PATH` a directory, `l PATH TARGET` a
-/// symlink, `h PATH TARGET` a hard link, `c PATH` a device, `w PATH` a whiteout, `o PATH` an opaque mark.
+/// Parses one entry a line: `f PATH BYTE` a file whose digest is that byte repeated, `d PATH` a directory,
+/// `l PATH TARGET` a symlink, `h PATH TARGET` a hard link, `c PATH` a device, `w PATH` a whiteout, `o PATH` an opaque
+/// mark.
 fn layer(text: &str) -> Arc<LayerManifest> {
     Arc::new(LayerManifest::new(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(entry).collect()))
 }
@@ -264,7 +265,7 @@ fn memory_stays_below_a_hundred_bytes_a_file_beside_the_paths() {
     assert!(index.memory_bytes() < path_bytes + 100 * index.file_count());
 }
 
-/// Everything in the image: kind, path, mode, layer and target of each.
+/// Every entry of the image: kind, path, mode, layer and target.
 fn listed(layers: &[Arc<LayerManifest>]) -> String {
     let index = merge(layers).unwrap();
     let line = |entry: super::ImageEntry<'_>| {
@@ -326,7 +327,7 @@ fn bytes_that_are_not_whole_are_refused_and_never_panic() {
         let mut bytes = index.as_bytes().to_vec();
         bytes[at] ^= 0xff;
         assert!(open(&bytes).is_err(), "flipped at {at}");
-        // What the digest would have refused must still be safe to ask.
+        // A block that the digest check would have refused must still be safe to query.
         let forged = ImageIndex::of(Box::new(bytes));
         let _ = (forged.file(b"/lib/b"), forged.entry(b"/lib"));
         for entry in forged.entries() {
@@ -338,13 +339,13 @@ fn bytes_that_are_not_whole_are_refused_and_never_panic() {
     assert_eq!(open(&newer).unwrap_err(), OpenError::Version(99));
 }
 
-/// A number from 0 up to `below`, the next of a fixed sequence.
+/// The next number of a fixed sequence, from 0 to below `below`.
 fn chance(seed: &mut u64, below: u64) -> u64 {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     (*seed >> 33) % below
 }
 
-/// A path of a few components out of few names, dots and empty ones among them.
+/// A path of a few components out of few names, including dots and empty components.
 fn some_path(seed: &mut u64, plain: bool) -> String {
     let names = if plain { &["a", "b", "c", "dd"][..] } else { &["a", "b", "c", "dd", "a", "b", "..", ".", ""][..] };
     (0..=chance(seed, 4))

@@ -1,8 +1,8 @@
-//! Which manifests need not be kept: those of layers that no image in use names, after a while.
+//! Selects the manifests that need not be kept: those of layers that no image in use has named for a while.
 //!
-//! Only the bytes of chunks go. That a layer was published, by whom and with which manifest stays known for as long as the
-//! topic says it: an indexer does not publish again what the topic has, and nobody may take the place of a publisher whose
-//! bytes were dropped. [`super::Lookup::Collected`] says when they have to be read again.
+//! Only the bytes of chunks are dropped. The publishers of a layer and their manifests stay known for as long as the
+//! topic has the records: an indexer does not publish again what the topic has, and no publisher may take the place of
+//! one whose bytes were dropped. [`super::Lookup::Collected`] names the manifests that must be read again.
 
 use std::collections::BTreeMap;
 
@@ -11,32 +11,32 @@ use driftline_schemas::{DiffId, ImageId, Sha256};
 use super::ImageTables;
 use crate::chunks::KnownChunks;
 
-/// Manifests that one step names: each is at most 128 MiB of chunks in the store, and most are one chunk.
+/// Manifests that one step selects: each is at most 128 MiB of chunks in the store, and most are one chunk.
 pub const COLLECTED_PER_STEP: usize = 16;
 
-/// Manifests and images looked at in one step: about a millisecond. With a step a second, 100,000 manifests take less than
-/// two minutes, little against the hour that they are kept.
+/// Manifests and images examined in one step: about a millisecond. With a step a second, 100,000 manifests take less
+/// than two minutes, little compared with the hour that they are kept.
 const VISITED_PER_STEP: usize = 1_000;
 
-/// Goes round the manifests, and remembers since when nothing in use needs them.
+/// Cycles through the manifests, and records since when no image in use needs each of them.
 #[derive(Debug)]
 pub struct Collection {
-    /// How long a manifest is kept that nothing needs: a layer comes before its image, an image before its container, and
-    /// a container of the same image may come back.
+    /// How long an unneeded manifest is kept: a layer is published before its image, an image before its container
+    /// starts, and a container of the same image may start again.
     keep_ns: i64,
-    /// The manifest looked at last.
+    /// The manifest examined last.
     at: Option<Sha256>,
     unneeded_since: BTreeMap<Sha256, i64>,
 }
 
 impl Collection {
-    /// Keeps manifests for this long after they were needed last.
+    /// A collection that keeps manifests for this long after they were needed last.
     #[must_use]
     pub fn new(keep_ns: i64) -> Self {
         Self { keep_ns, at: None, unneeded_since: BTreeMap::new() }
     }
 
-    /// The next manifests whose chunks need not be kept, when it is known which images are in use.
+    /// The next manifests whose chunks need not be kept; `is_used` decides which images are in use.
     pub fn step(
         &mut self,
         now_ns: i64,

@@ -1,4 +1,4 @@
-//! Which images the core uses, and which of them news of the tables concern.
+//! The images that the core uses, and which of them a change of the tables concerns.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -10,35 +10,35 @@ use crate::chunks::ChunkStore;
 use crate::enricher::ImageAnswer;
 use crate::trust::ImageView;
 
-/// Images that containers use. Whoever answers [`crate::ImageCommand`] keeps one beside its tables, and tells the core of an image
-/// again when [`Self::concerned`] names it.
+/// Images that containers use. The component that answers [`crate::ImageCommand`] keeps a `Following` beside its
+/// tables, and answers for an image again when [`Self::concerned`] names it.
 #[derive(Debug, Default)]
 pub struct Following {
     /// Images whose content the core does not have yet: any answer is news.
     wanted: BTreeSet<ImageView>,
-    /// Those whose content it was told, and which nobody has contradicted yet. Content does not change under a digest;
-    /// only that somebody contradicts it may be news.
+    /// Images whose content the core has, without a conflict so far. Content does not change under a digest, so only a
+    /// conflict is news.
     settled: BTreeSet<ImageView>,
-    /// Those of which there is nothing more to say.
+    /// Images whose content and conflict the core has: no further answer is news.
     contradicted: BTreeSet<ImageView>,
 }
 
 impl Following {
-    /// The core asked for an image.
+    /// Records that the core asked for an image.
     pub fn ask(&mut self, view: ImageView) {
         self.settled.remove(&view);
         self.contradicted.remove(&view);
         self.wanted.insert(view);
     }
 
-    /// The core does not need an image any more.
+    /// Records that the core no longer needs an image.
     pub fn forget(&mut self, view: &ImageView) {
         self.wanted.remove(view);
         self.settled.remove(view);
         self.contradicted.remove(view);
     }
 
-    /// The core is told this of an image.
+    /// Records the answer that the core is given about an image.
     pub fn answered(&mut self, view: &ImageView, answer: &ImageAnswer) {
         let ImageAnswer::Ready { conflict, .. } = answer else { return };
         if self.wanted.remove(view) || self.settled.remove(view) {
@@ -47,7 +47,7 @@ impl Following {
         }
     }
 
-    /// Images of which the core has to be told what the tables say now, after these changes.
+    /// Images about which the core needs a new answer after these changes.
     pub fn concerned<C: ChunkStore>(&self, changes: &[Change], tables: &ImageTables<C>) -> BTreeSet<ImageView> {
         let mut concerned = BTreeSet::new();
         for change in changes {

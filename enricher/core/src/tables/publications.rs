@@ -1,14 +1,14 @@
-//! What publishers say of an image or a layer, beside each other: who takes whose place, and who contradicts whom.
+//! The publications of an image or a layer: which of them replaces another, and which contradict each other.
 
 use driftline_schemas::{Image, ImageFailure, LayerBasis, LayerHead};
 
 use crate::trust::Rank;
 
-/// What a publisher says of something.
+/// One publisher's record of an image or a layer.
 pub trait Publication {
-    /// Who says it.
+    /// The publisher.
     fn source(&self) -> &str;
-    /// Whether it says the same, at whatever time.
+    /// Whether both records have the same content, whatever their times.
     fn agrees(&self, other: &Self) -> bool;
 }
 
@@ -32,8 +32,9 @@ impl Publication for LayerHead {
     }
 }
 
-/// Puts what a publisher says in the place of what it said before; who says something else than before comes last. When
-/// there are too many, the last of those that count least goes. Returns what is not said any more.
+/// Stores a publication. One that repeats its publisher's earlier publication replaces it in place; one with other
+/// content replaces it and is appended last. When there are too many, the last of the lowest-ranked publications is
+/// removed. Returns the removed publications.
 pub(super) fn put<T: Publication, R: Ord>(known: &mut Vec<T>, new: T, max: usize, rank: impl Fn(&T) -> R) -> Vec<T> {
     if let Some(old) = known.iter_mut().find(|old| old.source() == new.source() && old.agrees(&new)) {
         *old = new;
@@ -52,15 +53,15 @@ pub(super) fn image_rank(image: &Image) -> Rank {
     Rank::of(&image.source, LayerBasis::Blob)
 }
 
-/// Whether the id is that of an index, and nodes of several platforms have published what each of them runs. Nobody lies
-/// then, and nobody can say which one a container has.
+/// Whether the id is that of an index, and nodes of several platforms have published the image that each of them runs.
+/// Then no publisher lies, and nothing determines which of these images a container has.
 pub(super) fn names_several(candidates: &[&Image]) -> bool {
     let mut configs = candidates.iter().map(|image| image.config_digest.as_str());
     let first = configs.next().unwrap_or_default();
     candidates.iter().all(|image| !image.config_digest.is_empty()) && configs.any(|config| config != first)
 }
 
-/// Who contradicts whom about the list of layers: a config digest decides it, so there is one.
+/// The conflict between publishers about the list of layers: a config digest determines it, so there is only one.
 pub(super) fn contradicted_list(candidates: &[&Image]) -> Option<String> {
     let (first, others) = candidates.split_first()?;
     let other = others.iter().find(|image| image.diff_ids != first.diff_ids)?;
@@ -68,7 +69,7 @@ pub(super) fn contradicted_list(candidates: &[&Image]) -> Option<String> {
     Some(format!("different lists of layers: {}, {}", claim(first), claim(other)))
 }
 
-/// What a failure says of the image rather than of who failed: the more, the higher.
+/// Rank of a failure: higher when it depends more on the image and less on the publisher.
 pub(super) fn severity(failure: ImageFailure) -> u8 {
     match failure {
         ImageFailure::Unavailable => 0,

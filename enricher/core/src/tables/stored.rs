@@ -1,4 +1,4 @@
-//! The layers of a published image, and what is made of them.
+//! The layers of a published image, and their merged index.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use driftline_schemas::{DiffId, ImageFailure, LayerHead, Sha256};
 use crate::chunks::ChunkSource;
 use crate::image::{FORMAT_VERSION, ImageIndex, MergeError, merge};
 
-/// The heads of the layers of an image, lowest first; all their chunks are there.
+/// The heads of the layers of an image, lowest first; all their chunks are published.
 #[derive(Debug)]
 pub struct Stored(Vec<LayerHead>);
 
 /// A published image that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// A layer's manifest is not what its head says.
+    /// A layer's manifest does not match its head.
     #[error("layer {0}: {1}")]
     Layer(DiffId, ManifestError),
-    /// What was there cannot be read.
+    /// Chunks that were stored cannot be read.
     #[error("layer {0}: {1}")]
     Unread(DiffId, String),
     /// The layers contradict each other.
@@ -27,7 +27,7 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// What kind of failure it is: content that is not what its digest says, or that cannot be used.
+    /// Kind of the failure: content that does not match its digest, or content that cannot be used.
     #[must_use]
     pub fn failure(&self) -> ImageFailure {
         match self {
@@ -43,7 +43,8 @@ impl Stored {
         Self(heads)
     }
 
-    /// Name of the merged image: what decides its content, so images of equal layers share it, whoever published them.
+    /// Name of the merged image, derived from everything that determines its content. Images with equal layers share
+    /// it, whatever their publishers.
     #[must_use]
     pub fn name(&self) -> Sha256 {
         let mut content = FORMAT_VERSION.to_le_bytes().to_vec();
@@ -51,15 +52,15 @@ impl Stored {
         Sha256::of(&content)
     }
 
-    /// The digests of the layers' manifests, lowest layer first: they decide what [`Self::load`] gives.
+    /// The digests of the layers' manifests, lowest layer first: they determine the result of [`Self::load`].
     pub fn manifests(&self) -> impl Iterator<Item = &Sha256> {
         self.0.iter().map(|head| &head.manifest_sha256)
     }
 
-    /// Verifies, decodes and merges the layers; takes milliseconds to seconds, so not on the loop's task.
+    /// Verifies, decodes and merges the layers. Takes milliseconds to seconds, so it must not run on the loop's task.
     ///
     /// # Errors
-    /// When a manifest is not what its head says, or the layers cannot be merged.
+    /// When a manifest does not match its head, or the layers cannot be merged.
     pub fn load(&self, chunks: &impl ChunkSource) -> Result<ImageIndex, LoadError> {
         let layers: Vec<Arc<LayerManifest>> =
             self.0.iter().map(|head| assemble(head, chunks).map(Arc::new)).collect::<Result<_, _>>()?;
@@ -67,10 +68,10 @@ impl Stored {
     }
 }
 
-/// The manifest that a head names.
+/// Loads the manifest that a head names.
 ///
 /// # Errors
-/// When chunks cannot be read, or are not what the head says.
+/// When chunks cannot be read, or do not match the head.
 pub fn assemble(head: &LayerHead, chunks: &impl ChunkSource) -> Result<LayerManifest, LoadError> {
     let count = check_chunk_count(head.chunk_count).map_err(|error| LoadError::Layer(head.diff_id.clone(), error))?;
     let chunks: Vec<_> = (0..count)

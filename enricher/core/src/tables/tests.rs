@@ -1,4 +1,4 @@
-//! What the tables say of images, layer by layer and publisher by publisher.
+//! The state of images in the tables, by layer and publisher.
 
 use super::*;
 use crate::enricher::ImageAnswer;
@@ -89,7 +89,8 @@ fn an_index_that_nodes_of_two_platforms_published_names_no_image() {
     assert!(matches!(tables.lookup(&view()), Lookup::Complete { conflict: None, .. }));
     tables.image(of("node:b", "sha256:arm64", "sha256:b")).unwrap();
     assert!(matches!(tables.lookup(&view()), Lookup::Failed { failure: ImageFailure::Unsupported, .. }));
-    // Who says that it is the config's own digest cannot mean an index: then somebody lies.
+    // A publication without a config digest claims that the id is the config's own digest, so the id cannot be that of
+    // an index: one of the publishers lies.
     tables.image(of("node:c", "", "sha256:c")).unwrap();
     assert!(matches!(tables.lookup(&view()), Lookup::Complete { conflict: Some(_), .. }));
 }
@@ -115,7 +116,7 @@ fn a_failed_attempt_does_not_hide_a_published_image() {
     assert!(matches!(tables.lookup(&view()), Lookup::Complete { .. }));
 }
 
-/// What wins of two publications of one layer, the first of them first on the topic, and whether they conflict.
+/// Checks which of two publications of one layer wins, the first of them first on the topic, and whether they conflict.
 #[track_caller]
 fn check(trust: Trust, claims: [(&str, LayerBasis); 2], winner: Option<usize>, is_conflict: bool) {
     check_on(trust, None, claims, winner, is_conflict);
@@ -178,7 +179,7 @@ fn with_same_node_only_the_own_node_and_verified_sources_count() {
     check("a", [("node:b", Blob), ("node:a", Snapshot)], Some(1), false);
     check("", [("node:a", Blob), ("node:b", Blob)], None, false);
     check("b", [("node:a/node:b", Blob), ("node:ab", Blob)], None, false);
-    // Of all nodes together, as `driftline images` shows it.
+    // All nodes together, as `driftline images` shows them.
     check_on(Trust::SameNode, None, [("node:a", Blob), ("node:b", Blob)], Some(0), true);
 }
 
@@ -192,7 +193,7 @@ fn with_same_node_the_list_of_layers_and_failures_are_the_own_node_s_too() {
     assert!(matches!(tables.lookup(&of("a")), Lookup::Complete { .. }));
     assert!(matches!(tables.lookup(&of("b")), Lookup::Failed { .. }));
     assert!(matches!(tables.lookup(&of("c")), Lookup::Missing));
-    // The list is the node's own, and so must be every layer.
+    // The list is the node's own, so every layer must be as well.
     tables.image(Image { source: "node:c".into(), ..image(&["sha256:a"], None) }).unwrap();
     assert!(matches!(tables.lookup(&of("c")), Lookup::Missing));
     put(&mut tables, layer("sha256:a", "/true", "node:c"));

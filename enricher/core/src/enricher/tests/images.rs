@@ -1,4 +1,4 @@
-//! What is said of images themselves, and how images that nobody has published are asked for.
+//! Findings about images themselves, and requests for images that are not published.
 
 use super::*;
 use crate::limits::{JUDGED_PER_APPLY_MAX, UNRESOLVED_MAX};
@@ -15,13 +15,13 @@ fn unavailable(retry_ns: i64) -> ImageAnswer {
 }
 
 impl Bench {
-    /// Findings made since the last call, whole.
+    /// Findings emitted since the last call, whole.
     fn whole(&mut self) -> Vec<Finding> {
         let out = self.effects.take_outgoing().into_iter().filter(|out| out.topic == Topic::Findings);
         out.map(|out| decode(&out.value).unwrap()).collect()
     }
 
-    /// Category and container of findings made since the last call.
+    /// Category and container of findings emitted since the last call.
     fn image_findings(&mut self) -> Vec<(String, String)> {
         let container = |finding: &Finding| finding.container.as_ref().unwrap().id.to_string();
         self.whole().iter().map(|finding| (finding.category.clone(), container(finding))).collect()
@@ -33,7 +33,7 @@ impl Bench {
         self.event(ExecEvent::Seen(Box::new(seen)))
     }
 
-    /// A successor that takes over what stands in the changelog.
+    /// A successor that is restored from the changelog.
     fn successor(&self) -> Self {
         let mut successor = Self { offset: self.offset, now_ns: self.now_ns, ..Self::new() };
         let state = self.state();
@@ -272,7 +272,7 @@ fn with_same_node_each_node_s_containers_have_the_image_as_their_own_node_sees_i
     bench.input(Input::Image(on("m"), ready(None)));
     assert_eq!(bench.findings(), [active(2, 1, Origin::Added)]);
 
-    // The same after a restart, and the last container of a node releases its image.
+    // A successor does the same after a restart, and the last container of a node releases its image.
     let mut next = Bench::new();
     next.enricher = Enricher::new(Settings { trust: Trust::SameNode, ..settings() });
     next.enricher.restore(1, 0, bench.state(), &WriterSchemas::default(), &mut next.effects).unwrap();

@@ -1,4 +1,4 @@
-//! Digests that come late, and execs that were left out.
+//! Digests that arrive late, and execs that were left out.
 
 use super::*;
 use crate::limits::REPORTED_MAX;
@@ -8,7 +8,7 @@ impl Bench {
         self.event(ExecEvent::Exec(Box::new(exec)))
     }
 
-    /// The exec as it went out first.
+    /// Sends the exec without its digest, as it is sent first.
     fn without_digest(&mut self, number: i64, class: FileClass, path: &str, file: &str) -> &mut Self {
         self.given(undigested(exec(number, class, path, file)))
     }
@@ -31,7 +31,7 @@ fn retracted(number: i64, revision: i32, origin: Origin) -> (String, i32, Origin
 fn a_late_digest_retracts_or_confirms_or_makes_a_finding() {
     let mut bench = Bench::new();
     bench.seen().image();
-    // Of the image's size, so that only the digest can tell.
+    // The file has the image file's size, so that only the digest differs.
     bench.without_digest(1, FileClass::CopiedUp, "/bin/ls", "/bin/ls");
     bench.without_digest(2, FileClass::CopiedUp, "/bin/ls", "1234567");
     bench.without_digest(3, FileClass::RootfsPlain, "/bin/ls", "1234567");
@@ -59,7 +59,7 @@ fn whatever_comes_again_and_in_whatever_order_says_nothing_new() {
     bench.settled();
     bench.without_digest(1, FileClass::New, "/tmp/x", "evil").exec(1, FileClass::New, "/tmp/x", "evil");
     assert_eq!(bench.findings(), []);
-    // The digest first: nothing is to come.
+    // The digest arrives first: none is expected afterwards.
     bench.exec(2, FileClass::New, "/tmp/y", "evil").without_digest(2, FileClass::New, "/tmp/y", "evil");
     assert_eq!(bench.findings(), [active(2, 1, Origin::Added)]);
     assert_eq!(bench.settled(), BTreeMap::from([(Disposition::Reported, 1), (Disposition::Duplicate, 3)]));
@@ -86,7 +86,7 @@ fn without_the_image_the_digest_is_told_and_the_image_amends_both() {
     assert_eq!(bench.findings(), [active(1, 1, Origin::Unresolved), active(1, 2, Origin::Unresolved)]);
     bench.seen().image();
     assert_eq!(bench.findings(), [retracted(1, 3, Origin::Touched)]);
-    // The image before the digest.
+    // The image arrives before the digest.
     let mut bench = Bench::new();
     bench.without_digest(1, FileClass::CopiedUp, "/bin/ls", "/bin/ls").after(5 * SECOND).seen().image();
     assert_eq!(bench.findings(), [active(1, 1, Origin::Unresolved), active(1, 2, Origin::Modified)]);

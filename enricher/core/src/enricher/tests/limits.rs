@@ -1,4 +1,4 @@
-//! Every limit of [`crate::limits`] at its maximum and one beyond: what is said, what is counted, and that nothing grows.
+//! Every limit of [`crate::limits`] at its maximum and one beyond: the findings, the counters, and that no state grows.
 
 use super::*;
 use crate::limits::{
@@ -23,7 +23,7 @@ impl Bench {
         self.event(ExecEvent::Seen(Box::new(seen)))
     }
 
-    /// What the partition's parked execs take of memory.
+    /// Memory of the partition's parked execs.
     fn parked_bytes(&self) -> usize {
         self.enricher.partitions.values().map(|partition| partition.parked_bytes).sum()
     }
@@ -32,14 +32,14 @@ impl Bench {
         self.effects.take_counts().remove(event).unwrap_or(0)
     }
 
-    /// Number and bytes of what stands under keys that begin so.
+    /// Number and bytes of the state under keys with this prefix.
     fn size(&self, prefix: &str) -> (usize, usize) {
         let state = self.state();
         let own: Vec<_> = state.iter().filter(|(key, _)| key.starts_with(prefix)).collect();
         (own.len(), own.iter().map(|(key, value)| key.len() + value.len()).sum())
     }
 
-    /// Everything that was received is settled or held.
+    /// Asserts that every received record is settled or parked.
     fn assert_conserved(&mut self) {
         let settled: u64 = self.effects.take_settled().values().sum();
         assert_eq!(settled + self.enricher.held(), u64::try_from(self.offset).unwrap());
@@ -54,7 +54,8 @@ fn event(number: usize, reason: &str) -> (String, String) {
     (format!("event-{number}"), reason.to_owned())
 }
 
-/// How many execs that [`Bench::exec_in`] makes take so much memory. The container's name has six letters, the number six digits.
+/// Number of execs of [`Bench::exec_in`] that take this much memory. The container's name has six letters, the number
+/// six digits.
 fn execs_in(bytes: usize) -> usize {
     let exec = Exec { container_id: ContainerId::from("box-00"), ..exec(100_000, FileClass::New, "/tmp/x", "evil") };
     bytes / Queued::Exec(Box::new(exec)).memory_bytes()
@@ -120,7 +121,7 @@ fn the_largest_execs_take_no_more_memory_than_is_allowed_and_a_restored_state_co
 #[test]
 fn one_container_more_than_a_partition_may_have_takes_the_place_of_the_one_silent_longest() {
     let mut bench = Bench::new();
-    // Every time takes as many bytes as the others.
+    // Every time takes the same number of bytes.
     bench.now_ns = 1 << 60;
     for n in 0..CONTAINERS_MAX {
         bench.now_ns += 1;
@@ -250,7 +251,7 @@ fn an_image_for_which_many_waited_does_not_say_everything_at_once() {
     assert_eq!(bench.reasons().len(), JUDGED_PER_APPLY_MAX);
     let left = containers * each - JUDGED_PER_APPLY_MAX;
     assert_eq!(bench.enricher.held(), left as u64);
-    // A successor knows what is left, and goes on when it has the image.
+    // A successor restores what is left, and continues when it has the image.
     let state = bench.state();
     let mut successor = Bench::new();
     successor.enricher.restore(1, 0, state, &WriterSchemas::default(), &mut successor.effects).unwrap();
@@ -409,7 +410,7 @@ fn largest_exec() -> Exec {
     }
 }
 
-/// A container record with every field at its limit, as far as it fits a record at all.
+/// A container record with every field at its limit, as far as one record can hold it.
 fn largest_seen(container: &ContainerId) -> ContainerSeen {
     let text = "t".repeat(TEXT_BYTES_MAX);
     let mut seen = seen(container.as_str());

@@ -1,10 +1,10 @@
-//! The changelog: after every step of a random run, an enricher restored from it says and holds the same as the one that
-//! was never disturbed.
+//! The changelog: after every step of a random run, an enricher restored from it emits and holds the same as one that
+//! was never restarted.
 
 use super::*;
 use driftline_service_core::StateKey;
 
-/// SplitMix64, so that a seed says everything.
+/// SplitMix64, so that the seed alone determines the run.
 struct Random(u64);
 
 impl Random {
@@ -20,7 +20,7 @@ impl Random {
     }
 }
 
-/// One step: the time, and what comes.
+/// One step: an event, an answer about an image, or a tick.
 #[derive(Clone)]
 enum Step {
     Event(ExecEvent),
@@ -35,7 +35,7 @@ fn step(random: &mut Random, number: i64) -> Step {
     let container = random.of(&CONTAINERS);
     match random.below(13) {
         0..=5 => {
-            // Few numbers, so that some come twice.
+            // The numbers are few, so that some repeat.
             let number = number - i64::try_from(random.below(4)).unwrap();
             let (class, path, file) = random.of(&[
                 (FileClass::New, "/tmp/x", "evil"),
@@ -81,17 +81,17 @@ fn step(random: &mut Random, number: i64) -> Step {
     }
 }
 
-/// An enricher, and a shell that remembers what it said about images.
+/// An enricher, and a shell that keeps its answers about images.
 struct Instance {
     enricher: Enricher,
     now_ns: i64,
     offset: i64,
     answers: BTreeMap<ImageId, ImageAnswer>,
-    /// The changelog as the executor keeps it: only keys that were touched are written.
+    /// The changelog as the executor maintains it: only touched keys are written.
     changelog: BTreeMap<String, Vec<u8>>,
-    /// Names of everything that was counted.
+    /// Names of all counted events.
     events: BTreeSet<&'static str>,
-    /// Records that were given their disposition.
+    /// Number of settled records.
     settled: u64,
 }
 
@@ -109,7 +109,7 @@ impl Instance {
         }
     }
 
-    /// Findings as bytes; requests for images may differ, nothing else.
+    /// Applies a step; returns the findings as bytes. Only requests for images may differ between two runs.
     fn take(&mut self, now_ns: i64, step: Step) -> Vec<(Vec<u8>, Vec<u8>)> {
         self.now_ns = now_ns;
         let input = match step {
@@ -118,7 +118,7 @@ impl Instance {
                 Input::Event(Position { partition: 0, offset: self.offset }, event)
             }
             Step::Answer(id, answer) => {
-                // The shell, too, says nothing more once it had the content, but for a conflict.
+                // The shell, too, keeps its answer once it had the content, apart from a new conflict.
                 let known = self.answers.entry(id.clone()).or_insert_with(|| answer.clone());
                 match (&mut *known, answer) {
                     (ImageAnswer::Ready { conflict, .. }, ImageAnswer::Ready { conflict: later, .. }) => {
@@ -178,7 +178,7 @@ impl Instance {
         self.enricher.partitions.values().flat_map(|partition| &partition.eviction_order).collect()
     }
 
-    /// A successor that has the changelog and the tables, and nothing else.
+    /// A successor that has the changelog and the tables only.
     fn successor(&self) -> Self {
         let mut next = Self { offset: self.offset, answers: self.answers.clone(), ..Self::new() };
         (next.now_ns, next.settled) = (self.now_ns, self.settled);
@@ -196,7 +196,7 @@ impl Instance {
     }
 }
 
-/// A random run: when, and what comes.
+/// A random run: times and steps.
 fn steps(seed: u64) -> Vec<(i64, Step)> {
     let mut random = Random(seed);
     let mut now_ns = 1;
@@ -264,7 +264,7 @@ fn whoever_takes_over_after_whatever_step_says_the_same_from_there_on() {
     }
 }
 
-/// The same steps, where every image has content of its own.
+/// The same steps, where the images differ in content.
 fn steps_of_several_images(seed: u64) -> Vec<(i64, Step)> {
     let mut steps = steps(seed);
     for (_, step) in &mut steps {

@@ -1,4 +1,4 @@
-//! State that another version wrote: a newer one, before it was rolled back, and an older one.
+//! State written by another version: by a newer one before a rollback, and by an older one.
 
 use super::*;
 use driftline_schemas::encode;
@@ -33,7 +33,7 @@ fn restored(state: BTreeMap<String, Vec<u8>>, schemas: &WriterSchemas) -> Result
     Ok(bench)
 }
 
-/// The value as the next version writes it, records inside it included; their schemas are kept.
+/// The value as the next version writes it, including the records inside it; adds their schemas to `schemas`.
 fn next(value: &[u8], schemas: &mut WriterSchemas) -> Vec<u8> {
     let mut of = |value: &[u8]| {
         let (value, json) = as_written_by_next(value);
@@ -101,7 +101,7 @@ fn what_older_state_lacks_takes_its_default() {
     assert_eq!(with_older(&state, parked, "tty"), state, "nobody has a terminal");
 }
 
-/// What is restored when a version wrote a key's value that did not know a field yet.
+/// The restored state when a key's value was written by a version that did not know a field yet.
 fn with_older(state: &BTreeMap<String, Vec<u8>>, key: &str, field: &str) -> BTreeMap<String, Vec<u8>> {
     let (value, json) = as_written_by_previous(&state[key], field);
     let mut schemas = WriterSchemas::default();

@@ -1,4 +1,4 @@
-//! What is collected and when, and that nothing else changes by it.
+//! Which manifests are collected and when, and that nothing else changes.
 
 use super::*;
 use crate::chunks::ChunkStore as _;
@@ -37,7 +37,7 @@ impl Bench {
         Self { tables, collection: Collection::new(KEEP), used: Vec::new() }
     }
 
-    /// The layer, and the digest of its manifest.
+    /// Publishes the layer; returns the digest of its manifest.
     fn layer(&mut self, layer: PublishedLayer) -> Sha256 {
         let manifest = layer.head.manifest_sha256;
         layer.chunks.into_iter().for_each(|chunk| drop(self.tables.layer(LayerEvent::Chunk(chunk)).unwrap()));
@@ -51,7 +51,7 @@ impl Bench {
         self.tables.image(image).unwrap();
     }
 
-    /// Steps until each manifest was looked at, as the shell does it.
+    /// Steps until each manifest was examined, as the shell does.
     fn collect(&mut self, now_ns: i64) -> Vec<Sha256> {
         let mut all = Vec::new();
         loop {
@@ -86,7 +86,7 @@ fn what_an_image_in_use_names_stays_and_the_rest_goes_after_a_while() {
     let Lookup::Collected(missing) = bench.lookup(2) else { panic!("collected") };
     assert_eq!(missing, [other].into());
 
-    // It is used again: the chunk comes, and from then on it is kept.
+    // The image is used again: the chunk arrives, and from then on it is kept.
     bench.used.push(image_id(2));
     bench.tables.chunks_mut().put(other, 0, Vec::new());
     assert!(matches!(bench.lookup(2), Lookup::Complete { .. }));
@@ -124,7 +124,7 @@ fn nobody_takes_the_place_of_a_publisher_whose_chunks_were_collected() {
     bench.layer(layer("sha256:a", "/lie", "node:evil"));
     let Lookup::Collected(missing) = bench.lookup(1) else { panic!("collected") };
     assert_eq!(missing, [good].into());
-    // The topic does not have it any more: then who is there counts.
+    // The topic no longer has the manifest: then the remaining publisher counts.
     bench.tables.chunks_mut().forget_collected(&good);
     assert!(matches!(bench.lookup(1), Lookup::Complete { conflict: Some(_), .. }));
 }
