@@ -23,7 +23,7 @@ use driftline_service::{clock, shutdown};
 use driftline_settings::{Program, Settings, document, table};
 use shell::{EnricherShell, ShellSettings};
 
-/// Decides of every exec in a container whether its program belongs to the image.
+/// Decides for every exec in a container whether its program belongs to the image.
 ///
 /// Settings come from the environment and from a configuration file.
 #[derive(Debug, Parser)]

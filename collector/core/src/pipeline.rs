@@ -42,7 +42,7 @@ use throttle::Admission;
 
 /// The pure core of the collector: the shell gives it one [`Input`] after the other, and does what it commands.
 ///
-/// # The way of an exec
+/// # The steps of an exec
 /// `on_records` and `on_exec` take each exec through these steps. Each is a file below `pipeline/` with one entry function:
 ///
 /// | step | entry | what it decides |
@@ -155,7 +155,7 @@ impl ExecPipeline {
         Ok(())
     }
 
-    // --- The way of an exec: steps 1 to 6 ------------------------------------------------------------------------------
+    // --- The steps of an exec: steps 1 to 6 ------------------------------------------------------------------------------
 
     fn on_records(&mut self, now_ns: i64, mut records: Records, effects: &mut Fx) -> Result<(), BrokenInvariant> {
         self.clock.follow(&records);
