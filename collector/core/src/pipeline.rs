@@ -1,5 +1,5 @@
 //! All state of one node's collector, and what each input does to it. The documentation of [`ExecPipeline`] describes
-//! the way of an exec.
+//! the steps of an exec.
 
 use driftline_schemas::ContainerId;
 use driftline_schemas::topics::Topic;
