@@ -1,5 +1,4 @@
-//! `driftline analyze`: what the services would say about a recording, without Kafka, and how that differs from what
-//! something else says.
+//! `driftline analyze`: computes the alerts of a recording without Kafka, and compares them with another set of alerts.
 //!
 //! [`pipeline`] drives the services' own cores; [`source`] feeds it from a file; [`diff`] compares alerts.
 
@@ -36,7 +35,7 @@ use diff::Alerts;
 use newest::{Newest, Revision};
 use source::{Analysis, analyse};
 
-/// How an Avro object container file begins.
+/// First bytes of an Avro object container file.
 const AVRO_MAGIC: &[u8] = b"Obj\x01";
 
 #[derive(Debug, Args)]
@@ -87,7 +86,7 @@ enum Format {
 const OWN_FORMATS: &[(&str, Format)] = &[("alerts", Format::Alerts), ("findings", Format::Findings)];
 
 impl SettingsOptions {
-    /// What was typed, and the settings for the rest.
+    /// The settings, with the options of the command line in their place.
     pub(crate) fn read(&self, settings: &mut driftline_settings::Settings) -> Settings {
         let mut time = |typed: Option<Duration>, setting| typed.unwrap_or_else(|| settings.get(setting));
         let park = time(self.park_ms, &table::PARK_MS);
@@ -136,7 +135,7 @@ fn print(arguments: &Arguments, settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How revisions look.
+/// The form in which revisions are printed.
 #[derive(Debug, Clone, Copy)]
 struct Printer {
     format: Format,

@@ -1,4 +1,4 @@
-//! `driftline dead-letters`: what could not be used, where it came from, and why.
+//! `driftline dead-letters`: shows records that could not be used, with their origin and the reason.
 
 use serde_json::json;
 

@@ -1,6 +1,6 @@
-//! `driftline doctor`: what Kafka allows, and what this node does if the collector is installed on it.
+//! `driftline doctor`: checks Kafka, and this node if the collector is installed on it.
 //!
-//! The node's part is the collector's own (`driftline-collector doctor`): only that program can load eBPF.
+//! The collector itself checks the node (`driftline-collector doctor`): only that program can load eBPF.
 
 use anyhow::bail;
 use clap::Args;
@@ -18,10 +18,10 @@ use crate::output::out;
 
 const COLLECTOR: &str = "driftline-collector";
 
-/// Kafka that does not answer for this long is not there.
+/// A Kafka that does not answer for this long counts as unreachable.
 const KAFKA_WAIT: Duration = Duration::from_secs(5);
 
-/// The collector's self-test has a minute of its own, and every runtime is asked with a limit.
+/// The collector's self-test has a limit of a minute, and the query of each runtime has a limit.
 const NODE_WAIT: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Args)]
@@ -83,7 +83,7 @@ async fn node(program: Option<PathBuf>, config: Option<&Path>) -> Vec<Check> {
             vec![Check::new("node", "all", Health::NotRun, found, remedy)]
         }
         Ok(Err(error)) => failed(format!("{}: {error}", program.display())),
-        // It exits 1 when there is a problem, and says which on standard output.
+        // It exits 1 when there is a problem, which it prints on standard output.
         Ok(Ok(output)) => serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
             let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
             failed(format!("{} ended with {}: {}", program.display(), output.status, stderr.trim()))
@@ -91,7 +91,7 @@ async fn node(program: Option<PathBuf>, config: Option<&Path>) -> Vec<Check> {
     }
 }
 
-/// The collector's program in the directory of this one; without it whatever PATH has.
+/// The collector's program in the directory of this one; otherwise the one in PATH.
 fn beside() -> PathBuf {
     let own = std::env::current_exe().ok();
     let beside = own.and_then(|own| Some(own.parent()?.join(COLLECTOR)));
@@ -152,8 +152,9 @@ fn partitions(settings: &ClientSettings, found: &[&ExistingTopic]) -> Check {
     Check::new("kafka", "partitions", Health::Problem, wrong.join("\n"), remedy)
 }
 
-/// Writing waits for `min.insync.replicas` copies: more than there are, and nothing is ever written; as many, and the loss
-/// of one broker stops everything; one, and the loss of its disk loses alerts.
+/// A write waits for `min.insync.replicas` replicas. If that is more than there are, no write ever succeeds; if it
+/// equals their number, the loss of one broker stops all writes; if it is one, the loss of that replica's disk loses
+/// alerts.
 fn replicas(found: &[&ExistingTopic], minimum: &BTreeMap<String, i32>) -> Check {
     let of = |topic: &ExistingTopic| minimum.get(&topic.name).copied().unwrap_or(1);
     let lines_of = |which: &dyn Fn(&ExistingTopic) -> bool, what: &dyn Fn(&ExistingTopic) -> String| {

@@ -1,4 +1,4 @@
-//! `driftline`: looks at and prepares what stands on the topics.
+//! `driftline`: inspects and prepares the topics.
 //!
 //! This file has the commands and their options; each group of commands has a module of its own.
 
@@ -210,7 +210,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-/// The last that is read of the settings: what is wrong with any of them is reported here.
+/// Reads the last settings of a command, and reports the problems of all settings.
 fn kafka(options: &KafkaOptions, mut settings: Settings) -> Result<ClientSettings, SettingsError> {
     let kafka = options.read(&mut settings);
     settings.finish()?;

@@ -1,5 +1,5 @@
-//! Options of the command line that stand for settings. An option wins over the environment, which wins over the
-//! configuration file; names, ranges and explanations are those of the table of settings.
+//! Options of the command line that correspond to settings. An option takes precedence over the environment, which
+//! takes precedence over the configuration file. Names, ranges and explanations are those of the table of settings.
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -10,7 +10,7 @@ use driftline_settings::document::option_help;
 use driftline_settings::kind::{Choice, Kind};
 use driftline_settings::{Setting, Settings, table};
 
-/// Brokers when nothing is set: those of a trial on this machine.
+/// Default brokers: those of a trial on this machine.
 const BROKERS: &str = "127.0.0.1:9092";
 
 /// Which Kafka, and which topics.
@@ -25,7 +25,7 @@ pub(crate) struct KafkaOptions {
 }
 
 impl KafkaOptions {
-    /// What was typed, and the settings for the rest.
+    /// The settings, with the options of the command line in their place.
     pub(crate) fn read(&self, settings: &mut Settings) -> ClientSettings {
         let Self { bootstrap, prefix, partitions } = self;
         let set = |settings: &mut Settings| match settings.optional(&table::KAFKA_BOOTSTRAP) {
@@ -50,7 +50,7 @@ pub(crate) struct ReplicationOption {
 }
 
 impl ReplicationOption {
-    /// What was typed, or the setting.
+    /// The option, or the setting.
     pub(crate) fn read(&self, settings: &mut Settings) -> i32 {
         let replication = self.replication.unwrap_or_else(|| settings.get(&table::REPLICATION));
         i32::try_from(replication).unwrap_or(1)
@@ -65,26 +65,26 @@ pub(crate) struct TrustOption {
 }
 
 impl TrustOption {
-    /// What was typed, or the setting.
+    /// The option, or the setting.
     pub(crate) fn read(&self, settings: &mut Settings) -> Trust {
         let set = |settings: &mut Settings| settings.choice(&table::TRUST, &Trust::NAMES).unwrap_or_default();
         self.trust.unwrap_or_else(|| set(settings))
     }
 }
 
-/// Reads an option as the setting is read.
+/// Parses an option like the setting.
 pub(crate) fn value_of<K: Kind + Sync>(
     setting: &'static Setting<K>,
 ) -> impl Fn(&str) -> Result<K::Value, String> + Clone {
     |text| setting.kind.parse(text).map_err(|refusal| format!("{} {}", refusal.value, refusal.why))
 }
 
-/// Checks an option as the setting is checked, and leaves it as it is.
+/// Checks an option like the setting, and leaves it as text.
 fn text_of<K: Kind + Sync>(setting: &'static Setting<K>) -> impl Fn(&str) -> Result<String, String> + Clone {
     move |text| value_of(setting)(text).map(|_| text.to_owned())
 }
 
-/// Reads one of the words of a setting.
+/// Parses one of the words of a setting.
 pub(crate) fn word_of<T: Copy + Send + Sync + 'static>(
     setting: &'static Setting<Choice>,
     values: &'static [(&'static str, T)],

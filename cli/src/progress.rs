@@ -1,13 +1,13 @@
-//! How far a long command came, on standard error: a bar where somebody looks, a line every few seconds in a log.
+//! The progress of a long command on standard error: a bar on a terminal, a line every few seconds in a log.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use driftline_service::clock;
 
-/// Redraws of the bar: as often as an eye follows.
+/// Interval of the bar's redraws: fast enough for the eye.
 const BAR_EVERY: Duration = Duration::from_millis(100);
-/// Lines in a log.
+/// Interval of the lines in a log.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 const BAR_WIDTH: u64 = 30;
 /// Back to the first column, and clear the line.
@@ -31,14 +31,14 @@ enum Form {
 }
 
 impl Progress {
-    /// `what` is done to `total` of `unit`.
+    /// Progress of the work `what` on `total` of `unit`.
     pub(crate) fn new(what: &'static str, unit: &'static str, total: u64) -> Self {
         let form = if std::io::stderr().is_terminal() { Form::Bar } else { Form::Lines };
         let began = clock::monotonic();
         Self { what, unit, total, began, shown: began, form }
     }
 
-    /// `done` of the total are done; shows it if it is time to.
+    /// Sets the progress to `done`, and shows it if an update is due.
     pub(crate) fn at(&mut self, done: u64) {
         let now = clock::monotonic();
         let every = if self.form == Form::Bar { BAR_EVERY } else { LINE_EVERY };
@@ -47,7 +47,7 @@ impl Progress {
         }
         self.shown = now;
         let text = text(self.what, self.unit, done, self.total, now.duration_since(self.began));
-        // Whoever closed standard error does not want to know.
+        // A failure means that standard error is closed.
         let _ = match self.form {
             Form::Bar => write!(std::io::stderr(), "{CLEAR}{} {text}", bar(done, self.total))
                 .and_then(|()| std::io::stderr().flush()),
@@ -55,7 +55,7 @@ impl Progress {
         };
     }
 
-    /// How long it took.
+    /// Time since the start.
     pub(crate) fn elapsed(&self) -> Duration {
         clock::monotonic().duration_since(self.began)
     }
@@ -80,7 +80,7 @@ fn bar(done: u64, total: u64) -> String {
     (0..BAR_WIDTH).map(|at| if at < full { '█' } else { '░' }).collect()
 }
 
-/// Bytes as a person reads them.
+/// A number of bytes, formatted for people.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if count < 1024 {

@@ -1,6 +1,7 @@
-//! `driftline record`: a range of topics into one file, bytes verbatim, ended by where the topics ended when it began.
+//! `driftline record`: writes a range of topics to one file, bytes verbatim. The range ends at the ends of the topics
+//! when the recording began.
 //!
-//! [`plan`] decides the offsets, [`partial`] keeps the file that is not whole yet, [`copy`] reads and writes.
+//! [`plan`] decides the offsets, [`partial`] holds the incomplete file, [`copy`] reads and writes.
 
 mod copy;
 mod partial;
@@ -66,7 +67,7 @@ pub(crate) async fn record(settings: &ClientSettings, arguments: &Arguments) -> 
         topics: topics.iter().map(|topic| topic.spec().stem.to_owned()).collect(),
         since: arguments.since.as_ref().map_or_else(String::new, |when| when.text.clone()),
         until: arguments.until.as_ref().map_or_else(String::new, |when| when.text.clone()),
-        // Without a beginning there is nothing before it.
+        // Without a beginning there is no pre-roll.
         pre_roll: arguments.since.as_ref().map_or_else(String::new, |_| arguments.pre_roll.text.clone()),
     };
     let path = partial_path(&arguments.file);
@@ -93,14 +94,14 @@ pub(crate) async fn record(settings: &ClientSettings, arguments: &Arguments) -> 
     print_summary(arguments, &info, &copied, size_bytes, resumed_bytes)
 }
 
-/// What becomes of a file that is there: a finished recording may be the only copy of what Kafka has deleted since.
+/// Handling of an existing file: a finished recording may be the only copy of records that Kafka has deleted since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Existing {
     Retained,
     Replaced,
 }
 
-/// Refuses at once what would be refused in the end.
+/// Fails at once if the file would be refused in the end.
 fn may_be_written(file: &Path, existing: Existing) -> anyhow::Result<()> {
     ensure!(!file.exists() || file.is_file(), "{} is no file, and would be replaced by one", file.display());
     let is_free = existing == Existing::Replaced || !file.exists();
@@ -142,7 +143,7 @@ fn print_summary(
     ))?)
 }
 
-/// The file's name while it is not whole.
+/// Name of the file while it is incomplete.
 fn partial_path(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".partial");

@@ -1,6 +1,6 @@
-//! Findings and alerts as a person wants to read them. Colour is dropped by the output stream when nobody looks.
+//! Findings and alerts formatted for people. The output stream removes colours unless it is a terminal.
 //!
-//! Findings and alerts carry attacker-chosen text; what reaches a terminal goes through [`safe`].
+//! Findings and alerts contain attacker-chosen text; everything printed to a terminal is passed through [`safe`].
 
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
@@ -188,7 +188,7 @@ fn severity_style(severity: Severity) -> Style {
     colour.on_default().bold()
 }
 
-/// What may go to a terminal.
+/// The text with everything escaped that a terminal would interpret.
 fn safe(text: &str) -> String {
     printable(text.as_bytes()).text
 }
@@ -198,7 +198,7 @@ fn clock_ns(ns: i64) -> String {
     time(ns).strftime("%H:%M:%S%.3f").to_string()
 }
 
-/// As [`clock_ns`], of milliseconds.
+/// Like [`clock_ns`], for milliseconds.
 pub(crate) fn clock_ms(ms: i64) -> String {
     clock_ns(ms.saturating_mul(1_000_000))
 }

@@ -1,4 +1,4 @@
-//! `driftline replay`: a recording into topics of its own, tables first, then the streams merged by time.
+//! `driftline replay`: produces a recording into separate topics, tables first, then the streams merged by time.
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
@@ -22,7 +22,7 @@ use crate::progress::Progress;
 
 /// How long Kafka may take to answer at the start.
 const KAFKA_WAIT: Duration = Duration::from_secs(10);
-/// Records after which an interrupt is looked for, while the client's queue has room for all of them.
+/// Records after which the replay checks for an interrupt, while the client's queue has room for all of them.
 const YIELD_EVERY: u64 = 1024;
 
 #[derive(Debug, Args)]
@@ -42,22 +42,22 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// How records follow each other.
+/// The pauses between records.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Speed {
     Max,
-    /// Of the pauses between the records' timestamps.
+    /// The pauses between the records' timestamps, divided by this number.
     Times(f64),
 }
 
-/// What came through.
+/// Counts of a replay.
 #[derive(Debug, Default)]
 struct Sent {
     counts: BTreeMap<Topic, u64>,
 }
 
-/// `named` is the prefix if it was given on the command line; else the replay gets topics of its own, so that it never
-/// mixes with what the environment points at.
+/// `named` is the prefix if it was given on the command line. Otherwise the replay gets topics of its own, so that it
+/// never mixes with the topics of the environment.
 pub(crate) async fn replay(
     mut settings: ClientSettings,
     named: Option<String>,
@@ -67,7 +67,7 @@ pub(crate) async fn replay(
     let mut stop = std::pin::pin!(shutdown::signalled().context("cannot handle signals")?);
     let file = File::open(&arguments.file).context("cannot open it")?;
     let mut recording = Recording::open(BufReader::new(file))?;
-    // The whole file is checked before anything is sent, so a damaged one leaves no half replay.
+    // The whole file is checked before any record is sent, so a damaged file leaves no half replay.
     let scan = recording.scan(Damage::Refuse)?;
     let (total, topics) = (scan.records(), scan.by_topic());
     ensure!(total > 0, "it has no records");
@@ -96,7 +96,7 @@ pub(crate) async fn replay(
     print_summary(&settings, arguments, &replayer)
 }
 
-/// Makes the topics, and refuses to mix with what is in them.
+/// Creates the topics, and fails if they contain records.
 async fn prepare(
     settings: &ClientSettings,
     topics: impl Iterator<Item = Topic>,
@@ -144,7 +144,7 @@ impl Replayer {
         while let Some((topic, record)) = merged.next_record()? {
             let cleanup = topic.spec().cleanup;
             if cleanup != phase {
-                // Nobody shall read an exec before its image can be read.
+                // An image must be readable before its execs are.
                 self.producer.settled().await?;
                 phase = cleanup;
             }
@@ -172,8 +172,8 @@ impl Replayer {
     }
 }
 
-/// Partitions follow the keys, so a recording fits any partition count. Layer records are placed by their diff_id,
-/// which only heads carry; layers are read whole, so any partition serves.
+/// Partitions follow the keys, so a recording fits any partition count. Layer records are partitioned by their diff_id,
+/// which only heads contain; layers are read whole, so any partition is correct.
 fn target_partition(settings: &ClientSettings, topic: Topic, record: &Recorded) -> i32 {
     let count = settings.partition_count(topic);
     match topic {
@@ -182,7 +182,7 @@ fn target_partition(settings: &ClientSettings, topic: Topic, record: &Recorded) 
     }
 }
 
-/// Waits as long as the records' timestamps are apart.
+/// Pauses records by the distance of their timestamps.
 struct Schedule {
     speed: Speed,
     /// When the first record was sent, and its timestamp.
@@ -197,7 +197,8 @@ impl Schedule {
     }
 }
 
-/// When a record is due that is `after_ms` younger than the first. A timestamp that goes back is due at once.
+/// The time at which a record that is `after_ms` younger than the first is due. A record with a timestamp before the
+/// first is due at once.
 fn due_after(after_ms: i64, times: f64) -> Duration {
     let recorded = Duration::from_millis(u64::try_from(after_ms).unwrap_or(0));
     Duration::try_from_secs_f64(recorded.as_secs_f64() / times).unwrap_or(Duration::MAX / 4)
@@ -218,7 +219,7 @@ impl FromStr for Speed {
     }
 }
 
-/// A prefix that was not there before: the time, to the millisecond.
+/// A new prefix: the time, to the millisecond.
 fn own_prefix() -> String {
     let now = jiff::Timestamp::from_millisecond(clock::now_ns() / 1_000_000).unwrap_or_default();
     format!("replay-{}", now.strftime("%Y%m%d-%H%M%S-%3f"))

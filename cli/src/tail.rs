@@ -95,7 +95,7 @@ pub(crate) async fn show_alert(settings: &ClientSettings, id: &str, json: bool) 
     Ok(())
 }
 
-/// Calls `take` for each record of a topic, until the end or until interrupted.
+/// Calls `take` for each record of a topic, until the end of the topic or an interrupt.
 pub(crate) async fn each(
     settings: &ClientSettings,
     topic: Topic,

@@ -1,4 +1,4 @@
-//! Points in time and durations as they are typed: `2026-01-02T03:04:05Z`, `2h`, `1h30m`.
+//! Points in time and durations as typed on the command line: `2026-01-02T03:04:05Z`, `2h`, `1h30m`.
 
 use jiff::Timestamp;
 use std::str::FromStr;
@@ -8,19 +8,19 @@ const MINUTE_MS: i64 = 60 * SECOND_MS;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 const DAY_MS: i64 = 24 * HOUR_MS;
 
-/// Cannot be read as a time.
+/// The text is not a valid time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a time like 2026-01-02T03:04:05Z, nor a duration like 2h, 90m or 1d12h (units d, h, m, s)")]
 pub(crate) struct NotATime;
 
-/// A duration, with the text it was typed as.
+/// A duration, with its text as typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) text: String,
     pub(crate) ms: i64,
 }
 
-/// A point in time, absolute or counted back from now, with the text it was typed as.
+/// A point in time, absolute or relative to now, with its text as typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct When {
     pub(crate) text: String,

@@ -1,4 +1,4 @@
-//! `driftline topics`: makes and shows the topics of the one table.
+//! `driftline topics`: creates and lists the topics of the topic table.
 
 use comfy_table::{Table, presets};
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! Settings of the correlator: what was typed, checked as a whole, ready to use.
+//! Settings of the correlator: read, checked as a whole, ready to use.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use driftline_service::settings::{Identity, kafka};
 use driftline_service::telemetry::start_logs;
 use driftline_settings::{Described, Program, Settings, table};
 
-/// Everything configurable, validated.
+/// All settings, validated.
 pub(crate) struct Configuration {
     pub(crate) kafka: ClientSettings,
     pub(crate) kafka_wait: Duration,
@@ -23,7 +23,7 @@ pub(crate) struct Configuration {
 }
 
 impl Configuration {
-    /// Topics that must be there.
+    /// Topics that must exist.
     pub(crate) fn topics(&self) -> Vec<Topic> {
         let own = [Topic::Findings, Topic::Alerts, Topic::DeadLetters, Topic::CorrelatorState];
         own.into_iter().chain(self.formats.iter().map(|format| format.topic)).collect()
@@ -40,7 +40,7 @@ pub(crate) fn read(config: Option<&Path>) -> anyhow::Result<Configuration> {
 }
 
 impl Configuration {
-    /// What is wrong is noted in `settings`.
+    /// Reads the settings; records problems in `settings`.
     fn read(settings: &mut Settings) -> Result<Self, SettingsErrors> {
         let formats = formats(settings);
         let options = options(settings, formats.iter().map(|format| format.name).collect());

@@ -1,7 +1,7 @@
 //! `driftline-correlator`: reads findings, groups those of a container that belong together, writes alerts.
 //!
-//! This file wires settings and the loop; what makes an alert is in `driftline-correlator-core`, what it looks like to a
-//! SIEM in `driftline-formats`.
+//! This file wires settings and the loop. The rules of alerts are in `driftline-correlator-core`, the SIEM formats in
+//! `driftline-formats`.
 
 mod configuration;
 
@@ -70,7 +70,7 @@ async fn join(
     Ok(Service::join(membership, CorrelatorShell { sessions_bytes }, core, kafka, telemetry).await?)
 }
 
-/// The correlator needs nothing beside its input.
+/// The correlator needs only its input.
 struct CorrelatorShell {
     sessions_bytes: IntGauge,
 }
@@ -78,7 +78,7 @@ struct CorrelatorShell {
 impl Shell for CorrelatorShell {
     type Stage = Correlator;
 
-    /// A session must not be called quiet while findings that belong to it are still being read.
+    /// A session must not become quiet while findings that belong to it are still being read.
     fn tick(&mut self, backlog: Backlog) -> Option<Input> {
         (backlog == Backlog::None).then_some(Input::Tick)
     }

@@ -1,8 +1,8 @@
-//! Image archives: what `docker save`, `podman save`, skopeo and the engines' export write, as file or stream.
+//! Image archives as written by `docker save`, `podman save`, skopeo and the engines' export, as file or stream.
 //!
-//! One pass, forward. Layers usually come before the documents that name them, so every layer is read when it is met
-//! and matched by its diff_id at the end; member names are not relied on, except that what lies under `blobs/sha256/`
-//! must have the digest of its name.
+//! The archive is read once, forward. Layers usually precede the documents that name them, so every layer is read when
+//! it is met and matched by its diff_id at the end. Member names are not relied on, except that a blob under
+//! `blobs/sha256/` must have the digest of its name.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -18,11 +18,11 @@ use crate::limits::{ARCHIVE_ENTRIES_MAX, BUFFER_BYTES, JSON_BYTES_MAX, JSON_TOTA
 use crate::tar_stream::{Data, Member, TarStream};
 use crate::{Indexed, IndexedLayer};
 
-/// Indexes the wanted image of an archive. The archive may be compressed
-/// as a whole. Source and time of the [`Image`](driftline_schemas::Image) are left for the caller.
+/// Indexes the wanted image of an archive. The archive may be compressed as a whole. The caller fills in source and
+/// time of the [`Image`](driftline_schemas::Image).
 ///
 /// # Errors
-/// When the archive cannot be read, exceeds a limit, does not hold the image, or anything is not what its digest says.
+/// When the archive cannot be read, exceeds a limit, does not hold the image, or any content does not match its digest.
 pub fn index_archive(reader: impl Read, wanted: &Wanted) -> Result<Indexed, IndexError> {
     let (contents, _) = decoded(peek(reader)?, StoredDigest::NotWanted, |plain| {
         let mut tar = TarStream::new(std::io::BufReader::with_capacity(BUFFER_BYTES, plain));
@@ -41,14 +41,14 @@ pub fn index_archive(reader: impl Read, wanted: &Wanted) -> Result<Indexed, Inde
     contents.choose(wanted)
 }
 
-/// What was met in an archive.
+/// The contents of an archive found so far.
 #[derive(Default)]
 struct Contents {
     documents: BTreeMap<String, Vec<u8>>,
     document_bytes: u64,
     layers: BTreeMap<DiffId, LayerManifest>,
-    /// What became of each member that looked like a layer: layers of other images, and blobs that are no layers at
-    /// all, may be odd without harm.
+    /// Result of each member that looked like a layer. Layers of other images, and blobs that are not layers, may be
+    /// malformed without harm.
     read: BTreeMap<String, Result<DiffId, IndexError>>,
     members: usize,
     entries: usize,
@@ -62,7 +62,7 @@ impl Contents {
         match peeked.format {
             Format::Json => {
                 if member.size_bytes > JSON_BYTES_MAX {
-                    // Attestations may be large; whether this document is needed shows later.
+                    // Attestations may be large; whether this document is needed is known only later.
                     self.read.insert(path, Err(Limit::JsonBytes.into()));
                     return Ok(());
                 }

@@ -1,5 +1,5 @@
-//! Images whose blobs can be opened one by one: OCI layouts, content stores, registries. Layers are read side by side,
-//! each streamed, and only those that nobody has read before.
+//! Images whose blobs can be opened one by one: OCI layouts, content stores, registries. Layers are streamed, several
+//! in parallel. Layers that are known already are not read.
 
 use std::cmp::Reverse;
 use std::io::{self, Read};
@@ -17,21 +17,22 @@ use crate::layer::{digest, read_layer};
 use crate::limits::BUFFER_BYTES;
 use crate::{Indexed, IndexedLayer};
 
-/// Where blobs come from. Called from several threads at once; both methods may block.
+/// The source of blobs. Several threads call it at once; all methods may block.
 pub(crate) trait Blobs: Sync {
-    /// A document by path, `blobs/sha256/<hex>` or a name of the layout, its digest verified; nothing when there is none.
+    /// A document by path, `blobs/sha256/<hex>` or a name of the layout, its digest verified; `None` when there is
+    /// none.
     fn document(&self, path: &str) -> Result<Option<Vec<u8>>, IndexError>;
 
-    /// As [`Self::document`], for an image's config, which some sources keep elsewhere than manifests.
+    /// Like [`Self::document`], for an image's config, which some sources keep elsewhere than manifests.
     fn config(&self, path: &str) -> Result<Option<Vec<u8>>, IndexError> {
         self.document(path)
     }
 
-    /// The content of a layer as it is stored; nothing when it is not there. Digest and size are verified by the caller.
+    /// The content of a layer as stored; `None` when it is not there. The caller verifies digest and size.
     fn open(&self, layer: &LayerBlob) -> Result<Option<Box<dyn Read + Send + '_>>, IndexError>;
 
-    /// A layer of those of an image, lowest first, as it was unpacked, for one whose blob is not there; nothing when that
-    /// is not there either.
+    /// An unpacked layer of an image's layers, lowest first, for a layer whose blob is not there; `None` when it was
+    /// not unpacked either.
     fn unpacked(
         &self,
         _diff_ids: &[DiffId],
@@ -42,18 +43,18 @@ pub(crate) trait Blobs: Sync {
     }
 }
 
-/// How an image is read.
+/// Options for reading an image.
 #[derive(Clone, Copy)]
 pub(crate) struct Options<'a> {
-    /// Layers read at once.
+    /// Number of layers read at once.
     pub(crate) lanes: usize,
-    /// Layers that need not be read, because they are known already.
+    /// Whether a layer is known already and need not be read.
     pub(crate) known: &'a (dyn Fn(&DiffId) -> bool + Sync),
-    /// Everything stops soon after it is set.
+    /// Set by the caller to stop all reading soon.
     pub(crate) stop: &'a AtomicBool,
 }
 
-/// Indexes an image. Source and time of the [`Image`](driftline_schemas::Image) are left for the caller.
+/// Indexes an image. The caller fills in source and time of the [`Image`](driftline_schemas::Image).
 pub(crate) fn index_blobs(
     blobs: &impl Blobs,
     entry: &Entry,
@@ -75,7 +76,7 @@ pub(crate) fn index_blobs(
 /// A layer to be read.
 struct Todo<'a> {
     number: usize,
-    /// Of all layers of the image.
+    /// diff_ids of all layers of the image.
     diff_ids: &'a [DiffId],
     diff_id: &'a DiffId,
     blob: &'a LayerBlob,
@@ -96,7 +97,7 @@ fn read_all(blobs: &impl Blobs, todo: &[Todo<'_>], options: Options<'_>) -> Resu
             match read {
                 Ok(read) => done.0.push((layer.number, read)),
                 Err(error) => {
-                    // What the others say after it is a consequence.
+                    // Errors of the other lanes after this one are consequences.
                     failed.store(true, Ordering::Release);
                     done.1.get_or_insert(error);
                 }
@@ -139,8 +140,8 @@ fn read_one(blobs: &impl Blobs, layer: &Todo<'_>, stop: &[&AtomicBool]) -> Resul
     Ok(IndexedLayer { diff_id: read.diff_id, basis: LayerBasis::Blob, manifest: read.manifest })
 }
 
-/// Why a layer that was there cannot be read: a decoder trips over a changed byte long before the digest is known, so the
-/// blob is read again, and what is not what its digest says is called that.
+/// The reason why a layer that was there cannot be read. A decoder fails on a changed byte long before the digest is
+/// known, so the blob is read again; if it does not match its digest, that is the error.
 fn unreadable(blobs: &impl Blobs, blob: &LayerBlob, stop: &[&AtomicBool], error: IndexError) -> IndexError {
     if matches!(error, IndexError::Limit(_)) {
         return error;
@@ -159,12 +160,12 @@ fn unreadable(blobs: &impl Blobs, blob: &LayerBlob, stop: &[&AtomicBool], error:
     }
 }
 
-/// A blob of stated length that can be told to stop.
+/// A blob whose reading can be stopped, checked against the length in its manifest if there is one.
 struct Sized<'a, R> {
     inner: R,
     stated: Option<u64>,
     bytes: u64,
-    /// It was the source that failed, and not who reads it.
+    /// Whether the source failed, as opposed to the reader.
     has_failed: bool,
     stop: &'a [&'a AtomicBool],
 }
@@ -189,7 +190,7 @@ impl<R: Read> Read for Sized<'_, R> {
         go_on(self.stop).inspect_err(|_| self.has_failed = true)?;
         let read = self.inner.read(buffer).inspect_err(|_| self.has_failed = true)?;
         self.bytes = self.bytes.saturating_add(crate::tar_stream::as_u64(read));
-        // One that is too long is not read to an end that may never come.
+        // A blob that is too long is not read further: its end may never come.
         if self.stated.is_some_and(|stated| self.bytes > stated) {
             self.has_failed = true;
             return Err(io::Error::other(self.check().err().unwrap_or(IndexError::NoImage)));
@@ -198,7 +199,7 @@ impl<R: Read> Read for Sized<'_, R> {
     }
 }
 
-/// An error when any of the flags is set.
+/// Fails when any of the flags is set.
 pub(crate) fn go_on(stop: &[&AtomicBool]) -> io::Result<()> {
     if stop.iter().any(|stop| stop.load(Ordering::Acquire)) {
         return Err(io::Error::other("the indexer stops"));

@@ -1,4 +1,4 @@
-//! Recognises compression by its first bytes, decompresses, and counts and hashes both sides.
+//! Recognises the compression of a stream by its first bytes, decompresses it, and counts and hashes both sides.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, BufRead, BufReader, Cursor, Read};
@@ -12,10 +12,10 @@ use crate::error::{IndexError, Limit};
 use crate::limits::{BUFFER_BYTES, LAYER_BYTES_MAX, LAYER_TIME_MAX, RATIO_FREE_BYTES, RATIO_MAX, ZSTD_WINDOW_LOG_MAX};
 use crate::tar_stream::{as_u64, looks_like_tar};
 
-/// First bytes looked at: a tar header.
+/// Number of first bytes that are inspected: a tar header.
 const HEAD_BYTES: usize = 512;
 
-/// What a stream is, by its first bytes.
+/// The format of a stream, by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Tar,
@@ -31,7 +31,7 @@ pub(crate) struct Peeked<R> {
     pub(crate) reader: io::Chain<Cursor<Vec<u8>>, R>,
 }
 
-/// Looks at the first bytes.
+/// Reads the first bytes.
 pub(crate) fn peek<R: Read>(mut reader: R) -> io::Result<Peeked<R>> {
     let mut head = Vec::with_capacity(HEAD_BYTES);
     reader.by_ref().take(as_u64(HEAD_BYTES)).read_to_end(&mut head)?;
@@ -52,21 +52,22 @@ fn format_of(head: &[u8]) -> Format {
 /// Digests of a stream that was read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Digests {
-    /// As stored.
+    /// Of the bytes as stored.
     pub(crate) stored: Sha256,
-    /// Decompressed; of a layer its diff_id.
+    /// Of the decompressed bytes; for a layer, its diff_id.
     pub(crate) content: Sha256,
 }
 
-/// Whether the digest of the compressed bytes is wanted too; it costs a pass over them.
+/// Whether the digest of the compressed bytes is required as well; it costs a pass over them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StoredDigest {
     Wanted,
     NotWanted,
 }
 
-/// Gives `take` the decompressed content, then reads what it left, so that the digests are those of the whole stream.
-/// The stored digest is the content's when nothing is compressed; it means nothing when it was not wanted.
+/// Passes the decompressed content to `take`, then reads what `take` left, so that the digests are those of the whole
+/// stream. Without compression the stored digest is the content's. When it was not required, the stored digest has no
+/// meaning.
 pub(crate) fn decoded<R: Read, T>(
     peeked: Peeked<R>,
     stored: StoredDigest,
@@ -113,7 +114,7 @@ fn open<'a>(format: Format, raw: impl BufRead + 'a) -> Result<Box<dyn Read + 'a>
     })
 }
 
-/// Counts, and hashes when asked, what is read.
+/// Counts the bytes that are read, and hashes them if required.
 struct Counted<'a, R> {
     inner: R,
     bytes: &'a Cell<u64>,
@@ -131,7 +132,7 @@ impl<R: Read> Read for Counted<'_, R> {
     }
 }
 
-/// The decompressed side: hashes, and stops a stream that grows beyond the limits.
+/// The decompressed side: hashes, and stops a stream that exceeds the limits.
 struct DecodedContent<'a> {
     inner: Box<dyn Read + 'a>,
     stored_bytes: &'a Cell<u64>,

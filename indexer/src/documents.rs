@@ -1,7 +1,7 @@
 //! The JSON documents of an image: Docker's `manifest.json`, OCI indexes and manifests, and the config.
 //!
-//! Where they come from is the caller's affair ([`Documents`]): kept members of an archive, files of a layout, blobs of
-//! a content store or registry.
+//! The caller provides the documents ([`Documents`]): kept members of an archive, files of a layout, blobs of a content
+//! store or registry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr as _;
@@ -22,43 +22,43 @@ const ATTESTATION: &str = "vnd.docker.reference.type";
 
 /// Documents by path; content under `blobs/sha256/` has been verified against its name.
 pub(crate) trait Documents {
-    /// A document, or nothing when there is none of that path.
+    /// A document, or `None` when there is none at that path.
     fn document(&mut self, path: &str) -> Result<Option<Vec<u8>>, IndexError>;
 
-    /// As [`Self::document`], for an image's config.
+    /// Like [`Self::document`], for an image's config.
     fn config(&mut self, path: &str) -> Result<Option<Vec<u8>>, IndexError> {
         self.document(path)
     }
 }
 
-/// Where to begin.
+/// The document to begin with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Entry {
-    /// At the documents that archives and layouts have: `manifest.json` and `index.json`.
+    /// The documents that archives and layouts have: `manifest.json` and `index.json`.
     Names,
-    /// At the manifest or index with this digest.
+    /// The manifest or index with this digest.
     Digest(String),
 }
 
-/// Which image is meant.
+/// The image to index.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// Its digest, whatever a runtime calls it: of its config, its manifest or an index that names it. With none, the
-    /// only image there is.
+    /// Its digest under any of the names that runtimes use: of its config, its manifest or an index that names it.
+    /// Without a digest, the only image there is.
     pub image_id: Option<ImageId>,
-    /// Decides between the images of an index, and nothing else. Empty parts match everything.
+    /// Selects one of the images of an index, and nothing else. Empty parts match everything.
     pub platform: Platform,
 }
 
 impl Wanted {
-    /// The image with this digest, for the platform of this machine where that is left open.
+    /// The image with this digest, for the platform of this machine where none is given.
     #[must_use]
     pub fn id(image_id: &ImageId) -> Self {
         Self { image_id: Some(image_id.clone()), platform: own_platform() }
     }
 }
 
-/// What this machine runs, as image configs name it.
+/// The platform of this machine, as image configs name it.
 #[must_use]
 pub fn own_platform() -> Platform {
     let architecture = match std::env::consts::ARCH {
@@ -75,22 +75,22 @@ pub fn own_platform() -> Platform {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub(crate) image: Image,
-    /// Its layers' blobs, lowest first, as the manifest has them.
+    /// Blobs of its layers, lowest first, in the order of the manifest.
     pub(crate) layers: Vec<LayerBlob>,
     /// Digests of the manifest and the indexes that lead to it.
     also_called: BTreeSet<String>,
 }
 
-/// Where the content of a layer is.
+/// The location of a layer's content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LayerBlob {
-    /// Path in an archive or layout; of a blob `blobs/sha256/<hex>`.
+    /// Path in an archive or layout; for a blob, `blobs/sha256/<hex>`.
     pub(crate) path: String,
-    /// Length as stored, where the manifest says it.
+    /// Length as stored, if the manifest contains it.
     pub(crate) size_bytes: Option<u64>,
-    /// Media type, where the manifest says it.
+    /// Media type, if the manifest contains it.
     pub(crate) media_type: String,
-    /// Where else a foreign layer may be had.
+    /// Other locations of a foreign layer.
     pub(crate) urls: Vec<String>,
 }
 
@@ -111,7 +111,7 @@ struct Manifest {
     schema_version: u32,
     #[serde(default)]
     config: Option<Descriptor>,
-    /// An index has these instead.
+    /// An index has manifests instead of layers.
     #[serde(default)]
     manifests: Option<Vec<Descriptor>>,
     #[serde(default)]
@@ -134,7 +134,7 @@ struct Descriptor {
     platform: Option<StatedPlatform>,
 }
 
-/// What an index says of a manifest's platform; the config decides.
+/// A manifest's platform according to the index; the config decides.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct StatedPlatform {
@@ -175,7 +175,7 @@ struct RootFs {
     diff_ids: Vec<String>,
 }
 
-/// The image asked for, or the only one.
+/// The requested image, or the only one.
 pub(crate) fn choose(documents: &mut dyn Documents, entry: &Entry, wanted: &Wanted) -> Result<Candidate, IndexError> {
     let mut found = Found::default();
     match entry {
@@ -184,7 +184,7 @@ pub(crate) fn choose(documents: &mut dyn Documents, entry: &Entry, wanted: &Want
             found.read_manifest(documents, "index.json", &[], &[])?;
         }
         Entry::Digest(digest) => {
-            // Each manifest of an index is a request to a registry, which counts them.
+            // Each manifest of an index is a request to a registry, and registries limit the number of requests.
             found.until = wanted.image_id.clone();
             found.first = Some(wanted.platform.clone());
             found.read_manifest(documents, &blob_path(digest)?, &[], &[])?;
@@ -196,7 +196,8 @@ pub(crate) fn choose(documents: &mut dyn Documents, entry: &Entry, wanted: &Want
     pick(found.candidates, wanted)
 }
 
-/// By config digest; else by what else it is called, of those the one for the platform; else the only one.
+/// Selects by config digest; else by another digest of the image, and of several such images the one for the platform;
+/// else the only image.
 fn pick(mut candidates: BTreeMap<ImageId, Candidate>, wanted: &Wanted) -> Result<Candidate, IndexError> {
     let ids = |candidates: &BTreeMap<ImageId, Candidate>| {
         candidates.keys().take(NAMES_MAX).map(|id| id.as_str().to_owned()).collect()
@@ -231,7 +232,8 @@ fn pick(mut candidates: BTreeMap<ImageId, Candidate>, wanted: &Wanted) -> Result
     }
 }
 
-/// An empty part of what is wanted matches everything, and an image without a variant runs on every one.
+/// Whether the platforms match. An empty part of the wanted platform matches everything, and an image without a variant
+/// runs on every variant.
 fn fits(have: &Platform, want: &Platform) -> bool {
     let same = |have: &str, want: &str| want.is_empty() || have == want;
     same(&have.os, &want.os)
@@ -253,14 +255,14 @@ struct Found {
     candidates: BTreeMap<ImageId, Candidate>,
     any_document: bool,
     descriptors: usize,
-    /// The config with which there is nothing more to look for.
+    /// The config at which the search ends.
     until: Option<ImageId>,
-    /// The platform whose manifests of an index are read first.
+    /// The platform whose manifests in an index are read first.
     first: Option<Platform>,
 }
 
 impl Found {
-    /// `manifest.json`, of `docker save` and `podman save`.
+    /// Reads `manifest.json`, as written by `docker save` and `podman save`.
     fn read_docker(&mut self, documents: &mut dyn Documents, want: Option<&ImageId>) -> Result<(), IndexError> {
         const PATH: &str = "manifest.json";
         let Some(bytes) = documents.document(PATH)? else { return Ok(()) };
@@ -282,8 +284,8 @@ impl Found {
         Ok(())
     }
 
-    /// An OCI or Docker index with what it names, or a manifest. An index may name platforms whose blobs were not
-    /// copied: those are passed. `called` are the digests on the way to it, the outermost first.
+    /// Reads an OCI or Docker index and what it names, or a manifest. An index may name platforms whose blobs were not
+    /// copied: those are skipped. `called` are the digests that lead to it, the outermost first.
     fn read_manifest(
         &mut self,
         documents: &mut dyn Documents,
@@ -405,12 +407,12 @@ impl TryFrom<Descriptor> for LayerBlob {
     }
 }
 
-/// The digest that a blob's path promises.
+/// The digest that a blob's path contains.
 pub(crate) fn digest_in(path: &str) -> Option<Sha256> {
     path.strip_prefix("blobs/sha256/").and_then(|hex| Sha256::from_str(hex).ok())
 }
 
-/// Content must have the digest of its path.
+/// Fails unless the content has the digest of its path.
 pub(crate) fn check_digest(path: &str, actual: Sha256) -> Result<(), IndexError> {
     match digest_in(path) {
         Some(expected) if expected != actual => {
@@ -430,7 +432,7 @@ fn check_size(what: &'static str, stated: Option<u64>, actual: usize) -> Result<
     }
 }
 
-/// Engines name a config after its digest: `<hex>.json`, or as a blob.
+/// Whether a path contains the config's digest. Engines name a config `<hex>.json`, or store it as a blob.
 fn is_named_after(path: &str, image_id: &ImageId) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     image_id.as_str().strip_prefix("sha256:") == Some(name.strip_suffix(".json").unwrap_or(name))

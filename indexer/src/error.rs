@@ -1,4 +1,4 @@
-//! Why an image cannot be indexed.
+//! Reasons why an image cannot be indexed.
 
 use std::io;
 
@@ -8,13 +8,13 @@ use driftline_schemas::{ImageFailure, Sha256};
 use crate::limits;
 use crate::registry::RegistryError;
 
-/// Why an image, or one of its layers, is refused. Nothing of it is published then.
+/// Why an image, or one of its layers, is refused. Nothing of a refused image is published.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
     /// The source could not be read, or ended early.
     #[error("cannot read the image: {0}")]
     Read(io::Error),
-    /// A compressed stream is malformed, though it is what its digest says.
+    /// A compressed stream is malformed, though it matches its digest.
     #[error("malformed compression: {0}")]
     Compression(io::Error),
     /// A tar stream is malformed.
@@ -23,7 +23,7 @@ pub enum IndexError {
     /// A path that a runtime would not unpack either.
     #[error("{why}: {path:?}")]
     Path {
-        /// What is wrong with it.
+        /// The problem with the path.
         why: &'static str,
         /// The path, escaped.
         path: String,
@@ -36,34 +36,34 @@ pub enum IndexError {
     Document {
         /// Its path.
         document: String,
-        /// What is wrong.
+        /// The problem.
         why: String,
     },
-    /// There is nothing in it that names an image.
+    /// The source has no document that names an image.
     #[error("no image in it: neither manifest.json nor index.json")]
     NoImage,
-    /// The image asked for is not there.
+    /// The requested image is not there.
     #[error("image {wanted} is not in it, but {}", list(.found))]
     NotFound {
-        /// Config digest asked for.
+        /// Config digest that was requested.
         wanted: String,
         /// Config digests that are there.
         found: Vec<String>,
     },
-    /// No image was asked for, and there are several.
+    /// No image was requested, and there are several.
     #[error("name the image that is meant: {}", list(.0))]
     Several(Vec<String>),
-    /// A blob or config is not what its name says.
+    /// A blob or config does not match its name.
     #[error("{what} has digest {actual}, its name says {expected}")]
     Digest {
-        /// Which.
+        /// Blob or config.
         what: &'static str,
         /// Digest by name.
         expected: String,
         /// Digest of the content.
         actual: Sha256,
     },
-    /// A layer's content is not that of the config's diff_id.
+    /// A layer's content does not match the diff_id in the config.
     #[error("layer {number} has diff_id {actual}, the config says {expected}")]
     DiffId {
         /// Number of the layer, 0 is the lowest.
@@ -73,14 +73,14 @@ pub enum IndexError {
         /// Of the content.
         actual: String,
     },
-    /// A blob is longer or shorter than its manifest says.
+    /// The length of a blob differs from the one in its manifest.
     #[error("{what} has {actual_bytes} bytes, its manifest says {stated_bytes}")]
     Size {
-        /// Which.
+        /// Which blob.
         what: &'static str,
         /// From the manifest.
         stated_bytes: u64,
-        /// Of the content; of one that is too long as much as was read.
+        /// Of the content. For a blob that is too long, the number of bytes read.
         actual_bytes: u64,
     },
     /// A manifest of Docker's first schema, which has no digests of uncompressed layers.
@@ -92,7 +92,7 @@ pub enum IndexError {
     /// A layer that is neither plain tar nor gzip nor zstd.
     #[error("layer {0} is neither tar nor gzip nor zstd; encrypted layers and other compressions cannot be read")]
     UnknownCompression(String),
-    /// A registry does not give it.
+    /// The registry does not return the image.
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// A manifest does not fit its chunks.
@@ -148,7 +148,7 @@ pub enum Limit {
 }
 
 impl IndexError {
-    /// What kind of failure it is: whether the same source may do better later, and whether somebody lied.
+    /// The kind of failure: whether the same source may succeed later, and whether the content contradicts its digest.
     #[must_use]
     pub fn failure(&self) -> ImageFailure {
         match self {

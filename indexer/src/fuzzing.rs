@@ -1,5 +1,6 @@
-//! What `loadtest/fuzz/` feeds with arbitrary bytes, one function for each of its targets: each ends, never panics, and asserts what
-//! must hold of whatever it accepts. The tests here replay the corpus, and every input that once failed.
+//! The functions that `loadtest/fuzz/` calls with arbitrary bytes, one for each of its targets. Each ends, never
+//! panics, and asserts the properties of whatever it accepts. The tests here replay the corpus, and every input that
+//! once failed.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -19,7 +20,7 @@ use crate::tree::Tree;
 
 pub use crate::registry::fuzzing::registry;
 
-/// Content of a file that is read; more of one, which may be a hole of 64 GiB, is skipped.
+/// Bytes of a file's content that are read; the rest, which may be a hole of 64 GiB, is skipped.
 const CONTENT_BYTES_MAX: u64 = 1 << 20;
 
 /// Separates the documents in an input; JSON cannot contain it.
@@ -28,7 +29,7 @@ const DOCUMENT_END: u8 = 0x1e;
 /// Path and size of a regular file.
 type File = (Vec<u8>, u64);
 
-/// A plain layer: what is read survives publishing, merges, and is what a second reader reads.
+/// Reads a plain layer. The result survives publishing, merges, and equals the result of a second reader.
 pub fn tar(bytes: &[u8]) {
     let Ok((files, manifest)) = read(bytes) else { return };
     for entry in manifest.entries() {
@@ -43,7 +44,7 @@ pub fn tar(bytes: &[u8]) {
     check_published(&manifest);
     let once = merge_checked(&[Arc::new(manifest.clone())]);
     assert!(matches!(once, Ok(_) | Err(MergeError::Walks)), "what the indexer writes merges: {once:?}");
-    // A second time the same changes nothing, but that links find what they did not before.
+    // Merging the same layer twice changes nothing, except that links now find targets that were missing before.
     let twice = merge_checked(&[Arc::new(manifest.clone()), Arc::new(manifest.clone())]);
     if let (Ok(once), Ok(twice)) = (&once, &twice)
         && manifest.entries().iter().all(|entry| entry.kind != EntryKind::Hardlink)
@@ -55,7 +56,7 @@ pub fn tar(bytes: &[u8]) {
     }
 }
 
-/// The files in the order of the stream, and what the layer is.
+/// The files in the order of the stream, and the layer's manifest.
 fn read(bytes: &[u8]) -> Result<(Vec<File>, LayerManifest), IndexError> {
     let mut tar = TarStream::new(bytes);
     let mut tree = Tree::default();
@@ -78,8 +79,8 @@ fn read(bytes: &[u8]) -> Result<(Vec<File>, LayerManifest), IndexError> {
     Ok((files, tree.finish()))
 }
 
-/// The same files by the `tar` crate's own iterator, where both should agree: nothing but files and empty directories in
-/// POSIX form, to the end without an error.
+/// The files according to the `tar` crate's own iterator, for streams about which both should agree: only files and
+/// empty directories in POSIX form, to the end without an error.
 fn files_by_the_crate(bytes: &[u8]) -> Option<Vec<File>> {
     let mut archive = tar::Archive::new(bytes);
     let mut files = Vec::new();
@@ -122,7 +123,7 @@ fn merge_checked(layers: &[Arc<LayerManifest>]) -> Result<ImageIndex, MergeError
     Ok(index)
 }
 
-/// `manifest.json`, then `index.json`, then what their digests and paths name, whatever those are.
+/// Reads `manifest.json`, then `index.json`, then the documents that their digests and paths name.
 pub fn documents(bytes: &[u8]) {
     let find = |wanted: &Wanted| choose(&mut Pieces::of(bytes), &Entry::Names, wanted);
     let Ok(found) = find(&Wanted::default()) else { return };
@@ -136,7 +137,8 @@ pub fn documents(bytes: &[u8]) {
     }
 }
 
-/// Documents of an input. One that a digest or a path names is chosen by its text, as no fuzzer guesses a digest.
+/// The documents of an input. A document that a digest or a path names is selected by the text of that name, as no
+/// fuzzer guesses a digest.
 struct Pieces<'a>(Vec<&'a [u8]>);
 
 impl<'a> Pieces<'a> {
@@ -156,7 +158,7 @@ impl Documents for Pieces<'_> {
     }
 }
 
-/// Bytes as the chunks of a manifest, and as a merged index.
+/// Reads the bytes as the chunks of a manifest, and as a merged index.
 pub fn chunks(bytes: &[u8]) {
     let head = LayerHead {
         diff_id: DiffId::from("sha256:00"),
@@ -177,7 +179,7 @@ pub fn chunks(bytes: &[u8]) {
     look_up_all([bytes, &Sha256::of(bytes).0].concat());
 }
 
-/// The entries of a manifest as three layers.
+/// The entries of a manifest, distributed over three layers.
 fn dealt(manifest: &LayerManifest) -> Vec<Arc<LayerManifest>> {
     let mut hands: BTreeMap<usize, Vec<_>> = BTreeMap::new();
     for entry in manifest.entries() {
@@ -187,7 +189,7 @@ fn dealt(manifest: &LayerManifest) -> Vec<Arc<LayerManifest>> {
     hands.into_values().map(|entries| Arc::new(LayerManifest::new(entries))).collect()
 }
 
-/// An index whose digest is right, and nothing else need be.
+/// Looks up all entries of an index whose digest is right and whose content is arbitrary.
 fn look_up_all(block: Vec<u8>) {
     let Ok(index) = ImageIndex::from_bytes(Box::new(block.clone())) else { return };
     assert_eq!(index.as_bytes(), block);

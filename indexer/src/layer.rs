@@ -1,4 +1,4 @@
-//! One layer: decompress, compute the diff_id, hash every regular file, in one pass.
+//! One layer: decompresses it, computes the diff_id and hashes every regular file, in one pass.
 
 use std::io::Read;
 
@@ -16,7 +16,7 @@ use crate::tree::Tree;
 #[derive(Debug)]
 pub(crate) struct Layer {
     pub(crate) diff_id: DiffId,
-    /// Digest of the blob as it was stored, when it was wanted.
+    /// Digest of the blob as stored, if it was required.
     pub(crate) stored: Sha256,
     pub(crate) manifest: LayerManifest,
 }
@@ -37,7 +37,7 @@ fn read_entries(content: &mut dyn Read) -> Result<LayerManifest, IndexError> {
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut bytes: u64 = 0;
     while let Some(member) = tar.next_member()? {
-        // Holes cost the stream nothing, but take as long to hash.
+        // Holes take no bytes in the stream, but as long to hash.
         bytes = bytes.saturating_add(if member.kind == EntryKind::File { member.size_bytes } else { 0 });
         if bytes > LAYER_BYTES_MAX {
             return Err(Limit::LayerBytes.into());
@@ -48,12 +48,12 @@ fn read_entries(content: &mut dyn Read) -> Result<LayerManifest, IndexError> {
         };
         tree.add(&member, sha256)?;
     }
-    // What is behind the end mark belongs to the diff_id too.
+    // The bytes after the end mark belong to the diff_id too.
     std::io::copy(&mut tar.into_inner(), &mut std::io::sink())?;
     Ok(tree.finish())
 }
 
-/// Digest of what a reader gives.
+/// Digest of all bytes of a reader.
 pub(crate) fn digest(mut data: impl Read, buffer: &mut [u8]) -> Result<Sha256, IndexError> {
     let mut hash = Hasher::new();
     loop {

@@ -1,4 +1,4 @@
-//! OCI image layouts: a directory with `index.json` and `blobs/sha256/`. Only the image asked for is read.
+//! OCI image layouts: a directory with `index.json` and `blobs/sha256/`. Only the requested image is read.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,11 +13,11 @@ use crate::documents::{Entry, LayerBlob, Wanted, check_digest, digest_in};
 use crate::error::{IndexError, Limit};
 use crate::limits::JSON_BYTES_MAX;
 
-/// Indexes the wanted image of an OCI layout, `lanes` layers at once. Source and time of the
-/// [`Image`](driftline_schemas::Image) are left for the caller.
+/// Indexes the wanted image of an OCI layout, `lanes` layers at once. The caller fills in source and time of the
+/// [`Image`](driftline_schemas::Image).
 ///
 /// # Errors
-/// When a file cannot be read, a limit is exceeded, the image is not there, or anything is not what its digest says.
+/// When a file cannot be read, a limit is exceeded, the image is not there, or any content does not match its digest.
 pub fn index_layout(path: &Path, wanted: &Wanted, lanes: usize) -> Result<Indexed, IndexError> {
     let layout = Layout { root: path.to_owned() };
     let options = Options { lanes, known: &|_| false, stop: &AtomicBool::new(false) };
@@ -29,7 +29,7 @@ struct Layout {
 }
 
 impl Layout {
-    /// A regular file of the layout; a device or fifo in its place must not hold the indexer up.
+    /// Opens a regular file of the layout; a device or fifo in its place must not block the indexer.
     fn file(&self, path: &str) -> Result<Option<File>, IndexError> {
         let path = self.root.join(path);
         match std::fs::metadata(&path) {
@@ -43,7 +43,7 @@ impl Layout {
 
 impl Blobs for Layout {
     fn document(&self, path: &str) -> Result<Option<Vec<u8>>, IndexError> {
-        // `manifest.json` names its config by a path of its own choice; in a layout there is nothing but blobs.
+        // `manifest.json` names its config by an arbitrary path; a layout contains only blobs.
         if path != "index.json" && digest_in(path).is_none() {
             return Ok(None);
         }

@@ -1,14 +1,16 @@
-//! Turns images into layer manifests: stream, decompress, verify, hash every file; nothing is unpacked.
+//! Turns images into layer manifests: streams, decompresses and verifies them, and hashes every file. Nothing is
+//! unpacked.
 //!
-//! * [`index_archive`], [`index_layout`]: an image from where it is, to manifests. Pure but for reading.
-//! * [`publish`]: manifests to the image topics, so that no reader ever uses half a layer.
+//! * [`index_archive`], [`index_layout`]: read an image into manifests. Pure apart from the reading.
+//! * [`publish`]: writes manifests to the image topics, so that no reader ever uses half a layer.
 //! * [`node`]: the service that does both for the images of one node.
-//! * [`registry`]: the same for images that registries have.
+//! * [`registry`]: the same for images in registries.
 //!
-//! What an image shows us must be what it shows the runtime: a file that we see under another path or with other content
-//! is a hole, so anything that runtimes would disagree about is refused. Every diff_id is recomputed, never believed.
+//! The indexer must see an image as the runtime sees it: a file that the indexer sees under another path or with other
+//! content is a hole in the detection. So everything about which runtimes would disagree is refused. Every diff_id is
+//! recomputed; the config is never trusted for it.
 //!
-//! What is deliberately absent: the decision what a file means.
+//! What is deliberately absent: any decision about the meaning of a file.
 
 mod archive;
 mod blobs;
@@ -41,7 +43,7 @@ use driftline_schemas::{DiffId, Image, LayerBasis};
 /// An image whose every layer was read and verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Indexed {
-    /// The image; who indexed it, and when, is filled in by [`publish::Publisher`].
+    /// The image; [`publish::Publisher`] fills in source and time.
     pub image: Image,
     /// Its layers, each once, lowest first; without those that were known already.
     pub layers: Vec<IndexedLayer>,
@@ -54,6 +56,6 @@ pub struct IndexedLayer {
     pub diff_id: DiffId,
     /// Whether that digest was recomputed.
     pub basis: LayerBasis,
-    /// What is in it.
+    /// The entries of the layer.
     pub manifest: LayerManifest,
 }

@@ -1,4 +1,4 @@
-//! What an image may ask of the indexer at most. Images are input: anybody who can start a container chooses them.
+//! The limits of an image. Images are untrusted input: anybody who can start a container chooses them.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use driftline_schemas::limits::{CHUNK_BYTES, CHUNKS_MAX};
 /// that a manifest may have.
 pub const ENTRIES_MAX: usize = 1_000_000;
 
-/// Most entries of all layers of one archive, which are in memory until its documents say which are meant.
+/// Most entries of all layers of one archive. They are in memory until the archive's documents name the image's layers.
 pub const ARCHIVE_ENTRIES_MAX: usize = 3 * ENTRIES_MAX;
 
-/// Most bytes of paths and link targets in one layer, with [`ENTRY_BYTES`] for each entry: what its chunks can hold.
+/// Most bytes of paths and link targets in one layer, with [`ENTRY_BYTES`] for each entry: the capacity of its chunks.
 pub const MANIFEST_BYTES_MAX: usize = CHUNK_BYTES * CHUNKS_MAX as usize;
 
-/// What an entry takes in a manifest beside path and target: digest 32, size up to 10, and six bytes of mode, kind and
+/// Bytes of an entry in a manifest beside path and target: digest 32, size up to 10, and six bytes of mode, kind and
 /// lengths.
 pub const ENTRY_BYTES: usize = 48;
 
@@ -65,27 +65,28 @@ pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 /// Bytes read at once.
 pub const BUFFER_BYTES: usize = 128 * 1024;
 
-/// Most layers remembered as published by verified sources; 100,000 digests are some 15 MB. Beyond it they are read again,
-/// which is harmless.
+/// Most layers remembered as published by verified sources; 100,000 digests are some 15 MB. Layers beyond it are read
+/// again, which is harmless.
 pub const LAYERS_KNOWN_MAX: usize = 100_000;
 
-/// Most redirects that one request follows: a registry leads to its store, that to a cache.
+/// Most redirects that one request follows: a registry redirects to its store, and the store to a cache.
 pub const REDIRECTS_MAX: usize = 5;
 
-/// Times that a request, or a layer without progress, is tried; with the pauses between some ten seconds.
+/// Attempts for a request, or for a layer without progress; with the pauses between them some ten seconds.
 pub const REQUEST_ATTEMPTS_MAX: u32 = 5;
 
-/// Bytes of a layer after which earlier cuts are forgotten: a layer of 40 GiB may meet more than a few.
+/// Bytes of a layer after which earlier interruptions no longer count: reading a layer of 40 GiB may be interrupted
+/// more than a few times.
 pub const PROGRESS_BYTES: u64 = 16 << 20;
 
-/// First pause before a request is tried again; each further one is twice as long.
+/// Pause before the first repetition of a request; each further pause is twice as long.
 pub const REQUEST_PAUSE_FIRST: Duration = Duration::from_millis(250);
 
-/// Longest pause that a registry may ask for while an attempt waits; for longer ones the attempt ends, so that other images
-/// go on.
+/// Longest pause requested by a registry that an attempt waits for. For a longer pause the attempt ends, so that other
+/// images are indexed meanwhile.
 pub const RETRY_AFTER_WAIT_MAX: Duration = Duration::from_secs(20);
 
-/// Longest pause that a registry may ask for at all; requests are answered for an hour.
+/// Longest pause requested by a registry that is honoured at all; requests are answered for an hour.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
 /// Longest time to connect to a registry, TLS included.
@@ -100,12 +101,12 @@ pub const TOKEN_BYTES_MAX: usize = 256 << 10;
 /// Longest file of credentials, and longest answer of a credential helper.
 pub const CREDENTIALS_BYTES_MAX: u64 = 1 << 20;
 
-/// Longest time for a credential helper, which may ask a cloud.
+/// Longest time for a credential helper, which may query a cloud service.
 pub const HELPER_TIME_MAX: Duration = Duration::from_secs(15);
 
-/// Precedence of the instance whose image it is over the next in line.
+/// Time by which the responsible instance precedes the next one.
 pub const TAKEOVER: Duration = Duration::from_secs(60);
 
-/// Layers of an image in a node's store that are read at once: as many as images are indexed at once unless set, so that
-/// a node spends four cores on it at most.
+/// Layers of an image in a node's store that are read at once. With the default number of images at once, a node spends
+/// at most four cores.
 pub const STORED_LAYERS: usize = 2;

@@ -1,4 +1,4 @@
-//! `driftline-indexer`: indexes the images of the node it runs on, or those that registries have.
+//! `driftline-indexer`: indexes the images of the node it runs on, or the images of registries.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ struct Arguments {
     config: Option<PathBuf>,
 }
 
-/// Where images come from.
+/// The source of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Node,
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     shutdown::exit_code("driftline-indexer", start(arguments.config.as_deref()))
 }
 
-/// Reads the settings of the chosen mode; what is wrong is noted in `settings`.
+/// Reads the settings of the chosen mode; records problems in `settings`.
 fn choose(settings: &mut Settings) -> (Chosen, SocketAddr) {
     let modes = [("node", Mode::Node), ("registry", Mode::Registry)];
     let chosen = match settings.choice(&table::INDEXER_MODE, &modes).unwrap_or(Mode::Node) {
@@ -71,7 +71,7 @@ fn start(config: Option<&Path>) -> anyhow::Result<()> {
             Chosen::Registry(settings) => registry::run(*settings, &telemetry, stop).await,
         }
     });
-    // A blocked read must not keep the process.
+    // A blocked read must not keep the process from ending.
     runtime.shutdown_timeout(STOP_MAX);
     ended
 }

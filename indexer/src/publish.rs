@@ -1,7 +1,7 @@
-//! Writes an indexed image to the topics: chunks, then their head, then, when all of that is acknowledged, the image. A
-//! reader that finds an image or a head finds what it names before it.
+//! Writes an indexed image to the topics: chunks, then their head, then, when all of these are acknowledged, the image.
+//! A reader that finds an image or a head has already seen the records that it names.
 //!
-//! All records of a layer stand in the partition of its diff_id, so that one reader has all of it, in order.
+//! All records of a layer are in the partition of its diff_id, so that one reader gets all of them, in order.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ pub enum PublishError {
     /// A record cannot be encoded, which is a defect.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// Kafka did not take it.
+    /// Kafka did not accept a record.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
 }
@@ -41,18 +41,18 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// `source` says who publishes, for example `node:worker-1`.
+    /// `source` names the publisher, for example `node:worker-1`.
     #[must_use]
     pub fn new(producer: Producer, source: &str) -> Self {
         Self { producer, source: source.to_owned(), done: BTreeSet::new() }
     }
 
-    /// Publishes an image with its layers; returns when Kafka has acknowledged all of it, with the number of layers that
-    /// were not published before.
+    /// Publishes an image with its layers. Returns the number of layers that were not published before, once Kafka has
+    /// acknowledged every record.
     ///
     /// # Errors
-    /// When a manifest does not fit, before anything of that layer is sent; or when Kafka does not take a record, in
-    /// which case the image itself has not been sent.
+    /// When a manifest does not fit, before any record of that layer is sent; or when Kafka does not accept a record,
+    /// in which case the image record has not been sent.
     pub async fn publish(&mut self, indexed: &Indexed, now_ns: i64) -> Result<usize, PublishError> {
         let fresh: Vec<_> = indexed.layers.iter().filter(|layer| !self.done.contains(&layer.diff_id)).collect();
         for layer in &fresh {
@@ -69,22 +69,22 @@ impl Publisher {
         Ok(count)
     }
 
-    /// Takes layers for not published, so that they are published again.
+    /// Marks layers as not published, so that they are published again.
     pub fn forget(&mut self, diff_ids: &[DiffId]) {
         for diff_id in diff_ids {
             self.done.remove(diff_id);
         }
     }
 
-    /// Takes every layer for not published.
+    /// Marks every layer as not published.
     pub fn forget_all(&mut self) {
         self.done.clear();
     }
 
-    /// Publishes that an image could not be indexed, and when the next attempt is made.
+    /// Publishes that an image could not be indexed, and the time of the next attempt.
     ///
     /// # Errors
-    /// When Kafka does not take the record.
+    /// When Kafka does not accept the record.
     pub async fn publish_failure(
         &mut self,
         image_id: &ImageId,

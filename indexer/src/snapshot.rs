@@ -1,9 +1,9 @@
-//! A layer as overlayfs has it unpacked in a directory, for layers whose blob the runtime has discarded: what the blob would
-//! give, but for what unpacking changes. Directories that the blob only implies are there, a hard link into a lower layer
-//! is a file, and a whiteout at whose path the layer has something itself is gone. The diff_id cannot be verified, so what
-//! comes of it is marked ([`LayerBasis::Snapshot`](driftline_schemas::LayerBasis)).
+//! Reads a layer that overlayfs has unpacked in a directory, for layers whose blob the runtime has discarded. The
+//! result equals that of the blob, except for the changes of unpacking: directories that the blob only implies exist, a
+//! hard link into a lower layer is a file, and a whiteout is gone if the layer has an entry at the same path. The
+//! diff_id cannot be verified, so the result is marked ([`LayerBasis::Snapshot`](driftline_schemas::LayerBasis)).
 //!
-//! Everything below the directory was chosen by whoever made the image. Nothing is followed: each path is opened below the
+//! The image's author chose everything below the directory. No symlink is followed: each path is opened below the
 //! directory, on its file system, without symlinks, and only regular files and directories are opened at all.
 
 use std::collections::BTreeMap;
@@ -33,24 +33,24 @@ use crate::limits::{BUFFER_BYTES, ENTRIES_MAX, ENTRY_BYTES, LAYER_BYTES_MAX, LAY
 use crate::tar_stream::{Member, as_u64};
 use crate::tree::{OPAQUE, Tree, WHITEOUT, split};
 
-/// Hides a directory's lower children when it says `y`. `x` announces another form of whiteouts, which no snapshotter
-/// writes.
+/// Hides a directory's lower children when its value is `y`. The value `x` announces another form of whiteouts, which
+/// no snapshotter writes.
 const XATTR_OPAQUE: &str = "trusted.overlay.opaque";
-/// A directory that was renamed, or a file of which only the attributes were copied: the content lies elsewhere. A layer
-/// that was unpacked, not worked in, has neither.
+/// Attributes of a renamed directory, and of a file of which only the attributes were copied: in both cases the content
+/// is elsewhere. A layer that was unpacked and not modified has neither.
 const XATTRS_REFUSED: [&str; 2] = ["trusted.overlay.redirect", "trusted.overlay.metacopy"];
-/// Longer values of these attributes are of no known form.
+/// Longest known value of these attributes; a longer value has an unknown form.
 const XATTR_BYTES_MAX: usize = 16;
 
 /// A layer that was read from its directory.
 #[derive(Debug)]
 pub(crate) struct Unpacked {
     pub(crate) manifest: LayerManifest,
-    /// Of its regular files.
+    /// Bytes of its regular files.
     pub(crate) bytes: u64,
 }
 
-/// Name of the snapshot that has these layers, lowest first.
+/// Name of the snapshot with these layers, lowest first.
 pub(crate) fn chain_id(diff_ids: &[DiffId]) -> String {
     let mut layers = diff_ids.iter().map(DiffId::as_str);
     let lowest = layers.next().unwrap_or_default().to_owned();
@@ -59,7 +59,7 @@ pub(crate) fn chain_id(diff_ids: &[DiffId]) -> String {
 
 /// Reads the directory of a layer.
 pub(crate) fn read_directory(directory: &Path, stop: &[&AtomicBool]) -> Result<Unpacked, IndexError> {
-    // Without it the kernel hides the attributes, and an opaque directory would look like any other.
+    // Without this capability the kernel hides the attributes, and an opaque directory would look like any other.
     let capable = capabilities(None).map_err(io::Error::from)?.effective.contains(CapabilitySet::SYS_ADMIN);
     if !capable {
         let why = "reading unpacked layers needs the capability CAP_SYS_ADMIN";
@@ -83,17 +83,17 @@ struct Root<'a> {
     started: Instant,
 }
 
-/// What a directory has in it, contents unread.
+/// The entries below a directory, contents unread.
 #[derive(Default)]
 struct Listed {
     found: Vec<Found>,
-    /// Opaque directories; the layer's own is the empty path.
+    /// Opaque directories; the root of the layer is the empty path.
     opaque: Vec<Vec<u8>>,
-    /// Of paths and targets, with [`ENTRY_BYTES`] for each.
+    /// Bytes of paths and targets, with [`ENTRY_BYTES`] for each.
     bytes: usize,
 }
 
-/// What lies at a path.
+/// The entry at a path.
 struct Found {
     /// Relative to the layer's directory.
     path: Vec<u8>,
@@ -146,7 +146,7 @@ impl Root<'_> {
         Ok(listed)
     }
 
-    /// Hashes the files. Of several names of one, the first has the content and the others are links to it.
+    /// Hashes the files. If a file has several names, the first gets the content and the others are links to it.
     fn read(&self, listed: Listed) -> Result<Unpacked, IndexError> {
         let mut tree = Tree::default();
         let mut first_names: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
@@ -189,7 +189,7 @@ impl Root<'_> {
         Ok(Unpacked { manifest: tree.finish(), bytes })
     }
 
-    /// Digest of a file that still is what was listed.
+    /// Digest of a file, provided that it is still the listed one.
     fn hash(&self, path: &[u8], inode: u64, size_bytes: u64, buffer: &mut [u8]) -> Result<Sha256, IndexError> {
         let file = self.open(path, OFlags::NONBLOCK)?;
         let stat = fstat(&file).map_err(io::Error::from)?;
@@ -212,7 +212,7 @@ impl Root<'_> {
         Ok(openat2(&self.root, OsStr::from_bytes(path), flags, Mode::empty(), resolve).map_err(io::Error::from)?)
     }
 
-    /// Between any two entries.
+    /// Checks the stop flags between two entries.
     fn go_on(&self) -> io::Result<()> {
         go_on(self.stop)?;
         if self.started.elapsed() > LAYER_TIME_MAX { Err(io::Error::other(Limit::LayerTime)) } else { Ok(()) }
@@ -240,11 +240,11 @@ impl Listed {
     }
 }
 
-/// What lies in a directory under a name.
+/// The entry of a directory with this name.
 fn stat(directory: &OwnedFd, parent: &[u8], name: &CStr) -> Result<Found, IndexError> {
     let bytes = name.to_bytes();
     let path = if parent.is_empty() { bytes.to_vec() } else { [parent, b"/", bytes].concat() };
-    // In an archive it would be a whiteout; no runtime unpacks one under this name.
+    // In an archive this would be a whiteout; no runtime unpacks an entry under this name.
     if bytes.starts_with(WHITEOUT) {
         return Err(IndexError::path("an unpacked layer has a file with the name of a whiteout", &path));
     }
@@ -275,7 +275,7 @@ fn refuse_attributes(file: &OwnedFd, path: &[u8]) -> Result<(), IndexError> {
     Ok(())
 }
 
-/// An extended attribute; nothing when it is not set, or the file system has none.
+/// An extended attribute; `None` when it is not set, or the file system has none.
 fn attribute(file: &OwnedFd, name: &str) -> Result<Option<Vec<u8>>, IndexError> {
     let mut value = vec![0; XATTR_BYTES_MAX];
     match fgetxattr(file, name, value.as_mut_slice()) {
@@ -284,7 +284,7 @@ fn attribute(file: &OwnedFd, name: &str) -> Result<Option<Vec<u8>>, IndexError> 
             Ok(Some(value))
         }
         Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
-        // Longer than any known value.
+        // The value is longer than any known one.
         Err(Errno::RANGE) => Ok(Some(value)),
         Err(error) => Err(io::Error::from(error).into()),
     }
@@ -294,12 +294,12 @@ fn member(path: Vec<u8>, kind: EntryKind, mode: u16) -> Member {
     Member { path, kind, mode, size_bytes: 0, target: None, parts: None }
 }
 
-/// Order in which a directory is archived: a directory with all that is in it before the next name.
+/// Order of the entries in an archive: a directory with everything below it before the next name.
 fn by_name(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/')
 }
 
-/// A file that can be told to stop.
+/// A file whose reading can be stopped.
 struct Stoppable<'a> {
     inner: io::Take<File>,
     root: &'a Root<'a>,

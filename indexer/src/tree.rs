@@ -1,8 +1,10 @@
-//! The entries of one layer while its tar stream is read: what a runtime has in the layer's directory afterwards.
+//! The entries of one layer while its tar stream is read: the content of the layer's directory after a runtime has
+//! unpacked it.
 //!
-//! Rules, as engines unpack: the last entry of a path counts; directory over directory merges, anything else replaces
-//! with all that is below; an entry behind a symlink of its own layer lies where that points; a hard link shares content
-//! and mode. Whiteouts are kept apart, as a set: they take effect on lower layers only.
+//! Rules, as engines unpack: the last entry of a path counts; a directory over a directory merges, any other entry
+//! replaces what was there with everything below it; an entry behind a symlink of its own layer is placed at the
+//! symlink's target; a hard link shares content and mode. Whiteouts are kept apart, as a set: they affect lower layers
+//! only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -16,14 +18,14 @@ use crate::error::{IndexError, Limit};
 use crate::limits::{ENTRIES_MAX, ENTRY_BYTES, MANIFEST_BYTES_MAX};
 use crate::tar_stream::Member;
 
-/// Begins the name of an entry that hides a lower one.
+/// Prefix of the name of an entry that hides a lower one.
 pub(crate) const WHITEOUT: &[u8] = b".wh.";
-/// Name of an entry that hides all that is below its directory in lower layers.
+/// Name of an entry that hides everything below its directory in lower layers.
 pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Bookkeeping of aufs in the root of old layers; engines do not unpack it, but hard links may point into it.
 const AUFS: &[u8] = b"/.wh..wh.";
 
-/// What is at a path.
+/// The entry at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Node {
     File {
@@ -32,7 +34,7 @@ enum Node {
     },
     Directory,
     Symlink(Vec<u8>),
-    /// To a file of this layer, or to a path that this layer does not have.
+    /// Link to a file of this layer, or to a path that this layer does not have.
     Hardlink(Vec<u8>),
     Device,
 }
@@ -43,21 +45,21 @@ struct Slot {
     node: Node,
 }
 
-/// A layer being read.
+/// A layer while it is read.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     slots: BTreeMap<Vec<u8>, Slot>,
     whiteouts: BTreeSet<Vec<u8>>,
     opaque: BTreeSet<Vec<u8>>,
-    /// Hard links by the path that they point to, in this layer or, where it has none yet, in those below.
+    /// Hard links by their target: in this layer or, where it has no such path yet, in lower layers.
     links: BTreeMap<Vec<u8>, Vec<Vec<u8>>>,
-    /// Directory of the entry before as written and as it is; entries of a directory come one after the other.
+    /// Directory of the previous entry, as written and as resolved; the entries of a directory follow each other.
     last_parent: Option<(Vec<u8>, Vec<u8>)>,
     bytes: usize,
 }
 
 impl Tree {
-    /// Adds a member; `sha256` is that of a regular file's content.
+    /// Adds a member; `sha256` is the digest of a regular file's content.
     pub(crate) fn add(&mut self, member: &Member, sha256: Option<Sha256>) -> Result<(), IndexError> {
         let path = normal(&member.path)?;
         let (parent, name) = split(&path);
@@ -124,7 +126,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Where an entry really lies: symlinks of this layer in its directory are followed.
+    /// The real path of an entry: symlinks of this layer in its directory are followed.
     fn placed(&mut self, parent: &[u8], name: &[u8]) -> Result<Vec<u8>, IndexError> {
         if parent.len() + name.len() >= PATH_BYTES_MAX {
             return Err(Limit::PathBytes.into());
@@ -167,8 +169,8 @@ impl Tree {
         Ok((path, Slot { mode: member.mode, node }))
     }
 
-    /// What a hard link makes: a link to a file of this layer, a copy of anything else that is here, or a link into
-    /// lower layers.
+    /// The node that a hard link creates: a link to a file of this layer, a copy of any other entry of this layer, or a
+    /// link into lower layers.
     fn hard_link(&mut self, path: &[u8], target: &[u8], member: &Member) -> Result<Node, IndexError> {
         let target = normal(target)?;
         let (parent, name) = split(&target);
@@ -177,7 +179,7 @@ impl Tree {
         if target == path {
             return refuse("a hard link points to itself");
         }
-        // An engine makes room first; another name of what was here keeps the content.
+        // An engine removes the old entry first; another name of the old file keeps its content.
         self.forget(path);
         self.remove_below(path);
         let (target, shared) = match self.slots.get(&target) {
@@ -191,7 +193,7 @@ impl Tree {
             Some(node) => return Ok(node.clone()),
             None => {}
         }
-        // All names share one inode, so the mode last given is the mode of all.
+        // All names share one inode, so the last mode applies to all.
         if let Some(file) = self.slots.get_mut(&target) {
             file.mode = member.mode;
         }
@@ -199,8 +201,8 @@ impl Tree {
         Ok(Node::Hardlink(target))
     }
 
-    /// Whether a hard link into lower layers names this path, where this layer has nothing so far. What comes there would
-    /// be taken for the target: a manifest cannot say that an engine has linked what was below.
+    /// Whether a hard link into lower layers names this path, where this layer has nothing so far. An entry added there
+    /// would be taken for the link's target: a manifest cannot express that an engine has linked the lower file.
     fn is_linked_below(&self, path: &[u8]) -> bool {
         let names_it = |name: &Vec<u8>| {
             let slot = self.slots.get(name);
@@ -236,7 +238,7 @@ impl Tree {
         }
     }
 
-    /// Removes a path; links to it become files of their own.
+    /// Removes a path; links to it become separate files.
     fn forget(&mut self, path: &[u8]) {
         let Some(slot) = self.slots.remove(path) else { return };
         if matches!(slot.node, Node::Symlink(_)) {
@@ -252,7 +254,7 @@ impl Tree {
     }
 }
 
-/// Absolute and normalised; the root is `/`.
+/// The absolute, normalised path; the root is `/`.
 fn normal(path: &[u8]) -> Result<Vec<u8>, IndexError> {
     let mut normal = Vec::with_capacity(path.len() + 1);
     for name in path.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b".")) {

@@ -1,4 +1,4 @@
-//! Reads topics as a SIEM would, and remembers when each record could first be read.
+//! Reads topics like a SIEM, and stores when each record was first readable.
 
 use anyhow::bail;
 use std::collections::BTreeMap;
@@ -9,23 +9,23 @@ use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, Container, ContainerId, ContainerThrottled, Exec, ExecEvent, Finding, decode};
 use driftline_service::clock;
 
-/// How long the ends of the topics are asked for: a broker that was frozen takes a moment to lead partitions again.
+/// How long the ends of the topics are requested: a broker that was frozen takes a moment to lead partitions again.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 
-/// Everything that was read so far.
+/// All records read so far.
 #[derive(Debug, Default)]
 pub struct Collected {
     /// Findings in the order in which they were read.
     pub findings: Vec<Finding>,
-    /// Alert revisions with the time at which they could be read, nanoseconds since 1970.
+    /// Alert revisions with the time at which they were readable, nanoseconds since 1970.
     pub alerts: Vec<(Alert, i64)>,
     /// OCSF messages, verbatim.
     pub ocsf: Vec<String>,
     /// Execs that the collectors reported.
     pub execs: Vec<Exec>,
-    /// When each of them could be read, nanoseconds since 1970.
+    /// Time at which each of them was readable, nanoseconds since 1970.
     pub exec_arrivals_ns: Vec<i64>,
-    /// Execs that the collectors left out, and said so.
+    /// Reports of the collectors about execs that they left out.
     pub throttled: Vec<ContainerThrottled>,
     /// Dead letters.
     pub dead_letters: Vec<KafkaRecord>,
@@ -35,12 +35,12 @@ pub struct Collected {
 #[derive(Debug)]
 pub struct Collector {
     reader: TopicReader,
-    /// What was read.
+    /// The records read so far.
     pub collected: Collected,
 }
 
 impl Collector {
-    /// Begins to read.
+    /// Starts reading.
     ///
     /// # Errors
     /// When Kafka does not answer.
@@ -52,7 +52,7 @@ impl Collector {
         })
     }
 
-    /// Reads until `done` says so. `false` when that did not happen in time.
+    /// Reads until `done` returns true. Returns `false` when that did not happen in time.
     ///
     /// # Errors
     /// When the reader fails, or a record of ours cannot be decoded.
@@ -74,7 +74,7 @@ impl Collector {
         Ok(true)
     }
 
-    /// Reads for a while, for what must not come.
+    /// Reads for a while, to find records that must not appear.
     ///
     /// # Errors
     /// As [`Self::until`].
@@ -91,7 +91,7 @@ impl Collected {
             Topic::Alerts => self.alerts.push((decode(value)?, clock::now_ns())),
             Topic::AlertsOcsf => self.ocsf.push(String::from_utf8(value.to_vec())?),
             Topic::ExecEvents => {
-                // Tests put garbage there on purpose.
+                // Tests produce garbage to this topic on purpose.
                 match ExecEvent::decode(value) {
                     Ok(ExecEvent::Exec(exec)) => {
                         self.execs.push(*exec);
@@ -106,7 +106,7 @@ impl Collected {
         Ok(())
     }
 
-    /// Leaves out what is not about one container; returns how many findings and alerts were of others.
+    /// Removes the records of all other containers; returns how many findings and alerts were removed.
     pub fn keep_only(&mut self, container: &ContainerId) -> usize {
         let before = self.findings.len() + self.alerts.len();
         let about = |of: Option<&Container>| of.is_some_and(|of| of.id == *container);
@@ -116,7 +116,7 @@ impl Collected {
         before - self.findings.len() - self.alerts.len()
     }
 
-    /// The newest revision of each finding, in the order in which the findings came first.
+    /// The newest revision of each finding, in the order in which the findings first appeared.
     #[must_use]
     pub fn newest_findings(&self) -> Vec<&Finding> {
         newest(&self.findings, |finding| finding.finding_id.as_str(), |finding| finding.revision)

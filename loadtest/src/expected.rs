@@ -1,6 +1,6 @@
-//! The oracle: what a workload must lead to, and every way in which it did not.
+//! The oracle: the expected results of a workload, and every difference from them.
 //!
-//! It is made from what was done (which bytes were written where, which program was run), never from what was detected.
+//! It is derived from the workload (which bytes were written where, which program was run), never from the detection.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use driftline_schemas::{Alert, Container, ContainerId, Finding, FindingState};
 
 use crate::collect::Collected;
 
-/// What one run must lead to.
+/// The expected results of one run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Expected {
     /// The container.
@@ -22,7 +22,7 @@ pub struct Expected {
     pub image_id: String,
     /// Pod namespace and name.
     pub pod: (String, String),
-    /// Path of the image program that was run many times, and how often in all.
+    /// Path of the image program that was run many times, and the total number of runs.
     pub silent_program: (String, usize),
     /// Programs that must be found, in the order in which they ran.
     pub drifts: Vec<Drift>,
@@ -31,22 +31,22 @@ pub struct Expected {
 /// A program run that must be found.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Drift {
-    /// What was done, for people.
+    /// Description of the step, for people.
     pub what: String,
     /// Path in the container.
     pub path: String,
     /// Argument vector.
     pub args: Vec<String>,
-    /// Digest of the bytes that were put there.
+    /// Digest of the written bytes.
     pub sha256: String,
-    /// Origin that must be recognised.
+    /// Expected origin.
     pub origin: String,
-    /// Category that must be reported.
+    /// Expected category.
     pub category: String,
 }
 
 impl Expected {
-    /// Whether everything expected has come; what must not come is looked for in [`Self::differences`].
+    /// Whether every expected record has arrived; [`Self::differences`] checks for records that must not appear.
     #[must_use]
     pub fn is_complete(&self, collected: &Collected) -> bool {
         let ours = |found: Option<&Container>| found.is_some_and(|container| container.id == self.container);
@@ -55,7 +55,7 @@ impl Expected {
         let mut last = newest
             .iter()
             .filter(|alert| ours(alert.container.as_ref()) && alert.r#final && alert.finding_count >= count);
-        // The two topics are read in no order.
+        // The two topics are read in no particular order.
         let finished = last.any(|alert| has_ocsf(collected, &uid(alert)));
         let findings = collected.newest_findings();
         finished
@@ -63,8 +63,8 @@ impl Expected {
             && self.execs_seen(collected) >= self.silent_program.1
     }
 
-    /// Every difference between what was done and what came of it; none when all is well. What is not about our
-    /// container must have been left out, see [`Collected::keep_only`].
+    /// Every difference between the workload and the results; empty when there is none. Records of other containers
+    /// must have been removed, see [`Collected::keep_only`].
     #[must_use]
     pub fn differences(&self, collected: &Collected) -> Vec<String> {
         let mut differences = Vec::new();
@@ -77,7 +77,8 @@ impl Expected {
         differences
     }
 
-    /// The number of execs seen is held against the number of programs started, not against the collector's own count.
+    /// The number of reported execs is compared with the number of started programs, not with the collector's own
+    /// count.
     fn compare_execs(&self, collected: &Collected, differences: &mut Vec<String>) {
         let (path, made) = &self.silent_program;
         let seen = self.execs_seen(collected);
@@ -150,7 +151,7 @@ impl Expected {
     }
 }
 
-/// Revision numbers begin at 1 and have no gaps; a repeat of one is the same revision sent again.
+/// Revision numbers start at 1 and have no gaps; a repeated number is the same revision sent again.
 fn compare_revisions(collected: &Collected, differences: &mut Vec<String>) {
     let mut revisions: BTreeMap<&str, i32> = BTreeMap::new();
     for (alert, _) in &collected.alerts {
@@ -162,7 +163,7 @@ fn compare_revisions(collected: &Collected, differences: &mut Vec<String>) {
     }
 }
 
-/// What a revision is called in OCSF.
+/// The id of a revision in OCSF.
 fn uid(alert: &Alert) -> String {
     format!("{}:{}", alert.alert_id, alert.revision)
 }

@@ -1,17 +1,18 @@
-//! Real workloads and what must come of them.
+//! Real workloads and their expected results.
 //!
-//! * [`demo`]: builds a fresh image, runs programs in a container, and compares findings and alerts with what it did.
-//! * [`expected`]: the oracle: what a workload must lead to, and every way in which it did not.
-//! * [`bench_collector`]: what an exec costs under the node collector and under other observers.
-//! * [`chaos`]: faults against the services on three brokers, and whether anything was lost or came twice.
+//! * [`demo`]: builds a fresh image, runs programs in a container, and compares findings and alerts with the executed
+//!   steps.
+//! * [`expected`]: the oracle: the expected results of a workload, and every difference from them.
+//! * [`bench_collector`]: the cost of an exec under the node collector and under other observers.
+//! * [`chaos`]: faults in the services and in three brokers, and a check for lost and duplicate records.
 //! * [`collect`]: reads whole topics for comparison.
 //! * [`memory`]: memory of a process.
-//! * [`own_kafka`]: a broker of its own, for tests that ill-treat it.
+//! * [`own_kafka`]: a separate broker, for tests that freeze or kill it.
 //! * [`services`]: the service binaries as child processes, for tests.
-//! * [`workload`]: as many synthetic containers and execs as a test likes, with what must be found of them.
+//! * [`workload`]: any number of synthetic containers and execs, with the expected findings.
 //!
-//! What is deliberately absent: any decision that the services make. The oracle knows what was done, not how it is
-//! detected.
+//! What is deliberately absent: any decision that the services make. The oracle knows the executed steps, not the
+//! detection.
 
 pub mod bench_collector;
 pub mod chaos;

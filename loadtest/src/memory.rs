@@ -1,13 +1,13 @@
-//! How much memory a process has, as the kernel counts it. Called by [`crate::bench_collector`], [`crate::chaos`] and tests.
+//! The memory of a process according to the kernel. Called by [`crate::bench_collector`], [`crate::chaos`] and tests.
 
 use anyhow::Context as _;
 
-/// Memory of a process that runs.
+/// Memory of a running process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessMemory {
-    /// Resident now.
+    /// Resident memory now.
     pub resident_bytes: u64,
-    /// Most that was resident, since the start or since the peak was reset.
+    /// Peak of the resident memory, since the start or since the peak was reset.
     pub peak_bytes: u64,
 }
 
@@ -31,7 +31,7 @@ impl ProcessMemory {
         Some(Self { resident_bytes: bytes("VmRSS")?, peak_bytes: bytes("VmHWM")? })
     }
 
-    /// Resident now, in whole MiB.
+    /// Resident memory now, in whole MiB.
     #[must_use]
     pub fn resident_mib(self) -> u64 {
         self.resident_bytes >> 20

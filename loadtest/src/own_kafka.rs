@@ -1,4 +1,4 @@
-//! A Kafka of a test's own, for tests that ill-treat it.
+//! A separate Kafka for tests that freeze or kill it.
 
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -15,14 +15,14 @@ pub struct OwnKafka {
     pid: Pid,
 }
 
-/// Far from the port that the Kafka of `make test` tries first.
+/// Far from the first port that the Kafka of `make test` tries.
 const PORT: &str = "19392";
 
 impl OwnKafka {
-    /// Starts a broker with `deploy/dev/kafka.sh` of the repository at `root`, by Java.
+    /// Starts a broker with `deploy/dev/kafka.sh` of the repository at `root`, using Java.
     ///
     /// # Errors
-    /// When it does not start, with what the script says.
+    /// When it does not start, with the output of the script.
     pub fn start(root: &Path) -> anyhow::Result<Self> {
         let state = tempfile::tempdir()?;
         let script = root.join("deploy/dev/kafka.sh");
@@ -36,15 +36,15 @@ impl OwnKafka {
     /// Stops the broker's threads: clients wait.
     ///
     /// # Errors
-    /// When it is gone.
+    /// When the process has ended.
     pub fn freeze(&self) -> anyhow::Result<()> {
         Ok(kill_process(self.pid, Signal::STOP)?)
     }
 
-    /// Lets it go on.
+    /// Lets the broker continue.
     ///
     /// # Errors
-    /// When it is gone.
+    /// When the process has ended.
     pub fn thaw(&self) -> anyhow::Result<()> {
         Ok(kill_process(self.pid, Signal::CONT)?)
     }

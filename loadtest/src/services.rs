@@ -1,4 +1,4 @@
-//! Service binaries as child processes, with settings of their own: for tests that start, stop and kill them.
+//! Service binaries as child processes with their own settings: for tests that start, stop and kill them.
 
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,7 +12,7 @@ use driftline_kafka::ClientSettings;
 
 /// How long a service may take to become ready or to stop.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// Name of an instance when nothing else is said: a restarted one takes its predecessor's place.
+/// Default name of an instance: a restarted instance replaces its predecessor.
 const INSTANCE: &str = "0";
 const POLL: Duration = Duration::from_millis(20);
 
@@ -25,17 +25,17 @@ pub struct Running {
     telemetry: SocketAddr,
 }
 
-/// Where the binaries of this build are: beside the test or command that runs.
+/// Path of a binary of this build: beside the running test or command.
 ///
 /// # Errors
-/// When the own path cannot be found out.
+/// When the path of the running program is unknown.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let found = own.ancestors().skip(1).take(2).map(|directory| directory.join(name)).find(|path| path.exists());
     found.with_context(|| format!("{name} is not built; run `cargo build --workspace`"))
 }
 
-/// Starts a service with these settings and waits until it is ready. It has a new directory to keep things in, because a
+/// Starts a service with these settings and waits until it is ready. It gets a new data directory, because a
 /// predecessor that is only frozen still has its own open.
 ///
 /// # Errors
@@ -62,10 +62,10 @@ pub async fn start(name: &str, kafka: &ClientSettings, extra: &[(&str, &str)], l
     Ok(running)
 }
 
-/// What is served at an address and path, status line and headers included.
+/// The response at an address and path, status line and headers included.
 ///
 /// # Errors
-/// When nobody answers.
+/// When no server answers.
 pub async fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(address).await?;
@@ -100,7 +100,7 @@ impl Running {
         self.child.id()
     }
 
-    /// What the service serves at a path, status line and headers included.
+    /// The service's response at a path, status line and headers included.
     ///
     /// # Errors
     /// When it does not answer.
@@ -126,7 +126,7 @@ impl Running {
         self.wait().await
     }
 
-    /// Sends SIGSTOP: the process keeps what it holds, and does nothing.
+    /// Sends SIGSTOP: the process keeps its resources, and does nothing.
     ///
     /// # Errors
     /// When it is not there.
@@ -142,10 +142,10 @@ impl Running {
         self.signal(Signal::CONT)
     }
 
-    /// How it ended, if it did, and the end of its log.
+    /// The exit status, if the process has ended, and the end of its log.
     ///
     /// # Errors
-    /// When the system does not tell.
+    /// When the system does not report the status.
     pub fn ended(&mut self) -> anyhow::Result<Option<(ExitStatus, String)>> {
         Ok(self.child.try_wait()?.map(|status| (status, self.log_end())))
     }

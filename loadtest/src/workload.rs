@@ -1,5 +1,5 @@
 //! A synthetic workload: containers of one image that run image programs and, every few execs, one that is not the
-//! image's. It needs no kernel, so tests can make as much of it as they like; what must be found is known by
+//! image's. It needs no kernel, so tests can make it as large as they like. The expected findings are known by
 //! construction.
 
 use std::collections::BTreeMap;
@@ -14,12 +14,12 @@ use driftline_schemas::{
     HashState, Image, ImageId, LayerBasis, MountNamespace, Node, Platform, Record, Sha256, encode,
 };
 
-/// Every how manieth exec drifts.
+/// One exec of this many drifts.
 const DRIFT_EVERY: usize = 4;
-/// The program of those that drift.
+/// The program of the execs that drift.
 const DRIFT_PATH: &str = "/tmp/drift";
 
-/// What is produced, and what must be found.
+/// The records to produce, and the expected findings.
 #[derive(Debug)]
 pub struct Workload {
     image: Image,
@@ -27,7 +27,7 @@ pub struct Workload {
     seen: Vec<ContainerSeen>,
     /// Execs, interleaved over the containers.
     pub execs: Vec<Exec>,
-    /// Findings that must come, by container, in the order of its execs.
+    /// Expected findings, by container, in the order of its execs.
     pub expected: BTreeMap<ContainerId, Vec<FindingId>>,
 }
 
@@ -73,7 +73,7 @@ impl Workload {
         self.execs.push(exec);
     }
 
-    /// How many findings must come.
+    /// Number of expected findings.
     #[must_use]
     pub fn expected_count(&self) -> usize {
         self.expected.values().map(Vec::len).sum()
@@ -82,15 +82,15 @@ impl Workload {
     /// Publishes the image, as an indexer does.
     ///
     /// # Errors
-    /// When Kafka does not take it.
+    /// When Kafka does not accept a record.
     pub async fn publish_image(&self, producer: &Producer) -> Result<(), PublishError> {
         self.publish_image_as(producer, &self.image.source).await
     }
 
-    /// The same as another source.
+    /// Publishes the image as another source.
     ///
     /// # Errors
-    /// When Kafka does not take it.
+    /// When Kafka does not accept a record.
     pub async fn publish_image_as(&self, producer: &Producer, source: &str) -> Result<(), PublishError> {
         let layers = self
             .image
@@ -109,7 +109,7 @@ impl Workload {
     /// Produces the container records.
     ///
     /// # Errors
-    /// When Kafka does not take them.
+    /// When Kafka does not accept a record.
     pub async fn produce_containers(&self, producer: &Producer) -> anyhow::Result<()> {
         for seen in &self.seen {
             producer.send(Topic::ExecEvents, seen.container.id.as_str().as_bytes(), &bytes(seen)?, &[]).await?;
@@ -120,7 +120,7 @@ impl Workload {
     /// Produces some of the execs.
     ///
     /// # Errors
-    /// When Kafka does not take them.
+    /// When Kafka does not accept a record.
     pub async fn produce_execs(&self, producer: &Producer, execs: &[Exec]) -> anyhow::Result<()> {
         for exec in execs {
             producer.send(Topic::ExecEvents, exec.container_id.as_str().as_bytes(), &bytes(exec)?, &[]).await?;
@@ -171,7 +171,7 @@ pub(crate) fn exec_of(id: &ContainerId, number: usize, time_ns: i64) -> Exec {
     }
 }
 
-/// The finding that must come of an exec of this workload, if one must.
+/// The expected finding of an exec of this workload, if there is one.
 pub(crate) fn finding_of(exec: &Exec) -> Option<FindingId> {
     (exec.path == DRIFT_PATH.as_bytes()).then(|| FindingId::of(&exec.event_id, "drift"))
 }

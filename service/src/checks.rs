@@ -1,20 +1,20 @@
-//! What a doctor finds out: one line for each thing looked at, with a remedy where something is not well. Made by
-//! `driftline-collector doctor` of a node, and shown with that of Kafka by `driftline doctor`.
+//! The results of a doctor: one line for each check, with a remedy for each problem. `driftline-collector doctor` makes
+//! those of a node; `driftline doctor` shows them with those of Kafka.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// How something is.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     /// As it should be.
     Ok,
-    /// It works, and less well than it could.
+    /// It works, but less well than possible.
     Warning,
     /// It does not work.
     Problem,
-    /// It could not be looked at.
+    /// The check could not run.
     NotRun,
 }
 
@@ -29,29 +29,29 @@ impl Health {
     }
 }
 
-/// One thing that was looked at.
+/// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// What it is part of: `kernel`, `rights`, `runtimes`, `cluster`, `node` or `kafka`.
+    /// The checked area: `kernel`, `rights`, `runtimes`, `cluster`, `node` or `kafka`.
     pub area: String,
-    /// What was looked at.
+    /// The checked item.
     pub name: String,
-    /// How it is.
+    /// Its health.
     pub health: Health,
-    /// What was found.
+    /// The finding of the check.
     pub found: String,
-    /// What to do; empty when nothing is to be done.
+    /// The remedy; empty when none is needed.
     pub remedy: String,
 }
 
 impl Check {
-    /// All is well.
+    /// A check with health [`Health::Ok`].
     #[must_use]
     pub fn ok(area: &str, name: &str, found: impl fmt::Display) -> Self {
         Self::new(area, name, Health::Ok, found, "")
     }
 
-    /// Not all is well, and this is what to do.
+    /// A check with a warning or problem, and its remedy.
     #[must_use]
     pub fn new(area: &str, name: &str, health: Health, found: impl fmt::Display, remedy: &str) -> Self {
         Self {
@@ -64,13 +64,13 @@ impl Check {
     }
 }
 
-/// Whether anything does not work.
+/// Whether any check has a problem.
 #[must_use]
 pub fn has_problem(checks: &[Check]) -> bool {
     checks.iter().any(|check| check.health == Health::Problem)
 }
 
-/// The checks as an aligned table; a remedy stands below its line.
+/// The checks as an aligned table; a remedy is on the line below its check.
 #[must_use]
 pub fn table(checks: &[Check]) -> String {
     let width = |of: fn(&Check) -> &str| checks.iter().map(|check| of(check).chars().count()).max().unwrap_or(0);

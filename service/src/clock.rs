@@ -1,4 +1,4 @@
-//! The only place that asks what time it is. Cores get time as an argument.
+//! The only module that reads the clock. Cores receive time as an argument.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,8 +17,8 @@ pub fn monotonic() -> Instant {
     Instant::now()
 }
 
-/// A wall clock that never goes back and never stands still, for cores: after a step back of the system clock it goes on
-/// from where it was, at the speed of the monotonic clock, until the wall clock has caught up.
+/// A wall clock for cores that never goes back and never stands still. After a step back of the system clock it
+/// continues from its last time, at the speed of the monotonic clock, until the wall clock has caught up.
 #[derive(Debug, Default)]
 pub struct SteadyClock {
     last: Option<(i64, Instant)>,

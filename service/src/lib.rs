@@ -1,14 +1,14 @@
-//! What every service needs and none should write twice.
+//! The parts that all services share.
 //!
 //! * [`settings`]: settings that several services turn into the same type.
-//! * [`checks`]: what a doctor finds, and its table.
-//! * [`clock`]: the only place that asks what time it is.
-//! * [`log_limit`]: so many lines a minute about what input causes.
+//! * [`checks`]: the results of a doctor, and their table.
+//! * [`clock`]: the only module that reads the clock.
+//! * [`log_limit`]: limits the log lines per minute that input can cause.
 //! * [`telemetry`]: logs, Prometheus metrics, `/healthz`, `/readyz`.
-//! * [`service`]: the loop around an executor: what comes in, when to commit, what is counted.
+//! * [`service`]: the loop around an executor: input, commits, counters.
 //! * [`shutdown`]: SIGTERM and SIGINT.
 //!
-//! What is deliberately absent: anything that knows what a record means.
+//! What is deliberately absent: anything that depends on the meaning of a record.
 
 pub mod checks;
 pub mod clock;

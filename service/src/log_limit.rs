@@ -1,11 +1,12 @@
-//! Log lines that input can cause: so many a minute, then how many were left out. Whoever can produce records must not be
-//! able to fill a disk with lines about them. What such a line reports has a counter as well; see `docs/telemetry.md`.
+//! Limits the log lines that input can cause: a number of lines per minute, then the number of lines that were left
+//! out. A producer of records must not be able to fill a disk with lines about them. The events of such lines have
+//! counters as well; see `docs/telemetry.md`.
 
 use std::time::{Duration, Instant};
 
 use crate::clock;
 
-/// Lines of one kind in each minute: enough to see what is wrong with them, one every two seconds.
+/// Lines of one kind in each minute, one every two seconds: enough to recognise the problem.
 pub const LINES_PER_MINUTE: u32 = 30;
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -27,14 +28,14 @@ pub struct LogLimit {
 }
 
 impl LogLimit {
-    /// Whether one more line may be written now: then how many were left out since the last one; `None` when this one is
-    /// left out as well.
+    /// Whether one more line may be written now: returns the number of lines left out since the last one, or `None`
+    /// when this line is left out as well.
     pub fn admit(&mut self) -> Option<u64> {
         self.admit_at(clock::monotonic())
     }
 
-    /// How many lines were left out, once their minute is over and if there were any. A loop that has a tick calls it, so that
-    /// the number is written although no line follows.
+    /// Returns the number of lines left out, if any, after their minute is over. A loop with a tick calls it, so that
+    /// the number is logged even if no line follows.
     pub fn take_left_out(&mut self) -> Option<u64> {
         self.take_left_out_at(clock::monotonic())
     }

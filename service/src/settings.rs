@@ -1,9 +1,9 @@
-//! Settings that several services turn into the same type. What a setting is called and accepts is in `driftline-settings`.
+//! Settings that several services turn into the same type. The names and grammars are in `driftline-settings`.
 
 use driftline_kafka::ClientSettings;
 use driftline_settings::{Settings, table};
 
-/// Which instance of a service this is, and how it delivers.
+/// The instance of a service, and its delivery guarantee.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Stable name: the same after a restart, different from every other instance's.
@@ -12,7 +12,7 @@ pub struct Identity {
     pub mode: Mode,
 }
 
-/// Whether a crash can make outputs stand twice.
+/// Whether a crash can lead to duplicate outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Never, for readers of committed records; costs a transaction per commit.
@@ -22,7 +22,7 @@ pub enum Mode {
 }
 
 impl Identity {
-    /// Reads the settings. Two instances of a service with the same name take each other's place.
+    /// Reads the settings. Two instances of a service with the same name fence each other.
     #[must_use]
     pub fn read(settings: &mut Settings) -> Self {
         let modes = [("exactly-once", Mode::ExactlyOnce), ("at-least-once", Mode::AtLeastOnce)];
@@ -33,7 +33,7 @@ impl Identity {
     }
 }
 
-/// Cluster, prefix and partition count, which every part of driftline shares. The client is the part's name.
+/// Cluster, prefix and partition count, which every part of driftline shares. The client id is the part's name.
 #[must_use]
 pub fn kafka(settings: &mut Settings, client: &str) -> ClientSettings {
     ClientSettings {

@@ -1,4 +1,4 @@
-//! How a program ends: on SIGTERM and SIGINT it finishes what it began; an error is one line on standard error.
+//! How a program ends: on SIGTERM and SIGINT it finishes open work; an error is one line on standard error.
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -19,13 +19,13 @@ pub fn signalled() -> std::io::Result<impl Future<Output = &'static str>> {
     })
 }
 
-/// What `main` returns: success, or a message with its causes and a code other than 0.
+/// The result of `main`: success, or a message with its causes and a code other than 0.
 #[must_use]
 pub fn exit_code(program: &str, ended: Result<(), impl Display>) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Causes follow in the alternate form.
+            // The alternate form includes the causes.
             eprintln!("{program}: {error:#}");
             ExitCode::FAILURE
         }

@@ -1,5 +1,5 @@
 //! Logs, metrics and health, the same for every service. Every metric is listed in `docs/telemetry.md`, which a test
-//! compares with what running services serve.
+//! compares with the metrics of running services.
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -14,8 +14,8 @@ use tokio::net::TcpListener;
 
 use driftline_settings::{Settings, table};
 
-/// Starts logging to standard error: readable text, or JSON with `DRIFTLINE_LOG_FORMAT=json`; level by
-/// `DRIFTLINE_LOG`, for example `info` or `info,librdkafka=warn` for the Kafka client's own words.
+/// Starts logging to standard error: readable text, or JSON with `DRIFTLINE_LOG_FORMAT=json`; level by `DRIFTLINE_LOG`,
+/// for example `info` or `info,librdkafka=warn` for the Kafka client's own log lines.
 pub fn start_logs(settings: &mut Settings) {
     let filter = settings.get(&table::LOG);
     let json = settings.choice(&table::LOG_FORMAT, &[("text", false), ("json", true)]).unwrap_or(false);
@@ -43,14 +43,14 @@ pub fn start_logs(settings: &mut Settings) {
 #[derive(Debug, Clone)]
 pub struct Telemetry {
     registry: Registry,
-    /// Why the service is not ready.
+    /// Reason why the service is not ready.
     unready: Arc<Mutex<Option<&'static str>>>,
-    /// Held while metrics are gathered, and while several that belong together change.
+    /// Held while metrics are gathered, and while related metrics change.
     together: Arc<Mutex<()>>,
 }
 
 impl Telemetry {
-    /// An empty registry; every metric name begins with `driftline_`, every sample says which service it is.
+    /// An empty registry; every metric name begins with `driftline_`, every sample has a label with the service.
     #[must_use]
     pub fn new(service: &str) -> Self {
         let labels = [("service".to_owned(), service.to_owned())].into_iter().collect();
@@ -99,17 +99,17 @@ impl Telemetry {
         Ok(histogram)
     }
 
-    /// What changes while this is held is seen by a scrape as a whole or not at all.
+    /// Changes made while this is held are seen by a scrape as a whole or not at all.
     pub fn together(&self) -> MutexGuard<'_, ()> {
         self.together.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `/readyz` answers 200 from now on.
+    /// Makes `/readyz` return 200 from now on.
     pub fn set_ready(&self) {
         *self.unready.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// `/readyz` answers 503 and this reason from now on.
+    /// Makes `/readyz` return 503 and this reason from now on.
     pub fn set_unready(&self, why: &'static str) {
         *self.unready.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
     }

@@ -1,4 +1,5 @@
-//! What the services' shells do around the cores, in one place: settings, and records into inputs.
+//! The parts of the services' shells around the cores, in one place: settings, and the conversion of records into
+//! inputs.
 
 use std::time::Duration;
 
@@ -9,10 +10,10 @@ use driftline_schemas::Severity;
 use driftline_schemas::recording::{Info, Recorded};
 use driftline_schemas::topics::{Topic, partition_of};
 
-/// Partitions that records are put into when the recording does not say how many there were.
+/// Partition count of a recording that does not contain its own.
 const PARTITIONS: i32 = 12;
 
-/// What decides the outcome; the same that the services read from the environment.
+/// The settings that affect the result; the services read the same from the environment.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(super) park: Duration,
@@ -41,7 +42,7 @@ impl Settings {
     pub(super) fn enricher(&self, placing: Placing) -> enricher::Settings {
         let park_ns = nanoseconds(self.park);
         enricher::Settings {
-            // Named in what says that input is gone, which in a recording is not.
+            // Appears only in findings about missing input, which a recording does not have.
             cluster: String::new(),
             partitions: placing.count(),
             park_ns,
@@ -62,12 +63,12 @@ pub(super) fn nanoseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// How many partitions the streams had, and what to do when that is not known.
+/// The partition count of the streams, and the handling of a recording without one.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Placing {
-    /// Records have to stand in the partition of their key.
+    /// Each record must be in the partition of its key.
     Counted(i32),
-    /// A recording of an old version has no count: records are put where their keys belong.
+    /// A recording of an old version has no count: each record is placed in the partition of its key.
     Unknown,
 }
 
@@ -85,12 +86,12 @@ impl Placing {
         }
     }
 
-    /// The partition that findings of a key come from.
+    /// The partition of the findings with a key.
     pub(super) fn partition(self, key: &[u8]) -> i32 {
         partition_of(key, self.count())
     }
 
-    /// The record as a service reads it.
+    /// The record as a service would read it.
     pub(super) fn record(self, topic: Topic, recorded: Recorded) -> Record {
         let partition = match self {
             Self::Counted(_) => recorded.partition,

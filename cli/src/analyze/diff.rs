@@ -1,4 +1,4 @@
-//! Compares two sets of alerts by what they say, not by how or when it was said.
+//! Compares two sets of alerts by their content, regardless of how and when they were emitted.
 
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
@@ -7,26 +7,26 @@ use std::io::BufRead;
 
 use driftline_schemas::text::printable;
 
-/// Fields of an alert that are not what it says: which revision it is, when it was said, and by which versions, which
-/// are compared as a whole.
+/// Fields of an alert that are not content: its revision, the time of emission, and the versions, which are compared as
+/// a whole.
 const NOT_CONTENT: [&str; 5] = ["revision", "activity", "emitted_ns", "final", "versions"];
 
-/// Alerts by id, as JSON, so that those of another version can be compared field by field.
+/// Alerts by id, as JSON, so that alerts of another version can be compared field by field.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Alerts(BTreeMap<String, Map<String, Value>>);
 
-/// An alert that is not the same in both.
+/// An alert that differs between the two sets.
 #[derive(Debug, PartialEq)]
 pub(super) struct Difference<'a> {
     id: &'a str,
     before: Option<&'a Map<String, Value>>,
     after: Option<&'a Map<String, Value>>,
-    /// Names of the fields that differ, when both have it.
+    /// Names of the fields that differ, if both sets have the alert.
     fields: Vec<&'a str>,
 }
 
 impl Alerts {
-    /// Takes a revision; the highest stays, of equal ones the later.
+    /// Takes a revision; keeps the highest, and of equal ones the later.
     pub(super) fn take(&mut self, alert: Value) -> anyhow::Result<()> {
         let Value::Object(alert) = alert else { bail!("it is no JSON object") };
         let id = alert.get("alert_id").and_then(Value::as_str).context("it has no alert_id")?.to_owned();
@@ -37,7 +37,7 @@ impl Alerts {
         Ok(())
     }
 
-    /// Reads what `analyze --json` or `alerts tail --json` printed, perhaps of another version.
+    /// Reads the output of `analyze --json` or `alerts tail --json`, perhaps of another version.
     pub(super) fn of_lines(lines: impl BufRead) -> anyhow::Result<Self> {
         let mut alerts = Self::default();
         for (number, line) in (1..).zip(lines.lines()) {
@@ -55,7 +55,7 @@ impl Alerts {
         self.0.len()
     }
 
-    /// Every version that made these alerts, by what it is of.
+    /// All versions that produced these alerts, by kind of version.
     fn versions(&self) -> BTreeMap<&str, BTreeSet<&str>> {
         let mut versions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         let all = self.0.values().filter_map(|alert| alert.get("versions")?.as_object()).flatten();
@@ -66,7 +66,7 @@ impl Alerts {
     }
 }
 
-/// What differs, by alert id.
+/// The differences, by alert id.
 pub(super) fn compare<'a>(before: &'a Alerts, after: &'a Alerts) -> Vec<Difference<'a>> {
     let ids: BTreeSet<&String> = before.0.keys().chain(after.0.keys()).collect();
     let differences = ids.into_iter().map(|id| {
@@ -77,7 +77,7 @@ pub(super) fn compare<'a>(before: &'a Alerts, after: &'a Alerts) -> Vec<Differen
     differences.filter(|it| it.before.is_none() || it.after.is_none() || !it.fields.is_empty()).collect()
 }
 
-/// The names of what made the alerts that is not the same, with what it was and is.
+/// The kinds of versions that differ, with both values.
 pub(super) fn versions(before: &Alerts, after: &Alerts) -> Vec<String> {
     let (before, after) = (before.versions(), after.versions());
     let names: BTreeSet<&str> = before.keys().chain(after.keys()).copied().collect();
@@ -124,7 +124,7 @@ impl Difference<'_> {
         })
     }
 
-    /// What a field is, and what it was if that is something else.
+    /// The value of a field, and its former value if that differs.
     fn values(&self, field: &str) -> String {
         let value = |alert: Option<&Map<String, Value>>| alert.and_then(|alert| alert.get(field)).map(plain);
         match (value(self.before), value(self.after)) {

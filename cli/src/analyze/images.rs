@@ -1,4 +1,5 @@
-//! The image tables beside the enricher's core: what its shell does with a cache and background tasks, at once.
+//! The image tables beside the enricher's core. They do at once what the enricher's shell does with a cache and
+//! background tasks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use driftline_kafka::Record;
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Image, LayerEvent, Sha256, decode};
 
-/// Memory for merged images that were used before; the enricher's own default.
+/// Memory for unused merged images; the enricher's own default.
 const CACHE_BYTES: usize = 256 * 1024 * 1024;
 
 /// An answer for the core.
@@ -20,7 +21,7 @@ pub(super) type Answer = (ImageView, ImageAnswer);
 pub(super) struct Images {
     tables: ImageTables,
     following: Following,
-    /// By the name of their content.
+    /// Merged images by the digest of their content.
     merged: BTreeMap<Sha256, Arc<ImageIndex>>,
     merged_bytes: usize,
 }
@@ -30,13 +31,13 @@ impl Images {
         Self { tables: ImageTables::new(trust), ..Self::default() }
     }
 
-    /// Takes a table record; gives what it changes for the core.
+    /// Takes a table record; returns the answers that change for the core.
     ///
     /// # Errors
-    /// Why it cannot be used.
+    /// The reason why the record cannot be used.
     pub(super) fn record(&mut self, record: &Record) -> Result<Vec<Answer>, String> {
         let Some(value) = &record.value else {
-            // What running containers were told stays good for them.
+            // Images already in use by running containers stay valid for them.
             let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
             match record.topic {
                 Topic::Images => self.tables.forget_image(key),
@@ -52,7 +53,7 @@ impl Images {
         Ok(concerned.into_iter().map(|view| self.answer(view)).collect())
     }
 
-    /// Carries out a command of the core.
+    /// Executes a command of the core.
     pub(super) fn command(&mut self, command: ImageCommand) -> Option<Answer> {
         match command {
             ImageCommand::Load(view) => {
@@ -68,7 +69,7 @@ impl Images {
 
     fn answer(&mut self, view: ImageView) -> Answer {
         let answer = match self.tables.lookup(&view) {
-            // Nothing is collected in memory.
+            // In memory nothing is collected.
             Lookup::Missing | Lookup::Collected(_) => ImageAnswer::Missing,
             Lookup::Failed { reason, failure, retry_ns } => ImageAnswer::Failed { reason, failure, retry_ns },
             Lookup::Complete { stored, conflict } => match self.merged(&stored) {
@@ -80,7 +81,7 @@ impl Images {
         (view, answer)
     }
 
-    /// When the cache is full it begins anew: what is in use, the core holds itself.
+    /// A full cache is cleared: the core itself holds the images in use.
     fn merged(&mut self, stored: &Stored) -> Result<Arc<ImageIndex>, LoadError> {
         let name = stored.name();
         if let Some(merged) = self.merged.get(&name) {

@@ -1,4 +1,4 @@
-//! What was emission, by id: the newest revision of each, in the order in which they were emission first.
+//! The emitted alerts or findings by id: the newest revision of each, in the order of their first emission.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use super::pipeline::Emission;
 pub(super) struct Revision {
     pub(super) id: String,
     pub(super) number: i32,
-    /// When it was emission, nanoseconds since 1970.
+    /// Time of emission, nanoseconds since 1970.
     pub(super) emitted_ns: i64,
-    /// When something new was emission last: a final revision only says that nothing more came.
+    /// Time of the last emission that changed the content: a final revision only reports that nothing more followed.
     pub(super) changed_ns: i64,
     pub(super) value: Vec<u8>,
 }
 
-/// Keeps the highest revision of each id, of equal ones the later: what every reader of the topics has to do.
+/// Keeps the highest revision of each id, and of equal ones the later, as every reader of the topics must.
 #[derive(Debug, Default)]
 pub(super) struct Newest {
     revisions: Vec<Revision>,
@@ -27,7 +27,7 @@ pub(super) struct Newest {
 }
 
 impl Revision {
-    /// Of a record of alerts or findings; `None` of another.
+    /// The revision in a record of alerts or findings; `None` for any other record.
     pub(super) fn of(emission: &Emission) -> Result<Option<Self>, DecodeError> {
         let Emission { at_ns, what } = emission;
         let (id, number, is_final) = match what.topic {
@@ -60,7 +60,7 @@ impl Newest {
         }
     }
 
-    /// What was changed at or after a time.
+    /// The revisions that changed at or after a time.
     pub(super) fn since(self, since_ns: i64) -> Vec<Revision> {
         self.revisions.into_iter().filter(|revision| revision.changed_ns >= since_ns).collect()
     }

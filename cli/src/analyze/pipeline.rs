@@ -1,8 +1,8 @@
-//! Both cores in one process, driven by records and their timestamps alone: no Kafka, no clock, no thread. The same
+//! Both cores in one process, driven only by records and their timestamps: no Kafka, no clock, no thread. The same
 //! records give the same output, byte for byte.
 //!
-//! The clock is the largest timestamp so far. Answers that take a service some milliseconds (an image to load, a finding
-//! to come through its topic) come at once.
+//! The clock is the largest timestamp so far. Results that take a service some milliseconds (loading an image, reading
+//! a finding from its topic) are available at once.
 
 use std::collections::BTreeMap;
 
@@ -16,34 +16,34 @@ use super::adapters::{Placing, Settings, nanoseconds};
 use super::images::{Answer, Images};
 
 const SECOND_NS: i64 = 1_000_000_000;
-/// How often a service tells its core the time.
+/// Interval of the services' ticks.
 const TICK_NS: i64 = SECOND_NS / 10;
-/// Without records for this long, which is the longest that a container may be parked, ticks become rare: what is still
-/// due then (a session is quiet, a container silent) is a matter of minutes.
+/// After this time without records, the longest that a container may be parked, ticks become rare: whatever is still
+/// due then (a session becomes quiet, a container silent) is a matter of minutes.
 const DENSE_NS: i64 = 60 * SECOND_NS;
 const RARE_TICK_NS: i64 = 10 * SECOND_NS;
-/// Without records for this long, which is the longest that anything is kept, time jumps to the next.
+/// After this time without records, the longest that any state is kept, time jumps to the next record.
 const RARE_NS: i64 = 24 * 3_600 * SECOND_NS;
 
 pub(super) const ENRICHER: &str = "enricher";
 pub(super) const CORRELATOR: &str = "correlator";
 
-/// What came of the records, counted.
+/// Counts of a run.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) records: BTreeMap<Topic, u64>,
-    /// By service and disposition.
+    /// Settled records, by service and disposition.
     pub(super) settled: BTreeMap<(&'static str, Disposition), u64>,
-    /// By service and name, as in `docs/telemetry.md`.
+    /// Events, by service and name as in `docs/telemetry.md`.
     pub(super) events: BTreeMap<(&'static str, &'static str), u64>,
-    /// Records that cannot be used, with the reason: of tables, and dead letters.
+    /// Records that cannot be used, with the reason: table records and dead letters.
     pub(super) refused: Vec<String>,
 }
 
 /// A record that a service would emit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Emission {
-    /// When, nanoseconds since 1970.
+    /// Time of emission, nanoseconds since 1970.
     pub(super) at_ns: i64,
     pub(super) what: Outgoing,
 }
@@ -65,7 +65,7 @@ pub(super) struct Pipeline {
 
 impl Pipeline {
     /// # Errors
-    /// Everything that is wrong with the settings.
+    /// All problems of the settings.
     pub(super) fn new(settings: &Settings, placing: Placing) -> anyhow::Result<Self> {
         Ok(Self {
             placing,
@@ -82,7 +82,7 @@ impl Pipeline {
         })
     }
 
-    /// Takes the next record; others than of tables, exec-events and findings are none of ours.
+    /// Takes the next record. Records of other topics than tables, exec-events and findings are ignored.
     pub(super) fn record(&mut self, record: &Record) -> Result<(), BrokenInvariant> {
         self.advance(record.timestamp_ms.saturating_mul(1_000_000))?;
         *self.tally.records.entry(record.topic).or_default() += 1;
@@ -103,8 +103,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Nothing more comes: time passes until everything has been emitted. First the deadlines of what is parked, then the
-    /// quiet that ends sessions, also those that a fired deadline opened or opened again.
+    /// Ends the input: time passes until everything has been emitted. First the deadlines of parked execs pass, then
+    /// the quiet time that ends sessions, including sessions that a fired deadline opened or reopened.
     pub(super) fn finish(&mut self) -> Result<(), BrokenInvariant> {
         let now_ns = self.now_ns.unwrap_or(0);
         let deadlines_ns = now_ns.saturating_add(self.park_ns).saturating_add(TICK_NS);
@@ -121,7 +121,7 @@ impl Pipeline {
         self.check_conservation()
     }
 
-    /// What was emitted since the last call.
+    /// Takes the records emitted since the last call.
     pub(super) fn take_emitted(&mut self) -> Vec<Emission> {
         std::mem::take(&mut self.emitted)
     }
@@ -152,7 +152,7 @@ impl Pipeline {
     }
 
     fn tick(&mut self) -> Result<(), BrokenInvariant> {
-        // A tick does a bounded part of what is due; here no time passes until all of it is done.
+        // A tick does a bounded part of the work that is due; here no time passes until all of it is done.
         let now_ns = self.now_ns.unwrap_or(0);
         self.enrich(EnricherInput::Tick)?;
         while self.enricher.has_due(now_ns) {
@@ -192,7 +192,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// A finding as the correlator reads it: from its bytes.
+    /// A finding as the correlator reads it: decoded from its bytes.
     fn as_input(&mut self, outgoing: &Outgoing) -> Result<CorrelatorInput, BrokenInvariant> {
         let partition = self.placing.partition(&outgoing.key);
         let next = self.finding_offsets.entry(partition).or_default();
@@ -233,7 +233,7 @@ impl Pipeline {
         self.tally.refused.push(format!("{stem} partition {partition} offset {offset}: {reason}"));
     }
 
-    /// As in the services' loop: every record has exactly one disposition, or is held; at the end nothing is.
+    /// As in the services' loop: every record has exactly one disposition, or is held; at the end none is held.
     fn check_conservation(&self) -> Result<(), BrokenInvariant> {
         let received = self.tally.records.get(&Topic::ExecEvents).copied().unwrap_or(0);
         let of_enricher = self.tally.settled.iter().filter(|((service, _), _)| *service == ENRICHER);

@@ -1,4 +1,4 @@
-//! A recording as the source of an analysis: where to begin with what it has, and every revision that comes of it.
+//! A recording as the source of an analysis: the stage at which the analysis begins, and all resulting revisions.
 
 use anyhow::{Context as _, bail};
 use std::collections::BTreeMap;
@@ -15,25 +15,25 @@ use super::newest::Revision;
 use super::pipeline::{Emission, Pipeline, Tally};
 use crate::progress::Progress;
 
-/// Where the analysis begins: as early as the recording allows.
+/// The stage at which the analysis begins: the earliest for which the recording has records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Begin {
     Execs,
     Findings,
-    /// Nothing to analyse: its alerts are taken as they are.
+    /// The recording contains alerts: they are used unchanged.
     Alerts,
 }
 
-/// What was found out about a recording.
+/// The result of an analysis.
 #[derive(Debug)]
 pub(super) struct Analysis {
     pub(super) begin: Begin,
     pub(super) tally: Tally,
-    /// Records of topics that are of no use where the analysis begins.
+    /// Records of topics that are not used at this stage.
     pub(super) unused: BTreeMap<Topic, u64>,
-    /// Nanoseconds since 1970 at which the range begins that was asked for; what is older is pre-roll.
+    /// Start of the requested range, nanoseconds since 1970; older records are pre-roll.
     pub(super) since_ns: i64,
-    /// Revisions of findings and of alerts that were emission.
+    /// Number of emitted revisions of findings and of alerts.
     pub(super) revisions: BTreeMap<Topic, u64>,
 }
 
@@ -61,7 +61,7 @@ impl Begin {
     }
 }
 
-/// Analyses a recording; gives every revision of findings and alerts to `take`, in order.
+/// Analyses a recording; passes every revision of findings and alerts to `take`, in order.
 pub(super) fn analyse(
     path: &Path,
     settings: &Settings,

@@ -1,5 +1,5 @@
-//! What an analysis says about itself, for people: what went in, what came out, and where it may differ from what the
-//! services said.
+//! The summary of an analysis for people: its input, its output, and where it may differ from the output of the
+//! services.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use super::source::{Analysis, Begin};
 /// Reasons shown; the rest is counted.
 const REASONS_MAX: usize = 5;
 
-/// Events that say that a limit decided something; live, it may have been reached elsewhere.
+/// Events that report a limit; live, the limit may have been reached at another place.
 const CAPS: [(&str, &str); 11] = [
     (ENRICHER, "parking_full"),
     (ENRICHER, "partition_parking_full"),
@@ -29,10 +29,10 @@ const CAPS: [(&str, &str); 11] = [
     (CORRELATOR, telemetry::FINDING_UNTRACKED),
 ];
 
-/// Events that say that something came too late to count as it would have.
+/// Events that report something as too late to count.
 const LATE: [(&str, &str); 2] = [(ENRICHER, "amendment_too_late"), (CORRELATOR, telemetry::FINDING_LATE)];
 
-/// `found` and `left_out` are how many alerts or findings there are, and how many of them are of the pre-roll only.
+/// `found` is the number of alerts or findings, `left_out` the number of those that belong to the pre-roll only.
 pub(super) fn text(analysis: &Analysis, found: usize, left_out: usize) -> String {
     let Analysis { begin, tally, unused, revisions, .. } = analysis;
     let mut text = String::new();
@@ -73,7 +73,7 @@ fn refused(text: &mut String, reasons: &[String]) {
     }
 }
 
-/// An analysis equals what the services said where none of these happened.
+/// An analysis equals the output of the services if none of these events occurred.
 fn limits(tally: &Tally) -> String {
     let count = |of: &[(&'static str, &'static str)]| -> u64 {
         of.iter().map(|event| tally.events.get(event).copied().unwrap_or(0)).sum()

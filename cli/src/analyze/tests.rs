@@ -1,4 +1,4 @@
-//! The pipeline on the committed recording of a real run, whole and with parts left out or late.
+//! Tests the pipeline on the committed recording of a real run, whole and with parts left out or late.
 
 use std::io::Cursor;
 
@@ -12,7 +12,7 @@ use driftline_service_core::Disposition;
 
 const RECORDING: &[u8] =
     include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../loadtest/testdata/first-alert/recording.avro"));
-/// What that run did that was not the image's.
+/// Number of execs in that run that did not match the image.
 const DRIFTS: usize = 4;
 
 fn records() -> Vec<(Topic, Recorded)> {
@@ -26,7 +26,7 @@ fn is_table(topic: Topic) -> bool {
     topic.spec().cleanup == Cleanup::Compact
 }
 
-/// Everything emitted about these records, in the order of their timestamps.
+/// All records emitted for these records, in the order of their timestamps.
 fn analysed(mut records: Vec<(Topic, Recorded)>) -> (Vec<Emission>, Tally) {
     records.sort_by_key(|(topic, record)| (record.timestamp_ms, !is_table(*topic)));
     let mut pipeline = Pipeline::new(&Settings::default(), Placing::Unknown).unwrap();
@@ -49,7 +49,7 @@ fn alerts(emitted: &[Emission]) -> Vec<Alert> {
     newest(emitted, Topic::Alerts).iter().map(|revision| decode(&revision.value).unwrap()).collect()
 }
 
-/// As a reader of several versions would compare them.
+/// The fields that a reader of several versions would compare.
 fn content(alert: &Alert) -> Alert {
     Alert { revision: 0, activity: driftline_schemas::Activity::Create, emitted_ns: 0, ..alert.clone() }
 }
@@ -64,7 +64,7 @@ fn a_real_run_leads_to_its_findings_and_its_final_alert() {
     assert_eq!(tally.settled[&(ENRICHER, Disposition::Reported)], DRIFTS as u64);
     assert_eq!(tally.settled.get(&(ENRICHER, Disposition::DeadLettered)), None);
     assert!(tally.refused.is_empty(), "{:?}", tally.refused);
-    // One exec of another container, which was gone before anybody could describe it.
+    // One exec of another container, which ended before it could be described.
     assert_eq!(tally.events.get(&(ENRICHER, "deadline_fired")), Some(&1));
     assert_eq!(tally.settled[&(ENRICHER, Disposition::Dropped("unresolved_unsuspicious"))], 1);
 }

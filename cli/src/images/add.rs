@@ -13,7 +13,7 @@ use driftline_settings::Settings;
 use super::source::{index, wanted};
 use crate::output::out;
 
-/// What a source begins with.
+/// Prefixes of a source.
 const KINDS: [&str; 3] = ["ci:", "registry:", "node:"];
 
 /// What is published, and by whom.
@@ -36,7 +36,8 @@ pub(crate) struct Add {
     json: bool,
 }
 
-/// A source as the indexers write theirs; any other word would count for nobody, or for a node that there is not.
+/// Parses a source in the form that the indexers write; any other prefix would be trusted by nobody, or would name a
+/// node that does not exist.
 fn publisher(text: &str) -> Result<String, String> {
     let name = KINDS.iter().find_map(|kind| text.strip_prefix(kind));
     match name {
@@ -45,7 +46,7 @@ fn publisher(text: &str) -> Result<String, String> {
     }
 }
 
-/// `registry` is read if the source is one.
+/// `registry` is read only if the source is a registry.
 pub(crate) async fn add(settings: &ClientSettings, registry: Settings, add: &Add) -> anyhow::Result<()> {
     admin::check(settings, &[Topic::Images, Topic::ImageLayers]).await?;
     let indexed = index(&add.source, wanted(add.image_id.as_deref(), add.platform.as_deref())?, registry).await?;

@@ -1,4 +1,4 @@
-//! What stands on the two image topics, as the enricher sees it: the same tables answer.
+//! The content of the two image topics as the enricher sees it, through the same tables.
 
 use anyhow::bail;
 use clap::Args;
@@ -17,7 +17,7 @@ use crate::options::TrustOption;
 /// Fewest characters of a digest that name an image.
 const PREFIX_MIN: usize = 4;
 
-/// Whose publications count, and for which node: what an enricher with these settings would use.
+/// Which publications count, and for which node: those that an enricher with these settings would use.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Viewpoint {
     trust: Trust,
@@ -35,7 +35,7 @@ pub(crate) struct ViewpointOptions {
 }
 
 impl ViewpointOptions {
-    /// What was typed, and the settings for the rest.
+    /// The settings, with the options of the command line in their place.
     pub(crate) fn read(&self, settings: &mut Settings) -> Viewpoint {
         Viewpoint { trust: self.trust.read(settings), node: self.node.clone() }
     }
@@ -48,16 +48,16 @@ pub(super) struct Catalogue {
     node: Option<String>,
 }
 
-/// What can be done with an image.
+/// The usability of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ImageState {
     Complete,
-    /// Layers that are not there whole.
+    /// Number of layers that are incomplete.
     Incomplete(usize),
     Failed(String),
-    /// None of its publishers counts.
+    /// None of its publishers is trusted.
     Untrusted(Trust),
-    /// Complete, and somebody contradicts it.
+    /// Complete, but another publisher contradicts it.
     Conflict(String),
 }
 
@@ -72,7 +72,7 @@ impl ImageState {
         }
     }
 
-    /// More than the name says.
+    /// Details beyond the name.
     pub(super) fn detail(&self) -> Option<String> {
         match self {
             Self::Complete => None,
@@ -89,7 +89,7 @@ impl Catalogue {
         Self { tables: ImageTables::new(viewpoint.trust), node }
     }
 
-    /// Reads both topics up to where they end now.
+    /// Reads both topics up to their present ends.
     pub(super) async fn read(settings: &ClientSettings, viewpoint: &Viewpoint) -> anyhow::Result<Self> {
         const TOPICS: [Topic; 2] = [Topic::Images, Topic::ImageLayers];
         admin::check(settings, &TOPICS).await?;
@@ -104,7 +104,7 @@ impl Catalogue {
         }
     }
 
-    /// Records that cannot be used are the enricher's to report.
+    /// Ignores records that cannot be used: the enricher reports them.
     fn take(&mut self, record: &Record) {
         let key = || String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
         match (record.topic, &record.value) {
@@ -119,7 +119,7 @@ impl Catalogue {
         }
     }
 
-    /// The image that somebody means: by digest, its first characters, or a reference.
+    /// Finds an image by its digest, the digest's first characters, or a reference.
     pub(super) fn find(&self, name: &str) -> anyhow::Result<&ImageId> {
         let prefix = if name.starts_with("sha256:") { name.to_owned() } else { format!("sha256:{name}") };
         let is_prefix = prefix.len() >= "sha256:".len() + PREFIX_MIN;
@@ -135,7 +135,7 @@ impl Catalogue {
         }
     }
 
-    /// What publishers say of an image; those that could read it first, in the order in which they said it.
+    /// The records of an image's publishers: first those that could read the image, in order of publication.
     pub(super) fn published(&self, id: &ImageId) -> Vec<&Image> {
         let mut published: Vec<&Image> = self.tables.publications_of(id).iter().collect();
         published.sort_by_key(|image| image.failed.is_some());
@@ -150,7 +150,7 @@ impl Catalogue {
         self.tables.is_whole(head)
     }
 
-    /// The content of a layer as one publisher has it.
+    /// The content of a layer according to one publisher.
     pub(super) fn manifest(&self, head: &LayerHead) -> anyhow::Result<LayerManifest> {
         if !self.is_whole(head) {
             bail!("the manifest of layer {} by {} is not there; index the image again", head.diff_id, head.source);
@@ -170,7 +170,7 @@ impl Catalogue {
         }
     }
 
-    /// The merged content, as the enricher has it.
+    /// The merged content, as the enricher would compute it.
     pub(super) fn index(&self, id: &ImageId) -> anyhow::Result<ImageIndex> {
         match self.tables.lookup(&self.view(id)) {
             Lookup::Complete { stored, .. } => Ok(stored.load(self.tables.chunks())?),
@@ -186,7 +186,7 @@ impl Catalogue {
     }
 }
 
-/// Whether more than a node's word stands for what a source publishes.
+/// Whether a source's publications are verified or only a node's.
 pub(super) fn trust(source: &str) -> &'static str {
     if is_verified_source(source) { "verified" } else { "node" }
 }
@@ -205,7 +205,8 @@ mod tests {
         }
     }
 
-    /// What is listed when these have published an image of one layer, each with a manifest of so many bytes in its path.
+    /// The listed state when these sources have published an image of one layer, each with a manifest of so many bytes
+    /// in its path.
     fn state(viewpoint: &Viewpoint, images: &[Image], layers: &[(&str, LayerBasis, usize)]) -> &'static str {
         let mut catalogue = Catalogue::new(viewpoint);
         for image in images {

@@ -11,7 +11,7 @@ use super::catalogue::{Catalogue, Viewpoint, trust};
 use crate::output::out;
 use crate::{progress, render};
 
-/// Characters of a digest that tell images apart at a glance.
+/// Characters of a digest that suffice to distinguish images at a glance.
 const SHORT_ID: usize = 12;
 
 #[derive(Debug, Serialize)]
@@ -78,7 +78,7 @@ fn row(catalogue: &Catalogue, id: &ImageId) -> Option<ImageRow> {
     let heads: Vec<_> = first.diff_ids.iter().filter_map(|diff_id| catalogue.heads(diff_id).first()).collect();
     let platform = [first.platform.os.as_str(), &first.platform.architecture, &first.platform.variant];
     let parts: Vec<&str> = platform.into_iter().filter(|part| !part.is_empty()).collect();
-    // Who could not read an image has verified nothing of it.
+    // A publisher that could not read an image has verified nothing of it.
     let read = |image: &&&Image| image.failed.is_none();
     let verified = published.iter().filter(read).any(|image| trust(&image.source) == "verified");
     let mut references: Vec<String> = published.iter().flat_map(|image| image.references.iter().cloned()).collect();

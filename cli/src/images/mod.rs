@@ -1,4 +1,4 @@
-//! `driftline images`: publishes what images contain, and shows, checks and removes what is published.
+//! `driftline images`: publishes the content of images, and shows, checks and removes publications.
 
 mod add;
 mod catalogue;

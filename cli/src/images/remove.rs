@@ -1,4 +1,4 @@
-//! `driftline images remove`: deletes what is published of an image, so that the topics and every enricher forget it.
+//! `driftline images remove`: deletes the publications of an image, so that the topics and every enricher forget it.
 
 use anyhow::ensure;
 use clap::Args;
@@ -40,7 +40,7 @@ pub(crate) async fn remove(settings: &ClientSettings, arguments: &Remove) -> any
         }
     }
     producer.settled().await?;
-    // Last, so that who was interrupted can say it again.
+    // The image record is deleted last, so that an interrupted command can be repeated.
     let published = catalogue.published(id);
     for image in &published {
         let key = image.key();
@@ -51,7 +51,7 @@ pub(crate) async fn remove(settings: &ClientSettings, arguments: &Remove) -> any
     Ok(out(format!("{id}  {} publications and {} layers removed", published.len(), layers.len()))?)
 }
 
-/// Whether somebody can confirm.
+/// Whether a person can confirm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Confirmer {
     Somebody,
@@ -67,7 +67,7 @@ impl Confirmer {
 /// Whether the answer is yes.
 ///
 /// # Errors
-/// When nobody can confirm, or the answer cannot be read.
+/// When no person can confirm, or the answer cannot be read.
 fn confirmed(confirmer: Confirmer, answer: &mut impl BufRead) -> anyhow::Result<bool> {
     ensure!(
         confirmer == Confirmer::Somebody,
@@ -79,7 +79,7 @@ fn confirmed(confirmer: Confirmer, answer: &mut impl BufRead) -> anyhow::Result<
     Ok(["y", "yes"].contains(&line.trim().to_ascii_lowercase().as_str()))
 }
 
-/// What removing means, for somebody who has to decide.
+/// The consequences of the removal, for the person who has to decide.
 fn meaning(published: &[&Image], layers: usize) -> String {
     let id = published.first().map_or("", |image| image.image_id.as_str());
     let sources: BTreeSet<&str> = published.iter().map(|image| image.source.as_str()).collect();
@@ -93,7 +93,7 @@ fn meaning(published: &[&Image], layers: usize) -> String {
     )
 }
 
-/// Layers that this image names and no other.
+/// Layers that only this image names.
 fn only_of(catalogue: &Catalogue, id: &ImageId) -> BTreeSet<DiffId> {
     let others = catalogue.tables.images().filter(|(other, _)| *other != id).flat_map(|(_, published)| published);
     let named: BTreeSet<&DiffId> = others.flat_map(|image| &image.diff_ids).collect();

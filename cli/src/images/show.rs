@@ -1,4 +1,4 @@
-//! `driftline images show`: everything that is published of one image, and what it has at a path or with a content.
+//! `driftline images show`: shows the publications of one image, and its entry at a path or with a content.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -163,7 +163,7 @@ fn publication(image: &Image) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Publishers are not trusted with a terminal.
+/// Text of publishers is escaped for the terminal.
 fn fact(name: &str, value: &str) -> std::io::Result<()> {
     out(format!("{name:<12}  {}", printable(value.as_bytes()).text))
 }

@@ -1,4 +1,4 @@
-//! Where an image comes from that somebody names: a layout, an archive, or a registry.
+//! The source of a named image: a layout, an archive, or a registry.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -14,12 +14,12 @@ use tokio::runtime::Handle;
 
 use crate::progress::Progress;
 
-/// Begins the name of an image in a registry, as skopeo and others write it.
+/// Prefix of the name of an image in a registry, as in skopeo and other tools.
 const REGISTRY: &str = "docker://";
 /// Layers read at once.
 const LANES: usize = 4;
 
-/// The image meant: with this id, or for this platform, written `os/architecture[/variant]`.
+/// The image with this id, or for this platform, written `os/architecture[/variant]`.
 pub(super) fn wanted(image_id: Option<&str>, platform: Option<&str>) -> anyhow::Result<Wanted> {
     let platform = platform.map_or_else(|| Ok(own_platform()), parse_platform)?;
     Ok(Wanted { image_id: image_id.map(ImageId::from), platform })
@@ -35,8 +35,8 @@ fn parse_platform(text: &str) -> anyhow::Result<Platform> {
     }
 }
 
-/// Indexes the wanted image of a source. A directory is an OCI layout, a file an archive of `docker save`, `podman save` or
-/// in OCI form, `docker://REFERENCE` what a registry has.
+/// Indexes the wanted image of a source. A directory is an OCI layout, a file an archive of `docker save`,
+/// `podman save` or in OCI form, and `docker://REFERENCE` an image of a registry.
 pub(super) async fn index(source: &str, wanted: Wanted, settings: Settings) -> anyhow::Result<Indexed> {
     let (owned, handle) = (source.to_owned(), Handle::current());
     let indexing = tokio::task::spawn_blocking(move || match owned.strip_prefix(REGISTRY) {
@@ -72,7 +72,7 @@ fn of_registry(reference: &str, wanted: &Wanted, mut settings: Settings, handle:
     Ok(indexed)
 }
 
-/// Says how much was read.
+/// Reports how much was read.
 struct Counted<R, F> {
     inner: R,
     read: F,

@@ -1,4 +1,4 @@
-//! `driftline images verify`: indexes an image anew and names every difference from what is published.
+//! `driftline images verify`: indexes an image again and lists every difference from its publications.
 
 use anyhow::bail;
 
@@ -21,7 +21,7 @@ const NAMED_MAX: usize = 20;
 #[error("cannot verify the image: {0:#}")]
 pub(crate) struct Unverifiable(anyhow::Error);
 
-/// `registry` is read if the image is compared with that of one.
+/// `registry` is read only if the image is compared with one of a registry.
 pub(crate) async fn verify(
     settings: &ClientSettings,
     registry: Settings,
@@ -86,7 +86,7 @@ fn label(head: &LayerHead, diff_id: &DiffId) -> String {
     format!("layer {diff_id} by {}", head.source)
 }
 
-/// Names what only one of two manifests has; a changed file is on both sides.
+/// Lists the entries that only one of two manifests has; a changed file is on both sides.
 fn name_entries(found: &mut Vec<String>, head: &LayerHead, theirs: &LayerManifest, ours: &LayerManifest) {
     let layer = label(head, &head.diff_id);
     let only = |of: &LayerManifest, not: &LayerManifest, what: &str| -> Vec<String> {

@@ -12,7 +12,7 @@ use driftline_schemas::topics::Topic;
 use super::partial::Partial;
 use crate::progress::Progress;
 
-/// What was copied.
+/// The result of a copy.
 #[derive(Debug)]
 pub(super) struct Copied {
     pub(super) file: File,
@@ -25,20 +25,20 @@ pub(super) struct Copied {
 pub(super) struct Copier<'a> {
     settings: &'a ClientSettings,
     writer: RecordingWriter<File>,
-    /// Every section, with the offset from which it is missing.
+    /// All sections, with the offset from which each is missing.
     sections: Vec<(Section, i64)>,
     counts: BTreeMap<Topic, u64>,
     gone: i64,
     progress: Progress,
-    /// Offsets that are done, tables counted twice because they are read twice.
+    /// Offsets that are done; tables count twice because they are read twice.
     done: u64,
 }
 
-/// What to do with the records of a range.
+/// How the records of a range are used.
 enum Use<'a> {
-    /// Append all.
+    /// Append all records.
     Every,
-    /// Append those that stand here as the newest of their key.
+    /// Append the records at these offsets, the newest of each key.
     Newest(&'a BTreeMap<Vec<u8>, i64>),
 }
 
@@ -86,7 +86,7 @@ impl<'a> Copier<'a> {
         self.range(range, Use::Newest(&newest)).await
     }
 
-    /// Retention goes on while we record. What is gone is said; what is there is recorded.
+    /// Retention continues during a recording. Missing offsets are reported; existing records are recorded.
     async fn note_gone(&mut self, range: &OffsetRange) -> anyhow::Result<()> {
         let low = low_watermark(self.settings, range.topic, range.partition).await?.min(range.end);
         if low > range.begin {
@@ -131,7 +131,7 @@ impl<'a> Copier<'a> {
     }
 }
 
-/// The sections, each with the offset from which it is missing. A file ends in the section of its last record.
+/// The sections, each with the offset from which it is missing. A partial file ends in the section of its last record.
 fn what_is_missing(sections: Vec<Section>, retained: Option<&Scan>) -> Vec<(Section, i64)> {
     let last = retained.and_then(|scan| scan.lanes.last()).map(|lane| (lane.topic, lane.partition, lane.last_offset));
     let position = last.and_then(|(topic, partition, offset)| {
@@ -153,7 +153,7 @@ fn what_is_missing(sections: Vec<Section>, retained: Option<&Scan>) -> Vec<(Sect
         .collect()
 }
 
-/// The next record, `None` when all of the range was handed over.
+/// The next record; `None` when all of the range was handed over.
 async fn next(reader: &mut TopicReader) -> anyhow::Result<Option<Record>> {
     match reader.next().await.context("the topic reader ended")? {
         ReaderEvent::Record(record) => Ok(Some(record)),

@@ -1,4 +1,4 @@
-//! The file that is not whole yet: what of it counts after an interruption, and how it becomes the recording.
+//! The incomplete file: which part of it is valid after an interruption, and how it becomes the recording.
 
 use anyhow::{Context as _, bail, ensure};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -16,16 +16,16 @@ use super::{Existing, is_there};
 pub(super) struct Partial {
     pub(super) info: Info,
     pub(super) writer: RecordingWriter<File>,
-    /// What an interrupted run left.
+    /// The valid part of an interrupted run.
     pub(super) retained: Option<Scan>,
 }
 
 impl Partial {
-    /// Goes on with what an interrupted run left, `None` if there is nothing of use. What comes after the last whole
-    /// block is dropped.
+    /// Continues the file of an interrupted run; `None` if it has no valid part. Everything after the last whole block
+    /// is dropped.
     ///
     /// # Errors
-    /// When the file is something else, was begun with other arguments, or is being written by somebody.
+    /// When the file has another format, was begun with other arguments, or is being written by another process.
     pub(super) fn resume(path: &Path, requested: &Arguments) -> anyhow::Result<Option<Self>> {
         let mut file = match File::options().read(true).write(true).open(path) {
             Ok(file) => file,
@@ -33,7 +33,7 @@ impl Partial {
             Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
         };
         lock(&file, path)?;
-        // A run that was killed before its head was written left nothing.
+        // A run that was killed before it had written the file's head left nothing.
         if file.metadata()?.len() == 0 {
             return Ok(None);
         }
@@ -56,7 +56,7 @@ impl Partial {
     /// Begins a file.
     ///
     /// # Errors
-    /// When it cannot be written, or is being written by somebody.
+    /// When it cannot be written, or is being written by another process.
     pub(super) fn begin(path: &Path, info: Info) -> anyhow::Result<Self> {
         let failed = || format!("cannot write {}", path.display());
         let open = File::options().write(true).create(true).truncate(false).open(path);
@@ -70,7 +70,7 @@ impl Partial {
 /// Makes a whole file the recording, durably; returns its length.
 ///
 /// # Errors
-/// When the file system refuses, or there is another file that is kept; the file stays what it is.
+/// When the file system refuses, or an existing file must be kept; the partial file stays unchanged.
 pub(super) fn publish(file: &File, partial: &Path, path: &Path, existing: Existing) -> anyhow::Result<u64> {
     let size_bytes = (|| {
         file.sync_all()?;
@@ -91,7 +91,8 @@ pub(super) fn publish(file: &File, partial: &Path, path: &Path, existing: Existi
     })
 }
 
-/// Another run may write the name at the same moment, so the kernel decides. File systems that cannot (NFS) can link.
+/// Renames a file to a name that must be free. Another run may create the name at the same moment, so the kernel
+/// decides. File systems without this rename (NFS) can link.
 fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS) => {
@@ -102,7 +103,7 @@ fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Two writers would destroy each other's file. The lock goes with the process.
+/// Locks the file: two writers would destroy each other's records. The lock ends with the process.
 fn lock(file: &File, path: &Path) -> anyhow::Result<()> {
     match file.try_lock() {
         Ok(()) => Ok(()),
@@ -111,7 +112,7 @@ fn lock(file: &File, path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Half a recording of one thing and half of another would be neither.
+/// Fails unless the arguments are equal: a recording must not mix two selections.
 fn same(begun: &Arguments, requested: &Arguments) -> anyhow::Result<()> {
     let or_nothing = |text: &str| if text.is_empty() { "nothing".to_owned() } else { text.to_owned() };
     let pairs = [

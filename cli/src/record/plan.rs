@@ -1,4 +1,4 @@
-//! What a recording will consist of: which offsets of which partitions, in which order. Decided once, at its beginning.
+//! The plan of a recording: which offsets of which partitions, in which order. It is made once, at the beginning.
 
 use anyhow::{Context as _, ensure};
 use std::collections::BTreeMap;
@@ -68,7 +68,7 @@ pub(super) async fn make(
     })
 }
 
-/// The end was looked up first and stays; what was appended meanwhile is not of this recording.
+/// The end was looked up first and is fixed; records appended since are not part of the recording.
 fn section(whole: OffsetRange, range: i64) -> Section {
     Section {
         topic: whole.topic.spec().stem.to_owned(),
@@ -80,7 +80,8 @@ fn section(whole: OffsetRange, range: i64) -> Section {
     }
 }
 
-/// Whether nothing of the range was recorded. Tables have records whatever the range is, so they count only alone.
+/// Whether no record of the range was recorded. Tables have records whatever the range is, so they count only when
+/// nothing else is recorded.
 pub(super) fn is_empty(counts: &BTreeMap<Topic, u64>) -> bool {
     let any_stream = counts.keys().any(|topic| is_stream(*topic));
     counts.iter().filter(|(topic, _)| is_stream(**topic) == any_stream).all(|(_, count)| *count == 0)

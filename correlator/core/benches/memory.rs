@@ -1,4 +1,5 @@
-//! How much memory sessions take: as the process has it resident, one for each number of findings, and as estimated.
+//! Measures how much memory sessions take: the resident bytes of the process, for each number of findings, and the
+//! estimate of the core.
 //!
 //! Prints text and one line of JSON. Run by `cargo bench -p driftline-correlator-core --bench memory`.
 #![allow(
@@ -24,14 +25,14 @@ use driftline_service_core::{Effects, Stage as _};
 mod fixtures;
 use fixtures::{S, T0, added_at, in_google_pod};
 
-/// Findings of each session, and sessions.
+/// Findings of each session, and number of sessions.
 const CASES: [(usize, usize); 3] = [(1, 120_000), (4, 120_000), (20, 24_000)];
-/// Of one workload: they differ in container and pod.
+/// Containers of one workload: they differ in container and pod.
 const REPLICAS: usize = 50;
 /// Names the index of the case to the process that measures it.
 const CASE: &str = "DRIFTLINE_BENCH_CASE";
 
-/// The `nth` finding of the container of a session, as long as they are in a cluster.
+/// The `nth` finding of a session's container, as long as findings in a cluster are.
 fn finding(session: usize, nth: usize) -> Finding {
     let workload = session / REPLICAS;
     let text = |text: &str| Sha256::of(text.as_bytes());
@@ -76,11 +77,11 @@ fn take(correlator: &mut Correlator, finding: Finding) {
     correlator.apply(T0 + S, input, &mut Effects::default()).expect("a finding");
 }
 
-/// Opens the sessions, every one with its next finding in turn, and prints the resident bytes and those estimated.
+/// Opens the sessions and gives each its next finding in turn. Prints the resident and the estimated bytes.
 fn measure((findings, sessions): (usize, usize)) {
     let options = Options { containers_per_partition: sessions, sessions_bytes_max: usize::MAX, ..Options::default() };
     let mut correlator = Correlator::new(Settings::new(options, &[]).expect("settings"), 1);
-    // What every process has once, such as parsed schemas, is there before.
+    // Allocates everything that a process has once, such as parsed schemas, before the first measurement.
     take(&mut correlator, finding(sessions, 0));
     correlator.drop_partition(0);
     let before = resident();

@@ -1,4 +1,4 @@
-//! What sessions cost on the hot path and at a restart: `make bench-core`.
+//! Measures the cost of sessions on the hot path and at a restart: `make bench-core`.
 #![allow(
     clippy::expect_used,
     missing_docs,

@@ -51,7 +51,7 @@ pub(crate) fn write(
     Ok(alert)
 }
 
-/// Fills in what is said about the strongest finding.
+/// Fills in the fields that describe the strongest finding.
 fn set_title(alert: &mut Alert, scope: Scope) {
     let (node, container) = (&alert.node, alert.container.as_ref());
     let Some(strongest) = strongest(&alert.findings) else { return };
@@ -79,7 +79,7 @@ fn set_title(alert: &mut Alert, scope: Scope) {
     };
 }
 
-/// The findings shown: the strongest, in order of time.
+/// The findings shown in the alert: the strongest, in order of time.
 fn findings(
     content: &SessionContent<'_>,
     kept: usize,
@@ -93,7 +93,7 @@ fn findings(
     folds.into_iter().map(|fold| shown(fold, flags)).collect()
 }
 
-/// A finding and its repeats as one: judged as the strongest of them, with the process of the first.
+/// Joins a finding and its repeats: judged as the strongest of them, with the process of the first.
 fn shown(fold: &Fold<'_>, flags: &mut BTreeSet<String>) -> Result<AlertFinding, BrokenInvariant> {
     let first = fold.first.shown()?;
     let strongest = fold.strongest.shown()?;
@@ -119,7 +119,7 @@ fn list(values: &BTreeSet<&str>, max: usize, flags: &mut BTreeSet<String>) -> Ve
     values.iter().take(max).map(|value| (*value).to_owned()).collect()
 }
 
-/// Versions of the findings, where rules changed during the session all of them; and the correlator's own.
+/// Versions of the findings, and the correlator's own. If rules changed during the session, all versions are listed.
 fn all_versions(of_findings: BTreeMap<String, BTreeSet<String>>, settings: &Settings) -> BTreeMap<String, String> {
     let of_findings =
         of_findings.into_iter().map(|(kind, values)| (kind, values.into_iter().collect::<Vec<_>>().join(",")));
@@ -127,7 +127,7 @@ fn all_versions(of_findings: BTreeMap<String, BTreeSet<String>>, settings: &Sett
     of_findings.chain(own).chain([("score".to_owned(), score::table_version())]).collect()
 }
 
-/// The finding that gives an alert its title: the severest, of these the first listed.
+/// The finding that gives an alert its title: the one with the highest severity; of equals, the first listed.
 #[must_use]
 pub fn strongest(findings: &[AlertFinding]) -> Option<&AlertFinding> {
     // `max_by_key` takes the last of equals, so the list is walked backwards.

@@ -18,10 +18,10 @@ const PRINTABLE_PATH_BYTES_MAX: usize = 4 * PATH_BYTES_MAX;
 /// Longest printable form of all arguments together.
 const PRINTABLE_ARGS_BYTES_MAX: usize = 4 * ARGS_BYTES_MAX;
 
-/// What stands where something was cut.
+/// Replaces the text that was cut.
 const MARK: &str = "…";
 
-/// Whether anything had to be cut.
+/// Whether a text or list had to be cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Cut {
@@ -29,7 +29,7 @@ pub(crate) enum Cut {
     Some,
 }
 
-/// `text` in at most `max` bytes, cut at a character with a mark behind.
+/// Returns `text` in at most `max` bytes, cut at a character boundary and followed by [`MARK`].
 pub(crate) fn clip(text: &str, max: usize) -> String {
     let mut text = text.to_owned();
     let _ = clip_in_place(&mut text, max);
@@ -107,7 +107,7 @@ fn limit_container(container: &mut Container) -> Cut {
         &mut container.service_account,
         &mut container.rootfs,
     ];
-    // A digest that is cut is none.
+    // A shortened digest identifies nothing.
     if container.image_id.as_str().len() > ID_BYTES_MAX {
         container.image_id = ImageId::default();
         cut = Cut::Some;
@@ -125,7 +125,7 @@ fn limit_container(container: &mut Container) -> Cut {
     cut
 }
 
-/// Keeps the first `max` labels whose key and value are not absurd.
+/// Keeps the first `max` labels whose key and value are of a plausible length.
 fn limit_labels(labels: &mut BTreeMap<String, String>, max: usize) -> Cut {
     let before = labels.len();
     let mut room = max;
@@ -145,9 +145,9 @@ fn limit_process(process: &mut Process, path_max: usize, args_max: usize) -> Cut
     cut.and(limit_args(process, args_max))
 }
 
-/// Keeps arguments from the front. The raw form goes with the first that is cut: it must match word for word.
+/// Keeps arguments from the front. If any argument is cut, the raw form is dropped: it must match word for word.
 fn limit_args(process: &mut Process, max: usize) -> Cut {
-    // An argument takes a length or quotes and a comma beside its bytes.
+    // An argument takes a length, or quotes and a comma, beside its bytes.
     const OVERHEAD: usize = 4;
     let mut room = max;
     let mut cut = Cut::Nothing;
@@ -206,7 +206,7 @@ impl Encoded {
     }
 }
 
-/// One step of cutting an alert: how much of each finding's arguments and paths stays, and of the pod's labels.
+/// One step of cutting an alert: how much it keeps of each finding's arguments and paths, and of the pod's labels.
 struct Step {
     args_max: usize,
     path_max: usize,
@@ -220,9 +220,9 @@ const STEPS: [Step; 4] = [
     Step { args_max: 64, path_max: 128, labels_max: 0 },
 ];
 
-/// Cuts `alert` until each of its forms fits a record, whether or not all of them are written: what an alert says must
-/// not depend on who reads it. The strongest finding keeps its path to the last; the response commands, which need it
-/// whole, are never cut.
+/// Cuts `alert` until each of its forms fits a record, whether or not all of them are written: the content of an alert
+/// must not depend on its readers. The strongest finding keeps its path to the last. The response commands need the
+/// whole path and are never cut.
 pub(crate) fn fit(alert: &mut Alert, formats: &'static [SiemFormat]) -> Result<Encoded, BrokenInvariant> {
     let mut encoded = Encoded::of(alert, formats)?;
     for step in &STEPS {
@@ -258,7 +258,7 @@ fn shorten(alert: &mut Alert, step: &Step) {
     }
 }
 
-/// `false` when only one is left.
+/// Returns `false` when only one finding is left.
 fn drop_weaker_half(alert: &mut Alert) -> bool {
     let keep = alert.findings.len() / 2;
     if keep == 0 {

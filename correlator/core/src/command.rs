@@ -1,5 +1,5 @@
-//! What the correlator asks of its shell.
+//! Commands of the correlator to its shell.
 
-/// The correlator needs nothing but findings and time, so there is no command.
+/// The correlator needs only findings and time, so it has no commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {}

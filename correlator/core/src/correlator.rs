@@ -13,32 +13,32 @@ use crate::settings::Settings;
 use crate::state_key::StateKey;
 use crate::subject::Subject;
 
-/// What can happen to the correlator.
+/// Inputs of the correlator.
 #[derive(Debug, Clone)]
 pub enum Input {
     /// A record of the findings topic.
     Finding {
-        /// Partition it stood in.
+        /// Partition of the findings topic that holds the record.
         partition: i32,
         /// The finding.
         finding: Box<Finding>,
     },
-    /// Time passed. Once a second is enough; not while the input that was there at the start is still being read.
-    /// A tick does a bounded part of what is due, the following ticks do the rest ([`Stage::has_due`]).
+    /// Time passed. Once a second is enough. The shell emits no tick while it still reads the input that was there at
+    /// the start. A tick does a bounded part of what is due; the following ticks do the rest ([`Stage::has_due`]).
     Tick,
 }
 
-/// Groups findings into sessions and emits alerts about them. State is kept by input partition, so that a partition can
-/// go to another instance whole; findings of one container are in one partition.
+/// Groups findings into sessions and emits alerts about them. State is kept per input partition, so that a whole
+/// partition can move to another instance. All findings of one container are in one partition.
 #[derive(Debug)]
 pub struct Correlator {
     settings: Settings,
-    /// Of the findings topic.
+    /// Number of partitions of the findings topic.
     partition_count: i32,
     partitions: BTreeMap<i32, Partition>,
 }
 
-/// What a tick has done so far.
+/// The work that a tick has done so far.
 #[derive(Debug, Default)]
 struct Work {
     sessions: usize,
@@ -75,8 +75,8 @@ impl Correlator {
         (deadline_ns <= now_ns).then_some(partition)
     }
 
-    /// Ends what became quiet and forgets what was quiet long enough, the earliest deadline of all partitions first, until
-    /// nothing is due or the work of one tick is done.
+    /// Ends sessions that became quiet and forgets sessions whose retention passed, earliest deadline of all partitions
+    /// first, until nothing is due or the tick has done its share.
     fn tick(&mut self, now_ns: i64, effects: &mut Effects<Command>) -> Result<(), BrokenInvariant> {
         let mut work = Work::default();
         while work.has_room(&self.settings)
@@ -87,7 +87,7 @@ impl Correlator {
             sessions.first_is_due(&mut emitter)?;
             work.add(emitter.emitted());
         }
-        // Where partitions that came have more than there is room for.
+        // Assigned partitions can bring more sessions than there is room for.
         while work.has_room(&self.settings) && self.is_over_bound() {
             let Some(emitted) = self.evict_oldest(now_ns, None, effects)? else { break };
             work.add(emitted);
@@ -95,7 +95,7 @@ impl Correlator {
         Ok(())
     }
 
-    /// Takes a finding, and makes room in memory for what it added.
+    /// Takes a finding, then evicts sessions until memory is within its bound again.
     fn take(
         &mut self,
         now_ns: i64,
@@ -117,13 +117,13 @@ impl Correlator {
         Ok(disposition)
     }
 
-    /// What the sessions of all partitions take in memory, as estimated.
+    /// Estimated memory of the sessions of all partitions.
     #[must_use]
     pub fn sessions_bytes(&self) -> usize {
         self.partitions.values().map(Partition::memory_bytes).sum()
     }
 
-    /// The same, counted anew.
+    /// The same estimate, computed again from all sessions.
     #[cfg(test)]
     pub(crate) fn count_sessions_bytes(&self) -> usize {
         self.partitions.values().map(Partition::count_memory_bytes).sum()
@@ -133,7 +133,8 @@ impl Correlator {
         self.sessions_bytes() > self.settings.sessions_bytes_max
     }
 
-    /// Ends a session of the subject that goes first, of all partitions; `None` when there is none but that which stays.
+    /// Ends one session of the subject, of all partitions, that is evicted first. Returns `None` when only the subject
+    /// that must stay has sessions.
     fn evict_oldest(
         &mut self,
         now_ns: i64,
@@ -148,7 +149,7 @@ impl Correlator {
         Ok(Some(emitter.emitted()))
     }
 
-    /// Every key of a partition under which [`Stage::state`] has a value, for checks that compare whole states.
+    /// All keys of a partition under which [`Stage::state`] has a value, for checks that compare whole states.
     #[must_use]
     pub fn state_keys(&self, partition: i32) -> Vec<String> {
         let keys = self.partitions.get(&partition).into_iter().flat_map(Partition::state_keys);
@@ -182,7 +183,7 @@ impl Stage for Correlator {
         self.first_due(now_ns).is_some() || self.is_over_bound()
     }
 
-    /// Findings that are gone are an alert about this service.
+    /// Lost findings lead to an alert about the service.
     fn gap(&mut self, now_ns: i64, gap: Gap, effects: &mut Effects<Command>) -> Result<(), BrokenInvariant> {
         self.take(now_ns, gap.partition, lost(gap, now_ns), effects).map(drop)
     }
@@ -209,7 +210,7 @@ impl Stage for Correlator {
         Ok(())
     }
 
-    /// Findings are settled on arrival.
+    /// The correlator settles every finding on arrival.
     fn held(&self) -> u64 {
         0
     }

@@ -1,4 +1,4 @@
-//! What a partition emits: revisions of alerts, keys of its state that changed, counts.
+//! The output of a partition: revisions of alerts, changed state keys, counts.
 
 use driftline_schemas::Activity;
 use driftline_schemas::topics::Topic;
@@ -12,7 +12,7 @@ use crate::settings::Settings;
 use crate::state_key::StateKey;
 use crate::{alert, telemetry};
 
-/// Flags of an alert and under which name alerts with them are counted.
+/// Flags of an alert, and the name under which alerts with each flag are counted.
 const COUNTED_FLAGS: [(&str, &str); 4] = [
     (flag::SHORTENED, telemetry::ALERT_SHORTENED),
     (flag::FINDINGS_CAPPED, telemetry::ALERT_FINDINGS_CAPPED),
@@ -20,7 +20,7 @@ const COUNTED_FLAGS: [(&str, &str); 4] = [
     (flag::DETAILS_DROPPED, telemetry::ALERT_DETAILS_DROPPED),
 ];
 
-/// See the module.
+/// Collects the output of one partition; see the module.
 pub(crate) struct Emitter<'a> {
     pub settings: &'a Settings,
     pub now_ns: i64,
@@ -32,12 +32,12 @@ pub(crate) struct Emitter<'a> {
     emitted: Emitted,
 }
 
-/// What was emitted.
+/// The size of the output so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Emitted {
     /// Bytes of records.
     pub output_bytes: usize,
-    /// How often a state key was touched.
+    /// Number of state keys that were touched.
     pub touched: usize,
 }
 
@@ -46,7 +46,7 @@ impl<'a> Emitter<'a> {
         Self { settings, now_ns, partition, effects, revisions: 0, emitted: Emitted::default() }
     }
 
-    /// What was emitted.
+    /// Returns the size of the output so far.
     pub(crate) fn emitted(&self) -> Emitted {
         self.emitted
     }

@@ -1,7 +1,7 @@
-//! What a session remembers of one finding, and how revisions of it are joined.
+//! The part of a finding that a session keeps, and the join of its revisions.
 //!
-//! The join takes the greater of two revisions in a total order, so it is commutative, associative and idempotent:
-//! whatever order amendments come in, and however often, the same one wins.
+//! The join takes the greater of two revisions in a total order, so it is commutative, associative and idempotent: the
+//! same revision wins whatever the order and number of amendments.
 
 use driftline_schemas::correlator_state::{ExecFacts, FindingDetail, TrackedFinding};
 use driftline_schemas::{
@@ -12,16 +12,16 @@ use std::sync::Arc;
 
 use crate::memory;
 
-/// A finding without its texts: itself, its place in the session's list, its id and its record.
+/// Memory of a finding without its texts: the finding, its place in the session's list, its id and its record.
 const FINDING_BYTES: usize = size_of::<SessionFinding>() + 2 * memory::WORD_BYTES + 3 * memory::ALLOCATION_BYTES;
 
-/// A label without its texts, and who uses it: among those that are tracked, and in the facts.
+/// Memory of a label without its texts, and of the references to it: from tracked findings and from the facts.
 const LABEL_BYTES: usize = size_of::<Label>()
     + size_of::<(Arc<Label>, usize)>()
     + memory::entry(memory::WORD_BYTES)
     + 4 * memory::ALLOCATION_BYTES;
 
-/// Categories that say a digest is known to be malicious.
+/// Categories of a digest that is known to be malicious.
 const MALICIOUS: [&str; 3] = [
     "Execution: Added Malicious Binary Executed",
     "Execution: Built in Malicious Binary Executed",
@@ -32,9 +32,9 @@ fn is_malicious(category: &str) -> bool {
     MALICIOUS.contains(&category)
 }
 
-/// Which of two revisions of a finding holds: malicious over not, so that nothing hides a match; then resolved over
-/// unresolved; then the higher revision. Equal ones differ only when two instances wrote the same revision; then the
-/// digest of the record decides, for want of anything better that does not depend on the order.
+/// Order that decides which of two revisions of a finding wins: malicious over others, so that nothing hides a match;
+/// then resolved over unresolved; then the higher revision. Two revisions are equal up to here only when two instances
+/// wrote the same revision. The digest of the record then decides, because it does not depend on the order of arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     malicious: bool,
@@ -43,7 +43,7 @@ struct Rank {
     digest: Sha256,
 }
 
-/// What findings are grouped by when categories and techniques are listed.
+/// The values by which findings are grouped when categories and techniques are listed.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Label {
     pub severity: Severity,
@@ -52,7 +52,7 @@ pub(crate) struct Label {
 }
 
 impl Label {
-    /// Bytes in memory, whoever uses it.
+    /// Bytes in memory, shared by all findings that have this label.
     pub(crate) fn memory_bytes(&self) -> usize {
         let techniques = self.techniques.iter().map(|technique| memory::TEXT_BYTES + technique.len());
         LABEL_BYTES + self.category.len() + techniques.sum::<usize>()
@@ -63,8 +63,8 @@ impl Label {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FoldKey(pub Sha256);
 
-/// One finding of a session, in the revision that holds. What only an alert shows stays encoded, which takes a third of the
-/// memory.
+/// One finding of a session, in the revision that won. Fields that only an alert shows stay encoded, which takes a
+/// third of the memory.
 #[derive(Debug, Clone)]
 pub(crate) struct SessionFinding {
     /// Place in the session's order of first arrival.
@@ -77,18 +77,18 @@ pub(crate) struct SessionFinding {
     pub event_time_ns: i64,
     pub facts: ExecFacts,
     detail: Detail,
-    /// The whole finding as it stands in the changelog.
+    /// The whole finding as stored in the changelog.
     record: Box<[u8]>,
 }
 
-/// Whether what is shown of a finding is kept; it is dropped when the session has stronger findings to show.
+/// Whether the details of a finding are kept. They are dropped when the session has stronger findings to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Detail {
     Retained,
     Dropped,
 }
 
-/// Whether a revision of a known finding said anything new.
+/// Whether a revision of a known finding changed anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Joined {
     Changed,
@@ -122,12 +122,12 @@ impl SessionFinding {
         Self::restored(finding.finding_id.clone(), state)
     }
 
-    /// The finding as it stands in the changelog.
+    /// The finding as stored in the changelog.
     pub(crate) fn record(&self) -> &[u8] {
         &self.record
     }
 
-    /// The finding of a record.
+    /// Restores the finding from its record.
     pub(crate) fn restored(id: FindingId, state: TrackedFinding) -> Result<Self, BrokenInvariant> {
         let record = encode(&state)?.into_boxed_slice();
         let rank = Rank {
@@ -160,7 +160,7 @@ impl SessionFinding {
         self.detail == Detail::Retained
     }
 
-    /// Drops what is shown of it.
+    /// Drops the details that an alert would show.
     pub(crate) fn drop_detail(&mut self) -> Result<(), BrokenInvariant> {
         let state = TrackedFinding { detail: None, ..decode(&self.record)? };
         self.record = encode(&state)?.into_boxed_slice();
@@ -168,12 +168,12 @@ impl SessionFinding {
         Ok(())
     }
 
-    /// Whether its image and container were known when it was made.
+    /// Whether image and container were known when the finding was made.
     pub(crate) fn is_resolved(&self) -> bool {
         self.rank.resolved
     }
 
-    /// Takes in another revision of the same finding.
+    /// Joins another revision of the same finding.
     pub(crate) fn join(&mut self, other: Self) -> Joined {
         if other.rank <= self.rank {
             return Joined::NothingNew;
@@ -195,7 +195,7 @@ impl SessionFinding {
         self.label.severity
     }
 
-    /// The finding as an alert shows it, alone.
+    /// The finding as an alert shows it, without repeats.
     pub(crate) fn shown(&self) -> Result<AlertFinding, BrokenInvariant> {
         let state: TrackedFinding = decode(&self.record)?;
         let (unresolved, process, subject, note) = match state.detail {
@@ -221,10 +221,10 @@ impl SessionFinding {
     }
 }
 
-/// What the score asks of an execution.
+/// The facts of an execution that the score uses.
 fn exec_facts(finding: &Finding) -> ExecFacts {
     let process = finding.process.as_ref();
-    // A memory file never had a name, so none was taken away.
+    // A memory file never had a name, so nobody deleted it.
     let deleted = |subject: &Subject| subject.deleted && subject.class != FileClass::Memfd;
     let entered = process.is_some_and(|process| process.entered_from_outside);
     ExecFacts {
@@ -236,8 +236,8 @@ fn exec_facts(finding: &Finding) -> ExecFacts {
 }
 
 impl FoldKey {
-    /// Printable paths hold no NUL, so it separates them from what follows. Of a container without a file, what is said of
-    /// its image, the category stands in the path's place.
+    /// Printable paths hold no NUL, so NUL separates the path from what follows. A finding about an image has no file;
+    /// its category takes the place of the path.
     fn of(finding: &Finding) -> Self {
         let subject = finding.subject.as_ref();
         let without = if finding.container.is_some() { &finding.category } else { "" };

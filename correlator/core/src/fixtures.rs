@@ -1,4 +1,4 @@
-//! Findings for tests, here and of the formats (which include this file).
+//! Findings for tests of this package and of the formats, which include this file.
 #![allow(dead_code, reason = "each user needs a part")]
 
 use driftline_schemas::limits::{ARGS_BYTES_MAX, PATH_BYTES_MAX};
@@ -10,10 +10,10 @@ use driftline_schemas::{
 };
 use std::collections::BTreeMap;
 
-/// A second, in the unit of every time.
+/// One second, in nanoseconds, the unit of every time.
 pub(crate) const S: i64 = 1_000_000_000;
 
-/// When the tests play: 2026-01-02T03:04:05Z.
+/// The start time of the tests: 2026-01-02T03:04:05Z.
 pub(crate) const T0: i64 = 1_767_323_045 * S;
 
 /// A program added to a podman container, by a service that runs as a plain user.
@@ -40,7 +40,7 @@ pub(crate) fn added(id: &str, time_ns: i64) -> Finding {
     }
 }
 
-/// As [`added`], at another path and so not a repeat.
+/// Like [`added`], at another path and therefore not a repeat.
 pub(crate) fn added_at(id: &str, time_ns: i64, path: &str) -> Finding {
     Finding { process: Some(process(path)), subject: Some(subject(path)), ..added(id, time_ns) }
 }
@@ -77,7 +77,7 @@ pub(crate) fn conflict(id: &str, time_ns: i64) -> Finding {
     }
 }
 
-/// Content of the container's image is not what its digest says.
+/// A blob of the container's image does not match its digest.
 pub(crate) fn mismatch(id: &str, time_ns: i64) -> Finding {
     Finding {
         category: IMAGE_MISMATCH.into(),
@@ -180,7 +180,7 @@ pub(crate) fn subject(path: &str) -> Subject {
     }
 }
 
-/// Everything known, in a pod of a Google cluster.
+/// The same finding in a pod of a Google cluster, with every fact known.
 pub(crate) fn in_google_pod(finding: Finding) -> Finding {
     Finding {
         node: Node {
@@ -208,7 +208,7 @@ pub(crate) fn in_google_pod(finding: Finding) -> Finding {
     }
 }
 
-/// A copy of an image program on a writable volume, run as root from a terminal, and gone by then.
+/// A copy of an image program on a writable volume, run as root from a terminal, and deleted since.
 pub(crate) fn suspicious(id: &str, time_ns: i64) -> Finding {
     let path = "/data/.cache/ls";
     Finding {
@@ -262,7 +262,7 @@ pub(crate) fn longest_finding(at: usize) -> Finding {
     finding
 }
 
-/// Facts that no runtime would give, but somebody with a stolen credential might.
+/// Sets facts that no runtime would report, but that an attacker with a stolen credential might.
 pub(crate) fn with_absurd_facts(finding: &mut Finding) {
     let fact = |prefix: &str| format!("{prefix}{}", "\"\\".repeat(400));
     let container = finding.container.as_mut().expect("a container");

@@ -16,7 +16,7 @@ pub fn headers(alert: &Alert, format: Option<&SiemFormat>) -> Vec<(&'static str,
     HEADERS.into_iter().zip(values.map(String::into_bytes)).collect()
 }
 
-/// Record name and the fingerprint that also stands in the value's header, for readers that only route.
+/// Record name, and the fingerprint that the value's header also contains, for readers that only route.
 fn avro_schema() -> String {
     format!("avro/driftline.{}/{}", Alert::NAME, hex(&fingerprint_of::<Alert>()))
 }

@@ -1,23 +1,24 @@
 //! Pure part of the correlator: sessions, score, alerts.
 //!
-//! Findings go in, alert revisions come out, in Avro and in the formats of SIEMs. The layers, each knowing only those
-//! below it: [`Correlator`] (the stage) → `partition` (which session a finding joins, what is kept how long) →
-//! `session` (what its findings amount to, when a revision is due) → `alert` (the record) → `score`, `message`,
-//! `response`, `bounds`.
+//! The input is findings, the output alert revisions, in Avro and in SIEM formats. Each layer knows only those below
+//! it: [`Correlator`] (the stage) → `partition` (which session a finding joins, how long each session is kept) →
+//! `session` (the content computed from its findings, when a revision is due) → `alert` (the record) → `score`,
+//! `message`, `response`, `bounds`.
 //!
 //! Invariants, each with its test:
 //! - Which session a finding joins depends on the order of the log and on event times, never on the wall clock. The
 //!   clock decides only when a revision is emitted. What can break this (a limit reached, a finding later than sessions
 //!   are kept) is flagged in the alert.
-//! - The content of an alert is a function of the set of finding revisions in its session: amendments may come in any order
-//!   and any number of times.
+//! - The content of an alert is a function of the set of finding revisions in its session: amendments may arrive in any
+//!   order and any number of times.
 //! - Revision numbers have no gaps. The points shown in an alert add up to its score.
 //! - No map or list grows beyond a maximum named in [`limits`] or [`Settings`].
-//! - Sessions outlive the process: every change of one is written to the changelog, and what is restored from it goes on
-//!   as if nothing had happened.
+//! - Sessions outlive the process: every change of one is written to the changelog, and a restored session continues
+//!   unchanged.
 //!
-//! What is deliberately absent: policies. The shell must hold back [`Input::Tick`] until it has read to the end that the
-//! topic had when it got the partition, or sessions are called final while findings that belong to them still wait.
+//! What is deliberately absent: policies. The shell must hold back [`Input::Tick`] until it has read to the end that
+//! the topic had when the partition was assigned. Otherwise sessions become final while findings that belong to them
+//! are still unread.
 
 mod alert;
 mod bounds;

@@ -1,24 +1,25 @@
-//! Maxima of the correlator that are not settings, with where they come from. Those of records stand in
+//! Maxima of the correlator that are not settings, with their derivation. The maxima of records are in
 //! [`driftline_schemas::limits`].
 
 use driftline_schemas::limits::RECORD_BYTES_MAX;
 
-/// Findings of one session that are tracked one by one, so that they can be amended and repeats recognised. Beyond
-/// that the weakest are only counted, and the alert says `findings_capped`. A session of 1,024 distinct executions is a
-/// build or a loop; nobody reads them singly. 1,024 × about 400 bytes keeps a session below half a megabyte.
+/// Findings of one session that are tracked one by one, so that they can be amended and repeats recognised. Beyond this
+/// number the weakest are only counted, and the alert has the flag `findings_capped`. A session of 1,024 distinct
+/// executions is a build or a loop; nobody reads them one by one. 1,024 × about 400 bytes keeps a session below half a
+/// megabyte.
 pub const SESSION_FINDINGS_MAX: usize = 1_024;
 
 /// Distinct labels (category, severity, techniques) of findings that are only counted: more than there are detectors.
 pub const LABELS_MAX: usize = 256;
 
-/// Distinct (detector, path, digest) whose repeats are counted singly among findings that are only counted: as many as
-/// are tracked; repeats beyond count in the total only.
+/// Distinct (detector, path, digest) whose repeats are counted separately among findings that are only counted: as many
+/// as are tracked. Further repeats count in the total only.
 pub const REPEATS_MAX: usize = SESSION_FINDINGS_MAX;
 
 /// Longest finding id; ours have 32 characters.
 pub const FINDING_ID_BYTES_MAX: usize = 64;
 
-/// Techniques kept of one finding; the detectors name one to three.
+/// Techniques kept of one finding; the detectors report one to three.
 pub const FINDING_TECHNIQUES_MAX: usize = 16;
 
 /// Longest name of a technique; `T1059.004` has nine characters, other catalogues' ids are not much longer.
@@ -27,7 +28,7 @@ pub const TECHNIQUE_BYTES_MAX: usize = 64;
 /// Categories listed in an alert: all of driftline's own, and as many again from a user's rules.
 pub const ALERT_CATEGORIES_MAX: usize = 64;
 
-/// Techniques listed in an alert; every shipped detector's together are fewer.
+/// Techniques listed in an alert; all shipped detectors together report fewer.
 pub const ALERT_TECHNIQUES_MAX: usize = 64;
 
 /// Digests listed in an alert for one kind of version: a session lasts hours, and rules change a few times a day.
@@ -49,36 +50,37 @@ pub const HOST_NAMESPACES_MAX: usize = 8;
 /// Program and arguments as shown in an alert's message: one line of a terminal.
 pub const MESSAGE_COMMAND_BYTES_MAX: usize = 120;
 
-/// Most sessions that one tick ends or forgets; the next ticks do the rest. The last alert of a session of one finding is
-/// 10 KiB in its two forms, so that these stay below [`TICK_OUTPUT_BYTES_MAX`].
+/// Most sessions that one tick ends or forgets; the next ticks do the rest. The last alert of a session of one finding
+/// is 10 KiB in its two forms, so the alerts of one tick stay below [`TICK_OUTPUT_BYTES_MAX`].
 pub const TICK_SESSIONS_MAX: usize = 256;
 
-/// Output after which a tick ends no further session: three quarters of what the service loop puts into one transaction
-/// (4 MiB), so that a tick seldom makes a transaction exceed that. The last alert may go beyond it, in each form.
+/// Output after which a tick ends no further session: three quarters of the service loop's limit for one transaction (4
+/// MiB), so that a tick seldom makes a transaction exceed that. The last alert of a tick may exceed it, in each form.
 pub const TICK_OUTPUT_BYTES_MAX: usize = 3 * 1024 * 1024;
 
-/// State keys after whose change a tick ends or forgets no further session: a forgotten session has a key for each of its
-/// findings. As many as four sessions that track the maximum have.
+/// Changed state keys after which a tick ends or forgets no further session: a forgotten session has a key for each of
+/// its findings. The number is that of four sessions that track the maximum.
 pub const TICK_STATE_KEYS_MAX: usize = 4 * SESSION_FINDINGS_MAX;
 
-/// Sessions that one finding may evict when a setting was lowered. A finding opens at most one, so the second and further
-/// ones bring the state down to the setting; as many as the default lets one container have, whose sessions all go when it
-/// makes room for another.
+/// Sessions that one finding may evict after a setting was lowered. A finding opens at most one session, so the second
+/// and further evictions bring the state down to the setting. The number is the default maximum of sessions of one
+/// container, all of which are evicted when the container makes room for another.
 pub const EVICTED_PER_FINDING_MAX: usize = 8;
 
 /// Default of the memory of all sessions, as estimated, in bytes.
 pub const SESSIONS_BYTES_MAX: usize = 1_000_000_000;
 
-/// Least that can be set: room for several of the largest session, whose shown findings have 32 times 0.1 MB of paths and
-/// arguments, and whose 1,024 findings have 4 KB each when categories and techniques are at their longest.
+/// Minimum of that setting: room for several of the largest sessions. The shown findings of such a session have 32
+/// times 0.1 MB of paths and arguments; its 1,024 findings have 4 KB each when categories and techniques are at their
+/// longest.
 pub const SESSIONS_BYTES_MIN: usize = 32_000_000;
 
 /// How long after a container's start an execution counts as part of starting up: image entry points that unpack or
 /// generate a program do so at once.
 pub const STARTUP_NS: i64 = 30 * 1_000_000_000;
 
-// The largest record of a session's state, that of findings which are only counted, fits a record: labels at their
-// longest, repeats as two digests and numbers. A test writes the largest record of each kind.
+// The largest state record of a session is that of the findings which are only counted. It fits a record with labels at
+// their longest, and repeats as two digests and numbers. A test writes the largest record of each kind.
 const _: () = assert!(
     LABELS_MAX * (FACT_BYTES_MAX + FINDING_TECHNIQUES_MAX * (TECHNIQUE_BYTES_MAX + 8) + 64) + REPEATS_MAX * 128
         < RECORD_BYTES_MAX

@@ -1,4 +1,4 @@
-//! The finding that says which findings this service could not read.
+//! The finding that reports which findings the correlator could not read.
 
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Confidence, EventId, Finding, FindingId, FindingState, Node, Origin, Severity};
@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 const LOSS: &str = "loss";
 /// Category of a loss of findings.
 const CATEGORY: &str = "Findings Lost";
-/// What stands for the node: the service itself. A topic carries findings of many clusters, so there is none to name.
+/// Node name of these findings: the service itself. A topic carries findings of many clusters, so no single node
+/// applies.
 const NODE: &str = "driftline-correlator";
 const CLUSTER: &str = "driftline";
 

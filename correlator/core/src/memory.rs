@@ -1,10 +1,11 @@
-//! What allocations and entries of maps take in memory: the figures of the estimate that [`crate::Settings`] bounds.
-//! Each type adds its own beside its texts and encoded records. `benches/memory.rs` compares the estimate with what the process has resident.
+//! The memory that allocations and map entries take: the figures of the estimate that [`crate::Settings`] bounds. Each
+//! type adds its own size to that of its texts and encoded records. `benches/memory.rs` compares the estimate with the
+//! resident memory of the process.
 //!
-//! An allocation counts with [`ALLOCATION_BYTES`] beside its content, an entry of a B-tree with its share of a node that is
-//! 60 % full, as nodes are that were filled in order.
+//! An allocation counts with [`ALLOCATION_BYTES`] beside its content. An entry of a B-tree counts with its share of a
+//! node that is 60 % full, as nodes are that were filled in order.
 
-/// What the allocator adds to each allocation: its header, and half of its steps of 16 bytes.
+/// Bytes that the allocator adds to each allocation: its header, and half of its steps of 16 bytes.
 pub(crate) const ALLOCATION_BYTES: usize = 16;
 
 /// A pointer or number.

@@ -6,7 +6,7 @@ use driftline_schemas::{AlertFinding, Container, Node, Origin};
 use crate::bounds::clip;
 use crate::limits::MESSAGE_COMMAND_BYTES_MAX;
 
-/// The sentence of an alert that stands.
+/// The sentence of an alert that still applies.
 pub(crate) fn of_alert(strongest: &AlertFinding, node: &Node, container: Option<&Container>, count: i64) -> String {
     let Some(container) = container else {
         return format!("{}: {}", place_of_node(node), trimmed(&strongest.note, &strongest.category));
@@ -53,7 +53,7 @@ fn place_of_node(node: &Node) -> String {
     if node.name.is_empty() { "an unknown node".to_owned() } else { format!("node {}", node.name) }
 }
 
-/// Why it matters that the program ran, by where it came from.
+/// Why the program's execution matters, by the file's origin.
 fn why(finding: &AlertFinding) -> String {
     let subject = finding.subject.as_ref();
     match finding.origin {

@@ -1,6 +1,6 @@
 //! Names and tactics of the MITRE ATT&CK techniques that driftline's detectors report, Enterprise matrix.
 
-/// Version of ATT&CK from which the names are.
+/// Version of ATT&CK that the names are taken from.
 pub const VERSION: &str = "17";
 
 /// A tactic: the goal of an action.
@@ -90,19 +90,19 @@ const fn row(id: &'static str, name: &'static str, tactic: Tactic) -> Technique 
     Technique { id, name, tactic }
 }
 
-/// The technique with this id, when driftline knows it.
+/// The technique with this id, if driftline knows it.
 #[must_use]
 pub fn technique(id: &str) -> Option<&'static Technique> {
     TECHNIQUES.binary_search_by(|technique| technique.id.cmp(id)).ok().and_then(|at| TECHNIQUES.get(at))
 }
 
-/// The technique that a sub-technique refines; the id itself when it is none.
+/// The technique that a sub-technique refines; for a technique, the id itself.
 #[must_use]
 pub fn parent(id: &str) -> &str {
     id.split_once('.').map_or(id, |(parent, _)| parent)
 }
 
-/// Page of a technique. `None` unless the id has the form of one, so that nothing else becomes a link.
+/// Page of a technique. `None` unless the id has the form of a technique id, so that no other text becomes a link.
 #[must_use]
 pub fn link(id: &str) -> Option<String> {
     let (parent, child) = id.split_once('.').map_or((id, None), |(parent, child)| (parent, Some(child)));

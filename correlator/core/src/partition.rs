@@ -1,4 +1,4 @@
-//! The sessions of one input partition: which one a finding joins, and how long each is kept.
+//! The sessions of one input partition: which session a finding joins, and how long each is kept.
 
 mod state;
 
@@ -19,22 +19,22 @@ use crate::window::Belongs;
 
 pub(crate) use state::schemas;
 
-/// See the module.
+/// The sessions of one partition; see the module.
 #[derive(Debug, Default)]
 pub(crate) struct Partition {
     sessions: BTreeMap<Arc<AlertId>, Box<Session>>,
     subjects: BTreeMap<Arc<Subject>, Known>,
-    /// Subjects in the order in which they go when there is no room for another.
+    /// Subjects in the order in which they are evicted when there is no room for another.
     ages: BTreeSet<(Age, Arc<Subject>)>,
-    /// When the clock makes something happen to which session, so that a tick looks at those only.
+    /// Time and session of everything that depends on the clock, so that a tick visits only these sessions.
     deadlines: BTreeSet<(i64, Arc<AlertId>)>,
-    /// What all sessions take in memory, as estimated.
+    /// Estimated memory of all sessions.
     bytes: usize,
-    /// No forgotten session could have taken a finding with a later event time.
+    /// Latest event time that a forgotten session could have taken.
     forgotten_until_ns: Option<i64>,
 }
 
-/// What is known of a subject.
+/// The state of a subject.
 #[derive(Debug, Default)]
 struct Known {
     /// Its sessions, in the order in which they opened.
@@ -42,7 +42,7 @@ struct Known {
     age: Age,
 }
 
-/// Which subject goes first: one whose sessions are all final, then one that is quiet the longest.
+/// Order of eviction: first a subject whose sessions are all final, then the one that is quiet the longest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Age {
     any_open: bool,
@@ -81,7 +81,7 @@ impl Partition {
         Ok(if emitter.revisions > said_before { Disposition::Reported } else { Disposition::Clean })
     }
 
-    /// Changes a session, and keeps in step what depends on it.
+    /// Changes a session, and updates the values that depend on it.
     fn change<T>(
         &mut self,
         id: &AlertId,
@@ -105,7 +105,7 @@ impl Partition {
         Ok(result)
     }
 
-    /// Brings a subject's age in step with its sessions.
+    /// Updates a subject's age from its sessions.
     fn update_age(&mut self, subject: Arc<Subject>) {
         let age = self.of(&subject).fold(Age::default(), |age, session| Age {
             any_open: age.any_open || session.is_open(),
@@ -118,7 +118,7 @@ impl Partition {
         self.ages.insert((age, entry.1));
     }
 
-    /// Finds the session of a finding, or opens one. Returns which.
+    /// Finds the session of a finding, or opens one. Returns its id.
     fn place(
         &mut self,
         subject: Arc<Subject>,
@@ -148,7 +148,8 @@ impl Partition {
         Ok((own_id, Taken::New))
     }
 
-    /// The session that has the finding, or that one of its revisions opened; else the first opened that it belongs to.
+    /// The session that has the finding, or that one of the finding's revisions opened; else the first opened to which
+    /// the finding belongs.
     fn find(
         &self,
         subject: &Subject,
@@ -178,7 +179,8 @@ impl Partition {
         self.update_age(subject);
     }
 
-    /// Flags the sessions that a finding would have joined but for the cap on their length, and the one it opens.
+    /// Flags the sessions that a finding would have joined but for the cap on their length, and the session that it
+    /// opens.
     fn flag_capped(
         &mut self,
         opening: &mut Session,
@@ -199,15 +201,15 @@ impl Partition {
         Ok(())
     }
 
-    /// Whether the session of a finding that opens one may have been forgotten. A session is kept for the retention after
-    /// it was quiet, so only findings that come that late can miss theirs.
+    /// Whether the session of a finding that opens one may have been forgotten. A session is kept for the retention
+    /// after it was quiet, so only a finding that arrives later than that can miss its session.
     fn is_late(&self, event_time_ns: i64, emitter: &Emitter<'_>) -> bool {
         emitter.now_ns.saturating_sub(event_time_ns) >= emitter.settings.retention_ns
             && self.forgotten_until_ns.is_some_and(|until_ns| event_time_ns <= until_ns)
     }
 
-    /// Makes room for a session of a subject: the first that is final, or else the first opened, goes. More than one goes
-    /// only when the setting was lowered, and then not all at once ([`EVICTED_PER_FINDING_MAX`]).
+    /// Makes room for a session of a subject: evicts the first that is final, or else the first opened. More than one
+    /// session is evicted only after the setting was lowered, and then not all at once ([`EVICTED_PER_FINDING_MAX`]).
     fn make_room_for_session(&mut self, subject: &Subject, emitter: &mut Emitter<'_>) -> Result<(), BrokenInvariant> {
         let max = emitter.settings.sessions_per_container;
         for _ in 0..EVICTED_PER_FINDING_MAX {
@@ -221,8 +223,8 @@ impl Partition {
         Ok(())
     }
 
-    /// Makes room for a subject that is not known. More than one goes only when the setting was lowered, and then not all
-    /// at once: at most as many sessions as one container may have, or [`EVICTED_PER_FINDING_MAX`].
+    /// Makes room for a new subject. More than one session is evicted only after the setting was lowered, and then not
+    /// all at once: at most as many sessions as one container may have, or [`EVICTED_PER_FINDING_MAX`].
     fn make_room(&mut self, subject: &Subject, emitter: &mut Emitter<'_>) -> Result<(), BrokenInvariant> {
         if self.subjects.contains_key(subject) {
             return Ok(());
@@ -231,7 +233,7 @@ impl Partition {
             if self.subjects.len() < emitter.settings.containers_per_partition {
                 break;
             }
-            // A subject of which one session went is not younger than before, so it stays the first.
+            // The age of a subject does not decrease when one of its sessions is evicted, so it stays the first.
             let oldest = self.ages.first().and_then(|(_, oldest)| self.of(oldest).next());
             let none = || BrokenInvariant("a full partition has no session".to_owned());
             let id = oldest.map(|session| Arc::clone(&session.alert_id)).ok_or_else(none)?;
@@ -273,18 +275,18 @@ impl Partition {
         self.update_age(session.subject);
     }
 
-    /// What all sessions take in memory, as estimated.
+    /// Estimated memory of all sessions.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The same, counted anew.
+    /// The same estimate, computed again from all sessions.
     #[cfg(test)]
     pub(crate) fn count_memory_bytes(&self) -> usize {
         self.sessions.values().map(|session| session.count_memory_bytes()).sum()
     }
 
-    /// The subject that goes first when memory is full, apart from one.
+    /// The subject that is evicted first when memory is full, apart from one.
     pub(crate) fn oldest(&self, apart_from: Option<&Subject>) -> Option<(Age, Arc<Subject>)> {
         self.ages.iter().find(|(_, subject)| Some(&**subject) != apart_from).cloned()
     }
@@ -295,12 +297,12 @@ impl Partition {
         self.evict(&id, telemetry::SESSION_EVICTED_MEMORY, emitter)
     }
 
-    /// The earliest time at which the clock makes something happen to a session.
+    /// The earliest deadline of a session.
     pub(crate) fn first_deadline_ns(&self) -> Option<i64> {
         self.deadlines.first().map(|(deadline_ns, _)| *deadline_ns)
     }
 
-    /// Ends the session with the earliest deadline if it became quiet, or forgets it if it was quiet long enough.
+    /// Handles the session with the earliest deadline: ends it if it became quiet, forgets it if its retention passed.
     pub(crate) fn first_is_due(&mut self, emitter: &mut Emitter<'_>) -> Result<(), BrokenInvariant> {
         let Some((_, id)) = self.deadlines.first().cloned() else { return Ok(()) };
         let is_expired = self.change(&id, emitter, |session, emitter| {
@@ -319,8 +321,9 @@ impl Partition {
     }
 }
 
-/// Id of the alert of a session that a finding opens. Only the session of a finding's first revision has the id that all its
-/// revisions lead to: a later revision opens one where that session is gone, and its alert may have been said.
+/// Id of the alert of a session that a finding opens. Only the session of a finding's first revision has the id to
+/// which all its revisions lead. A later revision opens a session when that one is gone, and its alert may already have
+/// been emitted.
 fn opening_id(subject: &Subject, finding: &Finding) -> AlertId {
     let (id, revision) = (&finding.finding_id, finding.revision);
     let later = (revision > 1).then(|| FindingId::from(format!("{id}/{revision}").as_str()));

@@ -1,4 +1,4 @@
-//! Full name of the cluster in which something happened.
+//! Full resource name of the cluster.
 
 use driftline_schemas::Node;
 
@@ -10,7 +10,7 @@ pub(crate) struct GoogleCluster<'a> {
     pub cluster: &'a str,
 }
 
-/// The Google cluster that a node belongs to, when the settings of its collector say so.
+/// The Google cluster of a node, if the settings of its collector name one.
 pub(crate) fn google_cluster(node: &Node) -> Option<GoogleCluster<'_>> {
     let cluster = GoogleCluster { project: &node.project, location: &node.location, cluster: &node.cluster };
     let known = [cluster.project, cluster.location, cluster.cluster].iter().all(|text| !text.is_empty());

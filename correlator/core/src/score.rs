@@ -9,13 +9,13 @@ use crate::finding::{Label, SessionFinding};
 use crate::limits::STARTUP_NS;
 use crate::window::Span;
 
-/// The most that lowering rows may take away together.
+/// The most points that lowering rows may subtract together.
 pub(crate) const LOWERING_MAX: i32 = 15;
 
-/// Base from which on nothing is lowered: what is High by itself stays High.
+/// Base from which nothing is lowered: a base that is High by itself stays High.
 pub(crate) const LOWERING_BASE_MAX: i32 = 70;
 
-/// What the rows look at: the active findings of a session taken together.
+/// The input of the rows: the active findings of a session taken together.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Facts {
     pub labels: BTreeSet<Arc<Label>>,
@@ -24,7 +24,7 @@ pub(crate) struct Facts {
     pub container: ContainerFacts,
 }
 
-/// What the rows look at in the container's record.
+/// The fields of the container's record that the rows use.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ContainerFacts {
     pub privileged: bool,
@@ -39,7 +39,7 @@ impl Facts {
         self.take_without_label(finding);
     }
 
-    /// Adds what one finding did, where there is no room for its label.
+    /// Adds a finding without its label, for when the list of labels is full.
     pub(crate) fn take_without_label(&mut self, finding: &SessionFinding) {
         self.exec = ExecFacts {
             deleted: self.exec.deleted || finding.facts.deleted,
@@ -59,7 +59,7 @@ impl Facts {
         self.labels.iter().map(|label| label.category.as_str()).collect()
     }
 
-    /// Categories that count: context findings say what happened around a finding and have rows of their own.
+    /// Categories that count. Context findings describe what happened around a finding and have rows of their own.
     fn weighty_categories(&self) -> BTreeSet<&str> {
         let weighty = self.labels.iter().filter(|label| label.severity > Severity::Informational);
         weighty.map(|label| label.category.as_str()).collect()
@@ -85,16 +85,16 @@ pub struct ScoreRow {
     pub points: i32,
     /// When it applies and why it has a weight.
     pub doc: &'static str,
-    /// Says what made it apply, or `None`.
+    /// Returns the reason why the row applies, or `None`.
     why: fn(&Facts) -> Option<String>,
 }
 
-/// How many rows at the head of [`ROWS`] are bases, of which exactly one applies.
+/// Number of rows at the head of [`ROWS`] that are bases, of which exactly one applies.
 const BASES: usize = 5;
 
-/// The table: bases, then what raises, then what lowers. Two more rows appear in alerts so that the points shown add up
-/// to the score: `lowering_limit` gives back what lowering rows took beyond [`LOWERING_MAX`], `clamp` brings the sum into
-/// 0 to 100.
+/// The table: bases, then raising rows, then lowering rows. Two more rows appear in alerts so that the points shown add
+/// up to the score: `lowering_limit` adds the points that lowering rows subtracted beyond [`LOWERING_MAX`], `clamp`
+/// limits the sum to 0 to 100.
 pub const ROWS: [ScoreRow; 13] = [
     ScoreRow {
         name: "base_informational",
@@ -200,7 +200,7 @@ fn throttled(facts: &Facts) -> Option<String> {
     facts.categories().contains(CONTAINER_THROTTLED).then(|| "execs were left out, see the finding".to_owned())
 }
 
-/// Before the start counts as well, by as much: the runtime may note it a little late.
+/// A time before the start counts as well, within the same limit: the runtime may record the start a little late.
 fn startup(facts: &Facts) -> Option<String> {
     let started_ns = facts.container.started_ns?;
     let events = facts.events?;
@@ -209,12 +209,12 @@ fn startup(facts: &Facts) -> Option<String> {
     (near && !facts.exec.entered).then(|| "within 30 seconds of the container's start".to_owned())
 }
 
-/// A score with everything that led to it.
+/// A score with all its contributions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Score {
     pub points: i32,
     pub severity: Severity,
-    /// Add up to `points`.
+    /// The contributions; they add up to `points`.
     pub contributions: Vec<Contribution>,
 }
 
@@ -268,7 +268,7 @@ pub(crate) fn band(points: i32) -> Severity {
     }
 }
 
-/// Digest of the table, so that an alert says which one scored it.
+/// Digest of the table, so that an alert names the table that scored it.
 pub(crate) fn table_version() -> String {
     let rows = ROWS.iter().map(|row| format!("{}={};{}\n", row.name, row.points, row.doc));
     Sha256::of(rows.collect::<String>().as_bytes()).to_digest()

@@ -1,4 +1,4 @@
-//! What the shell may set, checked as a whole before anything runs.
+//! The settings of the core, checked as a whole before anything runs.
 
 use driftline_schemas::limits::ALERT_FINDINGS_MAX;
 use driftline_schemas::{Severity, Sha256};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::SiemFormat;
 use crate::limits::{SESSIONS_BYTES_MAX, TICK_SESSIONS_MAX};
 
-/// Values of the threshold, as the setting `DRIFTLINE_ALERT_THRESHOLD` names them.
+/// Names and values of the setting `DRIFTLINE_ALERT_THRESHOLD`.
 pub const THRESHOLDS: [(&str, Severity); 5] = [
     ("informational", Severity::Informational),
     ("low", Severity::Low),
@@ -18,14 +18,14 @@ pub const THRESHOLDS: [(&str, Severity); 5] = [
     ("critical", Severity::Critical),
 ];
 
-/// What was asked for; [`Settings::new`] checks it.
+/// The settings as given; [`Settings::new`] checks them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Quiet time that ends a session.
     pub session_gap: Duration,
     /// Longest time from a session's first to its last event.
     pub session_cap: Duration,
-    /// How long a session that was called final still takes late findings and amendments.
+    /// How long a final session still takes late findings and amendments.
     pub retention: Duration,
     /// Lowest severity, by score, that makes a session an alert.
     pub threshold: Severity,
@@ -48,9 +48,9 @@ pub struct Options {
 const MINUTE: Duration = Duration::from_mins(1);
 
 impl Default for Options {
-    /// Sessions in one container are separated by more than the gap, so retention plus gap (70 min) holds at most
-    /// eight of the default length. 10,000 containers on a partition are 90 full nodes of 110 pods each; a session of
-    /// two findings takes about 4 KiB, so these are 40 MiB.
+    /// Sessions in one container are separated by more than the gap, so retention plus gap (70 min) holds at most eight
+    /// of the default length. 10,000 containers on a partition are 90 full nodes of 110 pods each; a session of two
+    /// findings takes about 4 KiB, so 10,000 containers take 40 MiB.
     fn default() -> Self {
         Self {
             session_gap: 10 * MINUTE,
@@ -69,7 +69,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Adds what an alert must name so that somebody can repeat the judgement: the version, and a digest of what was set.
+    /// Adds the version and a digest of the settings, which an alert must name so that somebody can repeat the
+    /// judgement.
     #[must_use]
     pub fn with_versions(mut self) -> Self {
         let Self { session_gap, session_cap, retention, threshold, .. } = &self;
@@ -97,7 +98,7 @@ pub struct Settings {
     pub(crate) versions: BTreeMap<String, String>,
 }
 
-/// Everything that is wrong with [`Options`], at once.
+/// All problems of [`Options`] together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct SettingsErrors(pub Vec<String>);
 
@@ -108,11 +109,11 @@ impl fmt::Display for SettingsErrors {
 }
 
 impl Settings {
-    /// Checks `options`. An alert fits a record in every known format, whether or not it is written: what it says must not
-    /// depend on who reads it.
+    /// Checks `options`. An alert fits a record in every known format, whether or not that format is written: its
+    /// content must not depend on its readers.
     ///
     /// # Errors
-    /// Every contradiction in them.
+    /// Returns every contradiction in `options`.
     pub fn new(options: Options, known_formats: &'static [SiemFormat]) -> Result<Self, SettingsErrors> {
         let mut errors = Vec::new();
         let mut require = |holds: bool, error: &str| {
@@ -159,7 +160,7 @@ impl Settings {
     }
 }
 
-/// At most a day, so it fits.
+/// A duration is at most a day, so the number fits.
 fn nanoseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -1,5 +1,5 @@
-//! Under which keys the state of a partition stands in the changelog. A commit writes what changed, so what changes
-//! rarely stands apart from what changes with every finding.
+//! Keys of a partition's state in the changelog. A commit writes what changed, so parts that change rarely have keys
+//! apart from parts that change with every finding.
 
 use driftline_schemas::{AlertId, FindingId};
 use driftline_service_core::BrokenInvariant;
@@ -8,7 +8,7 @@ use std::fmt;
 /// A key of the changelog.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StateKey {
-    /// What belongs to no session.
+    /// The state that belongs to no session.
     Partition,
     /// A session without its findings.
     Session(AlertId),
@@ -30,10 +30,10 @@ impl fmt::Display for StateKey {
 }
 
 impl StateKey {
-    /// Reads a key. An alert id has no slash, a finding id may have any character.
+    /// Parses a key. An alert id has no slash; a finding id may contain any character.
     ///
     /// # Errors
-    /// When it is none of ours: a later version that keeps more cannot be gone back from without losing that.
+    /// Fails on an unknown key. A later version may keep more, and a downgrade would lose that.
     pub(crate) fn parse(key: &str) -> Result<Self, BrokenInvariant> {
         let (kind, rest) = key.split_once('/').unwrap_or((key, ""));
         match (kind, rest.split_once('/')) {

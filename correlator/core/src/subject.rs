@@ -1,9 +1,9 @@
-//! What a session is about.
+//! The subject of a session.
 
 use driftline_schemas::Finding;
 use driftline_schemas::correlator_state::SubjectKind;
 
-/// A container, or the node of a loss, which no container can be blamed for.
+/// A container, or the node of a loss, which cannot be attributed to one container.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Subject {
     pub cluster: String,

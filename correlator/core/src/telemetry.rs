@@ -1,4 +1,4 @@
-//! Names under which the correlator counts what happens, for `docs/telemetry.md` and the metrics of the shell.
+//! Names under which the correlator counts events, for `docs/telemetry.md` and the metrics of the shell.
 
 /// First revision of an alert.
 pub const ALERT_CREATED: &str = "alert_created";
@@ -28,7 +28,7 @@ pub const SESSION_EVICTED_PARTITION: &str = "session_evicted_partition_full";
 pub const SESSION_EVICTED_MEMORY: &str = "session_evicted_memory_full";
 /// A finding would have made its session longer than the cap, and opened another.
 pub const SESSION_LENGTH_CAPPED: &str = "session_length_capped";
-/// A finding came so late that its session may have been forgotten.
+/// A finding arrived so late that its session may have been forgotten.
 pub const FINDING_LATE: &str = "finding_late";
 /// A known finding changed.
 pub const FINDING_AMENDED: &str = "finding_amended";

@@ -1,10 +1,10 @@
 //! Arithmetic of sessions: which event times belong together.
 //!
-//! All of it saturates, because event times come from nodes whose clocks may be anything.
+//! All of it saturates, because the clocks of the nodes may report any event time.
 
 use crate::settings::Settings;
 
-/// From the earliest to the latest of some event times, both included.
+/// The interval between the earliest and the latest of some event times, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     pub first_ns: i64,
@@ -15,7 +15,7 @@ pub(crate) struct Span {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Belongs {
     Yes,
-    /// It is near enough, but the session would become longer than the cap.
+    /// The event time is near enough, but the session would become longer than the cap.
     CapReached,
     No,
 }

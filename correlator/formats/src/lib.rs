@@ -1,10 +1,10 @@
 //! Alerts in the formats of SIEMs.
 //!
-//! Every encoder is a function from an [`Alert`](driftline_schemas::Alert) to bytes: the same alert gives the same bytes.
-//! Objects are typed and written in declaration order, so that no feature of the JSON library can change their order. Where a
-//! format stands and what it is called is in its [`SiemFormat`].
+//! Every encoder is a function from an [`Alert`](driftline_schemas::Alert) to bytes: the same alert gives the same
+//! bytes. Objects are typed and written in declaration order, so that no feature of the JSON library can change their
+//! order. The topic and the name of a format are in its [`SiemFormat`].
 //!
-//! What is deliberately absent: any judgement. An encoder shows what the alert says and computes nothing new.
+//! What is deliberately absent: any judgement. An encoder writes the content of the alert and computes nothing new.
 
 pub mod ocsf;
 

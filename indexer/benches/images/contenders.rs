@@ -1,4 +1,5 @@
-//! Who takes part: the indexer, and inflating and hashing alone, each on one core and on two; `tar` with `sha256sum`, `umoci`.
+//! The contenders: the indexer, and inflating and hashing alone, each on one core and on two; `tar` with `sha256sum`;
+//! `umoci`.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -12,24 +13,24 @@ use sha2::{Digest as _, Sha256};
 
 use crate::corpus::Corpus;
 
-/// What a run took.
+/// The resources that a run took.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Usage {
     pub(crate) wall_s: f64,
-    /// Processor time, of all its processes and threads.
+    /// Processor time of all its processes and threads.
     pub(crate) cpu_s: f64,
-    /// Largest resident memory of its first process, where it says so.
+    /// Largest resident memory of its first process, where the process reports it.
     pub(crate) peak_bytes: u64,
 }
 
 pub(crate) const OURS: &str = "driftline";
 pub(crate) const OURS_TWO: &str = "driftline, two lanes";
 pub(crate) const FLOOR: &str = "inflate and 2 x SHA-256";
-/// What a second core gives on this machine, often less than twice the speed: each of two threads goes through the whole
-/// image, so that no thread waits for another, and the times are half of what both took.
+/// The gain from a second core on this machine, which is often less than twice the speed. Each of two threads processes
+/// the whole image, so that no thread waits for another; the times are half of what both took.
 pub(crate) const FLOOR_TWO: &str = "half of two such images";
 
-/// One way to go through an image.
+/// One way to process an image.
 #[derive(Debug)]
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
@@ -72,7 +73,7 @@ impl Contender {
         Self { name, program: "bash".into(), arguments: arguments.into(), needs }
     }
 
-    /// Why it cannot run here.
+    /// Fails with the reason when the contender cannot run here.
     pub(crate) fn can_run(&self) -> Result<(), String> {
         for tool in self.needs {
             let found = Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
@@ -94,7 +95,7 @@ impl Contender {
     }
 }
 
-/// Measures what comes between it and [`EPILOGUE`] with the shell's own clock; `$1` is the layout.
+/// Measures the commands between it and [`EPILOGUE`] with the shell's own clock; `$1` is the layout.
 const PROLOGUE: &str = r#"
 set -euo pipefail
 scratch=$(mktemp -d "$1/scratch.XXXXXX")
@@ -102,7 +103,7 @@ trap 'rm -rf "$scratch"' EXIT
 TIMEFORMAT='{"wall_s": %R, "cpu_s": 0%U, "sys_s": 0%S}'
 work() {
 "#;
-/// Processor time is user and system time together.
+/// Prints user and system time together as processor time.
 const EPILOGUE: &str = r#"
 }
 times=$( { time work "$1" >/dev/null 2>"$scratch/complaints"; } 2>&1 ) || { cat "$scratch/complaints" >&2; exit 1; }
@@ -110,7 +111,7 @@ times=$( { time work "$1" >/dev/null 2>"$scratch/complaints"; } 2>&1 ) || { cat 
 awk -v w="${BASH_REMATCH[1]}" -v u="${BASH_REMATCH[2]}" -v s="${BASH_REMATCH[3]}" \
   'BEGIN { printf "{\"wall_s\": %.3f, \"cpu_s\": %.3f, \"peak_bytes\": 0}\n", w, u + s }'
 "#;
-/// The faster of the ways to have tar and sha256sum hash the files of a layer: one process for many files.
+/// The fastest way to have tar and sha256sum hash the files of a layer: one process for many files.
 const TAR_AND_SHA256SUM: &str = r#"
   local blob
   for blob in $(find "$1/blobs/sha256" -type f -size +1M); do
@@ -128,7 +129,7 @@ const UMOCI: &str = r#"
   umoci unpack --image "$1:bench" "$scratch/bundle"
 "#;
 
-/// The process of the indexer.
+/// The work of the indexer's process.
 pub(crate) fn index(layout: &Path, lanes: usize) {
     measured(1, || {
         let indexed = index_layout(layout, &Wanted::default(), lanes).unwrap();
@@ -136,14 +137,14 @@ pub(crate) fn index(layout: &Path, lanes: usize) {
     });
 }
 
-/// The process that does the least anybody could do: the same decompressors, read by pieces of the same length, and
-/// SHA-256 over the content twice, as for diff_id and files. Each thread goes through the whole image, see [`FLOOR_TWO`].
+/// The least possible work: the same decompressors, read by pieces of the same length, and SHA-256 over the content
+/// twice, as for diff_id and files. Each thread processes the whole image, see [`FLOOR_TWO`].
 pub(crate) fn floor(layout: &Path, threads: usize) {
     let paths = layer_paths(layout);
     measured(threads, || {
         std::thread::scope(|scope| {
             for thread in 0..threads {
-                // Each begins elsewhere, so that none finds in the cache what another has just read.
+                // Each thread begins at another layer, so that none finds in the cache what another has just read.
                 let (before, from) = paths.split_at(thread * paths.len() / threads);
                 scope.spawn(move || from.iter().chain(before).for_each(|path| inflate_and_hash(path)));
             }
@@ -160,7 +161,7 @@ fn layer_paths(layout: &Path) -> Vec<PathBuf> {
     manifest["layers"].as_array().unwrap().iter().map(|layer| blob(&layer["digest"])).collect()
 }
 
-/// The length at which the indexer reads, too.
+/// The length of the indexer's own reads.
 const PIECE_BYTES: usize = driftline_indexer::limits::BUFFER_BYTES;
 
 fn inflate_and_hash(path: &Path) {
@@ -187,7 +188,7 @@ fn inflate_and_hash(path: &Path) {
     assert_ne!(files.finalize(), Sha256::new().finalize());
 }
 
-/// Prints what work took that goes through this many images, for one of them.
+/// Runs `work`, which processes this many images, and prints the resources for one of them.
 fn measured(images: usize, work: impl FnOnce()) {
     let began = std::time::Instant::now();
     work();

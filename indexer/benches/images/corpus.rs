@@ -45,7 +45,7 @@ pub(crate) struct Corpus {
 }
 
 impl Corpus {
-    /// Programs and libraries of this machine, the first by path until there are enough, dealt out to layers.
+    /// Programs and libraries of this machine, the first by path until there are enough, distributed over the layers.
     pub(crate) fn of_this_machine(directory: &Path, form: Form, wanted_bytes: u64, layers: usize) -> Self {
         let mut files = Vec::new();
         let mut bytes = 0;
@@ -54,7 +54,7 @@ impl Corpus {
         }
         let count = files.len();
         let share = count.div_ceil(layers).max(1);
-        // Every layer gets large and small files alike.
+        // Every layer gets both large and small files.
         let dealt = |layer: usize| files.iter().skip(layer).step_by(count.div_ceil(share)).cloned().collect();
         let tars: Vec<Vec<PathBuf>> = (0..layers).map(dealt).collect();
         Self::write(directory, &format!("{} layers of {}", tars.len(), form.name()), form, &tars, |tar, paths| {
@@ -120,7 +120,7 @@ impl Corpus {
     }
 }
 
-/// Writes a layer's blob; its descriptor, diff_id and uncompressed length.
+/// Writes a layer's blob; returns its descriptor, diff_id and uncompressed length.
 fn write_layer(
     layout: &Path,
     form: Form,

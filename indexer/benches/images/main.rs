@@ -1,8 +1,9 @@
-//! How fast images are indexed, against the least work that would do and against other tools; run by `make bench-images`.
+//! Measures how fast images are indexed, compared with the least possible work and with other tools; run by
+//! `make bench-images`.
 //!
-//! Every contender is a process of its own, so that its processor time and memory are its own. Contenders take turns in
-//! every round, because a shared machine changes its speed between rounds: ratios are made within a round, and the
-//! median round counts.
+//! Every contender is a process of its own, so that its processor time and memory are measured separately. Contenders
+//! take turns in every round, because a shared machine changes its speed between rounds: ratios are computed within a
+//! round, and the median over the rounds is reported.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -53,10 +54,10 @@ enum Work {
     Floor { layout: PathBuf, threads: usize },
 }
 
-/// Layers of the image whose speed is compared, of about 40 MiB each: what is built in some steps upon a distribution. A
-/// layer is read by one lane, so of an image that is mostly one layer a second lane gains little.
+/// Layers of the image whose speed is compared, of about 40 MiB each, as in an image built in some steps on a
+/// distribution. One lane reads a layer, so a second lane gains little for an image that is mostly one layer.
 const LAYERS: usize = 8;
-/// Files of the layer that shows the memory for many entries.
+/// Files of the layer that shows how memory grows with the number of entries.
 const MANY_FILES: usize = 100_000;
 /// Bytes of the layer that shows that memory does not grow with length.
 const LONG_BYTES: u64 = 4 << 30;
@@ -84,7 +85,7 @@ fn compare(arguments: &Arguments) {
                 false
             }
         });
-        // What nobody counts, so that files are in the page cache.
+        // Runs each contender once without measuring, so that files are in the page cache.
         contenders.iter().for_each(|contender| drop(contender.run()));
         let rounds: Vec<Vec<Usage>> = (0..arguments.repeats.max(1))
             .map(|round| {

@@ -1,4 +1,4 @@
-//! The figures as a table and as JSON, and whether they are what was asked for.
+//! The figures as a table and as JSON, and whether they meet the limits.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use crate::contenders::{Contender, FLOOR, FLOOR_TWO, OURS, OURS_TWO, Usage};
 use crate::corpus::Form;
 
-/// Least share of the speed of inflating and hashing alone, on one core.
+/// Minimum share of the speed of inflating and hashing alone, on one core.
 const FLOOR_SHARE_MIN: f64 = 0.85;
-/// Least gain from a second core, with several layers.
+/// Minimum gain from a second core, with several layers.
 const TWO_LANES_MIN: f64 = 1.8;
-/// Most memory for a layer of any length.
+/// Maximum memory for a layer of any length.
 const PEAK_BYTES_MAX: u64 = 64 << 20;
 
-/// What came out.
+/// The results of the benchmark.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     speeds: Vec<Speed>,
@@ -30,15 +30,15 @@ struct Speed {
     content_bytes: u64,
     /// The median of each figure.
     usage: Usage,
-    /// Processor time of the floor over its own, the median of the rounds.
+    /// Processor time of the floor divided by that of the contender, the median of the rounds.
     of_floor: f64,
-    /// Wall time of the indexer with one lane over its own.
+    /// Wall time of the indexer with one lane divided by that of the contender.
     of_one_lane: f64,
-    /// Wall time of the floor on one thread over its own.
+    /// Wall time of the floor on one thread divided by that of the contender.
     of_one_thread: f64,
 }
 
-/// The indexer at one odd image.
+/// The indexer on one unusual image.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) what: String,
@@ -77,7 +77,7 @@ impl Report {
     }
 
     /// # Errors
-    /// What was asked for and not reached.
+    /// Lists the limits that were not met.
     pub(crate) fn check(&self) -> Result<(), String> {
         let mut missed = Vec::new();
         for speed in &self.speeds {
@@ -96,7 +96,8 @@ impl Report {
         if missed.is_empty() { Ok(()) } else { Err(missed.join("; ")) }
     }
 
-    /// Of each form, what the second core gives us, and what it gives on this machine to who waits for nobody.
+    /// For each form, the indexer's gain from the second core, and the gain on this machine of threads that wait for
+    /// nobody.
     fn second_core(&self) -> impl Iterator<Item = (&'static str, f64, f64)> {
         let two = |name| self.speeds.iter().filter(move |speed| speed.name == name);
         two(OURS_TWO).zip(two(FLOOR_TWO)).map(|(ours, machine)| (ours.form, ours.of_one_lane, machine.of_one_thread))

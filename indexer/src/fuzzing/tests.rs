@@ -1,4 +1,4 @@
-//! Replays `loadtest/fuzz/corpus/`, and shows that its inputs are not all refused at the first byte.
+//! Replays `loadtest/fuzz/corpus/`, and checks that some inputs are accepted beyond the first byte.
 
 use std::path::Path;
 

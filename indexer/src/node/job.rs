@@ -1,4 +1,5 @@
-//! One image of the node: a runtime exports it and a blocking thread indexes the stream, or containerd's store is read.
+//! Indexes one image of the node: a runtime exports it and a blocking thread indexes the stream, or containerd's store
+//! is read.
 
 use std::io;
 use std::time::Duration;
@@ -35,8 +36,8 @@ pub(super) async fn read_image(task: &Task, runtimes: &Runtimes) -> Result<Read,
     Ok(read)
 }
 
-/// podman cannot write every image in its faster format. Its command says so at the end of the stream, its service before
-/// the stream begins.
+/// Whether podman may succeed with its other format. podman cannot write every image in its faster format; its command
+/// reports that at the end of the stream, its service before the stream begins.
 fn may_do_better(error: &JobError) -> bool {
     matches!(error, JobError::Index(IndexError::Read(_)) | JobError::Runtime(RuntimeError::Failed { .. }))
 }
@@ -64,7 +65,7 @@ async fn read_export(task: &Task, export: ImageExport) -> Result<Read, JobError>
     read.await?
 }
 
-/// What is not known of an image in a store.
+/// Reads the layers of an image in a store that are not known yet.
 async fn read_stored(task: &Task, image: StoredImage) -> Result<Read, JobError> {
     let (task, handle) = (task.clone(), Handle::current());
     let read = tokio::task::spawn_blocking(move || {
@@ -81,7 +82,7 @@ async fn read_stored(task: &Task, image: StoredImage) -> Result<Read, JobError> 
     Ok(read?)
 }
 
-/// The runtime that holds the image, with the references it knows it by.
+/// The runtime that holds the image, and the references under which the runtime knows it.
 async fn find(job: &Job, runtimes: &Runtimes) -> Result<(&'static str, Vec<String>), JobError> {
     let (named, others): (Vec<_>, Vec<_>) = runtimes.with_images().partition(|runtime| *runtime == job.runtime);
     for runtime in named.into_iter().chain(others) {
@@ -92,7 +93,7 @@ async fn find(job: &Job, runtimes: &Runtimes) -> Result<(&'static str, Vec<Strin
     Err(JobError::NotHere)
 }
 
-/// The export as the indexing thread reads it.
+/// The export as a blocking reader for the indexing thread.
 struct Blocking {
     export: ImageExport,
     handle: Handle,

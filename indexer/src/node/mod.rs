@@ -20,24 +20,24 @@ use crate::service::plan::Job;
 use crate::service::{self, Origin, ServiceSettings, Turn};
 use scan::{Scanner, log_states};
 
-/// Images found by the scanner and not yet taken.
+/// Most images found by the scanner that wait to be taken.
 const FOUND_MAX: usize = 256;
 
 /// Settings of the node's indexer.
 #[derive(Debug, Clone)]
 pub struct NodeSettings {
-    /// What every indexer has.
+    /// Settings of every indexer.
     pub service: ServiceSettings,
     /// Name of this node in requests and as the source of manifests.
     pub node: String,
-    /// Where the runtimes are.
+    /// The locations of the runtimes.
     pub runtimes: RuntimeSettings,
-    /// Pause between looks at the running containers.
+    /// Pause between scans of the running containers.
     pub scan_pause: Duration,
 }
 
 impl NodeSettings {
-    /// Reads the settings; problems are noted in `settings`.
+    /// Reads the settings; records problems in `settings`.
     #[must_use]
     pub fn read(settings: &mut Settings) -> Self {
         Self {
@@ -52,7 +52,7 @@ impl NodeSettings {
 /// Indexes one image from whichever engine of this node holds it, without the service and without Kafka.
 ///
 /// # Errors
-/// When no engine holds it, one cannot be asked, or the image cannot be indexed.
+/// When no engine holds it, an engine does not answer, or the image cannot be indexed.
 pub async fn index_image(runtimes: &Runtimes, image_id: &ImageId) -> anyhow::Result<Indexed> {
     let job = Job { image_id: image_id.clone(), runtime: String::new(), reference: String::new() };
     let task = Task { job, known: Arc::default(), stop: Arc::default() };

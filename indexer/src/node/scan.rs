@@ -1,4 +1,4 @@
-//! Looks every few seconds which containers run, so that their images are indexed before anybody asks.
+//! Scans the running containers every few seconds, so that their images are indexed before they are requested.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::service::plan::Job;
 
-/// How often runtimes that did not answer are asked again.
+/// Interval at which runtimes that did not answer are queried again.
 const DETECT_AGAIN: Duration = Duration::from_secs(30);
 
-/// Finds images of running containers until nobody listens.
+/// Finds images of running containers until the receiver is dropped.
 #[derive(Debug)]
 pub(super) struct Scanner {
     pub(super) settings: RuntimeSettings,
@@ -43,7 +43,7 @@ impl Scanner {
         }
     }
 
-    /// Reports the images of containers not seen before; an error when nobody listens.
+    /// Reports the images of new containers; fails when the receiver is dropped.
     async fn scan_once(&self, runtimes: &Runtimes, seen: &mut BTreeSet<ContainerId>) -> Result<(), ()> {
         let running: BTreeSet<ContainerId> = runtimes.running_ids().await.into_iter().collect();
         let mut described = BTreeSet::new();
@@ -55,7 +55,7 @@ impl Scanner {
                     continue;
                 }
                 Ok(Some(found)) => found.container,
-                // Gone again.
+                // The container is gone again.
                 Ok(None) => continue,
                 Err(error) => {
                     tracing::warn!(%error, container = %id, "container cannot be described");
@@ -71,7 +71,8 @@ impl Scanner {
             let job = Job { image_id: container.image_id, runtime: container.runtime, reference: container.image_ref };
             self.found.send(job).await.map_err(drop)?;
         }
-        // What could not be described is looked at again; what is gone is forgotten.
+        // A container that could not be described is queried again at the next scan; a container that is gone is
+        // forgotten.
         seen.extend(described);
         seen.retain(|id| running.contains(id));
         Ok(())
@@ -86,7 +87,7 @@ impl Scanner {
     }
 }
 
-/// Says which runtimes answer, and why others do not.
+/// Logs which runtimes answer, and why others do not.
 pub(super) fn log_states(runtimes: &Runtimes) {
     for state in runtimes.states() {
         match &state.state {

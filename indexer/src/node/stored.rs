@@ -1,4 +1,4 @@
-//! An image of containerd's store as the lanes read it: each blocks its own thread on the socket.
+//! An image of containerd's store, as the lanes read it: each lane blocks its own thread on the socket.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub(super) struct Store<'a> {
     handle: Handle,
     /// Bytes read so far, of blobs and unpacked files.
     bytes: AtomicU64,
-    /// Where the layers were unpacked, once answer.
+    /// Directories of the unpacked layers, once containerd has answered.
     unpacked: Mutex<Option<Vec<PathBuf>>>,
 }
 
@@ -39,13 +39,13 @@ impl<'a> Store<'a> {
     }
 
     fn blob(&self, path: &str) -> Result<Option<Blob<'_>>, IndexError> {
-        // In a store there is nothing but blobs.
+        // A store contains only blobs.
         let Some(digest) = digest_in(path) else { return Ok(None) };
         let stream = self.handle.block_on(self.image.blob(&digest.to_digest())).map_err(io::Error::other)?;
         Ok(stream.map(|stream| Blob { stream, rest: Bytes::new(), store: self }))
     }
 
-    /// Directory of a layer; nothing when containerd has not unpacked the image where it can be read.
+    /// Directory of a layer; `None` when containerd has not unpacked the image to a readable place.
     fn directory(&self, diff_ids: &[DiffId], number: usize) -> Result<Option<PathBuf>, IndexError> {
         let mut unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
         let directories = match &mut *unpacked {
@@ -93,7 +93,7 @@ impl Blobs for Store<'_> {
     }
 }
 
-/// A blob as it comes over the socket.
+/// A blob that is streamed over the socket.
 struct Blob<'a> {
     stream: BlobStream,
     rest: Bytes,

@@ -1,4 +1,4 @@
-//! What a registry wants to see before it gives anything: the header `WWW-Authenticate`.
+//! The authentication that a registry demands: the header `WWW-Authenticate`.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ pub(crate) struct Challenge {
     pub(crate) parameters: BTreeMap<String, String>,
 }
 
-/// The challenges of one header, which may have several; it ends where it cannot be understood.
+/// The challenges of one header, which may contain several. Parsing ends where the header cannot be understood.
 pub(crate) fn challenges(header: &str) -> Vec<Challenge> {
     let mut found: Vec<Challenge> = Vec::new();
     let mut rest = header;
@@ -42,7 +42,7 @@ fn token(text: &str) -> (&str, &str) {
     text.split_at(end.unwrap_or(text.len()))
 }
 
-/// A token or a quoted string, with what follows.
+/// A token or a quoted string, and the text after it.
 fn value_of(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let (value, rest) = token(text);

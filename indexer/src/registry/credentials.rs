@@ -1,4 +1,4 @@
-//! Who the indexer is to a registry: Docker's `config.json`, and the credential helpers that it names.
+//! The indexer's credentials for registries: Docker's `config.json`, and the credential helpers that it names.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,12 +14,12 @@ use super::error::RegistryError;
 use super::reference::Host;
 use crate::limits::{CREDENTIALS_BYTES_MAX, HELPER_TIME_MAX};
 
-/// What a helper says when it knows none.
+/// A helper's error text when it has no credentials.
 const NOT_FOUND: &str = "credentials not found";
 /// The user name with which a helper marks an identity token.
 const TOKEN_USER: &str = "<token>";
 
-/// Who the indexer is to a registry.
+/// The indexer's credentials for a registry.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Credentials {
     Anonymous,
@@ -27,11 +27,11 @@ pub(crate) enum Credentials {
         user: String,
         password: String,
     },
-    /// To be exchanged for tokens.
+    /// An identity token, which is exchanged for access tokens.
     Identity(String),
 }
 
-/// Never shows a secret.
+/// Prints no secret.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -42,7 +42,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Docker's `config.json`, as far as it is about credentials.
+/// The part of Docker's `config.json` that concerns credentials.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct File {
@@ -63,7 +63,7 @@ struct Auth {
     identitytoken: String,
 }
 
-/// What a helper prints.
+/// The output of a helper.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer {
@@ -72,7 +72,8 @@ struct Answer {
     secret: String,
 }
 
-/// Where credentials come from. The file is read for every image, because secrets are renewed under running programs.
+/// The source of credentials. The file is read again for every image, because secrets are renewed while the indexer
+/// runs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Keyring {
     file: Option<PathBuf>,
@@ -83,12 +84,12 @@ impl Keyring {
         Self { file }
     }
 
-    /// Whether the file can be used now.
+    /// Whether the file is readable and valid now.
     pub(crate) fn check(&self) -> Result<(), String> {
         self.file.as_deref().map_or(Ok(()), |path| read(path).map(drop))
     }
 
-    /// The credentials for a repository of a registry; those of the longest path that fits.
+    /// The credentials for a repository of a registry; of several matching entries, those of the longest path.
     pub(crate) async fn find(&self, registry: &Host, repository: &str) -> Result<Credentials, RegistryError> {
         let odd = |why| RegistryError::Credentials { host: registry.to_string(), why };
         let Some(path) = &self.file else { return Ok(Credentials::Anonymous) };
@@ -99,21 +100,22 @@ impl Keyring {
     }
 }
 
-/// Where the file says that credentials are.
+/// The source of credentials according to the file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Source {
     Static(Credentials),
-    /// `docker-credential-NAME` has them.
+    /// The helper `docker-credential-NAME`.
     Helper(String),
 }
 
 impl File {
-    /// The parser's own words could quote a secret, so an error says the line only.
+    /// Parses the file. The parser's error text could quote a secret, so the error contains only the line number.
     pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
         serde_json::from_slice(text).map_err(|error| format!("not Docker's config.json: line {}", error.line()))
     }
 
-    /// A helper for the registry goes before what the file knows, and that before the helper for all.
+    /// The source for a repository: a helper for the registry precedes an entry of the file, which precedes the helper
+    /// for all registries.
     pub(super) fn source(self, registry: &Host, repository: &str) -> Result<Source, String> {
         let Self { auths, mut cred_helpers, creds_store } = self;
         let key = registry.docker_key();
@@ -132,7 +134,7 @@ impl File {
 }
 
 impl Auth {
-    /// Nothing when the entry is empty, as it is when a store has the secret.
+    /// `None` when the entry is empty, as when a store has the secret.
     fn read(&self) -> Option<Result<Credentials, String>> {
         if !self.identitytoken.is_empty() {
             return Some(Ok(Credentials::Identity(self.identitytoken.clone())));
@@ -160,7 +162,7 @@ fn read(path: &Path) -> Result<File, String> {
     File::parse(&text).map_err(|why| format!("{shown}: {why}"))
 }
 
-/// A server's entry without scheme and API version: `quay.io`, `quay.io/team`.
+/// The location of a server's entry, without scheme and API version: `quay.io`, `quay.io/team`.
 fn location_of(server: &str) -> &str {
     let bare = server.strip_prefix("https://").or_else(|| server.strip_prefix("http://")).unwrap_or(server);
     let bare = bare.trim_end_matches('/');
@@ -172,7 +174,7 @@ fn host_of(server: &str) -> &str {
     location.split_once('/').map_or(location, |(host, _)| host)
 }
 
-/// Entries that would fit, the most particular first.
+/// Locations that would match, the most specific first.
 fn locations(registry: &Host, repository: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut path = Some(repository);
@@ -185,7 +187,7 @@ fn locations(registry: &Host, repository: &str) -> Vec<String> {
     found
 }
 
-/// Asks `docker-credential-NAME`.
+/// Runs `docker-credential-NAME`.
 async fn ask(helper: &str, server: &str) -> Result<Credentials, String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if helper.is_empty() || !helper.chars().all(fits) {
@@ -222,7 +224,7 @@ async fn run(program: &str, server: &str) -> std::io::Result<(Succeeded, String)
     command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     let mut child = command.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A helper may end without having read it.
+        // A helper may end without having read its input.
         let _ = stdin.write_all(server.as_bytes()).await;
     }
     let mut text = Vec::new();

@@ -1,29 +1,29 @@
-//! Why a registry does not give an image, or is not asked for it.
+//! Reasons why a registry does not return an image, or is not queried.
 
 use std::time::Duration;
 
 use driftline_schemas::ImageFailure;
 
-/// Why a registry does not give an image, or is not asked for it.
+/// Why a registry does not return an image, or is not queried.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// The reference does not say where the image is.
+    /// The reference does not identify an image of a registry.
     #[error("{reference:?} names no image of a registry: {why}")]
     Reference {
-        /// As deployed.
+        /// The reference as deployed.
         reference: String,
-        /// What is wrong with it.
+        /// The problem with it.
         why: &'static str,
     },
-    /// The registry is not one to be asked.
+    /// The registry is not on the allow-list.
     #[error("registry {0} is not on the allow-list; add it to DRIFTLINE_REGISTRY_ALLOW")]
     NotAllowed(String),
-    /// An address or URL that is never asked, or only when an administrator names its host.
+    /// An address or URL that is never contacted, or only when an administrator names its host.
     #[error("{host} is not asked: {why}")]
     Refused {
-        /// Which.
+        /// The host.
         host: String,
-        /// Why not.
+        /// The reason.
         why: &'static str,
     },
     /// Too many redirects.
@@ -35,60 +35,60 @@ pub enum RegistryError {
     /// Credentials are missing or not enough.
     #[error("{host} denies access: {why}")]
     Denied {
-        /// Which.
+        /// The host.
         host: String,
-        /// In its words, or ours.
+        /// The reason, from the registry or from the indexer.
         why: String,
     },
     /// Credentials cannot be read.
     #[error("credentials for {host}: {why}")]
     Credentials {
-        /// For which.
+        /// The host.
         host: String,
-        /// What is wrong.
+        /// The problem.
         why: String,
     },
-    /// The registry asks for patience.
+    /// The registry requests a pause.
     #[error("{host} asks to come back in {} s (status {status})", .pause.as_secs())]
     Busy {
-        /// Which.
+        /// The host.
         host: String,
         /// 429 or 503.
         status: u16,
-        /// For how long.
+        /// Length of the pause.
         pause: Duration,
     },
-    /// Any other answer than the one wanted.
+    /// An unexpected status.
     #[error("{host} answers with status {status}")]
     Status {
-        /// Which.
+        /// The host.
         host: String,
         /// The status.
         status: u16,
     },
-    /// The answer is not what the protocol says.
+    /// The response violates the protocol.
     #[error("{host} answers with nonsense: {why}")]
     Answer {
-        /// Which.
+        /// The host.
         host: String,
-        /// What is wrong.
+        /// The violation.
         why: String,
     },
-    /// The network, or its security, fails.
+    /// The network or TLS fails.
     #[error("{host} cannot be read: {why}")]
     Network {
-        /// Which.
+        /// The host.
         host: String,
-        /// What happened.
+        /// The failure.
         why: String,
     },
-    /// A layer that is not in the registry, and whose other places are not on the allow-list.
+    /// A layer that is not in the registry, and whose other locations are not on the allow-list.
     #[error("a foreign layer, which the registry does not have; its urls are on {0}, not on the allow-list")]
     Foreign(String),
 }
 
 impl RegistryError {
-    /// What kind of failure it is.
+    /// The kind of failure.
     pub(crate) fn failure(&self) -> ImageFailure {
         match self {
             Self::Reference { .. } | Self::Foreign(_) => ImageFailure::Unsupported,
@@ -96,7 +96,7 @@ impl RegistryError {
         }
     }
 
-    /// How long the registry wants to be left alone.
+    /// The pause that the registry requests.
     pub(crate) fn pause(&self) -> Option<Duration> {
         match self {
             Self::Busy { pause, .. } => Some(*pause),

@@ -1,4 +1,4 @@
-//! What a registry, a deployment or an administrator may have written, as [`crate::fuzzing`] feeds it.
+//! Fuzzing of texts that a registry, a deployment or an administrator may have written; called by [`crate::fuzzing`].
 
 use super::challenge::challenges;
 use super::credentials::File;
@@ -9,7 +9,7 @@ use crate::limits::RETRY_AFTER_MAX;
 /// A time in 2026.
 const NOW_NS: i64 = 1_780_000_000_000_000_000;
 
-/// The same text as every header and file that the registry mode reads.
+/// Parses the same text as every header and file that the registry mode reads.
 pub fn registry(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     for challenge in challenges(text) {

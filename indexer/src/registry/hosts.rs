@@ -1,12 +1,12 @@
-//! Which hosts are asked, and at which addresses. References and redirects come from whoever can start a container or
-//! serves an image; the indexer must not become their way into the network it stands in.
+//! Decides which hosts may be contacted, and at which addresses. Anybody who can start a container or serve an image
+//! controls references and redirects. The indexer must not give them access to its network.
 //!
 //! * Images come only from registries on the allow-list.
-//! * Nothing is ever asked at a link-local, multicast or unspecified address: there the clouds keep their credentials.
-//! * Loopback and private addresses are asked only under a name that an administrator wrote down in full.
+//! * Link-local, multicast and unspecified addresses are never contacted: clouds serve credentials there.
+//! * Loopback and private addresses are contacted only under a name that an administrator wrote down in full.
 //!
-//! Names are judged by the addresses they resolve to at the moment of connecting, so a name that changes its mind is of
-//! no use. Behind a proxy it is the proxy that resolves names; addresses in URLs are judged there too.
+//! Names are judged by the addresses to which they resolve at the moment of connecting, so a name that resolves
+//! differently later gains nothing. Behind a proxy, the proxy resolves names; addresses in URLs are judged there too.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -18,7 +18,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use super::error::RegistryError;
 use super::reference::Host;
 
-/// An entry of the allow-list: a host, or all below a domain; with a port only that.
+/// An entry of the allow-list: a host, or all hosts below a domain. An entry with a port allows only that port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pattern {
     /// `*.example.com` is kept as `.example.com`.
@@ -52,12 +52,12 @@ impl Pattern {
     }
 }
 
-/// Who may be asked.
+/// The hosts that may be contacted.
 #[derive(Debug, Clone)]
 pub(crate) struct Hosts {
     allowed: Vec<Pattern>,
     plain_http: BTreeSet<Host>,
-    /// Names that may have internal addresses.
+    /// Names that may resolve to internal addresses.
     internal: BTreeSet<String>,
 }
 
@@ -78,7 +78,7 @@ impl Hosts {
         self.allowed.iter().any(|pattern| pattern.matches(registry))
     }
 
-    /// The root of a registry's API.
+    /// Root URL of a registry's API.
     pub(crate) fn root(&self, registry: &Host) -> Result<Url, RegistryError> {
         let api = registry.api();
         let scheme = if self.plain_http.contains(&api) { "http" } else { "https" };
@@ -86,7 +86,7 @@ impl Hosts {
         Url::parse(&format!("{scheme}://{api}/")).map_err(|error| odd(error.to_string()))
     }
 
-    /// Whether a URL may be asked; `from` is what led to it.
+    /// Whether a URL may be requested; `from` is the URL that led to it.
     pub(crate) fn check(&self, url: &Url, from: Option<&Url>) -> Result<(), RegistryError> {
         let host = host_of(url);
         let refuse = |why| Err(RegistryError::Refused { host: host.to_string(), why });
@@ -120,12 +120,12 @@ impl Hosts {
     }
 }
 
-/// The host of a URL, with its port when that is not the scheme's.
+/// The host of a URL, with its port unless that is the scheme's default.
 pub(crate) fn host_of(url: &Url) -> Host {
     Host { name: url.host_str().unwrap_or_default().to_ascii_lowercase(), port: url.port() }
 }
 
-/// Resolves names to the addresses that may be asked.
+/// Resolves names to the addresses that may be contacted.
 pub(crate) struct Resolver(pub(crate) Arc<Hosts>);
 
 impl Resolve for Resolver {
@@ -149,7 +149,7 @@ impl Resolve for Resolver {
     }
 }
 
-/// Who can be reached at an address.
+/// The network to which an address belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
     Public,
@@ -185,14 +185,14 @@ fn reach_v6(address: Ipv6Addr) -> Reach {
     match first {
         _ if address == Ipv6Addr::LOCALHOST => Reach::Internal,
         _ if address.is_unspecified() || address.is_multicast() || address == AWS_METADATA => Reach::Never,
-        // Link-local, and what was site-local once.
+        // Link-local addresses, and the former site-local ones.
         0xfe80..=0xfeff => Reach::Never,
         0xfc00..=0xfdff => Reach::Internal,
         _ => Reach::Public,
     }
 }
 
-/// IPv4 written as IPv6: mapped, compatible, NAT64, 6to4.
+/// The IPv4 address in an IPv6 address: mapped, compatible, NAT64, 6to4.
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let join = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());

@@ -1,12 +1,12 @@
-//! The indexer of registries: answers the requests of its cluster, from any node, with what the registry has.
+//! The indexer of registries: answers the requests of its cluster, from any node, with images of registries.
 //!
-//! A verified source: it reads where the image comes from, with a read-only account of its own, on no node that a
-//! container could have broken into. What it may ask is decided by [`hosts`], what it says there by [`token`]; whatever
-//! a registry answers is measured against the digests, and only what resolves to the image asked for is published.
+//! It is a verified source: it reads an image from its origin, with a read-only account of its own, on no node that a
+//! container could have compromised. [`hosts`] decides which hosts it may contact, [`token`] what it sends there. Every
+//! response of a registry is checked against the digests, and only what resolves to the requested image is published.
 //!
-//! Several instances share the work by `DRIFTLINE_REGISTRY_SHARE`: the digest of an image says whose it is, and the next
-//! instance takes it when nobody has published it a minute later. They do not speak with each other; an image that takes
-//! longer than that is read twice, which is harmless.
+//! Several instances share the work by `DRIFTLINE_REGISTRY_SHARE`. The digest of an image decides which instance is
+//! responsible; the next instance takes the image when nobody has published it a minute later. The instances do not
+//! communicate. An image that takes longer than a minute is read twice, which is harmless.
 
 mod challenge;
 mod credentials;
@@ -61,12 +61,12 @@ pub async fn run(
     let RegistrySettings { service, instance, access, share } = settings;
     let central = Central { registries: Registries::new(access, telemetry)?, instance, share };
     service::kafka_ready(&service).await?;
-    // Nothing is found here that nobody asks for.
+    // The registry indexer finds no images by itself; it only answers requests.
     let (_, found) = mpsc::channel(1);
     service::run(service, central, found, telemetry, stop).await
 }
 
-/// Registries that images are read from.
+/// The registries that images are read from.
 #[derive(Clone)]
 pub struct Registries(Arc<Inner>);
 
@@ -82,10 +82,10 @@ impl Registries {
         Ok(Self(Arc::new(Inner { access, transport, requests })))
     }
 
-    /// Indexes one image, as the service would. Blocks, so it needs a thread that may.
+    /// Indexes one image, as the service would. Blocks, so it must run on a thread that may block.
     ///
     /// # Errors
-    /// When the registry does not give it, a limit is exceeded, or anything is not what its digest says.
+    /// When the registry does not return the image, a limit is exceeded, or any content does not match its digest.
     pub fn index(&self, wanted: &Wanted, reference: &str, handle: &Handle) -> Result<Indexed, IndexError> {
         let image_id = wanted.image_id.clone().unwrap_or_default();
         let job = Job { image_id, runtime: String::new(), reference: reference.to_owned() };
@@ -128,7 +128,7 @@ impl Origin for Central {
 }
 
 impl Share {
-    /// How long the instances before this one have precedence.
+    /// How long this instance waits for the instances before it.
     fn pause_ns(self, image_id: &ImageId) -> i64 {
         let [.., last] = Sha256::of(image_id.as_str().as_bytes()).0;
         let before = (self.number + self.of - 1 - u32::from(last) % self.of) % self.of;
@@ -195,7 +195,8 @@ impl Inner {
         Ok(Read { indexed, bytes: session.bytes.load(Ordering::Relaxed) })
     }
 
-    /// What the reference leads to; a tag that has moved on leaves the digest, if that is one of a manifest.
+    /// Indexes the image of the reference. If the reference no longer leads to the image, the requested digest is
+    /// tried, which succeeds when it is a manifest's.
     fn index(&self, session: &Session<'_>, reference: &Reference, wanted: &Wanted) -> Result<Indexed, IndexError> {
         let by_reference = self.index_target(session, &reference.target, wanted);
         let digest = wanted.image_id.as_ref().map(|image_id| Target::Digest(image_id.as_str().to_owned()));
@@ -206,7 +207,8 @@ impl Inner {
             ) if digest != reference.target => match self.index_target(session, &digest, wanted) {
                 Ok(indexed) => Ok(indexed),
                 Err(lie) if lie.failure() == ImageFailure::Mismatch => Err(lie),
-                // Registries are asked for what need not be a manifest, and some answer that with nonsense.
+                // The requested digest need not be a manifest's, and some registries answer such a request with
+                // nonsense.
                 Err(_) => Err(error),
             },
             (found, _) => found,

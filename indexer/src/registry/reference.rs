@@ -1,16 +1,16 @@
-//! Image references as people write them: `nginx`, `quay.io/team/app:1`, `localhost:5000/app@sha256:…`.
+//! Image references as written by people: `nginx`, `quay.io/team/app:1`, `localhost:5000/app@sha256:…`.
 
 use std::fmt;
 
 use super::error::RegistryError;
 
-/// What a reference without a registry means.
+/// The registry of a reference that names none.
 const DOCKER_HUB: &str = "docker.io";
 /// Docker Hub's other name.
 const DOCKER_HUB_INDEX: &str = "index.docker.io";
 /// The host that serves Docker Hub's images.
 const DOCKER_HUB_API: &str = "registry-1.docker.io";
-/// What Docker itself calls Docker Hub in its files.
+/// Docker's own name for Docker Hub in its files.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 /// Longest repository name, from the distribution specification.
 const REPOSITORY_BYTES_MAX: usize = 255;
@@ -44,7 +44,7 @@ impl Host {
         if self.is_docker_hub() { Self { name: DOCKER_HUB_API.to_owned(), port: None } } else { self.clone() }
     }
 
-    /// What Docker's files call this registry.
+    /// The name of this registry in Docker's files.
     pub(crate) fn docker_key(&self) -> String {
         if self.is_docker_hub() { DOCKER_HUB_KEY.to_owned() } else { self.to_string() }
     }
@@ -73,7 +73,7 @@ fn is_host_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
-/// Which image of a repository.
+/// The part of a reference that selects an image of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
     Tag(String),
@@ -88,7 +88,7 @@ impl Target {
     }
 }
 
-/// A reference in full.
+/// A complete reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reference {
     pub(crate) registry: Host,
@@ -97,7 +97,7 @@ pub(crate) struct Reference {
 }
 
 impl Reference {
-    /// Understands a reference as Docker does.
+    /// Parses a reference by Docker's rules.
     pub(crate) fn parse(text: &str) -> Result<Self, RegistryError> {
         let odd = |why| RegistryError::Reference { reference: text.chars().take(300).collect(), why };
         let bare = text.strip_prefix("docker-pullable://").or_else(|| text.strip_prefix("docker://")).unwrap_or(text);
@@ -143,7 +143,7 @@ impl Reference {
     }
 }
 
-/// Whether this is the name of a repository; what is not could lead elsewhere in a URL.
+/// Whether this is the name of a repository; any other text could lead elsewhere in a URL.
 pub(crate) fn is_repository(name: &str) -> bool {
     let alphanumeric = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     let component = |part: &str| {

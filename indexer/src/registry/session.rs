@@ -1,5 +1,5 @@
-//! One image of one registry: its documents and layers, with authorization, retries, and layers that go on where a
-//! connection was cut.
+//! One image of one registry: its documents and layers, with authorization and retries. An interrupted layer is
+//! continued from where the connection was lost.
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher as _;
@@ -32,11 +32,12 @@ use crate::limits::{
 use crate::service::attempt::Task;
 use crate::tar_stream::as_u64;
 
-/// Manifests and indexes that are understood. Schema 1 is not asked for; what comes all the same is refused by content.
+/// Manifests and indexes that are understood. Schema 1 is not requested; a registry that returns it all the same is
+/// refused by content.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 
-/// A registry, or a mirror of it, as the place of one image. Its methods block.
+/// A registry, or a mirror of it, as the source of one image. Its methods block.
 pub(crate) struct Session<'a> {
     pub(crate) transport: &'a Transport,
     pub(crate) keyring: &'a Keyring,
@@ -46,25 +47,25 @@ pub(crate) struct Session<'a> {
     pub(crate) repository: String,
     pub(crate) task: &'a Task,
     pub(crate) handle: Handle,
-    /// Shared by the lanes, so that one of them fetches a token for all.
+    /// The lanes share it, so that one of them fetches a token for all.
     pub(crate) authorization: tokio::sync::Mutex<Option<HeaderValue>>,
-    /// Documents that were read by tag, by path.
+    /// Documents that were read by tag, keyed by path.
     pub(crate) documents: Mutex<BTreeMap<String, Vec<u8>>>,
     pub(crate) bytes: AtomicU64,
 }
 
-/// Whether a URL is the registry's.
+/// Whether a URL belongs to the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
-    /// It gets the authorization.
+    /// The registry receives the authorization.
     Registry,
-    /// Another place of a foreign layer, which gets nothing.
+    /// Another location of a foreign layer, which receives no authorization.
     Elsewhere,
 }
 
 impl Session<'_> {
-    /// The digest of the manifest or index that this is now; nothing when there is none. What the registry says of the
-    /// digest is not asked: it is computed.
+    /// The digest of the manifest or index that the target names now; `None` when there is none. The digest is
+    /// computed; the registry's own header is not used.
     pub(crate) fn resolve(&self, target: &Target) -> Result<Option<String>, IndexError> {
         let Some(bytes) = self.read_document("manifests", target.as_str())? else { return Ok(None) };
         let digest = Sha256::of(&bytes).to_digest();
@@ -114,7 +115,7 @@ impl Session<'_> {
         self.bytes.fetch_add(as_u64(bytes), Ordering::Relaxed);
     }
 
-    /// The answer, after as many tries as are worth it; nothing when there is no such thing.
+    /// The response, after as many attempts as are useful; `None` when the object does not exist.
     async fn fetch(&self, request: &Get, access: Access) -> Result<Option<Response>, RegistryError> {
         let mut attempt = 0;
         loop {
@@ -155,7 +156,7 @@ impl Session<'_> {
         }
         match status {
             200 | 206 => Ok(Some(response)),
-            // Nothing is left of what was cut.
+            // The interruption was at the end: nothing is left to read.
             416 if request.from_byte > 0 => Ok(Some(response)),
             404 => Ok(None),
             401 | 403 => Err(RegistryError::Denied { host, why: format!("status {status} for {}", self.repository) }),
@@ -163,7 +164,8 @@ impl Session<'_> {
         }
     }
 
-    /// What to say after a 401. Lanes that are refused at the same time with the same words get one new token.
+    /// The authorization to send after a 401. Lanes that are refused at the same time with the same authorization share
+    /// one new token.
     async fn authorize(&self, refused: &Response, sent: Option<&HeaderValue>) -> Result<HeaderValue, RegistryError> {
         let mut current = self.authorization.lock().await;
         if let Some(known) = current.as_ref().filter(|known| Some(*known) != sent) {
@@ -188,7 +190,7 @@ impl Session<'_> {
         Ok(value)
     }
 
-    /// A layer's blob from an URL; nothing when it is not there.
+    /// Opens a layer's blob at a URL; `None` when it is not there.
     fn open_at<'a>(&'a self, url: Url, access: Access, blob: &LayerBlob) -> Result<Option<BlobReader<'a>>, IndexError> {
         let request = Get { url, accept: None, authorization: None, from_byte: 0 };
         let Some(response) = self.handle.block_on(self.fetch(&request, access))? else { return Ok(None) };
@@ -211,7 +213,7 @@ impl Session<'_> {
         }))
     }
 
-    /// A foreign layer from where it says that it is, if an administrator trusts that place.
+    /// Opens a foreign layer at one of its own URLs, if an administrator trusts that host.
     fn open_foreign<'a>(&'a self, blob: &LayerBlob) -> Result<Option<BlobReader<'a>>, IndexError> {
         let urls: Vec<Url> = blob.urls.iter().filter_map(|url| Url::parse(url).ok()).collect();
         let (trusted, others): (Vec<_>, Vec<_>) =
@@ -251,7 +253,7 @@ impl Blobs for Session<'_> {
     }
 }
 
-/// A layer as it comes. Nothing is read ahead but what the HTTP client holds: a slow reader slows the registry.
+/// A layer while it is received. Only the HTTP client reads ahead: a slow reader slows the registry.
 struct BlobReader<'a> {
     session: &'a Session<'a>,
     request: Get,
@@ -259,17 +261,17 @@ struct BlobReader<'a> {
     stated: Option<u64>,
     response: Option<Response>,
     chunk: Bytes,
-    /// Bytes to pass over, of a server that begins again from the start.
+    /// Bytes to skip, when a server begins again from the start.
     skip: u64,
-    /// Bytes given out.
+    /// Bytes returned to the reader.
     position: u64,
-    /// Cuts since there was progress.
+    /// Interruptions since the last progress.
     cuts: u32,
     cut_at: u64,
 }
 
 impl BlobReader<'_> {
-    /// More bytes; none at the end.
+    /// Reads more bytes; none at the end.
     async fn more(&mut self) -> Result<Bytes, IndexError> {
         loop {
             let Some(response) = &mut self.response else {
@@ -299,7 +301,7 @@ impl BlobReader<'_> {
         }
     }
 
-    /// A cut is forgiven as long as there is progress between cuts.
+    /// Counts an interruption, which is tolerated as long as there is progress between interruptions.
     async fn note_cut(&mut self, error: RegistryError) -> Result<(), IndexError> {
         if self.position.saturating_sub(self.cut_at) >= PROGRESS_BYTES {
             self.cuts = 0;
@@ -314,7 +316,7 @@ impl BlobReader<'_> {
         Ok(())
     }
 
-    /// Goes on where it was; false when there is nothing more.
+    /// Continues after the last byte received; returns `false` when nothing is left.
     async fn resume(&mut self) -> Result<bool, IndexError> {
         self.request.from_byte = self.position;
         let Some(response) = self.session.fetch(&self.request, self.access).await? else {
@@ -353,7 +355,7 @@ fn first_byte(response: &Response) -> Option<u64> {
     range.split_once('-')?.0.trim().parse().ok()
 }
 
-/// How long to wait before trying again; nothing when it is not worth it.
+/// The pause before the next attempt; `None` when another attempt is useless.
 fn pause_before_retry(error: &RegistryError, attempt: u32) -> Option<Duration> {
     if attempt >= REQUEST_ATTEMPTS_MAX {
         return None;
@@ -367,7 +369,8 @@ fn pause_before_retry(error: &RegistryError, attempt: u32) -> Option<Duration> {
     }
 }
 
-/// Twice as long each time, and by up to half shorter, so that many clients do not come back together.
+/// A pause that doubles with each attempt, shortened by up to half at random, so that many clients do not return
+/// together.
 fn jittered(attempt: u32) -> Duration {
     let pause = REQUEST_PAUSE_FIRST.saturating_mul(1 << attempt.saturating_sub(1).min(16));
     let random = std::hash::RandomState::new().hash_one(attempt) % 1_024;
@@ -375,7 +378,7 @@ fn jittered(attempt: u32) -> Duration {
     Duration::from_nanos(half_ns + half_ns / 1_024 * random)
 }
 
-/// Result of a request in the metrics.
+/// The label of a request's result in the metrics.
 fn label(answer: &Result<Option<Response>, RegistryError>) -> &'static str {
     match answer {
         Ok(Some(_)) => "answered",

@@ -1,4 +1,4 @@
-//! What the registry indexer is told: every name checked, every file read, before anything is asked.
+//! Settings of the registry indexer: every name is checked and every file read before any request.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -23,16 +23,16 @@ const INSTANCES_MAX: u32 = 64;
 /// Settings of the registry indexer.
 #[derive(Debug, Clone)]
 pub struct RegistrySettings {
-    /// What every indexer has.
+    /// Settings of every indexer.
     pub service: ServiceSettings,
-    /// Name of this instance in the source of what it publishes.
+    /// Name of this instance in the source of its publications.
     pub instance: String,
-    /// Which registries it asks, and how.
+    /// Which registries the indexer reads from, and how.
     pub access: RegistryAccess,
     pub(crate) share: Share,
 }
 
-/// Which registries are asked, and how.
+/// Which registries are read from, and how.
 #[derive(Debug, Clone)]
 pub struct RegistryAccess {
     pub(crate) hosts: Hosts,
@@ -40,7 +40,7 @@ pub struct RegistryAccess {
     pub(crate) keyring: Keyring,
     /// Certificates trusted beside the system's, PEM.
     pub(crate) authorities: Option<Vec<u8>>,
-    /// Who the indexer is to hosts that want a certificate.
+    /// Client certificates, by the hosts that require one.
     pub(crate) identities: BTreeMap<Host, Identity>,
     pub(crate) proxy: Option<Proxy>,
     /// Longest wait for the next byte.
@@ -49,23 +49,23 @@ pub struct RegistryAccess {
     pub(crate) layers: usize,
 }
 
-/// Another place of a registry's images.
+/// Another location of a registry's images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mirror {
     pub(crate) host: Host,
-    /// Put before the repository's name; empty when there is nothing to put.
+    /// Prefix of the repository's name; may be empty.
     pub(crate) prefix: String,
 }
 
-/// A way around.
+/// A proxy.
 #[derive(Debug, Clone)]
 pub(crate) struct Proxy {
     pub(crate) url: Url,
-    /// Hosts that are asked directly, as in `NO_PROXY`.
+    /// Hosts that are contacted directly, as in `NO_PROXY`.
     pub(crate) except: String,
 }
 
-/// Which part of the work is this instance's: one of `of`, counted from 1.
+/// This instance's share of the work: one of `of`, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Share {
     pub(crate) number: u32,
@@ -73,7 +73,7 @@ pub(crate) struct Share {
 }
 
 impl RegistrySettings {
-    /// Reads the settings; problems are noted in `settings`.
+    /// Reads the settings; records problems in `settings`.
     #[must_use]
     pub fn read(settings: &mut Settings) -> Self {
         let service = ServiceSettings::read(settings);
@@ -88,11 +88,11 @@ impl RegistrySettings {
 }
 
 impl RegistryAccess {
-    /// What is needed to read one image that somebody named: its registry, and what else is allowed by setting. Problems
-    /// are noted in `settings`.
+    /// The settings for reading one named image: its registry, and the hosts that the settings allow. Records problems
+    /// in `settings`.
     ///
     /// # Errors
-    /// When it is no reference.
+    /// When `reference` is not a valid reference.
     pub fn for_reference(settings: &mut Settings, reference: &str) -> Result<Self, RegistryError> {
         let registry = Reference::parse(reference)?.registry;
         let mut allow = settings.get(&table::REGISTRY_ALLOW);
@@ -147,7 +147,7 @@ fn list<T>(settings: &mut Settings, setting: &Setting<List>, parse: impl Fn(&str
     found
 }
 
-/// `docker.io=mirror.example:5000/prefix`, in the order in which they are tried.
+/// `docker.io=mirror.example:5000/prefix`, in the order of the attempts.
 fn read_mirrors(settings: &mut Settings) -> BTreeMap<Host, Vec<Mirror>> {
     let parse = |word: &str| {
         let (registry, mirror) = word.split_once('=')?;

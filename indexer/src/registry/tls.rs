@@ -1,4 +1,4 @@
-//! Whom the indexer trusts, and who it is to those that want a certificate.
+//! The authorities that the indexer trusts, and its client certificates.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ impl Clone for Identity {
 }
 
 impl Identity {
-    /// From one PEM text.
+    /// Parses a client certificate from one PEM text.
     pub(crate) fn from_pem(pem: &[u8]) -> Result<Self, String> {
         let chain = certificates(pem)?;
         let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| format!("no private key: {error}"))?;
@@ -37,7 +37,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-/// Trusts the system's authorities and those of the PEM text.
+/// A client configuration that trusts the system's authorities and those of the PEM text.
 pub(crate) fn configuration(authorities: Option<&[u8]>, identity: Option<&Identity>) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();

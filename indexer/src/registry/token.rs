@@ -1,4 +1,4 @@
-//! From what a registry demands, and who the indexer is to it, to the value of `Authorization`.
+//! Computes the value of `Authorization` from a registry's challenges and the indexer's credentials.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +14,8 @@ use super::reference::Host;
 use super::transport::{Transport, body};
 use crate::limits::TOKEN_BYTES_MAX;
 
-/// Docker Hub's token server, which may have Docker Hub's credentials without being named.
+/// Docker Hub's API host and its token server, which receives Docker Hub's credentials without being named in a
+/// setting.
 const DOCKER_HUB: (&str, &str) = ("registry-1.docker.io", "auth.docker.io");
 /// Name of the client in token requests.
 const CLIENT: &str = "driftline";
@@ -27,17 +28,17 @@ struct Answer {
     access_token: Option<String>,
 }
 
-/// What is asked for: to pull from one repository, and nothing else.
+/// Requests the right to pull from one repository, and no other right.
 pub(crate) struct Authorizer<'a> {
     pub(crate) transport: &'a Transport,
-    /// Root of the registry that demands it.
+    /// Root URL of the registry that sent the challenge.
     pub(crate) root: &'a Url,
     pub(crate) repository: &'a str,
     pub(crate) credentials: &'a Credentials,
 }
 
 impl Authorizer<'_> {
-    /// Meets the first demand that can be met: a token where there is one, a password else.
+    /// Answers the first challenge that can be answered: with a token if a token is offered, else with a password.
     pub(crate) async fn meet(&self, challenges: &[Challenge]) -> Result<HeaderValue, RegistryError> {
         let offers = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
         if let Some(bearer) = offers("bearer") {
@@ -93,7 +94,7 @@ impl Authorizer<'_> {
         self.secret(format!("Bearer {}", token.ok_or_else(odd)?))
     }
 
-    /// The registry's own host, and what an administrator trusts.
+    /// Whether a token server may receive credentials: the registry's own host, and hosts that an administrator trusts.
     fn may_have_credentials(&self, realm: &Host) -> bool {
         let own = host_of(self.root);
         let is_hub = (own.name.as_str(), realm.name.as_str()) == DOCKER_HUB;
@@ -112,7 +113,7 @@ impl Authorizer<'_> {
             }
             return Ok(request);
         };
-        // The form is written as a query, which has the same encoding.
+        // The form is encoded as a query, which uses the same encoding.
         let mut form = realm.clone();
         form.set_query(None);
         form.query_pairs_mut()

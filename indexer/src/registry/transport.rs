@@ -1,4 +1,5 @@
-//! One HTTP request to a registry, redirects followed: every hop is checked, no hop is told what another was.
+//! One HTTP request to a registry, redirects followed. Every hop is checked, and no hop receives the headers of
+//! another.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -16,7 +17,7 @@ use super::settings::RegistryAccess;
 use super::tls;
 use crate::limits::{CONNECT_TIME_MAX, REDIRECTS_MAX, RETRY_AFTER_MAX};
 
-/// HTTP clients by who the indexer is to a host.
+/// HTTP clients, by the client certificate that a host receives.
 #[derive(Debug, Clone)]
 pub(crate) struct Transport {
     client: Client,
@@ -63,8 +64,8 @@ impl Transport {
         &self.hosts
     }
 
-    /// The answer at the end of the redirects. `Authorization` goes to the host that it is for, and on from there only as
-    /// long as that host leads to itself.
+    /// The response at the end of the redirects. `Authorization` is sent to its host, and after redirects only as long
+    /// as they lead to that same host.
     pub(crate) async fn get(&self, request: &Get) -> Result<Response, RegistryError> {
         let mut from: Option<Url> = None;
         let mut url = request.url.clone();
@@ -104,7 +105,7 @@ impl Transport {
         self.execute(hop).await
     }
 
-    /// One request as it is, to a URL that was checked.
+    /// Sends one request, without following redirects, to a URL that was checked.
     pub(crate) async fn execute(&self, request: Request) -> Result<Response, RegistryError> {
         let host = host_of(request.url());
         let client = self.identified.get(&host).unwrap_or(&self.client);
@@ -112,7 +113,7 @@ impl Transport {
     }
 }
 
-/// Where a response leads to, if anywhere.
+/// The target of a redirect, if the response is one.
 fn redirect(response: &Response, url: &Url) -> Result<Option<Url>, RegistryError> {
     let leads = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
     if !leads {
@@ -124,7 +125,7 @@ fn redirect(response: &Response, url: &Url) -> Result<Option<Url>, RegistryError
     next.map(Some).ok_or_else(odd)
 }
 
-/// A whole body; nothing when it is longer than it may be.
+/// A whole body; `None` when it exceeds the limit.
 pub(crate) async fn body(host: &Host, mut response: Response, most: usize) -> Result<Option<Vec<u8>>, RegistryError> {
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| broken(host, error))? {
@@ -136,7 +137,7 @@ pub(crate) async fn body(host: &Host, mut response: Response, most: usize) -> Re
     Ok(Some(bytes))
 }
 
-/// What a failure of the client means; what we refused below it comes out as what it is.
+/// Converts an error of the client; a refusal by our own resolver keeps its own type.
 pub(crate) fn broken(host: &Host, error: reqwest::Error) -> RegistryError {
     // The URL of a redirect may be signed, which makes it a secret.
     let error = error.without_url();
@@ -155,7 +156,7 @@ pub(crate) fn broken(host: &Host, error: reqwest::Error) -> RegistryError {
     RegistryError::Network { host: host.to_string(), why: chain(&error) }
 }
 
-/// What an error says, with its causes.
+/// The text of an error, with its causes.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = below(error);
@@ -169,7 +170,7 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// The cause of an error; of an I/O error what it wraps, which its own `source` passes over.
+/// The cause of an error; for an I/O error the wrapped error, which its own `source` skips.
 fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(wrapped) => Some(wrapped),
@@ -177,7 +178,7 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
     }
 }
 
-/// How long a response asks us to stay away; at most an hour.
+/// The pause that a response requests; at most an hour.
 pub(crate) fn retry_after(response: &Response, now_ns: i64) -> Option<Duration> {
     if !matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         return None;

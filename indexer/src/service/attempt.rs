@@ -1,4 +1,4 @@
-//! What one attempt at an image is given, and how it ends.
+//! The input of one attempt to index an image, and its result.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,13 +12,13 @@ use crate::limits::{LAYERS_KNOWN_MAX, NAME_BYTES_MAX, NAMES_MAX};
 use crate::publish::PublishError;
 use crate::{IndexError, Indexed};
 
-/// What an attempt is given.
+/// The input of an attempt.
 #[derive(Debug, Clone)]
 pub(crate) struct Task {
     pub(crate) job: Job,
     /// Layers that need not be read.
     pub(crate) known: Arc<KnownLayers>,
-    /// The service stops: so should what reads.
+    /// Set when the service stops; reading must stop as well.
     pub(crate) stop: Arc<AtomicBool>,
 }
 
@@ -36,13 +36,13 @@ pub(crate) struct Read {
     pub(crate) bytes: u64,
 }
 
-/// Layers that a verified source has published. A record of an image stands after all of its layers, so the images say
-/// it, and the layers themselves need not be followed.
+/// Layers that a verified source has published. The record of an image is written after all of its layers, so image
+/// records suffice, and the layer records need not be read.
 #[derive(Debug, Default)]
 pub(crate) struct KnownLayers(RwLock<BTreeSet<DiffId>>);
 
 impl KnownLayers {
-    /// The images topic has this record.
+    /// Adds the layers of an image record.
     pub(crate) fn note(&self, image: &Image) {
         if image.failed.is_some() || !is_verified_source(&image.source) {
             return;
@@ -54,7 +54,7 @@ impl KnownLayers {
         known.extend(image.diff_ids.iter().cloned());
     }
 
-    /// Forgets all of them. What is taken for not known is published once more, which is harmless.
+    /// Forgets all layers. A layer that is not known is published once more, which is harmless.
     pub(crate) fn clear(&self) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -80,7 +80,7 @@ pub(crate) enum JobError {
 }
 
 impl JobError {
-    /// What kind of failure it is.
+    /// The kind of failure.
     pub(crate) fn failure(&self) -> ImageFailure {
         match self {
             Self::Publish(PublishError::Manifest(_)) => ImageFailure::Unsupported,
@@ -89,7 +89,7 @@ impl JobError {
         }
     }
 
-    /// What it means for the plan.
+    /// The outcome for the plan.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Index(IndexError::Registry(error)) if error.pause().is_some() => {
@@ -100,13 +100,13 @@ impl JobError {
         }
     }
 
-    /// Kafka's refusal concerns every image.
+    /// Whether Kafka refused a record, which concerns every image.
     pub(crate) fn is_kafka(&self) -> bool {
         matches!(self, Self::Publish(PublishError::Kafka(_)))
     }
 }
 
-/// What an attempt achieved.
+/// The result of a successful attempt.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) layers: usize,

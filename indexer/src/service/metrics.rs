@@ -1,4 +1,4 @@
-//! What the indexer counts.
+//! The counters of the indexer.
 
 use driftline_service::telemetry::Telemetry;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};

@@ -1,8 +1,8 @@
-//! The service, wherever its images come from: takes requests, plans, reads, publishes.
+//! The service for every source of images: takes requests, plans, reads, publishes.
 //!
-//! One task owns the plan and selects over: records of the images and image-requests topics, images that somebody found,
-//! ends of attempts, a tick, and the signal to stop. Attempts run beside it, as many at once as the setting says. Where an
-//! image is read from is the affair of an [`Origin`]: a node's engines, or registries.
+//! One task owns the plan and selects over: records of the images and image-requests topics, images that a scanner
+//! found, ends of attempts, a tick, and the signal to stop. Attempts run concurrently, up to the number in the
+//! settings. An [`Origin`] provides the images: a node's engines, or registries.
 
 pub(crate) mod attempt;
 mod metrics;
@@ -32,26 +32,26 @@ use plan::{Job, Outcome, Plan, Wanted};
 
 /// Requests older than this are not answered: the enricher amends findings for an hour.
 const REQUEST_AGE_MAX_NS: i64 = 3_600 * 1_000_000_000;
-/// How often the plan is looked at when nothing happens.
+/// Interval at which the plan is checked without other events.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Settings that do not depend on where images come from.
+/// Settings that do not depend on the source of images.
 #[derive(Debug, Clone)]
 pub struct ServiceSettings {
     /// Kafka.
     pub kafka: ClientSettings,
-    /// How long a Kafka that does not answer is waited for at start.
+    /// How long the start waits for a Kafka that does not answer.
     pub kafka_wait: Duration,
     /// Cluster whose requests are answered.
     pub cluster: String,
     /// Images indexed at once.
     pub parallel: usize,
-    /// Whose publications the enricher uses: others need not keep this indexer from publishing.
+    /// Which publishers the enricher trusts. Publications of others need not keep this indexer from publishing.
     pub trust: Trust,
 }
 
 impl ServiceSettings {
-    /// Reads the settings; problems are noted in `settings`.
+    /// Reads the settings; records problems in `settings`.
     #[must_use]
     pub fn read(settings: &mut Settings) -> Self {
         Self {
@@ -67,29 +67,29 @@ impl ServiceSettings {
 /// When a request is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turn {
-    /// After this pause, unless another has published the image by then.
+    /// After this pause, unless another indexer has published the image by then.
     After {
         pause_ns: i64,
     },
     Never,
 }
 
-/// Where images are read from.
+/// A source of images.
 pub(crate) trait Origin: Send + Sync + 'static {
-    /// Source of what is published, for example `node:worker-1`.
+    /// Name of the source in publications, for example `node:worker-1`.
     fn source(&self) -> String;
 
-    /// Whose turn it is to answer a request of this cluster.
+    /// When this origin answers a request of its cluster.
     fn turn(&self, request: &ImageRequest) -> Turn;
 
-    /// Whether what a source publishes will do for those who ask this origin.
+    /// Whether a publication by `source` suffices for the requesters of this origin.
     fn suffices(&self, source: &str, trust: Trust) -> bool;
 
     /// Reads an image.
     fn read(&self, task: &Task) -> impl Future<Output = Result<Read, JobError>> + Send;
 }
 
-/// Runs until `stop` resolves. `found` brings images that nobody has asked for yet.
+/// Runs until `stop` resolves. `found` receives images that were not requested yet.
 pub(crate) async fn run(
     settings: ServiceSettings,
     origin: impl Origin,
@@ -160,7 +160,7 @@ struct Service<O> {
     publisher: Arc<Mutex<Publisher>>,
     attempts: JoinSet<Attempt>,
     stopping: Arc<AtomicBool>,
-    /// Before it is, published images are not known.
+    /// Until then, published images are not known.
     caught_up: bool,
     rejected_lines: LogLimit,
     failure_lines: LogLimit,
@@ -209,7 +209,7 @@ impl<O: Origin> Service<O> {
             _ => match decode::<ImageRequest>(value) {
                 Ok(request) => self.take_request(request),
                 Err(error) => {
-                    // Every indexer reads every request, so nobody sends it to dead letters.
+                    // Every indexer reads every request, so none sends it to dead letters.
                     self.metrics.count_request("malformed");
                     if let Some(left_out) = self.rejected_lines.admit() {
                         tracing::warn!(%error, offset = record.offset, left_out, "image request cannot be read");
@@ -219,8 +219,8 @@ impl<O: Origin> Service<O> {
         }
     }
 
-    /// An image is removed after its layers, of which another image may be wanted next: no layer counts as published, here or
-    /// by a verified source.
+    /// An image is removed after its layers, and another image may need these layers next. So no layer counts as
+    /// published any more, by this indexer or by a verified source.
     async fn take_removal(&mut self, record: &Record) {
         let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default());
         let (Topic::Images, Some((image_id, source))) = (record.topic, key.split_once('/')) else { return };
@@ -292,7 +292,7 @@ impl<O: Origin> Service<O> {
         Ok(())
     }
 
-    /// The plan says when the image is tried again, so a Kafka that is away ends nothing.
+    /// The plan decides when the image is tried again, so a Kafka that does not answer ends nothing.
     async fn take_failure(&mut self, job: Job, error: JobError) {
         let now_ns = clock::now_ns();
         let image_id = job.image_id.clone();
@@ -316,12 +316,12 @@ impl<O: Origin> Service<O> {
     }
 }
 
-/// How much of an image is read and published.
+/// Which part of an image is read and published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effort {
-    /// What is not on the topic yet.
+    /// Layers that are not on the topic yet.
     OnlyNew,
-    /// All of it, because somebody misses something.
+    /// All of it, because a reader lost part of it.
     Everything,
 }
 

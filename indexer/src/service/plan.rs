@@ -1,4 +1,5 @@
-//! Which image is indexed next, and when a failed one is tried again. Pure: time comes in, decisions go out.
+//! Decides which image is indexed next, and when a failed one is tried again. Pure: the time is an argument, decisions
+//! are results.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -6,51 +7,51 @@ use driftline_schemas::{Image, ImageFailure, ImageId};
 
 const SECOND_NS: i64 = 1_000_000_000;
 
-/// First pause after a failure that may pass; each further one is twice as long.
+/// First pause after a failure that may pass; each further pause is twice as long.
 pub(crate) const RETRY_FIRST_NS: i64 = 5 * SECOND_NS;
-/// Longest such pause.
+/// Longest pause of this kind.
 pub(crate) const RETRY_MAX_NS: i64 = 600 * SECOND_NS;
-/// Pause after a failure of the image's own making: only a new version of the indexer will do better.
+/// Pause after a failure caused by the image itself, which only a new version of the indexer may index.
 pub(crate) const RETRY_MALFORMED_NS: i64 = 3_600 * SECOND_NS;
-/// A request that comes this long after the image was published means that somebody lost it: it is indexed again.
+/// A request this long after the image was published means that a reader lost the image: it is indexed again.
 pub(crate) const REPUBLISH_NS: i64 = 60 * SECOND_NS;
-/// Most images remembered and waiting. A node with more images than this in use has other worries.
+/// Most images that are remembered or wait. No sensible node uses more images than this.
 pub(crate) const IMAGES_MAX: usize = 100_000;
-/// Sources remembered of one image. When the records of all of them are deleted, the image is taken for removed: one that
-/// more have published is then published once more, which is harmless.
+/// Sources remembered of one image. When the records of all remembered sources are deleted, the image counts as
+/// removed. If further sources have published it, it is published once more, which is harmless.
 pub(crate) const SOURCES_MAX: usize = 4;
 
 /// An image to index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Job {
     pub(crate) image_id: ImageId,
-    /// Runtime that holds it; empty when any may.
+    /// Runtime that holds it; empty when any runtime may hold it.
     pub(crate) runtime: String,
     /// Reference under which it was deployed; empty when unknown.
     pub(crate) reference: String,
 }
 
-/// Who wants an image indexed.
+/// The reason why an image is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
     /// A container runs it.
     ByContainer,
-    /// A request of this time. For the pause, other instances have precedence.
+    /// A request of this time. Other instances have precedence for the pause.
     ByRequest { requested_ns: i64, pause_ns: i64 },
 }
 
-/// What became of wanting an image.
+/// The result of a request for an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// It will be indexed.
     Accepted,
-    /// It is being indexed, or waits for it.
+    /// It is being indexed, or waits for its turn.
     Pending,
-    /// It is published.
+    /// It is published already.
     Known,
     /// It failed, and the time for another attempt has not come.
     BackingOff,
-    /// Too many images.
+    /// The plan is full.
     Full,
 }
 
@@ -59,7 +60,7 @@ pub(crate) enum Answer {
 pub(crate) enum Outcome {
     Published,
     Failed(ImageFailure),
-    /// It cannot be had now, and the source said for how long.
+    /// The image is not available now, and the source named the time to wait.
     Postponed {
         pause_ns: i64,
     },
@@ -68,35 +69,35 @@ pub(crate) enum Outcome {
 /// Why an image is in line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reason {
-    /// Nobody has published it.
+    /// No source has published it.
     New,
-    /// It was published, and somebody misses it or has removed it.
+    /// It was published, and a reader lost it or somebody removed it.
     Lost,
 }
 
 #[derive(Debug)]
 enum ImageState {
-    /// By whomever, at this time.
+    /// Published by any source, at this time.
     Published { at_ns: i64 },
-    /// It was, and nobody's record stands any more: all of it is published again when somebody wants it.
+    /// It was published, and every record of it was deleted: all of it is published again when somebody wants it.
     Removed,
-    /// In line or being indexed; `published_ns` when somebody has published it all the same.
+    /// In line or being indexed; `published_ns` is set when another source has published it meanwhile.
     Pending { attempts: u32, published_ns: Option<i64>, reason: Reason },
-    /// Failed, or with no attempts left to another instance; in line at this time.
+    /// Failed, or left to another instance without using up an attempt; in line at this time.
     Later { attempts: u32, start_ns: i64, job: Job },
 }
 
-/// All images this indexer has to do with.
+/// All images that concern this indexer.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     images: BTreeMap<ImageId, ImageState>,
     waiting: VecDeque<Job>,
-    /// Whose records of an image stand on the topic.
+    /// Sources whose record of an image is on the topic.
     sources: BTreeMap<ImageId, BTreeSet<String>>,
 }
 
 impl Plan {
-    /// Somebody wants an image.
+    /// Takes a request for an image.
     pub(crate) fn want(&mut self, job: Job, wanted: Wanted, now_ns: i64) -> Answer {
         let (attempts, published_ns, reason) = match self.images.get(&job.image_id) {
             None if self.images.len() >= IMAGES_MAX => return Answer::Full,
@@ -125,7 +126,7 @@ impl Plan {
         Answer::Accepted
     }
 
-    /// The images topic has this record, of this indexer or another.
+    /// Takes a record of the images topic, written by this indexer or another.
     pub(crate) fn note(&mut self, image: &Image) {
         if image.failed.is_some() {
             return;
@@ -147,7 +148,8 @@ impl Plan {
         }
     }
 
-    /// The record of a source was deleted from the images topic. While another's stands the image is published.
+    /// Takes the deletion of a source's record from the images topic. While another source's record exists, the image
+    /// counts as published.
     pub(crate) fn forget(&mut self, image_id: &ImageId, source: &str) {
         let Some(sources) = self.sources.get_mut(image_id) else { return };
         if !sources.remove(source) || !sources.is_empty() {
@@ -173,7 +175,7 @@ impl Plan {
         }
     }
 
-    /// The next image to index; what another published while it stood in line is passed over.
+    /// The next image to index. Images that another indexer has published while they were in line are skipped.
     pub(crate) fn next(&mut self) -> Option<Job> {
         loop {
             let job = self.waiting.pop_front()?;
@@ -194,8 +196,9 @@ impl Plan {
         matches!(self.images.get(image_id), Some(ImageState::Pending { reason: Reason::Lost, .. }))
     }
 
-    /// Notes how an attempt ended. Returns when the next one comes; nothing when there will be none, because the image
-    /// is published, if only by somebody else: a failure must not replace that on the topic.
+    /// Records how an attempt ended. Returns the time of the next attempt. Returns `None` when there is no further
+    /// attempt, because the image is published, if only by another source: a failure must not replace that record on
+    /// the topic.
     pub(crate) fn done(&mut self, job: Job, outcome: Outcome, now_ns: i64) -> Option<i64> {
         let (attempts, published_ns) = match self.images.get(&job.image_id) {
             Some(ImageState::Pending { attempts, published_ns, .. }) => (attempts.saturating_add(1), *published_ns),

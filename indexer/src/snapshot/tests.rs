@@ -5,7 +5,7 @@ use rustix::fs::{XattrFlags, makedev, mkfifoat, mknodat, setxattr};
 
 use super::*;
 
-/// A directory as overlayfs has it; nothing, said by name, where devices cannot be made.
+/// A directory as overlayfs has it. Where devices cannot be created, returns `None` and records the test as skipped.
 fn directory(test: &str) -> Option<tempfile::TempDir> {
     let directory = tempfile::tempdir().unwrap();
     let device = directory.path().join("device");

@@ -1,5 +1,5 @@
-//! The fields of a header block, as Go's `archive/tar` reads them: a blank number is 0, a large one binary, and where a
-//! path has a prefix depends on who wrote the block.
+//! The fields of a header block, as Go's `archive/tar` reads them: a blank number is 0, a large one is binary, and the
+//! position of a path's prefix depends on the program that wrote the block.
 
 use tar::Header;
 
@@ -13,14 +13,14 @@ const LINK_NAME: (usize, usize) = (157, 257);
 const MAGIC: (usize, usize) = (257, 263);
 const VERSION: (usize, usize) = (263, 265);
 const PREFIX: (usize, usize) = (345, 500);
-/// In GNU's form these stand where others have the prefix.
+/// In GNU's form these fields replace the prefix.
 const ACCESS_TIME: (usize, usize) = (345, 357);
 const CHANGE_TIME: (usize, usize) = (357, 369);
-/// Schily's form has a shorter prefix, and says so at the end of the block.
+/// Schily's form has a shorter prefix, and a mark at the end of the block.
 const STAR_PREFIX: (usize, usize) = (345, 476);
 const TRAILER: (usize, usize) = (508, 512);
 
-/// What the member is; the `tar` crate takes the oldest form of a file for the current one.
+/// The type of the member; the `tar` crate takes the oldest form of a file for the current one.
 pub(super) fn type_flag(header: &Header) -> u8 {
     header.as_bytes().get(TYPE_FLAG).copied().unwrap_or_default()
 }
@@ -30,12 +30,12 @@ pub(super) fn size(header: &Header) -> Option<u64> {
     number(field(header, SIZE))
 }
 
-/// Mode, with bits that are no permissions.
+/// Mode, including bits that are not permissions.
 pub(super) fn mode(header: &Header) -> Option<u64> {
     number(field(header, MODE))
 }
 
-/// Target of a link; nothing when it is empty.
+/// Target of a link; `None` when it is empty.
 pub(super) fn link_name(header: &Header) -> Option<Vec<u8>> {
     Some(text(field(header, LINK_NAME)).to_vec()).filter(|name| !name.is_empty())
 }
@@ -54,7 +54,7 @@ fn prefix(header: &Header) -> &[u8] {
     match (field(header, MAGIC), field(header, VERSION)) {
         (b"ustar\0", _) if field(header, TRAILER) == b"tar\0" => text(field(header, STAR_PREFIX)),
         (b"ustar\0", _) => long,
-        // Go itself once wrote prefixes into GNU headers, and still reads them where the times make no sense.
+        // Go itself once wrote prefixes into GNU headers, and still reads them where the times are not valid.
         (b"ustar ", b" \0") if !has_times(header) && long.is_ascii() => long,
         _ => b"",
     }
@@ -77,7 +77,7 @@ pub(super) fn checksum_fits(header: &Header) -> bool {
     [unsigned, signed].into_iter().any(|sum| u64::try_from(sum) == Ok(stated))
 }
 
-/// Octal digits, or when the first bit is set, binary. Nothing when it is negative, or more than a file can have.
+/// Octal digits, or binary when the first bit is set. `None` when the number is negative, or larger than a file can be.
 pub(super) fn number(field: &[u8]) -> Option<u64> {
     let number = match field {
         [first, ..] if first & 0xc0 == 0xc0 => None,
@@ -90,11 +90,11 @@ pub(super) fn number(field: &[u8]) -> Option<u64> {
     number.filter(|number| i64::try_from(*number).is_ok())
 }
 
-/// Whether Go reads it as a number, negative ones included.
+/// Whether Go parses the field as a number, negative ones included.
 fn is_number(field: &[u8]) -> bool {
     match field {
         [first, rest @ ..] if first & 0xc0 == 0xc0 => {
-            // Beyond eight bytes there may be sign only.
+            // Beyond eight bytes only the sign may follow.
             let (high, low) = rest.split_at(rest.len().saturating_sub(8));
             *first == 0xff && high.iter().all(|byte| *byte == 0xff) && low.first().is_some_and(|byte| byte & 0x80 != 0)
         }
@@ -116,7 +116,7 @@ fn field(header: &Header, (from, to): (usize, usize)) -> &[u8] {
     header.as_bytes().get(from..to).unwrap_or_default()
 }
 
-/// Up to the first NUL.
+/// The text up to the first NUL.
 fn text(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or_default()
 }

@@ -1,8 +1,10 @@
-//! Reads a tar stream once, forward, in constant memory, as Go's `archive/tar` does, which unpacks nearly all images.
+//! Reads a tar stream once, forward, in constant memory, in the way of Go's `archive/tar`, which unpacks nearly all
+//! images.
 //!
-//! The header block itself is decoded by the `tar` crate. Its iterator is not used: it reads long names and sparse maps
-//! of any length into memory, splits PAX records at newlines (which binary attribute values contain), and takes the
-//! data of links into account where Go does not; each would let an image show us other files than it shows the runtime.
+//! The `tar` crate decodes the header block itself. Its iterator is not used: it reads long names and sparse maps of
+//! any length into memory, splits PAX records at newlines (which binary attribute values contain), and takes the data
+//! of links into account where Go does not. Each of these would let an image show the indexer other files than the
+//! runtime.
 
 mod header;
 mod pax;
@@ -27,7 +29,7 @@ const BLOCK_BYTES: u64 = 512;
 pub(crate) struct Member {
     /// Path as written.
     pub(crate) path: Vec<u8>,
-    /// What it is; whiteouts are files by name and left to the caller.
+    /// Its kind. Whiteouts are files by name and left to the caller.
     pub(crate) kind: EntryKind,
     /// Permission bits with setuid, setgid and sticky.
     pub(crate) mode: u16,
@@ -45,7 +47,7 @@ pub(crate) struct TarStream<R> {
     reader: R,
     /// Data of the current member still in the stream.
     left: u64,
-    /// Zeros after it, up to the next block.
+    /// Zeros after the data, up to the next block.
     padding: u64,
 }
 
@@ -62,7 +64,7 @@ impl<R: Read> TarStream<R> {
         Self { reader, left: 0, padding: 0 }
     }
 
-    /// The next member; what was not read of the one before is skipped. `None` at the end mark or the end of input.
+    /// The next member; unread data of the previous one is skipped. `None` at the end mark or the end of input.
     pub(crate) fn next_member(&mut self) -> Result<Option<Member>, IndexError> {
         let mut extensions = Extensions::default();
         loop {
@@ -71,7 +73,7 @@ impl<R: Read> TarStream<R> {
             let size = header::size(&header).ok_or(IndexError::Tar("a size is not a number"))?;
             match header.entry_type() {
                 EntryType::XHeader => extensions.pax = Pax::parse(&self.read_extension(size)?)?,
-                // To Go it is a member of its own, so that extensions before it are lost.
+                // To Go a global header is a member of its own, so extensions before it are lost.
                 EntryType::XGlobalHeader => {
                     drop(self.read_extension(size)?);
                     extensions = Extensions::default();
@@ -88,7 +90,7 @@ impl<R: Read> TarStream<R> {
         Data { stream: self, parts: member.parts.as_deref(), at: 0, size_bytes: member.size_bytes }
     }
 
-    /// What is behind the tar stream; to be read to its end for the digest.
+    /// The input after the tar stream; it must be read to its end for the digest.
     pub(crate) fn into_inner(self) -> R {
         self.reader
     }
@@ -141,7 +143,7 @@ impl<R: Read> TarStream<R> {
         Ok(bytes)
     }
 
-    /// A header block, or nothing at the end: two blocks of zeros, or no more input.
+    /// A header block, or `None` at the end: two blocks of zeros, or no more input.
     fn read_header(&mut self) -> Result<Option<Header>, IndexError> {
         let Some(header) = self.read_block()? else { return Ok(None) };
         if !is_zero(header.as_bytes()) {
@@ -157,7 +159,7 @@ impl<R: Read> TarStream<R> {
         }
     }
 
-    /// A block, or nothing when there is no more input at all.
+    /// A block, or `None` when there is no more input at all.
     fn read_block(&mut self) -> Result<Option<Header>, IndexError> {
         let mut header = Header::new_old();
         let block = header.as_mut_bytes();
@@ -185,7 +187,7 @@ impl<R: Read> TarStream<R> {
         Ok(())
     }
 
-    /// Reads from the current member's data as it is in the stream.
+    /// Reads the current member's data as stored in the stream.
     fn read_stored(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         let Some(buffer) = buffer.get_mut(..wanted).filter(|buffer| !buffer.is_empty()) else { return Ok(0) };
@@ -226,7 +228,7 @@ impl<R: Read> Read for Data<'_, R> {
         };
         self.at = self.at.saturating_add(as_u64(read));
         if let Some(parts) = self.parts {
-            // Parts are in order; those passed are not looked at again.
+            // Parts are in order; those already passed are not visited again.
             let passed = parts.iter().take_while(|part| part.end() <= self.at).count();
             self.parts = parts.get(passed..);
         }

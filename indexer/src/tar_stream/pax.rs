@@ -2,7 +2,7 @@
 
 use crate::error::IndexError;
 
-/// What is used of a PAX header.
+/// The values of a PAX header that are used.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Pax {
     pub(super) path: Option<Vec<u8>>,
@@ -13,7 +13,7 @@ pub(super) struct Pax {
 }
 
 impl Pax {
-    /// Parses a header. Of a key that occurs twice the last one counts; an empty value means the header block's.
+    /// Parses a header. Of a key that occurs twice the last value counts; an empty value restores the header block's.
     pub(super) fn parse(mut bytes: &[u8]) -> Result<Self, IndexError> {
         let mut pax = Self::default();
         while !bytes.is_empty() {
@@ -58,7 +58,7 @@ pub(super) fn number(digits: &[u8]) -> Result<u64, IndexError> {
         .ok_or(IndexError::Tar("a PAX number is malformed"))
 }
 
-/// The first record, and what comes after it.
+/// The first record, and the bytes after it.
 fn record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let space = bytes.iter().position(|byte| *byte == b' ')?;
     let length = usize::try_from(number(bytes.get(..space)?).ok()?).ok()?;

@@ -24,10 +24,10 @@ impl Part {
     }
 }
 
-/// Where the parts of a sparse file lie.
+/// The positions of the parts of a sparse file.
 #[derive(Debug, Default)]
 pub(super) struct Map {
-    /// Real name, where the header has a placeholder.
+    /// Real name, where the header contains a placeholder.
     pub(super) name: Option<Vec<u8>>,
     pub(super) parts: Vec<Part>,
     pub(super) size_bytes: u64,
@@ -42,7 +42,7 @@ impl Map {
         Ok(())
     }
 
-    /// Parts must be in order, apart, inside the file, and make up what is in the stream.
+    /// Fails unless the parts are in order, do not overlap, are inside the file, and add up to the bytes in the stream.
     pub(super) fn check(&self, stored_bytes: u64) -> Result<(), IndexError> {
         if self.size_bytes > LAYER_BYTES_MAX {
             return Err(Limit::LayerBytes.into());
@@ -60,7 +60,7 @@ impl Map {
     }
 }
 
-/// The map in an old GNU header and the blocks that continue it.
+/// The map in an old GNU header and in the blocks that continue it.
 pub(super) fn of_gnu_header<R: Read>(stream: &mut TarStream<R>, header: &Header) -> Result<Map, IndexError> {
     let gnu = header.as_gnu().ok_or(MALFORMED)?;
     let mut map = Map { size_bytes: gnu.real_size().map_err(|_| MALFORMED)?, ..Map::default() };
@@ -83,8 +83,8 @@ fn push_all(map: &mut Map, blocks: &[GnuSparseHeader]) -> Result<(), IndexError>
     Ok(())
 }
 
-/// The map in PAX records, or at the beginning of the data. Records that do not add up to a known version mean nothing,
-/// as to Go.
+/// The map in PAX records, or at the beginning of the data. As in Go, records that do not form a known version have no
+/// effect.
 pub(super) fn of_pax<R: Read>(
     stream: &mut TarStream<R>,
     pax: &Pax,
@@ -107,7 +107,7 @@ pub(super) fn of_pax<R: Read>(
     Ok(Some(map))
 }
 
-/// 0.1 has `map=OFFSET,LENGTH,…`, 0.0 one record for each offset and each length.
+/// Version 0.1 has `map=OFFSET,LENGTH,…`, 0.0 one record for each offset and each length.
 fn of_records(pax: &Pax, map: &mut Map) -> Result<(), IndexError> {
     let is_part = |key: &[u8]| key == b"offset" || key == b"numbytes";
     let mut numbers: Vec<&[u8]> =
@@ -122,7 +122,7 @@ fn of_records(pax: &Pax, map: &mut Map) -> Result<(), IndexError> {
     pairs.iter().try_for_each(|[at, length]| map.push(number(at)?, number(length)?))
 }
 
-/// 1.0: decimal numbers, one a line, the first says how many parts follow, padded to a block.
+/// Version 1.0: decimal numbers, one per line, padded to a block; the first is the number of parts.
 fn of_data<R: Read>(stream: &mut TarStream<R>, map: &mut Map) -> Result<(), IndexError> {
     let mut lines = Lines { stream, block: [0; 512], at: 512 };
     let count = usize::try_from(lines.next_number()?).map_err(|_| Limit::SparseParts)?;

@@ -1,5 +1,5 @@
-//! What the reader makes of each form of header, through one [`check`]; streams are written by the `tar` crate, by GNU
-//! tar where it is there, and byte by byte where no tool writes them.
+//! Tests how the reader parses each form of header, through one [`check`]. Streams are written by the `tar` crate, by
+//! GNU tar where it is installed, and byte by byte where no tool writes them.
 
 use std::io::Read as _;
 
@@ -12,7 +12,7 @@ use crate::error::{IndexError, Limit};
 fn header(path: &str, entry_type: u8, size: u64) -> Header {
     let mut header = Header::new_gnu();
     header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
-    // Not by the crate's type, which takes the oldest form of a file for the current one.
+    // Not set through the crate's type, which takes the oldest form of a file for the current one.
     header.as_old_mut().linkflag = [entry_type];
     header.set_mode(0o644);
     header.set_size(size);
@@ -105,7 +105,7 @@ fn kinds_are_what_engines_make_of_them() {
     use EntryKind::{Device, Directory, File, Hardlink, Symlink};
     assert_eq!(kinds, [File, File, File, Hardlink, Symlink, Device, Device, Directory, Device, File]);
     assert_eq!(read(&member(&header("dir/", 0, 0), b"")).unwrap()[0].1, Directory);
-    // Only in the oldest form does the slash say so; the data counts, too.
+    // Only in the oldest form does the slash mark a directory; the data counts, too.
     let slash = [member(&header("dir/", b'0', 1), b"x"), file("next", b"1")].concat();
     assert_eq!(read(&slash).unwrap()[0].1, File);
     assert_eq!(read(&slash).unwrap()[1].0, "next");
@@ -142,11 +142,11 @@ fn global_headers_do_not_change_members() {
     let data = record("path", b"everything");
     let global = member(&header("g", b'g', data.len() as u64), &data);
     check(&[global.clone(), file("a", b"1")], &[("a", b"1")]);
-    // It stands between the extension and its member, which to Go do not belong together then.
+    // The global header is between the extension and its member, so to Go they do not belong together.
     check(&[pax(&[("path", b"lost")]), global, file("a", b"1")], &[("a", b"1")]);
 }
 
-/// A header whose bytes from `at` on are these, for a file of two bytes.
+/// A header with these bytes from `at` on, for a file of two bytes.
 fn with_bytes(at: usize, bytes: &[u8], new: fn() -> Header) -> Vec<u8> {
     let mut header = new();
     header.as_old_mut().name[..4].copy_from_slice(b"name");
@@ -163,7 +163,7 @@ fn a_path_has_the_prefix_that_go_finds() {
     let path = |at, bytes: &[u8], new| read(&with_bytes(at, bytes, new)).unwrap()[0].0.clone();
     assert_eq!(path(345, b"dir", Header::new_ustar), "dir/name");
     assert_eq!(path(263, b" 0", Header::new_ustar), "name", "whatever the version says");
-    // In GNU's form times stand there; what is no time is a prefix that old versions of Go wrote.
+    // GNU's form has times at this position; a value that is not a time is a prefix that old versions of Go wrote.
     assert_eq!(path(345, b"00000000000\0", Header::new_gnu), "name");
     assert_eq!(path(345, b"some/dir", Header::new_gnu), "some/dir/name");
     assert_eq!(path(345, b"some/\xe9", Header::new_gnu), "name");
@@ -256,7 +256,7 @@ fn sparse_files_are_read_with_their_holes() {
     let expect: &[(&str, &[u8])] = &[("real", &whole), ("next", b"1")];
     let map = ("GNU.sparse.map", &b"5,3,12,2"[..]);
     check(&[sparse_pax((b"0", b"1"), &[name, size, map], b"abcde"), file("next", b"1")], expect);
-    // Of two lengths that contradict each other it is this one that counts.
+    // Of two contradictory lengths, this one counts.
     let other = ("GNU.sparse.realsize", &b"99"[..]);
     check(&[sparse_pax((b"0", b"1"), &[name, other, size, map], b"abcde"), file("next", b"1")], expect);
     let pairs = [
@@ -283,7 +283,7 @@ fn contradictory_sparse_maps_are_refused() {
         let records = [("GNU.sparse.size", &b"20"[..]), ("GNU.sparse.map", map.as_bytes())];
         check_refused(&[sparse_pax((b"0", b"1"), &records, b"abcde")], "a PAX number is malformed");
     }
-    // To Go, an unknown version or one without a map is no sparse file at all.
+    // To Go, a file with an unknown version or without a map is not sparse at all.
     check(&[sparse_pax((b"2", b"0"), &[("GNU.sparse.name", b"x")], b"ab")], &[("placeholder", b"ab")]);
     check(&[pax(&[("GNU.sparse.size", b"9")]), file("plain", b"ab")], &[("plain", b"ab")]);
     check_refused(

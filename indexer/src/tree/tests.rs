@@ -1,4 +1,4 @@
-//! Every rule of unpacking one layer, through one [`check`].
+//! Tests every rule of unpacking one layer, through one [`check`].
 
 use driftline_schemas::Sha256;
 use driftline_schemas::layer::EntryKind;
@@ -8,7 +8,7 @@ use crate::error::{IndexError, Limit};
 use crate::limits::ENTRIES_MAX;
 use crate::tar_stream::Member;
 
-/// One member a line: `f PATH BYTE` a file whose digest is that byte repeated, `d PATH`, `l PATH TARGET` a symlink,
+/// One member per line: `f PATH BYTE` a file whose digest is that byte repeated, `d PATH`, `l PATH TARGET` a symlink,
 /// `h PATH TARGET` a hard link, `c PATH` a device; an octal mode may follow.
 fn tree(text: &str) -> Result<Tree, IndexError> {
     let mut tree = Tree::default();

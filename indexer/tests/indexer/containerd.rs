@@ -1,4 +1,5 @@
-//! A real containerd of the tests' own: its store, its snapshots and the layout that was imported are the same image.
+//! A real containerd with a root of the tests' own: its store, its snapshots and the imported layout are the same
+//! image.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -19,7 +20,7 @@ use crate::tools::{LANES, or_skip, run, wanted};
 /// Longest wait for containerd to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// containerd with a root of its own; ends with the test.
+/// A containerd with a root of its own; it ends with the test.
 struct Containerd {
     directory: tempfile::TempDir,
     process: Child,
@@ -87,7 +88,7 @@ impl Containerd {
         runtimes
     }
 
-    /// That nothing of ours is left behind.
+    /// Checks that no object of ours is left behind.
     fn check_tidy(&self, namespace: &str) {
         assert_eq!(self.ctr(namespace, &["leases", "ls", "--quiet"]).unwrap(), "");
         let snapshots = self.ctr(namespace, &["snapshots", "ls"]).unwrap();
@@ -117,8 +118,8 @@ fn layer_blobs(layout: &Path) -> Vec<String> {
     layers.iter().map(|layer| layer["digest"].as_str().unwrap().to_owned()).collect()
 }
 
-/// What an unpacked layer has to have in common with its blob: everything but directories that the blob only implies, and
-/// whiteouts of a path at which the layer has something itself.
+/// Checks that an unpacked layer equals its blob, except for directories that the blob only implies, and whiteouts of a
+/// path at which the layer has an entry itself.
 #[track_caller]
 fn check_unpacked(found: &Indexed, expect: &Indexed) {
     assert_eq!(found.layers.len(), expect.layers.len());
@@ -144,7 +145,7 @@ async fn the_store_and_the_snapshots_are_the_image_of_the_layout() {
     let layout = tempfile::tempdir().unwrap();
     let config = write_image(&Layout(layout.path()), Stored::Zstd);
     let expect = index_layout(layout.path(), &wanted(Some(&config)), LANES).unwrap();
-    // Without a name of the form that containerd knows, nothing would hold the image against removal.
+    // Without a name of the form that containerd knows, nothing would protect the image from removal.
     containerd.import("k8s.io", layout.path(), &["--index-name", "docker.io/library/example:1"]);
     let runtimes = containerd.runtimes().await;
 
@@ -162,7 +163,7 @@ async fn the_store_and_the_snapshots_are_the_image_of_the_layout() {
     containerd.check_tidy("k8s.io");
 }
 
-/// An image of one layer for an architecture: digest and size of its manifest, and its config's digest.
+/// An image of one layer for an architecture: returns digest and size of its manifest, and its config's digest.
 fn image_for(layout: &Layout<'_>, architecture: &str) -> (Value, String) {
     let tar = layer(&[directory("bin"), file("bin/arch", architecture.as_bytes())]);
     let (manifest, _) = layout.image(&[(tar, Stored::Gzip)]);

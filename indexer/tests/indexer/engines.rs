@@ -1,4 +1,4 @@
-//! The node's way to an image of a Docker and of podman's API service, both of the tests' own.
+//! The node's access to an image of a Docker and of podman's API service, both of the tests' own.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -20,7 +20,7 @@ use crate::tools::{LANES, PODMAN, or_skip, podman, run, skip, wanted};
 /// Longest wait for an engine to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An engine; told to end with the test, and waited for.
+/// An engine. It is stopped with the test, and waited for.
 struct Engine(Child);
 
 impl Engine {
@@ -31,7 +31,7 @@ impl Engine {
         started.map(Self).map_err(|error| format!("{program}: {error}"))
     }
 
-    /// The runtimes, once this engine is the one that answers; what it headers when it ends instead.
+    /// The runtimes, once this engine answers; its log if it ends instead.
     async fn answering(&mut self, settings: &RuntimeSettings, log: &Path) -> Result<Runtimes, String> {
         let answers = async {
             loop {
@@ -129,7 +129,7 @@ async fn what_docker_pushes_into_a_registry_is_the_image_of_the_layout() {
     let read = tokio::task::spawn_blocking(move || index(access, wanted.as_str(), &reference));
     let found = read.await.unwrap().unwrap();
     check_same("pushed", &found, &docker.expect);
-    // Docker writes manifests of its own kind, and the layers anew.
+    // Docker writes its own kind of manifest, and compresses the layers again.
     let (_, digest) = manifest.split_once('@').unwrap();
     let stored = store.join("docker/registry/v2/blobs/sha256").join(&digest[7..9]).join(&digest[7..]).join("data");
     let written: serde_json::Value = serde_json::from_slice(&std::fs::read(stored).unwrap()).unwrap();

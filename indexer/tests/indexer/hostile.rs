@@ -1,4 +1,4 @@
-//! Images that say one thing and hold another, or too much: each is refused with its reason.
+//! Images whose content contradicts their digests, or is too large: each is refused with its reason.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::oci::{Layout, Stored, archive_of, file, layer};
 use crate::tools::{LANES, wanted};
 
-/// Writes a layout, then indexes it as directory and as archive: both must say the same.
+/// Writes a layout, then indexes it as directory and as archive: both must give the same result.
 #[track_caller]
 fn check(write: impl Fn(&Layout<'_>) -> Option<ImageId>, why: &str) {
     let directory = tempfile::tempdir().unwrap();
@@ -156,7 +156,7 @@ fn odd_layers_are_refused_with_their_reason() {
     refused(&wrong, "checksum mismatch");
 }
 
-/// A member whose path leaves the layer cannot be written by the tar crate.
+/// The tar crate cannot write a member whose path leaves the layer.
 #[test]
 fn paths_that_leave_the_layer_are_refused() {
     let mut tar = one_file();
@@ -198,10 +198,10 @@ fn a_decompression_bomb_is_stopped() {
     println!("{}", status.lines().find(|line| line.starts_with(PEAK)).unwrap());
 }
 
-/// What the kernel calls the most memory that a process has had.
+/// The kernel's name for the peak memory of a process.
 const PEAK: &str = "VmHWM:";
 
-/// Alone in a process of its own, whose memory nobody else uses.
+/// Runs alone in a process, so that no other test uses its memory.
 #[test]
 fn a_decompression_bomb_takes_no_memory() {
     let mut bomb = std::process::Command::new(std::env::current_exe().unwrap());

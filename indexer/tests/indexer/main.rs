@@ -1,4 +1,4 @@
-//! The indexer against images as tools write them, against images as nobody should write them, and as a service.
+//! Tests the indexer on images as tools write them, on malformed images, and as a service.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 mod containerd;

@@ -1,5 +1,6 @@
-//! The service on a real Kafka with a real podman, and with a containerd's pods: the image of a container that just runs is
-//! published by itself, a request is answered, and the chunks on the topic make the manifests that the archive gives.
+//! The service on a real Kafka with a real podman, and with a containerd's pods: the image of a container that just
+//! runs is published without a request, a request is answered, and the chunks on the topic form the same manifests as
+//! the archive.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +24,7 @@ use crate::tools::{or_skip, podman, setting, skip, wanted};
 /// Longest wait for anything; a cold podman and broker need a few seconds.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A container of an image nobody has seen before, removed at the end.
+/// A container of a new image, removed at the end.
 struct Container {
     id: String,
     tag: String,
@@ -58,7 +59,7 @@ impl Drop for Container {
     }
 }
 
-/// The next image record that `is_it` accepts.
+/// The next image record for which `is_it` returns true.
 pub(crate) async fn image(reader: &mut TopicReader, is_it: impl Fn(&Image) -> bool) -> Image {
     let found = async {
         loop {
@@ -74,7 +75,7 @@ pub(crate) async fn image(reader: &mut TopicReader, is_it: impl Fn(&Image) -> bo
     tokio::time::timeout(PATIENCE, found).await.unwrap()
 }
 
-/// Every manifest on the image-layers topic, put together from its chunks.
+/// Every manifest on the image-layers topic, assembled from its chunks.
 pub(crate) async fn manifests(settings: &ClientSettings) -> Vec<(LayerHead, LayerManifest)> {
     let mut reader = TopicReader::start(settings, &[Topic::ImageLayers], ReadFrom::Beginning).await.unwrap();
     let mut chunks: BTreeMap<String, Vec<u8>> = BTreeMap::new();
@@ -132,14 +133,15 @@ pub(crate) fn request(image_id: &ImageId, node: &str) -> ImageRequest {
     }
 }
 
-/// Keys that `driftline images remove` deletes of an image whose layers no other has, heads and image in its order.
+/// The keys that `driftline images remove` deletes of an image whose layers no other image has, heads and image in the
+/// command's order.
 fn removal(image: &Image, layers: &[(LayerHead, LayerManifest)]) -> Vec<(String, Topic)> {
     let of = |(head, _): &(LayerHead, LayerManifest)| format!("{}/{}", head.diff_id, head.source);
     let heads = layers.iter().map(|layer| (of(layer), Topic::ImageLayers));
     heads.chain([(image.key(), Topic::Images)]).collect()
 }
 
-/// Asks for an image as an enricher does, until a record of it is published after this time.
+/// Requests an image as an enricher does, until a record of it is published after this time.
 async fn request_until(producer: &Producer, images: &mut TopicReader, image_id: &ImageId, after_ns: i64) -> Image {
     loop {
         let received = encode(&request(image_id, "node-1")).unwrap();

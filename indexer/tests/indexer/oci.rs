@@ -1,4 +1,4 @@
-//! Writes OCI layouts, right ones and wrong ones.
+//! Writes OCI layouts, valid and invalid ones.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -78,7 +78,7 @@ pub(crate) fn stored(tar: &[u8], how: Stored) -> Vec<u8> {
 pub(crate) struct Layout<'a>(pub(crate) &'a Path);
 
 impl Layout<'_> {
-    /// Writes a blob; its digest.
+    /// Writes a blob; returns its digest.
     pub(crate) fn blob(&self, content: &[u8]) -> String {
         let digest = Sha256::of(content).to_digest();
         self.blob_as(&digest, content);
@@ -96,13 +96,13 @@ impl Layout<'_> {
         self.blob(value.to_string().as_bytes())
     }
 
-    /// An image of layers; the digests of its manifest and config.
+    /// Writes an image of these layers; returns the digests of its manifest and config.
     pub(crate) fn image(&self, layers: &[(Vec<u8>, Stored)]) -> (String, String) {
         let diff_ids: Vec<String> = layers.iter().map(|(tar, _)| Sha256::of(tar).to_digest()).collect();
         self.image_with(layers, &diff_ids)
     }
 
-    /// An image whose config says what it likes.
+    /// Writes an image whose config lists arbitrary diff_ids.
     pub(crate) fn image_with(&self, layers: &[(Vec<u8>, Stored)], diff_ids: &[String]) -> (String, String) {
         let config = json!({
             "architecture": "amd64", "os": "linux", "config": {"Volumes": {"/data": {}}},
@@ -152,7 +152,7 @@ impl Layout<'_> {
     }
 }
 
-/// The directory as a tar stream, as an OCI archive is.
+/// The directory as a tar stream, like an OCI archive.
 pub(crate) fn archive_of(directory: &Path) -> Vec<u8> {
     let mut tar = Builder::new(Vec::new());
     tar.append_dir_all(".", directory).unwrap();

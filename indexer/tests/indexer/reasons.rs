@@ -1,4 +1,4 @@
-//! Every reason for which an image is refused, provoked by an image, and none forgotten: [`name`] has no wildcard.
+//! Provokes every reason for which an image is refused. None is forgotten: [`name`] has no wildcard.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::oci::{Layout, Stored, archive_of, file, layer, stored};
 use crate::tools::{LANES, wanted};
 
-/// What cannot be provoked by an archive or layout of a size that a test can have, and where it is tested instead.
+/// Reasons that no archive or layout of a size fit for a test can provoke, and where they are tested instead.
 const ELSEWHERE: [(&str, &str); 7] = [
     ("Registry", "tests/indexer/registry.rs, by a registry that misbehaves"),
     ("Manifest", "schemas/src/layer.rs; Limit::ManifestBytes comes first"),
@@ -63,7 +63,7 @@ fn limit_name(limit: Limit) -> &'static str {
     }
 }
 
-/// Every name that [`name`] and [`limit_name`] can say.
+/// Every name that [`name`] and [`limit_name`] can return.
 const ALL: [&str; 30] = [
     "ArchiveEntries",
     "Compression",
@@ -97,7 +97,7 @@ const ALL: [&str; 30] = [
     "UnknownCompression",
 ];
 
-/// A member whose header says what `tar`'s builder would not write.
+/// A member with a header that `tar`'s builder would not write.
 fn member(kind: u8, size: u64, data: &[u8]) -> Vec<u8> {
     let mut header = tar::Header::new_gnu();
     header.as_old_mut().name[0] = b'a';
@@ -108,14 +108,14 @@ fn member(kind: u8, size: u64, data: &[u8]) -> Vec<u8> {
     [header.as_bytes(), data, &vec![0; data.len().next_multiple_of(512) - data.len()]].concat()
 }
 
-/// A layout, refused.
+/// The error of a layout.
 fn layout(write: impl Fn(&Layout<'_>) -> Option<ImageId>) -> IndexError {
     let directory = tempfile::tempdir().unwrap();
     let want = write(&Layout(directory.path()));
     index_layout(directory.path(), &wanted(want.as_ref()), LANES).unwrap_err()
 }
 
-/// A layout of one image with this one plain layer, refused.
+/// The error of a layout of one image with this one plain layer.
 fn of_layer(tar: &[u8]) -> IndexError {
     layout(|layout| {
         let (manifest, _) = layout.image(&[(tar.to_vec(), Stored::Plain)]);
@@ -124,7 +124,7 @@ fn of_layer(tar: &[u8]) -> IndexError {
     })
 }
 
-/// A layout of one image whose one layer is this blob, of this size by its manifest, refused.
+/// The error of a layout of one image whose one layer is this blob, of this size by its manifest.
 fn of_blob(blob: &[u8], size: usize) -> IndexError {
     layout(|layout| {
         let config = layout.json(&json!({"rootfs": {"diff_ids": [Sha256::of(b"").to_digest()]}}));
@@ -135,7 +135,7 @@ fn of_blob(blob: &[u8], size: usize) -> IndexError {
     })
 }
 
-/// A layout with this index, refused.
+/// The error of a layout with this index.
 fn of_index(index: &str) -> IndexError {
     layout(|layout| {
         std::fs::write(layout.0.join("index.json"), index).unwrap();
@@ -151,7 +151,7 @@ fn repeated(member: &[u8], times: usize) -> Repeated<'_> {
     Repeated { member, times, at: 0 }
 }
 
-/// Members one after the other, never in memory together.
+/// Repeated members, never in memory together.
 struct Repeated<'a> {
     member: &'a [u8],
     times: usize,
@@ -243,7 +243,7 @@ fn layers() -> Vec<IndexError> {
     let mut parts = sparse(0);
     parts.as_gnu_mut().unwrap().isextended = [1];
     parts.set_cksum();
-    // Each block of the map has 21 parts, here all of them empty, and says that another follows.
+    // Each block of the map has 21 parts, here all of them empty, and announces another block.
     let mut block = [b'0'; 512];
     block[504] = 1;
     let map = block.repeat(limits::SPARSE_PARTS_MAX / 21 + 1);
@@ -253,7 +253,7 @@ fn layers() -> Vec<IndexError> {
         of_layer(&member(b'M', 0, &[])),
         of_layer(&member(b'x', limits::EXTENSION_BYTES_MAX + 1, &[])),
         of_layer(sparse(limits::LAYER_BYTES_MAX + 1).as_bytes()),
-        // Together too long, though each of them is not.
+        // The members are too long together, though each of them is not.
         of_layer(&[member(b'0', 1, b"a").as_slice(), sparse(limits::LAYER_BYTES_MAX).as_bytes()].concat()),
         of_layer(&[parts.as_bytes().as_slice(), &map].concat()),
     ]

@@ -1,4 +1,4 @@
-//! Registry mode against a real registry, and against a server that does what registries should not.
+//! Registry mode against a real registry, and against a server that misbehaves.
 
 mod elsewhere;
 mod lazy;
@@ -18,7 +18,7 @@ use crate::oci::{Layout, Stored, directory, file, layer, stored};
 use crate::tools::{LANES, or_skip, wanted};
 use server::{Auth, Certificates, Deed, PASSWORD, ReceivedRequest, Registry, Server, USER};
 
-/// An image in an open registry, and what the layout of it gives.
+/// An image in an open registry, and the manifests that its layout gives.
 struct World {
     store: TempDir,
     layout: TempDir,
@@ -57,7 +57,7 @@ fn world() -> Result<World, String> {
     Ok(World { store, layout, registry, manifest, config, expect })
 }
 
-/// Settings for a registry at a port of loopback, plain unless other settings say something else.
+/// Settings for a registry at a port of loopback, without TLS unless other settings change that.
 pub(crate) fn settings(port: u16, more: &[(&str, String)]) -> RegistrySettings {
     let host = format!("127.0.0.1:{port}");
     let mut values = vec![
@@ -114,14 +114,14 @@ fn an_image_is_read_by_tag_and_digest_in_every_form() {
         (&world.config, at(":1")),
         (&world.config, at(&format!("@{}", world.manifest))),
         (&world.manifest, at(":1")),
-        // The tag is gone or has moved on; a manifest's digest still leads to it.
+        // The tag is gone or names another image; a manifest's digest still leads to the image.
         (&world.manifest, at(":gone")),
     ] {
         let found = index(settings(port, &[]), image_id, &reference).unwrap();
         check_same(&reference, &found, &world.expect);
         assert_eq!(found.image.image_id.as_str(), image_id);
     }
-    // Somebody who names an image need not know its digest, nor repeat its registry in the allow-list.
+    // A user who names an image need not know its digest, nor repeat its registry in the allow-list.
     let plain = format!("127.0.0.1:{port}");
     let mut named =
         Settings::from_source(move |name: &str| (name == "DRIFTLINE_REGISTRY_PLAIN_HTTP").then(|| plain.clone()));
@@ -149,15 +149,15 @@ fn an_image_is_read_by_tag_and_digest_in_every_form() {
     assert!(denied.to_string().contains("quay.io is not on the allow-list"), "{denied}");
 }
 
-/// An image for each of three platforms, each compressed in its way, and the index of them: architecture, manifest and
-/// config of each, and the index.
+/// An image for each of three platforms, each compressed differently, and their index. Returns architecture, manifest
+/// and config of each, and the index.
 fn write_platforms(path: &Path) -> (Vec<(&'static str, String, String)>, String) {
     let own = Layout(path);
     let tar = layer(&[file("a", b"first"), file("stargz.index.json", b"{}")]);
-    // As eStargz: every file a gzip member of its own, the list of contents as a file at the end.
+    // Like eStargz: every file is a gzip member of its own, with the list of contents as a file at the end.
     let (first, rest) = tar.split_at(1_024);
     let members = [stored(first, Stored::Gzip), stored(rest, Stored::Gzip)].concat();
-    // As zstd:chunked: a skippable frame with the list of contents behind the content.
+    // Like zstd:chunked: a skippable frame with the list of contents after the content.
     let mut chunked = stored(&tar, Stored::Zstd);
     chunked.extend([&[0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0][..], b"list"].concat());
     let mut manifests = Vec::new();
@@ -287,7 +287,7 @@ fn passwords_tokens_and_private_authorities_are_used_and_never_guessed() {
     assert!(received[0].header("authorization").unwrap().starts_with("Basic "));
 }
 
-/// A fault, with the failure kind that it makes and words of the reason; none where the image is read all the same.
+/// A fault, with the failure kind that it causes and words of the reason; `None` where the image is read all the same.
 type Fault = (&'static str, fn(&ReceivedRequest, usize) -> Deed, Option<(ImageFailure, &'static str)>);
 
 fn is_blob(received: &ReceivedRequest) -> bool {

@@ -1,4 +1,4 @@
-//! The same image through every form, and the merged index against what independent tools unpack.
+//! The same image in every form, and the merged index compared with the result of independent unpackers.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use driftline_schemas::ImageId;
 use crate::oci::{Entry, Layout, Stored, archive_of, directory, file, hard_link, layer, symlink, whiteout};
 use crate::tools::{File, LANES, files_below, find, podman, run, skip, wanted};
 
-/// An image with every rule of merging in it that all unpackers agree about.
+/// An image that uses every rule of merging about which all unpackers agree.
 pub(crate) fn write_image(layout: &Layout<'_>, middle_stored: Stored) -> ImageId {
     let noise: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
     let long = format!("opt/{}/{}", "n".repeat(120), "m".repeat(200));
@@ -80,7 +80,7 @@ pub(crate) fn merged_files(indexed: &Indexed) -> Vec<File> {
     index.files().map(|file| (file.path.to_vec(), file.mode, file.sha256.to_string())).collect()
 }
 
-/// The two describe the same content, to the byte.
+/// Both results describe the same content, to the byte.
 #[track_caller]
 pub(crate) fn check_same(form: &str, found: &Indexed, expect: &Indexed) {
     assert_eq!(found.image.image_id, expect.image.image_id, "{form}");

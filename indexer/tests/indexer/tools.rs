@@ -1,4 +1,4 @@
-//! Independent tools that some tests compare with. A test whose tools are missing says so.
+//! Independent tools with which some tests compare. A test whose tools are missing is recorded as skipped.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -14,7 +14,7 @@ pub(crate) const PODMAN: [&str; 2] = ["--runtime=runc", "--cgroup-manager=cgroup
 /// A regular file: path, mode, digest.
 pub(crate) type File = (Vec<u8>, u16, String);
 
-/// Runs a tool; its standard output, or what it complains of.
+/// Runs a tool; returns its standard output, or its standard error on failure.
 pub(crate) fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> Result<Vec<u8>, String> {
     let output = Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
     if output.status.success() {
@@ -24,18 +24,18 @@ pub(crate) fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> Result<Vec
     }
 }
 
-/// As [`run`], for podman; its standard output as text.
+/// Like [`run`], for podman; returns its standard output as text.
 pub(crate) fn podman(arguments: &[&str]) -> Result<String, String> {
     let output = run("podman", &[&PODMAN, arguments].concat())?;
     Ok(String::from_utf8_lossy(&output).trim().to_owned())
 }
 
-/// Whether a tool can be started at all.
+/// Checks that a tool can be started at all.
 pub(crate) fn find(program: &str) -> Result<(), String> {
     run(program, &["--version"]).map(drop)
 }
 
-/// Names a test that could not run in the file that collects them.
+/// Adds the name of a test that could not run to the file that collects them.
 pub(crate) fn skip(name: &str, reason: &str) {
     println!("skipped {name}: {reason}");
     let Some(list) = setting("DRIFTLINE_SKIPPED") else { return };
@@ -44,7 +44,7 @@ pub(crate) fn skip(name: &str, reason: &str) {
     std::io::Write::write_all(&mut file, line.as_bytes()).unwrap();
 }
 
-/// What a test needs; nothing, and the test named as skipped, when it cannot be had.
+/// The requirement of a test; if it is not available, records the test as skipped and returns `None`.
 pub(crate) fn or_skip<T>(name: &str, made: Result<T, String>) -> Option<T> {
     made.inspect_err(|reason| skip(name, reason)).ok()
 }
@@ -80,7 +80,7 @@ pub(crate) fn files_below(root: &Path) -> Vec<File> {
     files
 }
 
-/// Layers read at once: more than one, so that what happens between lanes is in every test.
+/// Layers read at once: more than one, so that every test covers the interaction of lanes.
 pub(crate) const LANES: usize = 2;
 
 /// The image with this digest, or the only one.

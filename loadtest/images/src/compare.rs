@@ -1,7 +1,7 @@
-//! Compares what we show of an image with what a tool shows.
+//! Compares our view of an image with a tool's view.
 //!
-//! Not compared is the mode of a directory that the uppermost layer with something in it does not describe: podman makes
-//! it anew, containerd keeps the lower one's, and both let it inherit setgid from the directory above.
+//! The mode of a directory is not compared when the uppermost layer that has entries in it does not describe it: podman
+//! creates it again, containerd keeps the lower one's, and both let it inherit setgid from the directory above.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::view::{View, ViewNode};
 
 const SETGID: u16 = 0o2000;
 
-/// Which tool a view is of.
+/// The tool of a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tool {
     Podman,
@@ -29,8 +29,7 @@ impl Tool {
     }
 }
 
-/// Directories that are there because something lies in them, or was hidden in them, in the uppermost layer that has to
-/// do with them.
+/// Directories that exist because the uppermost layer that concerns them has entries in them, or hides entries in them.
 pub(crate) fn implied(manifests: &[Arc<LayerManifest>]) -> BTreeSet<Vec<u8>> {
     let mut implied = BTreeSet::new();
     for manifest in manifests {
@@ -47,7 +46,7 @@ pub(crate) fn implied(manifests: &[Arc<LayerManifest>]) -> BTreeSet<Vec<u8>> {
     implied
 }
 
-/// Where two opinions differ, path by path.
+/// The differences between two views, path by path.
 pub(crate) fn differences(tool: Tool, ours: &View, theirs: &View, implied: &BTreeSet<Vec<u8>>) -> Vec<String> {
     let paths: BTreeSet<&Vec<u8>> = ours.keys().chain(theirs.keys()).collect();
     let agree = |path: &Vec<u8>| match (ours.get(path), theirs.get(path)) {
@@ -56,7 +55,7 @@ pub(crate) fn differences(tool: Tool, ours: &View, theirs: &View, implied: &BTre
         {
             tool == Tool::Podman || our & !SETGID == their & !SETGID
         }
-        // umoci makes no directory for a mark alone.
+        // umoci creates no directory for a mark alone.
         (Some(ViewNode::Directory { .. }), None) if implied.contains(path) && tool == Tool::Umoci => {
             let below = [path, &b"/"[..]].concat();
             !theirs.keys().any(|other| other.starts_with(&below))

@@ -1,4 +1,4 @@
-//! A stack of layers while it is drawn: what a layer's members may be, and what is below them.
+//! A stack of layers while it is drawn: the members that a layer may have, and the entries below them.
 
 use driftline_sim::Rng;
 
@@ -12,18 +12,18 @@ use crate::view::{View, ViewNode};
 /// A stack being drawn.
 pub(crate) struct Draft {
     pub(crate) rng: Rng,
-    /// What the layers below show.
+    /// The view of the layers below.
     pub(crate) below: View,
     pub(crate) layer: Layer,
     pub(crate) unpackers: Unpackers,
     pub(crate) left_out: LeftOut,
-    /// What was refused, and had to be.
+    /// Members that were refused, as required.
     pub(crate) refused: Hits,
     pub(crate) numbered: u64,
 }
 
 impl Draft {
-    /// Adds a member, unless an unpacker is known not to take it or the layer would be one that nobody should unpack.
+    /// Adds a member, unless an unpacker is known to reject it or the layer would be one that nobody should unpack.
     pub(crate) fn push(&mut self, member: Member) -> bool {
         if let Some(limitation) = self.unpackers.objection(&self.layer.members, &self.below, &member) {
             *self.left_out.entry(limitation).or_default() += 1;
@@ -37,7 +37,8 @@ impl Draft {
         is_fine
     }
 
-    /// Tries a member that we have to refuse; where we do not, it stays, and the tools show what they make of it.
+    /// Tries a member that must be refused. If it is accepted, it stays in the layer, and the comparison with the tools
+    /// shows the difference.
     pub(crate) fn refuse(&mut self, member: Member, rule: Rule) {
         if self.unpackers.objection(&self.layer.members, &self.below, &member).is_some() {
             return;
@@ -49,27 +50,27 @@ impl Draft {
         }
     }
 
-    /// A number not used before in this stack.
+    /// A number that is new in this stack.
     pub(crate) fn number(&mut self) -> u64 {
         self.numbered += 1;
         self.numbered
     }
 
-    /// A path among few, so that layers meet.
+    /// One of a few paths, so that layers touch the same paths.
     pub(crate) fn path(&mut self) -> Vec<u8> {
         let directories = ["usr", "usr/bin", "usr/lib", "etc", "opt", "opt/a", "opt/a/b", "var/log", "srv/x/y"];
         let names = ["a", "b", "c", "sh", "run", "conf"];
         format!("{}/{}", self.rng.one_of(directories), self.rng.one_of(names)).into_bytes()
     }
 
-    /// A path of the layers below that is of this kind, without its leading slash.
+    /// A path of the layers below whose node satisfies `is_wanted`, without its leading slash.
     pub(crate) fn lower(&mut self, is_wanted: impl Fn(&ViewNode) -> bool) -> Option<Vec<u8>> {
         let paths: Vec<&Vec<u8>> =
             self.below.iter().filter(|(path, node)| path.len() > 1 && is_wanted(node)).map(|(path, _)| path).collect();
         self.rng.pick(&paths)?.strip_prefix(b"/").map(<[u8]>::to_vec)
     }
 
-    /// Content: mostly new, sometimes one that other files have too.
+    /// Content: mostly new, sometimes that of other files.
     pub(crate) fn content(&mut self) -> Vec<u8> {
         let length = self.rng.one_of([3_usize, 3, 40, 700, 5_000]);
         let number = self.number();

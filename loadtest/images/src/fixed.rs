@@ -1,4 +1,4 @@
-//! The stacks that chance does not draw: very many layers, and very many files.
+//! The stacks that are not random: very many layers, and very many files.
 
 use crate::draft::whiteout;
 use crate::generate::Drawn;
@@ -7,7 +7,7 @@ use crate::rule::Hits;
 use crate::stack::{End, Layer, Stack, Stored};
 use crate::unpackers::{LeftOut, Unpackers};
 
-/// The seeds that name them; no run of random stacks reaches either.
+/// The seeds of these stacks; no run of random stacks reaches either.
 pub(crate) const SEEDS: [u64; 2] = [MANY_LAYERS, MANY_FILES];
 
 const MANY_LAYERS: u64 = 0;
@@ -16,7 +16,7 @@ const MANY_FILES: u64 = 1_000_000_000_000;
 /// Docker's own limit is 125.
 const LAYERS: u32 = 120;
 
-/// As many as a large base image has.
+/// As many files as a large base image has.
 const FILES: u32 = 100_000;
 
 /// The stack of one of [`SEEDS`].
@@ -29,7 +29,7 @@ pub(crate) fn stack(seed: u64) -> Option<Drawn> {
     Some(Drawn { stack, unpackers: Unpackers::Both, left_out: LeftOut::new(), refused: Hits::default() })
 }
 
-/// Each hides the file of the layer before, has one anew, and replaces one that all have.
+/// Each layer hides the file of the layer before, adds one, and replaces one that all layers have.
 fn many_layers() -> Stack {
     let layers = (0..LAYERS).map(|number| {
         let mut layer = Layer::new(Stored::Gzip, End::Mark);
@@ -44,7 +44,7 @@ fn many_layers() -> Stack {
     Stack { layers: layers.collect() }
 }
 
-/// One layer of them, and one that hides a tenth.
+/// One layer with many files, and one that hides a tenth of them.
 fn many_files() -> Stack {
     let path = |number: u32| format!("usr/share/{}/{number}", number % 1_000).into_bytes();
     let mut lower = Layer::new(Stored::Zstd, End::Mark);

@@ -1,5 +1,5 @@
-//! Draws a stack of layers from a seed. What layers below have guides what a layer does, so that its marks and links
-//! mostly meet something; what comes of it is for the tools to say.
+//! Draws a stack of layers from a seed. The entries of lower layers guide the drawing of a layer, so that its marks and
+//! links mostly hit something. The tools decide the expected result.
 
 use std::sync::Arc;
 
@@ -15,25 +15,25 @@ use crate::stack::{End, Layer, Stack, Stored};
 use crate::unpackers::{LeftOut, Unpackers};
 use crate::view::View;
 
-/// Most layers drawn; what repeats a layer adds two.
+/// Most layers drawn; the repetition of a layer adds two.
 const LAYERS_DRAWN_MAX: i64 = 6;
 
-/// Operations of a layer: enough that they meet, few enough that a difference can be read.
+/// Fewest operations of a layer: enough that they interact, few enough that a difference is readable.
 const OPERATIONS_MIN: i64 = 3;
 const OPERATIONS_MAX: i64 = 9;
 
-/// What was drawn from a seed.
+/// The result of drawing a seed.
 #[derive(Debug)]
 pub(crate) struct Drawn {
     pub(crate) stack: Stack,
     pub(crate) unpackers: Unpackers,
-    /// Members that an unpacker is known not to take.
+    /// Members that an unpacker is known to reject.
     pub(crate) left_out: LeftOut,
-    /// Members that we refused, and had to.
+    /// Members that were refused, as required.
     pub(crate) refused: Hits,
 }
 
-/// The stack of a seed.
+/// Draws the stack of a seed.
 pub(crate) fn draw(seed: u64) -> Drawn {
     let mut rng = Rng::new(seed);
     let choices = [Unpackers::Both, Unpackers::Both, Unpackers::Podman, Unpackers::Umoci];
@@ -92,7 +92,7 @@ impl Draft {
         self.below = ours::view(manifests).unwrap_or_default();
     }
 
-    /// A layer that hides something of an earlier one, then that one again: its second coming brings it back.
+    /// Adds a layer that hides something of an earlier layer, then the earlier layer again, which restores it.
     fn repeat(&mut self, stack: &mut Stack, manifests: &mut Vec<Arc<LayerManifest>>) {
         let Some(mut again) = self.rng.pick(&stack.layers) else { return };
         let files: Vec<&Member> = again.members.iter().filter(|member| is_plain(member)).collect();
@@ -105,7 +105,7 @@ impl Draft {
         let layer = self.layer.clone();
         self.stack_up(stack, manifests, layer);
         again.rules = vec![Rule::SameLayerTwice];
-        // Members are judged again: what is below them has changed.
+        // Members are checked again: the layers below them have changed.
         let end = std::mem::replace(&mut self.layer, Layer::new(again.stored, again.end));
         if again.members.iter().all(|member| self.push(member.clone())) {
             self.stack_up(stack, manifests, again);
@@ -114,7 +114,7 @@ impl Draft {
     }
 }
 
-/// Whether a member is a file and no mark.
+/// Whether a member is a file and not a mark.
 fn is_plain(member: &Member) -> bool {
     let is_mark = member.path.split(|byte| *byte == b'/').any(|name| name.starts_with(b".wh."));
     matches!(member.kind, Kind::File(_)) && !is_mark

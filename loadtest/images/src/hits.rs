@@ -1,4 +1,4 @@
-//! Counts the rules that a stack hit: a member counts when the image without it shows something else.
+//! Counts the rules that a stack hit: a member counts when the image without it has another view.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::rule::{Hits, Rule};
 use crate::stack::{Layer, Stack};
 use crate::view::View;
 
-/// The hits of a stack whose layers have these manifests and show this together.
+/// The hits of a stack whose layers have these manifests and this common view.
 pub(crate) fn of(stack: &Stack, manifests: &[Arc<LayerManifest>], view: &View) -> Hits {
     let mut hits = Hits::default();
     let mut without = manifests.to_vec();
@@ -24,7 +24,7 @@ pub(crate) fn of(stack: &Stack, manifests: &[Arc<LayerManifest>], view: &View) -
             decides
         };
         for rule in &layer.rules {
-            // How a layer is stored decides nothing when all goes well, so there is nothing to compare.
+            // The storage form of a layer does not change a correct result, so there is nothing to compare.
             if *rule != Rule::SameLayerTwice || decides(LayerManifest::default()) {
                 hits.count(*rule);
             }

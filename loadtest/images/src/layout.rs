@@ -1,4 +1,4 @@
-//! Writes stacks into OCI layouts: one for us and podman as drawn, and one that umoci can read.
+//! Writes stacks to OCI layouts: one for us and podman as drawn, and one that umoci can read.
 
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,7 @@ impl Layout {
         &self.root
     }
 
-    /// Adds an image under a name; the digest of its config.
+    /// Adds an image under a name; returns the digest of its config.
     pub(crate) fn add(&mut self, stack: &Stack, name: &str) -> std::io::Result<String> {
         let mut diff_ids = Vec::new();
         let mut layers = Vec::new();

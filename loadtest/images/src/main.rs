@@ -1,5 +1,5 @@
-//! `driftline-test-images`: draws stacks of layers, compares what we show of them with what independent tools unpack,
-//! and says which seed differs, how to run it again, and how often each rule decided something.
+//! `driftline-test-images`: draws stacks of layers and compares our view of them with the result of independent tools.
+//! Prints each seed that differs with the command to run it again, and how often each rule decided the result.
 
 mod compare;
 mod draft;
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether everything held.
+/// Runs the test; returns whether every check passed.
 fn test(arguments: &Arguments) -> anyhow::Result<bool> {
     tools::check_machine()?;
     let mutants = planted(arguments.plant.as_deref())?;

@@ -1,5 +1,5 @@
-//! Members of a layer and their bytes in a tar stream, written here byte by byte: the forms that archives may have are
-//! more than any one library writes.
+//! Members of a layer and their bytes in a tar stream, written here byte by byte: no single library writes all forms
+//! that archives may have.
 
 use crate::rule::Rule;
 
@@ -13,11 +13,11 @@ pub(crate) struct Member {
     pub(crate) kind: Kind,
     pub(crate) mode: u32,
     pub(crate) form: Form,
-    /// What its presence decides.
+    /// The rules that its presence exercises.
     pub(crate) rules: Vec<Rule>,
 }
 
-/// What a member is.
+/// The kind of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
     File(Vec<u8>),
@@ -29,18 +29,18 @@ pub(crate) enum Kind {
     BlockDevice,
 }
 
-/// How a member is written where there is a choice.
+/// The form of a member, where there is a choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// GNU header; what does not fit goes into long name and long link members.
+    /// GNU header; long names and targets use long name and long link members.
     Gnu,
-    /// Path and link target in PAX records, the header has others.
+    /// Path and link target in PAX records; the header has others.
     Pax,
-    /// Size in a PAX record, the header says 0.
+    /// Size in a PAX record; the header has 0.
     PaxSize,
     /// Path cut into the two fields of ustar.
     UstarPrefix,
-    /// A directory as before POSIX: a file whose name ends in a slash.
+    /// A directory in the form before POSIX: a file whose name ends in a slash.
     OldDirectory,
     SparsePax00,
     SparsePax01,
@@ -68,7 +68,7 @@ impl Member {
         self
     }
 
-    /// Its bytes, headers, data and padding.
+    /// The member's headers, data and padding.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         match self.form {
             Form::Gnu => self.gnu(),
@@ -101,7 +101,7 @@ impl Member {
         }
     }
 
-    /// A header with what it says of this member, its checksum not yet made.
+    /// A header for this member, without its checksum.
     fn header(&self, path: &[u8], link: &[u8]) -> Block {
         let kind = match self.kind {
             Kind::File(_) => b'0',
@@ -112,7 +112,7 @@ impl Member {
             Kind::Directory => b'5',
             Kind::Fifo => b'6',
         };
-        // The memory device 1:3, as in /dev/null, and the loop device 7:0 are everywhere.
+        // The memory device 1:3, as in /dev/null, and the loop device 7:0 exist everywhere.
         let (major, minor) = match self.kind {
             Kind::CharDevice => (1, 3),
             Kind::BlockDevice => (7, 0),
@@ -160,7 +160,7 @@ impl Member {
     }
 
     fn ustar(&self) -> Vec<u8> {
-        // The last slash that leaves something on both sides; a leading one would be lost between the two fields.
+        // The last slash with text on both sides; a leading slash would be lost between the two fields.
         let cut = self.path.iter().rposition(|byte| *byte == b'/').filter(|at| *at > 0 && *at <= 155);
         let Some((prefix, name)) = cut.and_then(|at| self.path.split_at_checked(at)) else { return self.gnu() };
         let Some(name) = name.strip_prefix(b"/").filter(|name| !name.is_empty() && name.len() <= 100) else {
@@ -193,14 +193,14 @@ impl Member {
                 records.extend([("GNU.sparse.name", self.path.as_slice()), ("GNU.sparse.map", map.as_bytes())]);
             }
         }
-        // Form 0.0 has no name of its own.
+        // Form 0.0 has no separate name.
         let name = if self.form == Form::SparsePax00 { self.path.as_slice() } else { b"GNUSparseFile.0/placeholder" };
         let header = self.header(name, b"").size(stored.len());
         [pax_member(&records), header.finish(), padded(&stored)].concat()
     }
 }
 
-/// A header block being written.
+/// A header block while it is written.
 struct Block([u8; BLOCK_BYTES]);
 
 impl Block {
@@ -249,15 +249,15 @@ fn pax_member(records: &[(&str, &[u8])]) -> Vec<u8> {
     [header, padded(&data)].concat()
 }
 
-/// `LENGTH KEY=VALUE\n`, the length counting its own digits.
+/// `LENGTH KEY=VALUE\n`, where the length includes its own digits.
 fn pax_record(key: &str, value: &[u8]) -> Vec<u8> {
     let rest = key.len() + value.len() + 3;
     let digits = (1..20).find(|digits| (rest + digits).to_string().len() == *digits).unwrap_or(1);
     [format!("{} {key}=", rest + digits).as_bytes(), value, b"\n"].concat()
 }
 
-/// Where a content has blocks that are not zeros, and these blocks one after the other. A hole at the end is marked by
-/// an empty part, as GNU tar does.
+/// The positions of the blocks of a content that are not zeros, and these blocks one after the other. An empty part
+/// marks a hole at the end, as in GNU tar.
 fn sparse_parts(content: &[u8]) -> (Vec<(usize, usize)>, Vec<u8>) {
     let mut parts: Vec<(usize, usize)> = Vec::new();
     let mut stored = Vec::new();

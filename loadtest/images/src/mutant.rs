@@ -1,5 +1,5 @@
-//! Mutants: bugs planted on purpose, in what is merged and never in the code that merges: each must be noticed, or the comparison
-//! sees less than it claims.
+//! Mutants: bugs planted on purpose in the input of the merge, never in its code. Each must be noticed; otherwise the
+//! comparison covers less than it claims.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub(crate) enum Mutant {
 }
 
 impl Mutant {
-    /// Every one, as typed.
+    /// All mutants, with their names on the command line.
     pub(crate) const ALL: [(&'static str, Self); 11] = [
         ("opaque-ignored", Self::OpaqueIgnored),
         ("whiteout-ignored", Self::WhiteoutIgnored),
@@ -45,7 +45,7 @@ impl Mutant {
         ("same-layer-once", Self::SameLayerOnce),
     ];
 
-    /// What would be shown with the bug; an error is noticed as well.
+    /// The view with the bug; an error is noticed as well.
     pub(crate) fn view(self, stack: &Stack) -> Result<View> {
         let mut seen = BTreeSet::new();
         let mut manifests = Vec::new();
@@ -59,7 +59,7 @@ impl Mutant {
         ours::view(&manifests)
     }
 
-    /// The layer as a reader with the bug has it.
+    /// The layer as read with the bug.
     fn layer(self, layer: &Layer) -> Layer {
         let mut layer = layer.clone();
         match self {
@@ -67,7 +67,7 @@ impl Mutant {
                 let mut paths = BTreeSet::new();
                 layer.members.retain(|member| paths.insert(clean(&member.path)));
             }
-            // What is written through a symlink then lies in a directory that the symlink replaces.
+            // An entry written through a symlink is then in a directory that replaces the symlink.
             Self::SymlinkedParentNotFollowed => {
                 layer.members.sort_by_key(|member| matches!(member.kind, Kind::Symlink(_)));
             }

@@ -1,4 +1,4 @@
-//! What a layer may do, one rule or a few at a time.
+//! The operations of a layer, each for one rule or a few.
 
 use crate::draft::{Draft, whiteout};
 use crate::member::{Form, Kind, Member};
@@ -7,7 +7,7 @@ use crate::view::ViewNode;
 
 type Operation = fn(&mut Draft);
 
-/// Each with its weight.
+/// The operations with their weights.
 const OPERATIONS: &[(u64, Operation)] = &[
     (8, plain_file),
     (4, directory),
@@ -34,7 +34,7 @@ const OPERATIONS: &[(u64, Operation)] = &[
     (2, dot_dot),
 ];
 
-/// Draws an operation and plays it.
+/// Draws an operation and executes it.
 pub(crate) fn one(draft: &mut Draft) {
     let mut drawn = draft.rng.below(OPERATIONS.iter().map(|(weight, _)| weight).sum());
     for (weight, operation) in OPERATIONS {
@@ -107,7 +107,7 @@ fn symlink(draft: &mut Draft) {
     draft.push(Member::new(&path, Kind::Symlink(target)).rule(rule));
 }
 
-/// A path that has to be normalised first.
+/// A path that must be normalised first.
 fn dressed(draft: &mut Draft) {
     let path = draft.path();
     let (written, rule) = match draft.rng.below(4) {
@@ -141,7 +141,7 @@ fn odd_name(draft: &mut Draft) {
     draft.push(member);
 }
 
-/// Names and targets that do not fit into a header, or are kept elsewhere.
+/// Names and targets that do not fit into a header, or are stored elsewhere.
 fn long_name(draft: &mut Draft) {
     let long = [b"n".repeat(90), b"m".repeat(70)].join(&b'/');
     let path = join(&parent(&draft.path()), &long);
@@ -198,7 +198,7 @@ fn missing_parents(draft: &mut Draft) {
     draft.push(file);
 }
 
-/// Hides something of a lower layer.
+/// Hides an entry of a lower layer.
 fn hidden(draft: &mut Draft) {
     let (found, rule) = match draft.rng.below(5) {
         0 | 3 => (draft.lower(is_directory), Rule::WhiteoutOfDirectory),
@@ -224,7 +224,7 @@ fn hidden_with_sibling(draft: &mut Draft) {
     }
 }
 
-/// A mark never applies to its own layer.
+/// A mark never applies to entries of its own layer.
 fn hidden_and_own(draft: &mut Draft) {
     let found = if draft.rng.one_in(2) { draft.lower(is_file) } else { draft.lower(is_directory) };
     let Some(path) = found else { return };
@@ -237,7 +237,7 @@ fn hidden_and_own(draft: &mut Draft) {
     draft.push(own.rule(Rule::WhiteoutAndOwnFile));
 }
 
-/// But a directory takes the mark's place, and nothing is hidden then.
+/// A directory of the same layer replaces the mark, and nothing is hidden.
 fn hidden_and_own_directory(draft: &mut Draft) {
     let Some(path) = draft.lower(is_directory) else { return };
     let Some(mark) = whiteout(&path) else { return };
@@ -341,7 +341,7 @@ fn hard_link_lower(draft: &mut Draft) {
     }
 }
 
-/// Merged `/usr`: written through the symlink of the same layer.
+/// Merged `/usr`: an entry is written through a symlink of the same layer.
 fn own_symlinked_parent(draft: &mut Draft) {
     let (link, target, directory): (&[u8], &[u8], &[u8]) = match draft.rng.below(3) {
         0 => (b"lib", b"usr/lib", b"usr/lib"),
@@ -371,7 +371,7 @@ fn twice(draft: &mut Draft) {
     let symlink = || Member::new(&path, Kind::Symlink(b"../usr/lib".to_vec()));
     let directory = || Member::new(&path, Kind::Directory);
     let (first, second) = (draft.file(&path), draft.file(&path));
-    // What seldom decides anything is drawn twice as often.
+    // Operations that seldom decide anything are drawn twice as often.
     match draft.rng.below(8) {
         0 => {
             draft.push(first);
@@ -406,7 +406,7 @@ fn twice(draft: &mut Draft) {
     }
 }
 
-/// Something of another kind than in the layers below.
+/// An entry of another kind than in the layers below.
 fn other_kind(draft: &mut Draft) {
     match draft.rng.below(4) {
         0 => {
@@ -433,7 +433,7 @@ fn other_kind(draft: &mut Draft) {
     }
 }
 
-/// Nobody agrees about these, so nobody should unpack them.
+/// Unpackers disagree about these members, so nobody should unpack them.
 fn dot_dot(draft: &mut Draft) {
     let path = match draft.rng.below(3) {
         0 => b"../outside".to_vec(),

@@ -1,4 +1,4 @@
-//! Our opinion: the indexer and the merge of production, nothing else.
+//! Our view: only the indexer and the merge of production.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::view::{View, ViewNode};
 /// Layers read at once.
 const LANES: usize = 2;
 
-/// The manifest of one layer, or why it is refused.
+/// The manifest of one layer, or the reason why it is refused.
 pub(crate) fn manifest(layer: &Layer) -> anyhow::Result<LayerManifest> {
     let tar = layer.tar();
     let diff_id = Sha256::of(&tar).to_digest();
@@ -46,7 +46,7 @@ pub(crate) fn manifests(layout: &Path, image_id: &str) -> anyhow::Result<Vec<Arc
     found.collect()
 }
 
-/// What the merged layers show, without the root itself.
+/// The view of the merged layers, without the root itself.
 pub(crate) fn view(manifests: &[Arc<LayerManifest>]) -> anyhow::Result<View> {
     let index = merge(manifests)?;
     let shown = index.entries().filter(|entry| entry.path != b"/").map(|entry| {

@@ -1,18 +1,18 @@
-//! The rules of unpacking that stacks have to touch. A run counts how often each decided what an image shows.
+//! The rules of unpacking that stacks must exercise. A run counts how often each rule changed the view of an image.
 
 use std::collections::BTreeMap;
 
 macro_rules! rules {
     ($($(#[$doc:meta])* $rule:ident = $name:literal,)*) => {
-        /// A rule, or a form of the archive, that decides what an image shows.
+        /// A rule, or a form of the archive, that affects the view of an image.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub(crate) enum Rule { $($(#[$doc])* $rule,)* }
 
         impl Rule {
-            /// Every one.
+            /// All rules.
             pub(crate) const ALL: &[Self] = &[$(Self::$rule,)*];
 
-            /// As printed.
+            /// The name as printed.
             pub(crate) fn name(self) -> &'static str {
                 match self { $(Self::$rule => $name,)* }
             }
@@ -87,7 +87,7 @@ rules! {
     Zstd = "layer stored as zstd",
 }
 
-/// How often rules were hit.
+/// The number of hits of each rule.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Hits(BTreeMap<Rule, u64>);
 

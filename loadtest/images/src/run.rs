@@ -1,4 +1,4 @@
-//! Draws stacks in batches, has both tools unpack a batch side by side, and compares.
+//! Draws stacks in batches, lets both tools unpack a batch in parallel, and compares.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,10 +15,10 @@ use crate::{fixed, hits, ours};
 /// Stacks unpacked before their files are removed again: some megabytes.
 const BATCH: u64 = 25;
 
-/// After this many differences there is enough to look at.
+/// The run ends after this many differences, which are enough to investigate.
 const FAILURES_MAX: usize = 20;
 
-/// What all stacks together came to.
+/// The totals of all stacks.
 #[derive(Debug, Default)]
 pub(crate) struct Total {
     pub(crate) stacks: u64,
@@ -33,7 +33,7 @@ pub(crate) struct Total {
     pub(crate) failures: Vec<Failure>,
 }
 
-/// A stack that a tool shows otherwise.
+/// A stack for which a tool has another view.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) seed: u64,
@@ -50,7 +50,7 @@ struct Case {
     drawn: Drawn,
 }
 
-/// Compares the stacks of `count` seeds and, when they are several, the fixed ones.
+/// Compares the stacks of `count` seeds and, when there are several seeds, the fixed stacks.
 pub(crate) fn run(from: u64, count: u64, mutants: &[(&'static str, Mutant)], scratch: &Path) -> anyhow::Result<Total> {
     let mut total = Total { mutants: mutants.iter().map(|(name, _)| (*name, None)).collect(), ..Total::default() };
     let mut next = from;
@@ -141,7 +141,7 @@ impl Total {
                 });
                 continue;
             }
-            // A bug counts as noticed where the tool agrees with us and not with it.
+            // A bug counts as noticed if the tool agrees with our view and not with the bug's.
             let Ok(theirs) = &opinion else { continue };
             for (name, mutant) in mutants {
                 let Some(noticed @ None) = self.mutants.get_mut(name) else { continue };

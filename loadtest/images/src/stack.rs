@@ -1,4 +1,4 @@
-//! A stack of layers, its bytes, and how it reads in a report.
+//! A stack of layers, its bytes, and its form in a report.
 
 use std::fmt;
 use std::io::Write as _;
@@ -20,16 +20,16 @@ pub(crate) struct Layer {
     pub(crate) members: Vec<Member>,
     pub(crate) end: End,
     pub(crate) stored: Stored,
-    /// What the layer as a whole decides.
+    /// The rules that the layer as a whole exercises.
     pub(crate) rules: Vec<Rule>,
 }
 
-/// What follows the last member.
+/// The bytes after the last member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     /// Two blocks of zeros.
     Mark,
-    /// Two blocks of zeros, then bytes that belong to the digest and to nothing else.
+    /// Two blocks of zeros, then bytes that belong only to the digest.
     MarkAndMore,
     Nothing,
 }
@@ -57,7 +57,7 @@ impl Layer {
                 tar.extend([0; 1024]);
                 tar.extend(b"behind the end mark, not a member ".iter().cycle().take(1536));
             }
-            // An empty stream is no archive to some readers.
+            // Some readers do not accept an empty stream as an archive.
             End::Nothing if tar.is_empty() => tar.extend([0; 1024]),
             End::Nothing => {}
         }
@@ -94,7 +94,7 @@ fn gzip(content: &[u8]) -> std::io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// Bytes as text that shows each of them.
+/// Bytes as text in which each of them is visible.
 pub(crate) fn shown(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
 }

@@ -9,10 +9,10 @@ use anyhow::{Context as _, bail};
 
 use crate::view::{self, View};
 
-/// What a tool shows of an image, or why it does not.
+/// A tool's view of an image, or why there is none.
 pub(crate) type Opinion = Result<View, String>;
 
-/// Says by name what this machine lacks.
+/// Fails with the names of the tools that this machine lacks.
 pub(crate) fn check_machine() -> anyhow::Result<()> {
     for program in ["podman", "skopeo", "umoci"] {
         run(program, ["--version"])
@@ -24,7 +24,7 @@ pub(crate) fn check_machine() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// umoci's opinion of an image of a layout.
+/// umoci's view of an image of a layout.
 pub(crate) fn umoci(layout: &Path, name: &str, scratch: &Path) -> anyhow::Result<Opinion> {
     let rootfs = scratch.join("rootfs");
     let image = format!("{}:{name}", layout.display());
@@ -54,7 +54,7 @@ impl Store {
         Ok(Self { root, run })
     }
 
-    /// podman's opinion of an image of a layout.
+    /// podman's view of an image of a layout.
     pub(crate) fn opinion(&self, layout: &Path, name: &str) -> anyhow::Result<Opinion> {
         let reference = format!("localhost/stack:{name}");
         let to = format!("containers-storage:[overlay@{}+{}]{reference}", self.root.display(), self.run.display());
@@ -81,7 +81,7 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        // What failed may have left mounts; nothing below them is removed before they are gone.
+        // A failed command may have left mounts; nothing below them is removed before they are unmounted.
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let root = self.root.to_string_lossy().into_owned();
         let mut below: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).collect();
@@ -99,7 +99,7 @@ impl Drop for Store {
     }
 }
 
-/// Runs a program; its standard output, or what it complains of.
+/// Runs a program; returns its standard output, or its standard error on failure.
 fn run<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = S>) -> anyhow::Result<String> {
     let output = Command::new(program).args(arguments).output().with_context(|| format!("starting {program}"))?;
     if !output.status.success() {

@@ -1,5 +1,5 @@
-//! What the tools are known not to take, or to take in another way than engines on overlayfs do, member by member.
-//! Such a member is left out of a stack that the tool unpacks, and counted by its reason; other stacks have it.
+//! Members that the tools are known to reject, or to unpack in another way than engines on overlayfs. Such a member is
+//! left out of a stack that the tool unpacks, and counted by its reason; other stacks contain it.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::view::{View, ViewNode};
 
 const OPAQUE: &[u8] = b"/.wh..wh..opq";
 
-/// Which tools unpack a stack.
+/// The tools that unpack a stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unpackers {
     Both,
@@ -18,7 +18,7 @@ pub(crate) enum Unpackers {
     Umoci,
 }
 
-/// Why a member is not shown to a tool.
+/// Why a member is withheld from a tool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Limitation {
     PathTwice,
@@ -35,11 +35,11 @@ pub(crate) enum Limitation {
     HardLinkToNothing,
 }
 
-/// How often each member was left out for what reason.
+/// How often members were left out, by reason.
 pub(crate) type LeftOut = BTreeMap<Limitation, u64>;
 
 impl Limitation {
-    /// As printed.
+    /// The name as printed.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::PathTwice => "podman refuses a path twice in a layer",
@@ -69,7 +69,7 @@ impl Unpackers {
         self != Self::Podman
     }
 
-    /// Why this member cannot come after `own` on top of `below`, if so.
+    /// The reason why this member cannot follow `own` on top of `below`, if there is one.
     pub(crate) fn objection(self, own: &[Member], below: &View, member: &Member) -> Option<Limitation> {
         let layer = Own { own, below };
         let path = layer.real(&member.path);
@@ -88,20 +88,20 @@ impl Unpackers {
     }
 }
 
-/// A layer being drawn and what is below it.
+/// A layer while it is drawn, and the view below it.
 struct Own<'a> {
     own: &'a [Member],
     below: &'a View,
 }
 
 impl Own<'_> {
-    /// Where a path lies once symlinks of the layer itself are followed.
+    /// The real path once symlinks of the layer itself are followed.
     fn real(&self, written: &[u8]) -> Vec<u8> {
         let path = clean(written);
         real_path(&path, Last::Kept, |at| self.symlink(at)).unwrap_or(path)
     }
 
-    /// Where the symlink at a path points, be it there as another name of one.
+    /// The target of the symlink at a path, which may be a hard link to a symlink.
     fn symlink(&self, at: &[u8]) -> Option<&[u8]> {
         let mut at = at.to_vec();
         let mut earlier = self.own.iter().rev();
@@ -114,7 +114,7 @@ impl Own<'_> {
         }
     }
 
-    /// What the whiteouts of the layer hide.
+    /// The paths that the whiteouts of the layer hide.
     fn hidden(&self) -> impl Iterator<Item = Vec<u8>> {
         self.own.iter().filter_map(|own| hidden_by(&self.real(&own.path)))
     }
@@ -187,14 +187,15 @@ impl Own<'_> {
         (self.below.contains_key(path) && self.at(path).any(was_other)).then_some(Limitation::KindTwice)
     }
 
-    /// Whether the lower layers have a symlink or file where this layer needs a directory and does not say so.
+    /// Whether the lower layers have a symlink or file where this layer needs a directory without having an entry for
+    /// it.
     fn is_below_lower_file(&self, path: &[u8]) -> bool {
         let is_directory = |node: &ViewNode| matches!(node, ViewNode::Directory { .. });
         ancestors(path)
             .any(|above| self.below.get(above).is_some_and(|node| !is_directory(node)) && !self.has_directory(above))
     }
 
-    /// Of the layer itself, else of those below.
+    /// The mode of a file of the layer itself, else of those below.
     fn mode_of_file(&self, path: &[u8]) -> Option<u32> {
         let own = self.at(path).filter(|own| !matches!(own.kind, Kind::Symlink(_))).last().map(|own| own.mode);
         own.or_else(|| match self.below.get(path) {
@@ -204,13 +205,13 @@ impl Own<'_> {
     }
 }
 
-/// Absolute and without empty and `.` components.
+/// The path in absolute form, without empty and `.` components.
 pub(crate) fn clean(path: &[u8]) -> Vec<u8> {
     let names = path.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b"."));
     names.flat_map(|name| [b"/", name].concat()).collect()
 }
 
-/// What a whiteout of this path hides.
+/// The path that a whiteout hides.
 fn hidden_by(path: &[u8]) -> Option<Vec<u8>> {
     let at = path.iter().rposition(|byte| *byte == b'/')? + 1;
     let (directory, name) = path.split_at_checked(at)?;

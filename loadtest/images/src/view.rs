@@ -1,4 +1,4 @@
-//! What an image shows: every path with what is there. Ours and the tools' opinions have this one form.
+//! The view of an image: every path with the node there. Our view and the tools' views have this one form.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -12,10 +12,10 @@ use driftline_schemas::Sha256;
 
 use crate::stack::{short, shown};
 
-/// Every path, absolute, with what is there.
+/// Every absolute path with the node there.
 pub(crate) type View = BTreeMap<Vec<u8>, ViewNode>;
 
-/// What is at a path.
+/// The node at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ViewNode {
     File {
@@ -42,7 +42,7 @@ impl fmt::Display for ViewNode {
     }
 }
 
-/// What a directory of this machine shows, without the directory itself.
+/// The view of a directory of this machine, without the directory itself.
 pub(crate) fn below(root: &Path) -> anyhow::Result<View> {
     let mut view = View::new();
     let mut directories = vec![Vec::new()];
@@ -51,7 +51,7 @@ pub(crate) fn below(root: &Path) -> anyhow::Result<View> {
         for entry in std::fs::read_dir(&directory).with_context(|| format!("reading {}", directory.display()))? {
             let entry = entry?;
             let path = [inside.as_slice(), b"/", entry.file_name().as_bytes()].concat();
-            // overlayfs lists a whiteout in a directory that it does not merge, and has nothing there.
+            // overlayfs lists a whiteout in a directory that it does not merge; there is no node at that path.
             let Some(node) = node(&entry.path()).with_context(|| format!("reading {}", shown(&path)))? else {
                 continue;
             };

@@ -11,7 +11,7 @@ use crate::violation::{Checked, Violation};
 use crate::watch::Core;
 use crate::world::ProcessId;
 
-/// Invariant 1, of one process: what came in is settled, held or given away.
+/// Invariant 1, for one process: every received record is settled, held or handed over.
 pub(crate) fn conservation(process: ProcessId, counts: &Counts) -> Checked {
     let came = counts.received + counts.taken_over;
     let settled: u64 = counts.settled.values().sum();
@@ -26,7 +26,7 @@ pub(crate) fn conservation(process: ProcessId, counts: &Counts) -> Checked {
     Err(Violation::new("conservation of a process", what))
 }
 
-/// What stands in a state partition for readers of committed records.
+/// The content of a state partition for readers of committed records.
 pub(crate) fn changelog(broker: &Broker, topic_partition: TopicPartition) -> BTreeMap<String, Vec<u8>> {
     let mut image = BTreeMap::new();
     for (_, data) in broker.committed_records(topic_partition) {
@@ -40,7 +40,7 @@ pub(crate) fn changelog(broker: &Broker, topic_partition: TopicPartition) -> BTr
     image
 }
 
-/// What a restore of the committed changelog gives is what the core has.
+/// Checks that a restore of the committed changelog gives the state of the core.
 pub(crate) fn changelog_is_state<S: Core>(core: &S, broker: &Broker, topic_partition: TopicPartition) -> Checked {
     let check = "changelog is state";
     let written = changelog(broker, topic_partition);
@@ -64,7 +64,7 @@ pub(crate) fn changelog_is_state<S: Core>(core: &S, broker: &Broker, topic_parti
     Err(Violation::new(check, format!("{topic_partition:?}: {differ} is {side}")))
 }
 
-/// Every revision that is committed, in log order per partition.
+/// All committed revisions, in log order per partition.
 #[derive(Debug, Default)]
 pub(crate) struct Outputs {
     pub findings: Vec<Finding>,
@@ -73,12 +73,12 @@ pub(crate) struct Outputs {
 }
 
 impl Outputs {
-    /// Reads what is committed.
+    /// Reads the committed records.
     pub(crate) fn read(broker: &Broker) -> Checked<Self> {
         let mut outputs = Self::default();
         for topic_partition in broker.topic_partitions(Topic::Findings) {
             for (_, data) in broker.committed_records(topic_partition) {
-                // Poison is put on this topic too.
+                // This topic also contains poison records.
                 outputs.findings.extend(decode::<Finding>(data.value.as_deref().unwrap_or_default()));
             }
         }
@@ -100,7 +100,7 @@ impl Outputs {
         Ok(outputs)
     }
 
-    /// Each revision once, numbered from 1 without gaps; no dead letter twice.
+    /// Checks that each revision exists once, numbered from 1 without gaps, and that no dead letter exists twice.
     pub(crate) fn check(&self) -> Checked {
         let findings = self.findings.iter().map(|finding| (finding.finding_id.as_str(), finding.revision));
         revisions("revisions of findings", findings)?;

@@ -1,4 +1,4 @@
-//! All instances of a service, and the group that shares the input out among them.
+//! All instances of a service, and the consumer group that assigns the input to them.
 
 use std::collections::BTreeMap;
 
@@ -14,28 +14,28 @@ use crate::violation::Checked;
 use crate::watch::Watched;
 use crate::world::{MILLISECOND_NS, ProcessId, SECOND_NS, Shared};
 
-/// How far a node's clock may be behind. How long something is remembered is counted by the clock of whoever has it, so
-/// clocks must not differ by more than the shortest such time, the ten minutes of an ended container.
+/// How far a node's clock may be behind. Retention is measured by the clock of the process that retains something, so
+/// clocks must not differ by more than the shortest retention, the ten minutes of an ended container.
 const BEHIND_MAX_NS: i64 = 300 * SECOND_NS;
 
-/// Who has a partition.
+/// The owner of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Holder {
     Nobody,
     Process(ProcessId),
-    /// Waits until the first has finished with it.
+    /// Waits until the first process has finished with it.
     Moving(ProcessId, ProcessId),
 }
 
-/// What a sharing changes for a member.
+/// The effect of a rebalance on a member.
 #[derive(Debug)]
 enum Change {
     Given(Vec<i32>),
-    /// A partition that goes elsewhere, and the number of the member's joining.
+    /// A partition that is revoked, and the number of the membership from which it is revoked.
     Taken(i32, u64),
 }
 
-/// Whether a process that may have hung has joined the group anew.
+/// Whether a process that may have hung has joined the group again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Woken {
     AsBefore,
@@ -47,11 +47,11 @@ enum Woken {
 struct Slot {
     name: String,
     ahead_ns: i64,
-    /// When the next process starts; never while one runs.
+    /// Start time of the next process; never while one runs.
     start_ns: i64,
 }
 
-/// See the module.
+/// The instances and the group; see the module.
 pub(crate) struct ConsumerGroup<V: Service> {
     shared: Shared,
     setup: Setup,
@@ -83,7 +83,7 @@ impl<V: Service> ConsumerGroup<V> {
         }
     }
 
-    /// When something is due next.
+    /// The next time at which something is due.
     pub(crate) fn due_ns(&self) -> i64 {
         let world = self.shared.lock();
         let processes =
@@ -91,7 +91,7 @@ impl<V: Service> ConsumerGroup<V> {
         processes.chain(self.slots.iter().map(|slot| slot.start_ns)).min().unwrap_or(i64::MAX)
     }
 
-    /// Everybody does what is due, in a random order.
+    /// Every process does what is due, in a random order.
     pub(crate) fn turn(&mut self, tick_ns: i64) -> Checked {
         self.start_due();
         self.notice_hangs();
@@ -162,7 +162,7 @@ impl<V: Service> ConsumerGroup<V> {
         self.share_out();
     }
 
-    /// Gives partitions that nobody has to somebody. The group has a new generation, whether there are any or not.
+    /// Assigns partitions without an owner. The group has a new generation, even if there are no such partitions.
     fn share_out(&mut self) {
         let free: Vec<i32> = self
             .holders
@@ -179,7 +179,8 @@ impl<V: Service> ConsumerGroup<V> {
         self.shared_out(given.into_iter().map(|(id, partitions)| (id, Change::Given(partitions))).collect());
     }
 
-    /// The group has shared out anew. Every member hears of it in its own time, also one for which nothing changes.
+    /// Announces a rebalance. Every member receives its event after a delay of its own, including members for which
+    /// nothing changes.
     fn shared_out(&mut self, mut changes: BTreeMap<ProcessId, Change>) {
         let mut world = self.shared.lock();
         let generation = world.groups.entry(V::INPUT).or_default().share_out();
@@ -189,7 +190,7 @@ impl<V: Service> ConsumerGroup<V> {
             let event = match changes.remove(&process.id).unwrap_or(Change::Given(Vec::new())) {
                 Change::Given(partitions) => {
                     for partition in &partitions {
-                        // Paused until its position is set.
+                        // The partition is paused until its position is set.
                         process.positions.insert(*partition, i64::MAX);
                         self.holders.insert(*partition, Holder::Process(process.id));
                     }
@@ -231,7 +232,7 @@ impl<V: Service> ConsumerGroup<V> {
         }
     }
 
-    /// Takes everything from a process that the group no longer counts in; what it had.
+    /// Removes a process from the group; returns the partitions that it owned.
     fn expel(&mut self, id: ProcessId) -> Vec<i32> {
         self.shared.lock().groups.entry(V::INPUT).or_default().leave(id);
         let mut had = Vec::new();
@@ -262,13 +263,13 @@ impl<V: Service> ConsumerGroup<V> {
             slot.start_ns = now_ns.saturating_add(self.chance.between(0, 3 * SECOND_NS));
         }
         self.expel(id);
-        // Either the group notices and others take over, or the next process is there before that.
+        // Either the group notices and others take over, or the next process starts before that.
         if self.chance.one_in(2) {
             self.share_out();
         }
     }
 
-    /// Decides what is done about those that hang, and does it when it is time.
+    /// Decides the consequence for processes that hang, and executes it when it is due.
     fn notice_hangs(&mut self) {
         let now_ns = self.shared.lock().now_ns;
         let mut due = Vec::new();
@@ -299,7 +300,7 @@ impl<V: Service> ConsumerGroup<V> {
         }
     }
 
-    /// The session times out: others get its partitions.
+    /// The session times out: other members get its partitions.
     fn move_away(&mut self, id: ProcessId) {
         if self.somebody(Some(id)).is_none() {
             return;
@@ -313,7 +314,7 @@ impl<V: Service> ConsumerGroup<V> {
         self.share_out();
     }
 
-    /// A successor of the same name starts.
+    /// A successor with the same name starts.
     fn replace(&mut self, id: ProcessId, slot: usize) {
         self.shared.lock().hit(Fault::FreezeReplaced);
         self.expel(id);
@@ -324,7 +325,7 @@ impl<V: Service> ConsumerGroup<V> {
         self.start(slot);
     }
 
-    /// A partition goes from one member to another.
+    /// Moves a partition from one member to another.
     pub(crate) fn rebalance(&mut self) {
         let held: Vec<(i32, ProcessId)> = self
             .holders
@@ -347,7 +348,7 @@ impl<V: Service> ConsumerGroup<V> {
         self.shared_out(BTreeMap::from([(from, Change::Taken(partition, joined))]));
     }
 
-    /// Somebody is killed between two inputs.
+    /// Kills a process between two inputs.
     pub(crate) fn crash(&mut self) {
         let idle: Vec<ProcessId> =
             self.processes.iter().filter(|process| process.executor().is_some()).map(|process| process.id).collect();
@@ -357,7 +358,7 @@ impl<V: Service> ConsumerGroup<V> {
         }
     }
 
-    /// The wall clock of a node jumps.
+    /// Makes the wall clock of a node jump.
     pub(crate) fn jump_clock(&mut self, forward_max_ns: i64) {
         let (fault, by_ns) = match self.chance.below(2) {
             0 => (Fault::ClockForward, self.chance.between(100 * MILLISECOND_NS, forward_max_ns)),
@@ -375,7 +376,7 @@ impl<V: Service> ConsumerGroup<V> {
         }
     }
 
-    /// Whether everything that came is dealt with.
+    /// Whether every input has been processed.
     pub(crate) fn is_settled(&self) -> bool {
         let held = self.holders.values().all(|holder| matches!(holder, Holder::Process(_)));
         let world = self.shared.lock();
@@ -387,14 +388,14 @@ impl<V: Service> ConsumerGroup<V> {
         held && read && self.processes.iter().all(Process::is_settled)
     }
 
-    /// State is what is written, of everybody.
+    /// Checks for every process that its state equals the changelog.
     pub(crate) fn check_state(&self) -> Checked {
         let world = self.shared.lock();
         self.processes.iter().try_for_each(|process| process.check_state(&world))
     }
 }
 
-/// Gives a process that hung the events of the meantime.
+/// Gives a process that hung the events that it missed.
 fn wake<V: Service>(process: &mut Process<V>, shared: &Shared, input: driftline_schemas::topics::Topic) -> Woken {
     let mut world = shared.lock();
     let now_ns = world.now_ns;
@@ -406,7 +407,7 @@ fn wake<V: Service>(process: &mut Process<V>, shared: &Shared, input: driftline_
         process.queue.push_back(Event::Replaced);
     }
     let Some(lost) = process.lost.take() else { return Woken::AsBefore };
-    // The reading thread joins anew at once; the service hears of it in its turn, and after all that was before.
+    // The reading thread joins again at once; the service gets the event later, after all earlier events.
     let incarnation = world.groups.entry(input).or_default().join(process.id);
     let late_ns = world.rates.hears_max_ns;
     let at_ns = now_ns.saturating_add(world.chance.between(0, late_ns));

@@ -7,31 +7,31 @@ use std::collections::BTreeMap;
 pub enum Fault {
     /// The process ends before an effect.
     CrashBefore,
-    /// The process ends after an effect, before it knows of it.
+    /// The process ends after an effect, before it receives the result.
     CrashAfter,
-    /// The process ends in the middle of taking a partition over.
+    /// The process ends while it takes over a partition.
     CrashInRestore,
     /// The process ends between two inputs.
     CrashIdle,
     /// An effect finds its transaction aborted.
     Abort,
-    /// A process hangs for a moment, nobody notices.
+    /// A process hangs for a short time, unnoticed by the group.
     Freeze,
-    /// A process hangs, the group gives its partitions to another, it comes back.
+    /// A process hangs, the group gives its partitions to another member, and the process resumes.
     FreezeMoved,
-    /// A process hangs, its successor starts with the same transactional id, it comes back.
+    /// A process hangs, its successor starts with the same transactional id, and the process resumes.
     FreezeReplaced,
     /// A transaction was open for so long that the broker aborted it.
     TransactionTimeout,
     /// A restore reads less than the state.
     TornRestore,
-    /// A partition goes to another instance.
+    /// A partition is assigned to another instance.
     Rebalance,
-    /// A commit is refused because the group has moved on.
+    /// A commit is refused because the group has a new generation.
     Outdated,
     /// Input is taken while a refused commit waits.
     OutdatedInput,
-    /// A partition has to be handed over while a refused commit waits.
+    /// A partition is revoked while a refused commit waits.
     OutdatedRevoked,
     /// Partitions are lost while a refused commit waits.
     OutdatedLost,
@@ -41,25 +41,25 @@ pub enum Fault {
     DuplicateDelivery,
     /// A record of the past arrives late.
     LateDelivery,
-    /// An exec comes first without its digest.
+    /// An exec arrives without its digest first.
     LateDigest,
     /// Execs of a container were left out.
     Throttle,
-    /// An image or one of its layers comes after the execs.
+    /// An image or one of its layers arrives after the execs.
     TableLate,
-    /// A layer stands half on the topic while execs come.
+    /// A layer is incomplete on the topic while execs arrive.
     HalfLayer,
-    /// An image cannot be had.
+    /// An image is not available.
     ImageFailed,
-    /// Content of an image is not what its digest says.
+    /// A blob of an image does not match its digest.
     ImageMismatch,
-    /// Somebody contradicts what is published of an image.
+    /// A publisher contradicts the publication of an image.
     ImageConflict,
     /// An image is never published.
     ImageMissing,
-    /// A container's record comes after its execs.
+    /// A container's record arrives after its execs.
     MetadataLate,
-    /// A container's record never comes.
+    /// A container's record never arrives.
     MetadataMissing,
     /// A container's image becomes known later.
     ImageIdLate,
@@ -73,14 +73,14 @@ pub enum Fault {
     Poison,
     /// A state partition is compacted.
     Compaction,
-    /// Retention takes input that nobody has read.
+    /// Retention deletes input that no instance has read.
     RetentionGap,
-    /// A session is ended early because sessions take all the memory that they may.
+    /// A session is ended early because the memory limit of the sessions is reached.
     SessionsFull,
 }
 
 impl Fault {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [Self; 36] = [
         Self::CrashBefore,
         Self::CrashAfter,
@@ -120,7 +120,7 @@ impl Fault {
         Self::SessionsFull,
     ];
 
-    /// As shown.
+    /// The name as printed.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -1,11 +1,11 @@
 //! Deterministic simulation: the production cores and the production effect executor over topics in memory, in virtual
-//! time, with faults. A seed decides everything, so a seed that fails can be run again.
+//! time, with faults. A seed determines the whole run, so a failing seed can be run again.
 //!
 //! - [`run()`] draws a workload and its expectation, lets instances of both services work on it while they crash, hang,
-//!   lose partitions and find their transactions aborted, and then lets everything come to rest.
-//! - Checked throughout are the invariants of `docs/invariants.md`; in the end, what came out is compared with an oracle
-//!   that computes it naively, and with the same run alone and in peace.
-//! - [`shrink()`] leaves out faults of a run that fails, as long as it still does.
+//!   lose partitions and find their transactions aborted, and then lets all input be processed without faults.
+//! - The invariants of `docs/invariants.md` are checked throughout. In the end, the output is compared with an oracle
+//!   that computes it naively, and with the same run on one instance without faults.
+//! - [`shrink()`] leaves out faults of a failing run, as long as it still fails.
 //! - [`Mutant`]s are bugs put around the production code on purpose: each must be caught.
 //!
 //! What is deliberately absent: real time, threads, sockets, and any decision of the services themselves.

@@ -1,4 +1,4 @@
-//! The log of one process: every call is an effect, before and after which anything may happen.
+//! The log of one process: every call is an effect, and a fault may occur before and after each.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -14,15 +14,15 @@ use crate::mutant::Mutant;
 use crate::planted;
 use crate::world::{Directive, Effect, MILLISECOND_NS, Moment, ProcessId, Shared, World};
 
-/// How often somebody who waits for another's transaction looks again.
+/// Interval of the checks of a call that waits for another's transaction.
 const WAIT_NS: i64 = 20 * MILLISECOND_NS;
 
-/// Why a process cannot go on.
+/// Why a process cannot continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("fenced: another process has this name, or the transaction was open for too long")]
 pub(crate) struct FencedOff;
 
-/// See the module.
+/// The log; see the module.
 #[derive(Debug)]
 pub(crate) struct SimLog {
     pub(crate) world: Shared,
@@ -32,9 +32,9 @@ pub(crate) struct SimLog {
     pub(crate) epoch: u32,
     pub(crate) input: Topic,
     pub(crate) state: Topic,
-    /// The open transaction was refused because the group has moved on.
+    /// The open transaction was refused because of a new generation.
     pub(crate) refused: bool,
-    /// For mutants.
+    /// Applies planted bugs to outputs.
     pub(crate) outputs: planted::Outputs,
 }
 
@@ -45,7 +45,7 @@ fn fatal(_: Fenced) -> LogError<FencedOff> {
 }
 
 impl SimLog {
-    /// Passes a moment of an effect, or never comes back.
+    /// Passes a moment of an effect, or never returns.
     async fn pass(&self, effect: Effect, moment: Moment) -> Done {
         let mut directive = None;
         poll_fn(|_| {
@@ -68,7 +68,7 @@ impl SimLog {
         .await
     }
 
-    /// Waits until something holds in the world.
+    /// Waits until a condition holds.
     async fn until(&self, mut holds: impl FnMut(&World) -> bool + Send) {
         poll_fn(|_| {
             let mut world = self.world.lock();
@@ -82,7 +82,7 @@ impl SimLog {
         .await;
     }
 
-    /// A transaction begins when the one before is over.
+    /// Waits until the previous transaction has ended.
     async fn ready_to_write(&self) {
         self.until(|world| !world.broker.is_ending(&self.id)).await;
     }
@@ -113,7 +113,7 @@ impl SimLog {
         self.write(topic_partition, data).map(drop)
     }
 
-    /// Whether the group takes offsets of this process, as far as this process knows who it is in the group.
+    /// Whether the group accepts offsets under the membership that this process knows.
     fn check_member(&mut self) -> Done {
         let mut world = self.world.lock();
         let wire = world.wire(self.process);
@@ -125,7 +125,7 @@ impl SimLog {
         if late || world.has(Mutant::NoFencing) || (current == Some(incarnation) && is_newest) {
             return Ok(());
         }
-        // A coordinator may still know the member that lost its partitions, or not.
+        // A coordinator may or may not still know the member that lost its partitions.
         if current != Some(incarnation) && world.chance.one_in(2) {
             return Err(LogError::Aborted("the group does not know the member".to_owned()));
         }

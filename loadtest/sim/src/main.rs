@@ -1,4 +1,5 @@
-//! `driftline-sim`: runs seeds, says which fails and how to run it again, and how often each fault was hit.
+//! `driftline-sim`: runs seeds. Prints each failing seed with the command to run it again, and how often each fault was
+//! hit.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
@@ -13,9 +14,9 @@ use driftline_sim::{Fault, Hits, Mutant, Options, Report, Shrunk, Trace, run, sh
 /// A run of this many seeds must hit every fault [`HITS_MIN`] times.
 const SEEDS_FOR_HITS: u64 = 2_000;
 const HITS_MIN: u64 = 50;
-/// Runs in which a plan that fails is made smaller: with a tenth of a second each, less than a minute.
+/// Runs in which a failing plan is made smaller: at a tenth of a second each, less than a minute.
 const SHRINK_RUNS_MAX: usize = 300;
-/// Seeds that found something once, see the file.
+/// Seeds that once failed; see the file.
 const FAILED_SEEDS: &str = include_str!("../seeds.txt");
 
 /// Runs the production cores and their executor in virtual time over topics in memory, with seeded faults.
@@ -59,7 +60,7 @@ struct Arguments {
     threads: u64,
 }
 
-/// The seeds of a run, in the order in which they begin.
+/// The seeds of a run, in their order.
 #[derive(Debug)]
 struct Seeds {
     failed: Vec<u64>,
@@ -80,14 +81,14 @@ impl Seeds {
         self.count.saturating_add(self.failed.len() as u64)
     }
 
-    /// The seed at an index of this order.
+    /// The seed at an index.
     fn at(&self, index: u64) -> u64 {
         let failed = usize::try_from(index).ok().and_then(|index| self.failed.get(index));
         failed.copied().unwrap_or_else(|| self.from.saturating_add(index).saturating_sub(self.failed.len() as u64))
     }
 }
 
-/// The seeds that such a file lists; a test checks that every line of ours can be read.
+/// The seeds that such a file lists; a test checks that every line of the committed file can be parsed.
 fn failed_seeds(text: &str) -> impl Iterator<Item = u64> {
     failed_lines(text).filter_map(|line| line.split_whitespace().next()?.parse().ok())
 }
@@ -96,20 +97,20 @@ fn failed_lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty())
 }
 
-/// The file with one more seed; `None` when it is there already.
+/// The file with one more seed; `None` when the seed is in it already.
 fn with_seed(text: &str, seed: u64, violation: &str) -> Option<String> {
     let is_new = failed_seeds(text).all(|listed| listed != seed);
     let what = violation.lines().next().unwrap_or_default();
     is_new.then(|| format!("{text}{}{seed} {what}\n", if text.is_empty() || text.ends_with('\n') { "" } else { "\n" }))
 }
 
-/// Appends a seed that failed, once.
+/// Appends a failing seed, once.
 fn append_failed(file: &Path, seed: u64, violation: &str) -> std::io::Result<()> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     with_seed(&text, seed, violation).map_or(Ok(()), |text| std::fs::write(file, text))
 }
 
-/// What all seeds together came to.
+/// The totals of all seeds.
 #[derive(Debug, Default)]
 struct Total {
     seeds: u64,
@@ -119,13 +120,13 @@ struct Total {
     exact: u64,
     findings: u64,
     alerts: u64,
-    /// The first that failed.
+    /// The first failure.
     failed: Option<Failed>,
 }
 
 #[derive(Debug)]
 struct Failed {
-    /// Its place among the seeds of the run.
+    /// Its index among the seeds of the run.
     index: u64,
     seed: u64,
     report: Report,
@@ -178,7 +179,7 @@ fn main() -> ExitCode {
     if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs the seeds; stops at the first that fails.
+/// Runs the seeds; stops at the first failure.
 fn all(arguments: &Arguments, mutant: Option<Mutant>) -> Total {
     let seeds = Seeds::of(arguments, mutant);
     let count = seeds.len();
@@ -199,7 +200,7 @@ fn all(arguments: &Arguments, mutant: Option<Mutant>) -> Total {
                     let seed = seeds.at(index);
                     let report = run(Options { seed, mutant, trace });
                     if report.violation.is_some() {
-                        // Earlier seeds that are under way still come in, so that the outcome does not depend on threads.
+                        // Earlier seeds that still run are completed, so that the outcome does not depend on threads.
                         end.fetch_min(index, Ordering::AcqRel);
                     }
                     if sender.send((index, seed, report)).is_err() {
@@ -217,7 +218,7 @@ fn all(arguments: &Arguments, mutant: Option<Mutant>) -> Total {
     total
 }
 
-/// On a terminal, how far it is.
+/// Prints the progress, on a terminal.
 fn progress(arguments: &Arguments, done: u64, of: u64) {
     let mut out = std::io::stderr();
     if !arguments.json && out.is_terminal() && (done.is_multiple_of(50) || done == of) {
@@ -226,7 +227,7 @@ fn progress(arguments: &Arguments, done: u64, of: u64) {
     }
 }
 
-/// Whether everything held.
+/// Runs the simulation; returns whether every check passed.
 fn simulate(arguments: &Arguments) -> bool {
     let total = all(arguments, None);
     let seldom = total.too_seldom();
@@ -256,7 +257,7 @@ fn simulate(arguments: &Arguments) -> bool {
     total.failed.is_none() && seldom.is_empty()
 }
 
-/// The plan of a seed that fails, made smaller: its faults, and the last steps when they are wanted.
+/// Prints the shrunk plan of a failing seed: its faults, and the last steps if requested.
 fn show_failure(arguments: &Arguments, seed: u64, mutant: Option<Mutant>) {
     let trace = if arguments.verbose { Trace::On } else { Trace::Off };
     let Some(Shrunk { faults_before, report, runs, .. }) = shrink(Options { seed, mutant, trace }, SHRINK_RUNS_MAX)

@@ -1,12 +1,12 @@
-//! Bugs planted on purpose, in the log and around the cores, never in them: each must be caught, or the simulation sees
-//! less than it claims.
+//! Bugs planted on purpose, in the log and around the cores, never in them. Each must be noticed; otherwise the
+//! simulation covers less than it claims.
 
 /// A bug that can be planted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mutant {
     /// Some state changes are not written.
     LostChangelogWrite,
-    /// Offsets count before the outputs do.
+    /// Offsets are committed before the outputs.
     OffsetsCommittedEarly,
     /// A restore ends at the last stable offset.
     RestoreToLastStableOffset,
@@ -14,42 +14,42 @@ pub enum Mutant {
     DroppedAmendment,
     /// The committed offset is read while a transaction may change it.
     UnstableCommittedOffset,
-    /// Neither a producer's epoch nor the group's generation is looked at.
+    /// Producer epochs and the group's generation are not checked.
     NoFencing,
-    /// An abort leaves the state as it is.
+    /// An abort keeps the state instead of restoring it.
     StateKeptAfterAbort,
     /// Reading begins one record too late.
     SkipsARecordAtResume,
-    /// A restore that ended before its mark passes for whole.
+    /// A restore that ended before its mark counts as complete.
     TornRestoreAccepted,
-    /// Outputs can be read before the commit.
+    /// Outputs are readable before the commit.
     OutputsOutsideTheTransaction,
-    /// When a finding arrives decides which session it joins.
+    /// A finding's time of arrival decides which session it joins.
     WallClockDecidesMembership,
     /// Outputs of a transaction are sent in the order of their digests.
     OrderByHash,
-    /// What is gone from the state stays in the changelog.
+    /// State that was dropped stays in the changelog.
     TombstoneForgotten,
     /// An image is used although layers are missing.
     HalfLayerUsed,
-    /// A reader whose next record is gone goes on at the oldest there is, and nobody hears of it.
+    /// A reader whose next record was deleted continues at the oldest record without reporting it.
     SilentOffsetReset,
-    /// The group's generation is asked for when offsets are sent, instead of taken from the last event that the service took:
-    /// a member that lost its partitions and joined anew commits what it did for them.
+    /// The group's generation is read when offsets are sent, instead of taken from the last event that the service
+    /// took: a member that lost its partitions and joined again commits the work that it did for them.
     GenerationReadLate,
-    /// Outputs of a transaction that was refused because the group had moved on are not sent again.
+    /// Outputs of a transaction that was refused because of a new generation are not sent again.
     RefusedOutputsForgotten,
     /// A transaction that was refused is committed instead of aborted, and then sent again.
     RefusedTransactionCommitted,
-    /// Digests that come late are not looked at.
+    /// Digests that arrive late are ignored.
     LateDigestIgnored,
-    /// The answer to a question for the end, asked at the assignment, turns the position there after reading was resumed,
-    /// as librdkafka 2.12.1 does to partitions that are assigned at `Offset::End`.
+    /// The response to a request for the end, made at the assignment, moves the position there after reading was
+    /// resumed, as librdkafka 2.12.1 does to partitions that are assigned at `Offset::End`.
     EndAtAssignment,
 }
 
 impl Mutant {
-    /// Every one.
+    /// All mutants.
     pub const ALL: [Self; 20] = [
         Self::LostChangelogWrite,
         Self::OffsetsCommittedEarly,
@@ -73,7 +73,7 @@ impl Mutant {
         Self::EndAtAssignment,
     ];
 
-    /// As typed.
+    /// The name on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -100,7 +100,7 @@ impl Mutant {
         }
     }
 
-    /// The one of this name.
+    /// The mutant with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mutant| mutant.name() == name)

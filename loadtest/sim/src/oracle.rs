@@ -1,5 +1,5 @@
-//! What must come out, computed naively from what went in: no code of the cores, no state, no order of arrival but that of
-//! the topic.
+//! The expected output, computed naively from the input: without the code of the cores, without state, and in no other
+//! order of arrival than that of the topic.
 
 mod sessions;
 
@@ -18,14 +18,14 @@ const FINDINGS: &str = "oracle: findings";
 /// The facts of a run beside its topics.
 pub(crate) struct RunFacts<'a> {
     pub plan: &'a Plan,
-    /// Containers of which a deadline fired.
+    /// Containers for which a deadline fired.
     pub gave_up: &'a BTreeSet<String>,
-    /// Input that was gone before it was read, per partition of exec-events.
+    /// Input that was deleted before it was read, per partition of exec-events.
     pub gone: Vec<driftline_service_core::Gap>,
 }
 
 impl RunFacts<'_> {
-    /// How exactly the findings of a container are determined after this run.
+    /// How much of a container's findings is determined after this run.
     pub(crate) fn clarity(&self, container: &str) -> Clarity {
         let planned = self.plan.clarity.get(container).copied().unwrap_or(Clarity::Vague);
         if self.gave_up.contains(container) { planned.max(Clarity::InTheEnd) } else { planned }
@@ -36,18 +36,18 @@ impl RunFacts<'_> {
     }
 }
 
-/// An exec, or what was left out, as it stands first in the topic; of one that leads to nothing without its digest, as it
-/// stands there first with it.
+/// The first record of an exec or of a throttling in the topic. For an exec without findings unless its digest is
+/// known, the first record with the digest.
 struct First<'a> {
     id: FindingId,
     label: &'a Label,
 }
 
-/// What the input amounts to.
+/// The input in the form that the oracle uses.
 struct Inputs<'a> {
     /// First deliveries, in order, by container.
     execs: BTreeMap<&'a str, Vec<First<'a>>>,
-    /// Containers some records of which were gone.
+    /// Containers with deleted records.
     holes: BTreeSet<String>,
     /// Loss findings.
     losses: BTreeSet<FindingId>,
@@ -105,7 +105,7 @@ fn is_reported(exec: &Exec, plan: &Plan) -> bool {
     early != Some(Early::Silent) || exec.hash_state != HashState::OverBudget
 }
 
-/// Whether the findings are those that the input must lead to.
+/// Checks the findings against those that the input must lead to.
 pub(crate) fn check_findings(broker: &Broker, outputs: &Outputs, facts: &RunFacts<'_>) -> Checked {
     let inputs = read(broker, facts);
     let mut last: BTreeMap<&FindingId, &Finding> = BTreeMap::new();
@@ -159,10 +159,11 @@ fn check_losses(inputs: &Inputs<'_>, last: &BTreeMap<&FindingId, &Finding>, fact
     Ok(())
 }
 
-/// The findings of images: nothing but what is planned, once for each container, and all of it unless it is not known which
-/// image a container has. Only the container's record on exec-events names the image, so where retention took records of a
-/// container before they were read, that record may be among them: then no enricher ever uses the image, none can report
-/// what is wrong with it, and the finding of the gap is the only one. The findings of such a container are checked all the same.
+/// Checks the findings about images: only planned ones, once for each container, and all of them unless the image of a
+/// container is unknown. Only the container's record on exec-events names the image. If retention deleted records of a
+/// container before they were read, that record may be among them. In that case no enricher uses the image, none can
+/// report its flaw, and the finding about the gap is the only one. The other findings of such a container are still
+/// checked.
 fn check_images(last: &BTreeMap<&FindingId, &Finding>, holes: &BTreeSet<String>, facts: &RunFacts<'_>) -> Checked {
     let mut reported: BTreeSet<(&str, &str)> = BTreeSet::new();
     for finding in last.values().filter(|finding| finding.detector == "image") {
@@ -184,8 +185,8 @@ fn check_images(last: &BTreeMap<&FindingId, &Finding>, holes: &BTreeSet<String>,
     }
 }
 
-/// First revisions stand in the order of the execs. An exec that led to nothing is judged again when it is delivered again;
-/// where a deadline fired that may be with another outcome, later than its place.
+/// Checks that first revisions are in the order of the execs. An exec without a finding is judged again when it is
+/// delivered again. If a deadline fired meanwhile, the outcome may differ, later than its place.
 fn check_order(container: &str, execs: &[First<'_>], firsts: &[&Finding], facts: &RunFacts<'_>) -> Checked {
     let exact = facts.clarity(container) == Clarity::Exact;
     let topic_partitions: BTreeMap<&FindingId, usize> = execs.iter().map(|exec| &exec.id).zip(0..).collect();
@@ -251,7 +252,7 @@ fn check_exact(
     Err(Violation::new(FINDINGS, format!("{container}: {} findings, expected {expected}", firsts.len())))
 }
 
-/// Whatever went out unresolved is amended, and nothing suspicious is missing.
+/// Checks that every unresolved finding is amended, and that no suspicious exec is missing.
 fn check_in_the_end(container: &str, execs: &[First<'_>], last: &BTreeMap<&FindingId, &Finding>) -> Checked {
     for exec in execs {
         let found = last.get(&exec.id);

@@ -1,4 +1,4 @@
-//! What a planted [`Mutant`] does to records on their way: what is read, what is sent, what is written as state. Called by
+//! The effect of a planted [`Mutant`] on records: those read, those sent, and those written as state. Called by
 //! [`crate::process`] and [`crate::log`].
 
 use driftline_schemas::topics::Topic;
@@ -8,7 +8,7 @@ use driftline_service_core::{Outgoing, Record, StateChange};
 use crate::mutant::Mutant;
 use crate::world::World;
 
-/// What is left of a record that was read.
+/// The record as the mutant passes it on after reading.
 pub(crate) fn record_read(world: &World, record: Record) -> Record {
     if !world.has(Mutant::LateDigestIgnored) {
         return record;
@@ -31,19 +31,19 @@ pub(crate) fn writes_change(world: &mut World, change: &StateChange) -> bool {
     }
 }
 
-/// The outputs of one producer, as far as a mutant concerns them.
+/// The outputs of one producer, as a mutant changes them.
 #[derive(Debug, Default)]
 pub(crate) struct Outputs {
-    /// Held back until the flush.
+    /// Outputs held back until the flush.
     held_back: Vec<Outgoing>,
-    /// How many were sent in the open transaction.
+    /// Number of outputs sent in the open transaction.
     sent: usize,
-    /// How many of a refused transaction will not be sent again.
+    /// Number of outputs of a refused transaction that will not be sent again.
     forgotten: usize,
 }
 
 impl Outputs {
-    /// What is left of a record to send.
+    /// The record to send, unless the mutant drops it or holds it back.
     pub(crate) fn send(&mut self, mutant: Option<Mutant>, outgoing: Outgoing) -> Option<Outgoing> {
         self.sent += 1;
         match mutant {
@@ -66,12 +66,12 @@ impl Outputs {
         std::mem::take(&mut self.held_back)
     }
 
-    /// The transaction is committed.
+    /// Notes that the transaction is committed.
     pub(crate) fn commit(&mut self) {
         self.sent = 0;
     }
 
-    /// The transaction is undone; after a refusal its outputs are sent again.
+    /// Notes that the transaction is undone; after a refusal its outputs are sent again.
     pub(crate) fn abort(&mut self, mutant: Option<Mutant>, is_refused: bool) {
         self.held_back.clear();
         let is_forgotten = is_refused && mutant == Some(Mutant::RefusedOutputsForgotten);

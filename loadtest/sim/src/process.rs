@@ -1,7 +1,7 @@
-//! One process of an instance: the executor, and the loop around it as `service/src/service` has it, without waiting.
+//! One process of an instance: the executor, and the loop around it as in `service/src/service`, without waiting.
 //!
-//! What the executor is doing is a future that owns it. It is polled when virtual time says so; dropping it is a crash,
-//! not polling it is a hang.
+//! The current step of the executor is a future that owns it. It is polled in virtual time; dropping it is a crash, not
+//! polling it is a hang.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
@@ -26,25 +26,25 @@ const COMMIT_WITH_OUTPUT_NS: i64 = 20 * MILLISECOND_NS;
 const COMMIT_IDLE_NS: i64 = 100 * MILLISECOND_NS;
 /// Events that wait while the service is busy.
 const QUEUE_MAX: usize = 6;
-/// One in so many commits is compared with the state, which costs as much as encoding all of it.
+/// One in this many commits is compared with the state, which costs as much as encoding all of it.
 const STATE_CHECKED_IN: u64 = 6;
 
 pub(crate) type SimExecutor<V> = Executor<Watched<<V as Service>::Core>, SimLog>;
 type Outcome<V> = (SimExecutor<V>, Result<Option<Counts>, Stop<FencedOff>>);
 type Input<V> = <<V as Service>::Core as Stage>::Input;
 
-/// What the reader hands over.
+/// The events of the reader.
 #[derive(Debug)]
 pub(crate) enum Event {
     Batch(Vec<Record>),
-    /// Partitions that came, perhaps none, and the group's generation.
+    /// Newly assigned partitions, perhaps none, and the group's generation.
     Assigned(Vec<i32>, u64),
     Resumed(Vec<i32>),
-    /// These are to be handed over; the number of the joining that they belong to, and the group's generation.
+    /// Revoked partitions, the number of the membership that they belong to, and the group's generation.
     Revoked(Vec<i32>, u64, u64),
-    /// The group gave these away; the number of the new joining.
+    /// Partitions that the group gave to other members; the number of the new membership.
     Lost(Vec<i32>, u64),
-    /// Another process of this name is a member now.
+    /// Another process with this name is a member now.
     Replaced,
 }
 
@@ -62,38 +62,38 @@ enum Engine<V: Service> {
     Gone,
 }
 
-/// Whether the reading thread can go on.
+/// Whether the reading thread can continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reading {
     On,
     OutOfRange,
 }
 
-/// How a process is after a turn.
+/// The state of a process after a turn.
 #[derive(Debug)]
 pub(crate) enum Health {
     Alive,
     Crashed,
-    /// It ended by itself, and may.
+    /// It ended by itself, which is allowed.
     Stopped(String),
 }
 
-/// See the module.
+/// The process; see the module.
 pub(crate) struct Process<V: Service> {
     pub(crate) id: ProcessId,
     pub(crate) slot: usize,
-    /// When the group or a successor does something about its hanging.
+    /// When the group or a successor reacts to its hanging.
     pub(crate) noticed_ns: Option<i64>,
-    /// It hung and the group gave its partitions away: which it has to learn.
+    /// Partitions that the group took away while the process hung, which it does not know yet.
     pub(crate) lost: Option<Vec<i32>>,
     /// Another process has its name.
     pub(crate) replaced: bool,
     /// How far its node's clock is ahead.
     pub(crate) ahead_ns: i64,
-    /// Partitions it is finished with.
+    /// Partitions that it has finished with.
     pub(crate) handed_back: Vec<i32>,
     pub(crate) queue: VecDeque<Event>,
-    /// What the group decided, and when the client hears of it.
+    /// Decisions of the group, and the time at which the client receives each.
     coming: VecDeque<(i64, Event)>,
     pub(crate) positions: BTreeMap<i32, i64>,
     engine: Engine<V>,
@@ -138,25 +138,25 @@ impl<V: Service> Process<V> {
         }
     }
 
-    /// Whether it waits for nothing but time and input.
+    /// Whether it waits only for time and input.
     pub(crate) fn is_settled(&self) -> bool {
         let idle = self.executor().is_some_and(|executor| executor.pending() == Pending::Nothing);
         idle && self.queue.is_empty() && self.coming.is_empty() && self.batch.is_empty()
     }
 
-    /// The group has decided something that the client hears of at this time, and not before what was decided before.
+    /// Announces a decision of the group. The client receives it at this time, but not before earlier decisions.
     pub(crate) fn announce(&mut self, at_ns: i64, event: Event) {
         let before_ns = self.coming.back().map_or(i64::MIN, |(at_ns, _)| *at_ns);
         self.coming.push_back((at_ns.max(before_ns), event));
     }
 
-    /// The client hears of what was decided until this time.
+    /// Delivers the decisions up to this time to the client.
     fn hear(&mut self, until_ns: i64) {
         let due = self.coming.partition_point(|(at_ns, _)| *at_ns <= until_ns);
         self.queue.extend(self.coming.drain(..due).map(|(_, event)| event));
     }
 
-    /// When it has something to do next.
+    /// The next time at which the process has work.
     pub(crate) fn due_ns(&self, world: &World) -> i64 {
         let wire = world.wires.get(&self.id);
         let now_ns = world.now_ns;
@@ -209,7 +209,7 @@ impl<V: Service> Process<V> {
         }
     }
 
-    /// Goes on with what is being done; `None` when it waits.
+    /// Continues the current step; `None` when it waits.
     fn poll(&mut self, shared: &Shared) -> Checked<Option<Health>> {
         let Engine::Busy(doing, future) = &mut self.engine else { return Ok(None) };
         let polled = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
@@ -245,9 +245,10 @@ impl<V: Service> Process<V> {
                 self.check_state(&world)?;
             }
         }
-        // A revocation is answered to the membership that asked for it. A member that hung, lost everything and joined anew
-        // may still have one of before in its queue: it hands over nothing of what it was given since, as a client that
-        // blocks in its rebalance callback joins anew only when the callback is over.
+        // A revocation must be answered to the membership that requested it. A member that hung, lost everything and
+        // joined again may still have an old revocation in its queue. It hands over none of the partitions assigned
+        // since, just as a client that blocks in its rebalance callback joins again only when the callback has
+        // returned.
         let joined = world.groups.get(&V::INPUT).and_then(|group| group.incarnation(self.id));
         if let Doing::Revoke(partitions, asked) = doing
             && joined == Some(*asked)
@@ -257,13 +258,13 @@ impl<V: Service> Process<V> {
         Ok(())
     }
 
-    /// What a restore would give equals what is there.
+    /// Checks that a restore would give the present state.
     pub(crate) fn check_state(&self, world: &World) -> Checked {
         let Some(executor) = self.executor() else { return Ok(()) };
         if executor.pending() != Pending::Nothing {
             return Ok(());
         }
-        // What it was taken from while it hung is another's.
+        // Partitions taken away while it hung belong to another member.
         let ours = |partition: &i32| executor.position(*partition).is_some() && self.positions.contains_key(partition);
         for partition in executor.partitions().filter(ours) {
             checks::changelog_is_state(executor.stage().core(), &world.broker, (V::ROLES.state, partition))?;
@@ -285,8 +286,9 @@ impl<V: Service> Process<V> {
         let wire = world.wire(self.id);
         match stop {
             Stop::Log(FencedOff) => {}
-            // It hung while it took over what has long been another's: the changelog may have been compacted past what
-            // it was told to read. Or its commits are refused again and again before it hears that it is no member.
+            // It hung during the takeover of partitions that have long belonged to another member: the changelog may
+            // have been compacted past the mark of the restore. Or its commits are refused repeatedly before it
+            // receives the event that ends its membership.
             Stop::Broken(_) | Stop::Aborting(_) if member != Some(wire.incarnation) => {}
             Stop::StateLost { .. } if wire.torn => {}
             Stop::Aborting(_) if wire.aborts > 0 => {}
@@ -297,7 +299,7 @@ impl<V: Service> Process<V> {
         Ok(Health::Stopped(stop.to_string()))
     }
 
-    /// Begins what is due; something other than alive when it is the end, or when nothing is due.
+    /// Starts a due step. Returns a health when the process ends, or when nothing is due.
     fn begin(&mut self, shared: &Shared, tick_ns: i64) -> Option<Health> {
         let now_ns = {
             let world = shared.lock();
@@ -308,7 +310,7 @@ impl<V: Service> Process<V> {
         };
         let steady_ns = self.clock.now_ns(now_ns, self.ahead_ns);
         if let Some(record) = self.batch.pop_front() {
-            // Now and then as if a transaction were full.
+            // Sometimes commits early, as if a transaction were full.
             if self.chance.one_in(12) {
                 self.batch.push_front(record);
                 self.commit(steady_ns);
@@ -415,7 +417,7 @@ impl<V: Service> Process<V> {
         }
     }
 
-    /// The reading thread: positions that were set, then records.
+    /// The reading thread: first positions that were set, then records.
     fn read(&mut self, world: &mut World) -> Reading {
         if world.wire(self.id).frozen_until_ns.is_some() {
             return Reading::On;

@@ -1,17 +1,17 @@
-//! The only source of chance: splitmix64, so that a seed is all that a run depends on.
+//! The only source of randomness: splitmix64, so that a run depends on its seed alone.
 
 /// A stream of random numbers.
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// The stream that a seed names.
+    /// The stream of a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// A stream of its own, so that what one part draws does not shift what another draws.
+    /// An independent stream, so that the draws of one part do not shift those of another.
     #[must_use]
     pub fn fork(&mut self, label: u64) -> Self {
         Self(self.next() ^ label.wrapping_mul(0x9e37_79b9_7f4a_7c15))
@@ -27,30 +27,30 @@ impl Rng {
         mixed ^ (mixed >> 31)
     }
 
-    /// From 0 to `count - 1`; 0 when there is nothing to choose from.
+    /// A number from 0 to `count - 1`; 0 when `count` is 0.
     pub fn below(&mut self, count: u64) -> u64 {
         self.next().checked_rem(count).unwrap_or(0)
     }
 
-    /// From `low` to `high`, both included.
+    /// A number from `low` to `high`, both included.
     pub fn between(&mut self, low: i64, high: i64) -> i64 {
         let width = high.saturating_sub(low).saturating_add(1);
         let drawn = self.below(u64::try_from(width).unwrap_or(0));
         low.saturating_add(i64::try_from(drawn).unwrap_or(0))
     }
 
-    /// Once in `count` times; never when it is 0.
+    /// True once in `count` times; never when `count` is 0.
     pub fn one_in(&mut self, count: u64) -> bool {
         count > 0 && self.below(count) == 0
     }
 
-    /// One of these.
+    /// One of these values; `None` when there are none.
     pub fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
         let at = usize::try_from(self.below(from.len() as u64)).unwrap_or(0);
         from.get(at).cloned()
     }
 
-    /// One of these, which are never none.
+    /// One of these values, of which there is at least one.
     pub fn one_of<T: Copy + Default, const N: usize>(&mut self, from: [T; N]) -> T {
         self.pick(&from).unwrap_or_default()
     }

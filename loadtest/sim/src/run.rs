@@ -1,4 +1,4 @@
-//! One seed: the plan, the services, the faults, the end, and what is checked when.
+//! One seed: the plan, the services, the faults, the end, and the checks.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -23,22 +23,22 @@ use crate::world::{MILLISECOND_NS, Rates, SECOND_NS, Shared, World};
 
 const SESSION_GAP_S: i64 = 30;
 const SESSION_CAP_S: i64 = 300;
-/// An amendment may come an hour after its finding.
+/// An amendment may arrive an hour after its finding.
 const RETENTION_S: i64 = 3_700;
 const TICK_NS: i64 = 100 * MILLISECOND_NS;
-/// In quiet times; no core decides anything by how often it has a tick.
+/// Tick interval in quiet times; no decision of a core depends on the number of ticks.
 const QUIET_TICK_NS: i64 = 5 * SECOND_NS;
-/// How long everything that is left may take when nothing fails any more.
+/// How long remaining work may take once no more faults occur.
 const DRAIN_NS: i64 = 120 * SECOND_NS;
-/// After this all sessions are final.
+/// After this time all sessions are final.
 const FINAL_NS: i64 = (SESSION_GAP_S + RETENTION_S + 700) * SECOND_NS;
-/// After this nothing is remembered of any container.
+/// After this time no state of any container is left.
 const SILENCE_NS: i64 = 3 * 3_600 * SECOND_NS;
 
-/// What is run.
+/// The options of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// The seed; it decides everything.
+    /// The seed; it determines the whole run.
     pub seed: u64,
     /// A bug to mutant.
     pub mutant: Option<Mutant>,
@@ -46,16 +46,16 @@ pub struct Options {
     pub trace: Trace,
 }
 
-/// Whether the steps of a run are written down.
+/// Whether the steps of a run are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trace {
-    /// No.
+    /// No steps.
     Off,
-    /// The last of them.
+    /// The last steps.
     On,
 }
 
-/// What a run found.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Report {
     /// How often each fault was hit.
@@ -66,21 +66,21 @@ pub struct Report {
     pub execs: (u64, u64),
     /// Findings and alert revisions that were committed.
     pub outputs: (u64, u64),
-    /// Faults that came, in order: how long after the start, and what.
+    /// Injected faults, in order: time since the start, and name.
     pub faults: Vec<(Duration, &'static str)>,
-    /// How many could have come: those that are left out have a number too.
+    /// Number of possible faults: those that were left out have a number too.
     pub(crate) fault_numbers: u64,
     /// The first broken rule.
     pub violation: Option<Violation>,
-    /// The last steps, when wanted.
+    /// The last steps, if requested.
     pub trace: Vec<String>,
 }
 
-/// Whether anything fails in a run.
+/// Whether faults occur in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FaultMode {
     Injected,
-    /// One instance, one partition, no faults: what every run is compared with.
+    /// One instance, one partition, no faults: every run is compared with this.
     None,
 }
 
@@ -91,7 +91,7 @@ struct Run<'a> {
     enrichers: ConsumerGroup<Enriching>,
     correlators: ConsumerGroup<Correlating>,
     next_action: usize,
-    /// Of faults that no effect triggers.
+    /// Time of the next fault that no effect triggers.
     next_fault_ns: i64,
     fault_mode: FaultMode,
 }
@@ -143,7 +143,7 @@ fn setup(partitions: i32, sessions_bytes_max: usize) -> Checked<Setup> {
         session_gap: seconds(SESSION_GAP_S),
         session_cap: seconds(SESSION_CAP_S),
         retention: seconds(RETENTION_S),
-        // So few that sessions wait for the next tick, and input and faults come in between.
+        // So few that sessions wait for the next tick, and that input and faults occur in between.
         sessions_per_tick: 1,
         sessions_bytes_max,
         ..correlator::Options::default()
@@ -176,7 +176,7 @@ impl<'a> Run<'a> {
         world.trace = (options.trace == Trace::On).then(VecDeque::new);
         world.rates = if fault_mode == FaultMode::Injected { rates(&mut chance) } else { Rates::default() };
         for number in 0..partitions {
-            // Groups begin at the beginning.
+            // Groups start at the beginning.
             let start = Committed { offset: 0, state_next: None };
             world.broker.set_offset((Topic::ExecEvents, number), start);
             world.broker.set_offset((Topic::Findings, number), start);
@@ -195,7 +195,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Until nothing is left to happen.
+    /// Runs until nothing is left to do.
     fn go(&mut self) -> Checked {
         self.until(self.plan.end_ns, TICK_NS)?;
         self.fault_mode = FaultMode::None;
@@ -238,7 +238,7 @@ impl<'a> Run<'a> {
             if fault_ns <= next_ns {
                 self.fail(next_ns);
             }
-            // Ticks are seldom while nothing is near.
+            // Ticks are rare while no action is near.
             let near = action_ns < next_ns + 2 * SECOND_NS || !self.is_settled();
             let tick_ns = if near { tick_ns } else { tick_ns.max(QUIET_TICK_NS) };
             if self.chance.one_in(2) {
@@ -263,7 +263,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What the plan says is due.
+    /// Executes the actions of the plan that are due.
     fn act(&mut self, now_ns: i64) {
         let mut world = self.shared.lock();
         while let Some((_, action)) = self.plan.actions.get(self.next_action).filter(|(at_ns, _)| *at_ns <= now_ns) {
@@ -284,7 +284,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// A fault that no effect triggers.
+    /// Injects a fault that no effect triggers.
     fn fail(&mut self, now_ns: i64) {
         self.next_fault_ns = now_ns + self.chance.between(200, 4_000) * MILLISECOND_NS;
         let quiet_ns = self.plan.actions.get(self.next_action).map_or(0, |(at_ns, _)| at_ns.saturating_sub(now_ns));
@@ -342,7 +342,7 @@ impl<'a> Run<'a> {
         world.note(|| format!("{topic_partition:?} begins at {begin}, committed is {committed}"));
     }
 
-    /// Everything that is checked in the end.
+    /// Runs all checks of the end.
     fn judge(&mut self, options: Options) -> Checked {
         self.enrichers.check_state()?;
         self.correlators.check_state()?;
@@ -364,7 +364,7 @@ impl<'a> Run<'a> {
         self.forgotten()
     }
 
-    /// The same input without faults leads to the same alerts.
+    /// Checks that the same input without faults leads to the same alerts.
     fn confluence(&self, options: Options, outputs: &Outputs) -> Checked {
         let mut reference =
             Run::new(self.plan, Options { mutant: None, trace: Trace::Off, ..options }, FaultMode::None)?;
@@ -378,7 +378,7 @@ impl<'a> Run<'a> {
             exact
                 && !gone
                 && !self.plan.very_late.contains(container)
-                // What is wrong with an image becomes known on other topics, at no offset of this one.
+                // The flaw of an image becomes known on other topics, at no offset of this one.
                 && !self.plan.image_flaws.contains_key(container)
                 && !world.gave_up.contains(container)
                 && !reference_world.gave_up.contains(container)
@@ -399,7 +399,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// After a long silence nothing is remembered.
+    /// Checks that after a long silence no state is left.
     fn forgotten(&mut self) -> Checked {
         let now_ns = self.shared.lock().now_ns;
         self.until(now_ns + SILENCE_NS, 1_200 * SECOND_NS)?;
@@ -420,7 +420,7 @@ fn limits() -> Limits {
     Limits { gap_ns: SESSION_GAP_S * SECOND_NS, cap_ns: SESSION_CAP_S * SECOND_NS }
 }
 
-/// How faulty it is.
+/// Draws the rates of faults.
 fn rates(chance: &mut Rng) -> Rates {
     Rates {
         crash: chance.one_of([0, 60, 200, 1_000]),
@@ -435,7 +435,7 @@ fn rates(chance: &mut Rng) -> Rates {
     }
 }
 
-/// Invariant 1, of all processes together: what came in is settled once, or was gone.
+/// Invariant 1, for all processes together: every input record was settled once, or was deleted.
 fn every_input_once(world: &World, input: Topic) -> Checked {
     let mut expected = 0;
     let account = world.accounts.get(&input).cloned().unwrap_or_default();
@@ -452,7 +452,7 @@ fn every_input_once(world: &World, input: Topic) -> Checked {
     Err(Violation::new("conservation of all", what))
 }
 
-/// The fields of each alert that must not depend on which process emits it, and when.
+/// The fields of each alert that must not depend on the process that emits it, nor on the time.
 fn canonical(alerts: &[Alert], comparable: &impl Fn(&str) -> bool) -> BTreeMap<AlertId, Alert> {
     let of_comparable =
         |alert: &&Alert| alert.container.as_ref().is_some_and(|container| comparable(container.id.as_str()));

@@ -1,4 +1,4 @@
-//! The two services as the simulation runs them: the core, and a small shell that carries out its commands.
+//! The two services as the simulation runs them: the core, and a small shell that executes its commands.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::rng::Rng;
 use crate::watch::Core;
 use crate::world::{MILLISECOND_NS, SECOND_NS, World};
 
-/// How the cores are set.
+/// The settings of the cores.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
     pub enricher: Settings,
@@ -36,17 +36,17 @@ pub(crate) trait Service {
     fn tick() -> <Self::Core as Stage>::Input;
 }
 
-/// What only one service can do.
+/// The service-specific part.
 pub(crate) trait Shell<I, C> {
-    /// A shell that has read its tables up to where they end now.
+    /// A shell that has read its tables up to their present ends.
     fn start(world: &World, chance: Rng) -> Self;
 
     fn command(&mut self, command: C, world: &World);
 
-    /// Takes in what the tables have; the next input for the core that is due.
+    /// Reads new table records; returns the next input for the core that is due.
     fn next(&mut self, world: &World) -> Option<I>;
 
-    /// When there is something to do next.
+    /// The next time at which the shell has work.
     fn due_ns(&self, world: &World) -> i64;
 }
 
@@ -130,17 +130,17 @@ impl Shell<correlator::Input, correlator::Command> for NoShell {
     }
 }
 
-/// Image tables, each partition read as it comes, and answers on their way.
+/// Image tables, whose partitions are read in parallel, and pending answers.
 #[derive(Debug)]
 pub(crate) struct EnricherShell {
     tables: ImageTables,
     positions: BTreeMap<TopicPartition, i64>,
     following: Following,
-    /// Answers by when they are there.
+    /// Answers by the time at which they are available.
     answers: BTreeMap<(i64, u64), (ImageView, ImageAnswer)>,
     sent: u64,
     chance: Rng,
-    /// Images that the tables have, whole or not; for a planted bug.
+    /// Images that the tables contain, complete or not; for a planted bug.
     named: BTreeSet<ImageId>,
 }
 
@@ -181,7 +181,7 @@ impl EnricherShell {
 
     fn answer(&mut self, view: &ImageView, world: &World) {
         let answer = match self.tables.lookup(view) {
-            // Nothing is collected in memory.
+            // In memory nothing is collected.
             Lookup::Missing | Lookup::Collected(_) => match self.half(&view.image, world) {
                 Some(index) => ImageAnswer::Ready { index, conflict: None },
                 None => ImageAnswer::Missing,
@@ -201,7 +201,7 @@ impl EnricherShell {
         self.answers.insert((world.now_ns.saturating_add(late_ns), self.sent), (view.clone(), answer));
     }
 
-    /// The planted bug: what is missing counts as empty.
+    /// The planted bug: missing layers count as empty.
     fn half(&self, id: &ImageId, world: &World) -> Option<Arc<ImageIndex>> {
         if !world.has(Mutant::HalfLayerUsed) || !self.named.contains(id) {
             return None;

@@ -1,33 +1,33 @@
-//! Makes a plan that fails smaller: faults are left out while the same rule is still broken.
+//! Shrinks a failing plan: faults are left out as long as the same rule is still broken.
 //!
-//! A fault is known by its number in the run: how many could have come before it. A run without some of them draws the same
-//! as the run with them up to the first that is left out. How much is tried is bounded in runs, not in time, so that a seed
-//! always shrinks to the same.
+//! A fault is identified by its number in the run: the number of possible faults before it. A run without some faults
+//! makes the same draws as the run with them up to the first that is left out. The number of attempts is bounded in
+//! runs, not in time, so that a seed always shrinks to the same plan.
 
 use std::collections::BTreeSet;
 
 use crate::run::{Options, Report, run, run_without};
 
-/// A plan that fails, and what is left of it.
+/// A failing plan after shrinking.
 #[derive(Debug)]
 pub struct Shrunk {
-    /// How many faults the whole plan had when it failed.
+    /// Number of faults in the whole plan when it failed.
     pub faults_before: usize,
     /// Numbers of the faults that are left out.
     pub left_out: BTreeSet<u64>,
     /// The run without them; it breaks the same rule.
     pub report: Report,
-    /// How many runs were tried.
+    /// Number of attempts.
     pub runs: usize,
 }
 
-/// Shrinks what a seed leads to in at most so many runs; `None` when nothing is wrong with it.
+/// Shrinks the plan of a seed with at most so many runs; `None` when the seed does not fail.
 #[must_use]
 pub fn shrink(options: Options, runs_max: usize) -> Option<Shrunk> {
     let report = run(options);
     let check = report.violation.as_ref()?.check;
     let mut best = Shrunk { faults_before: report.faults.len(), left_out: BTreeSet::new(), report, runs: 0 };
-    // All at once, then halves, quarters and so on; single faults as often as that leaves out one more.
+    // First all faults at once, then halves, quarters and so on; single faults as often as that leaves out one more.
     let mut width = best.report.fault_numbers.max(1);
     loop {
         let before = best.report.faults.len();
@@ -48,7 +48,7 @@ pub fn shrink(options: Options, runs_max: usize) -> Option<Shrunk> {
 }
 
 impl Shrunk {
-    /// Leaves out these too, if the same rule is then still broken, with fewer faults.
+    /// Leaves out these faults too, if the same rule is then still broken, with fewer faults.
     fn try_without(&mut self, options: Options, check: &str, numbers: std::ops::Range<u64>) {
         let mut left_out = self.left_out.clone();
         left_out.extend(numbers);

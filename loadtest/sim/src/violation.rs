@@ -1,13 +1,13 @@
-//! What a check found wrong.
+//! The result of a failed check.
 
 use std::fmt;
 
-/// A broken rule: which check noticed it, and what it saw.
+/// A broken rule: the check that noticed it, and the details.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// Name of the invariant or of the part of the oracle.
     pub check: &'static str,
-    /// What was seen.
+    /// The details.
     pub what: String,
 }
 
@@ -23,5 +23,5 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Of something that checks.
+/// The result of a check.
 pub(crate) type Checked<T = ()> = Result<T, Violation>;

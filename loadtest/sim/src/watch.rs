@@ -1,4 +1,4 @@
-//! A stage around the production core that keeps books of its own, and where mutants around the core are planted.
+//! A stage around the production core that keeps accounts of its own. Mutants around the core are planted here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,23 +10,23 @@ use crate::fault::Fault;
 use crate::mutant::Mutant;
 use crate::world::{ProcessId, Shared};
 
-/// What the simulation demands of a core beside being a stage.
+/// The requirements of the simulation on a core, beside those of a stage.
 pub(crate) trait Core: Stage<Input: 'static, Command: 'static> + 'static {
-    /// Every key under which something stands.
+    /// All keys with a value.
     fn keys(&self, partition: i32) -> Vec<String>;
 
-    /// What a planted bug makes of an input.
+    /// Applies a planted bug to an input.
     fn spoil(_: &mut Self::Input, _: i64) {}
 }
 
-/// See the module.
+/// The stage; see the module.
 #[derive(Debug)]
 pub(crate) struct Watched<S> {
     core: S,
     world: Shared,
     process: ProcessId,
     mutant: Option<Mutant>,
-    /// Partitions whose state a mutant retained over an abort.
+    /// Partitions whose state a mutant kept after an abort.
     retained: BTreeSet<i32>,
     owned: BTreeSet<i32>,
 }
@@ -41,7 +41,7 @@ impl<S: Core> Watched<S> {
         &self.core
     }
 
-    /// Lets the core work on effects of its own, writes down what concerns the books, and passes everything on.
+    /// Lets the core work on effects of its own, records them in the accounts, and passes everything on.
     fn watch<T>(
         &mut self,
         effects: &mut Effects<S::Command>,
@@ -87,7 +87,7 @@ impl<S: Core> Stage for Watched<S> {
     type Input = S::Input;
     type Command = S::Command;
 
-    /// A record that cannot be used is settled by the executor, without the core.
+    /// The executor settles a record that cannot be used, without the core.
     fn decode(&self, record: &Record) -> Result<S::Input, String> {
         let decoded = self.core.decode(record);
         if decoded.is_err() {

@@ -1,4 +1,5 @@
-//! What the instances of one run share: broker, group membership, chance, and the accounts that checks are made from.
+//! The state that the instances of one run share: broker, group membership, randomness, and the accounts for the
+//! checks.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +14,7 @@ use crate::mutant::Mutant;
 use crate::rng::Rng;
 use crate::violation::Violation;
 
-/// A process of an instance, from its start to its crash; an instance has one after the other.
+/// A process of an instance, from its start to its crash; an instance has one process after the other.
 pub(crate) type ProcessId = u32;
 
 pub(crate) const MILLISECOND_NS: i64 = 1_000_000;
@@ -44,24 +45,24 @@ impl Effect {
     }
 }
 
-/// Before or after a call has its effect.
+/// Before or after the effect of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Moment {
     Before,
     After,
 }
 
-/// What happens at a moment of an effect.
+/// The decision at a moment of an effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Directive {
     Go,
-    /// Go on at this time.
+    /// Continue at this time.
     At(i64),
     Abort,
     Crash,
 }
 
-/// How likely each fault is at one effect: once in so many, 0 for never.
+/// The probability of each fault at one effect: once in so many, 0 for never.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Rates {
     pub crash: u64,
@@ -73,54 +74,54 @@ pub(crate) struct Rates {
     pub delay_max_ns: i64,
     /// How late markers of a decided transaction may be.
     pub markers_max_ns: i64,
-    /// How late a member hears that the group has shared out anew.
+    /// How late a member receives the event of a rebalance.
     pub hears_max_ns: i64,
 }
 
-/// What one process and its log have in common with the driver.
+/// The state that one process and its log share with the driver.
 #[derive(Debug, Default)]
 pub(crate) struct Wire {
-    /// When the pending call goes on.
+    /// When the pending call continues.
     pub wake_ns: i64,
     pub crashed: bool,
     pub frozen_until_ns: Option<i64>,
     /// A restore was cut short and must be refused.
     pub torn: bool,
     pub aborts: u64,
-    /// What the group's membership was when this process last heard of it.
+    /// The membership that this process knows from its last event.
     pub incarnation: u64,
     /// The group's generation in the last event that this process took.
     pub generation: u64,
-    /// A commit was refused, and what was in it waits for the next generation.
+    /// A commit was refused, and its content waits for the next generation.
     pub waits: bool,
     /// Positions that were set, in order.
     pub resumes: VecDeque<BTreeMap<i32, i64>>,
     /// Next offsets of state partitions written to.
     pub state_ends: BTreeMap<i32, i64>,
-    /// Counted since the last commit.
+    /// Counts since the last commit.
     pub open: Account,
     /// How often this process committed.
     pub commits: u64,
 }
 
-/// What became of input records.
+/// The accounts of input records.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Account {
     pub settled: u64,
     pub gaps: Vec<Gap>,
 }
 
-/// Members of a consumer group, each with the number of its joining.
+/// Members of a consumer group, each with the number of its membership.
 #[derive(Debug, Default)]
 pub(crate) struct Membership {
     members: BTreeMap<ProcessId, u64>,
     joined: u64,
-    /// How often the partitions were shared out.
+    /// Number of rebalances.
     generation: u64,
 }
 
 impl Membership {
-    /// Joins, or joins anew; the number of the joining.
+    /// Joins, or joins again; returns the number of the membership.
     pub(crate) fn join(&mut self, process: ProcessId) -> u64 {
         self.joined += 1;
         self.members.insert(process, self.joined);
@@ -131,7 +132,7 @@ impl Membership {
         self.members.remove(&process);
     }
 
-    /// Shares out anew; the number of the sharing.
+    /// Starts a new generation; returns its number.
     pub(crate) fn share_out(&mut self) -> u64 {
         self.generation += 1;
         self.generation
@@ -146,7 +147,7 @@ impl Membership {
     }
 }
 
-/// See the module.
+/// The world; see the module.
 #[derive(Debug)]
 pub(crate) struct World {
     pub now_ns: i64,
@@ -156,28 +157,29 @@ pub(crate) struct World {
     pub hits: Hits,
     pub wires: BTreeMap<ProcessId, Wire>,
     pub groups: BTreeMap<Topic, Membership>,
-    /// What commits made true, by input topic.
+    /// Committed accounts, by input topic.
     pub accounts: BTreeMap<Topic, Account>,
-    /// Containers of which a deadline fired, in whatever process.
+    /// Containers for which a deadline fired, in any process.
     pub gave_up: BTreeSet<String>,
-    /// Sessions that changed in calls that evicted some for the bound of memory: those and the one that needed it.
+    /// Sessions that changed in calls that evicted some for the memory limit: the evicted ones and the one that needed
+    /// the memory.
     pub evicted: BTreeSet<AlertId>,
     pub violations: Vec<Violation>,
     pub mutant: Option<Mutant>,
-    /// Execs whose digests come late; for a planted bug.
+    /// Execs whose digests arrive late; for a planted bug.
     pub undigested: BTreeSet<String>,
     pub effects: u64,
     /// Numbers of the faults that are left out.
     pub left_out: BTreeSet<u64>,
-    /// How many faults have had a number.
+    /// Number of faults that have been numbered.
     pub fault_numbers: u64,
-    /// Those that came: when, and what.
+    /// Injected faults: time, and name.
     pub faults: Vec<(i64, &'static str)>,
-    /// Steps, when they are wanted.
+    /// Steps, if requested.
     pub trace: Option<VecDeque<String>>,
 }
 
-/// The world, as several hold it; one at a time.
+/// The world, shared by several holders; one at a time has access.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared(Arc<Mutex<World>>);
 
@@ -220,7 +222,7 @@ impl World {
         self.mutant == Some(mutant)
     }
 
-    /// Whether the next fault, of this kind, comes: unless it is left out.
+    /// Whether the next fault, of this kind, is injected, which is the case unless it is left out.
     pub(crate) fn injects(&mut self, what: &'static str) -> bool {
         let number = self.fault_numbers;
         self.fault_numbers += 1;
@@ -249,7 +251,7 @@ impl World {
         self.wires.entry(process).or_default()
     }
 
-    /// What happens to this process at this moment.
+    /// Decides what happens to this process at this moment.
     pub(crate) fn decide(&mut self, process: ProcessId, effect: Effect, moment: Moment) -> Directive {
         self.effects += 1;
         let rates = self.rates;
@@ -285,7 +287,7 @@ impl World {
         Directive::Go
     }
 
-    /// A transaction of this process is committed: what it counted is true.
+    /// Adds the counts of a committed transaction of this process.
     pub(crate) fn committed(&mut self, process: ProcessId, input: Topic) {
         let wire = self.wire(process);
         wire.commits += 1;

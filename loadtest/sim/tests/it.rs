@@ -1,8 +1,8 @@
-//! Seeds hold, and mutants are noticed.
+//! Tests that seeds pass, and that mutants are noticed.
 
 use driftline_sim::{Mutant, Options, Trace, run, run_without, shrink};
 
-/// Far fewer than a run of `make sim`; enough that each mutant is noticed.
+/// Far fewer than in a run of `make sim`, but enough that each mutant is noticed.
 const SEEDS: u64 = 300;
 
 fn options(seed: u64, mutant: Option<Mutant>) -> Options {
@@ -36,12 +36,12 @@ fn every_mutant_is_noticed() {
     }
 }
 
-/// Runs for making one plan smaller.
+/// Runs for shrinking one plan.
 const SHRINK_RUNS: usize = 60;
 
 #[test]
 fn a_plan_that_fails_is_made_smaller_and_still_fails() {
-    // Both take faults to be noticed, so that not all of them can be left out.
+    // Both mutants need faults to be noticed, so not all faults can be left out.
     for mutant in [Mutant::NoFencing, Mutant::TornRestoreAccepted] {
         let seed = (1..=SEEDS).find(|seed| run(options(*seed, Some(mutant))).violation.is_some()).unwrap();
         let whole = run(options(seed, Some(mutant)));

@@ -1,4 +1,4 @@
-//! The container that executes: two static programs in an otherwise empty image, built and run with podman.
+//! The container whose execs are measured: two static programs in an otherwise empty image, built and run with podman.
 
 use anyhow::{Context as _, ensure};
 use std::path::Path;
@@ -11,7 +11,7 @@ const SPAWN: &str = include_str!("../../testdata/spawn.c");
 const TINY: &str = "int main(void) { return 0; }\n";
 const TINY_PATH: &str = "/bin/tiny";
 const DRIFTED_PATH: &str = "/tmp/drifted";
-/// As podman works inside a machine without systemd, networking tools or high limits.
+/// Options with which podman works inside a machine without systemd, networking tools or high limits.
 const GLOBAL: [&str; 2] = ["--runtime=runc", "--cgroup-manager=cgroupfs"];
 const RUN: [&str; 3] = ["--network=none", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000"];
 
@@ -20,7 +20,7 @@ pub(super) struct Workload {
     image: String,
 }
 
-/// What one run reports of itself.
+/// The output of one run.
 pub(super) struct Turn {
     pub(super) wall_ns: u64,
 }
@@ -55,7 +55,7 @@ impl Workload {
         self.run_paced(execs, Duration::ZERO, program)
     }
 
-    /// The same with a pause after each.
+    /// Like [`Self::run`], with a pause after each exec.
     pub(super) fn run_paced(&self, execs: u32, pause: Duration, program: Program) -> anyhow::Result<Turn> {
         let (count, pause) = (execs.to_string(), pause.as_millis().to_string());
         let mut command = Command::new("podman");

@@ -1,6 +1,6 @@
-//! The figures of one turn: filled in by [`super`] and [`super::observer`], summed up by [`super::report`].
+//! The figures of one turn: filled in by [`super`] and [`super::observer`], summarised by [`super::report`].
 
-/// What a process has used so far.
+/// The resources that a process has used so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Usage {
     pub(super) cpu_ns: u64,
@@ -11,7 +11,7 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    /// What was used meanwhile.
+    /// The resources used between two readings.
     pub(super) fn between(before: &Self, after: &Self) -> Self {
         Self {
             cpu_ns: after.cpu_ns.saturating_sub(before.cpu_ns),
@@ -27,11 +27,11 @@ impl Usage {
 pub(super) struct Measurement {
     pub(super) wall_ns: u64,
     pub(super) usage: Usage,
-    /// What came out, where that can be counted.
+    /// The records of the collector, if they can be counted.
     pub(super) seen: Option<Seen>,
 }
 
-/// What came out of the collector.
+/// The output of the collector.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
     /// Execs with a record of their own.
@@ -43,7 +43,7 @@ pub(super) struct Seen {
     pub(super) start_peak_bytes: u64,
 }
 
-/// From execs to their records.
+/// Latencies from execs to their records.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Latencies {
     pub(super) median: u64,

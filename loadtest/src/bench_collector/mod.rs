@@ -1,8 +1,8 @@
-//! `driftline-loadtest bench-collector`: what an exec costs under the node collector and under what else a distribution offers,
-//! in turn, in one run. Kafka runs already; see `deploy/dev/bench-collector.sh`.
+//! `driftline-loadtest bench-collector`: measures the cost of an exec under the node collector and under the other
+//! observers that a distribution offers, in turn, in one run. Kafka runs already; see `deploy/dev/bench-collector.sh`.
 //!
-//! Kernel time is the kernel's own count of what BPF programs took (`kernel.bpf_stats_enabled`), user time that of all threads
-//! of the observer: both hold on a noisy machine, where wall times do not resolve microseconds.
+//! Kernel time is the kernel's own count of the time of BPF programs (`kernel.bpf_stats_enabled`), user time that of
+//! all threads of the observer: both are meaningful on a noisy machine, where wall times do not resolve microseconds.
 
 mod container;
 mod measurement;
@@ -26,14 +26,14 @@ use measurement::{Latencies, Measurement, Seen, Usage};
 use observer::usage;
 use report::Report;
 
-/// How long the last record may take to arrive. What is left out of a container is said every ten seconds.
+/// How long the last record may take to arrive. Throttled execs of a container are reported every ten seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Execs whose way to Kafka is timed, and the pause after each: nobody is busy meanwhile.
+/// Execs whose latency to Kafka is measured, and the pause after each, so that nothing else runs meanwhile.
 const PACED: u32 = 200;
 const PAUSE: Duration = Duration::from_millis(17);
 
-/// How much is run.
+/// The extent of a measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct Extent {
     /// Rounds, in each of which every contender has its turn.
@@ -42,21 +42,21 @@ pub struct Extent {
     pub execs: u32,
 }
 
-/// How long a container's first execs wait for its description: as long as the collector's limit of this name.
+/// How long a container's first execs wait for its description: equal to the collector's limit of this name.
 const DESCRIPTION_WAIT_NS: i64 = 300_000_000;
 
-/// Which file is executed.
+/// The executed file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Program {
     /// A file of the image.
     Image,
-    /// One that is not, always the same.
+    /// A file that is not in the image, always the same.
     Drifted,
-    /// The same, touched before each exec: as it is, nobody has seen it before.
+    /// The same file, changed before each exec, so that its digest is always new.
     Changed,
 }
 
-/// Runs all, prints a table, and writes JSON when a file is named.
+/// Runs all contenders, prints a table, and writes JSON when a file is named.
 ///
 /// # Errors
 /// When a part cannot run, or an exec was not seen.
@@ -89,7 +89,7 @@ pub async fn run(kafka: &ClientSettings, extent: Extent, json: Option<&Path>) ->
     report.check()
 }
 
-/// One turn of the collector, from its start on topics of its own to the last record that can be read.
+/// One turn of the collector, from its start on topics of its own to the last record that is readable.
 async fn driftline(
     kafka: &ClientSettings,
     workload: &Arc<Workload>,
@@ -104,7 +104,7 @@ async fn driftline(
     let collector = services::start("collector", &kafka, &settings, logs.path()).await?;
     let mut reader = Collector::start(&kafka).await?;
     let paced = Arc::clone(workload);
-    // On a thread of its own: records are read, and their arrival is noted, while the execs go on.
+    // On a thread of its own: records are read, and their arrival times taken, while the execs run.
     let paced = tokio::task::spawn_blocking(move || paced.run_paced(PACED, PAUSE, program));
     let mut counter = Counter::new(workload.path(program));
     let seen = counter.until(&mut reader, usize::try_from(PACED)?).await?;
@@ -127,12 +127,12 @@ async fn driftline(
     }))
 }
 
-/// What has come of the workload's execs.
+/// The records of the workload's execs so far.
 #[derive(Debug, Clone, Copy)]
 struct Count {
-    /// Records of their own.
+    /// Execs with a record of their own.
     reported: usize,
-    /// Counted in a record that says what was left out of the container.
+    /// Execs counted in a throttle record.
     left_out: usize,
 }
 
@@ -142,7 +142,7 @@ impl Count {
     }
 }
 
-/// Counts the execs of a program. One whose digest came late is reported twice.
+/// Counts the execs of a program. An exec whose digest arrived late is reported twice.
 struct Counter {
     path: &'static str,
     counted: usize,
@@ -154,7 +154,7 @@ impl Counter {
         Self { path, counted: 0, reported: BTreeSet::new() }
     }
 
-    /// Reads until so many are accounted for, or it takes too long.
+    /// Reads until so many execs are accounted for, or the time limit passes.
     async fn until(&mut self, reader: &mut Collector, made: usize) -> anyhow::Result<Count> {
         reader.until(PATIENCE, |collected| self.count(collected).all() >= made).await?;
         Ok(self.count(&reader.collected))
@@ -167,15 +167,15 @@ impl Counter {
         self.counted = collected.execs.len();
         let left_out = collected.throttled.iter().map(|throttled| {
             let of_file = throttled.examples.iter().filter(|file| file.path == path);
-            // Of ordinary execs the files are not reported; the workload's container executes little else.
+            // Throttle records do not list the files of ordinary execs; the workload's container executes little else.
             of_file.map(|file| file.execs).sum::<i64>() + throttled.ordinary
         });
         Count { reported: self.reported.len(), left_out: usize::try_from(left_out.sum::<i64>()).unwrap_or(0) }
     }
 }
 
-/// From the exec to the moment at which its record could be read. A container's first execs wait for its description, which
-/// here never comes (no engine's service runs): they are left out.
+/// Latencies from the exec to the moment at which its record was readable. A container's first execs wait for its
+/// description, which never arrives here (no engine's service runs): they are left out.
 fn latencies(collected: &Collected, path: &str) -> Vec<u64> {
     let first_ns = collected.execs.iter().map(|exec| exec.time_ns).min().unwrap_or(0);
     let is_later = |exec: &Exec| exec.time_ns.saturating_sub(first_ns) > DESCRIPTION_WAIT_NS;

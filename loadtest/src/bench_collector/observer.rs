@@ -1,4 +1,4 @@
-//! What a process and its BPF programs have used, and the other observers that a distribution offers.
+//! Resource use of a process and its BPF programs, and the other observers that a distribution offers.
 
 use anyhow::{Context as _, bail, ensure};
 use nix::time::{clock_getcpuclockid, clock_gettime};
@@ -35,7 +35,7 @@ impl Drop for Statistics {
     }
 }
 
-/// The processor time of a process, of threads that have ended too, and the time of all BPF programs that it holds.
+/// The processor time of a process, including that of ended threads, and the time of all BPF programs that it holds.
 pub(super) fn usage(pid: u32) -> anyhow::Result<Usage> {
     let process = PathBuf::from(format!("/proc/{pid}"));
     let clock = clock_getcpuclockid(nix::unistd::Pid::from_raw(i32::try_from(pid)?)).context("it has ended")?;
@@ -59,24 +59,24 @@ pub(super) fn usage(pid: u32) -> anyhow::Result<Usage> {
     Ok(usage)
 }
 
-/// From now on the peak is that of the work, not of the start, when the kernel's type information is read.
+/// Resets the peak, so that it is that of the work and not of the start, when the kernel's type information is read.
 pub(super) fn forget_peak(pid: u32) -> anyhow::Result<()> {
     fs::write(format!("/proc/{pid}/clear_refs"), "5").context("the peak of resident memory cannot be reset")
 }
 
-/// Another observer of execs, as its users start it.
+/// Another observer of execs, started as its users start it.
 pub(super) struct Peer {
     pub(super) name: &'static str,
     command: &'static [&'static str],
     attached: Attached,
 }
 
-/// How one sees that an observer observes.
+/// The sign that an observer is attached.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Attached {
     /// It holds a BPF program that the kernel has run.
     RunsBpf,
-    /// Its first line reports it.
+    /// Its first line of output.
     PrintsAttached,
 }
 
@@ -95,8 +95,8 @@ pub(super) const PEERS: [Peer; 3] = [
     Peer { name: "auditd", command: &["deploy/dev/auditd.sh"], attached: Attached::PrintsAttached },
 ];
 
-/// The first two look for tracepoints below tracefs, which nobody else may have mounted; in a mount namespace of its own it
-/// stays the observer's.
+/// The first two need tracepoints below tracefs, which may not be mounted; in a mount namespace of its own the mount
+/// stays private to the observer.
 const WITH_TRACEFS: &str =
     r#"mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing; exec "$@""#;
 
@@ -146,7 +146,7 @@ impl Peer {
     }
 }
 
-/// A process and those that it started, together; memory is the largest one's.
+/// Resource use of a process and its children together; memory is that of the largest.
 fn usage_of_all(pids: &[u32]) -> anyhow::Result<Usage> {
     let mut sum = Usage::default();
     for pid in pids {
@@ -159,7 +159,7 @@ fn usage_of_all(pids: &[u32]) -> anyhow::Result<Usage> {
     Ok(sum)
 }
 
-/// An observer that is asked to end, so that it can undo what it set up.
+/// An observer that is stopped by a signal, so that it can undo its set-up.
 struct Ended(Child);
 
 impl Ended {

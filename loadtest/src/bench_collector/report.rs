@@ -1,4 +1,4 @@
-//! The figures as a table and as JSON, and whether they are within their limits.
+//! The figures as a table and as JSON, and the check of their limits.
 
 use anyhow::bail;
 use serde_json::json;
@@ -11,16 +11,17 @@ use super::{Extent, Program};
 
 /// Most time in the kernel per exec of an image file.
 const IMAGE_KERNEL_NS_MAX: u64 = 2_000;
-/// The same of a drifted one; one that is not known wakes the reader.
+/// The same for a file that is not in the image; an unknown file wakes the reader.
 const DRIFTED_KERNEL_NS_MAX: u64 = 25_000;
-/// Most processor time of the collector per event, up to the record that Kafka acknowledged, where nothing has to be hashed.
+/// Most processor time of the collector per event, up to the record that Kafka acknowledged, where nothing must be
+/// hashed.
 const CPU_NS_MAX: u64 = 10_000;
 /// Most memory while it works.
 const PEAK_BYTES_MAX: u64 = 40 << 20;
-/// Most time from an exec to its record in Kafka, of 99 of 100 on an idle machine.
+/// 99th percentile of the time from an exec to its record in Kafka, on an idle machine.
 const LATENCY_NS_MAX: u64 = 100_000_000;
 
-/// Medians over the rounds; of memory and of what came out the worst.
+/// Medians over the rounds; of memory and of the number of records the worst.
 struct ReportRow {
     name: &'static str,
     program: Program,
@@ -99,7 +100,7 @@ impl Report {
     }
 
     /// # Errors
-    /// With each figure that is over its limit.
+    /// Lists each figure that exceeds its limit.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         let mut missed = Vec::new();
         for row in self.rows.iter().filter(|row| row.name == name(1)) {

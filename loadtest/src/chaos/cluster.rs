@@ -1,4 +1,4 @@
-//! Three brokers that are controllers too, each in a network namespace and on a disk of its own. Called by
+//! Three brokers that are also controllers, each in a network namespace and on a disk of its own. Called by
 //! [`super::faults`].
 
 use anyhow::{Context as _, bail};
@@ -18,12 +18,12 @@ use super::wire::{self, Coordinator};
 pub(super) const NODES: [u8; 3] = [1, 2, 3];
 /// Size of a broker's disk: a batch of 100 faults writes less than a third of it.
 const DISK_KBYTES: u64 = 4 << 20;
-/// How long the cluster may take to be whole after anything that was done to it.
+/// How long the cluster may take to be in sync after any fault.
 const WHOLE_MAX: Duration = Duration::from_secs(90);
 /// How long a broker may take to end after SIGTERM.
 const END_MAX: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(100);
-/// Any will do: 16 bytes in URL-safe base64.
+/// Any id will do: 16 bytes in URL-safe base64.
 const CLUSTER_ID: &str = "driftline-chaos-clust0";
 /// Partitions of Kafka's own topics.
 const OWN_PARTITIONS: u8 = 6;
@@ -53,7 +53,7 @@ impl Cluster {
     /// Makes disks and formats them, starts the brokers and waits until they answer.
     ///
     /// # Errors
-    /// When something of it fails.
+    /// When any step fails.
     pub(super) async fn start(installation: &Installation, directory: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(directory)?;
         std::fs::write(directory.join("log4j2.properties"), LOGGING)?;
@@ -168,7 +168,7 @@ impl Cluster {
         ended
     }
 
-    /// Leaves a broker's disk this much room, or all of it.
+    /// Limits the free space of a broker's disk, or restores its full size.
     ///
     /// # Errors
     /// When it cannot be resized.
@@ -181,21 +181,21 @@ impl Cluster {
         network::resize_disk(&disk, size)
     }
 
-    /// Where the brokers' disks are mounted.
+    /// Mount points of the brokers' disks.
     pub(super) fn disks(&self) -> Vec<PathBuf> {
         NODES.iter().map(|id| self.directory.join(format!("disk{id}"))).collect()
     }
 
-    /// The largest of the disks' used parts.
+    /// The used space of the fullest disk.
     pub(super) fn used_kbytes(&self) -> u64 {
         let disk = |id| network::used_kbytes(&self.directory.join(format!("disk{id}"))).unwrap_or(0);
         NODES.into_iter().map(disk).max().unwrap_or(0)
     }
 
-    /// Which broker coordinates it.
+    /// The broker that coordinates a group or transactional id.
     ///
     /// # Errors
-    /// When no broker says so.
+    /// When no broker knows it.
     pub(super) async fn coordinator(&self, of: Coordinator<'_>) -> anyhow::Result<u8> {
         let mut why = anyhow::anyhow!("there are no brokers");
         for broker in self.addresses() {
@@ -216,7 +216,7 @@ impl Cluster {
         self.until("answers", |copies| copies.is_some()).await
     }
 
-    /// Waits until every copy of every partition is in sync, as every broker sees it.
+    /// Waits until every replica of every partition is in sync according to every broker.
     ///
     /// # Errors
     /// When that takes too long.

@@ -1,4 +1,4 @@
-//! Topics as text, one JSON object a line, for whoever looks for what went wrong. Called by [`super::rig`].
+//! Writes topics as text, one JSON object per line, for the analysis of a failure. Called by [`super::rig`].
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ pub(super) async fn write(kafka: &ClientSettings, topics: &[Topic], directory: &
     Ok(())
 }
 
-/// Copies the log of a topic from every broker's disk: what was undone stands only there.
+/// Copies the log of a topic from every broker's disk: only there are the records of aborted transactions.
 ///
 /// # Errors
 /// When a file cannot be read or written.
@@ -44,7 +44,7 @@ pub(super) fn keep_logs(topic: &str, disks: &[PathBuf], directory: &Path) -> any
             std::fs::create_dir_all(&saved)?;
             for file in std::fs::read_dir(entry.path())? {
                 let file = file?;
-                // Segments are deleted by brokers that run meanwhile.
+                // Running brokers may delete segments meanwhile.
                 let _ = std::fs::copy(file.path(), saved.join(file.file_name()));
             }
         }
@@ -62,7 +62,7 @@ fn line(record: &Record) -> Value {
     })
 }
 
-/// What of a record tells it from others.
+/// The fields of a record that identify it.
 fn facts(record: &Record) -> Value {
     let value = record.value.as_deref().unwrap_or_default();
     match record.topic {

@@ -1,4 +1,4 @@
-//! Does one fault and undoes it. Called by [`super::rig`].
+//! Injects one fault and undoes it. Called by [`super::rig`].
 
 use rustix::process::Signal;
 use std::path::PathBuf;
@@ -17,34 +17,34 @@ use super::wire::Coordinator;
 
 /// Instances of each service that always run.
 pub(super) const INSTANCES: u8 = 3;
-/// Less than any time limit.
+/// Shorter than any time limit.
 const FREEZE_SHORT: Duration = Duration::from_secs(3);
-/// Longer than a session (15 s), a call (20 s) and a transaction (25 s) may take.
+/// Longer than a session (15 s), a call (20 s) and a transaction (25 s) may last.
 const FREEZE_SERVICE_LONG: Duration = Duration::from_secs(28);
-/// By now others have the partitions of a frozen service: a session (15 s) and a rebalance.
+/// After this time other members have the partitions of a frozen service: a session (15 s) and a rebalance.
 const TAKEN_OVER: Duration = Duration::from_millis(16_500);
 /// Longer than the controller waits for a broker (9 s).
 const FREEZE_BROKER_LONG: Duration = Duration::from_secs(12);
 const CUT: Duration = Duration::from_secs(12);
-/// From less than any time limit to more than a session (15 s) and a transaction (25 s) may take.
+/// Range from less than any time limit to more than a session (15 s) and a transaction (25 s) may last.
 const CUT_SERVICE_MIN: Duration = Duration::from_secs(4);
 const CUT_SERVICE_RANGE_MS: u64 = 26_000;
-/// A broker that crashed stays away until output flows without it, but not longer than this.
+/// A crashed broker stays down until output flows without it, but not longer than this.
 const CRASHED_MAX: Duration = Duration::from_secs(25);
 /// A disk stays full until the broker has noticed, but not longer than this.
 const DISK_FULL_MAX: Duration = Duration::from_secs(10);
-/// A disk that fills up: this much is still written.
+/// Free space that is left on a disk before it is full.
 const ROOM_KBYTES: u64 = 256;
-/// A limit is effective when a process allocates next.
+/// A memory limit takes effect at the next allocation of a process.
 const MEMORY_MAX: Duration = Duration::from_secs(5);
-/// Where the memory of processes can be limited, by version of the interface, and the file that does it.
+/// Where the memory of processes can be limited, by version of the cgroup interface, and the file with the limit.
 const MEMORY_GROUPS: [(&str, &str); 2] =
     [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
 /// Less than any of the services needs.
 const MEMORY_BYTES: &str = "4194304";
 const POLL: Duration = Duration::from_millis(50);
 
-/// What a fault is done to.
+/// The system under test.
 pub(super) struct Rig {
     pub cluster: Cluster,
     pub supervisor: Supervisor,
@@ -66,15 +66,15 @@ enum Undo {
 
 /// When a fault is undone.
 enum Until {
-    /// Now.
+    /// At once.
     Now,
-    /// Later.
+    /// After this time.
     After(Duration),
-    /// When output flows in spite of it, but not later than this.
+    /// When output flows in spite of the fault, but not later than this.
     Flowing(Duration),
 }
 
-/// What was done.
+/// An injected fault.
 struct Injected {
     mark: Mark,
     until: Until,
@@ -85,7 +85,7 @@ fn millis(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// A number below `count` from a draw.
+/// A number below `count`, derived from a draw.
 fn choose(draw: u64, count: u8) -> u8 {
     draw.checked_rem(u64::from(count)).and_then(|number| u8::try_from(number).ok()).unwrap_or(0)
 }
@@ -100,7 +100,7 @@ fn a_broker(draw: u64) -> u8 {
 }
 
 impl Rig {
-    /// Does a fault, keeps it up and undoes it; tells since when it had its effect.
+    /// Injects a fault, keeps it up and undoes it; returns the time at which it took effect.
     ///
     /// # Errors
     /// When the rig itself fails.
@@ -126,8 +126,8 @@ impl Rig {
         Ok(injected.mark)
     }
 
-    /// Kills a service while the fault lasts. While another one is frozen: one that has taken over from it, at a time at
-    /// which the frozen one's transaction may still be open.
+    /// Kills a service while the fault lasts. If the fault is a frozen service, the killed one is a service that has
+    /// taken over from it, at a time at which the frozen one's transaction may still be open.
     async fn overlap(&self, fault: &Fault, draw: u64) -> anyhow::Result<()> {
         let (name, after) = match fault.kind {
             Kind::FreezeServiceLong => {
@@ -140,7 +140,7 @@ impl Rig {
         self.supervisor.end(name, Signal::KILL)
     }
 
-    /// Whether every partition of both topics has output of execs that came after the mark.
+    /// Whether every partition of both topics has output of execs after the mark.
     pub(super) fn flows(&self, mark: Mark) -> bool {
         WATCHED.iter().all(|topic| self.watch.recovery(mark, *topic).is_some())
     }
@@ -198,7 +198,7 @@ impl Rig {
         Ok(self.injected(Until::Now, Undo::Nothing))
     }
 
-    /// The mark is when the process is gone: until then it finishes what it has begun.
+    /// The mark is the end of the process: until then it finishes open work.
     async fn end(&self, name: Name) -> anyhow::Result<Injected> {
         self.supervisor.end(name, Signal::TERM)?;
         let deadline = clock::monotonic() + CRASHED_MAX;
@@ -229,7 +229,7 @@ impl Rig {
         Ok(self.injected(Until::After(time), Undo::Continue(name)))
     }
 
-    /// Puts a process into a group that may have less memory than it needs; the kernel ends it.
+    /// Moves a process into a cgroup with less memory than it needs; the kernel kills it.
     async fn limit_memory(&self, name: Name) -> anyhow::Result<Injected> {
         let Some(pid) = self.supervisor.doom(name) else { return self.kill(name) };
         let Some((root, limit)) = MEMORY_GROUPS.iter().find(|(root, _)| is_memory_group(root)) else {
@@ -238,7 +238,7 @@ impl Rig {
         let group = PathBuf::from(root).join(format!("driftline-chaos-{}-{pid}", clock::now_ns()));
         std::fs::create_dir(&group)?;
         std::fs::write(group.join("cgroup.procs"), pid.to_string())?;
-        // Memory that is charged elsewhere stays there, so only what is allocated from now on counts.
+        // Memory charged to another cgroup stays there, so only later allocations count.
         std::fs::write(group.join(limit), MEMORY_BYTES)?;
         let mark = self.watch.mark();
         let deadline = clock::monotonic() + MEMORY_MAX;
@@ -260,7 +260,7 @@ impl Rig {
         Ok(self.injected(Until::After(time), Undo::ContinueBrokers(ids)))
     }
 
-    /// Each begins when the one before is back, as an operator does it.
+    /// Restarts each broker when the previous one is back, as an operator does.
     async fn roll(&mut self) -> anyhow::Result<Injected> {
         let mark = self.watch.mark();
         for id in NODES {
@@ -271,7 +271,7 @@ impl Rig {
         Ok(Injected { mark, until: Until::Now, undo: Undo::Nothing })
     }
 
-    /// Between 10 and 20 s, killed or frozen.
+    /// Takes all brokers away for 10 to 20 s, killed or frozen.
     fn all_away(&mut self, draw: u64) -> anyhow::Result<Injected> {
         let time = Duration::from_millis(10_000 + draw / 2 % 10_000);
         if draw.is_multiple_of(2) {
@@ -300,7 +300,7 @@ impl Rig {
             Undo::Join(id) => super::network::join(id)?,
             Undo::EmptyDisk(id) => {
                 self.cluster.leave_room(id, None)?;
-                // A broker whose only disk has failed ends by itself; one that has not noticed is started anew as well.
+                // A broker whose only disk has failed ends by itself; one that has not noticed is restarted as well.
                 self.cluster.kill(id)?;
                 self.cluster.start_node(id)?;
             }
@@ -309,7 +309,7 @@ impl Rig {
         Ok(())
     }
 
-    /// A process that made do with what it had is killed.
+    /// Kills a process that managed with the limited memory.
     async fn unlimit(&self, name: Name, group: &std::path::Path) -> anyhow::Result<()> {
         let left = std::fs::read_to_string(group.join("cgroup.procs"))?;
         if !left.trim().is_empty() {
@@ -322,7 +322,7 @@ impl Rig {
         Ok(())
     }
 
-    /// Brings back what a fault may have left away, so that a batch can be finished.
+    /// Restores everything that a fault may have left stopped, so that a batch can be finished.
     ///
     /// # Errors
     /// When a broker cannot be started.
@@ -333,7 +333,7 @@ impl Rig {
         Ok(())
     }
 
-    /// How long after the mark each of the watched topics had something new in every partition.
+    /// For each watched topic, the time from the mark until every partition had new output.
     pub(super) fn recoveries(&self, mark: Mark) -> [Option<Duration>; 2] {
         [self.watch.recovery(mark, Topic::Findings), self.watch.recovery(mark, Topic::Alerts)]
     }

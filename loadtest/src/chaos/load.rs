@@ -1,7 +1,8 @@
-//! The load: containers that come and go, each with a fixed number of execs, at a steady rate. Called by [`super::rig`].
+//! The load: containers that start and end, each with a fixed number of execs, at a steady rate. Called by
+//! [`super::rig`].
 //!
-//! Records are pending until they are acknowledged and sent again, in order, by a new client when one gives up, as the
-//! collector does. So none is lost, and one may stand twice on the topic with the same event id.
+//! Records are pending until they are acknowledged. When a client gives up, a new client sends them again, in order, as
+//! the collector does. So no record is lost, and a record may be on the topic twice with the same event id.
 
 use anyhow::Context as _;
 use std::collections::{BTreeMap, VecDeque};
@@ -33,7 +34,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Begins.
+    /// Starts the load.
     ///
     /// # Errors
     /// When the client refuses its settings.
@@ -49,7 +50,7 @@ impl Load {
         self.execs.load(Ordering::Acquire)
     }
 
-    /// Makes no more, and waits until everything is acknowledged.
+    /// Stops making execs, and waits until every record is acknowledged.
     ///
     /// # Errors
     /// When that takes too long.
@@ -84,7 +85,7 @@ async fn run(mut sending: Sending, rate: u32, stop: Arc<AtomicBool>, execs: Arc<
     Ok(())
 }
 
-/// Containers in turn; one that has done all its execs ends and makes room for a new one.
+/// The running containers, in turn; a container that has done all its execs ends and makes room for a new one.
 struct Containers {
     live: VecDeque<(ContainerId, usize)>,
     started: usize,
@@ -101,7 +102,7 @@ impl Containers {
             let id = Sha256::of(format!("chaos {}", self.started).as_bytes()).to_string();
             let id = ContainerId::from(id.as_str());
             push(&id, encode(&seen(&id))?);
-            // Those of the beginning end one after the other, not all at once.
+            // The containers of the beginning end one after the other, not all at once.
             let number = if self.started < LIVE { self.started * EXECS_EACH / LIVE } else { 0 };
             self.live.push_front((id, number));
             self.started += 1;
@@ -123,7 +124,7 @@ impl Containers {
     }
 }
 
-/// Records that are not acknowledged, by number, and the client they were given to.
+/// Records that are not acknowledged, by number, and the client that sends them.
 struct Sending {
     kafka: ClientSettings,
     producer: TrackedProducer,

@@ -1,22 +1,22 @@
-//! Faults against the real services on three real brokers, and an oracle that says whether anything was lost or came
-//! twice. `make chaos` runs it.
+//! Injects faults into the real services on three real brokers. An oracle reports lost and duplicate records.
+//! `make chaos` runs it.
 //!
-//! * [`plan`]: which faults come, from a seed.
+//! * [`plan`]: the faults of a seed.
 //! * [`rig`]: one batch of faults on a fresh cluster.
-//! * [`faults`]: how each fault is done and undone.
+//! * [`faults`]: injects and undoes each fault.
 //! * [`cluster`], [`wire`]: the brokers.
-//! * [`network`]: who can reach whom.
-//! * [`supervisor`]: the services, started again when they end.
+//! * [`network`]: the connections between nodes.
+//! * [`supervisor`]: the services, restarted when they end.
 //! * [`load`]: execs at a steady rate.
 //! * [`steady`]: memory without faults.
-//! * [`watch`]: when output comes again.
-//! * [`oracle`]: what must have come.
-//! * [`dump`]: topics as text, kept when something is wrong.
-//! * [`progress`]: seeds of failed batches, and runs that go on.
+//! * [`watch`]: the time until output flows again.
+//! * [`oracle`]: the expected records.
+//! * [`dump`]: topics as text, kept after a violation.
+//! * [`progress`]: seeds of failed batches, and resumed runs.
 //! * [`report`]: the table.
 //!
-//! What is deliberately absent: any knowledge of how the services recover. Faults are done from outside, and only topics,
-//! exits and logs are looked at.
+//! What is deliberately absent: any knowledge of how the services recover. Faults are injected from outside, and only
+//! topics, exits and logs are inspected.
 
 mod cluster;
 mod dump;
@@ -92,10 +92,10 @@ pub struct Options {
     json: bool,
 }
 
-/// The code when the rig failed, which says nothing about the services.
+/// The exit code when the rig failed, which is not a result about the services.
 const NOT_TESTED: u8 = 2;
 
-/// Runs what is asked for and prints the report; fails when something is wrong with the services.
+/// Runs the requested batches and prints the report; fails when the services violate a rule.
 pub async fn run(options: &Options) -> ExitCode {
     match until_stopped(options).await {
         Ok(verdict) if verdict.is_good() => ExitCode::SUCCESS,

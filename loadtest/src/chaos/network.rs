@@ -1,8 +1,9 @@
-//! Networks: each broker and each service has a network namespace of its own, all of them and the rig's clients meet at one
-//! bridge, and who is taken from the bridge is cut off from everybody. Called by [`super::cluster`] and [`super::supervisor`].
+//! Networks: each broker and each service has a network namespace of its own. All of them and the rig's clients are
+//! connected to one bridge; a node that is removed from the bridge is cut off from all others. Called by
+//! [`super::cluster`] and [`super::supervisor`].
 //!
-//! The process itself runs in network, mount and pid namespaces of its own, which `deploy/dev/chaos.sh` makes: nothing of
-//! this is seen outside, and nothing of it outlives the process.
+//! The process itself runs in network, mount and pid namespaces of its own, which `deploy/dev/chaos.sh` creates:
+//! nothing of this is visible outside, and nothing of it outlives the process.
 
 use anyhow::{Context as _, ensure};
 use std::ffi::OsStr;
@@ -16,7 +17,7 @@ const PORT: u16 = 9092;
 /// Runs a program to its end.
 ///
 /// # Errors
-/// When it fails, with what it stderr.
+/// When it fails, with its standard error.
 pub(super) fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
     let output = Command::new(program).args(arguments).output().with_context(|| format!("{program} cannot be run"))?;
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -34,7 +35,7 @@ pub(super) fn host(node: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 99, 0, node)
 }
 
-/// Where clients find the broker with this node id.
+/// Address at which clients reach the broker with this node id.
 #[must_use]
 pub(super) fn address(node: u8) -> SocketAddr {
     (host(node), PORT).into()
@@ -59,7 +60,7 @@ pub(super) fn command(node: u8, program: impl AsRef<OsStr>) -> Command {
 /// When this is not a process in namespaces of its own, or `ip` fails.
 pub(super) fn make(nodes: impl IntoIterator<Item = u8>) -> anyhow::Result<()> {
     ensure!(std::process::id() == 1, "needs namespaces of its own: start it with `make chaos` or deploy/dev/chaos.sh");
-    // Names of namespaces are files here, which are nobody else's business.
+    // Names of network namespaces are files here, private to this mount namespace.
     std::fs::create_dir_all("/run/netns")?;
     run("mount", &["-t", "tmpfs", "names", "/run/netns"])?;
     ip("link set lo up")?;
@@ -78,7 +79,7 @@ pub(super) fn make(nodes: impl IntoIterator<Item = u8>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Cuts a node off from all others: packets go nowhere, nobody is told.
+/// Cuts a node off from all others: packets are dropped without notice.
 ///
 /// # Errors
 /// When `ip` fails.
@@ -86,7 +87,7 @@ pub(super) fn cut(node: u8) -> anyhow::Result<()> {
     ip(&format!("link set {} nomaster", namespace(node)))
 }
 
-/// Joins it again.
+/// Connects it again.
 ///
 /// # Errors
 /// When `ip` fails.
@@ -103,18 +104,18 @@ pub(super) fn mount_disk(at: &Path, kbytes: u64) -> anyhow::Result<()> {
     run("mount", &["-t", "tmpfs", "-o", &format!("size={kbytes}k"), "disk", &at.to_string_lossy()])
 }
 
-/// Gives such a disk another size.
+/// Resizes such a disk.
 ///
 /// # Errors
-/// When `mount` fails, as it does below what is used.
+/// When `mount` fails, for example because the new size is below the used space.
 pub(super) fn resize_disk(at: &Path, kbytes: u64) -> anyhow::Result<()> {
     run("mount", &["-o", &format!("remount,size={kbytes}k"), &at.to_string_lossy()])
 }
 
-/// What of such a disk is used.
+/// The used space of such a disk.
 ///
 /// # Errors
-/// When it cannot be asked.
+/// When the file system does not report it.
 pub(super) fn used_kbytes(at: &Path) -> anyhow::Result<u64> {
     let found = rustix::fs::statvfs(at)?;
     Ok(found.f_blocks.saturating_sub(found.f_bfree).saturating_mul(found.f_frsize) / 1024)

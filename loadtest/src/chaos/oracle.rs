@@ -1,7 +1,7 @@
-//! What must have come of the execs that stand on exec-events, compared record by record with what a reader of committed
-//! records sees. Called by [`super::rig`] when everything has calmed down.
+//! Computes the expected results of the execs on exec-events, and compares them record by record with the output for a
+//! reader of committed records. Called by [`super::rig`] when all output has been written.
 //!
-//! Nothing that a producer believes is used: an exec counts when, and as often as, it stands on the topic.
+//! The producers' own counts are not used: an exec counts when, and as often as, it is on the topic.
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,9 +12,9 @@ use driftline_schemas::{Alert, ContainerId, ExecEvent, Finding, decode};
 
 use crate::workload::finding_of;
 
-/// Examples that are kept of each way to be wrong.
+/// Examples kept of each kind of violation.
 const EXAMPLES: usize = 5;
-/// Topics that are read, inputs before what comes of them.
+/// Topics that are read, inputs before their outputs.
 pub(super) const READ: [Topic; 5] =
     [Topic::ExecEvents, Topic::Findings, Topic::Alerts, Topic::AlertsOcsf, Topic::DeadLetters];
 
@@ -22,55 +22,55 @@ pub(super) const READ: [Topic; 5] =
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Violation {
-    /// An exec that drifted has no finding.
+    /// An exec with a drift has no finding.
     FindingLost,
-    /// A revision of a finding stands twice, or a number is left out.
+    /// A revision of a finding exists twice, or a number is missing.
     FindingTwice,
-    /// A finding of an exec that did not drift, or stands nowhere.
+    /// A finding of an exec without a drift, or of an exec that is not on the topic.
     FindingUnexpected,
     /// A finding whose image was not known.
     FindingUnresolved,
-    /// Findings of a container stand in another order than its execs.
+    /// Findings of a container are in another order than its execs.
     OrderBroken,
     /// A finding is in no alert.
     AlertLacksFinding,
-    /// A finding is in two alerts, or twice in one, or one that stands nowhere is in an alert.
+    /// A finding is in two alerts, or twice in one, or an alert contains a finding that is not on the topic.
     AlertHasFindingTwice,
-    /// The number of findings that an alert states is not that of those it holds.
+    /// The number of findings in an alert differs from the findings that it holds.
     AlertMiscounts,
     /// Revisions of an alert are not 1, 2, 3 and so on.
     AlertRevisionsBroken,
-    /// The last revision of an alert does not say that it is the last.
+    /// The last revision of an alert is not marked final.
     AlertNotFinal,
     /// A revision has no OCSF message, or more than one, or a message has no revision.
     OcsfDiffers,
     /// A record was dead-lettered.
     DeadLettered,
-    /// A record stands behind the offset that its group has committed: what must come of it has not come yet.
+    /// A record is after the offset that its group has committed: its results are still missing.
     NotTaken,
-    /// A group has committed more than there is, or less than was taken.
+    /// A group has committed more than the topic has, or less than was taken.
     OffsetsWrong,
     /// A service found a contradiction in its own state, or panicked.
     InvariantBroken,
-    /// Output did not come back after a fault.
+    /// Output did not resume in time after a fault.
     Stalled,
     /// Memory of a service grew under a steady load.
     MemoryGrew,
 }
 
-/// Everything that is wrong, with a few examples.
+/// All violations, with a few examples.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Counts of records.
     pub counts: BTreeMap<String, usize>,
-    /// How often each.
+    /// Number of violations of each kind.
     pub wrong: BTreeMap<Violation, usize>,
-    /// Some of each.
+    /// Examples of each kind.
     pub examples: BTreeMap<Violation, Vec<String>>,
 }
 
 impl Verdict {
-    /// Notes something that is wrong.
+    /// Adds a violation.
     pub fn note(&mut self, wrong: Violation, example: impl FnOnce() -> String) {
         *self.wrong.entry(wrong).or_default() += 1;
         let examples = self.examples.entry(wrong).or_default();
@@ -79,13 +79,13 @@ impl Verdict {
         }
     }
 
-    /// Whether nothing is wrong.
+    /// Whether there is no violation.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.wrong.is_empty()
     }
 
-    /// How much of the work is not done, or not yet: reading once more may help.
+    /// Whether results are missing, so that reading once more may help.
     #[must_use]
     pub fn is_incomplete(&self) -> bool {
         let missing = [
@@ -100,7 +100,7 @@ impl Verdict {
     }
 }
 
-/// One alert as its revisions built it up.
+/// One alert, built up from its revisions.
 #[derive(Debug, Default)]
 struct Chain {
     revision: i32,
@@ -109,11 +109,11 @@ struct Chain {
     stated: i64,
 }
 
-/// What was read, and what is wrong with it so far.
+/// The records read so far, and their violations.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     verdict: Verdict,
-    /// Findings that must come, by container, in the order of the execs.
+    /// Expected findings, by container, in the order of the execs.
     expected: BTreeMap<ContainerId, Vec<String>>,
     known: BTreeSet<String>,
     /// Revision and place on the topic of each finding.
@@ -124,20 +124,21 @@ pub(super) struct Ledger {
     ocsf: BTreeMap<String, usize>,
     /// Offset of the last record of a partition.
     last: BTreeMap<(Topic, i32), i64>,
-    /// Where the exec of each finding that must come stands, and where each finding stands.
+    /// Place of the exec of each expected finding, and place of each finding.
     places: BTreeMap<(Topic, String), (i32, i64)>,
-    /// What the group that reads a partition has committed.
+    /// Committed offset of the group that reads a partition.
     committed: BTreeMap<(Topic, i32), i64>,
 }
 
-/// Reads the topics as they stand.
+/// Reads the present content of the topics.
 ///
 /// # Errors
 /// When the cluster does not answer or a record of ours cannot be decoded.
 pub(super) async fn read(kafka: &ClientSettings) -> anyhow::Result<Ledger> {
     let ranges = TopicReader::extent(kafka, &READ).await?;
     let mut ledger = Ledger::default();
-    // In this order, so that what comes of a record is compared with it. An end that is no record's is no reason to wait.
+    // Inputs are read first, so that their outputs can be compared with them. An end offset without a record is no
+    // reason to wait.
     for topic in READ {
         let ranges: Vec<_> = ranges.iter().filter(|range| range.topic == topic).copied().collect();
         let mut reader = TopicReader::ranges(kafka, &ranges)?;
@@ -216,13 +217,13 @@ impl Ledger {
         chain.findings = alert.findings.iter().map(|finding| finding.finding_id.to_string()).collect();
     }
 
-    /// Compares what a group has committed with what stands in its topic: all of it, and no more.
+    /// Compares a group's committed offsets with the content of its topic: every record must be covered, and no more.
     pub(super) fn compare_offsets(&mut self, group: &str, ranges: &[OffsetRange], committed: &BTreeMap<i32, i64>) {
         for range in ranges {
             let offset = committed.get(&range.partition).copied().unwrap_or(-1);
             self.committed.insert((range.topic, range.partition), offset);
             let last = self.last.get(&(range.topic, range.partition)).copied().unwrap_or(-1);
-            // Beyond the last record there are only markers of transactions.
+            // After the last record there are only markers of transactions.
             if offset <= last || offset > range.end {
                 let what =
                     || format!("{group} {}: committed {offset}, last {last}, end {}", range.partition, range.end);
@@ -231,7 +232,7 @@ impl Ledger {
         }
     }
 
-    /// Everything that is wrong.
+    /// Returns all violations.
     pub(super) fn verdict(mut self) -> Verdict {
         self.compare_findings();
         self.compare_alerts();
@@ -239,7 +240,7 @@ impl Ledger {
         self.verdict
     }
 
-    /// Lost is what the group has passed over; what it has not come to yet is not taken.
+    /// The violation for a missing result: lost, if the group has committed past its input; otherwise not taken.
     fn missing(&self, topic: Topic, finding: &str, lost: Violation) -> Violation {
         let place = self.places.get(&(topic, finding.to_owned()));
         let is_taken = place.is_none_or(|(partition, offset)| {

@@ -1,4 +1,4 @@
-//! Which faults come, in which order: all that a seed decides. Pure. Called by [`super::rig`].
+//! The faults of a seed, in order. Pure. Called by [`super::rig`].
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ impl Role {
         }
     }
 
-    /// Which node an instance is; brokers are nodes 1 to 3.
+    /// The node of an instance; brokers are nodes 1 to 3.
     pub(super) fn node(self, number: u8) -> u8 {
         match self {
             Self::Enricher => 10 + number,
@@ -28,14 +28,14 @@ impl Role {
     }
 }
 
-/// A batch that is to be run.
+/// A batch to be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
     /// Seed of its plan.
     pub seed: u64,
     /// Faults of the plan: another number gives another plan.
     pub planned: usize,
-    /// Those that are done, from the first on.
+    /// Number of faults that are injected, from the first on.
     pub faults: usize,
 }
 
@@ -79,7 +79,7 @@ pub enum Kind {
     AllAway,
 }
 
-/// Every kind, and how many of a hundred faults are of it. Chosen so that a fault takes ten seconds on average.
+/// Every kind, and its share of a hundred faults, chosen so that a fault takes ten seconds on average.
 pub(super) const DECK: [(Kind, usize); 17] = [
     (Kind::KillEnricher, 14),
     (Kind::KillCorrelator, 17),
@@ -100,13 +100,13 @@ pub(super) const DECK: [(Kind, usize); 17] = [
     (Kind::AllAway, 2),
 ];
 
-/// Fewer faults than this are dealt from a hand: see [`hand`].
+/// A smaller number of faults than this is drawn as a hand: see [`hand`].
 const FEW: usize = 50;
-/// Of a few faults, those that take long: five of twenty, so that twenty take less than four minutes.
+/// In a hand, one fault of this many takes long: five of twenty, so that twenty take less than four minutes.
 const LONG_EVERY: usize = 4;
 
 impl Kind {
-    /// Whether it takes a broker away, so that the cluster has to be whole before it.
+    /// Whether it takes a broker down, so that the cluster has to be in sync before it.
     pub(super) fn is_of_brokers(self) -> bool {
         self >= Self::KillBroker
     }
@@ -117,7 +117,7 @@ impl Kind {
             || self.is_of_brokers() && self != Self::FreezeBrokerShort
     }
 
-    /// As it stands in the report.
+    /// The name in the report.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -145,15 +145,15 @@ impl Kind {
 /// One fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// What is done.
+    /// The kind of fault.
     pub kind: Kind,
-    /// A number from which whatever else has to be chosen is taken.
+    /// A random number for all other choices of the fault.
     pub draw: u64,
-    /// A service to be killed meanwhile.
+    /// A service to be killed during the fault.
     pub also: Option<u64>,
 }
 
-/// Faults of a seed; of these kinds only, if any are given.
+/// The faults of a seed; only of these kinds, if any are given.
 pub(super) fn plan(seed: u64, count: usize, only: &[Kind]) -> Vec<Fault> {
     let mut rng = Rng(seed);
     let mut kinds = Vec::new();
@@ -168,7 +168,7 @@ pub(super) fn plan(seed: u64, count: usize, only: &[Kind]) -> Vec<Fault> {
     }
     kinds.truncate(count);
     let mut fault = |kind: Kind| {
-        // A service dies while a broker is away, in a quarter of the cases, and whenever another one is frozen for long.
+        // A service is killed during a quarter of the broker faults, and whenever another service is frozen for long.
         let overlaps = kind == Kind::FreezeServiceLong || kind.is_of_brokers() && rng.below(4) == 0;
         Fault { kind, draw: rng.next(), also: overlaps.then(|| rng.next()) }
     };
@@ -177,13 +177,13 @@ pub(super) fn plan(seed: u64, count: usize, only: &[Kind]) -> Vec<Fault> {
 
 const DECK_SIZE: usize = 100;
 
-/// The deck, or a smaller one with the same proportions, of each kind at least one.
+/// The deck, or a smaller one with the same proportions and at least one fault of each kind.
 fn deck(size: usize) -> Vec<Kind> {
     let times = |of_deck: usize| (of_deck * size).div_ceil(DECK_SIZE);
     DECK.iter().flat_map(|(kind, of_deck)| std::iter::repeat_n(*kind, times(*of_deck))).collect()
 }
 
-/// A few faults, of which a part takes long. Which kinds it has is up to the seed: many small runs have all.
+/// A few faults, some of which take long. The seed decides their kinds: many small runs together have all kinds.
 fn hand(rng: &mut Rng, count: usize) -> Vec<Kind> {
     let (mut long, mut short): (Vec<Kind>, Vec<Kind>) =
         DECK.iter().map(|(kind, _)| *kind).partition(|kind| kind.is_long());
@@ -195,7 +195,7 @@ fn hand(rng: &mut Rng, count: usize) -> Vec<Kind> {
     hand
 }
 
-/// Chance: splitmix64.
+/// Random numbers: splitmix64.
 #[derive(Debug, Clone)]
 struct Rng(u64);
 

@@ -1,4 +1,4 @@
-//! What is left to do of a run, and which seeds found something once. Called by [`super`].
+//! The remaining batches of a run, and the seeds that once failed. Called by [`super`].
 
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use super::plan::Task;
 use super::rig::Batch;
 
-/// Batches of a run: a failed one again, then as many as are needed, each with the next seed.
+/// Batches of a run: first a failed one again, then as many as are needed, each with the next seed.
 pub(super) fn tasks(seed: u64, faults: usize, batch: usize, first: Option<Task>) -> Vec<Task> {
     let mut left = faults.saturating_sub(first.map_or(0, |task| task.faults));
     let mut tasks: Vec<Task> = first.into_iter().collect();
@@ -22,7 +22,7 @@ pub(super) fn tasks(seed: u64, faults: usize, batch: usize, first: Option<Task>)
     tasks
 }
 
-/// Of a file of failed seeds, the last, cut to this many faults.
+/// The last batch in a file of failed seeds, cut to this many faults.
 pub(super) fn last_failed(file: &Path, most: usize) -> Option<Task> {
     let text = std::fs::read_to_string(file).ok()?;
     text.lines().rev().filter(|line| !line.starts_with('#')).find_map(|line| {
@@ -33,7 +33,7 @@ pub(super) fn last_failed(file: &Path, most: usize) -> Option<Task> {
     })
 }
 
-/// Adds the seed of a batch in which something was wrong, once.
+/// Adds the seed of a failed batch, once.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -48,17 +48,17 @@ pub(super) fn append_failed(file: &Path, task: &Task, batch: &Batch) -> anyhow::
     Ok(())
 }
 
-/// What is done of a run, in a file, so that one that was stopped can go on.
+/// The progress of a run, in a file, so that a stopped run can be continued.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Progress {
     build: String,
     tasks: Vec<Task>,
-    /// Batches that are done.
+    /// Finished batches.
     pub batches: Vec<Batch>,
 }
 
 impl Progress {
-    /// Where a run of the same stopped, or the beginning.
+    /// The progress of a stopped run with the same arguments, or the beginning.
     pub(super) fn read(file: &Path, build: &str, tasks: Vec<Task>) -> Self {
         let new = Self { build: build.to_owned(), tasks, batches: Vec::new() };
         let Some(old) = std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok()) else {
@@ -72,12 +72,12 @@ impl Progress {
         new
     }
 
-    /// The batch that is next.
+    /// The next batch.
     pub(super) fn next(&self) -> Option<Task> {
         self.tasks.get(self.batches.len()).copied()
     }
 
-    /// Writes it down.
+    /// Writes the progress to a file.
     ///
     /// # Errors
     /// When the file cannot be written.

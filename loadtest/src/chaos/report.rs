@@ -1,4 +1,4 @@
-//! What a run came to, as a table or as JSON. Called by [`super`].
+//! The result of a run, as a table or as JSON. Called by [`super`].
 
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -12,19 +12,19 @@ use super::steady::Memory;
 /// Figures of one kind of fault, or of all.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Row {
-    /// How often.
+    /// Number of faults.
     pub count: usize,
-    /// Ends of services that nobody asked for.
+    /// Ends of services that the rig did not cause.
     pub exits: usize,
-    /// Median of the time until findings came again.
+    /// Median of the time until findings appeared again.
     pub findings_p50_ms: Option<u64>,
     /// Longest of them.
     pub findings_max_ms: Option<u64>,
-    /// Median of the time until alerts came again.
+    /// Median of the time until alerts appeared again.
     pub alerts_p50_ms: Option<u64>,
     /// Longest of them.
     pub alerts_max_ms: Option<u64>,
-    /// Longest time in which a partition had neither.
+    /// Longest time in which a partition of one of the topics had no output.
     pub standstill_max_ms: u64,
 }
 
@@ -33,7 +33,7 @@ pub struct Row {
 pub struct Report {
     /// Seed of the first batch; each batch's is one more.
     pub seed: u64,
-    /// By kind of fault.
+    /// Figures by kind of fault.
     pub kinds: BTreeMap<&'static str, Row>,
     /// Of all kinds.
     pub all: Row,
@@ -43,18 +43,18 @@ pub struct Report {
     pub alerts_silence_ms: u64,
     /// Execs made.
     pub execs: u64,
-    /// Seconds.
+    /// Duration in seconds.
     pub seconds: u64,
-    /// What the services took under steady load.
+    /// Memory of the services under steady load.
     pub memory: Vec<Memory>,
-    /// Records read, and what is wrong.
+    /// Number of records read, and the violations.
     pub verdict: Verdict,
-    /// Seeds of batches in which something is wrong.
+    /// Seeds of batches with violations.
     pub failed: Vec<u64>,
 }
 
 impl Report {
-    /// Adds batches up.
+    /// Sums up batches.
     #[must_use]
     pub fn of(seed: u64, batches: &[Batch]) -> Self {
         let outcomes: Vec<&Outcome> = batches.iter().flat_map(|batch| &batch.outcomes).collect();
@@ -88,7 +88,7 @@ impl Report {
         }
     }
 
-    /// The table, and below it what is wrong.
+    /// The table, followed by the violations.
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = format!(

@@ -25,18 +25,17 @@ use super::{dump, network};
 /// Partitions of the shared topics: two for each of three instances.
 const PARTITIONS: i32 = 6;
 const REPLICATION: i32 = 3;
-/// Output must be there again this long after a fault is undone: every time limit of the services and of Kafka one after
-/// the other.
+/// Output must appear again this long after a fault is undone: the sum of all time limits of the services and of Kafka.
 const RECOVERY_MAX: Duration = Duration::from_secs(120);
-/// Faults after which output did not come back, one after the other, before a batch ends.
+/// Faults in a row without output afterwards, before a batch ends.
 const STALLED_MAX: usize = 1;
-/// Nothing comes any more when nothing came for this long: sessions are final after 3 s.
+/// Output has ended when none appeared for this long: sessions are final after 3 s.
 const QUIET: Duration = Duration::from_secs(5);
-/// How long what is missing at the end may still come.
+/// How long missing output may take at the end.
 const DRAIN_MAX: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
 
-/// What a batch needs.
+/// The settings of a batch.
 #[derive(Debug, Clone)]
 pub struct Setting {
     /// Kafka.
@@ -45,37 +44,37 @@ pub struct Setting {
     pub binaries: PathBuf,
     /// Execs per second.
     pub rate: u32,
-    /// Kinds of faults to choose from; all if there are none.
+    /// Kinds of faults to choose from; all if the list is empty.
     pub kinds: Vec<Kind>,
     /// How long the load is steady before the faults.
     pub steady: Duration,
 }
 
-/// What one fault did.
+/// The effect of one fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Which.
+    /// Its kind.
     pub kind: Kind,
-    /// Whether a service was killed meanwhile.
+    /// Whether a service was killed during the fault.
     pub overlapped: bool,
-    /// Ends of services that nobody asked for, until output flowed again.
+    /// Ends of services that the rig did not cause, until output flowed again.
     pub exits: usize,
-    /// From the fault until every partition had a finding of an exec that came after it.
+    /// From the fault until every partition had a finding of a later exec.
     pub findings_ms: Option<u64>,
     /// The same for alerts.
     pub alerts_ms: Option<u64>,
-    /// Longest time in which a partition of one of the topics had nothing.
+    /// Longest time in which a partition of one of the topics had no output.
     pub standstill_ms: u64,
 }
 
-/// What a batch came to.
+/// The result of a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
     /// Its seed.
     pub seed: u64,
     /// Faults, in order.
     pub outcomes: Vec<Outcome>,
-    /// Ends of services that nobody asked for.
+    /// Ends of services that the rig did not cause.
     pub exits: Vec<Exit>,
     /// Longest time without a finding of any partition.
     pub findings_silence_ms: u64,
@@ -83,21 +82,21 @@ pub struct Batch {
     pub alerts_silence_ms: u64,
     /// Execs made.
     pub execs: u64,
-    /// Kilobytes on the fullest disk at the end.
+    /// Used kilobytes of the fullest disk at the end.
     pub disk_kbytes: u64,
     /// From the start of the cluster to the verdict.
     pub seconds: u64,
-    /// What the services took under steady load.
+    /// Memory of the services under steady load.
     #[serde(default)]
     pub memory: Vec<Memory>,
-    /// What the oracle says.
+    /// The oracle's verdict.
     pub verdict: Verdict,
 }
 
 /// Runs a batch.
 ///
 /// # Errors
-/// When the rig itself fails, which says nothing about the services.
+/// When the rig itself fails, which is not a result about the services.
 pub async fn run(setting: &Setting, task: &Task, directory: &Path) -> anyhow::Result<Batch> {
     let began = clock::monotonic();
     let cluster = Cluster::start(&setting.installation, directory).await?;
@@ -142,7 +141,7 @@ struct Running {
 }
 
 impl Running {
-    /// Waits for output of execs that are made from now on; `None` when none comes.
+    /// Waits for output of execs that are made from now on; `None` when there is none in time.
     async fn wait_until_it_flows(&mut self) -> Option<Duration> {
         let mark = self.rig.watch.mark();
         let began = clock::monotonic();
@@ -156,7 +155,7 @@ impl Running {
         Some(began.elapsed())
     }
 
-    /// A broker that ended by itself is started again by whoever runs it.
+    /// Restarts brokers that ended by themselves, as their operator would.
     fn start_ended_brokers(&mut self) {
         for id in self.rig.cluster.ended() {
             eprintln!("  broker {id} ended by itself");
@@ -198,7 +197,7 @@ impl Running {
                 let what = || format!("fault {} ({name}): nothing for {} s", number + 1, RECOVERY_MAX.as_secs());
                 self.verdict.note(Violation::Stalled, what);
             }
-            // A fault may bring back what the one before has stopped.
+            // A fault may restart what the previous one has stopped.
             if stalled > STALLED_MAX {
                 break;
             }
@@ -206,7 +205,7 @@ impl Running {
         Ok(())
     }
 
-    /// Lets everything calm down, and compares.
+    /// Waits until all output has been written, and compares.
     async fn finish(mut self, seed: u64, directory: &Path) -> anyhow::Result<Batch> {
         self.rig.supervisor.during("the end".to_owned());
         self.rig.restore()?;
@@ -246,7 +245,7 @@ impl Running {
     }
 }
 
-/// Reads the topics and what the groups have committed.
+/// Reads the topics and the groups' committed offsets.
 async fn compare(cluster: &Cluster, kafka: &ClientSettings) -> anyhow::Result<Verdict> {
     let mut ledger = oracle::read(kafka).await?;
     for (topic, role) in [(Topic::ExecEvents, Role::Enricher), (Topic::Findings, Role::Correlator)] {
@@ -272,7 +271,7 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// For people.
+/// A time, formatted for people.
 pub(super) fn in_seconds(ms: Option<u64>) -> String {
     ms.map_or_else(|| "never".to_owned(), |ms| format!("{}.{} s", ms / 1000, ms % 1000 / 100))
 }

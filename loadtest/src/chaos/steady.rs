@@ -13,27 +13,27 @@ use super::supervisor::{Name, Supervisor};
 
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 const REPORT_EVERY: Duration = Duration::from_mins(5);
-/// Of this many equal parts of the time, the first two fill caches and the memory that sessions may take, the third is what the
-/// last one is compared with.
+/// The time is divided into this many equal parts. In the first two, caches and the memory for sessions are filled; the
+/// third is compared with the last.
 const PARTS: usize = 5;
 const FILLING: usize = 2;
-/// Memory is flat when the last part's median is above the third's by this share at most.
+/// Memory is flat when the last part's median exceeds the third's by at most this share.
 const GROWTH_MAX_PERCENT: u64 = 10;
 
-/// How much memory a service had resident, in kilobytes: medians of the third part of the time and of the last.
+/// Resident memory of a service, in kilobytes: medians of the third part of the time and of the last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    /// Which instance.
+    /// The instance.
     pub service: String,
-    /// When it was filled.
+    /// After caches were filled.
     pub before: u64,
     /// At the end.
     pub after: u64,
-    /// At most.
+    /// The maximum.
     pub most: u64,
 }
 
-/// Samples memory for this long. A service that ended meanwhile has no figures that can be compared; its end is noted.
+/// Samples memory for this long. A service that ended meanwhile has no comparable figures; its end is recorded.
 pub(super) async fn sample(supervisor: &Supervisor, time: Duration, verdict: &mut Verdict) -> Vec<Memory> {
     let began = clock::monotonic();
     let mut samples: BTreeMap<Name, Vec<u64>> = BTreeMap::new();
@@ -72,7 +72,7 @@ impl Memory {
         self.after <= self.before + self.before * GROWTH_MAX_PERCENT / 100
     }
 
-    /// For people.
+    /// One line for people.
     pub(super) fn line(&self) -> String {
         let [before, after, most] = [self.before, self.after, self.most].map(|kbytes| format!("{} MiB", kbytes / 1024));
         format!("{:<30}{before:>14}{after:>14}{most:>14}", self.service)

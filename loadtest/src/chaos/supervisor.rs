@@ -1,5 +1,5 @@
-//! Keeps the services running, as a supervisor does: one that ended is started again after a fixed pause. Every end that
-//! nobody asked for is noted. Called by [`super::rig`].
+//! Keeps the services running like a supervisor: a service that ended is restarted after a fixed pause. Every end that
+//! the rig did not cause is recorded. Called by [`super::rig`].
 
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,23 +17,23 @@ use driftline_service::clock;
 use super::network;
 use super::plan::Role;
 
-/// Before a service that ended is started again.
+/// Pause before a service that ended is restarted.
 const PAUSE: Duration = Duration::from_millis(200);
 const TELEMETRY_PORT: u16 = 9500;
 const TICK: Duration = Duration::from_millis(20);
-/// Of a log, what is looked at for the last words.
+/// Bytes at the end of a log that are searched for the last words.
 const LAST_BYTES: usize = 4_000;
-/// Settings under which a session is said to be final soon, so that a batch has an end, and memory is full soon, so that final
-/// sessions go before their time.
+/// Settings with which sessions become final soon, so that a batch has an end, and with which memory is full soon, so
+/// that final sessions are evicted early.
 const SETTINGS: [(&str, &str); 3] =
     [("DRIFTLINE_SESSION_GAP_S", "3"), ("DRIFTLINE_SESSIONS_MAX_MB", "32"), ("DRIFTLINE_KAFKA_WAIT_S", "120")];
 
 /// One service instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Name {
-    /// Which service.
+    /// The service.
     pub role: Role,
-    /// Its number; instances of the two services are counted apart.
+    /// Its number; the instances of each service are numbered separately.
     pub number: u8,
 }
 
@@ -42,7 +42,7 @@ impl Name {
         self.role.node(self.number)
     }
 
-    /// Where its telemetry is.
+    /// Address of its telemetry.
     pub(super) fn telemetry(self) -> SocketAddr {
         (network::host(self.node()), TELEMETRY_PORT).into()
     }
@@ -59,10 +59,10 @@ impl std::fmt::Display for Name {
     }
 }
 
-/// A service ended though nobody asked for it.
+/// The end of a service that the rig did not cause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
-    /// Which instance.
+    /// The instance.
     pub service: String,
     /// The fault during or after which it ended.
     pub during: String,
@@ -96,7 +96,7 @@ struct Inner {
 pub(super) struct Supervisor(Arc<Mutex<Inner>>);
 
 impl Supervisor {
-    /// Starts `each` instances of both services and goes on watching them.
+    /// Starts `each` instances of both services and keeps watching them.
     pub(super) fn start(kafka: &ClientSettings, binaries: &Path, directory: &Path, each: u8) -> Self {
         let inner = Inner {
             kafka: kafka.clone(),
@@ -125,7 +125,7 @@ impl Supervisor {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an instance, or one that was sent away.
+    /// Adds an instance, or restarts one that was removed.
     pub(super) fn add(&self, name: Name) {
         let mut inner = self.lock();
         let now = clock::monotonic();
@@ -158,12 +158,12 @@ impl Supervisor {
         self.lock().members.iter().any(|member| member.name == name && member.child.is_some())
     }
 
-    /// What happens from now on, for the notes.
+    /// Sets the description of the present fault, for the recorded exits.
     pub(super) fn during(&self, what: String) {
         self.lock().during = what;
     }
 
-    /// Ends an instance by a signal; it is started again.
+    /// Ends an instance by a signal; it is restarted.
     ///
     /// # Errors
     /// When it cannot be signalled.
@@ -174,7 +174,7 @@ impl Supervisor {
         member.signal(signal)
     }
 
-    /// Sends SIGSTOP or SIGCONT; an instance that does not run at the moment gets none.
+    /// Sends SIGSTOP or SIGCONT; an instance that does not run at the moment is skipped.
     ///
     /// # Errors
     /// When it cannot be signalled.
@@ -182,7 +182,7 @@ impl Supervisor {
         self.lock().members.iter().find(|member| member.name == name).map_or(Ok(()), |member| member.signal(signal))
     }
 
-    /// Its process id, when it runs; whatever ends it from now on was the rig's doing.
+    /// Its process id, if it runs; its end from now on counts as caused by the rig.
     pub(super) fn doom(&self, name: Name) -> Option<u32> {
         let mut inner = self.lock();
         let member = inner.members.iter_mut().find(|member| member.name == name)?;
@@ -190,18 +190,18 @@ impl Supervisor {
         member.child.as_ref().map(Child::id)
     }
 
-    /// Process ids of those that run.
+    /// Process ids of the running instances.
     pub(super) fn pids(&self) -> Vec<(Name, u32)> {
         let inner = self.lock();
         inner.members.iter().filter_map(|member| Some((member.name, member.child.as_ref()?.id()))).collect()
     }
 
-    /// How often services ended unasked so far.
+    /// Number of exits that the rig did not cause.
     pub(super) fn exit_count(&self) -> usize {
         self.lock().exits.len()
     }
 
-    /// Every end that nobody asked for.
+    /// All exits that the rig did not cause.
     pub(super) fn exits(&self) -> Vec<Exit> {
         self.lock().exits.clone()
     }
@@ -211,7 +211,7 @@ impl Supervisor {
         self.lock().exits.iter().any(|exit| is_broken(&exit.last_words))
     }
 
-    /// Lines of the services' logs that speak of a broken invariant.
+    /// Lines of the services' logs about a broken invariant.
     pub(super) fn broken_invariants(&self) -> Vec<String> {
         let mut found = Vec::new();
         for member in &self.lock().members {
@@ -223,13 +223,14 @@ impl Supervisor {
     }
 }
 
-/// Nothing that the rig does loses state, so whoever misses some has read too little of it.
+/// Whether a line reports a broken invariant or missing state. No action of the rig loses state, so a service that
+/// misses some has read too little of it.
 fn is_broken(line: &str) -> bool {
     ["broken invariant", "panicked at", "state was lost"].iter().any(|words| line.contains(words))
 }
 
 impl Inner {
-    /// Notes what ended, and starts what is due.
+    /// Records exits, and starts due instances.
     fn poll(&mut self) {
         for member in &mut self.members {
             match member.ended() {
@@ -255,7 +256,7 @@ impl Inner {
 }
 
 impl Member {
-    /// How it ended, if it did since the last call.
+    /// The exit status, if it ended since the last call.
     fn ended(&mut self) -> Option<ExitStatus> {
         let status = self.child.as_mut()?.try_wait().ok()??;
         self.child = None;
@@ -287,7 +288,7 @@ impl Member {
         Ok(kill_process(pid, signal)?)
     }
 
-    /// What the program itself said last, or else the last line: the client may log on while the process ends.
+    /// The last log line of the program itself, or else the last line: the client may log while the process ends.
     fn last_words(&self) -> String {
         let bytes = std::fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(bytes.get(bytes.len().saturating_sub(LAST_BYTES)..).unwrap_or_default());

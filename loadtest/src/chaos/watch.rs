@@ -1,8 +1,7 @@
-//! Looks on while findings and alerts come, and tells after a fault when every partition had new ones. Called by
-//! [`super::rig`].
+//! Watches findings and alerts, and reports after a fault when every partition had new ones. Called by [`super::rig`].
 //!
-//! "New" means: made of an exec that was produced after the fault. A reader of committed records sees it, so everything
-//! on the way works again.
+//! "New" means: derived from an exec that was produced after the fault. A reader of committed records receives it, so
+//! every step on the way works again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +12,7 @@ use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, Finding, decode};
 use driftline_service::clock;
 
-/// Before the reader is made anew after it failed.
+/// Pause before a failed reader is replaced.
 const PAUSE: Duration = Duration::from_millis(500);
 /// The two topics that are watched.
 pub(super) const WATCHED: [Topic; 2] = [Topic::Findings, Topic::Alerts];
@@ -23,7 +22,7 @@ pub(super) const WATCHED: [Topic; 2] = [Topic::Findings, Topic::Alerts];
 struct Arrival {
     topic: Topic,
     partition: i32,
-    /// Time of the newest exec in it, and when it was read.
+    /// Time of the newest exec in the record, and time of reading.
     event_ns: i64,
     at_ns: i64,
 }
@@ -31,21 +30,21 @@ struct Arrival {
 #[derive(Debug, Default)]
 struct Seen {
     arrivals: Vec<Arrival>,
-    /// Highest offset read of each partition: a new reader begins at the beginning.
+    /// Highest offset read of each partition: a new reader starts at the beginning.
     offsets: BTreeMap<(Topic, i32), i64>,
     /// Longest time without any finding, and without any alert, since [`Watch::begin`].
     silence: BTreeMap<Topic, Duration>,
     begun: bool,
 }
 
-/// What was seen so far.
+/// The records seen so far.
 #[derive(Clone)]
 pub(super) struct Watch {
     seen: Arc<Mutex<Seen>>,
     partitions: i32,
 }
 
-/// A moment from which on output is looked for.
+/// A moment after which output is awaited.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mark {
     /// Time.
@@ -54,7 +53,7 @@ pub(super) struct Mark {
 }
 
 impl Watch {
-    /// Begins to read, for as long as a handle is kept.
+    /// Starts reading, for as long as a handle is kept.
     pub(super) fn start(kafka: &ClientSettings) -> Self {
         let watch = Self { seen: Arc::default(), partitions: kafka.partitions };
         let (seen, kafka) = (Arc::downgrade(&watch.seen), kafka.clone());
@@ -83,22 +82,22 @@ impl Watch {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Silence counts from now on.
+    /// Starts measuring silence.
     pub(super) fn begin(&self) {
         self.lock().begun = true;
     }
 
-    /// Silence counts no more.
+    /// Stops measuring silence.
     pub(super) fn end(&self) {
         self.lock().begun = false;
     }
 
-    /// Now.
+    /// The present moment.
     pub(super) fn mark(&self) -> Mark {
         Mark { at_ns: clock::now_ns(), first: self.lock().arrivals.len() }
     }
 
-    /// How long after the mark every partition of a topic had something new; `None` when that has not come yet.
+    /// The time from the mark until every partition of a topic had new output; `None` until then.
     pub(super) fn recovery(&self, mark: Mark, topic: Topic) -> Option<Duration> {
         let seen = self.lock();
         let mut first: BTreeMap<i32, i64> = BTreeMap::new();
@@ -111,8 +110,8 @@ impl Watch {
         all.then(|| Duration::from_nanos(u64::try_from(last - mark.at_ns).unwrap_or(0)))
     }
 
-    /// Longest time since the mark in which a partition of one of the topics had nothing, what was read before or after
-    /// it included.
+    /// Longest time since the mark in which a partition of one of the topics had no output. Output of execs before the
+    /// mark counts as well.
     pub(super) fn standstill(&self, mark: Mark) -> Duration {
         let seen = self.lock();
         let mut last: BTreeMap<(Topic, i32), i64> = BTreeMap::new();
@@ -124,7 +123,7 @@ impl Watch {
         Duration::from_nanos(u64::try_from(longest).unwrap_or(0))
     }
 
-    /// Records read so far of both topics.
+    /// Number of records read so far of both topics.
     pub(super) fn count(&self) -> usize {
         self.lock().arrivals.len()
     }

@@ -1,6 +1,6 @@
-//! The few questions to brokers that the client library does not answer: who coordinates what, which copies are in sync,
-//! what a group has committed. One connection per question, in the versions of the protocol that every Kafka since 2.0
-//! speaks. Called by [`super::cluster`] and [`super::oracle`].
+//! The few broker requests that the client library does not offer: the coordinator of a group or transactional id, the
+//! in-sync replicas, and the committed offsets of a group. One connection per request, in protocol versions that every
+//! Kafka since 2.0 supports. Called by [`super::cluster`] and [`super::oracle`].
 
 use anyhow::{Context as _, bail, ensure};
 use std::collections::BTreeMap;
@@ -10,36 +10,36 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const QUESTION_MAX: Duration = Duration::from_secs(3);
-/// An answer about all partitions of a test cluster takes a few kilobytes.
+/// A response about all partitions of a test cluster takes a few kilobytes.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 const METADATA: (i16, i16) = (3, 1);
 const OFFSET_FETCH: (i16, i16) = (9, 2);
 const FIND_COORDINATOR: (i16, i16) = (10, 1);
 
-/// Who of the brokers is asked for.
+/// The kind of coordinator.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Coordinator<'a> {
-    /// That of a consumer group.
+    /// Of a consumer group.
     Group(&'a str),
-    /// That of a transactional id.
+    /// Of a transactional id.
     Transaction(&'a str),
 }
 
-/// Copies of a partition.
+/// Replicas of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Copies {
-    /// All that should be there.
+    /// Number of assigned replicas.
     pub wanted: usize,
-    /// Those in sync.
+    /// Number of in-sync replicas.
     pub in_sync: usize,
     /// Node id of the leader; -1 for none.
     pub leader: i32,
 }
 
-/// Node id and address of a coordinator, as this broker knows it.
+/// Node id and address of a coordinator, according to this broker.
 ///
 /// # Errors
-/// When the broker does not answer, or does not know.
+/// When the broker does not answer, or does not know the coordinator.
 pub(super) async fn coordinator(broker: SocketAddr, of: Coordinator<'_>) -> anyhow::Result<i32> {
     let (key, kind) = match of {
         Coordinator::Group(key) => (key, 0),
@@ -56,7 +56,7 @@ pub(super) async fn coordinator(broker: SocketAddr, of: Coordinator<'_>) -> anyh
     answer.int32()
 }
 
-/// Copies of every partition of every topic, internal ones included, as this broker knows them.
+/// Replicas of every partition of every topic, internal ones included, according to this broker.
 ///
 /// # Errors
 /// When the broker does not answer.
@@ -86,7 +86,7 @@ pub(super) async fn copies(broker: SocketAddr) -> anyhow::Result<BTreeMap<(Strin
     Ok(all)
 }
 
-/// Offsets that a group has committed for partitions of a topic; asked of the group's coordinator.
+/// Offsets that a group has committed for partitions of a topic; requested from the group's coordinator.
 ///
 /// # Errors
 /// When the broker does not answer, or is not the coordinator.

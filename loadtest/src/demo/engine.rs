@@ -1,20 +1,20 @@
-//! The container engine of this machine, by its command line: podman or Docker, whichever runs a container.
+//! The container engine of this machine, called by its command line: podman or Docker, whichever runs a container.
 
 use anyhow::{Context as _, bail};
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// A way to call an engine that might work here.
+/// A way to call an engine that may work here.
 struct Candidate {
     program: &'static str,
-    /// Before the subcommand.
+    /// Options before the subcommand.
     global: &'static [&'static str],
-    /// After `run`.
+    /// Options after `run`.
     run: &'static [&'static str],
 }
 
-/// Plain calls first; then podman as it works inside a machine without systemd, networking tools or high limits.
+/// Plain calls first; then podman with the options for a machine without systemd, networking tools or high limits.
 const CANDIDATES: [Candidate; 4] = [
     Candidate { program: "podman", global: &[], run: &[] },
     Candidate {
@@ -32,7 +32,8 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Builds the image with the first engine that can (`only`, when it is named), and runs its `/bin/true` to see that containers start.
+    /// Builds the image with the first engine that can (`only`, when it is named), and runs its `/bin/true` to check
+    /// that containers start.
     pub(super) fn find(only: &str, context: &Path, image: &str) -> anyhow::Result<Self> {
         let mut tried = Vec::new();
         for candidate in CANDIDATES.iter().filter(|candidate| only.is_empty() || candidate.program == only) {
@@ -55,7 +56,7 @@ impl Engine {
         self.call(&["build", "-q", "-t", image, context]).map(drop)
     }
 
-    /// `run` with these arguments; the trimmed standard output.
+    /// `run` with these arguments; returns the trimmed standard output.
     pub(super) fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let all: Vec<&str> =
             std::iter::once("run").chain(self.candidate.run.iter().copied()).chain(arguments.iter().copied()).collect();
@@ -87,9 +88,9 @@ impl Engine {
         check(&format!("writing {path}"), child.wait_with_output()?).map(drop)
     }
 
-    /// Removes container, volume and image; complains but does not fail.
+    /// Removes container, volume and image; prints errors but does not fail.
     pub(super) fn remove(&self, container: &str, volume: &str, image: &str) {
-        // Its first process ignores SIGTERM, so stopping would wait for nothing.
+        // The container's first process ignores SIGTERM, so stopping would only wait for the timeout.
         for arguments in [
             vec!["kill", container],
             vec!["rm", "-f", container],

@@ -1,5 +1,5 @@
-//! A fresh image: two layers of busybox programs whose names and bytes carry a random nonce, so that no digest of it
-//! was ever seen before.
+//! A fresh image: two layers of busybox programs whose names and bytes contain a random nonce, so that all their
+//! digests are new.
 
 use anyhow::{Context as _, bail};
 use std::fs;
@@ -11,7 +11,7 @@ use driftline_schemas::text::hex;
 
 /// Where distributions put the statically linked busybox.
 const BUSYBOX: [&str; 3] = ["/bin/busybox", "/usr/bin/busybox", "/bin/busybox.static"];
-/// Names under which the image has busybox.
+/// Names of busybox in the image.
 const APPLETS: [&str; 6] = ["sh", "cat", "chmod", "cp", "true", "sleep"];
 
 /// The image's content on disk, ready to build.
@@ -20,9 +20,9 @@ pub(super) struct Content {
     pub(super) directory: tempfile::TempDir,
     /// Eight random hex digits.
     pub(super) nonce: String,
-    /// `/bin/busybox` as the image has it.
+    /// The image's `/bin/busybox`.
     pub(super) busybox: Vec<u8>,
-    /// Path of the image's own program, in a layer of its own.
+    /// Path of the image's own program, in a separate layer.
     pub(super) program: String,
 }
 
@@ -44,18 +44,18 @@ impl Content {
         let layer = directory.path().join("app");
         write_program(&layer.join(format!("busybox-{nonce}")), &marked(&busybox, &nonce, "app"))?;
         let recipe = "FROM scratch\nCOPY base /\nCOPY app /app/\nCMD [\"/bin/sleep\", \"3600\"]\n";
-        // The name that both engines look for.
+        // Both engines look for this name.
         fs::write(directory.path().join("Dockerfile"), recipe)?;
         Ok(Self { directory, nonce, busybox, program })
     }
 
-    /// A program nobody has seen: busybox with other bytes at its end.
+    /// A new program: busybox with other bytes at its end.
     pub(super) fn new_program(&self, label: &str) -> Vec<u8> {
         marked(&self.busybox, &self.nonce, label)
     }
 }
 
-/// An ELF file may end in anything.
+/// Appends bytes to a program: an ELF file may end in any bytes.
 fn marked(program: &[u8], nonce: &str, label: &str) -> Vec<u8> {
     [program, format!("\ndriftline demo {label} {nonce}\n").as_bytes()].concat()
 }

@@ -1,5 +1,5 @@
-//! The demo: a fresh image whose names and bytes nobody has seen, a container, programs that must stay silent and
-//! programs that must not, and the comparison of what came of it with what was done.
+//! The demo: a fresh image with new names and bytes, a container, programs that must not lead to findings, programs
+//! that must, and the comparison of the results with the executed steps.
 
 mod engine;
 mod image;
@@ -17,23 +17,23 @@ use driftline_kafka::ClientSettings;
 use crate::collect::{Collected, Collector};
 use crate::expected::Expected;
 
-/// How long the last alert revision may take; far above the second it should be.
+/// How long the last alert revision may take; far above the expected second.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long building the image and running the programs may take.
 const WORKLOAD_MAX: Duration = Duration::from_secs(300);
-/// After everything expected has come, how long to look for what must not come.
+/// How long to look for records that must not appear, after every expected one has arrived.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Runs the workload in a container of this machine, of the named engine or the first that works, and waits for the
 /// alerts.
 ///
 /// # Errors
-/// When it cannot be run, or when what came of it differs from what was done.
+/// When the workload cannot be run, or when the results differ from the executed steps.
 pub async fn live(kafka: &ClientSettings, engine: &str, out: &Path) -> anyhow::Result<()> {
     let mut collector = Collector::start(kafka).await?;
     let engine = engine.to_owned();
     let running = tokio::task::spawn_blocking(move || scenario::run(&engine));
-    // Read meanwhile: an alert's latency ends when it can be read, not when the workload ends.
+    // Topics are read meanwhile: an alert's latency ends when the alert is readable, not when the workload ends.
     let expected = tokio::select! {
         expected = running => expected??,
         read = collector.for_a_while(WORKLOAD_MAX) => {

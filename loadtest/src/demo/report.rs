@@ -1,4 +1,4 @@
-//! What the demo prints. The alert itself is shown by `driftline alerts show`, as a user would.
+//! The output of the demo. `driftline alerts show` prints the alert itself, as for a user.
 
 use anstyle::{AnsiColor, Style};
 use std::path::Path;
@@ -10,7 +10,7 @@ const BOLD: Style = Style::new().bold();
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 
-/// Whether event times are of this run, so that latencies mean something.
+/// Whether event times are of this run, so that latencies are meaningful.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Timing {
     /// Programs ran just now.
@@ -19,7 +19,7 @@ pub(super) enum Timing {
     Replayed,
 }
 
-/// Says what is being done.
+/// Prints the present step.
 pub(super) fn step(what: &str) {
     anstream::println!("{BOLD}==>{BOLD:#} {what}");
 }
@@ -55,7 +55,7 @@ pub(super) fn findings(collected: &Collected, timing: Timing) {
     }
 }
 
-/// Says whether everything was as expected.
+/// Prints whether the result was as expected.
 pub(super) fn verdict(expected: &Expected, differences: &[String], out: &Path) {
     step(&format!("raw JSON: {}/{{findings,alerts,alerts.ocsf}}.jsonl", out.display()));
     if differences.is_empty() {

@@ -1,4 +1,4 @@
-//! What the demo does in its container, step by step, and what each step must lead to.
+//! The steps of the demo in its container, and the expected result of each.
 
 use anyhow::Context as _;
 
@@ -15,7 +15,7 @@ const SILENT_RUNS: usize = 100;
 const ADDED: &str = "Added Binary Executed";
 const SHM: &str = "Privilege Escalation: Fileless Execution in /dev/shm";
 
-/// A drift before it is done.
+/// A planned drift.
 struct Plan {
     what: &'static str,
     directory: &'static str,
@@ -25,11 +25,11 @@ struct Plan {
     content: Put,
 }
 
-/// Where the program's bytes come from.
+/// The source of the program's bytes.
 enum Put {
     /// Copied in the container from the image's busybox.
     Copy,
-    /// Written from outside, bytes nobody has seen.
+    /// Written from outside, with new bytes.
     New,
 }
 
@@ -82,7 +82,7 @@ impl Drop for Running {
     }
 }
 
-/// Builds the image, starts the container, runs everything, removes the container.
+/// Builds the image, starts the container, runs all steps, removes the container.
 pub(super) fn run(engine: &str) -> anyhow::Result<Expected> {
     let content = Content::make()?;
     let image = format!("localhost/driftline-demo-{}:1", content.nonce);
@@ -117,7 +117,7 @@ pub(super) fn run(engine: &str) -> anyhow::Result<Expected> {
     })
 }
 
-/// Starts the container with the labels a kubelet gives its containers, so that alerts name a pod.
+/// Starts the container with the labels that a kubelet gives its containers, so that alerts name a pod.
 fn start(engine: Engine, image: &str, nonce: &str) -> anyhow::Result<(Running, String)> {
     let name = format!("driftline-demo-{nonce}");
     let volume = format!("driftline-demo-{nonce}");

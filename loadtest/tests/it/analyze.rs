@@ -1,4 +1,4 @@
-//! `driftline analyze` says of a recording what the services say when it is replayed to them.
+//! Tests that `driftline analyze` emits for a recording what the services emit when it is replayed to them.
 
 use std::fs::{self, File};
 use std::io::BufReader;
@@ -13,7 +13,7 @@ use crate::command_line::{driftline, text};
 use crate::harness::{Bench, PATIENCE, with_topics};
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/first-alert");
-/// Short, so that the services say their final revision while somebody waits.
+/// Short, so that the services emit their final revision within the test's waiting time.
 const GAP_S: &str = "4";
 
 fn analyze(bench: &Bench, recording: &str, more: &[&str]) -> Output {
@@ -60,7 +60,7 @@ async fn an_analysis_says_what_the_services_say() {
     .await;
 }
 
-/// Against what an analysis printed, as it is and changed.
+/// Compares with the output of an analysis, unchanged and changed.
 fn differences(bench: &Bench, recording: &str, saved: &Path) {
     let json = text(&analyze(bench, recording, &["--json"]));
     assert_eq!(json, text(&analyze(bench, recording, &["--json"])), "the same bytes every time");

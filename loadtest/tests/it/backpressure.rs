@@ -1,5 +1,5 @@
-//! A slow broker slows intake, and nothing grows: a backlog is worked off by services whose broker does nothing for most
-//! of the time.
+//! Tests that a slow broker slows intake, and that no memory grows: services process a backlog while their broker is
+//! stopped for most of the time.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use crate::harness::{PATIENCE, kafka, metric, skip};
 const CONTAINERS: usize = 100;
 const EXECS_EACH: usize = 3_000;
 const RECEIVED: &str = "driftline_records_received_total";
-/// Of every second the broker works this long.
+/// Time per second during which the broker runs.
 const WORKS: Duration = Duration::from_millis(150);
 const RESTS: Duration = Duration::from_millis(850);
 const SLOW_FOR: Duration = Duration::from_secs(20);
-/// Most a service may come to hold: 16 MiB fetched ahead, batches in the channel, 4 MiB of a transaction, its program, and
-/// as much again for the allocator.
+/// Memory limit of a service: 16 MiB fetched ahead, batches in the channel, 4 MiB of a transaction, its program, and as
+/// much again for the allocator.
 const RESIDENT_MAX_MIB: u64 = 160;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +72,7 @@ fn resident_mib(service: &Running) -> u64 {
     ProcessMemory::of(service.pid()).unwrap().resident_mib()
 }
 
-/// Stops and continues the broker until it is told to end.
+/// Stops and continues the broker until the test ends it.
 struct Slow {
     stop: Arc<AtomicBool>,
     thread: std::thread::JoinHandle<()>,

@@ -1,4 +1,4 @@
-//! Hostile records go to dead letters with origin and reason, and the stream goes on.
+//! Tests that hostile records become dead letters with origin and reason, and that the stream continues.
 
 use driftline_kafka::Producer;
 use driftline_loadtest::services;

@@ -1,4 +1,4 @@
-//! `driftline` as a user calls it.
+//! Tests `driftline` as a user calls it.
 
 use std::process::{Command, Output};
 

@@ -1,5 +1,5 @@
-//! The same recording gives the same alerts, whatever it runs through: one process without Kafka, or services with any
-//! number of partitions and instances, some of them killed on the way.
+//! Tests that the same recording gives the same alerts, whatever processes it: one process without Kafka, or services
+//! with any number of partitions and instances, some of which are killed meanwhile.
 
 use std::path::PathBuf;
 
@@ -14,10 +14,10 @@ use crate::command_line::{driftline, text};
 use crate::harness::{Bench, PATIENCE, with_topics};
 
 const REAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/first-alert/recording.avro");
-/// Short, so that the services say their final revision while somebody waits.
+/// Short, so that the services emit their final revision within the test's waiting time.
 const GAP_S: &str = "4";
 
-/// What the recording is run through.
+/// The way in which the recording is processed.
 #[derive(Debug, Clone, Copy)]
 struct Course {
     partitions: i32,
@@ -28,7 +28,7 @@ struct Course {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Disturbed {
     No,
-    /// One instance of each service is killed after the first findings, and started again.
+    /// One instance of each service is killed after the first findings, and restarted.
     ByKill,
 }
 
@@ -39,7 +39,7 @@ const COURSES: [Course; 4] = [
     Course { partitions: 8, instances: 3, disturbed: Disturbed::ByKill },
 ];
 
-/// What an analysis of the recording says, twice; one alert per line.
+/// The output of an analysis of the recording, run twice; one alert per line.
 fn analysed(bench: &Bench, recording: &str) -> Vec<Value> {
     let analyze = || driftline(bench, &["analyze", recording, "--json", "--session-gap-s", GAP_S]);
     let (first, second) = (analyze(), analyze());

@@ -1,4 +1,5 @@
-//! Nothing is lost when services are stopped, killed, or share the work: checked against what was produced.
+//! Tests that nothing is lost when services are stopped, killed, or share the work, by comparison with the produced
+//! records.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -21,7 +22,7 @@ pub(crate) async fn start_as(bench: &Bench, name: &str, instance: &str) -> Runni
     services::start(name, &bench.kafka, &settings, bench.logs.path()).await.unwrap()
 }
 
-/// Findings of each container in the order in which they stand on the topic, later revisions left out.
+/// Findings of each container in the order of the topic, without later revisions.
 fn found(collected: &Collected) -> BTreeMap<ContainerId, Vec<FindingId>> {
     let mut known = BTreeSet::new();
     let mut found: BTreeMap<ContainerId, Vec<FindingId>> = BTreeMap::new();
@@ -34,7 +35,7 @@ fn found(collected: &Collected) -> BTreeMap<ContainerId, Vec<FindingId>> {
     found
 }
 
-/// How many findings the newest revisions of all alerts count.
+/// Number of findings in the newest revisions of all alerts.
 fn alerted(collected: &Collected) -> i64 {
     collected.newest_alerts().iter().map(|alert| alert.finding_count).sum()
 }
@@ -56,7 +57,7 @@ pub(crate) async fn expect_everything(bench: &Bench, workload: &Workload) {
     expect_nothing_twice(&reader.collected);
 }
 
-/// What a reader of committed records sees of each revision, it sees once, and no number is left out.
+/// Checks that a reader of committed records gets each revision once, and that no number is missing.
 fn expect_nothing_twice(collected: &Collected) {
     let findings = collected.findings.iter().map(|finding| (finding.finding_id.to_string(), finding.revision));
     let alerts = collected.alerts.iter().map(|(alert, _)| (alert.alert_id.to_string(), alert.revision));
@@ -67,7 +68,7 @@ fn expect_nothing_twice(collected: &Collected) {
     }
 }
 
-/// Waits until this many different findings stand on the topic.
+/// Waits until the topic contains this many different findings.
 async fn wait_for_findings(bench: &Bench, count: usize) {
     let mut reader = bench.collector().await;
     let enough = |seen: &Collected| found(seen).values().map(Vec::len).sum::<usize>() >= count;
@@ -128,7 +129,7 @@ async fn nothing_is_lost_without_transactions_and_what_stands_twice_has_the_same
     .await;
 }
 
-/// How many execs come before this one.
+/// Number of execs before this one.
 fn place(workload: &Workload, exec: &Exec) -> usize {
     workload.execs.iter().position(|other| other.event_id == exec.event_id).unwrap()
 }
@@ -145,7 +146,7 @@ async fn instances_share_the_partitions_and_nothing_is_lost_when_one_joins_or_le
         let first = start(&bench, "enricher").await;
         workload.produce_execs(&bench.producer, parts[0]).await.unwrap();
         wait_for_findings(&bench, 20).await;
-        // Records come while the partitions move.
+        // Records arrive while the partitions move.
         let joining = async {
             let second = start_as(&bench, "enricher", "1").await;
             let third = start_as(&bench, "enricher", "2").await;
@@ -165,7 +166,7 @@ async fn instances_share_the_partitions_and_nothing_is_lost_when_one_joins_or_le
     .await;
 }
 
-/// Waits until every instance has a part of the partitions, and together they have all.
+/// Waits until every instance has some of the partitions, and together they have all.
 pub(crate) async fn wait_for_share(instances: &[&Running], partitions: i32) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
@@ -188,18 +189,18 @@ async fn gauge(instance: &Running, name: &str) -> i32 {
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-/// What an instance is doing when it is frozen.
+/// The activity of an instance when it is frozen.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Frozen {
-    /// Likely with an open transaction.
+    /// Under load, probably with an open transaction.
     UnderLoad,
-    /// With everything committed.
+    /// Idle, with everything committed.
     Idle,
 }
 
 impl Frozen {
-    /// How the instance may end. Frozen in mid-flush it may see first that its own requests have timed out, and ends of
-    /// that before it could ask who replaced it.
+    /// The possible ends of the instance. If it is frozen during a flush, it may first notice that its own requests
+    /// have timed out, and end for that reason before it could find out that it was replaced.
     fn ends(self) -> &'static [&'static str] {
         match self {
             Self::UnderLoad => &["fenced", "did not answer to flush"],
@@ -208,8 +209,8 @@ impl Frozen {
     }
 }
 
-/// Freezes an enricher until its transactions and its membership have timed out, lets `successor` take over, thaws it, and
-/// says how it ended.
+/// Freezes an enricher until its transactions and its membership have timed out, lets `successor` take over, thaws it,
+/// and returns how it ended.
 async fn freeze_and_replace(bench: &Bench, frozen: Frozen, successor: &str) -> Result<(), String> {
     let workload = Workload::new(20, 400, clock::now_ns());
     workload.publish_image(&bench.producer).await.unwrap();
@@ -245,11 +246,11 @@ async fn freeze_and_replace(bench: &Bench, frozen: Frozen, successor: &str) -> R
     Ok(())
 }
 
-/// As the services have them.
+/// The value in the services.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(25);
 const SESSION_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The last words of a process that should end by itself, or that it did not.
+/// The last words of a process that should end by itself, or a note that it did not end.
 pub(crate) async fn end_of(process: &mut Running) -> String {
     let deadline = tokio::time::Instant::now() + TRANSACTION_TIMEOUT.max(SESSION_TIMEOUT) + Duration::from_secs(10);
     while tokio::time::Instant::now() < deadline {
@@ -278,7 +279,8 @@ async fn an_instance_frozen_while_idle_is_fenced_by_its_successor() {
     .await;
 }
 
-/// The test above must be able to fail: a successor with another name, so another transactional id, fences nobody.
+/// The test above must be able to fail: a successor with another name, and therefore another transactional id, fences
+/// no instance.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_another_transactional_id_the_frozen_instance_is_not_fenced() {
     with_topics("delivery_not_fenced", |bench| async move {

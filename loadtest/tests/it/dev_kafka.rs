@@ -1,10 +1,10 @@
-//! `deploy/dev/kafka.sh down` and the data of the Kafka that it stops. No broker runs for it.
+//! Tests how `deploy/dev/kafka.sh down` handles the data of the Kafka that it stops. No broker runs for this.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// Runs the script on a state of its own.
+/// Runs the script with a state directory of its own.
 fn down(state: &Path, arguments: &[&str]) -> Output {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/dev/kafka.sh");
     let mut command = Command::new(script);

@@ -1,5 +1,5 @@
-//! An enricher whose image store cannot be used any more: it goes on from memory and the topics, and so does each start
-//! after it. On a disk of its own, a small tmpfs, which only root may mount.
+//! Tests an enricher whose image store fails: it continues from memory and the topics, as does each later start. The
+//! store is on a separate disk, a small tmpfs, which only root may mount.
 
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -30,7 +30,7 @@ impl SmallDisk {
         mounted.is_ok_and(|it| it.status.success()).then(|| Self(at.to_owned()))
     }
 
-    /// Leaves no room.
+    /// Fills the disk.
     fn fill(&self) {
         assert!(fs::write(self.0.join("filler"), vec![1; 16 << 20]).is_err(), "more than there is room for");
     }
@@ -42,7 +42,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// An enricher with its store on such a disk, and what it is to find.
+/// An enricher with its store on such a disk, and its workload.
 struct Case<'a> {
     bench: &'a Bench,
     disk: SmallDisk,
@@ -66,7 +66,7 @@ impl<'a> Case<'a> {
         services::start("enricher", &self.bench.kafka, &settings, self.bench.logs.path()).await.unwrap()
     }
 
-    /// Publishes the image and runs a container of this number: its finding is judged against the image.
+    /// Publishes the image and runs a container with this number: its finding must be judged against the image.
     async fn is_judged(&self, service: &Running, number: usize) {
         let mut workload = Workload::new(number + 1, 4, clock::now_ns());
         let last = workload.execs.last().unwrap().container_id.clone();
@@ -83,7 +83,7 @@ impl<'a> Case<'a> {
         assert_eq!((finding.unresolved.as_deref(), finding.revision), (None, 1), "judged against the image, at once");
     }
 
-    /// The store is in memory because of this, which is said once and without a trace.
+    /// Checks that the store is in memory for this reason, which is logged once and without a backtrace.
     async fn is_in_memory(&self, service: &Running, reason: &str, todo: &str) {
         assert!((metric(service, IN_MEMORY).await - 1.0).abs() < f64::EPSILON, "{}", service.log_end());
         let failures = metric(service, &format!("driftline_enricher_store_failures_total{{reason=\"{reason}\"")).await;
@@ -120,7 +120,7 @@ async fn an_enricher_whose_disk_fills_goes_on_and_starts_again() {
         let enricher = case.start().await;
         case.is_judged(&enricher, 0).await;
         case.disk.fill();
-        // Small records fit into what the file has; at last one does not.
+        // Small records fit into the space that the file has already; at last one does not.
         for number in 1..40 {
             case.is_judged(&enricher, number).await;
             if metric(&enricher, IN_MEMORY).await > 0.0 {
@@ -138,7 +138,7 @@ async fn an_enricher_whose_disk_fills_goes_on_and_starts_again() {
     .await;
 }
 
-/// Publishes an image that no container runs, of one layer of its own.
+/// Publishes an image that no container runs, with one layer of its own.
 async fn publish(bench: &Bench, number: usize, files: usize) {
     let digest = |of: &str| Sha256::of(format!("{of} {number}").as_bytes()).to_digest();
     let entry = |file: usize| LayerEntry {
@@ -161,10 +161,10 @@ async fn publish(bench: &Bench, number: usize, files: usize) {
     Publisher::new(bench.producer.clone(), "node:a").publish(&Indexed { image, layers }, 0).await.unwrap();
 }
 
-/// Files of each of two images whose chunks together are more than the library holds in memory.
+/// Files of each of two images whose chunks together exceed the library's cache in memory.
 const MANY: usize = 400_000;
 
-/// An enricher whose store has more than is in memory, when something was done to its file.
+/// Starts an enricher whose store exceeds its cache, after `spoil` has changed the store's file.
 async fn spoilt(case: &Case<'_>, spoil: impl FnOnce(&fs::File)) -> Running {
     let enricher = case.start().await;
     publish(case.bench, 100, MANY).await;
@@ -173,7 +173,7 @@ async fn spoilt(case: &Case<'_>, spoil: impl FnOnce(&fs::File)) -> Running {
     let file = fs::File::options().write(true).open(case.directory().join(FILE)).unwrap();
     assert!(file.metadata().unwrap().blocks() * 512 > 24 << 20, "{:?}", file.metadata());
     spoil(&file);
-    // A page is noticed when it is needed and not in memory.
+    // A damaged page is noticed when it is needed and not in memory.
     for number in 1..60 {
         publish(case.bench, number, 1).await;
         case.is_judged(&enricher, number).await;

@@ -1,5 +1,4 @@
-//! Input that a topic no longer has when it is to be read is reported with its range, whether the service was away or
-//! running.
+//! Tests that input deleted before it was read is reported with its range, whether the service was stopped or running.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +13,7 @@ use driftline_service::clock;
 use crate::delivery::end_of;
 use crate::harness::{Bench, PATIENCE, with_topics};
 
-/// Produces execs and deletes them before anybody reads them; how many partitions had some.
+/// Produces execs and deletes them before any service reads them; returns the number of affected partitions.
 async fn produce_and_delete(bench: &Bench, workload: &Workload, execs: &[Exec]) -> usize {
     let ends = async || {
         let ranges = offset_ranges(&bench.kafka, Topic::ExecEvents, TimeRange::default()).await.unwrap();

@@ -1,4 +1,4 @@
-//! A topic prefix of its own for each test, and saying so when a test cannot run.
+//! A topic prefix of its own for each test, and the record of tests that cannot run.
 
 use std::future::Future;
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use driftline_settings::Settings;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One test's share of the Kafka.
+/// The environment of one test on the Kafka.
 pub(crate) struct Bench {
     pub(crate) kafka: ClientSettings,
     pub(crate) producer: Producer,
@@ -25,7 +25,7 @@ impl Bench {
     }
 }
 
-/// Settings of the Kafka under test, with a prefix nobody else has.
+/// Settings of the Kafka under test, with a unique prefix.
 pub(crate) fn kafka() -> Option<ClientSettings> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let bootstrap = Settings::of_environment().environment("KAFKA_BOOTSTRAP")?;
@@ -47,7 +47,7 @@ pub(crate) async fn with_topics<F: Future<Output = ()>>(name: &str, test: impl F
     admin::delete_all(&kafka).await.unwrap();
 }
 
-/// Says that a test did not run, on the terminal and in the list that `make test` prints at the end.
+/// Reports that a test did not run, on the terminal and in the list that `make test` prints at the end.
 pub(crate) fn skip(name: &str, reason: &str) {
     println!("{name} did not run: {reason}");
     if let Some(list) = Settings::of_environment().environment("DRIFTLINE_SKIPPED") {
@@ -63,7 +63,7 @@ pub(crate) async fn metric(service: &Running, name: &str) -> f64 {
     values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
 }
 
-/// Whether this machine lets us load eBPF.
+/// Whether this machine permits loading eBPF programs.
 pub(crate) fn can_load_ebpf() -> bool {
     rustix::process::geteuid().is_root() && std::path::Path::new("/sys/kernel/btf/vmlinux").exists()
 }

@@ -1,4 +1,4 @@
-//! More images in use than there is memory for: what is dropped is loaded again, and nothing else is said.
+//! Tests more images in use than fit in memory: dropped images are loaded again, and the findings stay the same.
 
 use driftline_indexer::publish::Publisher;
 use driftline_indexer::{Indexed, IndexedLayer};
@@ -14,7 +14,7 @@ use driftline_service::clock;
 use crate::harness::{Bench, PATIENCE, metric, with_topics};
 
 const IMAGES: usize = 4;
-/// More than half of the megabyte that is allowed below: no two have room.
+/// More than half of the megabyte that is allowed below, so that no two images fit.
 const FILES: usize = 8_000;
 
 fn digest(of: &str, number: usize) -> String {
@@ -70,8 +70,8 @@ async fn images_that_were_dropped_are_loaded_again_and_every_exec_is_judged_with
         }
         let mut reader = bench.collector().await;
         let workload = Workload::new(IMAGES, 12, clock::now_ns());
-        // One container after the other, so that each exec needs another image than the one before it. What drifts is
-        // waited for: a service that begins late would find all execs at once, and need each image once.
+        // One container after the other, so that each exec needs another image than the previous one. Each drift is
+        // awaited: a service that starts late would get all execs at once, and need each image once.
         let mut drifts = 0;
         for (number, exec) in workload.execs.iter().enumerate() {
             let exec = Exec { container_id: container(number % IMAGES), ..exec.clone() };

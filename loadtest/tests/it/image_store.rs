@@ -1,4 +1,4 @@
-//! What the enricher keeps of images on disk: collected while nothing uses it, and read from the topic again.
+//! Tests the enricher's image store on disk: unused content is collected, and read from the topic again.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const COLLECTED: &str = "driftline_enricher_manifests_collected_total";
 const READ: &str = "driftline_enricher_manifests_read_again_total{result=\"read\"";
 const POLL: Duration = Duration::from_millis(50);
 
-/// An enricher that keeps what nothing uses for a second.
+/// An enricher that keeps unused content for a second.
 async fn enricher(bench: &Bench, extra: &[(&str, &str)]) -> Running {
     let directory = bench.logs.path().join("store");
     let settings = [("DRIFTLINE_IMAGE_KEEP_S", "1"), ("DRIFTLINE_STORE_DIR", directory.to_str().unwrap())];
@@ -45,7 +45,7 @@ async fn first_finding(reader: &mut Collector) -> Finding {
     reader.collected.findings[0].clone()
 }
 
-/// Requests that stand on the topic now.
+/// Requests that are on the topic now.
 async fn requests(bench: &Bench) -> Vec<ImageRequest> {
     let mut reader = TopicReader::start(&bench.kafka, &[Topic::ImageRequests], ReadFrom::Beginning).await.unwrap();
     let mut found = Vec::new();
@@ -63,7 +63,7 @@ async fn a_collected_image_is_read_from_the_topic_again_when_a_container_uses_it
         workload.publish_image(&bench.producer).await.unwrap();
         until(&first, COLLECTED, 1.0).await;
         assert!(metric(&first, "driftline_enricher_collected_bytes_total").await > 0.0);
-        // What was collected is known after a kill, too.
+        // Collections are still known after a kill.
         first.kill().await.unwrap();
         let second = enricher(&bench, &[]).await;
         let mut reader = run(&bench, &workload).await;
@@ -71,7 +71,7 @@ async fn a_collected_image_is_read_from_the_topic_again_when_a_container_uses_it
         assert_eq!((finding.unresolved, finding.revision), (None, 1), "it did not go out without the image");
         assert!((metric(&second, READ).await - 1.0).abs() < f64::EPSILON);
         assert_eq!(requests(&bench).await, [], "nobody had to publish it again");
-        // While the container runs it is kept.
+        // Content is kept while the container runs.
         let before = metric(&second, COLLECTED).await;
         tokio::time::sleep(Duration::from_secs(4)).await;
         assert!((metric(&second, COLLECTED).await - before).abs() < f64::EPSILON);

@@ -1,4 +1,4 @@
-//! `driftline images` on a real Kafka: what is published, shown and compared.
+//! Tests `driftline images` on a real Kafka: publishing, showing and comparing.
 
 use driftline_indexer::publish::Publisher;
 use driftline_indexer::{Indexed, IndexedLayer};
@@ -11,7 +11,7 @@ use driftline_service::clock;
 use crate::command_line::{driftline, text};
 use crate::harness::{Bench, with_topics};
 
-/// A `docker save` archive of one layer with one program; its config digest.
+/// Writes a `docker save` archive of one layer with one program; returns its config digest.
 fn archive(path: &std::path::Path, program: &[u8]) -> String {
     let tar = |files: &[(&str, &[u8])]| {
         let mut archive = tar::Builder::new(Vec::new());
@@ -73,7 +73,7 @@ async fn an_archive_is_published_and_a_broken_one_is_refused_whole() {
     .await;
 }
 
-/// What another node would publish of the archive if it lied about its only layer.
+/// Publishes the archive's image as another node with false content for its only layer.
 async fn lie(bench: &Bench, image_id: &str) {
     let mut reader = TopicReader::start(&bench.kafka, &[Topic::Images], ReadFrom::Beginning).await.unwrap();
     let Some(ReaderEvent::Record(record)) = reader.next().await else { panic!("an image") };

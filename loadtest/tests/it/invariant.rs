@@ -1,4 +1,4 @@
-//! A core that contradicts itself stops the process; the record is neither a dead letter nor lost.
+//! Tests that a core that contradicts itself stops the process, and that the record is neither a dead letter nor lost.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use driftline_service_core::{BrokenInvariant, Disposition, Effects, Gap, Outgoin
 
 use crate::harness::{Bench, PATIENCE, with_topics};
 
-/// A core that passes values on, and breaks as planted.
+/// A core that passes values on, and fails as planted.
 struct Planted {
     breaks: Break,
 }
@@ -21,7 +21,7 @@ struct Planted {
 enum Break {
     /// `apply` fails at a bomb.
     Apply,
-    /// A bomb is given no disposition.
+    /// A bomb gets no disposition.
     Conservation,
     Never,
 }

@@ -1,5 +1,5 @@
-//! What a transaction adds to a finding's way: the same execs, one at a time, through an enricher with transactions and
-//! one without, in turn.
+//! Measures what a transaction adds to a finding's latency: the same execs, one at a time, through an enricher with
+//! transactions and one without, in turn.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use driftline_service::clock;
 use crate::harness::{Bench, PATIENCE, with_topics};
 
 const ROUNDS: usize = 60;
-/// What was promised, at the median.
+/// The specified limit, at the median.
 const ADDED_MAX_MS: f64 = 30.0;
 
 /// One side of the comparison.
@@ -33,7 +33,7 @@ impl Lane {
         Self { bench, workload, reader, took_ms: Vec::new(), _enricher: enricher }
     }
 
-    /// Four execs, of which the last drifts; until its finding can be read.
+    /// Produces four execs, of which the last drifts, and waits until its finding is readable.
     async fn round(&mut self, number: usize) {
         let execs = &self.workload.execs[number * 4..(number + 1) * 4];
         let began = tokio::time::Instant::now();
@@ -41,7 +41,7 @@ impl Lane {
         let found = self.reader.until(PATIENCE, |seen| seen.findings.len() > number).await.unwrap();
         assert!(found, "finding {number}");
         self.took_ms.push(began.elapsed().as_secs_f64() * 1000.0);
-        // Not in step with the commits.
+        // The pause is not in step with the commits.
         tokio::time::sleep(Duration::from_millis(u64::try_from(20 + number % 7).unwrap())).await;
     }
 

@@ -1,4 +1,5 @@
-//! What the executor relies on and only a real broker shows: what a member is told while another's transaction is open.
+//! Tests the behaviour that the executor relies on and that only a real broker shows: the answers to a member while
+//! another's transaction is open.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,10 +17,10 @@ const OPEN_FOR: Duration = Duration::from_secs(2);
 
 const OVERSIZED_BYTES: usize = 13_000_000;
 
-/// Half of what a rebalance waits for a service.
+/// Half of the time that a rebalance waits for a service.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
-/// After this a record that is there does not come any more.
+/// A record that exists arrives within this time.
 const FIRST_MAX: Duration = Duration::from_secs(5);
 
 async fn member(kafka: &ClientSettings, name: &str) -> (GroupReader, KafkaLog) {
@@ -31,7 +32,7 @@ async fn member(kafka: &ClientSettings, name: &str) -> (GroupReader, KafkaLog) {
     (reader, log)
 }
 
-/// A member whose input is what [`member`] writes as state.
+/// A member whose input is the state that [`member`] writes.
 async fn reading_state(kafka: &ClientSettings) -> (GroupReader, KafkaLog) {
     let group = format!("{}.state", kafka.prefix);
     let reader = GroupReader::start(kafka, Topic::EnricherState, &group, "member").unwrap();
@@ -109,7 +110,7 @@ async fn whoever_was_replaced_while_idle_learns_it_before_joining_again() {
     .await;
 }
 
-/// Fills what lies between the polling thread and the service, so that the thread stands still.
+/// Fills the channel between the polling thread and the service, so that the thread blocks.
 async fn stand_still(bench: &Bench) {
     for number in 0..50_000_u32 {
         bench.producer.send(Topic::ExecEvents, &number.to_be_bytes(), b"x", &[]).await.unwrap();
@@ -125,14 +126,16 @@ async fn assigned(reader: &mut GroupReader) -> Vec<i32> {
     }
 }
 
-/// Restores that end when a client could have asked for the end of a partition: at once, and half a second later.
+/// Durations of restores that end when a client may have requested the end of a partition: at once, and half a second
+/// later.
 const RESTORES_MS: [u64; 8] = [0, 490, 495, 500, 503, 506, 510, 515];
 const RESTORE_ROUNDS: usize = 3;
-/// Many, so that the answers to a client's questions take long enough to be overtaken.
+/// Many partitions, so that the answers to a client's requests take long enough to be overtaken.
 const RESTORED_PARTITIONS: i32 = 48;
 const RECORDS_EACH: i64 = 20;
 
-/// Takes over all partitions, restores for so long, and reads them: which begin or go on elsewhere than they should.
+/// Takes over all partitions, restores for so long, and reads them; returns the partitions that start or continue at a
+/// wrong offset.
 async fn skipped_after(kafka: &ClientSettings, round: usize, restore: Duration) -> Vec<String> {
     let group = format!("{}.round-{round}", kafka.prefix);
     let mut reader = GroupReader::start(kafka, Topic::ExecEvents, &group, "member").unwrap();
@@ -196,7 +199,7 @@ async fn what_was_skipped_is_distinguished_from_what_transactions_leave() {
             log.flush().await.unwrap();
             if is_committed { log.commit().await.unwrap() } else { log.abort().await.unwrap() }
         }
-        // Records and markers take turns: 0 and 4 are committed, 2 is not.
+        // Records and markers alternate: 0 and 4 are committed, 2 is not.
         let (_reader, mut log) = reading_state(&bench.kafka).await;
         for (from, found) in [(1, None), (0, Some(0)), (2, None), (3, None)] {
             assert_eq!(log.first_committed(0, from, 4).await.unwrap(), found, "from {from}");
@@ -214,7 +217,7 @@ async fn a_partition_is_not_handed_on_because_another_is_read_again() {
         let from: BTreeMap<i32, i64> = partitions.iter().map(|partition| (*partition, 0)).collect();
         log.resume(&from).await.unwrap();
         tokio::time::sleep(Duration::from_secs(2)).await;
-        // As after an aborted transaction; it stands in the queue together with the rebalance.
+        // As after an aborted transaction; the request is in the queue together with the rebalance.
         log.resume(&from).await.unwrap();
         let (mut second, mut other) = member(&bench.kafka, "second").await;
         tokio::time::sleep(Duration::from_secs(6)).await;
@@ -264,7 +267,7 @@ async fn a_member_that_does_not_finish_with_its_partitions_is_closed_at_once() {
     .await;
 }
 
-/// What was undone is longer than one answer of a broker to the client that reads again.
+/// The aborted records are longer than one response of a broker to the client that reads again.
 #[tokio::test(flavor = "multi_thread")]
 async fn long_transactions_that_were_undone_are_not_taken_for_skipped_input() {
     with_topics("log_undone", |bench| async move {
@@ -300,7 +303,7 @@ async fn long_transactions_that_were_undone_are_not_taken_for_skipped_input() {
     .await;
 }
 
-/// More than the broker takes, and nothing that compression makes smaller.
+/// More than the broker accepts, and not compressible.
 fn oversized() -> Vec<u8> {
     let mut state = 1_u64;
     let mut next = || {
@@ -323,8 +326,9 @@ async fn a_refused_record_is_distinguished_from_one_that_was_not_answered_for() 
     .await;
 }
 
-/// A service that dies after its state was acknowledged and before its outputs were would take the input, read again, for a
-/// repetition. Here the outputs never can be: the topic has fewer partitions than this member believes.
+/// A service that dies after its state was acknowledged and before its outputs were would read the input again and take
+/// it for a repetition. Here the outputs can never be acknowledged: the topic has fewer partitions than this member
+/// assumes.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_transactions_state_does_not_stand_before_the_outputs_it_remembers() {
     with_topics("log_at_least_once", |bench| async move {

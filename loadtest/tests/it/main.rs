@@ -1,5 +1,5 @@
-//! The services as separate processes on a real Kafka. `make test` gives them one; without `KAFKA_BOOTSTRAP` each test
-//! here says that it did not run.
+//! Tests the services as separate processes on a real Kafka, which `make test` provides. Without `KAFKA_BOOTSTRAP` each
+//! test here reports that it did not run.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Members of a group go on while others join and leave.
+//! Tests that members of a group continue while others join and leave.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::harness::{Bench, metric, with_topics};
 
 const ABORTS: &str = "driftline_transactions_aborted_total";
 const PACE: Duration = Duration::from_millis(20);
-/// Execs each [`PACE`]: while somebody joins so many that nearly every commit, 20 ms apart, has output; while somebody
+/// Execs per [`PACE`]: while a member joins, so many that nearly every commit, 20 ms apart, has output; while a member
 /// leaves, which takes a session of 15 s, fewer.
 const JOINING: usize = 12;
 const LEAVING: usize = 4;
 
-/// Produces so many execs each [`PACE`] until something is done.
+/// Produces so many execs per [`PACE`] until `done` resolves.
 async fn under_load<T>(
     (bench, workload): (&Bench, &Workload),
     execs: &mut &[Exec],

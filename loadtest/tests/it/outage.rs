@@ -1,4 +1,5 @@
-//! A Kafka that does not answer for longer than any call may take: services wait, say so, and go on, in the same process.
+//! Tests a Kafka that does not answer for longer than any call may take: services wait, log the outage, and continue,
+//! in the same process.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,13 +17,13 @@ use crate::harness::{Bench, PATIENCE, kafka, metric, skip};
 
 const RECEIVED: &str = "driftline_records_received_total";
 const REJOINS: &str = "driftline_rejoins_total";
-/// Longer than a call may take (20 s), a membership (15 s) and a transaction (25 s) last; or [`AWAY_VARIABLE`].
+/// Longer than a call (20 s), a membership (15 s) and a transaction (25 s) may last; or [`AWAY_VARIABLE`].
 const AWAY: Duration = Duration::from_secs(40);
-/// Seconds, for longer outages than a test run has time for.
+/// Variable with the length in seconds, for longer outages than a test run has time for.
 const AWAY_VARIABLE: &str = "DRIFTLINE_OUTAGE_S";
-/// A call's 20 s, and what a busy machine adds.
+/// A call's 20 s, and the delay of a busy machine.
 const NOTICED_MAX: Duration = Duration::from_secs(30);
-/// The 10 s that a step may take after the signal, the 10 s for closing, and what a busy machine adds.
+/// The 10 s that a step may take after the signal, the 10 s for closing, and the delay of a busy machine.
 const ENDS_MAX: Duration = Duration::from_secs(25);
 
 async fn own_bench(name: &str) -> Option<(OwnKafka, Bench)> {
@@ -94,7 +95,7 @@ async fn a_service_that_waits_for_kafka_ends_when_it_is_told_to() {
     while metric(&enricher, RECEIVED).await <= 40.0 {
         tokio::task::yield_now().await;
     }
-    // In the middle of a step, and between them.
+    // One service is in the middle of a step, the other between steps.
     let idle = services::start("correlator", &bench.kafka, &[], bench.logs.path()).await.unwrap();
     own.freeze().unwrap();
     let began = Instant::now();

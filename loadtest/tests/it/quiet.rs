@@ -1,5 +1,6 @@
-//! Many sessions that become quiet at once: the correlator ends them in steps, takes findings and stops in between, and its
-//! memory stays. `DRIFTLINE_QUIET_SESSIONS=110000` makes it a measurement of the largest that was seen.
+//! Many sessions that become quiet at once: the correlator ends them in steps, takes findings and stops in between, and
+//! its memory stays bounded. `DRIFTLINE_QUIET_SESSIONS=110000` makes it a measurement of the largest number seen so
+//! far.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,23 +24,23 @@ const SESSIONS: usize = 10_000;
 const PARTITIONS: i32 = 12;
 /// How often a finding of a new container is produced while sessions end.
 const PROBE: Duration = Duration::from_millis(50);
-/// Older records are a backlog, during which no time passes for sessions.
+/// Older records count as a backlog, during which no time passes for sessions.
 const BACKLOG_AGE: Duration = Duration::from_secs(2);
 /// Longest wait for an alert, and for the end: a step is some 50 ms, a restart takes over the state.
 const WAIT_MAX: Duration = Duration::from_secs(3);
-/// What a step may add: its output in both forms, encoded and in the client's queue, and the allocator's share.
+/// Memory that a step may add: its output in both forms, encoded and in the client's queue, and the allocator's share.
 const GROWTH_MAX_MIB: u64 = 100;
 
-/// What was seen of the alerts.
+/// The alerts seen so far.
 #[derive(Debug, Default)]
 struct Seen {
     /// Number of first and of final revisions, by container.
     containers: BTreeMap<String, (u32, u32)>,
     finals: usize,
-    /// When each probe was produced, and how long the slowest took to become an alert.
+    /// Time of each probe, and the longest time until a probe became an alert.
     probes: BTreeMap<String, i64>,
     slowest: Duration,
-    /// Partitions with a probe after a final revision, and final revisions that came after such a probe.
+    /// Partitions with a probe after a final revision, and final revisions after such a probe.
     between: BTreeMap<i32, bool>,
     interleaved: usize,
 }
@@ -87,7 +88,7 @@ async fn produce(producer: &Producer, id: &str, time_ns: i64) {
     producer.send(Topic::Findings, id.as_bytes(), &encode(&finding).unwrap(), &[]).await.unwrap();
 }
 
-/// Resident memory now and at most, MiB.
+/// Resident memory and its peak, MiB.
 fn memory_mib(service: &Running) -> (u64, u64) {
     let memory = ProcessMemory::of(service.pid()).unwrap();
     (memory.resident_mib(), memory.peak_mib())
@@ -126,7 +127,7 @@ async fn sessions_that_become_quiet_at_once_end_in_steps_between_which_the_servi
     let service = services::start("correlator", &settings, &extra, logs.path()).await.unwrap();
     let mut reader = TopicReader::start(&settings, &[Topic::Alerts], ReadFrom::Beginning).await.unwrap();
     let mut seen = Seen::default();
-    // What is measured begins when nothing is left to read of the first revisions.
+    // The measurement starts when all first revisions have been read.
     while seen.containers.len() < sessions {
         seen.event(reader.next().await.unwrap());
     }

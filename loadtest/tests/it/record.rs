@@ -1,4 +1,5 @@
-//! `driftline record` and `driftline replay` on a real Kafka: interruptions, time ranges, tables, other partition counts.
+//! Tests `driftline record` and `driftline replay` on a real Kafka: interruptions, time ranges, tables, other partition
+//! counts.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -32,7 +33,7 @@ fn records(file: &Path) -> Vec<Recorded> {
     std::iter::from_fn(|| merged.next_record().unwrap().map(|(_, record)| record)).collect()
 }
 
-/// The bytes but for the time of recording.
+/// The bytes without the time of recording.
 fn without_time(file: &Path) -> Vec<u8> {
     let recorded = info(file).recorded;
     let mut bytes = fs::read(file).unwrap();
@@ -49,7 +50,7 @@ async fn wait_for(mut done: impl FnMut() -> bool) {
     }
 }
 
-/// As `driftline`, on other topics than the test's own.
+/// Runs `driftline` on other topics than the test's own.
 fn on(kafka: &ClientSettings, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary("driftline").unwrap());
     command
@@ -81,7 +82,7 @@ async fn a_recording_that_was_killed_goes_on_and_ends_as_the_same_bytes() {
             child.wait().unwrap();
             assert!(partial.exists() && !killed.exists(), "it was not done yet");
         }
-        // A kill may come in the middle of a write.
+        // A kill may occur in the middle of a write.
         let length = fs::metadata(&partial).unwrap().len();
         File::options().write(true).open(&partial).unwrap().set_len(length - 1_000).unwrap();
 
@@ -127,7 +128,8 @@ async fn a_time_is_recorded_with_its_pre_roll_and_the_tables_as_they_were_at_its
         let times: Vec<i64> = records(&file).iter().map(|record| record.timestamp_ms).collect();
         assert_eq!(times.len(), 4);
 
-        // From half a second after two, which is pre-roll; one is before that, and four is too late.
+        // The range starts half a second after record two, which is pre-roll; record one is older than the pre-roll,
+        // and record four is too late.
         let rfc3339 = |ms| jiff::Timestamp::from_millisecond(ms).unwrap().to_string();
         let (since, until) = (rfc3339(times[1] + 500), rfc3339(times[3]));
         text(&driftline(
@@ -199,7 +201,7 @@ async fn paces(bench: &Bench, file: &str) {
     admin::delete_all(&own).await.unwrap();
 }
 
-/// How many offsets a topic has.
+/// Number of offsets of a topic.
 async fn end_of(kafka: &ClientSettings, topic: Topic) -> i64 {
     let ranges = offset_ranges(kafka, topic, TimeRange::default()).await.unwrap();
     ranges.iter().map(|range| range.end).sum()
@@ -227,7 +229,7 @@ async fn a_recording_replays_into_any_number_of_partitions_and_only_where_nothin
         for partitions in ["1", "3"] {
             let replayed = Command::new(binary("driftline").unwrap())
                 .args(["--bootstrap", &bench.kafka.bootstrap, "--partitions", partitions])
-                // What the environment says is not what a replay writes to.
+                // A replay does not write to the topics that the environment names.
                 .env("DRIFTLINE_TOPIC_PREFIX", &bench.kafka.prefix)
                 .args(["replay", name, "--replication", "1", "--json"])
                 .output()

@@ -1,4 +1,4 @@
-//! The committed recording of a real run leads to what that run was known to have done.
+//! Tests that the committed recording of a real run leads to the known results of that run.
 
 use std::fs::File;
 use std::io::BufReader;

@@ -1,4 +1,4 @@
-//! How long a restarted instance needs for its state.
+//! Measures how long a restarted instance needs for its state.
 
 use driftline_loadtest::services::{self, Running};
 use driftline_loadtest::workload::Workload;
@@ -7,7 +7,7 @@ use driftline_service::clock;
 use crate::harness::{PATIENCE, metric, with_topics};
 
 const SESSIONS: usize = 10_000;
-/// What was promised.
+/// The specified limit.
 const RESTORE_MAX_S: f64 = 5.0;
 
 async fn wait_for(service: &Running, name: &str, at_least: f64) {

@@ -1,5 +1,5 @@
-//! What the collector does with records while Kafka is away: its own outbox on a broker that is frozen, and the whole
-//! collector, killed and started again.
+//! Tests how the collector handles records while Kafka is unreachable: its outbox on a frozen broker, and the whole
+//! collector, killed and restarted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -47,7 +47,7 @@ async fn tick_for(outbox: &mut Outbox<KafkaClient>, time: Duration) -> Numbers {
 
 async fn settle(outbox: &mut Outbox<KafkaClient>) {
     let end = clock::monotonic() + PATIENCE;
-    // A tick more says what is missing.
+    // The next tick reports the missing records.
     for _ in 0..3 {
         outbox.tick(clock::now_ns(), 0);
         while !outbox.is_settled() {
@@ -58,7 +58,7 @@ async fn settle(outbox: &mut Outbox<KafkaClient>) {
     }
 }
 
-/// What stands on the topic: moments of execs by container, repeats left out, and losses.
+/// The content of the topic: times of execs by container, without repeats, and losses.
 async fn topic(kafka: &ClientSettings) -> (BTreeMap<String, Vec<i64>>, Vec<CollectorLoss>) {
     let mut reader = TopicReader::start(kafka, &[Topic::ExecEvents], ReadFrom::Beginning).await.unwrap();
     let (mut execs, mut losses) = (BTreeMap::<String, Vec<i64>>::new(), Vec::new());
@@ -78,7 +78,7 @@ async fn topic(kafka: &ClientSettings) -> (BTreeMap<String, Vec<i64>>, Vec<Colle
     (execs, losses)
 }
 
-/// Moments by container of what was made.
+/// Times of the produced execs, by container.
 fn made(execs: &[Exec]) -> BTreeMap<String, Vec<i64>> {
     let mut made = BTreeMap::<String, Vec<i64>>::new();
     for exec in execs {
@@ -102,7 +102,7 @@ async fn what_is_made_while_the_broker_stands_still_arrives_in_order_and_at_the_
     outbox.attached(clock::now_ns());
     outbox.open_gate();
 
-    // Half of it goes while the broker works, half while it does not.
+    // Half of it is sent while the broker works, half while it does not.
     let workload = Workload::new(10, 2_000, clock::now_ns());
     let (before, while_away) = workload.execs.split_at(workload.execs.len() / 2);
     before.iter().for_each(|exec| push(&mut outbox, exec));
@@ -118,7 +118,7 @@ async fn what_is_made_while_the_broker_stands_still_arrives_in_order_and_at_the_
     assert_eq!(losses.len(), 0);
     println!("spooled {} records, {} KiB", away.spool_records, away.spool_bytes / 1024);
 
-    // More than the spool may hold.
+    // More records than the spool may hold.
     let many = Workload::new(10, 9_000, clock::now_ns());
     own.freeze().unwrap();
     many.execs.iter().for_each(|exec| push(&mut outbox, exec));
@@ -171,7 +171,7 @@ async fn a_killed_collector_says_since_when_nobody_watched_and_starts_without_ka
         assert!(killed_ns - loss.from_ns < 3_000_000_000, "the moment is written down: {loss:?}");
         assert!(second.terminate().await.unwrap().success());
 
-        // Another Kafka was never reached with this spool: that is an error, as ever.
+        // The other Kafka was never reached with this spool, so an unreachable Kafka is still an error.
         let nowhere = ClientSettings { bootstrap: "127.0.0.1:1".to_owned(), ..bench.kafka.clone() };
         let error = services::start("collector", &nowhere, &extra, bench.logs.path()).await.unwrap_err().to_string();
         assert!(error.contains("no Kafka answers at 127.0.0.1:1"), "{error}");
@@ -197,7 +197,7 @@ async fn a_collector_that_was_attached_before_starts_while_its_kafka_is_away() {
     let first = services::start("collector", &settings, &extra, logs.path()).await.unwrap();
     assert!(first.terminate().await.unwrap().success());
     own.freeze().unwrap();
-    // Ready although nobody answers.
+    // The collector is ready although no broker answers.
     let second = services::start("collector", &settings, &extra, logs.path()).await.unwrap();
     let end = clock::monotonic() + PATIENCE;
     own.thaw().unwrap();

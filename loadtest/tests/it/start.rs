@@ -1,4 +1,4 @@
-//! Starting with bad settings, or without Kafka.
+//! Tests starting with bad settings, or without Kafka.
 
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use driftline_service::clock;
 
 use crate::harness::{can_load_ebpf, skip};
 
-/// The services that start on this machine as far as their settings.
+/// The services that start on this machine as far as reading their settings.
 const SERVICES: [&str; 4] = ["indexer", "enricher", "correlator", "collector"];
 
 fn run(service: &str, settings: &[(&str, &str)]) -> Output {

@@ -1,4 +1,4 @@
-//! What services serve and what `docs/telemetry.md` says are the same.
+//! Tests that the metrics of the services equal those in `docs/telemetry.md`.
 
 use std::collections::BTreeSet;
 
@@ -53,7 +53,7 @@ async fn every_metric_is_documented_and_every_documented_metric_is_served() {
         let undocumented: Vec<_> = all.difference(&documented).collect();
         assert!(undocumented.is_empty(), "not in docs/telemetry.md: {undocumented:?}");
         if can_load_ebpf() {
-            // A counter with labels is served from its first event on; such are named with their labels in the page.
+            // A counter with labels is served from its first event on; the page lists such counters with their labels.
             let page = std::fs::read_to_string(PAGE).unwrap();
             let labelled = |name: &&String| {
                 page.lines().any(|line| line.starts_with(&format!("| `{name}` | ")) && line.contains("| `"))

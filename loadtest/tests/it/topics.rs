@@ -1,4 +1,4 @@
-//! The topics are made from the one table.
+//! Tests that the topics are created from the topic table.
 
 use driftline_kafka::{KafkaError, admin};
 use driftline_schemas::topics::Topic;

@@ -1,4 +1,4 @@
-//! No partition stays without a member that reads it, whoever is killed while the group shares out.
+//! Tests that no partition stays without a member that reads it, whichever member is killed during a rebalance.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,12 +10,12 @@ use tokio::task::JoinSet;
 
 use crate::harness::{PATIENCE, with_topics};
 
-/// On a machine that does little else it takes 10 s.
+/// On an otherwise idle machine it takes 10 s.
 const OWNED_MAX: Duration = Duration::from_secs(40);
-/// Longer than a group that stands still needs to be noticed.
+/// Longer than a stalled group needs to be noticed.
 const QUIET: Duration = Duration::from_secs(12);
 
-/// A member that was told to give up partitions, and has not.
+/// A member with a revocation that it has not answered.
 struct Held {
     name: String,
     reader: GroupReader,
@@ -24,11 +24,11 @@ struct Held {
 
 #[derive(Default)]
 struct State {
-    /// Who reads which partitions.
+    /// The partitions that each member reads.
     shares: BTreeMap<String, BTreeSet<i32>>,
     revocations: u64,
     forced: u64,
-    /// Where the next member goes that is told to give up partitions.
+    /// Receives the next member with a revocation.
     hold: Option<oneshot::Sender<Held>>,
 }
 
@@ -46,7 +46,7 @@ impl Members {
         self.tasks.spawn(follow(reader, name.to_owned(), self.state.clone()));
     }
 
-    /// Waits until each partition has one owner, and each of so many members a partition.
+    /// Waits until each partition has one owner, and each of so many members has a partition.
     async fn all_owned(&self, members: usize, longest: Duration) {
         let partitions: Vec<i32> = (0..self.kafka.partitions).collect();
         let mut state = self.state.subscribe();
@@ -59,7 +59,7 @@ impl Members {
         assert!(is_whole, "{:?} after {longest:?}", self.state.borrow().shares);
     }
 
-    /// How often partitions were taken away, and how often a member made the group rebalance.
+    /// Number of revocations, and number of rebalances that a member caused.
     fn counts(&self) -> (u64, u64) {
         let state = self.state.borrow();
         (state.revocations, state.forced)
@@ -116,8 +116,8 @@ async fn a_partition_whose_handover_was_cut_short_gets_an_owner() {
         members.state.send_modify(|state| state.hold = Some(hold));
         members.join("c");
         let Held { name, reader, done } = held.await.unwrap();
-        // A restart: the coordinator puts a new member in the place of the one that is to give up a partition, and nobody is
-        // left to say that it did.
+        // A restart: the coordinator replaces the member that must release a partition by a new one, and no member is
+        // left to report the release.
         members.join(&name);
         members.state.subscribe().wait_for(|state| state.shares.contains_key(&name)).await.unwrap();
         drop((done, reader));

@@ -1,4 +1,4 @@
-//! Records that cannot be used: kept with their origin and the reason, so that nothing disappears.
+//! Dead letters: records that cannot be used, kept with their origin and the reason, so that no record disappears.
 
 use driftline_schemas::Sha256;
 use driftline_schemas::limits::{DEAD_LETTER_BYTES_MAX, DEAD_LETTER_HEAD_BYTES};
@@ -6,8 +6,8 @@ use driftline_schemas::topics::Topic;
 
 use crate::{Outgoing, Record};
 
-/// Makes the dead letter of a record. The value is the original one; longer than
-/// [`DEAD_LETTER_BYTES_MAX`] it is its beginning, with length and SHA-256 of the whole in headers.
+/// Makes the dead letter of a record. The value is the original one. If it is longer than [`DEAD_LETTER_BYTES_MAX`],
+/// the dead letter contains its beginning, and headers contain length and SHA-256 of the whole.
 pub(crate) fn dead_letter(record: &Record, service: &str, reason: &str) -> Outgoing {
     let original = record.value.as_deref().unwrap_or_default();
     let mut headers = vec![

@@ -1,4 +1,4 @@
-//! What must happen because of an input.
+//! The effects of an input.
 
 use driftline_schemas::Record;
 use driftline_schemas::topics::Topic;
@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::BrokenInvariant;
 
-/// What finally became of one input record. Each has exactly one.
+/// The final outcome of one input record. Each has exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Disposition {
-    /// Used; nothing to report.
+    /// Used; no finding or alert revision.
     Clean,
-    /// At least one finding or alert revision came of it.
+    /// At least one finding or alert revision resulted from it.
     Reported,
-    /// Went to dead letters with its reason.
+    /// Copied to dead letters with its reason.
     DeadLettered,
     /// Seen before.
     Duplicate,
@@ -35,7 +35,7 @@ impl Disposition {
     }
 }
 
-/// A key of the state changelog. Keys that begin with `schema/` are the executor's.
+/// A key of the state changelog. The executor owns the keys that begin with `schema/`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StateKey {
     /// Partition of the input, and of the changelog.
@@ -51,13 +51,13 @@ pub struct Outgoing {
     pub topic: Topic,
     /// Key; decides the partition.
     pub key: Vec<u8>,
-    /// Value as it stands on the topic.
+    /// Value as written to the topic.
     pub value: Vec<u8>,
     /// Headers.
     pub headers: Vec<(&'static str, Vec<u8>)>,
 }
 
-/// What must happen because of one or more inputs, in order.
+/// The effects of one or more inputs, in order.
 #[derive(Debug)]
 pub struct Effects<C> {
     outgoing: Vec<Outgoing>,
@@ -95,7 +95,7 @@ impl<C> Effects<C> {
         self.outgoing.push(outgoing);
     }
 
-    /// Gives the shell a command; what comes of it comes back as an input.
+    /// Gives the shell a command; its result arrives as an input.
     pub fn command(&mut self, command: C) {
         self.commands.push(command);
     }
@@ -105,12 +105,12 @@ impl<C> Effects<C> {
         *self.settled.entry(disposition).or_default() += 1;
     }
 
-    /// Counts something that happened, by the name under which `docs/telemetry.md` lists it.
+    /// Counts an event, by the name under which `docs/telemetry.md` lists it.
     pub fn count(&mut self, event: &'static str) {
         *self.counts.entry(event).or_default() += 1;
     }
 
-    /// Says that what stands under a state key changed, or is gone; it is written with the next commit.
+    /// Marks the value of a state key as changed or deleted; it is written with the next commit.
     pub fn touch(&mut self, partition: i32, key: String) {
         self.touched.insert(StateKey { partition, key });
     }
@@ -126,7 +126,7 @@ impl<C> Effects<C> {
         std::mem::take(&mut self.outgoing)
     }
 
-    /// Takes the commands to the shell.
+    /// Takes the commands to the shell since the last call.
     pub fn take_commands(&mut self) -> Vec<C> {
         std::mem::take(&mut self.commands)
     }
@@ -141,7 +141,7 @@ impl<C> Effects<C> {
         std::mem::take(&mut self.counts)
     }
 
-    /// Number of distinct state keys touched since they were taken.
+    /// Number of distinct state keys touched since the last [`Self::take_touched`].
     #[must_use]
     pub fn touched_count(&self) -> usize {
         self.touched.len()

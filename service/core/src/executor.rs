@@ -1,18 +1,19 @@
-//! Drives a [`Stage`] over a [`Log`]: what is taken in, sent and committed, in which order, and what happens when a
-//! transaction aborts or a partition comes or goes. Called by the service loop in `driftline-service` and by the
-//! simulation.
+//! Drives a [`Stage`] over a [`Log`]: takes input, sends output and commits in the required order, and handles aborted
+//! transactions and partitions that are assigned or revoked. Called by the service loop in `driftline-service` and by
+//! the simulation.
 //!
 //! The rules, each with a fault in the simulation that breaks it:
 //! - Outputs, changelog and offsets of the inputs they came from are in one transaction. Offsets are sent last, after
 //!   everything else is acknowledged.
-//! - A partition's state is restored to the *high watermark* that the state partition had after the committed offset was
-//!   known, not to the last stable offset: behind a zombie's open transaction stand records that are committed already.
+//! - A partition's state is restored to the *high watermark* that the state partition had after the committed offset
+//!   was known, not to the last stable offset: after the first record of a zombie's open transaction there are records
+//!   that are committed already.
 //! - An abort drops the state of every partition and restores it. There is no undo log.
-//! - A transaction that is refused only because the group has moved on leaves the state as it is: what was in it is sent
-//!   again under the next membership.
+//! - A transaction that is refused only because the group has a new generation leaves the state as it is: its content
+//!   is sent again under the next membership.
 //! - The executor checks conservation after every input: each record received is settled once, or held.
-//! - Reading is not trusted: a record that does not stand at the expected offset is taken only after the log has shown
-//!   that nothing committed was passed over.
+//! - Reading is not trusted: a record at an unexpected offset is taken only after the log has shown that no committed
+//!   record was skipped.
 
 mod commit;
 mod counts;
@@ -29,24 +30,25 @@ use counts::Ledger;
 
 /// Keys of schemas in a changelog: this and the fingerprint in hex.
 const SCHEMA_PREFIX: &str = "schema/";
-/// Transactions that may fail one after the other before the process ends; each restores all state.
+/// Transactions that may fail in a row before the process ends; each restores all state.
 const ABORTS_MAX: u32 = 5;
 
-/// Every jump in the offsets of an input with markers is looked into for this long after a partition's first record, and of
-/// another input always. A client that turns a position elsewhere does so with an answer that was asked for at the
-/// assignment, or again 500 ms later.
+/// Every jump in the offsets of an input with markers is checked for this long after a partition's first record; for
+/// other inputs, always. A client that moves a position to a wrong offset does so with the response to a request made
+/// at the assignment, or made again 500 ms later.
 const SETTLING_NS: i64 = 1_000_000_000;
-/// Afterwards jumps up to this length pass for markers: a transaction leaves one in each partition it wrote to, and this
-/// many instances upstream may end theirs between two records. A look costs a round trip to the broker.
+/// Afterwards, jumps up to this length count as markers: a transaction leaves a marker in each partition it wrote to,
+/// and this many instances upstream may end their transactions between two records. A check costs a round trip to the
+/// broker.
 const MARKERS_MAX: i64 = 16;
 
-/// Why an executor cannot go on.
+/// Reasons why an executor cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum Stop<E> {
     /// The core contradicts itself; a defect.
     #[error(transparent)]
     Broken(#[from] BrokenInvariant),
-    /// State that a commit relies on is not there.
+    /// State that a commit relies on is missing.
     #[error(
         "partition {partition} of {topic} ends at {found}, the group's commit relies on {wanted}: state was lost; to go on without it, delete the group's offsets and the state topic"
     )]
@@ -55,12 +57,12 @@ pub enum Stop<E> {
         topic: &'static str,
         /// Partition.
         partition: i32,
-        /// Where it ends.
+        /// Its end offset.
         found: i64,
-        /// Where it ended when the commit was made.
+        /// Its end offset at the time of the commit.
         wanted: i64,
     },
-    /// One transaction after the other fails.
+    /// Too many transactions failed in a row.
     #[error("{ABORTS_MAX} transactions in a row were aborted, the last because: {0}")]
     Aborting(String),
     /// The log is gone.
@@ -68,7 +70,7 @@ pub enum Stop<E> {
     Log(E),
 }
 
-/// What a service is called and where its state is.
+/// The names of a service and its topics.
 #[derive(Debug, Clone, Copy)]
 pub struct Roles {
     /// Whether the input is written in transactions, which leave markers between its records.
@@ -79,40 +81,40 @@ pub struct Roles {
     pub state: Topic,
 }
 
-/// What a commit would contain.
+/// The content of the next commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pending {
     /// Nothing new.
     Nothing,
-    /// Input was taken, or state changed.
+    /// Input or changed state.
     Progress,
-    /// There is output that nobody can read before the commit.
+    /// Output that no reader sees before the commit.
     Output,
 }
 
-/// An input partition that is ours.
+/// An input partition that this instance owns.
 #[derive(Debug)]
 struct Owned {
     /// Next offset to take.
     next: i64,
     committed: Option<Committed>,
     state_next: i64,
-    /// Schemas that stand in the changelog already.
+    /// Schemas that are in the changelog already.
     schemas: BTreeSet<String>,
     reading: Reading,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reading {
-    /// Records that still come were read before the position was set anew.
+    /// Records read before the last change of the position may still arrive.
     Awaited,
     /// The next record is the first from the position.
     Begun,
-    /// The first was taken at this time.
+    /// The first record was taken at this time.
     Since(i64),
 }
 
-/// See the module.
+/// The executor; see the module.
 #[derive(Debug)]
 pub struct Executor<S: Stage, L> {
     roles: Roles,
@@ -122,18 +124,20 @@ pub struct Executor<S: Stage, L> {
     owned: BTreeMap<i32, Owned>,
     /// State keys that changed since the last commit.
     dirty: BTreeSet<StateKey>,
-    /// Records received that are neither settled nor given away.
+    /// Records received that are neither settled nor handed over.
     open: u64,
-    /// Outputs since the last commit, in order: the group may refuse a transaction whose contents are still right.
+    /// Outputs since the last commit, in order. They are kept because the group may refuse a transaction whose content
+    /// is still right.
     outputs: Vec<Outgoing>,
-    /// How many of them are in the open transaction.
+    /// Number of outputs that are in the open transaction.
     outputs_sent: usize,
     sent_bytes: usize,
-    /// The group has moved on at this time; until an event says who is in it now, nothing can be committed.
+    /// Time at which the membership became outdated. Nothing can be committed until an event contains the new
+    /// membership.
     outdated_since_ns: Option<i64>,
     ledger: Ledger,
     aborts_in_a_row: u32,
-    /// Key and text of the schemas that the state is written with.
+    /// Key and text of the schemas of the state.
     schemas: Vec<(String, &'static str)>,
 }
 
@@ -141,7 +145,7 @@ fn schema_key(fingerprint: &[u8]) -> String {
     format!("{SCHEMA_PREFIX}{}", driftline_schemas::text::hex(fingerprint))
 }
 
-/// Result of a step that may find the transaction aborted.
+/// Result of a step that may find its transaction aborted.
 type Step<T, E> = Result<T, Failed<E>>;
 
 enum Failed<E> {
@@ -165,7 +169,7 @@ impl<E> From<BrokenInvariant> for Failed<E> {
 }
 
 impl<S: Stage, L: Log> Executor<S, L> {
-    /// An executor that owns no partition yet.
+    /// Makes an executor that owns no partition yet.
     pub fn new(roles: Roles, stage: S, log: L) -> Self {
         Self {
             roles,
@@ -188,22 +192,22 @@ impl<S: Stage, L: Log> Executor<S, L> {
         }
     }
 
-    /// The core, to look at.
+    /// The core, for inspection.
     pub fn stage(&self) -> &S {
         &self.stage
     }
 
-    /// The log, to look at.
+    /// The log, for inspection.
     pub fn log(&self) -> &L {
         &self.log
     }
 
-    /// Partitions that are ours.
+    /// Partitions that this instance owns.
     pub fn partitions(&self) -> impl Iterator<Item = i32> {
         self.owned.keys().copied()
     }
 
-    /// Next offset to take of a partition that is ours and read.
+    /// Next offset to take of a partition that this instance owns and reads.
     pub fn position(&self, partition: i32) -> Option<i64> {
         self.owned.get(&partition).filter(|owned| owned.reading != Reading::Awaited).map(|owned| owned.next)
     }
@@ -213,7 +217,7 @@ impl<S: Stage, L: Log> Executor<S, L> {
         self.effects.take_commands()
     }
 
-    /// What a commit would contain.
+    /// The content of the next commit.
     pub fn pending(&self) -> Pending {
         if !self.outputs.is_empty() {
             Pending::Output
@@ -229,8 +233,9 @@ impl<S: Stage, L: Log> Executor<S, L> {
         self.sent_bytes
     }
 
-    /// Takes a record of the input topic; the reason when it became a dead letter. Records of partitions that are not
-    /// ours (any more), and ones that were read before the position was set anew, are passed over.
+    /// Takes a record of the input topic; returns the reason when it became a dead letter. Records of partitions that
+    /// this instance does not own (any more), and records that were read before the last change of the position, are
+    /// skipped.
     ///
     /// # Errors
     /// When the process has to end.
@@ -244,7 +249,7 @@ impl<S: Stage, L: Log> Executor<S, L> {
         self.recovered(now_ns, result).await.map(Option::flatten)
     }
 
-    /// Nothing that is committed stands between the expected offset and the record's.
+    /// Checks that no committed record is between the expected offset and the record's.
     async fn check_follows(&mut self, now_ns: i64, record: &Record, next: i64) -> Step<(), L::Error> {
         let Some(owned) = self.owned.get_mut(&record.partition) else { return Ok(()) };
         let settled = match owned.reading {
@@ -301,7 +306,7 @@ impl<S: Stage, L: Log> Executor<S, L> {
         self.recovered(now_ns, result).await.map(drop)
     }
 
-    /// Sends what the last inputs amount to, and keeps the accounts.
+    /// Sends the outputs of the last inputs, and counts them.
     async fn perform(&mut self) -> Step<(), L::Error> {
         self.check_conservation()?;
         self.dirty.extend(self.effects.take_touched());
@@ -327,7 +332,8 @@ impl<S: Stage, L: Log> Executor<S, L> {
         Ok(())
     }
 
-    /// Commits everything since the last commit, unless the membership has to come first; what was counted in it.
+    /// Commits everything since the last commit, unless the commit waits for the membership. Returns what the commit
+    /// counted.
     ///
     /// # Errors
     /// When the process has to end.
@@ -337,7 +343,7 @@ impl<S: Stage, L: Log> Executor<S, L> {
         Ok(self.ledger.take())
     }
 
-    /// After an abort: undoes the transaction, drops all state and restores it. `None` when that was needed.
+    /// Handles an abort: undoes the transaction, drops all state and restores it. Returns `None` in that case.
     async fn recovered<T>(&mut self, now_ns: i64, result: Step<T, L::Error>) -> Result<Option<T>, Stop<L::Error>> {
         let mut why = match result {
             Ok(done) => return Ok(Some(done)),
@@ -376,7 +382,7 @@ impl<S: Stage, L: Log> Executor<S, L> {
 }
 
 impl Owned {
-    /// Ours, but nothing is known of it until it is restored.
+    /// A partition that is owned, whose state is not restored yet.
     fn unknown() -> Self {
         Self { next: 0, committed: None, state_next: 0, schemas: BTreeSet::new(), reading: Reading::Awaited }
     }
@@ -385,7 +391,8 @@ impl Owned {
         Committed { offset: self.next, state_next: Some(self.state_next) }
     }
 
-    /// Whether there is something to commit; of a partition without a commit there is, so that its beginning stands.
+    /// Whether there is something to commit. A partition without a commit has progress, so that its first offset is
+    /// committed.
     fn has_progress(&self) -> bool {
         self.committed.is_none_or(|committed| committed.offset != self.next)
     }

@@ -1,12 +1,12 @@
 //! The contract between a pure core and the shell that feeds it, and the executor that joins them.
 //!
-//! A service is: a closed input enum, a synchronous [`Stage::apply`] that changes state and says what must happen as
-//! [`Effects`], and an [`Executor`] that makes it happen on a [`Log`], in transactions: outputs, state changelog and
-//! input offsets become visible together or not at all. Production runs the executor over Kafka, the simulation in
-//! `loadtest/sim` runs the same code over topics in memory.
+//! A service is: a closed input enum, a synchronous [`Stage::apply`] that changes state and returns [`Effects`], and an
+//! [`Executor`] that carries the effects out on a [`Log`], in transactions: outputs, state changelog and input offsets
+//! become visible together or not at all. Production runs the executor over Kafka; the simulation in `loadtest/sim`
+//! runs the same code over topics in memory.
 //!
-//! What is deliberately absent: I/O of any kind, clocks and threads. Time comes in as an argument, answers to questions
-//! come back as inputs, and a [`Log`] is all that the executor knows of Kafka.
+//! What is deliberately absent: I/O of any kind, clocks and threads. Time is an argument, results of commands are
+//! inputs, and the executor accesses Kafka only through a [`Log`].
 
 mod dead_letters;
 mod effects;

@@ -1,26 +1,26 @@
-//! What the executor needs of Kafka, and nothing else. `driftline-kafka` implements it with a consumer group and a
-//! transactional producer, `loadtest/sim` in memory.
+//! The part of Kafka that the executor needs. `driftline-kafka` implements it with a consumer group and a transactional
+//! producer, `loadtest/sim` in memory.
 
 use std::collections::BTreeMap;
 
 use crate::Outgoing;
 
-/// What is committed for an input partition: the next offset to read, and how long its state was then.
+/// The commit of an input partition: the next offset to read, and the end of its state at that time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
     /// Next input offset to read.
     pub offset: i64,
-    /// Next offset of the state partition; restoring less than that has lost state. `None` when the commit does not say,
-    /// as after somebody reset the group's offsets.
+    /// Next offset of the state partition; a shorter state partition has lost state. `None` when the commit does not
+    /// contain it, for example after somebody reset the group's offsets.
     pub state_next: Option<i64>,
 }
 
-/// Which offsets an input partition has.
+/// The offsets of an input partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InputRange {
-    /// The oldest.
+    /// Oldest offset.
     pub begin: i64,
-    /// After the newest, records of open transactions included.
+    /// Offset after the newest record, including records of open transactions.
     pub end: i64,
 }
 
@@ -31,7 +31,7 @@ pub struct StateChange {
     pub partition: i32,
     /// Key.
     pub key: String,
-    /// What stands there now; `None` deletes it.
+    /// The current value; `None` deletes the key.
     pub value: Option<Vec<u8>>,
 }
 
@@ -40,18 +40,18 @@ pub struct StateChange {
 pub struct PartitionImage {
     /// Values by key.
     pub values: BTreeMap<String, Vec<u8>>,
-    /// How far the partition was read: its next offset.
+    /// Next offset after the part that was read.
     pub next: i64,
 }
 
-/// State partitions as they were read.
+/// State partitions while they are read.
 #[derive(Debug, Default)]
 pub struct StateImages {
     partitions: BTreeMap<i32, PartitionImage>,
 }
 
 impl StateImages {
-    /// Takes a record. Keys are ours and UTF-8; anything else is nobody's state and left out.
+    /// Takes a record. The services' keys are UTF-8; a record with any other key is not state and is skipped.
     pub fn take(&mut self, partition: i32, offset: i64, key: &[u8], value: Option<&[u8]>) {
         self.read_to(partition, offset.saturating_add(1));
         let Ok(key) = std::str::from_utf8(key) else { return };
@@ -62,47 +62,48 @@ impl StateImages {
         }
     }
 
-    /// Everything before `next` was read; its last records may have been markers of transactions.
+    /// Records that everything before `next` was read; the last offsets may have been transaction markers.
     pub fn read_to(&mut self, partition: i32, next: i64) {
         let image = self.partitions.entry(partition).or_default();
         image.next = image.next.max(next);
     }
 
-    /// What was read of a partition.
+    /// The state read of a partition.
     #[must_use]
     pub fn remove(&mut self, partition: i32) -> PartitionImage {
         self.partitions.remove(&partition).unwrap_or_default()
     }
 }
 
-/// Why the log did not do what was asked.
+/// Why the log did not complete a call.
 #[derive(Debug)]
 pub enum LogError<E> {
-    /// The open transaction cannot be committed, in words why. Everything since the last commit must be undone.
+    /// The open transaction cannot be committed, with the reason. Everything since the last commit must be undone.
     Aborted(String),
-    /// The group has moved on since the last membership event that was handed over, in words; a newer one follows. Only
-    /// [`Log::send_offsets`] says so. The open transaction can only be aborted, but everything in it may be sent again.
+    /// The group has a newer generation than that of the last membership event handed over, with the client's text; a
+    /// newer event follows. Only [`Log::send_offsets`] returns this. The open transaction must be aborted, but its
+    /// content may be sent again.
     Outdated(String),
-    /// Nothing more can be done with this log: the process ends.
+    /// The log cannot continue: the process ends.
     Fatal(E),
 }
 
 /// Topics with transactions, as one member of a consumer group sees them.
 ///
-/// A transaction is open from the first [`Log::send`] or [`Log::send_state`] after a commit or abort. With at-least-once
-/// delivery there are no transactions; calls mean the same without the "together or not at all".
+/// A transaction is open from the first [`Log::send`] or [`Log::send_state`] after a commit or abort. With
+/// at-least-once delivery there are no transactions; the calls have the same effects, but not together or not at all.
 pub trait Log {
-    /// What ends the process.
+    /// The error that ends the process.
     type Error;
 
-    /// What the group committed for these input partitions, waiting for open transactions that may change it. Partitions
+    /// The group's commits for these input partitions. Waits for open transactions that may change them. Partitions
     /// without a commit are left out.
     fn committed(
         &mut self,
         partitions: &[i32],
     ) -> impl Future<Output = Result<BTreeMap<i32, Committed>, LogError<Self::Error>>> + Send;
 
-    /// Which offsets these input partitions have.
+    /// The offsets of these input partitions.
     fn input_ranges(
         &mut self,
         partitions: &[i32],
@@ -120,11 +121,11 @@ pub trait Log {
         marks: &BTreeMap<i32, i64>,
     ) -> impl Future<Output = Result<StateImages, LogError<Self::Error>>> + Send;
 
-    /// Input of these partitions comes from these offsets on, after it has been confirmed by the caller's driver.
+    /// Starts the input of these partitions at these offsets, which the caller's driver then confirms.
     fn resume(&mut self, from: &BTreeMap<i32, i64>) -> impl Future<Output = Result<(), LogError<Self::Error>>> + Send;
 
     /// The first committed record of an input partition with an offset in `from..to`, if there is one. Offsets may also
-    /// belong to markers of transactions and to records of aborted ones, which no reader is given.
+    /// belong to markers of transactions and to records of aborted ones, which no reader receives.
     fn first_committed(
         &mut self,
         partition: i32,
@@ -135,13 +136,14 @@ pub trait Log {
     /// Produces a record; may return before it is acknowledged.
     fn send(&mut self, outgoing: &Outgoing) -> impl Future<Output = Result<(), LogError<Self::Error>>> + Send;
 
-    /// Produces a changelog record; may return before it is acknowledged.
+    /// Produces a changelog record; may return before the record is acknowledged.
     fn send_state(&mut self, change: StateChange) -> impl Future<Output = Result<(), LogError<Self::Error>>> + Send;
 
-    /// Waits until everything sent is acknowledged; the next offsets of the state partitions written to since the start.
+    /// Waits until everything sent is acknowledged; returns the next offsets of the state partitions written to since
+    /// the start.
     fn flush(&mut self) -> impl Future<Output = Result<BTreeMap<i32, i64>, LogError<Self::Error>>> + Send;
 
-    /// Adds input offsets to the transaction, under the membership of the last event that was handed over.
+    /// Adds input offsets to the transaction, under the membership of the last event handed over.
     fn send_offsets(
         &mut self,
         offsets: &BTreeMap<i32, Committed>,

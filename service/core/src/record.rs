@@ -1,4 +1,4 @@
-//! A record as it was read, owned, bytes untouched.
+//! An owned record as read, bytes unchanged.
 
 use driftline_schemas::topics::{Topic, partition_of};
 
@@ -7,7 +7,7 @@ use crate::Position;
 /// One record of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Which topic.
+    /// Its topic.
     pub topic: Topic,
     /// Partition.
     pub partition: i32,
@@ -24,17 +24,17 @@ pub struct Record {
 }
 
 impl Record {
-    /// Where it stood.
+    /// The record's origin.
     #[must_use]
     pub fn position(&self) -> Position {
         Position { partition: self.partition, offset: self.offset }
     }
 
-    /// Checks that the record stands under `key` and in the partition of that key. State is kept by partition, so a record
-    /// that a careless producer put elsewhere must not be taken.
+    /// Checks that the record has `key` and is in the partition of that key. State is kept per partition, so a record
+    /// in any other partition must not be taken.
     ///
     /// # Errors
-    /// In words, for a dead letter.
+    /// The reason, for a dead letter.
     pub fn check_place(&self, key: &str, partition_count: i32) -> Result<(), String> {
         if self.key.as_deref() != Some(key.as_bytes()) {
             return Err("the record's key is not its subject's id".to_owned());

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::{Effects, Record};
 
-/// Where a record stood in its input topic.
+/// The origin of a record in its input topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// Partition of the input topic.
@@ -15,19 +15,20 @@ pub struct Position {
     pub offset: i64,
 }
 
-/// Input records that the topic no longer has: retention took them, or the topic was cut back or made anew.
+/// Input records that the topic no longer has: retention deleted them, or the topic was truncated or recreated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
     /// Partition of the input topic.
     pub partition: i32,
     /// First offset that was not read.
     pub from: i64,
-    /// Where reading goes on: the first offset that is there again. Below `from` when the topic ends before it.
+    /// The offset at which reading continues: the first that exists. It is below `from` when the topic ends before
+    /// `from`.
     pub to: i64,
 }
 
 impl Gap {
-    /// What is gone, for a finding.
+    /// A description of the missing records, for a finding.
     #[must_use]
     pub fn in_words(self, topic: Topic) -> String {
         let (Self { partition, from, to }, stem) = (self, topic.spec().stem);
@@ -44,8 +45,8 @@ impl Gap {
     }
 }
 
-/// A contradiction in a core's own state: a defect of ours. The process stops rather than going on with wrong state;
-/// bad *input* is never this, it becomes a dead letter.
+/// A contradiction in a core's own state: a defect of driftline. The process stops instead of continuing with wrong
+/// state. Bad *input* never leads to this error; it becomes a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("broken invariant: {0}")]
 pub struct BrokenInvariant(pub String);
@@ -56,7 +57,7 @@ impl From<EncodeError> for BrokenInvariant {
     }
 }
 
-/// State is written by us alone, so state that cannot be read is a contradiction.
+/// Only the services write state, so state that cannot be decoded is a contradiction.
 impl From<DecodeError> for BrokenInvariant {
     fn from(error: DecodeError) -> Self {
         Self(format!("state cannot be read: {error}"))
@@ -65,11 +66,11 @@ impl From<DecodeError> for BrokenInvariant {
 
 /// The pure part of a service: one task owns it and calls it with one input at a time.
 ///
-/// Its state belongs to input partitions. Whatever must outlive the process is written to the changelog: `apply` names the
-/// keys it changed ([`Effects::touch`]), the executor asks for their values once per commit ([`Stage::state`]) and gives
-/// them back after a restart or rebalance ([`Stage::restore`]).
+/// Its state belongs to input partitions. State that must outlive the process is written to the changelog: `apply`
+/// names the keys it changed ([`Effects::touch`]), the executor reads their values once per commit ([`Stage::state`])
+/// and restores them after a restart or rebalance ([`Stage::restore`]).
 pub trait Stage {
-    /// Closed enum of everything that can happen to this core.
+    /// Closed enum of all inputs of this core.
     type Input;
     /// A command of this core to its shell, for example an image to load.
     type Command;
@@ -77,7 +78,7 @@ pub trait Stage {
     /// Turns a record of the input topic into an input.
     ///
     /// # Errors
-    /// The reason for the dead letter when it cannot be used.
+    /// The reason for the dead letter when the record cannot be used.
     fn decode(&self, record: &Record) -> Result<Self::Input, String>;
 
     /// Takes one input. `now_ns` is the wall clock, nanoseconds since 1970; it never goes back between calls.
@@ -91,29 +92,29 @@ pub trait Stage {
         effects: &mut Effects<Self::Command>,
     ) -> Result<(), BrokenInvariant>;
 
-    /// Whether something is due at this time that the last input left to the next, because a call does a bounded part. The
-    /// loop then tells the time again sooner, and takes other input in between.
+    /// Whether anything that is due at this time was left to the next call, because each call does a bounded part. The
+    /// loop then sends the next tick sooner, and takes other input in between.
     fn has_due(&self, _now_ns: i64) -> bool {
         false
     }
 
-    /// Input that is gone for good; it has to be reported.
+    /// Handles lost input, which the core has to report.
     ///
     /// # Errors
     /// As [`Self::apply`].
     fn gap(&mut self, now_ns: i64, gap: Gap, effects: &mut Effects<Self::Command>) -> Result<(), BrokenInvariant>;
 
-    /// The schemas with which [`Self::state`] writes; they are kept beside the state.
+    /// The schemas of the values of [`Self::state`]; they are stored beside the state.
     fn state_schemas() -> Vec<WriterSchema>;
 
-    /// What stands under a state key now; `None` when there is nothing any more.
+    /// The current value of a state key; `None` when it was deleted.
     ///
     /// # Errors
-    /// When it cannot be encoded.
+    /// When the value cannot be encoded.
     fn state(&self, partition: i32, key: &str) -> Result<Option<Vec<u8>>, BrokenInvariant>;
 
-    /// Takes over a partition with all that stands under its state keys. Nothing of the partition is known before. May
-    /// give the shell commands, but reports nothing: what was reported is part of the state.
+    /// Takes over a partition with the values of all its state keys. The core has no earlier state of the partition. It
+    /// may give the shell commands, but emits no findings or alerts: those emitted before are part of the state.
     ///
     /// # Errors
     /// When state cannot be read.
@@ -126,7 +127,7 @@ pub trait Stage {
         effects: &mut Effects<Self::Command>,
     ) -> Result<(), BrokenInvariant>;
 
-    /// How many inputs are held without a final [`crate::Disposition`].
+    /// Number of inputs held without a final [`crate::Disposition`].
     fn held(&self) -> u64;
 
     /// Drops all state of a partition that another instance takes over, or that will be restored.

@@ -1,4 +1,4 @@
-//! Creates the topics of the one table, and checks that the cluster's are as configured.
+//! Creates the topics of the topic table, and checks that the cluster's topics are as configured.
 
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -21,28 +21,29 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const RETENTION: &str = "retention.ms";
 const MIN_IN_SYNC: &str = "min.insync.replicas";
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// Tries, [`RETRY_PAUSE`] apart, for leaders of new partitions: they are elected within a second on a healthy cluster.
+/// Attempts, [`RETRY_PAUSE`] apart, to find leaders of new partitions: they are elected within a second on a healthy
+/// cluster.
 const LEADER_TRIES: usize = 20;
 
-/// What [`create`] found or did for a topic.
+/// The state of a topic after [`create`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicState {
-    /// Which topic.
+    /// The topic.
     pub topic: Topic,
     /// Name on the cluster.
     pub name: String,
     /// Partition count.
     pub partitions: i32,
-    /// Whether this call made it.
+    /// Whether this call created it.
     pub created: bool,
 }
 
-/// How long the streams that [`create_with`] makes are kept.
+/// Retention of the record streams that [`create_with`] makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
-    /// As the one table says.
+    /// The retention in the topic table.
     AsInTable,
-    /// Until somebody deletes the topic: what was replayed is to be looked at for as long as one likes.
+    /// Until somebody deletes the topic: replayed records can be inspected for as long as one likes.
     Forever,
 }
 
@@ -55,9 +56,9 @@ pub struct ExistingTopic {
     pub partitions: i32,
     /// Partitions that have no leader at the moment.
     pub leaderless: i32,
-    /// Copies of the partition that has the fewest.
+    /// Smallest number of replicas of a partition.
     pub replicas: i32,
-    /// In-sync copies of the partition that has the fewest.
+    /// Smallest number of in-sync replicas of a partition.
     pub in_sync: i32,
 }
 
@@ -69,7 +70,7 @@ pub async fn wait(settings: &ClientSettings, patience: Duration) -> Result<(), K
     answered(settings, patience).await
 }
 
-/// Creates what is missing; what is there must have the configured partition count. Calling it twice is harmless.
+/// Creates missing topics. Existing topics must have the configured partition count. Calling it twice is harmless.
 ///
 /// # Errors
 /// [`KafkaError::PartitionCount`] before anything is created; [`KafkaError::Create`] when the cluster refuses.
@@ -77,7 +78,7 @@ pub async fn create(settings: &ClientSettings, replication: i32) -> Result<Vec<T
     create_with(settings, replication, Retention::AsInTable).await
 }
 
-/// As [`create`]; topics that are there already keep the retention they have.
+/// Like [`create`]; existing topics keep their retention.
 ///
 /// # Errors
 /// As [`create`].
@@ -142,8 +143,8 @@ pub async fn list(settings: &ClientSettings) -> Result<Vec<ExistingTopic>, Kafka
     Ok(topics)
 }
 
-/// How many in-sync copies a produce to each of these topics has to reach, by name. What the cluster does not report, for
-/// lack of a right, is left out.
+/// Number of in-sync replicas that a produce request to each of these topics requires, by name. Topics whose setting
+/// the cluster does not report, for lack of a right, are left out.
 ///
 /// # Errors
 /// When the cluster does not answer.
@@ -159,7 +160,7 @@ pub async fn min_in_sync(settings: &ClientSettings, topics: &[String]) -> Result
     Ok(minimums.collect())
 }
 
-/// The id that the cluster gave itself, the same for every client and broker.
+/// The cluster's own id, the same for every client and broker.
 ///
 /// # Errors
 /// When the cluster does not answer.
@@ -173,7 +174,7 @@ pub async fn cluster_id(settings: &ClientSettings) -> Result<String, KafkaError>
     blocking(fetch).await
 }
 
-/// Deletes every topic of the settings' prefix: for tests and demos that made them.
+/// Deletes every topic with the settings' prefix: for tests and demos that created them.
 ///
 /// # Errors
 /// When the cluster does not answer.
@@ -185,7 +186,7 @@ pub async fn delete_all(settings: &ClientSettings) -> Result<(), KafkaError> {
     Ok(())
 }
 
-/// Deletes the records of a topic that stand before these offsets, as retention does: for tests.
+/// Deletes the records of a topic before these offsets, as retention does: for tests.
 ///
 /// # Errors
 /// When the cluster does not answer or refuses.
@@ -212,7 +213,7 @@ fn check_count(topic: &ExistingTopic, configured: i32) -> Result<(), KafkaError>
     Err(KafkaError::PartitionCount { topic: topic.name.clone(), actual: topic.partitions, configured })
 }
 
-/// `false` when somebody else created it meanwhile.
+/// Returns `false` when another client created it meanwhile.
 async fn create_one(
     client: &AdminClient<DefaultClientContext>,
     topic: NewTopic<'_>,
@@ -226,7 +227,7 @@ async fn create_one(
     }
 }
 
-/// New topics answer "unknown partition" until their leaders are elected.
+/// Waits for the leaders of new topics, which answer "unknown partition" until then.
 async fn wait_for_leaders(settings: &ClientSettings) -> Result<(), KafkaError> {
     let mut missing = String::new();
     for _ in 0..LEADER_TRIES {

@@ -1,11 +1,11 @@
-//! Calls of the client that block, run off the async runtime. On threads of their own: a program that ends waits for the
-//! blocking tasks of its runtime, and a call to a Kafka that is away may take minutes.
+//! Runs the client's blocking calls outside the async runtime, on threads of their own. A process that ends waits for
+//! the blocking tasks of its runtime, and a call to a Kafka that does not answer may take minutes.
 
 use tokio::sync::oneshot;
 
 use crate::KafkaError;
 
-/// Runs a call; a call that panicked is an error of the client.
+/// Runs a call; if the call panics, returns an error of the client.
 pub(crate) async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, KafkaError> + Send + 'static,
 ) -> Result<T, KafkaError> {

@@ -1,26 +1,26 @@
-//! What can go wrong between driftline and Kafka, in words that say what to do.
+//! Errors between driftline and Kafka. Their text includes the remedy.
 
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 /// An error of the Kafka client or cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum KafkaError {
-    /// No broker answered within the time allowed.
+    /// No broker answered within the allowed time.
     #[error(
         "no Kafka answers at {bootstrap} (tried for {tried_s} s: {why}); check KAFKA_BOOTSTRAP and that the brokers run"
     )]
     Unreachable {
-        /// The brokers asked.
+        /// Addresses of the brokers.
         bootstrap: String,
-        /// How long it was tried.
+        /// How long the client tried.
         tried_s: u64,
         /// Last error of the client.
         why: String,
     },
-    /// A topic is not there.
+    /// A topic does not exist.
     #[error("topic {0} does not exist; create the topics with `driftline topics create`")]
     NoTopic(String),
-    /// A topic has another number of partitions than configured.
+    /// The partition count of a topic differs from the configured one.
     #[error(
         "topic {topic} has {actual} partitions, configured are {configured}; set DRIFTLINE_PARTITIONS={actual}, or drain into a new topic: keys would move between partitions"
     )]
@@ -37,21 +37,21 @@ pub enum KafkaError {
     Create {
         /// Name of the topic.
         topic: String,
-        /// What the broker says.
+        /// The broker's error.
         why: String,
     },
     /// Records that were queued were not acknowledged in time.
     #[error("{failed} records were not delivered ({why}); they will be sent again after a restart")]
     NotDelivered {
-        /// How many.
+        /// Number of records.
         failed: u64,
         /// Last reason.
         why: String,
     },
-    /// Records that were queued were refused, and would be again.
+    /// Queued records were refused, and would be refused again.
     #[error("kafka refused {failed} records ({why}); they will be sent again after a restart")]
     Refused {
-        /// How many, others of the same time included that were not delivered.
+        /// Number of records, including others of the same time that were not delivered.
         failed: u64,
         /// Last reason.
         why: String,
@@ -59,7 +59,7 @@ pub enum KafkaError {
     /// The local queue of the producer stayed full.
     #[error("the producer queue was full for {0} s; Kafka takes records more slowly than they are made")]
     QueueFull(u64),
-    /// The producer's epoch is not the newest: the broker ended its transaction, or another instance has the same name.
+    /// The producer's epoch is outdated: the broker ended its transaction, or another instance has the same name.
     #[error(
         "fenced: the transactional id {0} has a newer owner. Either this process stood still for longer than a transaction may take ({transaction_s} s), and a restart goes on from the last commit; or another instance has the same DRIFTLINE_INSTANCE, and each needs one of its own",
         transaction_s = crate::timeouts::TRANSACTION_TIMEOUT.as_secs()
@@ -70,7 +70,7 @@ pub enum KafkaError {
         "fenced: another instance named {0} has joined the group in this one's place; every instance needs a DRIFTLINE_INSTANCE of its own"
     )]
     Replaced(String),
-    /// The group has a newer member of this instance's name, which may be this process itself.
+    /// The group has a newer member with this instance's name, which may be this process itself.
     #[error("a newer member named {0} is in the group, and may be this one: its request to join was repeated")]
     JoinedTwice(String),
     /// Input was deleted before it was read.
@@ -87,18 +87,18 @@ pub enum KafkaError {
         topic: String,
         /// Which partitions.
         partitions: Vec<i32>,
-        /// How long nothing came.
+        /// How long no record arrived.
         seconds: u64,
     },
-    /// A call to Kafka does not come back.
+    /// A call to Kafka does not return.
     #[error("kafka did not answer to {call} within {seconds} s; what it did of it, the next instance finds out")]
     Stuck {
-        /// What was asked.
+        /// Name of the call.
         call: &'static str,
-        /// How long.
+        /// Length of the wait.
         seconds: u64,
     },
-    /// The cluster could not answer just now: a broker is away, or a partition's leader or a coordinator moves.
+    /// The cluster could not answer at the moment: a broker is down, or a partition's leader or a coordinator moves.
     #[error(transparent)]
     Passing(rdkafka::error::KafkaError),
     /// Anything else the client reports.
@@ -107,7 +107,7 @@ pub enum KafkaError {
     /// A thread for a client could not be started.
     #[error("no thread for the kafka client")]
     Thread(#[source] std::io::Error),
-    /// The client cannot go on, for a reason that it does not report as an error.
+    /// The client cannot continue, for a reason that it does not report as an error.
     #[error("kafka: {0}")]
     Failed(String),
 }
@@ -118,7 +118,7 @@ impl From<rdkafka::error::KafkaError> for KafkaError {
     }
 }
 
-/// Failures that pass by themselves: the client goes on, and the same question asked again is answered.
+/// Whether a failure passes by itself: the client continues, and the same request succeeds later.
 pub(crate) fn is_passing(error: &rdkafka::error::KafkaError) -> bool {
     error.rdkafka_error_code().is_some_and(|code| {
         matches!(
@@ -130,14 +130,14 @@ pub(crate) fn is_passing(error: &rdkafka::error::KafkaError) -> bool {
                 | Code::RequestTimedOut
                 | Code::BrokerDestroy
                 | Code::DestroyBroker
-                // Of a topic that is there: the broker that answered has just been started.
+                // For an existing topic: the broker that answered has just been started.
                 | Code::UnknownPartition
                 | Code::BrokerNotAvailable
                 | Code::NotCoordinator
                 | Code::CoordinatorLoadInProgress
                 | Code::CoordinatorNotAvailable
                 | Code::RebalanceInProgress
-                // Of a predecessor, which ends within its time.
+                // For a predecessor's transaction, which ends within its timeout.
                 | Code::ConcurrentTransactions
                 | Code::NetworkException
                 | Code::LeaderNotAvailable

@@ -1,8 +1,8 @@
-//! One input topic, shared out among the instances of a service by a consumer group.
+//! Reads one input topic whose partitions a consumer group assigns to the instances of a service.
 //!
-//! An OS thread polls; batches and rebalances go over one bounded channel in order. Partitions that come are paused until
-//! their state is restored ([`Group::resume`]); partitions that go are handed back only after the service has finished
-//! with them: the rebalance waits, bounded, until it says so.
+//! An OS thread polls; one bounded channel carries batches and rebalances in order. Assigned partitions are paused
+//! until their state is restored ([`Group::resume`]). Revoked partitions are released only after the service has
+//! finished with them: the rebalance waits for that, with a limit.
 
 mod polling;
 
@@ -30,46 +30,47 @@ use crate::watch::Watching;
 use crate::{ClientSettings, KafkaError, StaticMember};
 use polling::Polling;
 
-/// Batches waiting in the channel; with their longest ([`polling`]) this bounds what a stopped service holds.
+/// Batches that wait in the channel; together with the length of a batch ([`polling`]) this bounds the memory of a
+/// stopped service.
 const CHANNEL_BATCHES: usize = 8;
-/// Longest sleep of the polling thread, so also how long a resume may wait.
+/// Longest sleep of the polling thread, and therefore the longest delay of a resume.
 const POLL: Duration = Duration::from_millis(20);
 /// How long a rebalance waits for the service to finish with revoked partitions; far below the session timeout.
 const REVOKE_WAIT: Duration = Duration::from_secs(10);
-/// Tries of a commit without a transaction, [`COMMIT_RETRY`] apart: two seconds, one heartbeat.
+/// Attempts of a commit without a transaction, [`COMMIT_RETRY`] apart: two seconds, one heartbeat.
 const COMMIT_TRIES: u32 = 20;
 const COMMIT_RETRY: Duration = Duration::from_millis(100);
-/// How long one question for a partition's end may take, and the pause before the next.
+/// How long one request for a partition's end may take, and the pause before the next.
 const END_WAIT: Duration = Duration::from_secs(2);
 const END_RETRY: Duration = Duration::from_millis(100);
-/// How long a committed offset may take, transactions of others that may change it included.
+/// How long a request for committed offsets may take, including the transactions of others that may change them.
 const COMMITTED_MAX: Duration = TRANSACTION_TIMEOUT.saturating_mul(3);
 
-/// What a [`GroupReader`] hands over.
+/// The events of a [`GroupReader`].
 #[derive(Debug)]
 pub enum GroupEvent {
     /// Records in offset order within each partition.
     Batch(Vec<Record>),
-    /// These partitions are ours now, and paused.
+    /// These partitions were assigned to this instance, and are paused.
     Assigned(Vec<i32>),
-    /// Records from here on are from where [`Group::resume`] was told.
+    /// Later records of these partitions start at the offset given to [`Group::resume`].
     Resumed(Vec<i32>),
-    /// These partitions go to another instance. Finish, commit, then drop the sender.
+    /// These partitions are being revoked. Finish, commit, then drop the sender.
     Revoked(Vec<i32>, Done),
-    /// These partitions belong to another instance already. Nothing of them can be committed any more. Membership is taken
-    /// up again when the sender is dropped.
+    /// These partitions belong to another instance already. Their work can no longer be committed. The member joins
+    /// again when the sender is dropped.
     Lost(Vec<i32>, Done),
-    /// The brokers went away as a whole, or came back. The client reconnects by itself.
+    /// All brokers became unreachable, or reachable again. The client reconnects by itself.
     Reach(Reach),
     /// The client failed for good.
     Failed(KafkaError),
 }
 
-/// Dropped when the service has finished with partitions; until then, bounded, the rebalance waits.
+/// Dropped when the service has finished with the partitions; until then, with a limit, the rebalance waits.
 #[derive(Debug)]
 pub struct Done(std::sync::mpsc::SyncSender<Never>);
 
-/// The rebalance is not to go on.
+/// The rebalance must not continue.
 #[derive(Debug, PartialEq, Eq)]
 struct Never;
 
@@ -80,17 +81,17 @@ impl Done {
     }
 }
 
-/// An event, and who we are in the group from then on.
+/// An event, and the membership from then on.
 type Handed = (GroupEvent, Option<ConsumerGroupMetadata>);
 
 struct Context {
     topic: String,
     events: mpsc::Sender<Handed>,
-    /// Records read but not yet handed over. A poll may serve a rebalance instead of a record; what was read before it
-    /// must be handed over before it.
+    /// Records read but not yet handed over. A poll may serve a rebalance instead of returning a record; records read
+    /// before the rebalance must be handed over before it.
     batch: Mutex<Vec<Record>>,
     static_member: StaticMember,
-    /// Nobody takes events any more.
+    /// Set when the receiver takes no more events.
     stop: Arc<AtomicBool>,
     has_given_up: AtomicBool,
 }
@@ -110,14 +111,14 @@ impl Context {
         self.batch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands over what was read.
+    /// Hands over the records read so far.
     fn hand_over(&self) -> Result<(), ReceiverGone> {
         let batch = std::mem::take(&mut *self.batch());
         if batch.is_empty() { Ok(()) } else { self.send(GroupEvent::Batch(batch), None) }
     }
 
-    /// Blocks while the channel is full, on the polling thread only: once reading has stopped nothing is sent, because
-    /// the client may then be dropped, and call back, on a thread of the async runtime.
+    /// Sends an event. Blocks while the channel is full, on the polling thread only: after reading has stopped nothing
+    /// is sent, because the client may then be dropped, and call back, on a thread of the async runtime.
     fn send(&self, event: GroupEvent, member: Option<ConsumerGroupMetadata>) -> Result<(), ReceiverGone> {
         if self.is_stopped() {
             return Err(ReceiverGone);
@@ -145,9 +146,10 @@ impl ConsumerContext for Context {
 }
 
 impl Context {
-    /// Takes partitions, and pauses them before anything can be fetched. Where they are read from is decided later by a
-    /// seek; until then their present end stands for it, as a number. With [`Offset::End`] the client would ask for the end
-    /// itself, ask again half a second after a seek had made its question outdated, and then go on from that answer.
+    /// Takes partitions, and pauses them before any record can be fetched. A later seek sets the position; until then
+    /// their present end is the position, as a number. With [`Offset::End`] the client would request the end itself. If
+    /// a seek made that request outdated, the client would repeat it half a second later and continue from the
+    /// response.
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) -> Result<(), ClientError> {
         for partition in self.partitions(list) {
             let Some(end) = self.end(consumer, partition) else { return self.give_up(consumer, list) };
@@ -159,8 +161,8 @@ impl Context {
         Ok(())
     }
 
-    /// Where a partition ends, asked until a broker answers; `None` when reading was stopped meanwhile. The rebalance waits,
-    /// as it would for any member that has no broker to talk to.
+    /// End offset of a partition, requested until a broker answers; `None` when reading was stopped meanwhile. The
+    /// rebalance waits, as it would for any member that reaches no broker.
     fn end(&self, consumer: &BaseConsumer<Self>, partition: i32) -> Option<i64> {
         let mut is_reported = false;
         while !self.is_stopped() {
@@ -198,18 +200,19 @@ impl Context {
         consumer.incremental_unassign(list)
     }
 
-    /// Answers a rebalance when the reader is being closed. The client is told first: with the answer alone it would join
-    /// again, drive out a successor, or be taken for one. It wants one answer, and may never return from a second.
+    /// Answers a rebalance while the reader is being closed. The client's queue is closed first: with the answer alone
+    /// the client would join again, and would fence a successor or be taken for one. The client expects one answer, and
+    /// may never return from a second.
     fn give_up(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<(), ClientError> {
         if self.has_given_up.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        // Refused by a client that failed for good, which does not join again either.
+        // This fails for a client that failed for good, which does not join again either.
         let _ = consumer.close_queue();
         consumer.incremental_unassign(list)
     }
 
-    /// Until the service has finished, and has dropped the sender, or takes no more events.
+    /// Waits until the service has finished and has dropped the sender, or takes no more events.
     fn wait(&self, done: &std::sync::mpsc::Receiver<Never>) {
         let until = Instant::now() + REVOKE_WAIT;
         while Instant::now() < until && !self.is_stopped() {
@@ -243,7 +246,7 @@ impl std::fmt::Debug for GroupReader {
 }
 
 impl GroupReader {
-    /// Joins `group` as `instance`. Membership is static: a quick restart does not move partitions.
+    /// Joins `group` as `instance`. The membership is static: a quick restart does not move partitions.
     ///
     /// # Errors
     /// When the client refuses its settings.
@@ -254,7 +257,7 @@ impl GroupReader {
         let mut config = settings.reader_config();
         ClientSettings::join(&mut config, group);
         ClientSettings::refresh_leaders(&mut config);
-        // Input that is gone must be noticed, not passed over.
+        // Missing input must be reported instead of skipped.
         config.set("group.instance.id", instance).set("auto.offset.reset", "error");
         let stop = Arc::new(AtomicBool::new(false));
         let context = Context {
@@ -286,7 +289,7 @@ impl GroupReader {
         Ok(Self { group, static_member, watching, events, stop, thread: Some(thread) })
     }
 
-    /// The name under which this member is in the group, for when it is not a member any more.
+    /// The name of this member in the group, for use after its membership has ended.
     #[must_use]
     pub fn static_member(&self) -> StaticMember {
         self.static_member.clone()
@@ -305,23 +308,23 @@ impl GroupReader {
         Some(event)
     }
 
-    /// How often since the last question this member made the group share out partitions that nobody had.
+    /// Number of rebalances since the last call that this member caused because partitions had no owner.
     #[must_use]
     pub fn take_forced_rebalances(&self) -> u64 {
         self.watching.take_rebalances()
     }
 
-    /// What else can be done with the membership.
+    /// The other operations of the membership.
     pub(crate) fn group(&self) -> Group {
         self.group.clone()
     }
 
-    /// Ends the membership and waits until the client is gone, off the async runtime because closing blocks. Whatever else
-    /// holds the membership has to be dropped before.
+    /// Ends the membership and waits until the client is gone, outside the async runtime because closing blocks. Every
+    /// other holder of the membership must be dropped before.
     pub async fn close(mut self) {
         self.stop.store(true, Ordering::Release);
         self.events.close();
-        // Drain, so that a polling thread blocked on the full channel sees that it is closed.
+        // Drain the channel, so that a polling thread blocked on the full channel notices that it is closed.
         while self.events.recv().await.is_some() {}
         let thread = self.thread.take();
         let closing = blocking(move || {
@@ -342,13 +345,13 @@ impl Drop for GroupReader {
     }
 }
 
-/// What a member can do apart from reading. All of it blocks.
+/// The operations of a member apart from reading. All of them block.
 #[derive(Clone)]
 pub(crate) struct Group {
     consumer: Arc<BaseConsumer<Context>>,
     topic: String,
     resumes: std::sync::mpsc::Sender<BTreeMap<i32, i64>>,
-    /// Who we were in the group at the last event that the service has taken.
+    /// The membership at the last event that the service has taken.
     member: Arc<Mutex<Option<Arc<ConsumerGroupMetadata>>>>,
 }
 
@@ -359,7 +362,7 @@ impl std::fmt::Debug for Group {
 }
 
 impl Group {
-    /// What the group committed. The broker answers only when no open transaction may change it.
+    /// The group's commits. The broker answers only when no open transaction may change them.
     pub(crate) fn committed(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Committed>, KafkaError> {
         let mut list = TopicPartitionList::new();
         for partition in partitions {
@@ -368,7 +371,7 @@ impl Group {
         let list = self.consumer.committed_offsets(list, COMMITTED_MAX)?;
         let mut found = BTreeMap::new();
         for element in list.elements() {
-            // An answer that is refused for one partition is no answer that nothing is committed.
+            // An error for one partition does not mean that nothing is committed.
             element.error()?;
             if let Offset::Offset(offset) = element.offset() {
                 let state_next = state_next(element.metadata());
@@ -378,12 +381,12 @@ impl Group {
         Ok(found)
     }
 
-    /// Has partitions read from these offsets on; [`GroupEvent::Resumed`] stands before their first record.
+    /// Starts reading these partitions at these offsets; [`GroupEvent::Resumed`] precedes their first record.
     pub(crate) fn resume(&self, from: BTreeMap<i32, i64>) {
         let _ = self.resumes.send(from);
     }
 
-    /// Offsets as a transaction or a commit wants them.
+    /// Offsets in the form for a transaction or a commit.
     pub(crate) fn offsets(&self, offsets: &BTreeMap<i32, Committed>) -> Result<TopicPartitionList, KafkaError> {
         let mut list = TopicPartitionList::new();
         for (partition, committed) in offsets {
@@ -396,14 +399,15 @@ impl Group {
         Ok(list)
     }
 
-    /// Who we are in the group as far as the service knows. The client may know more: that it lost partitions and joined
-    /// anew. Work of before, committed under a generation of after, would be accepted although somebody else does it too.
+    /// The membership that the service knows. The client may have a newer one: it may have lost its partitions and
+    /// joined again. Work done before that, committed under the newer generation, would be accepted although another
+    /// instance does the same work.
     pub(crate) fn member(&self) -> Result<Arc<ConsumerGroupMetadata>, KafkaError> {
         let member = self.member.lock().unwrap_or_else(PoisonError::into_inner).clone();
         member.ok_or_else(|| KafkaError::Failed("not in a group".to_owned()))
     }
 
-    /// Commits without a transaction. While members are told their shares the coordinator takes no commit; that passes.
+    /// Commits without a transaction. During a rebalance the coordinator accepts no commit; that passes.
     pub(crate) fn commit(&self, offsets: &TopicPartitionList) -> Result<(), KafkaError> {
         for _ in 1..COMMIT_TRIES {
             match self.consumer.commit(offsets, CommitMode::Sync) {
@@ -417,7 +421,7 @@ impl Group {
     }
 }
 
-/// In a commit's metadata: the next offset of the state partition.
+/// Prefix in a commit's metadata: the next offset of the state partition follows.
 const STATE_NEXT: &str = "state=";
 
 fn state_next(metadata: &str) -> Option<i64> {

@@ -1,12 +1,12 @@
-//! The only package that names the Kafka client, so that its habits are written down once.
+//! The only package that depends on the Kafka client, so that the client's behaviour is documented in one place.
 //!
-//! * [`Producer`]: sends to the partition the key demands, and can say when everything sent is acknowledged.
-//! * [`TrackedProducer`]: says of each record whether it is acknowledged, and never gives up for lack of time.
-//! * [`GroupReader`]: one input topic shared by a consumer group; hands over batches and rebalances.
-//! * [`KafkaLog`]: what the executor needs of a group, its changelog and a producer, with transactions or without.
-//! * [`TopicReader`]: topics or ranges of offsets, assigned by hand; says when it has caught up.
-//! * [`offset_ranges`]: which offsets a topic has, or had in a time.
-//! * [`admin`]: creates and checks the topics of the one table.
+//! * [`Producer`]: sends to the partition of the key, and waits until everything sent is acknowledged.
+//! * [`TrackedProducer`]: reports for each record whether it is acknowledged, and never gives up for lack of time.
+//! * [`GroupReader`]: reads one input topic as a member of a consumer group; hands over batches and rebalances.
+//! * [`KafkaLog`]: gives the executor a group, its changelog and a producer, with transactions or without.
+//! * [`TopicReader`]: reads topics or ranges of offsets, assigned by hand; reports when it has caught up.
+//! * [`offset_ranges`]: finds the offsets of a topic, or of a time range.
+//! * [`admin`]: creates and checks the topics of the topic table.
 //!
 //! What is deliberately absent: decoding of values, and any decision about them.
 

@@ -1,6 +1,6 @@
 //! [`Log`] on Kafka: one member of a consumer group, its changelog, and a producer with or without transactions.
 //!
-//! What is deliberately absent: any decision when to do what; that is the executor's in `driftline-service-core`.
+//! What is deliberately absent: any decision about order and time; the executor in `driftline-service-core` makes it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,22 +16,22 @@ use crate::state::{Watermarks, read};
 use crate::transaction::{CALL_MAX, Transactions};
 use crate::{ClientSettings, GroupReader, KafkaError, Producer, persist};
 
-/// Records that were sent have to be acknowledged within this.
+/// Longest time until sent records must be acknowledged.
 const FLUSH_MAX: Duration = CALL_MAX;
-/// How long one question of a takeover is asked: brokers may be replaced one after the other meanwhile.
+/// How long one request of a takeover is repeated: brokers may be replaced one after the other meanwhile.
 const TAKEOVER_MAX: Duration = Duration::from_secs(120);
 
 /// How outputs, state and offsets become visible.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
-    /// Together or not at all, for readers that read committed records only. The name is the transactional id: stable over
-    /// restarts, and no two instances at a time have the same.
+    /// Together or not at all, for readers that read committed records only. The name is the transactional id: it is
+    /// stable over restarts, and no two running instances have the same.
     ExactlyOnce(String),
-    /// Outputs first, then state, then offsets: after a crash some outputs stand twice, with the same ids.
+    /// Outputs first, then state, then offsets: after a crash some outputs are on the topic twice, with the same ids.
     AtLeastOnce,
 }
 
-/// See the module.
+/// The log on Kafka; see the module.
 #[derive(Debug)]
 pub struct KafkaLog {
     watermarks: Arc<Watermarks>,
@@ -43,15 +43,15 @@ pub struct KafkaLog {
     producer: Producer,
     transactions: Option<Transactions>,
     in_transaction: bool,
-    /// Without transactions: outputs were sent that may not be acknowledged yet.
+    /// Without transactions: whether outputs were sent that may not be acknowledged yet.
     has_open_outputs: bool,
-    /// Offsets as they were sent last.
+    /// Offsets of the last [`Log::send_offsets`].
     offsets: BTreeMap<i32, Committed>,
 }
 
 type Done<T = ()> = Result<T, LogError<KafkaError>>;
 
-/// A producer, and its transactions where there are any.
+/// A producer, and its transactions if it has any.
 #[derive(Debug)]
 pub struct Sender {
     producer: Producer,
@@ -59,7 +59,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Makes the producer. With exactly-once delivery a predecessor of the same name is fenced from here on, so this comes
+    /// Makes the producer. With exactly-once delivery it fences a predecessor with the same name, so this happens
     /// before joining the group.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ fn fatal(error: LogError<KafkaError>) -> KafkaError {
 }
 
 impl KafkaLog {
-    /// A log whose input comes from `reader`.
+    /// Makes a log with input from `reader`.
     ///
     /// # Errors
     /// When the client refuses its settings.
@@ -116,7 +116,7 @@ impl KafkaLog {
         })
     }
 
-    /// Drops the clients and returns when they are gone, except for a call that is stuck: that goes when it returns.
+    /// Drops the clients and returns when they are gone. A call that is stuck keeps its client until it returns.
     pub async fn close(self) {
         let dropping = blocking(move || {
             drop(self);
@@ -142,10 +142,11 @@ impl KafkaLog {
         Ok(())
     }
 
-    /// Somebody who lost its partitions may have a successor of the same name. Only the transaction coordinator knows, and
-    /// it is only asked in a transaction; going on without asking would drive the successor out of the group.
+    /// Checks whether a successor with the same name has fenced this member after it lost its partitions. Only the
+    /// transaction coordinator knows, and it is contacted only in a transaction. Continuing without the check would
+    /// drive the successor out of the group.
     async fn check_fenced(&mut self) -> Done {
-        // Without transactions there is no fence, and asking would commit offsets of partitions that others have now.
+        // Without transactions there is no fence, and the check would commit offsets of partitions that others own now.
         if self.transactions.is_none() || self.in_transaction || self.offsets.is_empty() {
             return Ok(());
         }
@@ -164,8 +165,9 @@ impl KafkaLog {
         sent.map_err(|error| self.undelivered(error))
     }
 
-    /// Without transactions a process may die between any two acknowledgements. State that says "this was told" must not
-    /// outlive the telling: the input would be read again, taken for a repetition, and its finding never come.
+    /// Flushes outputs before state. Without transactions a process may die between any two acknowledgements. State
+    /// that records an output as emitted must not be durable before that output: the input would be read again, taken
+    /// for a repetition, and its finding never emitted.
     async fn outputs_before_state(&mut self) -> Done {
         if self.has_open_outputs {
             self.producer.settled().await.map_err(|error| self.undelivered(error))?;
@@ -174,7 +176,7 @@ impl KafkaLog {
         Ok(())
     }
 
-    /// What it means that records could not be queued or were not acknowledged.
+    /// The error for records that could not be queued or were not acknowledged.
     fn undelivered(&self, error: KafkaError) -> LogError<KafkaError> {
         match &self.transactions {
             Some(transactions) => transactions.undelivered(&self.producer, error.to_string()),
@@ -245,7 +247,7 @@ impl Log for KafkaLog {
         let stuck = KafkaError::Stuck { call: "flush", seconds: FLUSH_MAX.as_secs() };
         let done = match &self.transactions {
             Some(_) => tokio::time::timeout(FLUSH_MAX, self.producer.flushed()).await,
-            // The producer's own, longer patience.
+            // The producer's own limit, which is longer.
             None => Ok(self.producer.settled().await),
         };
         done.map_err(|_| LogError::Fatal(stuck))?.map_err(|error| self.undelivered(error))?;
@@ -264,7 +266,7 @@ impl Log for KafkaLog {
             None => {
                 let group = self.group.clone();
                 let done = blocking(move || group.commit(&list)).await;
-                // The group moved on without us: what is ours now is restored.
+                // The group rebalanced without this member: the partitions that it owns now are restored.
                 done.map_err(|error| LogError::Aborted(error.to_string()))
             }
         }
@@ -284,7 +286,7 @@ impl Log for KafkaLog {
             transactions.abort().await?;
         }
         self.in_transaction = false;
-        // Records that were taken back are reported as failed; they are not this transaction's any more.
+        // Records purged by the abort are reported as failed; they no longer belong to this transaction.
         let _ = tokio::time::timeout(FLUSH_MAX, self.producer.settled()).await;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Reads a part of an input partition again, to see whether something committed stands there. Called by
+//! Reads a part of an input partition again, to find out whether it contains a committed record. Called by
 //! [`crate::KafkaLog`] on a blocking thread, when the offset of a record is not the expected one.
 
 use rdkafka::TopicPartitionList;
@@ -13,10 +13,10 @@ use crate::error::is_passing;
 use crate::{ClientSettings, KafkaError};
 
 const POLL: Duration = Duration::from_millis(10);
-/// The record at the range's end is there already, so only a broker that is away takes longer than a round trip.
+/// The record at the range's end exists already, so only an unreachable broker takes longer than a round trip.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
-/// A client of its own: what it fetches says nothing about what the group's client fetched.
+/// A separate client, whose fetches are independent of the group's client.
 pub(crate) struct Lookback(BaseConsumer);
 
 impl std::fmt::Debug for Lookback {
@@ -31,14 +31,14 @@ impl Lookback {
         config
             .set("group.id", format!("{}-lookback", settings.client_id))
             .set("auto.offset.reset", "error")
-            // A jump is short; what stands behind it is not fetched in advance. One fetch is as large as the group's: with 64 KiB a
-            // record of a transaction that was undone was once taken for a committed one, again after each restart.
+            // A jump is short; records after it are not fetched in advance. One fetch is as large as the group's: with
+            // 64 KiB a record of an aborted transaction was once taken for a committed one, again after each restart.
             .set("queued.max.messages.kbytes", "256");
         ClientSettings::refresh_leaders(&mut config);
         Ok(Self(config.create()?))
     }
 
-    /// The first committed offset of the range. A committed record stands at its end.
+    /// The first committed offset of the range. There is a committed record at the end of the range.
     pub(crate) fn first_committed(
         &self,
         topic: &str,

@@ -1,5 +1,6 @@
-//! Tells a hiccup from an outage, and reports each once. The client reconnects for ever by itself and reports each failed
-//! attempt; whoever polls reports those here and asks now and then whether the brokers answer again.
+//! Distinguishes a short failure from an outage, and reports each outage once. The client reconnects for ever by itself
+//! and reports each failed attempt. The polling thread passes these reports on, and regularly checks whether the
+//! brokers answer again.
 
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -11,13 +12,13 @@ use tokio::time::Instant;
 
 use crate::{ClientSettings, KafkaError};
 
-/// While brokers may be away, ask this often whether they are back.
+/// Interval of the checks while brokers may be unreachable.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
-/// Longest wait for an answer of who does nothing else, and the pause before the next question.
+/// Longest wait for an answer by a caller that does nothing else, and the pause before the next request.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What is known of the connection.
+/// The state of the connection.
 #[derive(Debug, Default)]
 pub(crate) struct Outage {
     suspected: Option<Suspicion>,
@@ -27,7 +28,7 @@ pub(crate) struct Outage {
 struct Suspicion {
     since: Instant,
     ask_at: Instant,
-    /// Why no broker answered, once one was asked and did not.
+    /// Why no broker answered, if the last request failed.
     away: Option<String>,
 }
 
@@ -52,7 +53,7 @@ impl Outage {
         }
     }
 
-    /// Asks the brokers, if it is time to. Blocks for up to [`ASK_EVERY`].
+    /// Contacts the brokers, if a check is due. Blocks for up to [`ASK_EVERY`].
     pub(crate) fn check<C: ClientContext + ConsumerContext>(&mut self, consumer: &BaseConsumer<C>) -> Option<Reach> {
         let suspicion = self.suspected.as_mut().filter(|suspicion| suspicion.ask_at <= Instant::now())?;
         let seconds = suspicion.since.elapsed().as_secs();
@@ -76,7 +77,7 @@ impl Outage {
         }
     }
 
-    /// The error of who does not wait longer than `patience`.
+    /// The error for a caller that does not wait longer than `patience`.
     pub(crate) fn longer_than(&self, patience: Duration, bootstrap: &str) -> Option<KafkaError> {
         let suspicion = self.suspected.as_ref().filter(|suspicion| suspicion.since.elapsed() > patience)?;
         let why = suspicion.away.clone()?;
@@ -85,7 +86,7 @@ impl Outage {
     }
 }
 
-/// Remembers what the client said last of a failure: its errors are codes, its words name the host and the cause.
+/// Keeps the client's last log text about a failure: its errors are codes, its log text names the host and the cause.
 #[derive(Default)]
 struct LastWords(Mutex<String>);
 

@@ -1,5 +1,5 @@
-//! Asks Kafka again while what went wrong passes by itself. Called for every question of a service's start, and for the
-//! questions of a takeover.
+//! Repeats a request to Kafka while its failures pass by themselves. Called for every request of a service's start, and
+//! for the requests of a takeover.
 
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -10,10 +10,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// An answer that takes longer is logged.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// Repeats a call until it is answered, for as long as its failures are [`KafkaError::Passing`] and `patience` lasts.
+/// Repeats a call until it succeeds, as long as its failures are [`KafkaError::Passing`] and `patience` lasts.
 ///
 /// # Errors
-/// The first failure that does not pass, or the last one when the patience is over.
+/// The first failure that does not pass, or the last one when `patience` is over.
 pub async fn persist<T, F: Future<Output = Result<T, KafkaError>>>(
     patience: Duration,
     what: &'static str,
@@ -46,7 +46,7 @@ mod tests {
     use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
     use std::cell::Cell;
 
-    /// The answer after two failures of a kind, and how often was asked.
+    /// The result after two failures of a kind, and the number of calls.
     async fn after_two(failure: fn() -> KafkaError, patience: Duration) -> (Result<u32, KafkaError>, u32) {
         let asked = Cell::new(0_u32);
         let answer = persist(patience, "test", || {

@@ -1,7 +1,7 @@
-//! Sends records to the partition their key demands and knows when all of them are acknowledged.
+//! Sends records to the partition of their key and reports when all of them are acknowledged.
 //!
-//! Called by the service loop, the collector, the indexer and the command line. Delivery reports are counted, not
-//! kept: what matters to callers is "everything up to now is safe" ([`Producer::settled`]) and "something failed".
+//! Called by the service loop, the collector, the indexer and the command line. Delivery reports are counted, not kept:
+//! callers need to know that everything up to now is acknowledged ([`Producer::settled`]), or that a record failed.
 
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -24,15 +24,15 @@ use crate::{ClientSettings, KafkaError};
 const QUEUE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Pause between attempts while the local queue is full.
 const QUEUE_RETRY: Duration = Duration::from_millis(5);
-/// Longest wait for acknowledgements; above `delivery.timeout.ms`, so that the client's own verdict comes first.
+/// Longest wait for acknowledgements; above `delivery.timeout.ms`, so that the client reports first.
 const SETTLE_MAX: Duration = Duration::from_secs(35);
 
-/// Records that wait to be sent take no more memory than this: a second of what a broker takes from one client.
+/// Memory limit of the records that wait to be sent: the amount that a broker takes from one client in a second.
 const QUEUE_KBYTES: &str = "65536";
-/// A group's coordinator that was not asked for as long is looked up anew. The client would wait for one that has left the
-/// cluster until the end of the call (librdkafka issue 5511). Less than [`BROKER_SESSION`]: a transaction cannot come to its
-/// offsets while its records wait for the same broker, and the coordinator is forgotten meanwhile. What is known of topics is
-/// not older either, so leaders are asked for in time.
+/// A group's coordinator that was not contacted for this long is looked up again. Otherwise the client would wait for
+/// one that has left the cluster until the end of the call (librdkafka issue 5511). The value is less than
+/// [`BROKER_SESSION`]: a transaction cannot reach its offsets while its records wait for the same broker, and the
+/// coordinator is forgotten meanwhile. Topic metadata is not older either, so new leaders are found in time.
 const COORDINATOR_AGE_MAX: Duration = Duration::from_secs(8);
 const LEADERS_EVERY: Duration = Duration::from_secs(1);
 const _: () = assert!(COORDINATOR_AGE_MAX.as_millis() < BROKER_SESSION.as_millis());
@@ -43,7 +43,7 @@ const PROTOCOL_BYTES: usize = 16 * 1024;
 struct Reports {
     acknowledged: AtomicU64,
     failed: AtomicU64,
-    /// Some of what failed did not for lack of time.
+    /// Whether a record failed for another reason than lack of time.
     is_refused: AtomicBool,
     last_failure: Mutex<String>,
     changed: Notify,
@@ -53,7 +53,7 @@ struct Reports {
 }
 
 impl Reports {
-    /// Takes note of where a record of the watched topic went.
+    /// Records the offset of a record of the watched topic.
     fn note_end(&self, message: &impl Message) {
         if self.watched.as_deref() == Some(message.topic()) {
             let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,7 +88,7 @@ impl ProducerContext for Context {
     }
 }
 
-/// A producer whose own thread takes the delivery reports.
+/// A producer whose own thread receives the delivery reports.
 #[derive(Clone)]
 pub struct Producer {
     inner: Arc<ThreadedProducer<Context>>,
@@ -125,7 +125,7 @@ impl Producer {
         Self::with_record_limit(settings, RECORD_BYTES_MAX)
     }
 
-    /// As [`Self::new`], for records longer than any of ours: to try what readers make of them.
+    /// Like [`Self::new`], for records longer than any of driftline's: to test how readers handle them.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -135,7 +135,7 @@ impl Producer {
         Self::start(settings, &config, Reports::default())
     }
 
-    /// A producer of a service, which remembers how far the partitions of its changelog are acknowledged. With a
+    /// Makes a producer of a service, which records the acknowledged end of each changelog partition. With a
     /// `transactional_id` it sends in transactions only, see [`crate::KafkaLog`].
     pub(crate) fn of_service(
         settings: &ClientSettings,
@@ -144,10 +144,10 @@ impl Producer {
     ) -> Result<Self, KafkaError> {
         let mut config = config(settings, RECORD_BYTES_MAX);
         // A commit waits for the acknowledgement of its last record, so each of these milliseconds counts; under load,
-        // batches fill while others are on their way.
+        // batches fill while others are in flight.
         config.set("linger.ms", "1");
         match transactional_id {
-            // The client bounds a record's life by that of its transaction.
+            // The client bounds a record's lifetime by the timeout of its transaction.
             Some(id) => config
                 .set("topic.metadata.refresh.interval.ms", LEADERS_EVERY.as_millis().to_string())
                 .set("metadata.max.age.ms", COORDINATOR_AGE_MAX.as_millis().to_string())
@@ -185,7 +185,7 @@ impl Producer {
         self.send_to(topic, partition, key, Some(value), headers).await
     }
 
-    /// As [`Self::send`], to a partition that another key decides, or with no value (a tombstone).
+    /// Like [`Self::send`], to the partition of another key, or without a value (a tombstone).
     ///
     /// # Errors
     /// As [`Self::send`].
@@ -231,7 +231,7 @@ impl Producer {
                     .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(*value) })),
             );
         }
-        // Counted first: a report may come before `send` returns.
+        // Counted first: a delivery report may arrive before `send` returns.
         self.queued.fetch_add(1, Ordering::AcqRel);
         match self.inner.send(record) {
             Ok(()) => Ok(true),
@@ -267,8 +267,8 @@ impl Producer {
         Err(KafkaError::NotDelivered { failed, why })
     }
 
-    /// Waits until every record queued so far is acknowledged, or one of them cannot be: the others of its transaction are
-    /// then not reported until it is aborted.
+    /// Waits until every record queued so far is acknowledged, or one of them has failed: the others of its transaction
+    /// are then not reported until the transaction is aborted.
     pub(crate) async fn flushed(&self) -> Result<(), KafkaError> {
         loop {
             let changed = self.reports.changed.notified();
@@ -304,7 +304,7 @@ impl Producer {
         self.reports.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Records queued but not yet reported on.
+    /// Records queued whose delivery report has not arrived yet.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
         let reported = self.reports.acknowledged.load(Ordering::Acquire) + self.reports.failed.load(Ordering::Acquire);
@@ -317,10 +317,10 @@ impl Producer {
         self.reports.acknowledged.load(Ordering::Acquire)
     }
 
-    /// Asks the cluster for the topic's metadata; proves that it answers.
+    /// Requests the topic's metadata, to check that the cluster answers.
     ///
     /// # Errors
-    /// When it does not within `timeout`.
+    /// When the cluster does not answer within `timeout`.
     pub fn ping(&self, timeout: Duration) -> Result<(), KafkaError> {
         self.inner.client().fetch_metadata(None, timeout)?;
         Ok(())

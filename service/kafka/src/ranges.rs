@@ -1,4 +1,4 @@
-//! Which offsets of a topic there are, or were produced in a time: for recordings, which must end.
+//! Finds the offsets of a topic, all of them or those of a time range: for recordings, which must end.
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -13,7 +13,7 @@ use crate::{ClientSettings, KafkaError};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A part of a partition.
+/// A range of offsets of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OffsetRange {
     /// Topic.
@@ -22,11 +22,11 @@ pub struct OffsetRange {
     pub partition: i32,
     /// First offset.
     pub begin: i64,
-    /// Offset after the last; not above the end of what is committed at the time of asking.
+    /// Offset after the last; at most the end of the committed records at the time of the request.
     pub end: i64,
 }
 
-/// A time, by the records' timestamps in milliseconds since 1970; `None` is open.
+/// A time range, by the records' timestamps in milliseconds since 1970; `None` is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TimeRange {
     /// Begins with the first record that is not older than this.
@@ -35,9 +35,9 @@ pub struct TimeRange {
     pub until_ms: Option<i64>,
 }
 
-/// The offsets of every partition of a topic that fall into a time. The brokers look them up in their time index, no
-/// record is read. As in Kafka itself, a time means the first record that is not older; where timestamps do not ascend,
-/// younger and older ones beyond it belong to what they stand next to.
+/// The offsets of a time range in every partition of a topic. The brokers look them up in their time index; no record
+/// is read. As in Kafka itself, a time selects the first record that is not older. Where timestamps do not ascend, a
+/// record belongs to the same range as its neighbours by offset.
 ///
 /// # Errors
 /// When the cluster does not answer.
@@ -81,7 +81,8 @@ pub async fn low_watermark(settings: &ClientSettings, topic: Topic, partition: i
     .await
 }
 
-/// The first offset of each partition that is not older; those that have none are left out.
+/// The first offset of each partition whose record is not older than `ms`. Partitions without such a record are left
+/// out.
 fn first_at(consumer: &BaseConsumer, name: &str, count: i32, ms: i64) -> Result<BTreeMap<i32, i64>, KafkaError> {
     let mut asked = TopicPartitionList::new();
     for partition in 0..count {

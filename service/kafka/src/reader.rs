@@ -1,6 +1,4 @@
-//! Topics, or parts of them, assigned by hand: tables, recordings, and everything that reads without a group.
-//!
-//! An OS thread polls and hands records over a bounded channel, so a slow receiver slows the fetching.
+//! Reads topics, or parts of them, assigned by hand: tables, recordings, and everything that reads without a group.
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -24,27 +22,27 @@ use crate::{ClientSettings, KafkaError, OffsetRange, Record};
 const CHANNEL_RECORDS: usize = 256;
 const POLL: Duration = Duration::from_millis(100);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
-/// Until it has caught up, a reader gives up after this long without a broker: its caller waits for it.
+/// A reader that has not caught up gives up after this long without a broker: its caller waits for it.
 const AWAY_MAX: Duration = Duration::from_secs(60);
 
 /// Offsets by topic name and partition.
 type Marks = BTreeMap<(String, i32), i64>;
 
-/// Where reading begins.
+/// The position at which reading begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadFrom {
     /// The oldest record.
     Beginning,
-    /// Only what comes from now on.
+    /// Only records produced from now on.
     End,
 }
 
-/// What a [`TopicReader`] hands over.
+/// The events of a [`TopicReader`].
 #[derive(Debug)]
 pub enum ReaderEvent {
     /// The next record of some partition.
     Record(Record),
-    /// Everything that stood in the topics when reading began has been handed over. Comes once.
+    /// Every record that was in the topics when reading began has been handed over. Emitted once.
     CaughtUp,
     /// The client failed for good.
     Failed(KafkaError),
@@ -61,7 +59,7 @@ impl TopicReader {
     /// Begins to read.
     ///
     /// # Errors
-    /// When the client refuses its settings, or the cluster does not say how long the topics are.
+    /// When the client refuses its settings, or the cluster does not report the ends of the topics.
     pub async fn start(settings: &ClientSettings, topics: &[Topic], from: ReadFrom) -> Result<Self, KafkaError> {
         let mut ranges = Self::extent(settings, topics).await?;
         if from == ReadFrom::End {
@@ -70,7 +68,7 @@ impl TopicReader {
         Self::follow(settings, &ranges)
     }
 
-    /// From the oldest record of every partition to its end as of now.
+    /// The ranges from the oldest record of every partition to its present end.
     ///
     /// # Errors
     /// When the cluster does not answer.
@@ -91,9 +89,9 @@ impl TopicReader {
         blocking(read).await
     }
 
-    /// Reads from the beginning of each range, and on after its end: [`ReaderEvent::CaughtUp`] says that all ranges were
-    /// handed over. Where the topic no longer has, or not yet, the beginning of a range, reading begins at the oldest
-    /// record: who goes on from offsets of its own compares them with [`Self::extent`] first.
+    /// Reads from the beginning of each range, and continues after its end: [`ReaderEvent::CaughtUp`] reports that all
+    /// ranges were handed over. If the topic does not have the beginning of a range, any more or yet, reading begins at
+    /// the oldest record: a caller that continues from stored offsets compares them with [`Self::extent`] first.
     ///
     /// # Errors
     /// When the client refuses its settings.
@@ -101,9 +99,9 @@ impl TopicReader {
         Self::assign(settings, settings.reader()?, ranges, Marks::new())
     }
 
-    /// Reads exactly these parts of partitions: [`ReaderEvent::CaughtUp`] says that all of it was handed over, and
-    /// nothing but [`ReaderEvent::Failed`] comes after it. Begins where the oldest record is, if that is after the
-    /// beginning of a range.
+    /// Reads exactly these ranges: [`ReaderEvent::CaughtUp`] reports that all ranges were handed over, and only
+    /// [`ReaderEvent::Failed`] may follow it. If the oldest record is after the beginning of a range, reading begins at
+    /// that record.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -163,9 +161,9 @@ impl Drop for TopicReader {
 struct Polling {
     consumer: BaseConsumer,
     names: BTreeMap<String, Topic>,
-    /// High watermark at the start of every partition that has not reached it.
+    /// High watermark, at the start, of every partition that has not reached it.
     ends: Marks,
-    /// Records from here on are not wanted.
+    /// End of each range; later records are not read.
     stops: Marks,
     sender: mpsc::Sender<ReaderEvent>,
     stop: Arc<AtomicBool>,
@@ -223,8 +221,8 @@ impl Polling {
         }
     }
 
-    /// Drops partitions whose position passed their mark. The position, not the last record, counts: the end of a
-    /// partition may be a transaction marker, or compacted away.
+    /// Drops partitions whose position passed their mark. The position counts, not the last record: at the end of a
+    /// partition there may be a transaction marker, or compacted records.
     fn note_positions(&mut self) {
         if self.ends.is_empty() {
             return;

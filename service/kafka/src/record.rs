@@ -1,11 +1,11 @@
-//! From the client's messages to records.
+//! Converts the client's messages to records.
 
 use rdkafka::message::{Headers as _, Message};
 
 use driftline_schemas::topics::Topic;
 use driftline_service_core::Record;
 
-/// An owned copy of a message, bytes untouched.
+/// An owned copy of a message, bytes unchanged.
 pub(crate) fn record(topic: Topic, message: &impl Message) -> Record {
     let headers = message.headers().map_or_else(Vec::new, |headers| {
         headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()

@@ -1,4 +1,4 @@
-//! What every client needs to know of the cluster.
+//! The settings of every client for a cluster.
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
@@ -18,9 +18,9 @@ pub struct ClientSettings {
     pub bootstrap: String,
     /// First part of every topic's name.
     pub prefix: String,
-    /// Partitions of the topics that are shared out by container.
+    /// Partitions of the topics that are partitioned by container.
     pub partitions: i32,
-    /// Name under which brokers log this client.
+    /// Name of this client in the logs of the brokers.
     pub client_id: String,
 }
 
@@ -31,7 +31,7 @@ impl ClientSettings {
         topic.name(&self.prefix)
     }
 
-    /// How many partitions a topic has.
+    /// Partition count of a topic.
     #[must_use]
     pub fn partition_count(&self, topic: Topic) -> i32 {
         topic.spec().partition_count(self.partitions)
@@ -55,7 +55,7 @@ impl ClientSettings {
         Ok(self.reader_config().set("group.id", format!("{}-reader", self.client_id)).create()?)
     }
 
-    /// Makes settings those of a member of a group.
+    /// Adds the settings of a group member.
     pub(crate) fn join(config: &mut ClientConfig, group: &str) {
         config
             .set("group.id", group)
@@ -64,13 +64,13 @@ impl ClientSettings {
             .set("heartbeat.interval.ms", "2000");
     }
 
-    /// Settings of a client that asks leaders now and then: those remembered from the last time may have left the cluster, and
-    /// would be waited for.
+    /// Adds the settings of a client that contacts leaders seldom: the leaders of its old metadata may have left the
+    /// cluster, and the client would wait for them.
     pub(crate) fn refresh_leaders(config: &mut ClientConfig) {
         config.set("metadata.max.age.ms", LEADERS_AGE_MS);
     }
 
-    /// Settings of everything that reads.
+    /// Settings of every reader.
     pub(crate) fn reader_config(&self) -> ClientConfig {
         let mut config = self.config();
         config
@@ -78,7 +78,7 @@ impl ClientSettings {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", "read_committed")
-            // 16 MiB fetched ahead bounds memory and keeps a busy service supplied for a second.
+            // 16 MiB fetched ahead bounds memory and supplies a busy service for a second.
             .set("queued.max.messages.kbytes", "16384")
             .set("fetch.wait.max.ms", "50");
         config

@@ -1,50 +1,52 @@
-//! Which member of a group has which partitions, as the coordinator has it, and when the group has to share out anew.
+//! The partitions of each member of a group, according to the coordinator, and the decision when the group has to
+//! rebalance.
 //!
-//! A partition without an owner is normal for a moment: in a cooperative rebalance it is between the member that gives it
-//! up and the one that gets it. It stays so when the first is killed in between: a restart under the same name gets the
-//! smaller share without a rebalance, and nobody asks for the next one.
+//! A partition without an owner is normal for a moment: in a cooperative rebalance no member owns it between the member
+//! that releases it and the one that gets it. It stays without an owner when the first member is killed in between: a
+//! restart under the same name gets the smaller assignment without a rebalance, and no member requests the next one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Pause between questions while a partition has no owner; longer than a heartbeat, with which a rebalance begins.
+/// Pause between requests while a partition has no owner; longer than a heartbeat, by which a rebalance begins.
 const AGAIN: Duration = Duration::from_secs(3);
-/// Pause between questions while each partition has an owner.
+/// Pause between requests while each partition has an owner.
 const EVERY: Duration = Duration::from_secs(15);
-/// So many answers in a row have to be the same before something is done: 6 s, time to commit and give up a partition.
+/// Number of equal answers in a row before this member acts: 6 s, time to commit and release a partition.
 const SAME_ANSWERS: u32 = 3;
-/// After so many attempts in vain the pause before the next one grows no more.
+/// After this many failed attempts the pause before the next one grows no more.
 const GROWTH_MAX: u32 = 5;
 
-/// Partitions of one topic by the ids of the members that have them.
+/// Partitions of one topic by the ids of the members that own them.
 pub(crate) type Shares = BTreeMap<String, BTreeSet<i32>>;
 
-/// Decides for one member whether to make the group share out anew.
+/// Decides for one member whether to make the group rebalance.
 #[derive(Debug)]
 pub(crate) struct Watch {
     partitions: i32,
     last: Option<Shares>,
     same_answers: u32,
-    /// How often in a row it was tried in vain.
+    /// Number of failed attempts in a row.
     tried: u32,
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Next {
     PollAfter(Duration),
-    /// These partitions have no owner, and will not get one otherwise.
+    /// Rebalance: these partitions have no owner, and will not get one otherwise.
     Rebalance(Vec<i32>),
 }
 
 impl Watch {
-    /// `partitions` is how many the topic has.
+    /// `partitions` is the partition count of the topic.
     pub(crate) fn new(partitions: i32) -> Self {
         Self { partitions, last: None, same_answers: 0, tried: 0 }
     }
 
-    /// Takes an answer: the shares in a group that is stable, or nothing. `is_own` tells our own id. Members of a higher rank
-    /// ask once more for each of a lower rank, so that one acts and the others see that it did.
+    /// Takes an answer: the assignments in a group that is stable, or `None`. `is_own` recognises this member's id. A
+    /// member waits for one more answer for each member of lower rank, so that one member acts and the others see the
+    /// result.
     pub(crate) fn take(&mut self, shares: Option<Shares>, is_own: impl Fn(&str) -> bool) -> Next {
         let unowned = shares.as_ref().map_or_else(Vec::new, |shares| unowned(shares, self.partitions));
         let rank = shares.as_ref().and_then(|shares| shares.keys().position(|id| is_own(id)));
@@ -70,11 +72,11 @@ fn unowned(shares: &Shares, partitions: i32) -> Vec<i32> {
     (0..partitions).filter(|partition| !shares.values().any(|share| share.contains(partition))).collect()
 }
 
-/// Versions of `ConsumerProtocolAssignment` that are alike up to the partitions.
+/// Versions of `ConsumerProtocolAssignment` that are equal up to the partitions.
 const VERSIONS: std::ops::RangeInclusive<i16> = 0..=3;
 
-/// The partitions of a topic in the assignment of a member, a `ConsumerProtocolAssignment`; `None` when the bytes are none.
-/// A member that got nothing may have no bytes at all.
+/// The partitions of a topic in the assignment of a member, a `ConsumerProtocolAssignment`; `None` when the bytes are
+/// malformed. A member without partitions may have no bytes at all.
 pub(crate) fn share(assignment: &[u8], topic: &str) -> Option<BTreeSet<i32>> {
     let mut share = BTreeSet::new();
     if assignment.is_empty() {
@@ -113,7 +115,7 @@ mod tests {
         Some(of.iter().map(|(id, share)| ((*id).to_owned(), share.iter().copied().collect())).collect())
     }
 
-    /// The number of the answer upon which this member acts, if it does while they stay the same.
+    /// The number of the answer at which this member acts, if the answers stay the same and it does act.
     fn acts_upon(watch: &mut Watch, shares: Option<&Shares>, own: &str) -> Option<u32> {
         (1..=200).find(|_| matches!(watch.take(shares.cloned(), |id| id == own), Next::Rebalance(_)))
     }

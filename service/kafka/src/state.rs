@@ -1,4 +1,4 @@
-//! Reads changelog partitions to the mark that the executor wants. Called by [`crate::KafkaLog`], on a blocking thread.
+//! Reads changelog partitions up to the executor's mark. Called by [`crate::KafkaLog`], on a blocking thread.
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -17,10 +17,10 @@ use crate::{ClientSettings, KafkaError};
 
 const POLL: Duration = Duration::from_millis(10);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
-/// Without progress for this long, reading is given up: three times the longest transaction of a zombie.
+/// Reading is given up after this long without progress: three times the longest transaction of a zombie.
 const PROGRESS_MAX: Duration = TRANSACTION_TIMEOUT.saturating_mul(3);
 
-/// Asks where partitions begin and end. A read-committed client would be told the last stable offset, not the end.
+/// Requests the beginning and end of partitions. A read-committed client would get the last stable offset, not the end.
 pub(crate) struct Watermarks {
     client: BaseConsumer,
     settings: ClientSettings,
@@ -51,7 +51,7 @@ impl Watermarks {
     }
 }
 
-/// Reads committed records up to `marks`. A transaction that is still open below a mark is waited for.
+/// Reads committed records up to `marks`. Waits for transactions that are still open below a mark.
 pub(crate) fn read(
     watermarks: &Watermarks,
     topic: Topic,
@@ -85,7 +85,7 @@ pub(crate) fn read(
                 let key = message.key().unwrap_or_default();
                 images.take(message.partition(), message.offset(), key, message.payload());
                 progress = Instant::now();
-                // Positions cost a call; they matter at the end only.
+                // Reading positions costs a call; they matter only near the end.
                 let near = wanted.get(&message.partition()).is_some_and(|mark| message.offset() + 2 >= *mark);
                 if !near {
                     continue;
@@ -104,7 +104,7 @@ pub(crate) fn read(
     Ok(images)
 }
 
-/// The position counts, not the last record: the end may be a transaction's marker, or compacted away.
+/// The position counts, not the last record: at the end there may be a transaction marker, or compacted records.
 fn note_positions(
     consumer: &BaseConsumer,
     wanted: &mut BTreeMap<i32, i64>,

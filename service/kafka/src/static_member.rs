@@ -1,5 +1,5 @@
-//! Whether another instance has this one's name in the group. Asked before an instance joins anew: joining under a name
-//! drives out whoever has it.
+//! Checks whether another instance has this one's name in the group, before an instance joins again: joining under a
+//! name fences the member that has it.
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::groups::GroupList;
@@ -10,14 +10,14 @@ use crate::blocking::blocking;
 use crate::shares::{Shares, share};
 use crate::{ClientSettings, KafkaError};
 
-/// Every broker is asked; one that is away is not waited for longer.
+/// Every broker is contacted; longest wait for one that does not answer.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
-/// What a coordinator appends to the instance's name to make a member's id.
+/// Length of the suffix that a coordinator appends to the instance's name to make a member's id.
 const UUID_LENGTH: usize = "00000000-0000-0000-0000-000000000000".len();
-/// A coordinator's word for a group whose members have been told their shares.
+/// The coordinator's name for the state of a group whose members have their assignments.
 const STABLE: &str = "Stable";
 
-/// An instance of a group by its name, `group.instance.id`, under whatever ids it was a member.
+/// An instance of a group by its name, `group.instance.id`, whatever its member ids were.
 #[derive(Debug, Clone)]
 pub struct StaticMember {
     settings: ClientSettings,
@@ -26,12 +26,12 @@ pub struct StaticMember {
     member: Arc<Mutex<Member>>,
 }
 
-/// Which member we are. The client does not say, so the group is asked after each assignment.
+/// The id of this member. The client does not report it, so the group is requested after each assignment.
 #[derive(Debug, Default)]
 struct Member {
-    /// Answers to questions that were asked at an earlier assignment are not taken.
+    /// Number of assignments; answers to requests made at an earlier assignment are dropped.
     assignments: u64,
-    /// The id that the coordinator gave to the member of our name; it makes a new one for each that joins.
+    /// The id that the coordinator gave to the member of this name; each member that joins gets a new one.
     id: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl StaticMember {
         self.member.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The group has assigned something to us, so the member of our name is this one.
+    /// The group has assigned partitions to this member, so the member of this name is this one.
     pub(crate) fn note_assigned(&self) {
         self.note_joining();
         let assignments = self.lock().assignments;
@@ -62,15 +62,15 @@ impl StaticMember {
         }
     }
 
-    /// The client starts over, as another member: until the next assignment nobody knows as which.
+    /// The client joins again, as another member: its id is unknown until the next assignment.
     pub(crate) fn note_joining(&self) {
         let mut member = self.lock();
         member.id = None;
         member.assignments += 1;
     }
 
-    /// What it means that the group has a newer member of our name. While the client starts over, that may be itself: a
-    /// coordinator that stood still takes each of its repeated requests for another member.
+    /// The error when the group has a newer member of this name. While the client joins again, that member may be
+    /// itself: a coordinator that was stalled takes each of its repeated requests for another member.
     pub(crate) fn fenced(&self) -> KafkaError {
         match self.lock().id {
             Some(_) => KafkaError::Replaced(self.instance.clone()),
@@ -78,8 +78,9 @@ impl StaticMember {
         }
     }
 
-    /// Refuses when another instance has the name in the group. `Ok` also when the cluster does not list the members, or did not list them
-    /// after the last assignment: of two instances that then go on under one name, the one that is fenced later asks again.
+    /// Fails when another instance has the name in the group. Returns `Ok` also when the cluster does not list the
+    /// members, or did not list them after the last assignment: of two instances that then run under one name, the one
+    /// that is fenced later checks again.
     ///
     /// # Errors
     /// [`KafkaError::Replaced`].
@@ -102,12 +103,13 @@ impl StaticMember {
         &self.group
     }
 
-    /// Whether a member's id is one that the coordinator makes for our name.
+    /// Whether the coordinator made a member's id for this instance's name.
     pub(crate) fn is_ours(&self, member_id: &str) -> bool {
         is_member_of(&self.instance, member_id)
     }
 
-    /// Who has which partitions of a topic; `None` while the group shares out, and when somebody's share cannot be read.
+    /// The members that own partitions of a topic; `None` during a rebalance, and when a member's assignment cannot be
+    /// parsed.
     pub(crate) fn shares(&self, topic: &str) -> Result<Option<Shares>, KafkaError> {
         let list = self.members()?;
         let [group] = list.groups() else { return Ok(None) };
@@ -126,7 +128,7 @@ impl StaticMember {
         Ok(client.fetch_group_list(Some(&self.group), ANSWER_MAX)?)
     }
 
-    /// The id of the member with our name.
+    /// The id of the member with this instance's name.
     fn holder(&self) -> Result<Option<String>, KafkaError> {
         let list = self.members()?;
         let mut members = list.groups().iter().flat_map(|group| group.members());

@@ -1,8 +1,8 @@
-//! A producer that says of each record whether it is acknowledged. Called by the collector, which keeps records until
-//! then.
+//! A producer that reports for each record whether it is acknowledged. Called by the collector, which keeps records
+//! until then.
 //!
 //! The client never gives up on a record for lack of time: it keeps the order of each partition over outages of any
-//! length, and its caller bounds what it has to keep. Errors that do not pass by waiting are reported.
+//! length, and its caller bounds the records that it keeps. Errors that do not pass by themselves are reported.
 
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, ProducerContext};
@@ -16,23 +16,23 @@ use driftline_schemas::topics::{Topic, partition_of};
 use crate::producer::config;
 use crate::{ClientSettings, KafkaError};
 
-/// What became of a record.
+/// The outcome of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The cluster has it.
     Acknowledged,
-    /// The cluster does not take this record, now or later.
+    /// The cluster does not accept this record, now or later.
     Refused,
-    /// The client has given up; it, or another one, may succeed later.
+    /// The client has given up; this or another client may succeed later.
     Failed,
 }
 
 /// A report on one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Report {
-    /// The number it was sent with.
+    /// The sequence number with which the record was sent.
     pub sequence: u64,
-    /// What became of it.
+    /// The outcome of the record.
     pub outcome: Outcome,
 }
 
@@ -74,12 +74,13 @@ fn outcome_of(error: &ClientError) -> Outcome {
     }
 }
 
-/// See the module. Dropped, it forgets what was not acknowledged: whoever sends again keeps the records.
+/// A tracked producer; see the module. When it is dropped, it forgets records that were not acknowledged: the caller
+/// keeps the records and sends them again.
 pub struct TrackedProducer {
     inner: BaseProducer<Context>,
     reports: Arc<Reports>,
     settings: ClientSettings,
-    /// Name and partitions of the topic that was sent to last.
+    /// Name and partition count of the last topic sent to.
     topic: Option<(Topic, String, i32)>,
 }
 
@@ -90,21 +91,21 @@ impl std::fmt::Debug for TrackedProducer {
 }
 
 impl TrackedProducer {
-    /// Makes one; does not yet connect.
+    /// Makes a producer; does not yet connect.
     ///
     /// # Errors
     /// When the client refuses its settings.
     pub fn new(settings: &ClientSettings) -> Result<Self, KafkaError> {
         let mut config = config(settings, RECORD_BYTES_MAX);
-        // Never: see the module.
+        // No timeout: see the module.
         config.set("message.timeout.ms", "0");
         let reports = Arc::<Reports>::default();
         let inner = config.create_with_context(Context(Arc::clone(&reports)))?;
         Ok(Self { inner, reports, settings: settings.clone(), topic: None })
     }
 
-    /// Queues a record for the partition of its key. `false`: the client's queue is full, or it has failed for good, which
-    /// a report says then.
+    /// Queues a record for the partition of its key. Returns `false` when the client's queue is full, or when the
+    /// client has failed for good, which a later report contains.
     pub fn send(&mut self, topic: Topic, key: &[u8], value: &[u8], sequence: u64) -> bool {
         if self.topic.as_ref().is_none_or(|(known, ..)| *known != topic) {
             self.topic = Some((topic, self.settings.topic(topic), self.settings.partition_count(topic)));
@@ -122,12 +123,12 @@ impl TrackedProducer {
         false
     }
 
-    /// Reports since the last call, in the order in which they came. They are taken here and not by a thread of their own,
-    /// which would be woken for each answer of the cluster.
+    /// Reports since the last call, in the order in which they arrived. They are taken here and not by a thread of
+    /// their own, which would be woken for each answer of the cluster.
     pub fn reports(&mut self) -> Vec<Report> {
         let mut reports = Vec::new();
         loop {
-            // Without waiting it takes one answer at a time, which is about one batch.
+            // Without waiting, a poll takes one answer at a time, which is about one batch.
             self.inner.poll(Duration::ZERO);
             let mut new = self.reports.new.lock().unwrap_or_else(PoisonError::into_inner);
             if new.is_empty() {
@@ -137,7 +138,7 @@ impl TrackedProducer {
         }
     }
 
-    /// Why a record was last not delivered.
+    /// The last reason why a record was not delivered.
     #[must_use]
     pub fn last_failure(&self) -> String {
         self.reports.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -1,5 +1,5 @@
-//! The transactional calls, on a thread of their own with a watchdog: some of them ignore the time they are given and
-//! can hang when a coordinator goes. Called by [`crate::KafkaLog`].
+//! The transactional calls, on a thread of their own with a watchdog: some of them ignore their timeout and can hang
+//! when a coordinator disappears. Called by [`crate::KafkaLog`].
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
@@ -14,11 +14,11 @@ use driftline_service_core::LogError;
 use crate::timeouts::{BROKER_LOSS_MAX, BROKER_SESSION, TRANSACTION_TIMEOUT};
 use crate::{KafkaError, Producer};
 
-/// A call that takes longer is stuck: it outlasts the loss of a broker. Below [`TRANSACTION_TIMEOUT`]: the process has to
-/// end while its transaction can still be told apart from one that the broker gave up.
+/// A call that takes longer is stuck: the limit exceeds the loss of a broker. It is below [`TRANSACTION_TIMEOUT`]: the
+/// process has to end while its transaction can still be distinguished from one that the broker has aborted.
 pub(crate) const CALL_MAX: Duration = BROKER_LOSS_MAX;
-/// Offsets are given less. A call that waits for the group's coordinator when that leaves the cluster does not learn of the
-/// next one (librdkafka issue 5456), and new clients do as soon as there is one.
+/// Offsets get less time. A call that waits for the group's coordinator when that leaves the cluster does not learn of
+/// the next one (librdkafka issue 5456); new clients do as soon as there is one.
 const OFFSETS_MAX: Duration = BROKER_SESSION.saturating_add(Duration::from_secs(2));
 /// Initialising waits for the end of a predecessor's transaction and, at first use, for the coordinator's topic.
 const INIT_MAX: Duration = Duration::from_secs(30);
@@ -41,7 +41,7 @@ pub(crate) struct Transactions {
 }
 
 impl Transactions {
-    /// Takes over from a predecessor with the same id: its open transaction is aborted, and it can do no more.
+    /// Takes over from a predecessor with the same id: its open transaction is aborted, and it is fenced.
     pub(crate) async fn start(id: &str, producer: Producer) -> Result<Self, LogError<KafkaError>> {
         let (calls, todo) = std::sync::mpsc::channel::<(Call, Answer)>();
         // Not a task of the runtime: a stuck call must not keep the process from ending.
@@ -85,7 +85,7 @@ impl Transactions {
         self.request(call, name, longest).await?.map_err(|error| self.classify(error))
     }
 
-    /// What the client answers.
+    /// Sends a call to the thread; returns the client's answer.
     async fn request(
         &self,
         call: Call,
@@ -101,12 +101,12 @@ impl Transactions {
         }
     }
 
-    /// Fenced: somebody else is this instance now. Abortable: the transaction is lost, not the producer. Everything else
-    /// leaves open what the broker did, and a new process finds out.
+    /// Classifies an error. Fenced: another process is this instance now. Abortable: the transaction is lost, the
+    /// producer is usable. Any other error leaves the broker's result unknown, and a new process finds it out.
     pub(crate) fn classify(&self, error: ClientError) -> LogError<KafkaError> {
         let ClientError::Transaction(inner) = &error else { return self.classify_code(&error) };
-        // In this order: a transaction that timed out has an old epoch too, and the client gets a new one by aborting. If
-        // somebody else has it, the abort says so.
+        // The order matters: a transaction that timed out has an old epoch too, and the client gets a new one by
+        // aborting. If another process has it, the abort fails with that.
         if inner.txn_requires_abort() && !inner.is_fatal() {
             return LogError::Aborted(inner.string());
         }
@@ -123,7 +123,7 @@ impl Transactions {
         LogError::Aborted(error.to_string())
     }
 
-    /// What became of records that were not delivered: the client may have been fenced meanwhile.
+    /// The error for records that were not delivered: the client may have been fenced meanwhile.
     pub(crate) fn undelivered(&self, producer: &Producer, why: String) -> LogError<KafkaError> {
         match producer.client().client().fatal_error() {
             Some((code, _)) if is_fencing(code) => LogError::Fatal(KafkaError::Fenced(self.id.clone())),
@@ -133,8 +133,8 @@ impl Transactions {
     }
 }
 
-/// The group has a newer generation than the one that offsets were sent under, and the producer can go on. A coordinator
-/// says so only to a member that it still knows.
+/// The group has a newer generation than that of the sent offsets, and the producer can continue. A coordinator returns
+/// this only to a member that it still knows.
 fn is_outdated(error: &ClientError) -> bool {
     let ClientError::Transaction(inner) = error else { return false };
     inner.code() == Code::IllegalGeneration && inner.txn_requires_abort() && !inner.is_fatal()

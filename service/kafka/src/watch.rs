@@ -1,8 +1,9 @@
-//! Looks for partitions that nobody has, and makes the group share them out. A thread of its own asks the coordinator after
-//! each assignment and then now and then.
+//! Finds partitions without an owner, and makes the group rebalance. A thread of its own queries the coordinator after
+//! each assignment, and at intervals afterwards.
 //!
-//! The client cannot ask for a rebalance. So a guest joins the group: a member for a moment, interested in another topic
-//! only. When it comes the coordinator has everybody join again, with what they have and keep, and shares out the rest.
+//! The client cannot request a rebalance. So a guest joins the group: a member for a moment, subscribed to another
+//! topic only. When it joins, the coordinator makes all members join again, with the partitions that they keep, and
+//! assigns the rest.
 
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
@@ -18,13 +19,13 @@ use driftline_schemas::topics::Topic;
 use crate::shares::{Next, Watch};
 use crate::{ClientSettings, KafkaError, StaticMember};
 
-/// The first question after an assignment; as a rule the group is stable by then.
+/// Delay of the first query after an assignment; usually the group is stable by then.
 const FIRST: Duration = Duration::from_secs(2);
-/// So much longer than the pause may be, so that instances do not ask at the same time.
+/// Random extension of the pause, so that instances do not query at the same time.
 const JITTER_MS: u64 = 1000;
-/// Nothing of the group's input, in the table of each cluster, and never read by a group.
+/// A topic that exists in each cluster, is not an input of the group, and is never read by a group.
 const GUEST_TOPIC: Topic = Topic::DeadLetters;
-/// How long a guest waits for the members to join again. A member that gives up partitions may take 10 s.
+/// How long a guest waits for the members to join again. A member that releases partitions may take 10 s.
 const GUEST_MAX: Duration = Duration::from_secs(60);
 const GUEST_POLL: Duration = Duration::from_millis(100);
 
@@ -58,12 +59,12 @@ impl Watching {
         Ok(Self { assigned, rebalances })
     }
 
-    /// The group has shared out.
+    /// Starts the queries after an assignment.
     pub(crate) fn note_assigned(&self) {
         let _ = self.assigned.send(());
     }
 
-    /// How many rebalances were brought about since the last question.
+    /// Number of rebalances caused since the last call.
     pub(crate) fn take_rebalances(&self) -> u64 {
         self.rebalances.swap(0, Ordering::Relaxed)
     }
@@ -83,7 +84,7 @@ impl Watcher {
         let mut pause = None;
         loop {
             let assigned = match pause {
-                // Not a member yet.
+                // The instance is not a member yet.
                 None => self.assignments.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(pause) => self.assignments.recv_timeout(jittered(pause)),
             };
@@ -95,7 +96,7 @@ impl Watcher {
         }
     }
 
-    /// Asks, does what is to be done, and returns when to ask again.
+    /// Queries the coordinator, acts on the answer, and returns the pause before the next query.
     fn check(&mut self) -> Duration {
         let shares = self.static_member.shares(&self.topic).unwrap_or_else(|error| {
             tracing::debug!(%error, "the cluster does not list who has which partitions");
@@ -114,7 +115,7 @@ impl Watcher {
         }
     }
 
-    /// Joins the group as a guest and leaves it again. Each of the two makes the group rebalance.
+    /// Joins the group as a guest and leaves it again. Joining and leaving each cause a rebalance.
     fn rebalance(&self) -> Result<(), KafkaError> {
         let mut config = self.settings.config();
         ClientSettings::join(&mut config, self.static_member.group());
@@ -130,7 +131,7 @@ impl Watcher {
             if is_over || matches!(self.assignments.try_recv(), Err(TryRecvError::Disconnected)) {
                 break;
             }
-            // What fails is tried again by the client.
+            // The client retries failures.
             drop(guest.poll(GUEST_POLL));
         }
         Ok(())

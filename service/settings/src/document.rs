@@ -1,15 +1,15 @@
-//! `--help`, `docs/settings.md` and `deploy/driftline.toml`, made from the table. A test of this package compares the committed
-//! files; `make generate` writes them.
+//! `--help`, `docs/settings.md` and `deploy/driftline.toml`, generated from the table. A test of this package compares
+//! the committed files; `make generate` writes them.
 
 use std::fmt::Write as _;
 
 use crate::kind::Shape;
 use crate::{Described, Program, table};
 
-/// Ends what is written by hand in `docs/settings.md`.
+/// Ends the hand-written part of `docs/settings.md`.
 pub const MARKER: &str = "<!-- What follows is made from service/settings/src/table by `make generate`. -->";
 
-/// Columns of a terminal, and how far the texts below a name are indented.
+/// Columns of a terminal, and the indentation of the texts below a name.
 const COLUMNS: usize = 100;
 const INDENT: &str = "          ";
 
@@ -26,7 +26,7 @@ pub fn help(program: Program) -> String {
     text
 }
 
-/// The explanation of a command line option that stands for a setting.
+/// The explanation of a command line option that corresponds to a setting.
 #[must_use]
 pub fn option_help(setting: &dyn Described) -> String {
     let default = Some(setting.default()).filter(|default| !default.is_empty());
@@ -34,7 +34,7 @@ pub fn option_help(setting: &dyn Described) -> String {
     format!("{} [env: {}]{default}", setting.about(), setting.name()).replace('`', "")
 }
 
-/// What follows the marker in `docs/settings.md`.
+/// The part of `docs/settings.md` after the marker.
 #[must_use]
 pub fn markdown() -> String {
     let mut text = format!("{MARKER}\n");
@@ -80,7 +80,7 @@ pub fn example() -> String {
     text
 }
 
-/// Values, default and whether it has to be set, in brackets behind the meaning.
+/// Values, default and whether the setting is required, in brackets after the description.
 fn facts(setting: &dyn Described, program: Program) -> String {
     let default = one_line(&setting.default());
     match setting.example() {
@@ -116,13 +116,13 @@ fn toml_value(setting: &dyn Described) -> String {
             let parts: Vec<String> = value.split(separator).filter(|part| !part.is_empty()).map(quoted).collect();
             format!("[{}]", parts.join(", "))
         }
-        // Not a value, but where it comes from: the host's name.
+        // Not a value, but its source: the host's name.
         Shape::Text if setting.check(&value).is_err() => quoted(""),
         Shape::Text => quoted(&value),
     }
 }
 
-/// Defaults and examples contain nothing that a string of TOML has to escape; a test parses the file.
+/// Quotes a text. Defaults and examples contain nothing that a TOML string has to escape; a test parses the file.
 fn quoted(text: &str) -> String {
     format!("\"{text}\"")
 }
@@ -135,7 +135,7 @@ fn wrapped(text: &str) -> String {
     lines(text, INDENT).join("\n")
 }
 
-/// The words of a text in lines that begin with `start`.
+/// The words of a text, wrapped in lines that begin with `start`.
 fn lines(text: &str, start: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = start.to_owned();

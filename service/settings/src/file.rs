@@ -1,8 +1,9 @@
 //! The configuration file: TOML, whose keys are the names of settings.
 //!
-//! One file serves every program. A key at the top level is for every program that has the setting; a key in the table of a
-//! program (`[enricher]`) is for that program, and wins. Every program refuses a key that no program knows, so that a
-//! misspelled name is found wherever it stands. A program leaves the values of other programs' settings unread.
+//! One file serves every program. A key at the top level applies to every program that has the setting; a key in the
+//! table of a program (`[enricher]`) applies to that program, and takes precedence. Every program refuses a key that no
+//! program knows, so that a misspelled name is found in any table. A program does not read the values of other
+//! programs' settings.
 
 use std::path::{Path, PathBuf};
 
@@ -33,12 +34,12 @@ enum Value {
     Text(String),
     Integer(i64),
     Texts(Vec<String>),
-    /// Another, by the name of its type.
+    /// Another type, with its name.
     Other(&'static str),
 }
 
 impl File {
-    /// Reads a file for a program. The second part is what is wrong with it, one line each.
+    /// Reads a file for a program. The second part of the result lists the problems, one line each.
     pub(crate) fn load(path: &Path, program: Program) -> (Self, Vec<String>) {
         match std::fs::read_to_string(path) {
             Ok(text) => Self::parse(path, &text, program),
@@ -55,7 +56,7 @@ impl File {
         let mut problems = Vec::new();
         for error in errors {
             let line = line_at(error.span().map_or(0, |span| span.start));
-            // The message alone: what the error shows of the file can contain a secret.
+            // Only the message: the excerpt that the error shows of the file can contain a secret.
             problems.push(format!("{}:{line}: {}", path.display(), error.message()));
         }
         let mut reader = Reader { path, program, line_at: &line_at, problems, top: Vec::new(), own: Vec::new() };
@@ -66,7 +67,7 @@ impl File {
         (Self { path: path.to_owned(), entries }, problems)
     }
 
-    /// The text that the file has for a setting, as the environment would have it; and where it stands.
+    /// The text that the file has for a setting, in the form of the environment, and its position.
     pub(crate) fn find(&self, setting: &dyn Described) -> Option<(Result<String, String>, String)> {
         let key = setting.key();
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
@@ -167,7 +168,7 @@ impl Value {
         }
     }
 
-    /// As the environment would have it.
+    /// The value in the form of the environment.
     fn text(&self, setting: &dyn Described) -> Result<String, String> {
         let other = |what: &str| Err(format!("is {what}; accepted: {}", setting.accepts()));
         match (self, setting.shape()) {

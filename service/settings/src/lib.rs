@@ -3,7 +3,7 @@
 //! * [`table`]: the settings as constant data, one file for each family.
 //! * [`kind`]: the grammars of their values.
 //! * [`Settings`]: reads values from the environment and from a configuration file, and reports every problem at once.
-//! * [`document`]: `--help`, `docs/settings.md` and `deploy/driftline.toml`, made from the table.
+//! * [`document`]: `--help`, `docs/settings.md` and `deploy/driftline.toml`, generated from the table.
 //!
 //! A program turns the settings into a struct of its own in one place:
 //!

@@ -1,10 +1,10 @@
-//! The known name that somebody who typed an unknown one may have meant.
+//! Finds the known name that the author of an unknown name may have meant.
 
 use crate::setting::PREFIX;
 
-/// The nearest of some names, when it is near enough for a suggestion: at most a third of the characters differ.
+/// The nearest of some names, if it is near enough for a suggestion: at most a third of the characters differ.
 pub(crate) fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // All variables begin alike, which makes none of them near.
+    // All variables have the same prefix, which must not count as similarity.
     let own = |name: &'a str| name.strip_prefix(PREFIX).unwrap_or(name);
     let typed = typed.strip_prefix(PREFIX).unwrap_or(typed);
     let distances = known.map(|name| (strsim::damerau_levenshtein(typed, own(name)), name));

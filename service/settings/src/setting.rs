@@ -1,8 +1,8 @@
-//! One setting: its name, its grammar, who reads it, what it means.
+//! One setting: its name, its grammar, the programs that read it, its description.
 
 use crate::kind::{Kind, Refusal, Shape};
 
-/// Begins the name of a setting in the environment.
+/// Prefix of a setting's name in the environment.
 pub(crate) const PREFIX: &str = "DRIFTLINE_";
 
 /// One setting. The tables of [`crate::table`] consist of these.
@@ -14,7 +14,7 @@ pub struct Setting<K> {
     pub programs: &'static [Program],
     /// Grammar, default and range of the value.
     pub kind: K,
-    /// What it means, in Markdown that is readable as plain text.
+    /// Description, in Markdown that is readable as plain text.
     pub about: &'static str,
 }
 
@@ -50,28 +50,28 @@ impl Program {
     }
 }
 
-/// A setting whatever its kind, for lists.
+/// A setting of any kind, for lists.
 pub trait Described: Sync {
     /// Name of the environment variable.
     fn name(&self) -> &'static str;
     /// Programs that read it.
     fn programs(&self) -> &'static [Program];
-    /// What it means.
+    /// Description.
     fn about(&self) -> &'static str;
-    /// Which values are accepted, in words.
+    /// Describes the accepted values.
     fn accepts(&self) -> String;
     /// The default as documentation shows it; empty when there is none.
     fn default(&self) -> String;
-    /// A value that shows the form, for a setting that has to be set.
+    /// An example of the form, for a setting that is required.
     fn example(&self) -> Option<&'static str>;
-    /// Which values of TOML can stand for it.
+    /// The TOML types that can hold the value.
     fn shape(&self) -> Shape;
     /// Whether its value must not be printed.
     fn is_secret(&self) -> bool;
     /// Checks a value.
     ///
     /// # Errors
-    /// When the grammar does not accept it.
+    /// When the grammar does not accept the text.
     fn check(&self, text: &str) -> Result<(), Refusal>;
 
     /// Name in a configuration file: without the prefix, in lower case.

@@ -1,4 +1,4 @@
-//! Reads settings, and remembers what was wrong.
+//! Reads settings, and collects problems.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -11,7 +11,7 @@ use crate::nearest::suggestion;
 use crate::setting::PREFIX;
 use crate::{Described, Program, Setting, table};
 
-/// Everything that is wrong with the settings, one line each.
+/// All problems of the settings, one line each.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} of the settings cannot be used:\n  {}", .0.len(), .0.join("\n  "))]
 pub struct SettingsError(Vec<String>);
@@ -19,9 +19,9 @@ pub struct SettingsError(Vec<String>);
 /// The value of a variable, if it is set.
 type Environment = dyn Fn(&str) -> Option<String> + Send + Sync;
 
-/// Reads settings from the environment and a configuration file, and remembers what was wrong.
+/// Reads settings from the environment and a configuration file, and collects problems.
 ///
-/// A clone reads the same sources, and begins with the problems of the original.
+/// A clone reads the same sources, and starts with the problems of the original.
 #[derive(Clone)]
 pub struct Settings {
     environment: Arc<Environment>,
@@ -32,7 +32,7 @@ pub struct Settings {
 }
 
 impl std::fmt::Debug for Settings {
-    /// Without values, some of which are secret.
+    /// Prints no values, since some are secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Settings").field("problems", &self.problems).finish_non_exhaustive()
     }
@@ -41,15 +41,15 @@ impl std::fmt::Debug for Settings {
 /// A value that was set.
 struct Found {
     text: String,
-    /// The setting's name, as it is written there.
+    /// The setting's name, as written in the source.
     name: String,
     /// Where it was set.
     source: String,
 }
 
 impl Settings {
-    /// Reads the environment of this process, and the configuration file that its command line (`config`) or else
-    /// `DRIFTLINE_CONFIG` names.
+    /// Reads the environment of this process, and the configuration file named by its command line (`config`) or else
+    /// by `DRIFTLINE_CONFIG`.
     #[must_use]
     pub fn of_process(program: Program, config: Option<&Path>) -> Self {
         let settings = Self::of_environment();
@@ -67,7 +67,7 @@ impl Settings {
         self
     }
 
-    /// Reads the environment of this process alone.
+    /// Reads only the environment of this process.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn of_environment() -> Self {
@@ -86,7 +86,7 @@ impl Settings {
         Self { warnings, problems, ..read }
     }
 
-    /// Reads an environment that a function stands for.
+    /// Reads an environment that is given as a function.
     #[must_use]
     pub fn from_source(environment: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
         Self {
@@ -98,7 +98,7 @@ impl Settings {
         }
     }
 
-    /// The value that was set, or the default.
+    /// The value of a setting, or its default.
     pub fn get<K: Kind + Sync>(&mut self, setting: &Setting<K>) -> K::Value {
         let found = self.find(setting);
         self.value(setting, found)
@@ -110,14 +110,14 @@ impl Settings {
         Some(self.value(setting, Some(found)))
     }
 
-    /// The value, which has to be set.
+    /// The value of a setting that is required.
     pub fn required<K: Kind + Sync>(&mut self, setting: &Setting<Required<K>>) -> K::Value {
         let before = self.problems.len();
         let found = self.find(setting).filter(|found| !found.text.is_empty());
         if found.is_some() {
             return self.value(setting, found);
         }
-        // It can be set to what is no value of the setting.
+        // The variable can be set to a text that is not a value of the setting.
         if self.problems.len() == before {
             let (name, example) = (setting.name, setting.kind.example);
             self.note(format!("{name}: is not set, for example {name}={example}"));
@@ -125,8 +125,8 @@ impl Settings {
         setting.kind.placeholder()
     }
 
-    /// What the chosen word means to this program; nothing when it was refused. The program's values have every word of the
-    /// setting.
+    /// This program's value for the chosen word; `None` when the setting was refused. `values` contains every word of
+    /// the setting.
     pub fn choice<T: Copy>(&mut self, setting: &Setting<Choice>, values: &[(&str, T)]) -> Option<T> {
         let word = self.get(setting);
         let value = values.iter().find(|(name, _)| *name == word).map(|(_, value)| *value);
@@ -142,8 +142,8 @@ impl Settings {
         (self.environment)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 
-    /// Notes a problem that a program found in a value. `why` continues `value`, which is left out for a secret: what is wrong
-    /// with a secret is in `why`, without its value. For another setting `value` may be the whole sentence.
+    /// Records a problem that a program found in a value. `why` continues `value`. The value of a secret is left out,
+    /// so `why` must describe the problem without the value. For another setting `value` may be the whole sentence.
     pub fn refuse<K: Kind + Sync>(&mut self, setting: &Setting<K>, value: impl Display, why: impl Display) {
         let (name, source) = match self.find(setting) {
             Some(found) => (found.name, found.source),
@@ -154,13 +154,13 @@ impl Settings {
         self.note(format!("{name}: {} ({source})", what.trim()));
     }
 
-    /// Notes a contradiction between settings, each of which is accepted alone.
+    /// Records a contradiction between settings, each of which is valid alone.
     pub fn contradiction(&mut self, settings: &[&dyn Described], why: impl Display) {
         let names: Vec<&str> = settings.iter().map(|setting| setting.name()).collect();
         self.note(format!("{}: {why}", names.join(", ")));
     }
 
-    /// A setting that is read twice has its problem once.
+    /// Records a problem once, even if the setting is read twice.
     fn note(&mut self, problem: String) {
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
@@ -170,12 +170,12 @@ impl Settings {
     /// The error that lists every problem so far, or nothing.
     ///
     /// # Errors
-    /// When any setting read so far cannot be used, or the configuration file has a key that no program knows.
+    /// When any setting read so far cannot be used, or when the configuration file has a key that no program knows.
     pub fn finish(&mut self) -> Result<(), SettingsError> {
         if self.problems.is_empty() { Ok(()) } else { Err(SettingsError(std::mem::take(&mut self.problems))) }
     }
 
-    /// What is odd about the environment and does not keep a program from starting.
+    /// Warnings about the environment that do not keep a program from starting.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -201,7 +201,7 @@ impl Settings {
         }
     }
 
-    /// Where a setting is set. An empty value counts as none.
+    /// Finds the source of a setting. An empty value counts as not set.
     fn find(&mut self, setting: &dyn Described) -> Option<Found> {
         self.names_read.push(setting.name());
         if let Some(text) = self.environment(setting.name()) {
@@ -223,7 +223,7 @@ fn is_setting(name: &str) -> bool {
     name == table::CONFIG || table::all().any(|setting| setting.name() == name)
 }
 
-/// The warning about a variable that is named like a setting and is none.
+/// The warning about a variable that has the prefix of a setting but is not one.
 fn unknown(name: &str) -> Option<String> {
     if !name.starts_with(PREFIX) || is_setting(name) || is_of_kubernetes(name) {
         return None;
@@ -232,8 +232,8 @@ fn unknown(name: &str) -> Option<String> {
     Some(format!("{name} in the environment is not a setting{near}"))
 }
 
-/// Kubernetes gives every pod such variables for each service of its namespace; that of a service `driftline-collector` begin
-/// with `DRIFTLINE_COLLECTOR_`.
+/// Kubernetes sets such variables in every pod for each service of its namespace. Those of a service named
+/// `driftline-collector` begin with `DRIFTLINE_COLLECTOR_`.
 fn is_of_kubernetes(name: &str) -> bool {
     let is_port = |rest: &str| rest.is_empty() || rest.starts_with('_');
     let has_port = name.match_indices("_PORT").any(|(at, found)| name.get(at + found.len()..).is_some_and(is_port));

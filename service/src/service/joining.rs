@@ -1,6 +1,6 @@
-//! How a service joins its group: at the start, and anew in the running process after Kafka could do nothing more with its
-//! clients. Joining anew is what a restart of the process would do, without the supervisor's pause and without losing
-//! what the shell has in memory.
+//! How a service joins its group: at the start, and again in the running process after the clients of Kafka cannot
+//! continue. Joining again has the effect of a restart of the process, without the supervisor's pause and without
+//! losing the shell's memory.
 
 use std::time::Duration;
 use tokio::time::sleep;
@@ -15,19 +15,20 @@ use driftline_service_core::Roles;
 use super::{Membership, ServiceError};
 use crate::settings::Mode;
 
-/// Times in a row, without a commit between them, that a service joins anew after errors that time alone does not mend.
+/// Times in a row, without a commit between them, that a service joins again after errors that time alone does not
+/// resolve.
 const REJOINS_MAX: u32 = 3;
-/// Pause before the next attempt in a row, while a cluster answers and yet cannot do what is asked.
+/// Pause before the next attempt in a row, while a cluster answers but cannot do what is requested.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// What is done about an error.
+/// The reaction to an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remedy {
-    /// Join anew, as often as it takes: Kafka is away or slow.
+    /// Join again, any number of times: Kafka is unreachable or slow.
     JoinAnew,
-    /// Join anew with new clients, [`REJOINS_MAX`] times.
+    /// Join again with new clients, [`REJOINS_MAX`] times.
     JoinAnewAtMost,
-    /// The process ends: somebody has to do something first, or going on could do harm.
+    /// The process ends: somebody has to act first, or continuing could do harm.
     End,
 }
 
@@ -70,12 +71,12 @@ impl Remedy {
 #[derive(Debug, Default)]
 pub(super) struct Rejoins {
     is_repeated: bool,
-    /// Those after errors that time alone does not mend.
+    /// Attempts after errors that time alone does not resolve.
     limited: u32,
 }
 
 impl Rejoins {
-    /// How long to wait before the service joins anew after this error; `None` when it does not.
+    /// How long to wait before the service joins again after this error; `None` when it does not.
     pub(super) fn allow(&mut self, error: &ServiceError) -> Option<Duration> {
         match Remedy::of(error) {
             Remedy::JoinAnew => {}
@@ -86,13 +87,13 @@ impl Rejoins {
         Some(if is_repeated { PAUSE } else { Duration::ZERO })
     }
 
-    /// There was a commit: what had failed works again.
+    /// Resets the count after a commit: the failed operation works again.
     pub(super) fn worked(&mut self) {
         *self = Self::default();
     }
 }
 
-/// What is needed to join.
+/// The settings for joining.
 #[derive(Debug)]
 pub(super) struct Joining {
     pub(super) membership: Membership,
@@ -105,7 +106,7 @@ impl Joining {
         Roles { service, state, has_markers: input == Topic::Findings }
     }
 
-    /// Takes over from a predecessor of the same name and joins the group.
+    /// Takes over from a predecessor with the same name and joins the group.
     pub(super) async fn join(&self, patience: Duration) -> Result<(KafkaLog, GroupReader), KafkaError> {
         let Membership { service, input, state, identity, .. } = &self.membership;
         let group = format!("{}.{service}", self.kafka.prefix);
@@ -120,7 +121,7 @@ impl Joining {
         Ok((log, reader))
     }
 
-    /// Waits for Kafka as long as it takes, then joins, unless another instance has the name.
+    /// Waits for Kafka without a limit, then joins, unless another instance has the name.
     pub(super) async fn join_anew(&self, static_member: &StaticMember) -> Result<(KafkaLog, GroupReader), KafkaError> {
         loop {
             admin::wait(&self.kafka, Duration::MAX).await?;

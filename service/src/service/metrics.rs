@@ -1,4 +1,4 @@
-//! The counters of a service. They advance when a commit has made true what they count, so that `received + taken over =
+//! The counters of a service. They advance when the counted events are committed, so that `received + taken over =
 //! settled + held + handed over` holds at every scrape, and an aborted transaction counts nothing.
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
@@ -87,7 +87,7 @@ impl LoopMetrics {
         self.partitions.set(i64::try_from(partitions).unwrap_or(i64::MAX));
     }
 
-    /// Shows what a commit made true.
+    /// Adds the counts of a commit.
     pub(super) fn publish(&self, took: Duration, counts: Counts) {
         let _together = self.telemetry.together();
         if counts.commits > 0 {

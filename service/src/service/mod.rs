@@ -1,8 +1,8 @@
-//! The loop around an [`Executor`]: what comes in, when to commit, what is counted.
+//! The loop around an [`Executor`]: input, commits, counters.
 //!
-//! One task owns the executor, its core and everything here; channels exist only at the watermarks (the Kafka threads and the
-//! shell's own tasks). What the executor does with input, commits, aborts and partitions is its own matter, and the same
-//! in the simulation; here are the clock, the waiting and the metrics.
+//! One task owns the executor, its core and everything here; channels exist only at the boundaries (the Kafka threads
+//! and the shell's own tasks). The executor handles input, commits, aborts and partitions, in the same way as in the
+//! simulation; this module has the clock, the waiting and the metrics.
 
 mod joining;
 mod metrics;
@@ -23,40 +23,40 @@ use joining::{Joining, Rejoins};
 use metrics::LoopMetrics;
 use stopping::Stopping;
 
-/// With output waiting, commit this long after the last commit.
+/// Interval of commits while output waits.
 const COMMIT_WITH_OUTPUT: Duration = Duration::from_millis(20);
-/// Without output, commit this seldom.
+/// Interval of commits without output.
 const COMMIT_IDLE: Duration = Duration::from_millis(100);
-/// A transaction with this much output is committed at once: a broker that takes 1 MiB a second still acknowledges it
-/// within the time that a transaction has.
+/// A transaction with this much output is committed at once: a broker that accepts 1 MiB a second still acknowledges it
+/// within the transaction timeout.
 const TRANSACTION_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How often a core is told the time.
+/// Interval of ticks to the core.
 const TICK: Duration = Duration::from_millis(100);
-/// How soon again while more is due than one tick does: records that wait are taken in between.
+/// Interval of ticks while more is due than one tick does: waiting records are taken in between.
 const TICK_AGAIN: Duration = COMMIT_WITH_OUTPUT;
 /// Records older than this when they are read belong to a backlog.
 const BACKLOG_AGE: Duration = Duration::from_secs(2);
 /// Without a record for this long there is no backlog; the broker answers a fetch within 50 ms.
 const BACKLOG_IDLE: Duration = Duration::from_millis(500);
-/// How long ending a membership may take: at the end of the process, and before it joins anew.
+/// How long ending a membership may take: at the end of the process, and before the service joins again.
 const CLOSE_MAX: Duration = Duration::from_secs(10);
 
-/// Why a service stopped without being asked to.
+/// Why a service stopped without a signal.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// Kafka refused, or went away for longer than the client waits.
+    /// Kafka refused a request, or was unreachable for longer than the client waits.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
     /// The core contradicts itself; a defect.
     #[error(transparent)]
     Broken(#[from] BrokenInvariant),
-    /// Transactions fail again and again.
+    /// Transactions fail repeatedly.
     #[error(transparent)]
     Aborting(Stop<KafkaError>),
     /// State was lost.
     #[error(transparent)]
     StateLost(Stop<KafkaError>),
-    /// The shell's own part failed.
+    /// The shell failed.
     #[error(transparent)]
     Shell(Box<dyn std::error::Error + Send + Sync>),
     /// A metric could not be registered.
@@ -75,46 +75,46 @@ impl From<Stop<KafkaError>> for ServiceError {
     }
 }
 
-/// What a service adds to the loop: what only it can do.
+/// The service-specific part of the loop.
 pub trait Shell: Send {
     /// The pure core.
     type Stage: Stage;
 
-    /// The input that tells the core the time, or nothing if it should not be told while a backlog is read.
+    /// The tick for the core, or `None` if the core must not receive it while a backlog is read.
     fn tick(&mut self, backlog: Backlog) -> Option<<Self::Stage as Stage>::Input>;
 
-    /// Shows figures of the core, with each tick.
+    /// Publishes figures of the core, with each tick.
     fn observe(&mut self, _core: &Self::Stage) {}
 
-    /// Begins to carry out a command of the core; what comes of it comes from [`Shell::next`].
+    /// Starts a command of the core; its result is returned by [`Shell::next`].
     fn command(&mut self, command: <Self::Stage as Stage>::Command);
 
-    /// The next input that does not come from the input topic; pending for ever when there is none. It must be safe to
-    /// drop and call again.
+    /// The next input that is not from the input topic; pending for ever when there is none. It must be safe to drop
+    /// and call again.
     fn next(&mut self) -> impl Future<Output = Result<<Self::Stage as Stage>::Input, ServiceError>> + Send;
 }
 
-/// Whether the records that come are old, as after a restart.
+/// Whether the records being read are old, as after a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backlog {
-    /// Records are read as they are produced, or none come.
+    /// Records are read as they are produced, or none arrive.
     None,
     /// Records are read that were produced a while ago; more of them are likely.
     Reading,
 }
 
-/// Which topics a service works on, and as whom.
+/// The topics of a service, and its identity.
 #[derive(Debug, Clone)]
 pub struct Membership {
     /// Name of the service, in dead letters, metrics and the names of its group and transactions.
     pub service: &'static str,
     /// Input topic.
     pub input: Topic,
-    /// Changelog; its partitions belong to the input's.
+    /// Changelog; its partitions correspond to the input's.
     pub state: Topic,
-    /// Which instance this is, and how it delivers.
+    /// The instance, and its delivery guarantee.
     pub identity: Identity,
-    /// How long questions of the start are repeated.
+    /// How long requests of the start are repeated.
     pub kafka_wait: Duration,
 }
 
@@ -129,29 +129,29 @@ pub struct Service<S: Shell> {
     telemetry: Telemetry,
     clock: SteadyClock,
     last_commit: Instant,
-    /// When the last record was read, and how old it was then.
+    /// When the last record was read, and its age at that time.
     last_record: Option<(Instant, Duration)>,
     ready: Ready,
     dead_letter_lines: LogLimit,
 }
 
-/// What readiness takes.
+/// The conditions of readiness.
 #[derive(Debug, Default)]
 struct Ready {
     is_restored: bool,
     is_kafka_away: bool,
 }
 
-/// Where the loop was left.
+/// The state in which the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Left {
-    /// What was begun can be committed.
+    /// Open work can be committed.
     BetweenSteps,
     /// A step was dropped unfinished; nothing can be committed.
     WithinStep,
 }
 
-/// What the loop does next.
+/// The next step of the loop.
 enum Next<I> {
     Commit,
     Tick,
@@ -160,8 +160,9 @@ enum Next<I> {
 }
 
 impl<S: Shell> Service<S> {
-    /// Takes over from a predecessor of the same name and joins the group. Everything the shell needs before the first
-    /// record must be ready; the service itself is ready when its share, which may be empty, is restored.
+    /// Takes over from a predecessor with the same name and joins the group. Everything the shell needs before the
+    /// first record must be ready; the service itself is ready when its assigned partitions, possibly none, are
+    /// restored.
     ///
     /// # Errors
     /// When the client refuses its settings, the cluster does not answer or a metric cannot be registered.
@@ -190,11 +191,11 @@ impl<S: Shell> Service<S> {
         })
     }
 
-    /// Runs until `stop` resolves, then finishes what was begun. When Kafka can do nothing more with the clients, what was
-    /// not committed is undone and the service joins anew, with new ones, as soon as Kafka is back.
+    /// Runs until `stop` resolves, then finishes open work. When Kafka's clients cannot continue, everything not
+    /// committed is undone and the service joins again, with new clients, as soon as Kafka is back.
     ///
     /// # Errors
-    /// Every [`ServiceError`] ends the process; what was not committed is read again by the next instance.
+    /// Every [`ServiceError`] ends the process; the next instance reads uncommitted input again.
     pub async fn run(mut self, stop: impl Future<Output = &'static str>) -> Result<(), ServiceError> {
         let mut stop = std::pin::pin!(stop);
         let mut stopping = Stopping::new(stop.as_mut());
@@ -212,7 +213,7 @@ impl<S: Shell> Service<S> {
         }
     }
 
-    /// Runs until it is asked to end.
+    /// Runs until it is signalled to end.
     async fn work<F: Future<Output = &'static str>>(
         &mut self,
         stopping: &mut Stopping<'_, F>,
@@ -260,7 +261,7 @@ impl<S: Shell> Service<S> {
         self.commit_when_due().await
     }
 
-    /// Commits what was begun and leaves the group.
+    /// Commits open work and leaves the group.
     async fn end<F: Future<Output = &'static str>>(
         mut self,
         left: Left,
@@ -279,7 +280,7 @@ impl<S: Shell> Service<S> {
         Ok(())
     }
 
-    /// Drops what belongs to the old clients, and gets new ones as soon as Kafka is back.
+    /// Drops the state of the old clients, and makes new clients as soon as Kafka is back.
     async fn join_anew(mut self, error: &ServiceError, pause: Duration) -> Result<Self, ServiceError> {
         tracing::warn!(%error, "what was not committed is undone; joining anew as soon as kafka allows it");
         self.telemetry.set_unready("joining kafka anew");
@@ -374,7 +375,7 @@ impl<S: Shell> Service<S> {
         Ok(())
     }
 
-    /// Counted as `driftline_records_settled_total{disposition="dead_lettered"}`.
+    /// Logs a dead letter, which is counted as `driftline_records_settled_total{disposition="dead_lettered"}`.
     fn log_dead_letter(&mut self, record: &Record, reason: &str) {
         if let Some(left_out) = self.dead_letter_lines.admit() {
             let Record { partition, offset, .. } = *record;
@@ -392,14 +393,14 @@ impl<S: Shell> Service<S> {
         }
     }
 
-    /// Looks at the last record's age; a reader that has been idle for a moment has no backlog.
+    /// The backlog by the last record's age; a reader that has been idle for a moment has none.
     fn backlog(&self) -> Backlog {
         let idle = self.last_record.is_none_or(|(at, _)| at.elapsed() > BACKLOG_IDLE);
         let old = self.last_record.is_some_and(|(_, age)| age > BACKLOG_AGE);
         if old && !idle { Backlog::Reading } else { Backlog::None }
     }
 
-    /// Once a batch: its records were read together.
+    /// Called once for each batch, whose records were read together.
     fn note_age(&mut self, record: &Record) {
         let produced_ns = record.timestamp_ms.saturating_mul(1_000_000);
         let age_ns = u64::try_from(self.clock.now_ns().saturating_sub(produced_ns)).unwrap_or(0);
@@ -436,10 +437,10 @@ impl<S: Shell> Service<S> {
     }
 }
 
-/// Ends a membership. What is stuck in the client is left behind.
+/// Ends a membership. A client with a stuck call is left behind.
 async fn close(log: KafkaLog, reader: GroupReader) {
     let closing = async {
-        // The log holds the membership too; closing it waits for everybody who does.
+        // The log holds the membership too; closing the reader waits for every holder.
         log.close().await;
         reader.close().await;
     };
@@ -457,7 +458,7 @@ fn every(period: Duration) -> Interval {
     interval
 }
 
-/// Lets the group go on, unless this member failed: one that was fenced must not join again in its successor's place.
+/// Lets the group continue, unless this member failed: a fenced member must not join again in its successor's place.
 fn finish(result: Result<(), ServiceError>, done: Done) -> Result<(), ServiceError> {
     if result.is_ok() {
         drop(done)

@@ -1,15 +1,15 @@
-//! The signal to end, and how long what was begun may take after it.
+//! The signal to end, and the limit for open work after it.
 
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 /// After the signal a step, a commit included, may take this long: below the 30 s that supervisors commonly give, with
-/// [`super::CLOSE_MAX`] added. A healthy cluster commits within 100 ms; a step that waits for a broker that is away is
+/// [`super::CLOSE_MAX`] added. A healthy cluster commits within 100 ms. A step that waits for an unreachable broker is
 /// dropped, and the next instance reads its input again.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// See the module.
+/// The signal and its deadline; see the module.
 pub(super) struct Stopping<'a, F> {
     signal: Pin<&'a mut F>,
     since: Option<Instant>,
@@ -29,7 +29,7 @@ impl<'a, F: Future<Output = &'static str>> Stopping<'a, F> {
         }
     }
 
-    /// The step's result; `None` when it took too long after the signal, and is left unfinished.
+    /// The step's result; `None` when the step took too long after the signal, and was dropped.
     pub(super) async fn bound<T>(&mut self, step: impl Future<Output = T>) -> Option<T> {
         let over = async {
             self.asked().await;

@@ -1,4 +1,4 @@
-//! What is cut, and that it is enough.
+//! Tests which parts are cut, and that the result fits.
 
 use super::*;
 use crate::fixtures::{T0, added_at, in_google_pod, longest_finding, with_absurd_facts};

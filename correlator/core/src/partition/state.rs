@@ -1,4 +1,4 @@
-//! A partition as it stands in the changelog.
+//! A partition as stored in the changelog.
 
 use driftline_schemas::correlator_state::{CorrelatorPartition, CountedFindings, SessionState, TrackedFinding};
 use driftline_schemas::{AlertId, FindingId, Record, WriterSchema, WriterSchemas, encode, writer_schema};
@@ -10,7 +10,7 @@ use crate::session::{Session, Stored};
 use crate::settings::Settings;
 use crate::state_key::StateKey;
 
-/// The schemas with which state is written.
+/// The schemas of the state records.
 pub(crate) fn schemas() -> Vec<WriterSchema> {
     vec![
         writer_schema::<CorrelatorPartition>(),
@@ -21,7 +21,7 @@ pub(crate) fn schemas() -> Vec<WriterSchema> {
 }
 
 impl Partition {
-    /// What stands under a key now.
+    /// The current value of a key.
     pub(crate) fn state(&self, key: &StateKey) -> Result<Option<Vec<u8>>, BrokenInvariant> {
         let session = |id| self.sessions.get(id);
         match key {
@@ -39,7 +39,7 @@ impl Partition {
         Some(CorrelatorPartition { forgotten_until_ns })
     }
 
-    /// Keys under which something stands.
+    /// Keys that have a value.
     pub(crate) fn state_keys(&self) -> impl Iterator<Item = StateKey> {
         let own = self.forgotten_until_ns.map(|_| StateKey::Partition);
         self.sessions.values().flat_map(|session| session.state_keys()).chain(own)
@@ -66,7 +66,7 @@ impl Partition {
             }
         }
         let mut sessions = parts.sessions()?;
-        // Sessions of a subject stand in the order in which they opened.
+        // The sessions of a subject are listed in the order in which they opened.
         sessions.sort_by_key(|session| session.opened);
         sessions.into_iter().for_each(|session| partition.add(session, settings));
         Ok(partition)
@@ -77,7 +77,7 @@ fn encoded<R: Record>(record: Option<R>) -> Result<Option<Vec<u8>>, BrokenInvari
     Ok(record.as_ref().map(encode).transpose()?)
 }
 
-/// What was read, by session.
+/// The records read so far, by session.
 #[derive(Default)]
 struct Parts {
     heads: BTreeMap<AlertId, SessionState>,

@@ -1,4 +1,4 @@
-//! How to get a copy of the program, or why there is none to get.
+//! How to get a copy of the program, or why no copy is possible.
 
 use crate::text::shell::{quote, raw_path};
 use driftline_schemas::{FileClass, HashState, Subject};
@@ -15,7 +15,7 @@ pub(super) fn of(scene: &Scene<'_>) -> Copy {
     let Some(subject) = &scene.finding.subject else { return none("no file was judged") };
     let process = scene.finding.process.as_ref();
     let pid = process.map(|process| process.pid);
-    // Not made of the program's name: that is the attacker's to choose.
+    // The target does not contain the program's name, which the attacker chooses.
     let target = format!("./driftline-{}.sample", scene.alert.alert_id.as_str().get(..12).unwrap_or("program"));
     match (reach(subject), pid) {
         (Reach::Path, pid) => by_path(scene, subject, pid, &target),
@@ -31,7 +31,7 @@ pub(super) fn of(scene: &Scene<'_>) -> Copy {
     }
 }
 
-/// Where the file can still be had.
+/// Where a copy of the file is still available.
 enum Reach {
     Path,
     /// Through the process that runs it.
@@ -53,7 +53,8 @@ fn none(why: &str) -> Copy {
     Copy { text: format!("no copy of the program is possible: {why}."), commands: Vec::new() }
 }
 
-/// With the client of the cluster or engine, and from the node for images without `tar` and clients that cannot copy.
+/// Copies with the client of the cluster or engine, and from the node for images without `tar` and clients that cannot
+/// copy.
 fn by_path(scene: &Scene<'_>, subject: &Subject, pid: Option<i32>, target: &str) -> Copy {
     let path = raw_path(subject);
     let with_client = match &scene.workload {

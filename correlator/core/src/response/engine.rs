@@ -12,7 +12,7 @@ pub(super) enum Engine {
     Docker,
     /// For containerd.
     Nerdctl,
-    /// For CRI-O; it can neither copy files nor run a container beside another.
+    /// For CRI-O; `crictl` can neither copy files nor run a container beside another.
     Crictl,
 }
 
@@ -55,7 +55,7 @@ impl Engine {
         (self != Self::Crictl).then(|| format!("{} cp {source} {target}", self.program()))
     }
 
-    /// A shell of the image, and one brought along for images that have none.
+    /// A shell of the image, and a shell from elsewhere for images that have none.
     pub(super) fn enter(self, container: &Container) -> Vec<String> {
         let program = self.program();
         let mut commands = vec![format!("{program} exec -ti {} /bin/sh", id(container))];
@@ -72,7 +72,7 @@ impl Engine {
     }
 }
 
-/// The id, not the name: names can be given to another container, ids cannot.
+/// The id, not the name: a name can be given to another container, an id cannot.
 fn id(container: &Container) -> String {
     quote(container.id.as_str())
 }

@@ -30,7 +30,7 @@ pub(super) fn pod_link(google: &GoogleCluster<'_>, pod: &Pod) -> String {
     )
 }
 
-/// The pod's own log, and what the cluster's audit log says about it.
+/// Filters for the pod's own log, and for its entries in the cluster's audit log.
 pub(super) fn pod_filters(google: &GoogleCluster<'_>, pod: &Pod) -> [String; 2] {
     let GoogleCluster { project, location, cluster } = google;
     let labels = [("project_id", *project), ("location", *location), ("cluster_name", *cluster)];

@@ -1,15 +1,15 @@
-//! What to do about an image of which something is wrong, whatever ran of it.
+//! What to do about a flawed image, whatever ran from it.
 
 use driftline_schemas::{AlertFinding, Container, IMAGE_CONFLICT, IMAGE_MISMATCH, Step};
 
 use super::{Scene, quote, step};
 
-/// Whether a finding is about the image as a whole and no program.
+/// Whether a finding is about the whole image rather than a program.
 pub(super) fn is_about_image(finding: &AlertFinding) -> bool {
     finding.category == IMAGE_CONFLICT || finding.category == IMAGE_MISMATCH
 }
 
-/// How to find out who is right.
+/// How to find out which source is right.
 pub(super) fn check(scene: &Scene<'_>) -> Option<Step> {
     let container = scene.alert.container.as_ref()?;
     let mut flaws: Vec<&AlertFinding> = scene.alert.findings.iter().filter(|finding| is_about_image(finding)).collect();
@@ -31,7 +31,7 @@ fn text(finding: &AlertFinding) -> String {
     format!("{}. {advice}", finding.note.trim_end_matches('.'))
 }
 
-/// The registry's own copy is compared; where the reference names another image by now, the comparison says so.
+/// Compares with the registry's own copy. If the reference names another image by now, the comparison shows it.
 fn commands(container: &Container) -> Vec<String> {
     if !container.image_id.is_known() {
         return Vec::new();

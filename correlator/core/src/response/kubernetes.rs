@@ -43,7 +43,7 @@ pub(super) fn copy(pod: &Pod, container: &Container, path: &[u8], target: &str) 
     format!("kubectl cp {} -c {} {target}", shell::quote(&source), quote(&container.name))
 }
 
-/// A shell of the image, and one brought along for images that have none.
+/// A shell of the image, and a shell from elsewhere for images that have none.
 pub(super) fn enter(pod: &Pod, container: &Container) -> [String; 2] {
     let (namespace, name, container) = (quote(&pod.namespace), quote(&pod.name), quote(&container.name));
     [

@@ -1,9 +1,9 @@
 //! What to do about an alert, step by step, with every value filled in.
 //!
-//! The steps follow the response that Google's Container Threat Detection documents for an added binary; where it
-//! points to its console, the commands for a plain cluster or a single engine stand in its place. Values come from
-//! whoever is attacked or attacks: every one is quoted for the shell, the filter or the link it stands in, and a command
-//! whose values are not known is left out.
+//! The steps follow the response that Google's Container Threat Detection documents for an added binary. Where that
+//! response points to Google's console, the commands for a plain cluster or a single engine replace it. Attacked and
+//! attackers choose the values: every value is quoted for the shell, filter or link that contains it, and a command
+//! with unknown values is left out.
 
 mod copy;
 mod engine;
@@ -18,7 +18,7 @@ use driftline_schemas::{Alert, AlertFinding, Container, HashState, Node, Pod, St
 use crate::resource::{GoogleCluster, google_cluster};
 use engine::Engine;
 
-/// What the steps are about.
+/// The alert that the steps are about, and its container.
 struct Scene<'a> {
     alert: &'a Alert,
     finding: &'a AlertFinding,
@@ -26,17 +26,17 @@ struct Scene<'a> {
     google: Option<GoogleCluster<'a>>,
 }
 
-/// How one gets at the container.
+/// How a person reaches the container.
 enum Workload<'a> {
     /// Through Kubernetes.
     Pod { pod: &'a Pod, container: &'a Container },
     /// Through the engine on its node.
     Engine { engine: Engine, container: &'a Container },
-    /// There is none: a loss.
+    /// A loss has no container.
     None,
 }
 
-/// The steps for an alert that stands.
+/// The steps for an alert that still applies.
 pub(crate) fn steps(alert: &Alert) -> Vec<Step> {
     let Some(finding) = strongest(&alert.findings) else { return Vec::new() };
     let scene =
@@ -76,13 +76,13 @@ fn quote(text: &str) -> String {
     shell::quote(text.as_bytes())
 }
 
-/// Facts as a sentence each, those left out that are not known.
+/// One sentence for each known fact.
 fn sentences(facts: &[(&str, &str)]) -> String {
     let known = facts.iter().filter(|(_, value)| !value.is_empty());
     known.map(|(name, value)| format!("{name}: {value}.")).collect::<Vec<_>>().join(" ")
 }
 
-/// The period in which it happened, as text.
+/// The period of the alert, as text.
 fn period(alert: &Alert) -> String {
     let (first, last) = (utc::rfc3339(alert.first_seen_ns), utc::rfc3339(alert.last_seen_ns));
     if first == last { first } else { format!("{first} to {last}") }
@@ -185,7 +185,7 @@ fn logs(scene: &Scene<'_>) -> Option<Step> {
     Some(step("Check the logs", text, commands))
 }
 
-/// Minutes around the alert that its logs are read for.
+/// Margin around the alert within which logs are read.
 const MARGIN_NS: i64 = 5 * 60 * 1_000_000_000;
 
 /// A time as `journalctl` takes it.

@@ -1,4 +1,4 @@
-//! The commands, by how one gets at the container and the file; and that hostile values stay values.
+//! Tests the commands for each way to reach the container and the file, and that hostile values stay values.
 #![expect(clippy::disallowed_types, reason = "a real shell says what a command means")]
 
 use driftline_schemas::{Alert, Container, ContainerId, FileClass, Finding, HashState, Node, Pod, text};
@@ -131,7 +131,7 @@ fn a_zonal_cluster_is_named_by_its_zone() {
 
 #[test]
 fn what_is_not_known_is_left_out_and_not_filled_with_nothing() {
-    // A pod outside Google Cloud; one in it of which only the project is known.
+    // A pod outside Google Cloud, and a pod in Google Cloud of which only the project is known.
     for project in ["", "shop-prod"] {
         let mut finding = in_google_pod(added("f", T0));
         finding.node = Node { project: project.into(), ..node() };
@@ -246,7 +246,7 @@ fn hostile_values_stay_values() {
     let source = [format!("{hostile}/{hostile}:").as_bytes(), &raw].concat();
     assert_eq!(words_of(&copies[1])[1], source);
     assert_eq!(words_of(&copies[2])[0], [b"/proc/4242/root", raw.as_slice()].concat());
-    // In filters a quote is escaped, in links everything is.
+    // In filters a quote is escaped; in links everything is.
     let filters = commands(&alert, "Check the logs");
     assert!(filters[0].contains("pod_name=\"x'; touch pwned; echo $(id) `id` \\\"${HOME}\\\" \\\\ & | ~ * #\""));
     assert!(commands(&alert, "Review the pod")[0].contains("/x%27%3B%20touch%20pwned%3B%20echo%20%24%28id%29"));

@@ -1,4 +1,4 @@
-//! Every row on and off, and the arithmetic around them.
+//! Tests every row, applied and not applied, and the arithmetic around them.
 
 use driftline_schemas::{Container, Finding, Process, Severity};
 
@@ -34,7 +34,7 @@ fn deleted() -> Finding {
     finding
 }
 
-/// Names of the rows that apply, with the base left out.
+/// Names of the rows that apply, without the base.
 fn rows(findings: &[Finding], container: &Container) -> Vec<String> {
     let score = score(&facts(findings, container));
     assert_eq!(score.contributions.iter().map(|row| row.points).sum::<i32>(), score.points);

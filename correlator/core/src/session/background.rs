@@ -1,5 +1,5 @@
-//! Where a session's findings happened, and by which rules they were judged. The first may be made before the container's
-//! record is known, so of all the records seen the one that says the most is kept.
+//! The node, container and versions of a session. The first finding may be made before the container's record is known,
+//! so the session keeps the record with the most facts.
 
 use driftline_schemas::correlator_state::{SessionState, SubjectKind};
 use driftline_schemas::{Container, Finding, Node, Sha256, decode, encode};
@@ -7,8 +7,8 @@ use driftline_service_core::BrokenInvariant;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How many facts are known; of equals, the earlier finding; of one finding's revisions, the digest decides. A total
-/// order, so that the order of arrival does not matter.
+/// Order of the records: the number of known facts; of equals, the earlier finding; of one finding's revisions, the
+/// digest. The order is total, so the order of arrival does not matter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Weight {
     facts: usize,
@@ -17,23 +17,23 @@ pub(crate) struct Weight {
 }
 
 impl Weight {
-    /// Of a finding that is the `order`th of its session and whose record has this digest.
+    /// The weight of a finding that is the `order`th of its session and whose record has this digest.
     pub(crate) fn of(finding: &Finding, order: i64, digest: Sha256) -> Self {
         Self::new(&finding.node, finding.container.as_ref(), order, digest)
     }
 
-    /// Of node and container as the finding with this order and digest names them.
+    /// The background from the node and container of the finding with this order and digest.
     pub(super) fn new(node: &Node, container: Option<&Container>, order: i64, digest: Sha256) -> Self {
         Self { facts: facts(node, container), order: Reverse(order), digest }
     }
 
-    /// Order of the finding that node and container are from, and digest of its record.
+    /// Order of the finding that provided node and container, and digest of its record.
     pub(super) fn source(&self) -> (i64, Sha256) {
         (self.order.0, self.digest)
     }
 }
 
-/// What only an alert or the changelog needs of a session.
+/// The part of a session that only an alert or the changelog needs.
 #[derive(Debug, Default)]
 pub(crate) struct Background {
     pub node: Node,
@@ -41,7 +41,8 @@ pub(crate) struct Background {
     pub versions: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// A [`Background`] as a head of the changelog whose other fields are blank, which takes a third of the memory.
+/// A [`Background`] encoded as a session head of the changelog whose other fields are blank, which takes a third of the
+/// memory.
 #[derive(Debug)]
 pub(super) struct EncodedBackground(Box<[u8]>);
 

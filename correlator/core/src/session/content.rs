@@ -1,4 +1,4 @@
-//! What a session amounts to, for its alert.
+//! The content of a session, from which its alert is written.
 
 use driftline_schemas::{Contribution, Severity};
 use std::cmp::Reverse;
@@ -14,25 +14,25 @@ use crate::memory;
 use crate::score::{Facts, Score, score};
 use crate::window::Span;
 
-/// A program of which repeats are only counted.
+/// Memory of a program whose repeats are only counted.
 const REPEATS_BYTES: usize = memory::entry(size_of::<(FoldKey, [i64; 3])>());
 
 /// Which findings an alert is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// Those that stand.
+    /// The findings that were not retracted.
     Active,
-    /// All: every one was retracted, and the alert says which.
+    /// All findings: every one was retracted, and the alert lists them.
     Withdrawn,
 }
 
-/// What a session amounts to.
+/// The content of a session.
 #[derive(Debug)]
 pub(crate) struct SessionContent<'a> {
     pub scope: Scope,
     pub score: Score,
     pub span: Span,
-    /// Findings, repeats counted.
+    /// Number of findings, repeats included.
     pub count: i64,
     pub categories: BTreeSet<&'a str>,
     pub techniques: BTreeSet<&'a str>,
@@ -44,7 +44,7 @@ pub(crate) struct SessionContent<'a> {
 #[derive(Debug)]
 pub(crate) struct Fold<'a> {
     pub first: &'a SessionFinding,
-    /// An amendment or a later rule may have judged a repeat more severely.
+    /// The most severe of them: an amendment or a later rule may have judged a repeat more severely.
     pub strongest: &'a SessionFinding,
     pub span: Span,
     pub count: i64,
@@ -93,14 +93,14 @@ impl Beyond {
         self.label_bytes + self.repeats.len() * REPEATS_BYTES
     }
 
-    /// The same, counted anew.
+    /// The same, computed again from the content.
     #[cfg(test)]
     pub(super) fn count_memory_bytes(&self) -> usize {
         let labels: usize = self.facts.labels.iter().map(|label| label.memory_bytes()).sum();
         labels + self.repeats.len() * REPEATS_BYTES
     }
 
-    /// As it stands in the changelog; `None` when nothing was counted.
+    /// The state for the changelog; `None` when nothing was counted.
     pub(super) fn state(&self) -> Option<CountedFindings> {
         let span = self.facts.events?;
         let label = |label: &Arc<Label>| CountedLabel {
@@ -124,7 +124,7 @@ impl Beyond {
         })
     }
 
-    /// What [`Self::state`] said.
+    /// Restores the value that [`Self::state`] returned.
     pub(super) fn restored(state: CountedFindings) -> Self {
         let label = |label: CountedLabel| {
             let CountedLabel { severity, category, techniques } = label;
@@ -147,12 +147,12 @@ impl Beyond {
 }
 
 impl Session {
-    /// Whether nothing in the session stands any more.
+    /// Whether every finding in the session was retracted.
     pub(super) fn is_withdrawn(&self) -> bool {
         self.beyond.count == 0 && !self.findings.iter().any(SessionFinding::is_active)
     }
 
-    /// Findings that stand, repeats counted.
+    /// Number of active findings, repeats included.
     pub(super) fn active_count(&self) -> i64 {
         self.findings.iter().filter(|finding| finding.is_active()).fold(self.beyond.count, |count, _| count + 1)
     }
@@ -161,7 +161,7 @@ impl Session {
         score(&self.facts).severity
     }
 
-    /// Everything an alert says.
+    /// The content for an alert.
     pub(crate) fn content(&self) -> SessionContent<'_> {
         let scope = if self.is_withdrawn() { Scope::Withdrawn } else { Scope::Active };
         let in_scope = |finding: &&SessionFinding| scope == Scope::Withdrawn || finding.is_active();

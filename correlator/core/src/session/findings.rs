@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::finding::{Joined, Label, SessionFinding};
 
-/// See the module. Findings of equal labels have one in memory.
+/// The tracked findings; see the module. Findings with equal labels share one in memory.
 #[derive(Debug, Default)]
 pub(super) struct SessionFindings {
     #[expect(clippy::vec_box, reason = "a finding is put in between others, and most sessions have few")]
@@ -26,7 +26,7 @@ impl SessionFindings {
         self.bytes
     }
 
-    /// The same, counted anew.
+    /// The same, computed again from the findings.
     #[cfg(test)]
     pub(super) fn count_bytes(&self) -> usize {
         let labels: std::collections::BTreeSet<&Label> = self.iter().map(|finding| &*finding.label).collect();
@@ -46,7 +46,7 @@ impl SessionFindings {
         self.find(id).ok().and_then(|at| self.findings.get(at)).map(AsRef::as_ref)
     }
 
-    /// Adds a finding, in the place of the one with its id.
+    /// Adds a finding, or replaces the one with its id.
     pub(super) fn insert(&mut self, mut finding: SessionFinding) {
         self.remove(&finding.id);
         finding.label = self.share(finding.label);
@@ -62,7 +62,7 @@ impl SessionFindings {
         Some(finding)
     }
 
-    /// Joins a revision with the one that is tracked.
+    /// Joins a revision with the tracked finding.
     pub(super) fn join(&mut self, revision: SessionFinding) -> Joined {
         let Some(mut known) = self.remove(&revision.id) else { return Joined::NothingNew };
         let joined = known.join(revision);
@@ -70,7 +70,7 @@ impl SessionFindings {
         joined
     }
 
-    /// Drops what is shown of the findings that are not wanted; returns which had it.
+    /// Drops the details of the findings that need none; returns the ids of those that had details.
     pub(super) fn drop_details(
         &mut self,
         is_wanted: impl Fn(&FindingId) -> bool,

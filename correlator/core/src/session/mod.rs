@@ -1,8 +1,9 @@
-//! The findings of one container that belong together, what they amount to, and when that is to be said.
+//! The findings of one container that belong together, the content computed from them, and the times at which it is
+//! emitted.
 //!
-//! A session holds a set: of each finding the revision that holds. What it amounts to is computed from the set, so it
-//! cannot depend on the order of amendments. Findings beyond [`SESSION_FINDINGS_MAX`] give up their place in the set and
-//! are only counted ([`Beyond`]).
+//! A session holds a set: of each finding the revision that won. The content is computed from the set, so it cannot
+//! depend on the order of amendments. Findings beyond [`SESSION_FINDINGS_MAX`] leave the set and are only counted
+//! ([`Beyond`]).
 
 mod background;
 mod content;
@@ -34,18 +35,18 @@ pub(crate) use content::{Fold, Scope, SessionContent};
 pub(crate) use revision::{Due, Finality};
 pub(crate) use state::Stored;
 
-/// What bounded or disturbed an alert, as it stands in the alert's flags.
+/// Flags of an alert: what bounded or disturbed it.
 pub(crate) mod flag {
-    /// More findings than are shown or tracked.
+    /// The session has more findings than are shown or tracked.
     pub(crate) const FINDINGS_CAPPED: &str = "findings_capped";
-    /// A finding is shown without its process and file: what is shown was retracted, and of its repeats only the
-    /// numbers were kept.
+    /// A finding is shown without its process and file: the finding with details was retracted, and of its repeats only
+    /// the numbers were kept.
     pub(crate) const DETAILS_DROPPED: &str = "details_dropped";
-    /// More categories, techniques or versions than are listed.
+    /// The session has more categories, techniques or versions than are listed.
     pub(crate) const LISTS_CAPPED: &str = "lists_capped";
     /// A finding was made before its image or container was known.
     pub(crate) const DEADLINE: &str = "deadline";
-    /// The first finding came so late that it may belong to a session that was forgotten.
+    /// The first finding arrived so late that it may belong to a session that was forgotten.
     pub(crate) const LATE: &str = "late";
     /// The session ended, or began, because of the cap on a session's length.
     pub(crate) const LENGTH_CAPPED: &str = "length_capped";
@@ -55,8 +56,8 @@ pub(crate) mod flag {
     pub(crate) const SHORTENED: &str = "shortened";
 }
 
-/// A session without its texts, findings and records: itself, its subject with its place in the order of eviction, its
-/// deadline, and its id, all of which are found in maps.
+/// Memory of a session without its texts, findings and records: the session, its subject with its place in the order of
+/// eviction, its deadline, and its id, all of which are in maps.
 const SESSION_BYTES: usize = size_of::<Session>()
     + size_of::<Subject>()
     + memory::entry(2 * memory::WORD_BYTES) // sessions
@@ -68,26 +69,27 @@ const SESSION_BYTES: usize = size_of::<Session>()
     + 9 * memory::WORD_BYTES // lists of findings and labels, which begin with room for four
     + 12 * memory::ALLOCATION_BYTES;
 
-/// See the module.
+/// One session; see the module.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub alert_id: Arc<AlertId>,
     pub subject: Arc<Subject>,
     /// Place among the sessions of the subject, in the order in which they opened.
     pub opened: i64,
-    /// Of every finding that joined, retracted ones too: membership must not depend on amendments.
+    /// Covers every finding that joined, including retracted ones: membership must not depend on amendments.
     span: Span,
-    /// Wall clock when the last finding joined.
+    /// Wall-clock time at which the last finding joined.
     heard_ns: i64,
     next_order: i64,
     findings: SessionFindings,
     beyond: Beyond,
-    /// Of all active findings; kept in step, so that a finding costs little whatever the session's size.
+    /// Facts of all active findings. They are updated with every finding, so that a finding costs little whatever the
+    /// session's size.
     facts: Facts,
     background: EncodedBackground,
-    /// Of the finding whose node and container are in the background.
+    /// Weight of the finding whose node and container are in the background.
     weight: Weight,
-    /// Digest of the versions that were taken last; they need not be looked for in the background.
+    /// Digest of the versions that were taken last, which need no look-up in the background.
     versions_taken: Option<Sha256>,
     flags: BTreeSet<String>,
     /// The last revision, to know whether another is due.
@@ -96,7 +98,7 @@ pub(crate) struct Session {
     changes: Changes,
 }
 
-/// Which records of a session's state changed since they were last written.
+/// The state records of a session that changed since they were last written.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     pub head: bool,
@@ -104,11 +106,11 @@ pub(crate) struct Changes {
     pub findings: BTreeSet<FindingId>,
 }
 
-/// What a finding meant to its session.
+/// How a finding affected its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Taken {
     New,
-    /// New, and the session tracks the maximum: this or a weaker one is only counted.
+    /// The finding is new and the session tracks the maximum: this or a weaker finding is only counted.
     Counted,
     Amended,
     NothingNew,
@@ -147,12 +149,12 @@ impl Session {
         Ok(session)
     }
 
-    /// Whether this finding is one of the session's.
+    /// Whether the session has this finding.
     pub(crate) fn holds(&self, id: &FindingId) -> bool {
         self.findings.get(id).is_some()
     }
 
-    /// Active findings that were made without their image or container.
+    /// Number of active findings that were made without their image or container.
     fn unresolved_count(&self) -> i64 {
         self.findings.iter().filter(|tracked| !tracked.is_resolved()).fold(0, |count, _| count + 1)
     }
@@ -161,19 +163,19 @@ impl Session {
         &self.flags
     }
 
-    /// Sets a flag; whether it was not set before.
+    /// Sets a flag; returns whether it was unset before.
     pub(crate) fn set_flag(&mut self, flag: &str) -> bool {
         let news = !self.flags.contains(flag) && self.flags.insert(flag.to_owned());
         self.changes.head |= news;
         news
     }
 
-    /// Whether a finding with this event time would be.
+    /// Whether a finding with this event time would belong to the session.
     pub(crate) fn belongs(&self, time_ns: i64, settings: &Settings) -> Belongs {
         self.span.belongs(time_ns, settings)
     }
 
-    /// Takes in a finding that belongs here, or another revision of one that is here.
+    /// Takes a finding that belongs here, or another revision of a finding of the session.
     pub(crate) fn take(
         &mut self,
         finding: &Finding,
@@ -198,7 +200,7 @@ impl Session {
         Ok(taken)
     }
 
-    /// Takes in where a finding happened and by what it was judged; whether that was news.
+    /// Takes the node, container and versions of a finding; returns whether anything changed.
     fn take_background(&mut self, finding: &Finding, weight: Weight) -> Result<bool, BrokenInvariant> {
         let parts = finding.versions.iter().map(|(kind, value)| format!("{}:{kind}{value}\0", kind.len()));
         let versions = Some(Sha256::of(parts.collect::<String>().as_bytes()));
@@ -221,19 +223,19 @@ impl Session {
         Ok(better || news)
     }
 
-    /// What only an alert or the changelog needs.
+    /// The part that only an alert or the changelog needs.
     pub(crate) fn background(&self) -> Result<Background, BrokenInvariant> {
         self.background.open()
     }
 
-    /// What the session takes in memory, as estimated.
+    /// Estimated memory of the session.
     pub(crate) fn memory_bytes(&self) -> usize {
         let ids = self.alert_id.as_str().len() + self.subject.cluster.len() + self.subject.id.len();
         let flags = self.flags.len() * memory::FLAG_BYTES;
         SESSION_BYTES + ids + flags + self.background.len() + self.findings.bytes() + self.beyond.memory_bytes()
     }
 
-    /// The same, counted anew.
+    /// The same estimate, computed again from all parts.
     #[cfg(test)]
     pub(crate) fn count_memory_bytes(&self) -> usize {
         self.memory_bytes() - self.findings.bytes() + self.findings.count_bytes() - self.beyond.memory_bytes()
@@ -270,14 +272,14 @@ impl Session {
         Ok(Taken::Counted)
     }
 
-    /// Computes the facts anew.
+    /// Computes the facts again from all findings.
     fn count_facts(&mut self) {
         let container = std::mem::take(&mut self.facts.container);
         self.facts = Facts { container, ..self.beyond.facts.clone() };
         self.findings.iter().filter(|finding| finding.is_active()).for_each(|finding| self.facts.take(finding));
     }
 
-    /// Retracted ones go first, then the weakest, of these the newest.
+    /// Retracted findings are untracked first, then the weakest, of these the newest.
     fn untrack_weakest(&mut self) {
         let weakest = self
             .findings
@@ -290,7 +292,7 @@ impl Session {
             self.changes.beyond = true;
             if let Some(flag) = self.beyond.take(&finding) {
                 self.set_flag(flag);
-                // Its label is in the facts, and nowhere else any more.
+                // The label of the finding is now in the facts only.
                 self.count_facts();
             }
         }
@@ -306,15 +308,16 @@ impl Session {
         if joined == Joined::Changed || news { Taken::Amended } else { Taken::NothingNew }
     }
 
-    /// Whether there is no room to show more, and something at least as strong is shown for the same detector, path and
-    /// digest. Spares the common case, a loop, the work of [`Self::drop_details`].
+    /// Whether there is no room to show more, and a finding at least as strong is shown for the same detector, path and
+    /// digest. In the common case, a loop, this saves [`Self::drop_details`].
     fn is_mere_repeat(&self, finding: &SessionFinding, kept: usize) -> bool {
         let shown = || self.findings.iter().filter(|other| other.has_detail());
         let same = |other: &SessionFinding| other.is_active() && other.fold == finding.fold;
         shown().count() >= kept && shown().any(|other| same(other) && other.severity() >= finding.severity())
     }
 
-    /// Keeps the details of as many findings as an alert shows: first those that it does show, then others in order.
+    /// Keeps the details of as many findings as an alert shows: first those that the alert does show, then others in
+    /// order.
     fn drop_details(&mut self, kept: usize) -> Result<(), BrokenInvariant> {
         let with_detail = || self.findings.iter().filter(|finding| finding.has_detail());
         if with_detail().count() <= kept {
@@ -335,7 +338,7 @@ impl Session {
     }
 }
 
-/// Adds versions to those of a session; whether there was news.
+/// Adds versions to those of a session; returns whether any was new.
 fn take_versions(
     taken: &BTreeMap<String, String>,
     versions: &mut BTreeMap<String, BTreeSet<String>>,

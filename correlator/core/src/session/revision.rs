@@ -1,4 +1,4 @@
-//! When a revision of an alert is due. Only here does the wall clock matter.
+//! When a revision of an alert is due. The wall clock matters only here.
 
 use driftline_schemas::correlator_state::LastRevision;
 use driftline_schemas::{Activity, Sha256};
@@ -11,7 +11,7 @@ use crate::settings::Settings;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Open,
-    /// Since this wall clock time, from which retention counts.
+    /// Final since this wall-clock time, from which retention counts.
     Final(i64),
 }
 
@@ -39,8 +39,8 @@ impl Session {
         self.span.last_ns
     }
 
-    /// Nothing happened for the gap. An event time in the future, from a node whose clock is wrong, counts as the time
-    /// it arrived, or the session would stay open until then.
+    /// Time at which the gap has passed without a finding. An event time in the future, from a node whose clock is
+    /// wrong, counts as its time of arrival; otherwise the session would stay open until then.
     fn quiet_from_ns(&self, settings: &Settings) -> i64 {
         self.span.last_ns.min(self.heard_ns).saturating_add(settings.gap_ns)
     }
@@ -49,8 +49,8 @@ impl Session {
         now_ns >= self.quiet_from_ns(settings)
     }
 
-    /// What a change makes due at once. A session that was final is open again after it, unless it is still quiet and
-    /// the change is emitted now.
+    /// The revision that a change makes due at once. A final session is open again after a change, unless it is still
+    /// quiet and the change is emitted now.
     pub(crate) fn after_change(&mut self, now_ns: i64, settings: &Settings) -> Option<Due> {
         let still_final = !self.is_open() && self.is_quiet(now_ns, settings);
         let update = if still_final { Finality::Final } else { Finality::MoreMayCome };
@@ -68,12 +68,12 @@ impl Session {
         due
     }
 
-    /// What is due when the session is found quiet: its last revision.
+    /// The last revision, due when the session is found quiet.
     pub(crate) fn when_quiet(&mut self, now_ns: i64, settings: &Settings) -> Option<Due> {
         if self.is_open() && self.is_quiet(now_ns, settings) { self.end(now_ns) } else { None }
     }
 
-    /// Ends the session whatever the clock says; the revision to emit, when there is an alert that stands.
+    /// Ends the session whatever the clock reads. Returns the revision to emit, if the alert still applies.
     pub(crate) fn end(&mut self, now_ns: i64) -> Option<Due> {
         let was_open = self.is_open();
         self.enter(Phase::Final(now_ns));
@@ -81,7 +81,7 @@ impl Session {
         (was_open && stands).then_some(Due { activity: Activity::Update, finality: Finality::Final })
     }
 
-    /// When the clock makes something happen to the session: it is found quiet, or expires.
+    /// The session's next deadline: it is found quiet, or it expires.
     pub(crate) fn deadline_ns(&self, settings: &Settings) -> i64 {
         match self.phase {
             Phase::Open => self.quiet_from_ns(settings),
@@ -94,14 +94,14 @@ impl Session {
         self.phase = phase;
     }
 
-    /// Only whether the categories changed matters, and there may be many.
+    /// Digest of the categories: only a change matters, and there may be many categories.
     fn categories_digest(&self) -> Sha256 {
         let categories = self.facts.categories();
         let parts = categories.iter().map(|category| format!("{}:{category}", category.len()));
         Sha256::of(parts.collect::<String>().as_bytes())
     }
 
-    /// Whether a final session need not be kept for late findings any longer.
+    /// Whether the retention of a final session for late findings has passed.
     pub(crate) fn is_expired(&self, now_ns: i64, settings: &Settings) -> bool {
         !self.is_open() && now_ns >= self.deadline_ns(settings)
     }
@@ -122,8 +122,8 @@ impl Session {
         Ok(revision)
     }
 
-    /// Severity or categories changed, the findings doubled, at least half of those that were emitted without their image or
-    /// container have them now, or a closed alert stands again.
+    /// Whether the content differs enough for a revision: severity or categories changed, the findings doubled, at
+    /// least half of the findings emitted without image or container have both now, or a closed alert applies again.
     fn differs(&self, last: &LastRevision) -> bool {
         last.activity == Activity::Close
             || (last.unresolved > 0 && self.unresolved_count().saturating_mul(2) <= last.unresolved)

@@ -1,4 +1,4 @@
-//! A session as it stands in the changelog: written in parts, restored from them.
+//! A session as stored in the changelog: written in parts, restored from them.
 
 use driftline_schemas::correlator_state::{CountedFindings, SessionState, TrackedFinding};
 use driftline_schemas::{AlertId, FindingId};
@@ -26,7 +26,7 @@ pub(crate) struct Stored {
 }
 
 impl Session {
-    /// Everything but the findings.
+    /// The session without its findings.
     pub(crate) fn head_state(&self) -> Result<SessionState, BrokenInvariant> {
         let (place_order, place_digest) = self.weight.source();
         let Background { node, container, versions } = self.background()?;
@@ -63,10 +63,10 @@ impl Session {
         self.beyond.state()
     }
 
-    /// Rebuilds a session. What can be computed from its findings is.
+    /// Rebuilds a session. Everything that can be computed from its findings is computed.
     ///
     /// # Errors
-    /// When it has no finding.
+    /// Fails when the session has no finding.
     pub(crate) fn restored(alert_id: AlertId, stored: Stored) -> Result<Self, BrokenInvariant> {
         let Stored { head, findings, beyond } = stored;
         if findings.is_empty() {
@@ -113,7 +113,7 @@ impl Session {
         findings.chain(head).chain(beyond).collect()
     }
 
-    /// Keys under which something stands.
+    /// Keys that have a value.
     pub(crate) fn state_keys(&self) -> impl Iterator<Item = StateKey> {
         let id_of = || AlertId::clone(&self.alert_id);
         let findings = self.findings.iter().map(move |finding| StateKey::Finding(id_of(), finding.id.clone()));

@@ -10,7 +10,7 @@ use crate::telemetry;
 
 const MALICIOUS: &str = "Execution: Added Malicious Binary Executed";
 
-/// Before metadata and image are known.
+/// A finding made before metadata and image are known.
 fn unresolved(id: &str, time_ns: i64) -> Finding {
     let bare = Container { id: ContainerId::from("c1c1"), image_id: ImageId::default(), ..Container::default() };
     Finding {
@@ -39,7 +39,7 @@ fn a_repeated_finding_is_a_duplicate_and_says_nothing() {
     let mut rig = Rig::new();
     rig.live(added("f0", T0));
     assert_eq!(rig.finding(T0, added("f0", T0)), (Disposition::Duplicate, vec![]));
-    // Less than is known is nothing new either.
+    // A revision with fewer facts changes nothing either.
     rig.finding(T0, resolved("f1", 2));
     assert_eq!(rig.finding(T0, resolved("f1", 1)), (Disposition::Duplicate, vec![]));
     let unresolved = Finding { revision: 3, ..unresolved("f1", T0) };
@@ -94,7 +94,8 @@ fn a_throttled_container_is_an_alert_that_says_so_in_its_score() {
 
 #[test]
 fn an_amendment_after_the_final_revision_gives_one_more() {
-    // Nobody waits for news about the origin of a resolved finding; it is emitted when the session is quiet again.
+    // A new origin of a resolved finding does not make a revision due at once; it is emitted when the session is quiet
+    // again.
     let relocated = |id: &str, revision| Finding { origin: Origin::Relocated, ..resolved(id, revision) };
     for (amendment, expected) in [(malicious("f0", 2), "update 3 final"), (relocated("f0", 2), "")] {
         let mut rig = Rig::with(short());
@@ -124,7 +125,7 @@ fn an_amendment_that_raises_the_severity_is_said_at_once_with_the_next_number() 
     check(&rig.finding(T0 + 50 * S, malicious("f0", 2)).1, "update 5 final", Severity::Critical);
     assert_eq!(rig.finding(T0 + 50 * S, malicious("f0", 2)), (Disposition::Duplicate, vec![]));
     assert_eq!(summaries(&rig.tick(T0 + 51 * S)), [""; 0]);
-    // A category less, and nothing left at last.
+    // First one category less, then no finding at all.
     check(&rig.finding(T0 + 52 * S, retracted("f1", 3)).1, "update 6 final", Severity::Critical);
     let withdrawn = Finding { state: FindingState::Retracted, ..malicious("f0", 3) };
     check(&rig.finding(T0 + 54 * S, withdrawn).1, "close 7 final", Severity::Informational);
@@ -180,7 +181,7 @@ fn the_order_of_amendments_does_not_matter() {
         vec![resolved("f0", 2), malicious("f0", 3), unresolved("f0", T0), retracted("f1", 2)],
         vec![retracted("f0", 2), retracted("f1", 3), malicious("f1", 2), resolved("f0", 1)],
         vec![retracted("f0", 3), retracted("f1", 3), resolved("f0", 2), unresolved("f1", T0)],
-        // Two instances wrote the same revision, and do not agree.
+        // Two instances wrote the same revision with different content.
         vec![
             Finding { note: "one".into(), ..resolved("f0", 2) },
             Finding { note: "two".into(), ..resolved("f0", 2) },

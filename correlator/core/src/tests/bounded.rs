@@ -1,5 +1,5 @@
-//! Far beyond every maximum: what is kept stays as it is, everything above is counted and emitted. State is what a session
-//! is, so its size in the changelog stands for its size in memory.
+//! Tests far beyond every maximum: the kept part stays as it is, everything above is counted and emitted. State
+//! contains everything that a session is, so its size in the changelog stands for its size in memory.
 
 use driftline_schemas::limits::RECORD_BYTES_MAX;
 use driftline_schemas::{Container, ContainerId, Finding, ImageId, Severity};
@@ -17,7 +17,7 @@ use crate::{Options, telemetry};
 /// Numbers in Avro take more bytes the larger they are; nothing else may grow.
 const NUMBERS_BYTES: usize = 32;
 
-/// Of a container, this many seconds after the beginning.
+/// A finding of a container, this many seconds after the beginning.
 fn of(name: &str, at_s: i64) -> Finding {
     let container = Container { id: ContainerId::from(name), ..container() };
     Finding { container: Some(container), ..added(&format!("{name}-{at_s:06}"), T0 + at_s * S) }
@@ -59,7 +59,7 @@ fn repeats_of_more_programs_than_are_counted_singly_count_in_the_total() {
     for at in 0..=full {
         rig.live(of_path(at, at));
     }
-    // The last program came when there was no more room, the first of those that are only counted before.
+    // The last program arrived when there was no more room, the first of those that are only counted before.
     let (known, unknown) = (SESSION_FINDINGS_MAX, full);
     for (at, path) in [(full + 1, known), (full + 2, unknown)] {
         rig.live(of_path(at, path));
@@ -142,7 +142,7 @@ fn what_a_lowered_limit_evicts_goes_over_several_findings() {
     assert_eq!(evicted(&of_one, options, telemetry::SESSION_EVICTED_CONTAINER), [8, 8, 6, 1, 1]);
 }
 
-/// As long as a forged finding can make every part of a session's state.
+/// A finding as long as a forged one can make every part of a session's state.
 fn absurd(at: usize) -> Finding {
     let mut finding = crate::fixtures::longest_finding(at);
     crate::fixtures::with_absurd_facts(&mut finding);
@@ -162,7 +162,7 @@ fn the_largest_state_fits_a_record() {
     let mut correlator = correlator(Options { threshold: Severity::Critical, ..Options::default() });
     let mut effects = Effects::default();
     for at in 0..=SESSION_FINDINGS_MAX + REPEATS_MAX {
-        // What only makes records larger that are long full would only take time.
+        // Values that only enlarge records that are long already would only take time.
         let finding = match at {
             _ if at <= VERSION_VALUES_MAX || at > SESSION_FINDINGS_MAX + REPEATS_MAX - LABELS_MAX => absurd(at),
             _ if at < SESSION_FINDINGS_MAX => added_at(&format!("f{at:031}"), T0, "/tmp/x"),
@@ -206,7 +206,7 @@ fn a_forged_finding_is_cut_and_counted_whatever_in_it_is_long() {
             change(&mut finding);
             finding
         };
-        // Where it opens a session, and where it joins one.
+        // The forged finding opens a session, and joins one.
         for honest in [0, 1] {
             let mut rig = Rig::new();
             (0..honest).for_each(|_| drop(rig.live(in_google_pod(added("f0", T0)))));
@@ -256,7 +256,7 @@ fn a_finding_that_opened_a_session_stays_its_own_when_it_is_not_tracked() {
         rig.live(Finding { severity: Severity::Medium, ..added(&format!("f{at:05}"), T0) });
     }
     assert_eq!(rig.count(telemetry::FINDING_UNTRACKED), 1, "the first is the weakest");
-    // Whoever forges it with another time does not get a second alert with the same id.
+    // A forger with another time does not get a second alert with the same id.
     let forged = Finding { severity: Severity::Critical, ..added("f", T0 + 100_000 * S) };
     let alerts = rig.finding(T0 + S, forged).1;
     assert_eq!(rig.count(telemetry::SESSION_OPENED), 1);

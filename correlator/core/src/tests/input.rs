@@ -1,4 +1,4 @@
-//! What is taken from the topic, and what is emitted of input that is gone.
+//! Tests which records of the topic are taken, and what is emitted for lost input.
 
 use driftline_schemas::topics::{Topic, partition_of};
 use driftline_schemas::{Finding, encode};

@@ -1,4 +1,4 @@
-//! Every maximum, reached at max + 1.
+//! Tests every maximum at max + 1.
 
 use driftline_schemas::correlator_state::SessionState;
 use driftline_schemas::limits::{ALERT_BYTES_MAX, ALERT_FINDINGS_MAX};
@@ -54,7 +54,7 @@ fn a_shown_finding_that_is_retracted_gives_way_to_the_next() {
     let options = || Options { findings_kept: 2, ..short() };
     let retracted = |finding: Finding| Finding { revision: 2, state: FindingState::Retracted, ..finding };
     let mut rig = Rig::with(options());
-    // Three repeats of one, details for two: the third is shown with numbers only once the others are gone.
+    // Three repeats of one finding, details for two: the third is shown with numbers only, once the others are gone.
     for id in ["a", "b", "c"] {
         rig.live(added(id, T0));
     }
@@ -84,7 +84,7 @@ fn beyond_what_is_tracked_findings_are_counted_and_take_effect() {
     let counts: Vec<_> = strong.findings.iter().map(|finding| finding.count).collect();
     assert_eq!(counts.iter().sum::<i64>(), strong.finding_count);
     assert_eq!(strong.last_seen_ns, T0 + S);
-    // A strong one keeps its place, so it can be amended.
+    // A strong finding keeps its place, so it can be amended.
     let retracted =
         Finding { revision: 2, state: FindingState::Retracted, detector: "other".into(), ..fileless("strong", T0) };
     let alert = rig.finding(T0, retracted).1.remove(0);
@@ -114,7 +114,7 @@ fn categories_techniques_and_versions_are_listed_up_to_their_maxima() {
     assert_eq!(alert.versions.len(), VERSION_KINDS_MAX + 1, "and the score's own");
 }
 
-/// Nothing else of the session changes, so nothing else would have it written.
+/// Nothing else of the session changes, so nothing else would cause it to be written.
 #[test]
 fn that_a_revision_brings_one_version_too_many_is_kept_over_a_restart() {
     let mut rig = Rig::new();
@@ -162,7 +162,7 @@ fn a_container_has_a_maximum_of_sessions_and_a_final_one_goes_first() {
     rig.live(added("f1", T0));
     rig.live(added("f2", T0 + S));
     rig.live(added("future2", T0 + 101 * S));
-    rig.tick(T0 + 20 * S); // f1 is final, the other was heard of later
+    rig.tick(T0 + 20 * S); // f1 is final; the other session got a finding later
     assert_eq!(summaries(&rig.live(added("f3", T0 + 60 * S))), ["create 1"], "the final one went without a word");
 }
 
@@ -198,7 +198,7 @@ fn a_session_is_forgotten_after_its_retention_and_what_comes_too_late_is_flagged
         let flags: &[&str] = if forgotten { &["late"] } else { &[] };
         assert_eq!(alerts[0].flags, flags);
         assert_eq!(rig.count(telemetry::FINDING_LATE), u64::from(forgotten));
-        // Late, but nothing that it could have missed was forgotten.
+        // The finding is late, but no session that it could have joined was forgotten.
         let (_, alerts) = rig.finding(T0 + 1_000 * S, added("f2", T0 + 500 * S));
         assert_eq!((summaries(&alerts), alerts[0].flags.len()), (vec!["create 1".to_owned()], 0));
     }

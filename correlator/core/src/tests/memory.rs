@@ -1,5 +1,5 @@
-//! The bound of all sessions' memory: who goes, and how many at once. After every step of every test the rig compares the
-//! estimate with that of a restored core, and with one that is counted anew.
+//! Tests the memory bound of all sessions: which are evicted, and how many at once. After every step of every test the
+//! rig compares the estimate with that of a restored core, and with one that is computed again.
 
 use driftline_schemas::{Alert, Container, ContainerId, Finding, Severity};
 use driftline_service_core::{Effects, Stage as _};
@@ -9,13 +9,13 @@ use crate::fixtures::{S, T0, added, added_at, container};
 use crate::limits::EVICTED_PER_FINDING_MAX;
 use crate::{Correlator, Input, Options, telemetry};
 
-/// Of a container, this many seconds after the beginning.
+/// A finding of a container, this many seconds after the beginning.
 fn of(name: &str, at_s: i64) -> Finding {
     let container = Container { id: ContainerId::from(name), ..container() };
     Finding { container: Some(container), ..added(&format!("{name}-{at_s:06}"), T0 + at_s * S) }
 }
 
-/// Memory for this many sessions of one finding, and half of another.
+/// Memory for this many sessions of one finding, and half of another session.
 fn room_for(sessions: usize) -> Options {
     let mut rig = Rig::new();
     rig.live(of("c0", 0));
@@ -125,8 +125,8 @@ fn the_oldest_of_all_partitions_goes() {
     assert_eq!(correlator.sessions_bytes(), 0);
 }
 
-/// The session is gone with its number of revisions, so an amendment of the finding that opened it must not say its alert's
-/// first revision again.
+/// The session is gone together with its revision number, so an amendment of the finding that opened it must not emit
+/// the first revision of its alert again.
 #[test]
 fn an_amendment_of_an_evicted_session_is_another_alert() {
     let mut rig = Rig::with(room_for(1));

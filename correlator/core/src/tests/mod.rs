@@ -1,4 +1,4 @@
-//! The whole stage, driven by hand.
+//! Tests that drive the whole stage by hand.
 
 mod amendments;
 mod bounded;
@@ -19,8 +19,8 @@ use std::time::Duration;
 use crate::fixtures::T0;
 use crate::{Command, Correlator, Input, Options, Settings, SiemFormat};
 
-/// A correlator that is driven twice: once as it is, and once thrown away after every step and restored from what the
-/// changelog holds. Both must do the same.
+/// A correlator that is driven twice: one instance runs on, the other is discarded after every step and restored from
+/// the changelog. Both must behave the same.
 pub(crate) struct Rig {
     options: Options,
     correlator: Correlator,
@@ -30,7 +30,7 @@ pub(crate) struct Rig {
     steps: usize,
 }
 
-/// Of larger states only every so many steps are compared whole, for the time it takes.
+/// Larger states are compared as a whole only every so many steps, because that takes time.
 const COMPARED_KEYS: usize = 40;
 const COMPARED_STEPS: usize = 101;
 
@@ -45,14 +45,14 @@ impl Rig {
         Self { options, correlator, restarted, changelog: BTreeMap::new(), counts: BTreeMap::new(), steps: 0 }
     }
 
-    /// A finding on partition 0; its disposition and the alerts emitted.
+    /// Sends a finding on partition 0; returns its disposition and the alerts emitted.
     pub(crate) fn finding(&mut self, now_ns: i64, finding: Finding) -> (Disposition, Vec<Alert>) {
         let (settled, alerts) = self.step(|correlator, effects| correlator.apply(now_ns, found(&finding), effects));
         assert_eq!(settled.values().sum::<u64>(), 1, "one disposition for one input");
         (*settled.keys().next().unwrap(), alerts)
     }
 
-    /// A finding that arrives when it happens.
+    /// Sends a finding that arrives when it happens.
     pub(crate) fn live(&mut self, finding: Finding) -> Vec<Alert> {
         self.finding(finding.event_time_ns, finding).1
     }
@@ -96,7 +96,7 @@ impl Rig {
         (settled, alerts_in(&outgoing))
     }
 
-    /// Writes a key that was touched: its value must be another than before.
+    /// Writes a touched key: its value must differ from the one before.
     fn write(&mut self, key: &str) {
         let value = self.correlator.state(0, key).unwrap();
         assert_ne!(value.as_ref(), self.changelog.get(key), "{key} was touched for nothing");
@@ -106,7 +106,7 @@ impl Rig {
         }
     }
 
-    /// Restores one of the two from the changelog. The changelog must hold the state of the other.
+    /// Restores one of the two from the changelog, which must hold the state of the other.
     fn restart(&mut self) {
         assert_eq!(image(&self.correlator), self.changelog, "a change was not touched");
         self.restarted = correlator(self.options.clone());
@@ -116,12 +116,12 @@ impl Rig {
         assert_eq!((self.correlator.sessions_bytes(), self.restarted.sessions_bytes()), (counted, counted));
     }
 
-    /// How often this was counted since the beginning.
+    /// How often this name was counted since the beginning.
     pub(crate) fn count(&self, name: &str) -> u64 {
         self.counts.get(name).copied().unwrap_or_default()
     }
 
-    /// Number of state keys that begin so, and bytes under them.
+    /// Number of state keys with this prefix, and bytes under them.
     pub(crate) fn state_size(&self, prefix: &str) -> (usize, usize) {
         let values = self.changelog.iter().filter(|(key, _)| key.starts_with(prefix));
         values.fold((0, 0), |(keys, bytes), (_, value)| (keys + 1, bytes + value.len()))
@@ -134,7 +134,7 @@ pub(crate) fn found(finding: &Finding) -> Input {
 
 type Applied = Result<(), BrokenInvariant>;
 
-/// Stands for the formats, which this package does not know.
+/// Replaces the formats, which this package does not know.
 pub(crate) const FORMAT: SiemFormat =
     SiemFormat { name: "test", topic: Topic::AlertsOcsf, schema: "test/1", encode: |alert| Ok(encode(alert).unwrap()) };
 
@@ -143,7 +143,7 @@ fn correlator(options: Options) -> Correlator {
     Correlator::new(Settings::new(options, &[FORMAT]).unwrap(), 1)
 }
 
-/// Everything that stands in partition 0.
+/// All keys and values of partition 0.
 pub(crate) fn image(correlator: &Correlator) -> BTreeMap<String, Vec<u8>> {
     let value = |key: &String| correlator.state(0, key).unwrap().expect("something stands under a live key");
     correlator.state_keys(0).into_iter().map(|key| (key.clone(), value(&key))).collect()
@@ -155,7 +155,7 @@ pub(crate) fn restore(correlator: &mut Correlator, image: BTreeMap<String, Vec<u
     assert_eq!((effects.take_outgoing(), effects.take_touched().len()), (vec![], 0), "a restore says nothing");
 }
 
-/// Short enough to be shown when two are not the same.
+/// A form short enough to print when two outputs differ.
 fn summary(outgoing: &[Outgoing]) -> Vec<(Topic, String, Sha256)> {
     let key = |record: &Outgoing| String::from_utf8_lossy(&record.key).into_owned();
     outgoing.iter().map(|record| (record.topic, key(record), Sha256::of(&record.value))).collect()
@@ -169,7 +169,7 @@ fn alerts_in(outgoing: &[Outgoing]) -> Vec<Alert> {
     alerts
 }
 
-/// What holds of every alert.
+/// Checks the rules that hold for every alert.
 fn check(alert: &Alert) {
     assert_eq!(alert.contributions.iter().map(|row| row.points).sum::<i32>(), alert.score);
     assert!((0..=100).contains(&alert.score));
@@ -201,7 +201,7 @@ pub(crate) fn short() -> Options {
     }
 }
 
-/// The alert as it must be whatever the order, the interleaving and the time it was emitted.
+/// The alert in a form that must not depend on order, interleaving and time of emission.
 pub(crate) fn canonical(alert: &Alert) -> Alert {
     Alert { revision: 0, activity: Activity::Update, emitted_ns: 0, ..alert.clone() }
 }

@@ -1,4 +1,4 @@
-//! When a revision is emitted, and what it says.
+//! Tests when a revision is emitted, and its content.
 
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Finding, FindingState, Severity};
@@ -31,7 +31,7 @@ fn below_the_threshold_nothing_is_said() {
         assert_eq!(disposition == Disposition::Reported, score_reached);
         assert_eq!(rig.tick(T0 + 10 * S).len(), usize::from(score_reached));
     }
-    // What is below alone can reach it together.
+    // Findings that are below the threshold alone can reach it together.
     let mut rig = Rig::with(Options { threshold: Severity::Medium, ..short() });
     assert_eq!(summaries(&rig.live(added("f0", T0))), [""; 0]);
     let alerts = rig.live(fileless("f1", T0 + S));
@@ -78,10 +78,11 @@ fn a_finding_after_the_final_revision_reopens_the_session_or_is_said_as_final() 
     let mut rig = Rig::with(short());
     rig.live(added("f0", T0));
     rig.tick(T0 + 10 * S);
-    // Within the gap by event time, and late; the session is no longer quiet with it.
+    // One finding within the gap by event time, and late; the session is no longer quiet with it.
     assert_eq!(summaries(&rig.finding(T0 + 12 * S, added("f1", T0 + 9 * S)).1), ["update 3"]);
     assert_eq!(summaries(&rig.tick(T0 + 19 * S)), ["update 4 final"]);
-    // Still quiet: what is worth saying is emitted as final, what is not waits for the clock and is emitted once.
+    // The session is still quiet: a change that makes a revision due is emitted as final; any other waits for the clock
+    // and is emitted once.
     let fresh = |id: &str| Finding { category: id.into(), ..added(id, T0 + 9 * S) };
     assert_eq!(summaries(&rig.finding(T0 + 30 * S, fresh("other")).1), ["update 5 final"]);
     assert_eq!(summaries(&rig.tick(T0 + 31 * S)), [""; 0]);

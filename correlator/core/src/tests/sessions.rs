@@ -1,4 +1,4 @@
-//! Which session a finding joins.
+//! Tests which session a finding joins.
 
 use driftline_schemas::{Alert, AlertId, Container, ContainerId, Finding, FindingId, Node};
 use driftline_service_core::{Disposition, Effects, Stage as _};
@@ -11,7 +11,7 @@ use crate::{Input, telemetry};
 /// Alert ids of findings with these event times, in log order, all arriving at once.
 fn ids(times_s: &[i64]) -> Vec<AlertId> {
     let mut rig = Rig::with(short());
-    // A different path each and a count that always doubles, so that every finding is reported.
+    // Each finding has its own path, and the count always doubles, so that every finding leads to a revision.
     let mut ids = Vec::new();
     for (at, time_s) in times_s.iter().enumerate() {
         let id = format!("f{at}");
@@ -79,7 +79,7 @@ fn containers_clusters_and_nodes_have_sessions_of_their_own() {
 
 #[test]
 fn time_passing_changes_what_is_said_when_and_nothing_else() {
-    // The same findings, live with ticks after each, and read at once much later.
+    // The same findings, live with ticks after each, and read in one batch much later.
     let times_s = [0, 5, 12, 30, 41, 8, 22, 61];
     let finding = |time_s: i64| added_at(&format!("f{time_s}"), T0 + time_s * S, &format!("/tmp/{time_s}"));
     let (mut live, mut late) = (Rig::with(short()), Rig::with(short()));

@@ -1,5 +1,5 @@
-//! The changelog: what is written, and that what is restored from it goes on as if nothing had happened. That a restart
-//! after any step changes nothing is checked by the [`Rig`] in every test of this package; here are runs made for it.
+//! Tests the changelog: what is written, and that a restored core continues unchanged. The [`Rig`] checks in every test
+//! of this package that a restart after any step changes nothing; the runs here are made for it.
 
 use driftline_schemas::testing::{as_written_by_next, as_written_by_previous};
 use driftline_schemas::{Container, ContainerId, Finding, FindingState, Severity, WriterSchemas};
@@ -67,7 +67,7 @@ fn a_core_restored_after_any_step_of_any_run_goes_on_the_same() {
             findings_kept: 3,
             sessions_per_container: 2,
             containers_per_partition: 3,
-            // So little in every second run that sessions go for it.
+            // In every second run the memory is so small that sessions are evicted for it.
             sessions_bytes_max: if seed % 2 == 0 { 8_000 } else { usize::MAX },
             ..short()
         };
@@ -84,7 +84,7 @@ fn a_core_restored_after_any_step_of_any_run_goes_on_the_same() {
         }
         counted.extend(rig.counts.keys().copied());
     }
-    // What takes many or long findings is in `limits`, with restarts as well.
+    // Tests that need many or long findings are in `limits`, with restarts as well.
     let elsewhere = [
         telemetry::FINDING_UNTRACKED,
         telemetry::FINDING_SHORTENED,
@@ -140,7 +140,7 @@ fn state_is_written_under_the_keys_that_changed_and_gone_with_its_session() {
     rig.live(added("f0", T0));
     rig.live(added_at("f1", T0 + S, "/tmp/y"));
     assert_eq!(keys(&rig), ["finding", "finding", "session"]);
-    // A stronger finding takes the only place that is shown: the record of the weaker one is written anew.
+    // A stronger finding takes the only place that is shown: the record of the weaker finding is written again.
     let details = |rig: &Rig| rig.state_size("finding/").1;
     let before = details(&rig);
     rig.live(fileless("f2", T0 + S));
@@ -167,7 +167,7 @@ fn broken_state_stops_the_process() {
     check(&|state| drop(state.insert("partition".to_owned(), vec![1])), "state cannot be read");
 }
 
-/// A state with every record in it, all of their optional parts set.
+/// A state with every kind of record, all of their optional parts set.
 fn full_state() -> Rig {
     let mut rig = Rig::with(short());
     rig.live(added("forgotten", T0 - 1_000 * S));
@@ -183,7 +183,7 @@ fn full_state() -> Rig {
     rig
 }
 
-/// What a fresh core makes of the state when each value was written otherwise.
+/// The state that a fresh core restores after each value was rewritten.
 fn rewritten(state: &State, rewrite: impl Fn(&str, &[u8]) -> (Vec<u8>, String)) -> State {
     let mut schemas = WriterSchemas::default();
     let mut written = BTreeMap::new();

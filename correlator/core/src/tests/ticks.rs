@@ -1,4 +1,4 @@
-//! Many sessions that are due at once: a tick does a bounded part, in the order of the deadlines.
+//! Tests many sessions that are due at once: a tick does a bounded part, in the order of the deadlines.
 
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Alert, AlertId, Container, ContainerId, Finding, FindingId, Severity};
@@ -16,7 +16,7 @@ fn of(at: usize, time_ns: i64) -> Finding {
     Finding { container: Some(container), ..added(&format!("f{at:08}"), time_ns) }
 }
 
-/// Takes findings, one a container, each a nanosecond before the one in front: the last is quiet first.
+/// Takes findings, one for each container, each a nanosecond before the previous: the last is quiet first.
 fn opened(correlator: &mut Correlator, count: usize, partitions: i32) {
     for at in 0..count {
         let time_ns = T0 - i64::try_from(at).unwrap();
@@ -90,7 +90,7 @@ fn a_tick_stops_at_its_output() {
 
 #[test]
 fn a_tick_stops_at_its_state_keys() {
-    // Below the threshold nothing is emitted, which would take most of the time.
+    // Below the threshold nothing is emitted; emitting would take most of the time.
     let mut correlator = correlator(Options { threshold: Severity::Critical, ..short() });
     let each = SESSION_FINDINGS_MAX / 2;
     let sessions = TICK_STATE_KEYS_MAX / each + 1;
@@ -108,8 +108,8 @@ fn a_tick_stops_at_its_state_keys() {
     assert!(correlator.has_due(T0 + 110 * S));
 }
 
-/// The last revision of each alert, as it must be whatever the ticks did, and how many findings were taken while a session
-/// was overdue. Time stays within the retention, so that nothing is forgotten.
+/// The last revision of each alert, which must not depend on the ticks, and how many findings were taken while a
+/// session was overdue. Time stays within the retention, so that nothing is forgotten.
 fn last_revisions(seed: u64, sessions_per_tick: usize) -> (BTreeMap<AlertId, Alert>, usize) {
     let mut random = Random(seed);
     let mut correlator = correlator(Options { sessions_per_tick, ..short() });
@@ -149,7 +149,7 @@ fn last_revisions(seed: u64, sessions_per_tick: usize) -> (BTreeMap<AlertId, Ale
     (last.into_iter().map(|(id, alert)| (id, canonical(alert))).collect(), overdue)
 }
 
-/// Log order and event time decide which session takes a finding, whether or not a tick came to the session.
+/// Log order and event time decide which session takes a finding, whether or not a tick has processed the session.
 #[test]
 fn however_few_sessions_a_tick_ends_each_alert_says_the_same_in_the_end() {
     let mut waited = 0;

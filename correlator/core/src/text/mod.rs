@@ -1,4 +1,4 @@
-//! How the alert and its formats write what a shell or a person reads.
+//! Text forms for shells and people, used by the alert and its formats.
 
 pub mod shell;
 pub mod utc;

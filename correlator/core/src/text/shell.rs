@@ -7,8 +7,8 @@ use driftline_schemas::text::{is_harmful, unbase64};
 use driftline_schemas::{Process, Subject};
 use std::fmt::Write as _;
 
-/// `bytes` as one shell word: as they are when nothing in them means anything to a shell, in single quotes when they
-/// are printable, else in `$'…'`.
+/// Returns `bytes` as one shell word: unchanged when no byte has a meaning to a shell, in single quotes when all are
+/// printable, else in `$'…'`.
 #[must_use]
 pub fn quote(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
@@ -45,13 +45,13 @@ fn quote_odd(bytes: &[u8]) -> String {
     word
 }
 
-/// Bytes of the judged file's path as the kernel has them.
+/// Bytes of the judged file's path, as the kernel reports them.
 #[must_use]
 pub fn raw_path(subject: &Subject) -> Vec<u8> {
     raw(&subject.path, subject.path_base64.as_deref())
 }
 
-/// The argument vector as a shell would take it, every argument quoted where needed; ends in ` …` when cut off.
+/// The argument vector in shell syntax, every argument quoted where needed; it ends in ` …` when cut off.
 #[must_use]
 pub fn command_line(process: &Process) -> String {
     let encoded = process.args_base64.as_deref().filter(|args| args.len() == process.args.len());
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use std::process::Command;
 
-    /// Words that try to get out of their quotes.
+    /// Words that try to break out of their quotes.
     fn hostile() -> Vec<Vec<u8>> {
         let mut words: Vec<Vec<u8>> = [
             "",

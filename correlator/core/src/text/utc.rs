@@ -1,4 +1,4 @@
-//! Nanoseconds since 1970 as a person and a command line read them.
+//! Nanoseconds since 1970 in forms for people and command lines.
 
 const SECOND_NS: i64 = 1_000_000_000;
 const DAY_S: i64 = 86_400;

@@ -32,7 +32,7 @@ fn evidence<'a>(finding: &'a AlertFinding, container: Option<Container<'a>>) -> 
 fn process<'a>(finding: &'a AlertFinding, container: Option<ContainerRef<'a>>) -> Option<Process<'a>> {
     let process = finding.process.as_ref()?;
     let subject = finding.subject.as_ref();
-    // The executable is the judged file, unless a script is judged: then it is the interpreter.
+    // The executable is the judged file. If a script is judged, the executable is its interpreter.
     let file = match subject {
         Some(subject) if !subject.script => subject_file(subject),
         _ => path_file(&process.executable, Executable::Program),
@@ -85,7 +85,7 @@ fn path_file(path: &str, kind: Executable) -> File<'_> {
     }
 }
 
-/// Last part of a path; the whole of it when it ends in a slash, since a file's name must not be empty.
+/// Last part of a path; the whole path when it ends in a slash, since a file's name must not be empty.
 fn base_name(path: &str) -> &str {
     path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(path)
 }
@@ -94,7 +94,7 @@ fn fingerprint(digest: Sha256) -> Fingerprint {
     Fingerprint { algorithm_id: 3, algorithm: "SHA-256", value: digest.to_string() }
 }
 
-/// OCSF wants an id or a name of a container, and a digest of its image; without them the object is left out.
+/// OCSF requires an id or a name of a container, and a digest of its image; without them the object is left out.
 fn container(container: &driftline_schemas::Container) -> Option<Container<'_>> {
     let reference = ContainerRef { uid: known(container.id.as_str()), name: known(&container.name) };
     let image = Image { uid: container.image_id.as_str(), name: known(&container.image_ref) };

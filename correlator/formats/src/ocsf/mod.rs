@@ -1,7 +1,8 @@
 //! An alert as an OCSF Detection Finding (class 2004), profiles `container` and `host`.
 //!
-//! What OCSF has an attribute for stands there; the rest stands in `evidences[].data` (of one finding) and `unmapped`
-//! (of the alert). `test_golden` compares with reviewed files, and those are valid under the published schema.
+//! A value is in the OCSF attribute for it, if there is one. The rest is in `evidences[].data` (of one finding) and
+//! `unmapped` (of the alert). `test_golden` compares with reviewed files, and those are valid under the published
+//! schema.
 
 mod evidence;
 mod objects;
@@ -40,18 +41,18 @@ pub const FORMAT: SiemFormat = SiemFormat {
 const CATEGORY_UID: u32 = 2;
 const CLASS_UID: u32 = 2004;
 
-/// Flags of an alert that say something was left out of it.
+/// Flags of an alert from which something was left out.
 const TRUNCATING_FLAGS: [&str; 3] = ["findings_capped", "details_dropped", "shortened"];
 
 /// Writes `alert` as one line of JSON.
 ///
 /// # Errors
-/// Never for an alert that came out of the correlator.
+/// Never fails for an alert that the correlator emitted.
 pub fn encode(alert: &Alert) -> Result<Vec<u8>, FormatError> {
     serde_json::to_vec(&detection_finding(alert)).map_err(failed)
 }
 
-/// The same, indented for a person.
+/// Writes `alert` as indented JSON for a person.
 ///
 /// # Errors
 /// As [`encode`].
@@ -112,7 +113,7 @@ fn activity(activity: Activity) -> (u32, &'static str) {
     }
 }
 
-/// Only what driftline decides; in between the status belongs to whoever works on the alert.
+/// Only the states that driftline decides; in between, whoever works on the alert sets the status.
 fn status(activity: Activity) -> Option<(u32, &'static str)> {
     match activity {
         Activity::Create => Some((1, "New")),
@@ -238,7 +239,7 @@ fn resources(alert: &Alert) -> Vec<Resource<'_>> {
     resources
 }
 
-/// OCSF wants one identifier of a device at least; without a node name there is none.
+/// OCSF requires at least one identifier of a device; without a node name there is none.
 fn device(alert: &Alert) -> Option<Device<'_>> {
     let node = &alert.node;
     let identifier = known(&node.provider_id).or_else(|| known(&node.name));
@@ -252,8 +253,8 @@ fn device(alert: &Alert) -> Option<Device<'_>> {
     })
 }
 
-/// What a SIEM searches for across events: node, pod, and each finding's file and digest. Names point to where the
-/// value stands, as the standard asks.
+/// The values that a SIEM searches for across events: node, pod, and each finding's file and digest. The name of an
+/// observable points to the attribute that holds the value, as the standard requires.
 fn observables(alert: &Alert) -> Vec<Observable<'_>> {
     let at = |name: &str, (type_id, r#type): (u32, &'static str), value| Observable {
         name: name.to_owned(),
@@ -326,7 +327,7 @@ fn unmapped(alert: &Alert) -> Unmapped<'_> {
     }
 }
 
-/// Why the verdict is less than sure.
+/// Why the confidence of the verdict is not high.
 fn confidence_reason(finding: &AlertFinding) -> Option<String> {
     if let Some(reason) = &finding.unresolved {
         return Some(format!("the image could not be consulted: {reason}"));
@@ -343,7 +344,7 @@ fn confidence_reason(finding: &AlertFinding) -> Option<String> {
     Some(format!("no digest: {why}"))
 }
 
-/// The text, unless it is empty because the fact is not known.
+/// The text, or `None` when it is empty because the fact is not known.
 fn known(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }

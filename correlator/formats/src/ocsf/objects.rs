@@ -222,7 +222,7 @@ pub(super) struct Image<'a> {
     pub name: Option<&'a str>,
 }
 
-/// What a finding says that OCSF has no attribute for.
+/// The values of a finding for which OCSF has no attribute.
 #[derive(Serialize)]
 pub(super) struct EvidenceData<'a> {
     pub detector: &'a str,
@@ -316,7 +316,7 @@ pub(super) struct Remediation<'a> {
     pub references: BTreeSet<std::borrow::Cow<'a, str>>,
 }
 
-/// What an alert says that OCSF has no attribute for.
+/// The values of an alert for which OCSF has no attribute.
 #[derive(Serialize)]
 pub(super) struct Unmapped<'a> {
     pub r#final: bool,

@@ -1,4 +1,5 @@
-//! Alerts that the correlator made, in every format: against reviewed files, and for what an analyst must find in each.
+//! Tests alerts that the correlator made, in every format: against reviewed files, and for the values that an analyst
+//! must find in each.
 #![expect(clippy::disallowed_methods, reason = "reviewed files are read, and written when that is asked for")]
 
 #[path = "../../../core/src/fixtures.rs"]
@@ -20,7 +21,7 @@ use fixtures::{
     S, T0, added, added_at, conflict, container, fileless, in_google_pod, loss, mismatch, subject, suspicious,
 };
 
-/// Every alert said about these findings, live, and the final one.
+/// Every alert emitted about these findings, live, and the final one.
 fn alerts(findings: Vec<Finding>) -> Vec<Alert> {
     let mut correlator = Correlator::new(Settings::new(Options::default(), &crate::ALL).unwrap(), 1);
     let mut effects = Effects::default();
@@ -37,7 +38,7 @@ fn last(findings: Vec<Finding>) -> Alert {
     alerts(findings).pop().unwrap()
 }
 
-/// A session with several findings in a pod: everything is known.
+/// A session with several findings in a pod, with every fact known.
 fn full() -> Alert {
     let findings = [
         suspicious("00000000000000000000000000000001", T0),
@@ -47,7 +48,7 @@ fn full() -> Alert {
     last(findings.map(in_google_pod).into())
 }
 
-/// Something is wrong with an image, and nothing ran that does not belong to it.
+/// A flawed image from which only its own programs ran.
 fn image_flaws() -> Alert {
     let mismatch = mismatch("00000000000000000000000000000008", T0);
     last(vec![mismatch, conflict("00000000000000000000000000000009", T0 + S)])
@@ -80,7 +81,7 @@ fn script() -> Finding {
     Finding { origin: Origin::Modified, techniques: vec!["T1059.004".into(), "T9999".into()], ..finding }
 }
 
-/// Reviewed alerts: name, and the alert.
+/// The reviewed alerts and their names.
 fn reviewed() -> Vec<(&'static str, Alert)> {
     let added = || added("00000000000000000000000000000001", T0);
     let retracted = Finding { revision: 2, state: FindingState::Retracted, ..added() };
@@ -139,7 +140,7 @@ fn nothing_that_a_terminal_would_obey_reaches_an_alert() {
     }
 }
 
-/// What an analyst must find in both forms: name, where it is in the record, where in OCSF.
+/// A value that an analyst must find in both forms: its name, where it is in the record, where in OCSF.
 type Field = (&'static str, fn(&Alert) -> &str, &'static str);
 
 const FIELDS: [Field; 25] = [
@@ -258,7 +259,7 @@ fn what_ocsf_forbids_is_left_out() {
     assert!(loss["evidences"][0]["data"]["note"].is_string());
 }
 
-/// The reviewed files against the published schema, where a copy of it lies beside the project. Only what the schema
+/// Compares the reviewed files with the published schema, if a copy of it lies beside the project. Only what the schema
 /// needs is implemented here; `loadtest/validate_ocsf.py` does the same with an independent validator.
 #[test]
 fn reviewed_ocsf_is_valid_under_the_published_schema() {
@@ -295,7 +296,7 @@ fn the_largest_alert_fits_a_record_in_every_format() {
     }
 }
 
-/// Names a test that could not run, for the last lines of `make test`.
+/// Records the name of a test that could not run, for the last lines of `make test`.
 #[expect(clippy::disallowed_macros, reason = "a person reads it")]
 fn skipped(name: &str, reason: &str) {
     use std::io::Write as _;

@@ -39,7 +39,7 @@ fn validate(root: &Value, schema: &Value, value: &Value, at: &str, errors: &mut 
     }
 }
 
-/// Without a type, anything goes.
+/// Without a type, any value is valid.
 fn is_of_type(types: &Value, value: &Value) -> bool {
     let is = |name: &Value| match name.as_str() {
         Some("object") => value.is_object(),

@@ -1,4 +1,4 @@
-//! Docker's `config.json` in the forms that are met.
+//! Tests Docker's `config.json` in the forms that exist.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Who is asked, as tables.
+//! Tests which hosts are contacted, as tables.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The plan, driven by hand.
+//! Tests that drive the plan by hand.
 
 use driftline_schemas::{Image, ImageFailure, ImageId};
 

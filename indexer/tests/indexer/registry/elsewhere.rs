@@ -1,5 +1,5 @@
-//! What a registry sends its clients elsewhere for: layers that it does not hold itself, and tokens for a secret that is
-//! not a password.
+//! Requests that a registry redirects to other servers: for layers that it does not hold itself, and for tokens in
+//! exchange for a secret that is not a password.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::tools::{or_skip, skip};
 
 const FOREIGN: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
 
-/// The image as Docker's schema 2 names it, its lowest layer somewhere else: the manifest, and that layer's digest.
+/// A Docker schema 2 manifest of the image whose lowest layer is at other URLs, and that layer's digest.
 fn manifest_with_foreign_layer(world: &World, urls: &[String]) -> (Vec<u8>, String) {
     let text = std::fs::read(Layout(world.layout.path()).path(&world.manifest)).unwrap();
     let mut manifest: Value = serde_json::from_slice(&text).unwrap();
@@ -29,11 +29,12 @@ fn manifest_with_foreign_layer(world: &World, urls: &[String]) -> (Vec<u8>, Stri
     (manifest.to_string().into_bytes(), digest)
 }
 
-/// Reads that image through a registry that wants a password and has not its lowest layer, allowed to ask these hosts.
+/// Reads that image through a registry that requires a password and does not have its lowest layer, with these hosts on
+/// the allow-list.
 fn read_foreign(world: &World, guarded: &Registry, urls: &[String], allowed: &[u16]) -> Result<Indexed, IndexError> {
     let (manifest, absent) = manifest_with_foreign_layer(world, urls);
     let front = Server::start(Some(guarded.port), move |received, _| match received.path.as_str() {
-        // Only to who has shown the password.
+        // Served only to a client that has sent the password.
         path if path.ends_with("/manifests/1") && received.header("authorization").is_some() => {
             let head = "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.distribution.manifest.v2+json\r\n";
             Deed::Say(head.to_owned(), manifest.clone())
@@ -55,7 +56,7 @@ fn read_foreign(world: &World, guarded: &Registry, urls: &[String], allowed: &[u
     found
 }
 
-/// The password for all of these hosts: knowing one for a host is no reason to send it.
+/// The password for all of these hosts: an entry for a host is no reason to send the password there.
 fn auth_of(world: &World, ports: &[u16]) -> (&'static str, String) {
     let login = serde_json::json!({"username": USER, "password": PASSWORD});
     let auths: serde_json::Map<_, _> = ports.iter().map(|port| (format!("127.0.0.1:{port}"), login.clone())).collect();
@@ -64,7 +65,7 @@ fn auth_of(world: &World, ports: &[u16]) -> (&'static str, String) {
     ("DRIFTLINE_REGISTRY_AUTH_FILE", file.to_string_lossy().into_owned())
 }
 
-/// Serves the lowest layer, or what is made of it.
+/// Serves the lowest layer, or a modified form of it.
 fn elsewhere(world: &World, deed: impl Fn(&ReceivedRequest, Vec<u8>) -> Deed + Send + Sync + 'static) -> Server {
     let (_, digest) = manifest_with_foreign_layer(world, &[]);
     let blob = std::fs::read(Layout(world.layout.path()).path(&digest)).unwrap();
@@ -83,7 +84,7 @@ fn a_foreign_layer_comes_from_an_allowed_place_without_credentials_and_from_no_o
     let url = |server: &Server| format!("http://127.0.0.1:{}/layers/lowest.tar.gz", server.port);
 
     let allowed = elsewhere(&world, whole);
-    // The place that is not allowed is named first, and passed.
+    // The host that is not allowed is named first, and skipped.
     let denied = elsewhere(&world, whole);
     let urls = [url(&denied), url(&allowed)];
     check_same("foreign", &read_foreign(&world, &guarded, &urls, &[allowed.port]).unwrap(), &world.expect);
@@ -96,7 +97,7 @@ fn a_foreign_layer_comes_from_an_allowed_place_without_credentials_and_from_no_o
     assert_eq!(refused.failure(), ImageFailure::Unsupported);
     assert!(denied.received().is_empty(), "it was not even received");
 
-    // A place that wants to know who asks is not told.
+    // A host that demands authentication gets none.
     let curious = elsewhere(&world, |_, _| {
         Deed::Say("HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\n".to_owned(), Vec::new())
     });
@@ -124,7 +125,7 @@ fn an_identity_token_is_exchanged_for_a_token_of_the_registry() {
         Err(reason) => return skip(NAME, &reason),
     };
     let issuer = Arc::clone(&certificates);
-    // As RFC 6749 has it: a form, and a token for the right secret only.
+    // As in RFC 6749: a form, and a token for the right secret only.
     let tokens = Server::start(None, move |received, _| {
         let form: Vec<(String, String)> = form_of(&received.body);
         let has = |name: &str, value: &str| {
@@ -140,7 +141,7 @@ fn an_identity_token_is_exchanged_for_a_token_of_the_registry() {
     let front = Server::start(Some(guarded.port), |_, _| Deed::Forward);
     let plain = format!("127.0.0.1:{},127.0.0.1:{}", front.port, tokens.port);
     let read = |secret: &str| {
-        // Docker writes the user too, and nothing as the password.
+        // Docker writes the user too, with an empty password.
         let entry = serde_json::json!({"auth": "PHRva2VuPjo=", "identitytoken": secret});
         let text = serde_json::json!({"auths": {format!("127.0.0.1:{}", front.port): entry}}).to_string();
         let file = store.join("identity.json");

@@ -1,5 +1,5 @@
-//! Layers that can be fetched in parts, as the tools that invented them write them: read whole, they are the layers they
-//! were made of.
+//! Layers that can be fetched in parts, written by the tools that invented them: read whole, they equal the layers they
+//! were made from.
 
 use driftline_indexer::index_layout;
 use driftline_schemas::Sha256;
@@ -12,7 +12,7 @@ use crate::oci::{Layout, Stored, directory, file, layer, symlink, whiteout};
 use crate::sources::merged_files;
 use crate::tools::{LANES, or_skip, run, wanted};
 
-/// skopeo 1.9.3 makes such layers, and stops for ever at some others: streams without an end mark, or with hard links.
+/// skopeo 1.9.3 writes such layers. It hangs on streams without an end mark or with hard links.
 #[test]
 fn zstd_chunked_as_skopeo_makes_it_is_the_layer_it_was_made_of() {
     const NAME: &str = "zstd_chunked_as_skopeo_makes_it_is_the_layer_it_was_made_of";
@@ -46,7 +46,7 @@ fn zstd_chunked_as_skopeo_makes_it_is_the_layer_it_was_made_of() {
     check_same("zstd:chunked", &found, &index_layout(source.path(), &wanted(None), LANES).unwrap());
 }
 
-/// See `testdata/README.md`.
+/// Example layer; see `testdata/README.md`.
 const ESTARGZ: &[u8] = include_bytes!("../../testdata/estargz.tar.gz");
 const ESTARGZ_DIFF_ID: &str = "sha256:ca88dfa2756a9a5aeb4e7be287c523364a57e273721db4b76c3b282cb0db5b6c";
 
@@ -80,7 +80,7 @@ fn estargz_as_its_own_library_makes_it_is_read_as_gzip() {
     assert_eq!(of(b"/usr/gone").kind, EntryKind::Whiteout);
     let kinds = [b"/usr/bin/link".as_slice(), b"/usr/bin/hard"].map(|path| of(path).kind);
     assert_eq!(kinds, [EntryKind::Symlink, EntryKind::Hardlink]);
-    // Its landmark and its list of contents are files of the layer: whoever unpacks it finds them, too.
+    // Its landmark and its list of contents are files of the layer: a runtime that unpacks it has them, too.
     let files: Vec<_> = merged_files(&found).into_iter().map(|file| String::from_utf8(file.0).unwrap()).collect();
     for path in ["/.no.prefetch.landmark", "/stargz.index.json", "/usr/bin/hard"] {
         assert!(files.iter().any(|file| file == path), "{path} in {files:?}");

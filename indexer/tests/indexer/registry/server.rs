@@ -1,4 +1,4 @@
-//! Real registries on loopback, filled by skopeo, and a server between them and the indexer that misbehaves as told.
+//! Real registries on loopback, filled by skopeo, and a server between them and the indexer that misbehaves on demand.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::tools::run;
 
-/// How the registry knows who asks.
+/// How the registry authenticates clients.
 pub(crate) enum Auth<'a> {
     Nobody,
     Password,
@@ -17,7 +17,7 @@ pub(crate) enum Auth<'a> {
     Token(&'a Path, u16),
 }
 
-/// Debian's docker-registry, ended with the test.
+/// Debian's docker-registry; it ends with the test.
 pub(crate) struct Registry {
     process: Child,
     pub(crate) port: u16,
@@ -33,7 +33,7 @@ impl Registry {
         Self::start_with(store, auth, tls, None)
     }
 
-    /// As [`Self::start`]; with TLS, clients may have to show a certificate of an authority.
+    /// Like [`Self::start`]; with TLS, clients may have to present a certificate of an authority.
     pub(crate) fn start_with(
         store: &Path,
         auth: &Auth<'_>,
@@ -71,7 +71,7 @@ impl Registry {
         command.arg("serve").arg(&configuration).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().map_err(|error| format!("docker-registry: {error}"))?;
         let registry = Self { process, port };
-        // Answers when it listens: there is nothing else to wait on.
+        // It answers as soon as it listens: there is no other sign to wait for.
         let mut tries = 0;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             tries += 1;
@@ -81,7 +81,7 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Copies an image of a layout into it.
+    /// Copies an image of a layout into the registry.
     pub(crate) fn fill(&self, layout: &Path, name: &str, to: &str, options: &[&str]) -> Result<(), String> {
         let from = format!("oci:{}:{name}", layout.display());
         let to = format!("docker://127.0.0.1:{}/{to}", self.port);
@@ -115,30 +115,30 @@ impl ReceivedRequest {
     }
 }
 
-/// What a server does with a request.
+/// The response of a server to a request.
 pub(crate) enum Deed {
-    /// What the registry behind it says.
+    /// Return the response of the registry behind it.
     Forward,
-    /// The same, its body changed.
+    /// Return the same response with its body changed.
     Change(fn(&mut Vec<u8>)),
-    /// The same, cut after so many bytes of the body.
+    /// Return the same response, cut after so many bytes of the body.
     Cut(usize),
-    /// Status line and headers, body.
+    /// Return this status line with headers, and this body.
     Say(String, Vec<u8>),
-    /// Headers, then bytes for ever.
+    /// Return headers, then bytes for ever.
     Endless,
-    /// Half of what is promised, then nothing.
+    /// Return half of the announced length, then nothing.
     Stall,
 }
 
-/// A server that misbehaves, and remembers what it was received.
+/// A server that misbehaves, and records the requests that it received.
 pub(crate) struct Server {
     pub(crate) port: u16,
     received: Arc<Mutex<Vec<ReceivedRequest>>>,
 }
 
 impl Server {
-    /// Decides about every request; a request's number among those of the same path counts from 0.
+    /// Starts a server that decides about every request; requests of the same path are numbered from 0.
     pub(crate) fn start(
         behind: Option<u16>,
         decide: impl Fn(&ReceivedRequest, usize) -> Deed + Send + Sync + 'static,
@@ -147,7 +147,7 @@ impl Server {
         let port = listener.local_addr().unwrap().port();
         let received: Arc<Mutex<Vec<ReceivedRequest>>> = Arc::default();
         let (seen, decide) = (Arc::clone(&received), Arc::new(decide));
-        // Ends with the process of the tests.
+        // The thread ends with the process of the tests.
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (seen, decide, stream) = (Arc::clone(&seen), Arc::clone(&decide), stream.unwrap());
@@ -159,7 +159,7 @@ impl Server {
                         seen.push(request.clone());
                         before
                     };
-                    // Who received may have gone.
+                    // The client may have closed the connection.
                     let _ = answer(stream, behind, &line, &request, decide(&request, number));
                 });
             }
@@ -222,13 +222,13 @@ fn answer(
     write!(to, "{head}Connection: close\r\nContent-Length: {promised}\r\n\r\n")?;
     to.write_all(&body)?;
     if matches!(deed, Deed::Stall) {
-        // Until the other side gives up.
+        // Waits until the client gives up.
         let _ = to.read(&mut [0]);
     }
     Ok(())
 }
 
-/// What the registry says: status line and headers without length, and body.
+/// The registry's response: status line and headers without length, and body.
 fn forward(behind: u16, line: &str, received: &ReceivedRequest) -> std::io::Result<(String, Vec<u8>)> {
     let mut upstream = TcpStream::connect(("127.0.0.1", behind))?;
     write!(upstream, "{}\r\n", line.replace("HTTP/1.1", "HTTP/1.0"))?;
@@ -249,7 +249,7 @@ fn forward(behind: u16, line: &str, received: &ReceivedRequest) -> std::io::Resu
     Ok((head, body))
 }
 
-/// Certificates of a test: of an authority, and of a server at the address of loopback with its key.
+/// Certificates of a test: of an authority, and of a server at the loopback address with its key.
 pub(crate) struct Certificates {
     pub(crate) authority: PathBuf,
     pub(crate) server: PathBuf,
@@ -270,7 +270,7 @@ impl Certificates {
         Ok(Self { authority: authority.into(), server: server.into(), key: key.into() })
     }
 
-    /// A token as the registry wants it: signed with the server's key, for one repository.
+    /// A token as the registry requires it: signed with the server's key, for one repository.
     pub(crate) fn token(&self, repository: &str) -> String {
         use base64::Engine as _;
         let url = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);

@@ -1,4 +1,5 @@
-//! The service in registry mode on a real Kafka: it answers for every node, with the image or with why not.
+//! The service in registry mode on a real Kafka: it answers for every node, with the image or with the reason of the
+//! failure.
 
 use driftline_indexer::registry::run;
 use driftline_kafka::{Producer, ReadFrom, TopicReader, admin};

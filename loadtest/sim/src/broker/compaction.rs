@@ -1,12 +1,12 @@
-//! Compaction of a changelog: of each key the newest committed record stays, in its order, and what transactions aborted
-//! goes. Nothing at or above the last stable offset is touched.
+//! Compaction of a changelog: the newest committed record of each key stays, in its order, and records of aborted
+//! transactions are removed. Nothing at or above the last stable offset is changed.
 
 use std::collections::BTreeMap;
 
 use super::transactions::Fate;
 use super::{Broker, Stored, TopicPartition};
 
-/// What becomes of tombstones that nothing older stands before.
+/// The handling of tombstones that follow no older record of their key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tombstones {
     Kept,
@@ -14,7 +14,7 @@ pub(crate) enum Tombstones {
 }
 
 impl Broker {
-    /// Compacts what stands before `until`; how many records went.
+    /// Compacts the records before `until`; returns the number of removed records.
     pub(crate) fn compact(&mut self, topic_partition: TopicPartition, until: i64, tombstones: Tombstones) -> usize {
         let until = until.min(self.last_stable(topic_partition));
         let Some(partition) = self.partitions.get(&topic_partition) else { return 0 };

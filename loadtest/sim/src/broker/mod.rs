@@ -1,5 +1,5 @@
-//! Topics in memory as Kafka keeps them: offsets, transactions whose markers take offsets, last stable offset, high
-//! watermark. Driven by virtual time.
+//! Topics in memory that behave like Kafka's: offsets, transactions whose markers take offsets, last stable offset,
+//! high watermark. Driven by virtual time.
 
 mod compaction;
 #[cfg(test)]
@@ -18,7 +18,7 @@ pub(crate) use transactions::{Fenced, Markers};
 /// A partition of a topic.
 pub(crate) type TopicPartition = (Topic, i32);
 
-/// What is appended.
+/// The content of an appended record.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Data {
     pub timestamp_ms: i64,
@@ -38,32 +38,32 @@ pub(crate) struct Stored {
 
 #[derive(Debug, Default)]
 struct Partition {
-    /// Records before it are gone for readers; the oracle still sees them.
+    /// Readers do not get records before it; the oracle still does.
     begin: i64,
     next: i64,
     records: Vec<Stored>,
 }
 
-/// What a committed reader was given, and where it goes on.
+/// The records that a committed reader received, and its next offset.
 #[derive(Debug, Default)]
 pub(crate) struct Fetched<'a> {
     pub records: Vec<(i64, &'a Data)>,
     pub next: i64,
 }
 
-/// See the module.
+/// The broker; see the module.
 #[derive(Debug)]
 pub(crate) struct Broker {
     partition_count: i32,
     partitions: BTreeMap<TopicPartition, Partition>,
     transactions: Vec<Transaction>,
-    /// Transactions that are not over, markers included.
+    /// Transactions whose markers are not all written.
     active: BTreeSet<usize>,
     producers: BTreeMap<String, Producer>,
-    /// What each group committed, by its input.
+    /// The commits of each group, by its input.
     offsets: BTreeMap<TopicPartition, Committed>,
     pub(crate) violations: Vec<Violation>,
-    /// Whether a producer's epoch is looked at; a planted bug turns it off.
+    /// Whether producer epochs are checked; a planted bug turns the check off.
     pub(crate) fencing: bool,
 }
 
@@ -90,7 +90,7 @@ impl Broker {
         (topic, partition_of(key, topic.spec().partition_count(self.partition_count)))
     }
 
-    /// Appends outside of any transaction; the record's offset.
+    /// Appends outside of any transaction; returns the record's offset.
     pub(crate) fn append(&mut self, topic_partition: TopicPartition, data: Data) -> i64 {
         self.push(topic_partition, Some(data), None)
     }
@@ -103,12 +103,12 @@ impl Broker {
         offset
     }
 
-    /// Next offset, records of open transactions included.
+    /// Next offset, including records of open transactions.
     pub(crate) fn high_watermark(&self, topic_partition: TopicPartition) -> i64 {
         self.partitions.get(&topic_partition).map_or(0, |partition| partition.next)
     }
 
-    /// No record from here on may be read by readers of committed records.
+    /// First offset that readers of committed records may not read yet.
     pub(crate) fn last_stable(&self, topic_partition: TopicPartition) -> i64 {
         let open =
             self.active.iter().filter_map(|number| self.transactions.get(*number)?.unmarked.get(&topic_partition));
@@ -119,13 +119,13 @@ impl Broker {
         self.partitions.get(&topic_partition).map_or(0, |partition| partition.begin)
     }
 
-    /// Retention: everything before `begin` is gone.
+    /// Applies retention: everything before `begin` is deleted.
     pub(crate) fn truncate(&mut self, topic_partition: TopicPartition, begin: i64) {
         let partition = self.partitions.entry(topic_partition).or_default();
         partition.begin = partition.begin.max(begin.min(partition.next));
     }
 
-    /// What a reader of committed records gets from `from` on.
+    /// The records for a reader of committed records, from `from` on.
     pub(crate) fn fetch(&self, topic_partition: TopicPartition, from: i64, max: usize) -> Fetched<'_> {
         let stable = self.last_stable(topic_partition);
         let Some(partition) = self.partitions.get(&topic_partition) else {
@@ -146,7 +146,7 @@ impl Broker {
                 fetched.records.push((stored.offset, data));
             }
         }
-        // Whatever stood last may have been compacted away.
+        // The last records may have been compacted away.
         fetched.next = fetched.next.max(stable.min(partition.next));
         fetched
     }
@@ -157,7 +157,7 @@ impl Broker {
         fate.is_none_or(|fate| fate == Fate::Committed)
     }
 
-    /// Every record that is committed, whether or not readers may have it yet or any more; for oracle and checks.
+    /// Every committed record, whether or not readers may read it yet or still can; for oracle and checks.
     pub(crate) fn committed_records(&self, topic_partition: TopicPartition) -> impl Iterator<Item = (i64, &Data)> {
         let records =
             self.partitions.get(&topic_partition).map(|partition| partition.records.as_slice()).unwrap_or_default();
@@ -165,17 +165,17 @@ impl Broker {
         committed.filter_map(|stored| Some((stored.offset, stored.data.as_ref()?)))
     }
 
-    /// The partitions of a topic that hold anything.
+    /// The partitions of a topic that contain records.
     pub(crate) fn topic_partitions(&self, topic: Topic) -> Vec<TopicPartition> {
         self.partitions.keys().filter(|(of, _)| *of == topic).copied().collect()
     }
 
-    /// What the group of this input committed.
+    /// The commit of the group of this input.
     pub(crate) fn offset(&self, topic_partition: TopicPartition) -> Option<Committed> {
         self.offsets.get(&topic_partition).copied()
     }
 
-    /// Whether an open transaction may still change what is committed there.
+    /// Whether an open transaction may still change this commit.
     pub(crate) fn is_offset_pending(&self, topic_partition: TopicPartition) -> bool {
         let mut active = self.active.iter().filter_map(|number| self.transactions.get(*number));
         active.any(|transaction| transaction.offsets.contains_key(&topic_partition))

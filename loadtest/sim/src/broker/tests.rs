@@ -1,4 +1,4 @@
-//! The broker as Kafka's own documentation says it behaves.
+//! Tests that the broker behaves as Kafka's documentation describes.
 
 use super::*;
 

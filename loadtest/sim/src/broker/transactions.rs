@@ -1,15 +1,15 @@
-//! Transactional producers: epochs, fencing, and the two steps of an end: the decision, then a marker in each partition.
-//! Between the two a transaction is decided, but readers do not see it yet.
+//! Transactional producers: epochs, fencing, and the two steps that end a transaction: the decision, then a marker in
+//! each partition. Between the two a transaction is decided, but readers do not see it yet.
 
 use driftline_service_core::Committed;
 use std::collections::BTreeMap;
 
 use super::{Broker, Data, TopicPartition};
 
-/// A broker aborts a transaction that is open for longer.
+/// The broker aborts a transaction that is open for longer than this.
 pub(crate) const TRANSACTION_TIMEOUT_NS: i64 = 10_000_000_000;
 
-/// Somebody else is this producer now.
+/// The producer was fenced: another process has its name now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fenced;
 
@@ -36,7 +36,7 @@ pub(super) struct Transaction {
     markers_ns: i64,
     /// Partitions without a marker, with the first record in each.
     pub(super) unmarked: BTreeMap<TopicPartition, i64>,
-    /// Offsets that become the groups' with the commit.
+    /// Offsets that are committed for the groups with the transaction.
     pub(super) offsets: BTreeMap<TopicPartition, Committed>,
 }
 
@@ -47,7 +47,8 @@ pub(super) struct Producer {
 }
 
 impl Broker {
-    /// Takes over a producer's name: what a predecessor had open is aborted, and it can do no more. The new epoch.
+    /// Takes over a producer's name: aborts the predecessor's open transaction and fences the predecessor. Returns the
+    /// new epoch.
     pub(crate) fn init(&mut self, id: &str) -> u32 {
         if self.fencing {
             self.end_current(id, Fate::Aborted, Markers::Now);
@@ -62,14 +63,14 @@ impl Broker {
         if current || !self.fencing { Ok(()) } else { Err(Fenced) }
     }
 
-    /// Whether the last transaction of this producer still waits for markers, so that no other can begin.
+    /// Whether the last transaction of this producer still waits for markers, so that no further one can begin.
     pub(crate) fn is_ending(&self, id: &str) -> bool {
         let current = self.producers.get(id).and_then(|producer| producer.current);
         let fate = current.and_then(|number| self.transactions.get(number)).map(|transaction| transaction.fate);
         fate.is_some_and(|fate| fate != Fate::Open)
     }
 
-    /// The open transaction, begun when there is none.
+    /// The open transaction; begins one if there is none.
     fn open(&mut self, id: &str, now_ns: i64) -> usize {
         let number = self.transactions.len();
         let producer = self.producers.entry(id.to_owned()).or_default();
@@ -88,7 +89,7 @@ impl Broker {
         number
     }
 
-    /// Appends in the producer's transaction; the record's offset.
+    /// Appends in the producer's transaction; returns the record's offset.
     pub(crate) fn produce(
         &mut self,
         (id, epoch): (&str, u32),
@@ -145,7 +146,7 @@ impl Broker {
         }
     }
 
-    /// The transaction is over: readers may have its records, groups its offsets.
+    /// Ends the transaction: readers may read its records, and groups get its offsets.
     fn write_markers(&mut self, number: usize) {
         let Some(transaction) = self.transactions.get_mut(number) else { return };
         let fate = transaction.fate;
@@ -163,7 +164,7 @@ impl Broker {
         }
     }
 
-    /// Writes markers that are due, and aborts what was open for too long. How many were aborted.
+    /// Writes markers that are due, and aborts transactions that were open for too long. Returns the number of aborts.
     pub(crate) fn advance(&mut self, now_ns: i64) -> u64 {
         let mut timed_out = 0;
         for number in self.active.clone() {
@@ -173,7 +174,7 @@ impl Broker {
                 transaction.fate = Fate::Aborted;
                 transaction.markers_ns = now_ns;
                 timed_out += 1;
-                // Its producer must not go on as if nothing had happened.
+                // Its producer must not continue as if the transaction were open.
                 let mut producers = self.producers.values_mut();
                 if let Some(producer) = producers.find(|producer| producer.current == Some(number)) {
                     producer.epoch += 1;
@@ -186,7 +187,7 @@ impl Broker {
         timed_out
     }
 
-    /// When [`Self::advance`] next has something to do.
+    /// The next time at which [`Self::advance`] has work.
     pub(crate) fn due_ns(&self) -> i64 {
         let active = self.active.iter().filter_map(|number| self.transactions.get(*number));
         let due = active.map(|transaction| match transaction.fate {

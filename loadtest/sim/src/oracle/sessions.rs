@@ -1,5 +1,5 @@
-//! Sessions by their definition: a finding joins the first session of its subject that it is near enough to and does not
-//! make too long, or opens one. What a session amounts to is counted from the last revision of each finding.
+//! Sessions by their definition: a finding joins the first session of its subject that is near enough and would not
+//! exceed the length cap, or opens one. The content of a session is computed from the last revision of each finding.
 
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Activity, Alert, AlertId, FileClass, Finding, FindingId, FindingState, Severity, decode};
@@ -12,14 +12,14 @@ use crate::world::{SECOND_NS, World};
 
 const ALERTS: &str = "oracle: alerts";
 
-/// How sessions are set.
+/// The settings of sessions.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub gap_ns: i64,
     pub cap_ns: i64,
 }
 
-/// Flags of an alert that is not what its findings alone would make it.
+/// Flags of an alert whose content does not depend on its findings alone.
 const CLOUDED: [&str; 3] = ["late", "length_capped", "session_evicted"];
 
 #[derive(Debug)]
@@ -27,7 +27,7 @@ struct Session {
     id: AlertId,
     first_ns: i64,
     last_ns: i64,
-    /// In order of first arrival, each in the revision that came last.
+    /// In order of first arrival, each in its last revision.
     findings: Vec<Finding>,
 }
 
@@ -86,14 +86,14 @@ fn sessions(broker: &Broker, limits: Limits) -> BTreeMap<(String, String), Vec<S
     all
 }
 
-/// Subjects of alerts whose flags report that something was left out or cut short.
+/// Subjects of alerts whose flags report omitted or shortened content.
 pub(crate) fn clouded(alerts: &[Alert]) -> BTreeSet<String> {
     let clouded = alerts.iter().filter(|alert| alert.flags.iter().any(|flag| CLOUDED.contains(&flag.as_str())));
     clouded.map(subject_of).collect()
 }
 
-/// Subjects of which a session went for the bound of memory. Its last revision may not have reported that, and later
-/// findings open others.
+/// Subjects with a session that was evicted for the memory limit. The session's last revision may not have reported the
+/// eviction, and later findings open other sessions.
 pub(crate) fn evicted(world: &World, alerts: &[Alert], limits: Limits) -> BTreeSet<String> {
     let by_definition = sessions(&world.broker, limits).into_iter();
     let by_definition = by_definition.filter(|(_, all)| all.iter().any(|session| world.evicted.contains(&session.id)));
@@ -101,7 +101,8 @@ pub(crate) fn evicted(world: &World, alerts: &[Alert], limits: Limits) -> BTreeS
     by_definition.map(|((_, id), _)| id).chain(by_alert).collect()
 }
 
-/// Whether the last revision of each alert is the summary of its session, and no alert is missing or too many.
+/// Checks that the last revision of each alert is the summary of its session, and that no alert is missing or
+/// unexpected.
 pub(crate) fn check_alerts(broker: &Broker, outputs: &Outputs, limits: Limits, excused: &BTreeSet<String>) -> Checked {
     let mut last: BTreeMap<&AlertId, &Alert> = BTreeMap::new();
     last.extend(outputs.alerts.iter().map(|alert| (&alert.alert_id, alert)));
@@ -116,7 +117,7 @@ pub(crate) fn check_alerts(broker: &Broker, outputs: &Outputs, limits: Limits, e
             }
         }
     }
-    // The correlator's own findings about itself stand on no topic.
+    // The correlator's findings about itself are on no topic.
     let of_itself = |alert: &Alert| alert.node.name == "driftline-correlator";
     let stranger = last.values().find(|alert| {
         !expected.contains(&alert.alert_id) && !clouded.contains(&subject_of(alert)) && !of_itself(alert)
@@ -131,7 +132,7 @@ fn check_alert(subject: &str, session: &Session, alert: Option<&Alert>) -> Check
     let fail = |what: String| Err(Violation::new(ALERTS, format!("{subject}, session {}: {what}", session.id)));
     let active: Vec<&Finding> = session.findings.iter().filter(|found| found.state == FindingState::Active).collect();
     let Some(alert) = alert else {
-        // It may have been retracted before it was ever enough, and retracted again.
+        // The session may have been retracted before it reached the threshold, and again afterwards.
         let enough = summarize(&active, &session.findings).severity >= Severity::Low;
         return if enough { fail("no alert".to_owned()) } else { Ok(()) };
     };
@@ -183,7 +184,7 @@ fn summarize(active: &[&Finding], all: &[Finding]) -> Summary {
     }
 }
 
-/// The score table, for the facts that occur here. What the container is like is known from any finding of it.
+/// The score table, for the facts that occur here. Any finding of a container contains the container's facts.
 fn score(active: &[&Finding], all: &[Finding]) -> i32 {
     let strongest = active.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Informational);
     let base = match strongest {

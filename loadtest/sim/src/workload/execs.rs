@@ -1,4 +1,4 @@
-//! Execs of every class and origin, each made so that its verdict is known without judging it.
+//! Execs of every class and origin, each made so that its verdict is known by construction.
 
 use driftline_schemas::{
     CONTAINER_THROTTLED, ContainerId, Exec, ExecIdentity, FileClass, FileFacts, HashState, Mount, MountNamespace,
@@ -9,13 +9,13 @@ use super::images::{FILE_BYTES, ImagePlan};
 use super::{CLUSTER, Early, Expected, Label};
 use crate::rng::Rng;
 
-/// An exec and what it must lead to.
+/// An exec and its expected result.
 pub(super) struct Draft {
     pub(super) exec: Exec,
     pub(super) label: Label,
 }
 
-/// Which file ran, as the collector saw it.
+/// The executed file, as the collector reported it.
 struct File {
     class: FileClass,
     path: String,
@@ -24,7 +24,7 @@ struct File {
     mount: Option<&'static str>,
     namespace: MountNamespace,
     finding: Option<Expected>,
-    /// What it would lead to without its digest, where the digest may come late.
+    /// The expected result without its digest, where the digest may arrive late.
     without_digest: Option<Early>,
 }
 
@@ -52,7 +52,7 @@ pub(super) fn draw(
     let file = file(rng, number, image);
     let start_ns = 1_000 + number;
     let identity = ExecIdentity { cluster: CLUSTER, boot_id: "boot", pid: 100, start_ns, exec_count: seed };
-    // Without the image nothing can be said of what looks like one of its files.
+    // Without the image no verdict is possible about an exec that looks like one of its files.
     let suspicious =
         file.namespace == MountNamespace::Own && !matches!(file.class, FileClass::Image | FileClass::RootfsPlain);
     let early = file.without_digest.filter(|_| file.sha256.is_some() && rng.one_in(3));
@@ -101,7 +101,7 @@ pub(super) fn draw(
     Draft { exec, label }
 }
 
-/// The exec as it goes out before its digest is there.
+/// The exec as reported before its digest is known.
 pub(super) fn without_digest(exec: &Exec) -> Exec {
     Exec { hash_state: HashState::OverBudget, sha256: None, ..exec.clone() }
 }
@@ -117,7 +117,7 @@ fn mount(point: &'static str) -> Mount {
 
 fn file(rng: &mut Rng, number: u64, image: &ImagePlan) -> File {
     let (known, digest) = rng.pick(&image.files).unwrap_or_else(|| ("/bin/sh".to_owned(), Sha256::of(b"")));
-    // Few enough that some repeat.
+    // Few enough paths that some repeat.
     let strange = format!("/tmp/x{}", rng.below(4));
     let other = Sha256::of(strange.as_bytes());
     let size_bytes = i64::try_from(FILE_BYTES).unwrap_or(0);
@@ -129,7 +129,7 @@ fn file(rng: &mut Rng, number: u64, image: &ImagePlan) -> File {
         mount: None,
         namespace: MountNamespace::Own,
         finding,
-        // Everything that is not an untouched file of the image; a root that is no overlay is a case of its own.
+        // Every exec except an untouched file of the image; a root that is not an overlay is a case of its own.
         without_digest: match class {
             FileClass::Image => None,
             FileClass::RootfsPlain => Some(Early::Silent),

@@ -1,4 +1,4 @@
-//! Images of two layers, and how their records reach the topics: at once, in pieces, late, failed, never.
+//! Images of two layers, and the ways in which their records reach the topics: at once, in pieces, late, failed, never.
 
 use driftline_schemas::layer::{EntryKind, LayerEntry, LayerManifest};
 use driftline_schemas::topics::Topic;
@@ -14,7 +14,7 @@ use crate::world::{MILLISECOND_NS, SECOND_NS};
 #[derive(Debug)]
 pub(super) struct ImagePlan {
     pub(super) id: ImageId,
-    /// What a container of it shows: path and content.
+    /// The files of a container of it: path and content.
     pub(super) files: Vec<(String, Sha256)>,
     layers: [(DiffId, LayerManifest); 2],
 }
@@ -65,7 +65,7 @@ impl ImagePlan {
 }
 
 impl Planner {
-    /// Draws what becomes of an image: how much can be said of its containers, and what is wrong with it.
+    /// Draws the fate of an image: how much is determined about its containers, and the flaw of the image.
     pub(super) fn publish(&mut self, image: &ImagePlan, first_use_ns: i64) -> (Clarity, Option<&'static str>) {
         let early_ns = first_use_ns - 4 * SECOND_NS;
         match self.rng.below(14) {
@@ -101,7 +101,7 @@ impl Planner {
                 (Clarity::Exact, None)
             }
             8 => {
-                // All of it early but a piece of a layer.
+                // All of it arrives early except a piece of a layer.
                 self.in_pieces(image, early_ns, first_use_ns - early_ns + 4 * SECOND_NS);
                 (Clarity::Exact, None)
             }
@@ -112,7 +112,7 @@ impl Planner {
         }
     }
 
-    /// A failure that counts for a while or for ever, and what is published after it.
+    /// A failure that lasts for a while or for ever, and the records published after it.
     fn failed(&mut self, image: &ImagePlan, failure: ImageFailure, first_use_ns: i64) -> Clarity {
         let early_ns = first_use_ns - 4 * SECOND_NS;
         let retry_ns = self.rng.one_of([i64::MAX, first_use_ns + 2 * SECOND_NS, first_use_ns + 20 * SECOND_NS]);
@@ -127,7 +127,7 @@ impl Planner {
         Clarity::InTheEnd
     }
 
-    /// Another node says that a layer holds something else.
+    /// Another node publishes different content for a layer.
     fn contradict(&mut self, image: &ImagePlan, at_ns: i64) {
         let [(diff_id, _), _] = &image.layers;
         let lie = LayerManifest::new(vec![entry("/bin/lie", EntryKind::File, Some(Sha256::of(b"a lie")))]);

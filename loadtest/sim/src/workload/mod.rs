@@ -1,5 +1,5 @@
-//! What happens outside of driftline in one run, all of it drawn before the run begins, so that two runs can be given the
-//! same: what collectors and indexers put on the topics, when, and what it must lead to.
+//! The events outside of driftline in one run: the records of collectors and indexers, their times, and their expected
+//! results. All of it is drawn before the run begins, so that two runs can get the same events.
 
 mod execs;
 mod images;
@@ -17,45 +17,45 @@ use crate::world::{MILLISECOND_NS, SECOND_NS};
 use execs::Draft;
 use images::ImagePlan;
 
-/// When every run begins.
+/// Start time of every run.
 pub(crate) const START_NS: i64 = 1_700_000_000 * SECOND_NS;
 pub(crate) const CLUSTER: &str = "sim";
 
-/// Something that happens to the topics.
+/// A record or event on the topics.
 #[derive(Debug, Clone)]
 pub(crate) enum Action {
     /// A record of exec-events.
     Event { key: Vec<u8>, value: Option<Vec<u8>> },
     /// A record of an image table; the key by which it is partitioned comes first.
     Table { topic: Topic, by: Vec<u8>, key: Vec<u8>, value: Vec<u8> },
-    /// A record of the findings topic that is none.
+    /// A record of the findings topic that is not a finding.
     BadFinding { key: Vec<u8>, value: Option<Vec<u8>> },
 }
 
-/// How much can be said about a container's findings beforehand.
+/// How much of a container's findings is determined beforehand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Clarity {
-    /// Everything, unless a deadline fires.
+    /// All findings, unless a deadline fires.
     Exact,
-    /// What stands in the end.
+    /// The findings in the end.
     InTheEnd,
-    /// Nothing but that no record is lost or doubled.
+    /// Only that no record is lost or duplicated.
     Vague,
 }
 
-/// What one exec must lead to; known because of how it was made.
+/// The expected result of one exec, known by construction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Label {
     pub container: String,
     pub finding: Option<Expected>,
-    /// What it leads to at first, when its digest comes late.
+    /// The first result, when its digest arrives late.
     pub early: Option<Early>,
-    /// Whether it is reported even if the image cannot be asked.
+    /// Whether it is reported even if its image is not available.
     pub suspicious: bool,
     pub path: String,
 }
 
-/// What an exec without its digest leads to.
+/// The expected result of an exec without its digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Early {
     Silent,
@@ -67,11 +67,11 @@ pub(crate) struct Expected {
     pub category: &'static str,
     pub severity: Severity,
     pub origin: driftline_schemas::Origin,
-    /// Said once for each container and path.
+    /// Reported once for each container and path.
     pub once_per_path: bool,
 }
 
-/// See the module.
+/// The plan; see the module.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub partitions: i32,
@@ -84,10 +84,10 @@ pub(crate) struct Plan {
     /// By event id.
     pub labels: BTreeMap<String, Label>,
     pub clarity: BTreeMap<String, Clarity>,
-    /// What is wrong with a container's image, by its category.
+    /// The flaw of a container's image, by its category.
     pub image_flaws: BTreeMap<String, &'static str>,
-    /// Containers of which an exec is delivered when its session is forgotten. What it opens then says so, unless it is
-    /// too weak for an alert.
+    /// Containers of which an exec is delivered when its session is forgotten. The session that it opens has a flag for
+    /// that, unless it is too weak for an alert.
     pub very_late: BTreeSet<String>,
     /// Records that must become dead letters.
     pub poison: u64,
@@ -96,7 +96,7 @@ pub(crate) struct Plan {
     pub hits: Hits,
 }
 
-/// A container and when it is described.
+/// A container and the time of its description.
 struct ContainerPlan {
     id: String,
     node: String,
@@ -121,11 +121,12 @@ struct Planner {
     poison: u64,
     hits: Hits,
     execs: u64,
-    /// Of the container that is planned.
+    /// The last exec of the container that is planned.
     last_exec: Option<driftline_schemas::Exec>,
 }
 
-/// In one plan of four so little that sessions must go. A stream of its own, so that a seed leads to what it always led to.
+/// The memory limit of sessions: in one plan of four so small that sessions must be evicted. It has a stream of its
+/// own, so that a seed keeps its other draws.
 fn sessions_bytes_max(seed: u64) -> usize {
     let mut rng = Rng::new(seed ^ 0x5e55_1045);
     if rng.one_in(4) { rng.one_of([6_000, 15_000, 40_000]) } else { usize::MAX }
@@ -180,12 +181,12 @@ impl Planner {
     }
 
     fn event<R: Record>(&mut self, at_ns: i64, key: &str, record: &R) {
-        // Every record here is small and of our own schema: it can be written.
+        // Every record here is small and of a schema of driftline: it can be encoded.
         let value = encode(record).ok();
         self.at(at_ns, Action::Event { key: key.as_bytes().to_vec(), value });
     }
 
-    /// The whole run; when it ends.
+    /// Plans the whole run; returns its end.
     fn plan(&mut self) -> i64 {
         let images: Vec<ImagePlan> =
             (0..self.rng.between(1, 3)).map(|number| ImagePlan::new(self.seed, number)).collect();
@@ -211,7 +212,7 @@ impl Planner {
         end_ns.saturating_add(45 * SECOND_NS)
     }
 
-    /// When something happens: gaps before, at and after the end of a session.
+    /// The times of the execs: gaps before, at and after the end of a session.
     fn bursts(&mut self) -> Vec<i64> {
         let mut at_ns = START_NS + 5 * SECOND_NS;
         let count = self.rng.between(1, 4);
@@ -262,7 +263,7 @@ impl Planner {
         plan
     }
 
-    /// Everything one container does; when its last record is there.
+    /// Plans everything that one container does; returns the time of its last record.
     fn live(&mut self, container: &ContainerPlan, image: Option<&ImagePlan>, bursts: &[i64]) -> i64 {
         self.last_exec = None;
         let mut last_ns = START_NS;
@@ -279,7 +280,7 @@ impl Planner {
                 let delivered_ns = self.throttle(container, *burst_ns);
                 last_ns = last_ns.max(delivered_ns);
             }
-            // Collectors describe containers again and again.
+            // Collectors describe containers repeatedly.
             if number > 0 {
                 self.describe(container, *burst_ns - SECOND_NS);
             }
@@ -304,7 +305,7 @@ impl Planner {
             self.event(ended_ns, &container.id, &ended);
             last_ns = ended_ns;
             if let Some(exec) = self.last_exec.take().filter(|_| self.rng.one_in(2)) {
-                // A collector that ended before its spool knew that this was acknowledged.
+                // The record of a collector that ended before its spool recorded the acknowledgement.
                 self.hit(Fault::DuplicateDelivery);
                 let again_ns = ended_ns.saturating_add(self.rng.between(0, 8_000) * MILLISECOND_NS);
                 self.event(again_ns, &container.id, &exec);
@@ -340,7 +341,7 @@ impl Planner {
         self.event(at_ns, &container.id, &seen);
     }
 
-    /// One exec, perhaps late, perhaps twice; when it is delivered.
+    /// Plans one exec, perhaps late, perhaps twice; returns the time of delivery.
     fn exec(&mut self, container: &ContainerPlan, image: &ImagePlan, time_ns: i64) -> i64 {
         self.execs += 1;
         let Draft { exec, label } =
@@ -348,7 +349,7 @@ impl Planner {
         let mut delivered_ns = time_ns.saturating_add(self.rng.between(1, 60) * MILLISECOND_NS);
         if self.rng.one_in(12) {
             self.hit(Fault::LateDelivery);
-            // Either the session is still kept, or it is gone by any clock.
+            // Either the session is still kept, or it is forgotten by any clock.
             let very_late = self.seed.is_multiple_of(16) && self.rng.one_in(4);
             if very_late {
                 self.very_late.insert(container.id.clone());
@@ -374,7 +375,7 @@ impl Planner {
         delivered_ns
     }
 
-    /// Execs of a container were left out; when that is told, perhaps twice.
+    /// Plans a throttling record of a container, perhaps twice; returns the time of delivery.
     fn throttle(&mut self, container: &ContainerPlan, burst_ns: i64) -> i64 {
         self.hit(Fault::Throttle);
         let throttled = ContainerThrottled {

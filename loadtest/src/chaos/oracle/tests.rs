@@ -1,4 +1,4 @@
-//! Each kind of violation is noticed, and what is right is not.
+//! Tests that each kind of violation is noticed, and that correct output has none.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use driftline_schemas::{
 use super::*;
 use crate::workload::exec_of;
 
-/// Two containers with two execs each that drift, and everything that must come of them: what a test then spoils.
+/// Two containers with two drifting execs each, and all expected records, which a test then spoils.
 struct World {
     execs: Vec<Exec>,
     findings: Vec<Finding>,

@@ -1,29 +1,29 @@
-//! Commits, and what happens to one that the group refuses because it has moved on.
+//! Commits, and the handling of a commit that the group refuses because of a new generation.
 //!
-//! Between the moment at which the group shares out anew and the event that says so, a member can commit nothing: its
-//! membership is outdated. What it owned it owns, so its state is right; only the transaction is gone. The executor sends
-//! what was in it again, under the membership that comes with the next event. Until then it takes input and keeps what
-//! comes of it.
+//! Between the moment at which the group starts a rebalance and the event that reports it, a member cannot commit: its
+//! membership is outdated. The member still owns its partitions, so its state is right; only the transaction is lost.
+//! The executor sends the content of the transaction again, under the membership of the next event. Until then it takes
+//! input and keeps the output.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Executor, Failed, Pending, Step};
 use crate::{Committed, Log, LogError, Stage, StateChange, StateKey};
 
-/// Outputs that are kept while a commit waits for the membership: what a transaction holds (4 MiB), and again as much from
-/// input that is read until the event comes. With more, the transaction counts as aborted.
+/// Outputs that are kept while a commit waits for the membership: the content of a transaction (4 MiB), and the same
+/// amount from input that is read until the event arrives. With more output the transaction counts as aborted.
 pub(super) const KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How long a commit waits for the membership: a member that goes while the group shares out holds it up for a session
-/// (15 s). After as long again the transaction counts as aborted, so that a membership that never comes ends in
-/// [`super::Stop::Aborting`].
+/// How long a commit waits for the membership: a member that disappears during a rebalance delays it by a session
+/// timeout (15 s). After as long again the transaction counts as aborted, so that a membership that never arrives ends
+/// in [`super::Stop::Aborting`].
 pub(super) const MEMBERSHIP_MAX_NS: i64 = 30_000_000_000;
 
-/// What became of a commit.
+/// Result of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Commit {
     /// Everything since the last one is visible.
     Made,
-    /// It is made when the membership is known.
+    /// The commit is made when the membership is known.
     Waits,
 }
 
@@ -71,7 +71,7 @@ impl<S: Stage, L: Log> Executor<S, L> {
         self.ledger.open.commits += 1;
     }
 
-    /// Undoes the transaction, but not what led to it.
+    /// Undoes the transaction, but keeps its outputs and state.
     async fn wait_for_membership(&mut self, now_ns: i64) -> Step<Commit, L::Error> {
         self.log.abort().await?;
         self.outputs_sent = 0;
@@ -81,13 +81,13 @@ impl<S: Stage, L: Log> Executor<S, L> {
         Ok(Commit::Waits)
     }
 
-    /// The membership is known: a commit is worth trying.
+    /// The membership is known: a commit may be tried.
     pub(super) fn membership_came(&mut self) {
         self.outdated_since_ns = None;
     }
 
-    /// Sends the outputs that the open transaction does not have yet, unless they wait for the membership: a transaction
-    /// is not open for longer than it has to.
+    /// Sends the outputs that the open transaction does not have yet, unless they wait for the membership: a
+    /// transaction must not be open for longer than necessary.
     pub(super) async fn send_outputs(&mut self) -> Step<(), L::Error> {
         if self.outdated_since_ns.is_some() {
             return self.check_kept();
@@ -112,8 +112,8 @@ impl<S: Stage, L: Log> Executor<S, L> {
         self.outdated_since_ns = None;
     }
 
-    /// Each key once, whatever happened to it since the last commit; before a partition's first, the schemas. How many
-    /// keys.
+    /// Writes each changed key once, however often it changed since the last commit; before a partition's first key,
+    /// the schemas. Returns the number of keys.
     async fn write_changelog(&mut self) -> Step<u64, L::Error> {
         let written: BTreeSet<i32> = self.dirty.iter().map(|changed| changed.partition).collect();
         for (partition, owned) in self.owned.iter().filter(|(partition, _)| written.contains(partition)) {

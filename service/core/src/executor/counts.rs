@@ -1,4 +1,4 @@
-//! What happened, counted: shown only after the commit that makes it true, taken back by an abort.
+//! Counts of events: reported only after the commit that makes them final, discarded by an abort.
 
 use std::collections::BTreeMap;
 
@@ -6,17 +6,17 @@ use driftline_schemas::topics::Topic;
 
 use crate::Disposition;
 
-/// What commits made true since the last look. Over the life of a process, `received + taken_over = settled + held +
+/// Counts of the commits since the last call. Over the life of a process, `received + taken_over = settled + held +
 /// handed_over`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Input records taken.
     pub received: u64,
-    /// Held input records that came with a partition's state.
+    /// Held input records that were restored with a partition's state.
     pub taken_over: u64,
-    /// Held input records whose state was dropped, with a partition that went or to be restored after an abort.
+    /// Held input records whose state was dropped, because the partition was revoked or to be restored after an abort.
     pub handed_over: u64,
-    /// Input records by what finally became of them.
+    /// Input records by final disposition.
     pub settled: BTreeMap<Disposition, u64>,
     /// Input records held now.
     pub held: u64,
@@ -24,22 +24,22 @@ pub struct Counts {
     pub events: BTreeMap<&'static str, u64>,
     /// Records produced.
     pub produced: BTreeMap<Topic, u64>,
-    /// Commits that contained something.
+    /// Commits with any content.
     pub commits: u64,
-    /// Commits that were refused because the group had moved on, and made again under the next membership.
+    /// Commits that were refused because the group had a new generation, and repeated under the next membership.
     pub commits_repeated: u64,
     /// State keys written.
     pub state_keys: u64,
     /// State keys restored.
     pub restored_keys: u64,
-    /// Ranges of input that were gone.
+    /// Ranges of input that the topic no longer has.
     pub gaps: u64,
-    /// Why transactions were aborted.
+    /// Reasons of aborted transactions.
     pub aborts: Vec<String>,
 }
 
 impl Counts {
-    /// Adds what `later` counted.
+    /// Adds the counts of `later`.
     pub fn add(&mut self, later: Self) {
         self.received += later.received;
         self.taken_over += later.taken_over;
@@ -63,7 +63,7 @@ fn add_all<K: Ord>(into: &mut BTreeMap<K, u64>, from: BTreeMap<K, u64>) {
     }
 }
 
-/// Counts since the last commit, apart from those that a commit made true.
+/// Counts since the last commit, and those of earlier commits.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pub(super) open: Counts,
@@ -84,21 +84,22 @@ impl Ledger {
         *self.open.produced.entry(topic).or_default() += 1;
     }
 
-    /// Everything counted is true now.
+    /// Makes everything counted final.
     pub(super) fn commit(&mut self) {
         let held = self.open.held;
         self.committed.add(std::mem::take(&mut self.open));
         self.open.held = held;
     }
 
-    /// Nothing since the last commit happened. What was held then is dropped, and comes back with the state.
+    /// Discards the counts since the last commit. Records held at that commit are dropped, and are restored with the
+    /// state.
     pub(super) fn undo(&mut self, why: String) {
         let mut aborts = std::mem::take(&mut self.open.aborts);
         aborts.push(why);
         self.open = Counts { handed_over: self.committed.held, aborts, ..Counts::default() };
     }
 
-    /// What commits made true since the last call.
+    /// Takes the counts of the commits since the last call.
     pub(super) fn take(&mut self) -> Counts {
         let held = self.committed.held;
         std::mem::replace(&mut self.committed, Counts { held, ..Counts::default() })

@@ -1,4 +1,4 @@
-//! Partitions that come and go: the assignment path, and giving up.
+//! Assigned, revoked and lost partitions.
 
 use std::collections::BTreeMap;
 
@@ -9,19 +9,19 @@ use super::{Executor, Failed, Owned, Reading, SCHEMA_PREFIX, Step, Stop};
 use crate::{BrokenInvariant, Committed, Counts, Gap, InputRange, Log, PartitionImage, Stage};
 
 impl<S: Stage, L: Log> Executor<S, L> {
-    /// Takes over partitions: what was begun is committed first, then their state is restored, then input comes.
+    /// Takes over partitions: commits open work, restores the state of the partitions, then starts their input.
     ///
     /// # Errors
     /// When the process has to end.
     pub async fn assign(&mut self, now_ns: i64, partitions: &[i32]) -> Result<(), Stop<L::Error>> {
         self.membership_came();
         let result = match self.try_commit(now_ns).await {
-            // One that waits again may do so: these partitions have no part in it.
+            // A commit that still waits may continue to wait: it does not concern the new partitions.
             Ok(Commit::Made | Commit::Waits) => self.take_over(now_ns, partitions).await,
             Err(failed) => Err(failed),
         };
         if let Err(Failed::Aborted(_)) = &result {
-            // They are ours, and are restored with the others.
+            // These partitions are owned as well, and are restored with the others.
             for partition in partitions {
                 self.owned.entry(*partition).or_insert_with(Owned::unknown);
             }
@@ -35,7 +35,7 @@ impl<S: Stage, L: Log> Executor<S, L> {
         }
         let committed = self.log.committed(partitions).await?;
         let ranges = self.log.input_ranges(partitions).await?;
-        // Only now: a transaction that was committed since is below this mark.
+        // Read the marks only now: a transaction that was committed since is below its mark.
         let marks = self.log.state_marks(partitions).await?;
         let mut images = self.log.read_state(&marks).await?;
         let mut from = BTreeMap::new();
@@ -59,8 +59,9 @@ impl<S: Stage, L: Log> Executor<S, L> {
         Ok(self.log.resume(&from).await?)
     }
 
-    /// State that contradicts itself may belong to another instance already, which the group has not told us yet: of a
-    /// transaction that was being written when the mark was taken, a part stands below it. Then there is more by now.
+    /// Handles contradictory state. The partition may belong to another instance already, which the group has not
+    /// reported yet. In that case part of a transaction that was being written when the mark was taken is below the
+    /// mark, and the changelog is longer by now.
     async fn contradiction(&mut self, marks: &BTreeMap<i32, i64>, error: BrokenInvariant) -> Failed<L::Error> {
         let partitions: Vec<i32> = marks.keys().copied().collect();
         match self.log.state_marks(&partitions).await {
@@ -115,7 +116,7 @@ impl<S: Stage, L: Log> Executor<S, L> {
         Ok(())
     }
 
-    /// Input of these partitions now comes from where [`Log::resume`] was told.
+    /// Input of these partitions now starts at the offsets given to [`Log::resume`].
     pub fn resumed(&mut self, partitions: &[i32]) {
         for partition in partitions {
             if let Some(owned) = self.owned.get_mut(partition) {
@@ -124,14 +125,14 @@ impl<S: Stage, L: Log> Executor<S, L> {
         }
     }
 
-    /// Finishes with partitions that another instance takes over, as soon as this returns.
+    /// Finishes work on partitions that another instance takes over as soon as this returns.
     ///
     /// # Errors
     /// When the process has to end.
     pub async fn revoke(&mut self, now_ns: i64, partitions: &[i32]) -> Result<Counts, Stop<L::Error>> {
         self.membership_came();
         let result = match self.try_commit(now_ns).await {
-            // The next owner does not wait, and nothing tells whose of what is kept is whose.
+            // The next owner does not wait, and the kept outputs cannot be assigned to partitions.
             Ok(Commit::Waits) => {
                 Err(Failed::Aborted("the group moved on before partitions were handed over".to_owned()))
             }
@@ -145,20 +146,21 @@ impl<S: Stage, L: Log> Executor<S, L> {
         Ok(self.ledger.take())
     }
 
-    /// Partitions belong to another instance already: what was begun cannot be committed.
+    /// Handles partitions that belong to another instance already: open work cannot be committed.
     ///
     /// # Errors
     /// When the process has to end.
     pub async fn lose(&mut self, now_ns: i64, partitions: &[i32]) -> Result<(), Stop<L::Error>> {
         self.give_up(partitions);
-        // No transaction failed of itself: a member may lose its partitions as often as the group says.
+        // No transaction failed by itself: the group may take partitions from a member any number of times.
         self.aborts_in_a_row = 0;
         let lost = Err::<(), _>(Failed::Aborted("the group gave the partitions to another instance".to_owned()));
         self.recovered(now_ns, lost).await.map(drop)
     }
 
-    /// Ends because the log can do nothing more. What was not committed is undone as by an abort. Returns the core without
-    /// a partition, to go on with another log; the log, to be dropped where that may block; and what was counted.
+    /// Ends because the log cannot continue. Everything not committed is undone as by an abort. Returns the core
+    /// without partitions, to continue with another log; the log, to be dropped where blocking is allowed; and the
+    /// counts.
     pub fn end(mut self, why: String) -> (S, L, Counts) {
         self.ledger.undo(why);
         for partition in self.owned.keys() {
@@ -184,13 +186,13 @@ impl<S: Stage, L: Log> Executor<S, L> {
     }
 }
 
-/// Where the group stopped, unless the topic no longer has that.
+/// The committed offset, unless the topic no longer has it.
 fn begin_at(committed: Option<Committed>, range: InputRange) -> i64 {
     let committed = committed.map(|committed| committed.offset).filter(|offset| *offset <= range.end);
     committed.map_or(range.begin, |offset| offset.max(range.begin))
 }
 
-/// Reading that does not go on where the group stopped leaves something out.
+/// The gap, if reading does not continue at the committed offset.
 fn gap(partition: i32, committed: Option<Committed>, next: i64) -> Option<Gap> {
     let from = committed?.offset;
     (from != next).then_some(Gap { partition, from, to: next })

@@ -1,4 +1,4 @@
-//! The executor over a log that writes down every call, with a stage that counts.
+//! Tests the executor over a log that records every call, with a stage that counts.
 #![expect(clippy::disallowed_types, reason = "the test looks at topics that the executor's log holds")]
 
 mod outdated;
@@ -15,7 +15,7 @@ use crate::{Gap, InputRange, StateChange, StateImages};
 
 const ROLES: Roles = Roles { service: "toy", state: Topic::EnricherState, has_markers: true };
 
-/// What a record of the toy says: its key is counted; `hold` is kept until the next `release` of its partition.
+/// A record of the toy stage: its key is counted; a key `hold` is held until the next `release` of its partition.
 #[derive(Debug)]
 enum Input {
     Count(i32, String),
@@ -30,7 +30,7 @@ struct Toy {
     counts: BTreeMap<i32, BTreeMap<String, u64>>,
     held: BTreeMap<i32, u64>,
     gaps: Vec<Gap>,
-    /// Settles nothing, against the rule.
+    /// Settles nothing, which violates the contract.
     forgets: bool,
 }
 
@@ -132,30 +132,30 @@ fn text(bytes: Option<&[u8]>) -> String {
 
 type Change = (String, Option<Vec<u8>>);
 
-/// What stands on the topics, and what was called.
+/// The content of the topics, and the calls so far.
 #[derive(Debug, Default)]
 struct Topics {
     calls: Vec<String>,
     committed: BTreeMap<i32, Committed>,
     begin: BTreeMap<i32, i64>,
     end: BTreeMap<i32, i64>,
-    /// Committed state, in order; markers are not counted.
+    /// Committed state, in order, without markers.
     state: BTreeMap<i32, Vec<Change>>,
     outputs: Vec<String>,
     open_state: Vec<StateChange>,
     open_outputs: Vec<String>,
     open_offsets: BTreeMap<i32, Committed>,
-    /// Calls that find the transaction aborted, each once.
+    /// Calls that return an aborted transaction, each once.
     aborting: Vec<&'static str>,
-    /// This many commits in a row come under a membership that is not the newest.
+    /// This many commits in a row have an outdated membership.
     outdated: u32,
-    /// The transaction of this many commits in a row cannot be committed.
+    /// This many commits in a row fail.
     failing_commits: u32,
-    /// What another instance writes while state is read, after the marks were taken.
+    /// Records that another instance writes while state is read, after the marks were taken.
     written_meanwhile: Vec<Change>,
-    /// Restores end this much too early.
+    /// Restores end this many offsets too early.
     torn_by: i64,
-    /// Committed input that reading may pass over.
+    /// Committed input that reading may skip.
     input: BTreeSet<(i32, i64)>,
 }
 
@@ -330,7 +330,7 @@ fn commit(executor: &mut Executor<Toy, FakeLog>) -> Counts {
     now(executor.commit(0)).unwrap()
 }
 
-/// What must hold of counts over the life of a process.
+/// Checks the balance of the counts over the life of a process.
 fn assert_balanced(counts: &Counts) {
     let settled: u64 = counts.settled.values().sum();
     assert_eq!(counts.received + counts.taken_over, settled + counts.held + counts.handed_over, "{counts:?}");
@@ -381,7 +381,7 @@ fn once_reading_has_settled_short_jumps_pass_for_markers_and_long_ones_do_not() 
     executor.roles.has_markers = false;
     later(&mut executor, 37);
     assert_eq!(log.lock().take_calls(), ["look 0: 36..37", "send a=4"]);
-    // After an abort the position is set anew.
+    // After an abort the position is set again.
     log.lock().aborting.push("commit");
     commit(&mut executor);
     executor.resumed(&[0]);
@@ -569,7 +569,7 @@ fn state_that_a_commit_relies_on_and_that_is_gone_stops_the_process() {
     log.lock().state.clear();
     let mut next = Executor::new(ROLES, Toy::default(), log.clone());
     assert!(matches!(now(next.assign(0, &[0])), Err(Stop::StateLost { found: 0, wanted: 2, .. })));
-    // Somebody reset the group's offsets and deleted the state, as the message says.
+    // The remedy in the error message: somebody reset the group's offsets and deleted the state.
     log.lock().committed.clear();
     assert!(now(Executor::new(ROLES, Toy::default(), log).assign(0, &[0])).is_ok());
 }

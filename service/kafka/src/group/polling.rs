@@ -1,4 +1,4 @@
-//! The thread of a [`super::GroupReader`]: polls, hands over batches, and turns to other offsets when told to.
+//! The thread of a [`super::GroupReader`]: polls, hands over batches, and seeks to other offsets on request.
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -18,16 +18,16 @@ use crate::record::record;
 use crate::{KafkaError, StaticMember};
 
 const BATCH_RECORDS: usize = 256;
-/// How long the client may take to turn to other offsets; no broker is asked.
+/// How long the client may take for a seek; it contacts no broker.
 const SEEK_MAX: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// The polling thread; see the module.
 pub(super) struct Polling {
     pub(super) consumer: Arc<BaseConsumer<Context>>,
     pub(super) topic: Topic,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) resuming: std::sync::mpsc::Receiver<BTreeMap<i32, i64>>,
-    /// From where partitions are to be read that are not yet.
+    /// Offsets of partitions that were not yet seeked.
     pub(super) awaited: BTreeMap<i32, i64>,
     pub(super) static_member: StaticMember,
     pub(super) outage: Outage,
@@ -40,7 +40,7 @@ impl Polling {
                 if let Some(error) = error {
                     let _ = self.consumer.context().send(GroupEvent::Failed(error), None);
                 }
-                // From here on the client may be dropped elsewhere.
+                // From here on the client may be dropped on another thread.
                 self.stop.store(true, Ordering::Release);
             }
         }
@@ -61,9 +61,9 @@ impl Polling {
         self.read()
     }
 
-    /// Reads from elsewhere: drops whatever was fetched, and ends the pause. Not by assigning anew: while a rebalance waits
-    /// to be served, that counts as its answer, and the partitions it takes are given away before the service has finished.
-    /// A partition that went in the meantime is not taken back.
+    /// Seeks: drops all fetched records, and ends the pause. The partitions are not assigned again: while a rebalance
+    /// waits to be served, an assignment counts as the answer to it, and the partitions it takes are released before
+    /// the service has finished. A partition that was revoked meanwhile is not taken back.
     fn resume(&mut self) -> Result<(), Option<KafkaError>> {
         let client = |error: ClientError| Some(KafkaError::from(error));
         let context = self.consumer.context();
@@ -82,7 +82,8 @@ impl Polling {
                         there.add_partition(&context.topic, element.partition());
                         self.awaited.remove(&element.partition());
                     }
-                    // Just assigned: the client still asks where to begin. Again after the next poll.
+                    // The partition was just assigned: the client still requests its start. Try again after the next
+                    // poll.
                     Err(error)
                         if matches!(error.rdkafka_error_code(), Some(Code::State | Code::PreviousInProgress)) => {}
                     Err(error) => return Err(client(error)),
@@ -97,8 +98,8 @@ impl Polling {
         context.send(GroupEvent::Resumed(context.partitions(&there)), None).map_err(|ReceiverGone| None)
     }
 
-    /// Waits for a record, takes what else is there, hands it over. An error ends the reading; without a reason when
-    /// nobody takes events any more.
+    /// Waits for a record, takes all others that are available, and hands them over. An error ends the reading; it has
+    /// no reason when the receiver takes no more events.
     fn read(&mut self) -> Result<(), Option<KafkaError>> {
         let mut patience = POLL;
         while self.consumer.context().batch().len() < BATCH_RECORDS {

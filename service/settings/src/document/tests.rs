@@ -7,7 +7,7 @@ fn repository(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(file)
 }
 
-/// Compares a committed file with what is made from the table; `make generate` writes it first.
+/// Compares a committed file with the text generated from the table; `make generate` writes it first.
 #[track_caller]
 fn check(file: &str, expected: &str) {
     let path = repository(file);

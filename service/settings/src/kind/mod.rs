@@ -1,4 +1,4 @@
-//! The grammars of values: what is accepted, the default, and the type that a program gets.
+//! The grammars of values: the accepted values, the default, and the type that a program receives.
 
 mod number;
 mod words;
@@ -8,22 +8,22 @@ pub use words::{Address, Choice, List, Name, NameDefault, Text};
 
 /// A grammar of values.
 pub trait Kind {
-    /// What a program gets.
+    /// The type that a program receives.
     type Value;
 
     /// Reads a value.
     ///
     /// # Errors
-    /// When the grammar does not accept it.
+    /// When the grammar does not accept the text.
     fn parse(&self, text: &str) -> Result<Self::Value, Refusal>;
 
     /// The value when nothing is set, as text of this grammar.
     fn default(&self) -> String;
 
-    /// What a program gets in place of a value that was refused. It does not start, so nothing is done with it.
+    /// Replaces a refused value. The program does not start, so the value is never used.
     fn placeholder(&self) -> Self::Value;
 
-    /// Which values are accepted, in words.
+    /// Describes the accepted values.
     fn accepts(&self) -> String;
 
     /// The default as documentation shows it.
@@ -31,12 +31,12 @@ pub trait Kind {
         self.default()
     }
 
-    /// Which values of TOML can stand for it.
+    /// The TOML types that can hold the value.
     fn shape(&self) -> Shape {
         Shape::Text
     }
 
-    /// A value that shows the form, for a setting that has to be set.
+    /// An example of the form, for a setting that is required.
     fn example(&self) -> Option<&'static str> {
         None
     }
@@ -47,23 +47,23 @@ pub trait Kind {
     }
 }
 
-/// Why a value was refused. The two parts are kept apart, because the first of a secret is not printed.
+/// Why a value was refused. The two parts are separate, because the first part of a secret is not printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The value, or the part of it that is wrong.
+    /// The value, or the wrong part of it.
     pub value: String,
-    /// What is wrong, and what is accepted; continues the value.
+    /// The problem, and the accepted values; continues the value.
     pub why: String,
 }
 
-/// Which values of TOML can stand for a setting. A string of the form that the environment has always can.
+/// The TOML types that can hold a setting. A string in the form of the environment is always accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     /// A string only.
     Text,
     /// An integer.
     Number,
-    /// An array of strings, which this joins.
+    /// An array of strings, which are joined with this character.
     List(char),
 }
 
@@ -72,7 +72,7 @@ pub enum Shape {
 pub struct Required<K> {
     /// Grammar of the value.
     pub kind: K,
-    /// A value that shows the form.
+    /// An example of the form.
     pub example: &'static str,
 }
 

@@ -45,11 +45,11 @@ pub struct Time {
     pub default: i64,
     /// Values that are accepted, in the unit.
     pub range: RangeInclusive<i64>,
-    /// What the number counts.
+    /// The unit of the number.
     pub unit: TimeUnit,
 }
 
-/// What the number of a time counts.
+/// The unit of a time.
 #[derive(Debug, Clone, Copy)]
 pub enum TimeUnit {
     /// Seconds.
@@ -102,11 +102,11 @@ pub struct Size {
     pub default: i64,
     /// Values that are accepted, in the unit.
     pub range: RangeInclusive<i64>,
-    /// What the number counts.
+    /// The unit of the number.
     pub unit: SizeUnit,
 }
 
-/// What the number of a size counts.
+/// The unit of a size.
 #[derive(Debug, Clone, Copy)]
 pub enum SizeUnit {
     /// 1,024 bytes.

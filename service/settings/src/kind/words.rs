@@ -1,4 +1,4 @@
-//! Names, words, addresses, lists, and text that a program reads further.
+//! Names, words, addresses, lists, and text that the program parses.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -19,9 +19,9 @@ pub struct Name {
 /// The name when nothing is set.
 #[derive(Debug, Clone, Copy)]
 pub enum NameDefault {
-    /// This one.
+    /// This name.
     Is(&'static str),
-    /// The host's.
+    /// The host's name.
     HostName,
 }
 
@@ -64,7 +64,7 @@ impl Kind for Name {
     }
 }
 
-/// One of a few words.
+/// One of a list of words.
 #[derive(Debug)]
 pub struct Choice {
     /// Value when nothing is set; one of the words.
@@ -123,12 +123,12 @@ impl Kind for Address {
     }
 }
 
-/// Text that the program reads further.
+/// Text that the program parses.
 #[derive(Debug)]
 pub struct Text {
     /// Value when nothing is set; may be empty.
     pub default: &'static str,
-    /// What it has to look like, in words.
+    /// A description of the form.
     pub form: &'static str,
 }
 
@@ -157,11 +157,11 @@ impl Kind for Text {
 pub struct List {
     /// Values when nothing is set.
     pub default: &'static [&'static str],
-    /// What separates them where they are one text.
+    /// Separator of the values in one text.
     pub separator: char,
-    /// What each has to look like, in words.
+    /// A description of each value's form.
     pub form: &'static str,
-    /// Whether one of them has the form, as far as this package can tell.
+    /// Whether a value has the form, as far as this package can tell.
     pub fits: fn(&str) -> bool,
 }
 

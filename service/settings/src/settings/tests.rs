@@ -90,7 +90,7 @@ fn every_problem_of_both_sources_is_in_one_message_with_its_source_and_what_is_a
     let _ = settings.get(&table::TELEMETRY_ADDR);
     let _ = settings.choice(&table::TRUST, &[("any-node", 0)]);
     let _ = settings.get(&table::PARK_MS);
-    // What is read twice is listed once.
+    // A problem of a setting that is read twice is listed once.
     let _ = (settings.get(&table::PARTITIONS), settings.get(&table::PARK_MS));
     let message = settings.finish().unwrap_err().to_string();
     let lines: Vec<&str> = message.lines().map(str::trim).collect();
@@ -133,7 +133,7 @@ fn the_value_of_a_secret_is_in_no_error() {
     assert!(message.contains("registry_proxy: its value is an array") && !message.contains("hunter2"), "{message}");
 }
 
-/// Refuses everything, and shows it.
+/// A kind that refuses every value, and shows it.
 struct Pin;
 
 impl Kind for Pin {

@@ -4,7 +4,7 @@ use crate::kind::{Choice, List, Size, SizeUnit, Time, TimeUnit};
 use crate::{Described, Program, Setting};
 use Program::{CommandLine, Correlator};
 
-/// `driftline analyze` has the settings that decide about alerts.
+/// `driftline analyze` has the settings that affect alerts.
 const BOTH: &[Program] = &[Correlator, CommandLine];
 
 const DAY_S: i64 = 24 * 60 * 60;

@@ -1,4 +1,4 @@
-//! Where container engines and the Kubernetes API are, and what is taken from them.
+//! Addresses of container engines and the Kubernetes API, and the data copied from them.
 
 use crate::kind::{List, Text};
 use crate::{Described, Program, Setting};

@@ -22,8 +22,8 @@ pub static STORE_DIR: Setting<Text> = Setting {
     about: "directory of the image tables and merged images, one for each instance",
 };
 
-/// Most of the disk: by default chunks and merged images of 1,000 images of 10,000 files, which have some 250 bytes a file
-/// together, and half as much again. The upper bound is as large as disks are.
+/// Maximum on disk: by default chunks and merged images of 1,000 images of 10,000 files, which have some 250 bytes a
+/// file together, and half as much again. The upper bound is as large as disks are.
 pub static STORE_MAX_MB: Setting<Size> = Setting {
     name: "DRIFTLINE_STORE_MAX_MB",
     programs: ENRICHER,
@@ -31,8 +31,8 @@ pub static STORE_MAX_MB: Setting<Size> = Setting {
     about: "maximum disk space of the image store",
 };
 
-/// Most memory: by default 500 images of 10,000 files at 200 bytes, which is what a file of a distribution takes with its
-/// path.
+/// Maximum in memory: by default 500 images of 10,000 files at 200 bytes, which is the size of a file of a distribution
+/// with its path.
 pub static IMAGES_MAX_MB: Setting<Size> = Setting {
     name: "DRIFTLINE_IMAGES_MAX_MB",
     programs: ENRICHER,
@@ -48,8 +48,8 @@ pub static IMAGE_CACHE_MIB: Setting<Size> = Setting {
     about: "memory for merged images that no container uses",
 };
 
-/// How long unused content stays: by default a cron job's image is used again within it, and findings are amended for as
-/// long. At most a month; who wants more has the disk for a store of each instance without collection.
+/// Retention of unused content: within the default a cron job's image is used again, and findings are amended for the
+/// same time. At most a month: longer retention needs the disk of a store without collection.
 pub static IMAGE_KEEP_S: Setting<Time> = Setting {
     name: "DRIFTLINE_IMAGE_KEEP_S",
     programs: ENRICHER,

@@ -5,7 +5,7 @@ use crate::{Described, Program, Setting};
 
 const INDEXER: &[Program] = &[Program::Indexer];
 
-/// Where images come from.
+/// Source of images.
 pub static INDEXER_MODE: Setting<Choice> = Setting {
     name: "DRIFTLINE_INDEXER_MODE",
     programs: INDEXER,
@@ -14,7 +14,7 @@ pub static INDEXER_MODE: Setting<Choice> = Setting {
         have",
 };
 
-/// Images at once: with two, a large image does not make every small one wait behind it.
+/// Images indexed at once: with two, small images do not all wait for a large one.
 pub static INDEXER_PARALLEL: Setting<Number> = Setting {
     name: "DRIFTLINE_INDEXER_PARALLEL",
     programs: INDEXER,

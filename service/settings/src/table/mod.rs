@@ -1,5 +1,5 @@
-//! Every setting of every program. A family of settings has a file; each file ends with the list of its settings, from which
-//! the parser knows their names, and help and documentation are made.
+//! Every setting of every program. Each family of settings has a file; each file ends with the list of its settings.
+//! From this list the parser takes their names, and help and documentation are generated.
 //!
 //! A new setting is a `static` here, its name in the list, and one line where the program reads it; see docs/changing.md.
 
@@ -21,10 +21,10 @@ pub use shared::*;
 
 use crate::{Described, Program};
 
-/// The environment variable that names the configuration file. It is no setting, because it cannot stand in the file.
+/// The environment variable that names the configuration file. It is not a setting, because the file cannot contain it.
 pub const CONFIG: &str = "DRIFTLINE_CONFIG";
 
-/// Settings that belong together.
+/// A group of related settings.
 pub struct Section {
     /// Heading in the documentation.
     pub title: &'static str,
@@ -48,12 +48,12 @@ pub fn all() -> impl Iterator<Item = &'static dyn Described> {
     SECTIONS.iter().flat_map(|section| section.settings.iter().copied())
 }
 
-/// Settings that a program reads.
+/// Settings of a program.
 pub fn of(program: Program) -> impl Iterator<Item = &'static dyn Described> {
     all().filter(move |setting| setting.programs().contains(&program))
 }
 
-/// Names of the settings that a program reads, sorted; its test compares them with [`crate::Settings::names_read`].
+/// Names of the settings of a program, sorted; the program's test compares them with [`crate::Settings::names_read`].
 #[must_use]
 pub fn names_of(program: Program) -> Vec<&'static str> {
     let mut names: Vec<&str> = of(program).map(Described::name).collect();

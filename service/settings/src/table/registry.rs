@@ -6,7 +6,7 @@ use Program::{CommandLine, Indexer};
 
 const CLIENTS: &[Program] = &[Indexer, CommandLine];
 
-/// Registries that may be asked.
+/// Registries that may be contacted.
 pub static REGISTRY_ALLOW: Setting<Required<List>> = Setting {
     name: "DRIFTLINE_REGISTRY_ALLOW",
     programs: CLIENTS,
@@ -73,8 +73,8 @@ pub static REGISTRY_NO_PROXY: Setting<Text> = Setting {
     about: "hosts that bypass the proxy",
 };
 
-/// Layers at once: three is what Docker takes. Each has in memory what the HTTP client reads ahead, some 400 KiB, and its
-/// decompressor; what is not read stays with the registry.
+/// Layers read at once: three, as in Docker. Each takes the memory of the HTTP client's read-ahead, some 400 KiB, and
+/// of its decompressor; unread bytes stay in the registry.
 pub static REGISTRY_LAYERS: Setting<Number> = Setting {
     name: "DRIFTLINE_REGISTRY_LAYERS",
     programs: CLIENTS,

@@ -1,4 +1,4 @@
-//! Settings that most programs have.
+//! Settings of most programs.
 
 use crate::kind::{Address, Choice, List, Name, NameDefault, Number, Required, Text, Time, TimeUnit};
 use crate::{Described, Program, Setting};
@@ -28,7 +28,8 @@ pub static TOPIC_PREFIX: Setting<Name> = Setting {
     about: "first part of every topic's name",
 };
 
-/// Partitions of the topics that containers are spread over. Beyond 1,000 a Kafka topic becomes a burden of its own.
+/// Partitions of the topics that are partitioned by container. Beyond 1,000 partitions a Kafka topic becomes a burden
+/// of its own.
 pub static PARTITIONS: Setting<Number> = Setting {
     name: "DRIFTLINE_PARTITIONS",
     programs: &Program::ALL,
@@ -60,7 +61,7 @@ pub static TELEMETRY_ADDR: Setting<Address> = Setting {
     about: "where `/metrics`, `/healthz` and `/readyz` are served",
 };
 
-/// Log filter. The Kafka client reports an outage with a line for each broker and second, which driftline reports once.
+/// Log filter. The Kafka client logs a line for each broker and second of an outage, which driftline reports once.
 pub static LOG: Setting<Text> = Setting {
     name: "DRIFTLINE_LOG",
     programs: SERVICES,

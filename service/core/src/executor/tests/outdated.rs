@@ -1,4 +1,4 @@
-//! A commit that the group refuses because it has moved on.
+//! Tests a commit that the group refuses because of a new generation.
 
 use super::super::commit::{KEPT_BYTES_MAX, MEMBERSHIP_MAX_NS};
 use super::*;
