@@ -46,10 +46,13 @@ impl Live {
         Self { container, harness }
     }
 
-    /// Runs a command in the container; returns the exec of `path` that it makes.
+    /// Runs a command in the container; returns the exec of `path` that it makes. The container's first process runs already.
     fn exec(&self, command: &str, path: &str) -> Exec {
         self.container.sh(command);
-        self.harness.exec_of(self.container.id(), path)
+        let is_it = |exec: &Exec| !exec.running_at_start && exec.subject_path() == path.as_bytes();
+        let id = self.container.id();
+        let found = self.harness.find_where(id, is_it);
+        found.unwrap_or_else(|| panic!("no exec of {path:?} in {:#?}", self.harness.execs(id)))
     }
 }
 
