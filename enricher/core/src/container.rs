@@ -34,12 +34,12 @@ impl Queued {
 
     /// Memory of the record while it is parked, without its container's name.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let bytes = match self {
-            Self::Exec(exec) => exec.memory_bytes(),
-            Self::Throttled(throttled) => throttled.memory_bytes(),
-        };
         // The `waiting` set holds the event's id as well.
-        size_of::<(i64, Parked)>() + bytes + self.event_id().memory_bytes()
+        let (bytes, id) = match self {
+            Self::Exec(exec) => (exec.memory_bytes(), exec.event_id.memory_bytes()),
+            Self::Throttled(throttled) => (throttled.memory_bytes(), throttled.event_id().memory_bytes()),
+        };
+        size_of::<(i64, Parked)>() + bytes + id
     }
 
     fn digest_state(&self) -> DigestState {
@@ -62,8 +62,16 @@ enum DigestState {
 #[derive(Debug)]
 pub(crate) struct Parked {
     pub(crate) event: Queued,
+    /// Memory of the event, estimated once.
+    pub(crate) bytes: usize,
     /// Whether the event is in the changelog. An exec that is judged in the call that brought it never is.
     pub(crate) in_changelog: bool,
+}
+
+impl Parked {
+    pub(crate) fn new(event: Queued, in_changelog: bool) -> Self {
+        Self { bytes: event.memory_bytes(), event, in_changelog }
+    }
 }
 
 /// An event whose finding was published.
@@ -240,7 +248,7 @@ impl TrackedContainer {
 
     /// Parks an event; returns the event that was parked at its offset.
     pub(crate) fn park(&mut self, offset: i64, parked: Parked) -> Option<Parked> {
-        self.parked_bytes += parked.event.memory_bytes();
+        self.parked_bytes += parked.bytes;
         self.parked.insert(offset, parked)
     }
 
@@ -255,7 +263,7 @@ impl TrackedContainer {
     /// Takes the first parked event.
     pub(crate) fn unpark(&mut self) -> Option<(i64, Parked)> {
         let (offset, parked) = self.parked.pop_first()?;
-        self.parked_bytes -= parked.event.memory_bytes();
+        self.parked_bytes -= parked.bytes;
         self.waiting.remove(&(parked.event.event_id(), parked.event.digest_state()));
         Some((offset, parked))
     }

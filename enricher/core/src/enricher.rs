@@ -272,8 +272,9 @@ impl Enricher {
             self.index(&id);
             return Ok(());
         }
-        let bytes = event.memory_bytes();
-        if tracked.park(at.offset, Parked { event, in_changelog: false }).is_some() {
+        let parked = Parked::new(event, false);
+        let bytes = parked.bytes;
+        if tracked.park(at.offset, parked).is_some() {
             return Err(BrokenInvariant(format!("offset {} of partition {} came twice", at.offset, at.partition)));
         }
         let owner = self.partitions.entry(at.partition).or_default();

@@ -7,49 +7,47 @@ use driftline_schemas::HeapBytes;
 use super::held::HeldExec;
 use crate::raw::Moment;
 
-/// Execs by their moment.
+/// Execs by their moment, each with the memory that it takes: estimated once, when it enters the queue.
 #[derive(Debug, Default)]
 pub(super) struct ExecQueue {
-    execs: BTreeMap<Moment, HeldExec>,
+    execs: BTreeMap<Moment, (HeldExec, usize)>,
     bytes: usize,
 }
 
 impl ExecQueue {
-    /// What they take of memory, see [`bytes_of`].
+    /// Memory of all execs.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
     pub(super) fn insert(&mut self, moment: Moment, held: HeldExec) {
-        self.bytes += bytes_of(&held);
-        if let Some(before) = self.execs.insert(moment, held) {
-            self.bytes -= bytes_of(&before);
-        }
+        let bytes = bytes_of(&held);
+        self.bytes += bytes;
+        self.bytes -= self.execs.insert(moment, (held, bytes)).map_or(0, |(_, before)| before);
     }
 
     pub(super) fn remove(&mut self, moment: &Moment) -> Option<HeldExec> {
-        let held = self.execs.remove(moment)?;
-        self.bytes -= bytes_of(&held);
+        let (held, bytes) = self.execs.remove(moment)?;
+        self.bytes -= bytes;
         Some(held)
     }
 
     pub(super) fn pop_first(&mut self) -> Option<HeldExec> {
-        let (_, held) = self.execs.pop_first()?;
-        self.bytes -= bytes_of(&held);
+        let (_, (held, bytes)) = self.execs.pop_first()?;
+        self.bytes -= bytes;
         Some(held)
     }
 
     pub(super) fn first(&self) -> Option<(&Moment, &HeldExec)> {
-        self.execs.first_key_value()
+        self.iter().next()
     }
 
     pub(super) fn get(&self, moment: &Moment) -> Option<&HeldExec> {
-        self.execs.get(moment)
+        self.execs.get(moment).map(|(held, _)| held)
     }
 
-    /// For its digest; what [`bytes_of`] counts must not be changed.
     pub(super) fn get_mut(&mut self, moment: &Moment) -> Option<&mut HeldExec> {
-        self.execs.get_mut(moment)
+        self.execs.get_mut(moment).map(|(held, _)| held)
     }
 
     pub(super) fn contains_key(&self, moment: &Moment) -> bool {
@@ -57,7 +55,7 @@ impl ExecQueue {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Moment, &HeldExec)> {
-        self.execs.iter()
+        self.execs.iter().map(|(moment, (held, _))| (moment, held))
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &Moment> {
@@ -73,10 +71,10 @@ impl ExecQueue {
     }
 }
 
-/// What a waiting exec takes of memory as long as it waits. The job and the outcome of its digest come and go meanwhile: for
-/// them stand two paths as long as its own.
+/// Memory of a waiting exec. The job and the outcome of its digest are added and taken away meanwhile; two paths as long as
+/// its own are counted for them.
 fn bytes_of(held: &HeldExec) -> usize {
     let ids = held.outer.iter().chain(&held.inner).map(HeapBytes::memory_bytes).sum::<usize>();
     let paths = held.exec.path.len() + held.exec.typed_path.len() + held.exec.cwd.len();
-    size_of::<(Moment, HeldExec)>() + held.exec.memory_bytes() + ids + 2 * paths
+    size_of::<(Moment, HeldExec, usize)>() + held.exec.memory_bytes() + ids + 2 * paths
 }

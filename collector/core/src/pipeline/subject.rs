@@ -25,9 +25,12 @@ pub(super) fn need(
     first_inside: Option<u32>,
     boot_offset_ns: i64,
 ) -> DigestNeed {
+    if held.has_digest_request() {
+        return DigestNeed::Nothing;
+    }
     let root = container.root_of(&held.exec);
     let (class, _) = class::class(&held.exec, &root, &container.mounts);
-    if held.has_digest_request() || !class::needs_digest(&held.exec, class) {
+    if !class::needs_digest(&held.exec, class) {
         return DigestNeed::Nothing;
     }
     match DigestJob::of(id, &held.exec, container.view(), boot_offset_ns) {

@@ -123,7 +123,7 @@ impl Enricher {
         }
         if let Some(partition) = self.partitions.get_mut(&tracked.partition) {
             partition.parked -= 1;
-            partition.parked_bytes -= parked.event.memory_bytes();
+            partition.parked_bytes -= parked.bytes;
         }
         Some((offset, parked.event))
     }

@@ -149,7 +149,7 @@ impl TrackedContainer {
     }
 
     fn restore_parked(&mut self, offset: i64, event: Queued) {
-        self.park(offset, Parked { event, in_changelog: true });
+        self.park(offset, Parked::new(event, true));
         self.make_durable(offset);
     }
 
