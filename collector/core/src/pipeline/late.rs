@@ -32,33 +32,48 @@ pub(super) struct LateExec {
     bytes: usize,
 }
 
-/// All such execs of a node. See the module.
+/// Those of one container.
 #[derive(Debug, Default)]
-pub(super) struct LateExecs {
-    containers: BTreeMap<ContainerId, BTreeMap<Moment, LateExec>>,
-    /// What all of them take of memory.
+struct OfContainer {
+    execs: BTreeMap<Moment, LateExec>,
     bytes: usize,
 }
 
-/// Whether there was room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Retention {
-    Retained,
-    Full,
+/// All such execs of a node. See the module.
+#[derive(Debug, Default)]
+pub(super) struct LateExecs {
+    containers: BTreeMap<ContainerId, OfContainer>,
+    /// Memory of all of them.
+    bytes: usize,
 }
 
 impl LateExecs {
-    /// Retains an exec that goes out now, if there is room.
-    pub(super) fn retain(&mut self, now_ns: i64, id: &ContainerId, held: HeldExec, time_ns: i64) -> Retention {
+    /// Retains an exec that goes out now, if there is room or another container takes more. Returns the execs that are given
+    /// up: this one, or those that make room for it.
+    pub(super) fn retain(&mut self, now_ns: i64, id: &ContainerId, held: HeldExec, time_ns: i64) -> Vec<Moment> {
         let stage = match held.postponed {
             Some(job) => Stage::Queued(job),
             None => Stage::Hashing,
         };
-        let of_container = self.containers.get(id).map_or(0, BTreeMap::len);
         // The job has a path like one of the exec's.
         let bytes = size_of::<LateExec>() + size_of::<DigestJob>() + held.exec.path.len() + held.exec.memory_bytes();
-        if of_container >= limits::LATE_PER_CONTAINER || self.bytes + bytes > limits::LATE_BYTES {
-            return Retention::Full;
+        let (count, with_it) =
+            self.containers.get(id).map_or((0, bytes), |own| (own.execs.len(), own.bytes.saturating_add(bytes)));
+        if count >= limits::LATE_PER_CONTAINER {
+            return vec![held.exec.moment];
+        }
+        let mut given_up = Vec::new();
+        while self.bytes + bytes > limits::LATE_BYTES {
+            match self.newest_of_largest(with_it) {
+                Some((largest, moment)) => {
+                    self.take(&largest, moment);
+                    given_up.push(moment);
+                }
+                None => {
+                    given_up.push(held.exec.moment);
+                    return given_up;
+                }
+            }
         }
         let late = LateExec {
             exec: held.exec,
@@ -68,10 +83,19 @@ impl LateExecs {
             stage,
             bytes,
         };
-        let before = self.containers.entry(id.clone()).or_default().insert(late.exec.moment, late);
+        self.take(id, late.exec.moment);
+        let own = self.containers.entry(id.clone()).or_default();
+        own.bytes += bytes;
         self.bytes += bytes;
-        self.bytes -= before.map_or(0, |before| before.bytes);
-        Retention::Retained
+        own.execs.insert(late.exec.moment, late);
+        given_up
+    }
+
+    /// The newest exec of the container that takes most memory, if that is more than `bytes`.
+    fn newest_of_largest(&self, bytes: usize) -> Option<(ContainerId, Moment)> {
+        let (id, largest) = self.containers.iter().max_by_key(|(_, of)| of.bytes).filter(|(_, of)| of.bytes > bytes)?;
+        let (moment, _) = largest.execs.last_key_value()?;
+        Some((id.clone(), *moment))
     }
 
     /// Memory of all of them.
@@ -82,10 +106,11 @@ impl LateExecs {
 
     /// Takes out the exec of a digest that is known now.
     pub(super) fn take(&mut self, id: &ContainerId, moment: Moment) -> Option<LateExec> {
-        let execs = self.containers.get_mut(id)?;
-        let late = execs.remove(&moment)?;
+        let own = self.containers.get_mut(id)?;
+        let late = own.execs.remove(&moment)?;
+        own.bytes -= late.bytes;
         self.bytes -= late.bytes;
-        if execs.is_empty() {
+        if own.execs.is_empty() {
             self.containers.remove(id);
         }
         Some(late)
@@ -93,20 +118,20 @@ impl LateExecs {
 
     /// The shell had no room for the job; it waits again.
     pub(super) fn postpone(&mut self, id: &ContainerId, job: Box<DigestJob>) {
-        if let Some(late) = self.containers.get_mut(id).and_then(|execs| execs.get_mut(&job.moment)) {
+        if let Some(late) = self.containers.get_mut(id).and_then(|own| own.execs.get_mut(&job.moment)) {
             late.stage = Stage::Queued(job);
         }
     }
 
     /// Whether this exec is retained.
     pub(super) fn contains(&self, id: &ContainerId, moment: Moment) -> bool {
-        self.containers.get(id).is_some_and(|execs| execs.contains_key(&moment))
+        self.containers.get(id).is_some_and(|own| own.execs.contains_key(&moment))
     }
 
     /// The jobs that a container's budget allows now, oldest first.
     pub(super) fn affordable(&mut self, now_ns: i64, id: &ContainerId, budget: &mut Budget) -> Vec<DigestJob> {
         let mut jobs = Vec::new();
-        for late in self.containers.get_mut(id).into_iter().flat_map(BTreeMap::values_mut) {
+        for late in self.containers.get_mut(id).into_iter().flat_map(|own| own.execs.values_mut()) {
             let Stage::Queued(job) = &late.stage else { continue };
             if !budget.take(now_ns, job) {
                 break;
@@ -126,20 +151,14 @@ impl LateExecs {
     /// Gives up execs that were retained for too long, and those that wait for the budget of a container that is gone. Returns
     /// which.
     pub(super) fn expire(&mut self, now_ns: i64, is_known: impl Fn(&ContainerId) -> bool) -> Vec<Moment> {
-        let (mut expired, mut bytes) = (Vec::new(), 0);
-        self.containers.retain(|id, execs| {
+        let mut expired = Vec::new();
+        for (id, own) in &self.containers {
             let known = is_known(id);
-            execs.retain(|moment, late| {
-                let stays = late.until_ns > now_ns && (known || matches!(late.stage, Stage::Hashing));
-                if !stays {
-                    expired.push(*moment);
-                    bytes += late.bytes;
-                }
-                stays
-            });
-            !execs.is_empty()
-        });
-        self.bytes -= bytes;
-        expired
+            let stays = |late: &LateExec| late.until_ns > now_ns && (known || matches!(late.stage, Stage::Hashing));
+            let over = own.execs.iter().filter(|(_, late)| !stays(late));
+            expired.extend(over.map(|(moment, _)| (id.clone(), *moment)));
+        }
+        expired.iter().for_each(|(id, moment)| drop(self.take(id, *moment)));
+        expired.into_iter().map(|(_, moment)| moment).collect()
     }
 }

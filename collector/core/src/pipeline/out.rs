@@ -7,7 +7,7 @@ use driftline_service_core::{BrokenInvariant, Disposition};
 use super::container_state::ContainerState;
 use super::held::HeldExec;
 use super::input::{Fx, NodeSettings, PipelineCommand};
-use super::late::{LateExecs, Retention};
+use super::late::LateExecs;
 use crate::class;
 use crate::event::{self, Surroundings};
 use crate::programs::Programs;
@@ -54,8 +54,8 @@ pub(super) fn send(
     }
     effects.emit(Topic::ExecEvents, id.as_str(), &record)?;
     effects.settle(Disposition::Reported);
-    let moment = held.exec.moment;
-    if held.may_be_late() && late.retain(now_ns, id, held, time_ns) == Retention::Full {
+    let given_up = if held.may_be_late() { late.retain(now_ns, id, held, time_ns) } else { Vec::new() };
+    for moment in given_up {
         effects.count("late_digest_refused");
         effects.command(PipelineCommand::Release(moment));
     }

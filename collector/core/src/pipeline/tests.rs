@@ -591,6 +591,35 @@ fn the_largest_execs_whose_digest_is_late_take_no_more_memory_than_is_allowed() 
 }
 
 #[test]
+fn containers_whose_late_execs_are_the_largest_give_way_to_others() {
+    let (mut drive, args) = (Drive::new(), b"x\0".repeat(2_048));
+    let of = |number: u64, exec| RawExec { cgroup: format!("{number:064x}").into_bytes(), ..exec };
+    let count = limits::LATE_PER_CONTAINER as u64;
+    for number in 1..=3 {
+        let execs = (1..=count).map(|time_ns| of(number, largest(other_file(time_ns), &args)));
+        drive.records(execs.collect(), 1 << 40);
+    }
+    drive.at(500);
+    assert!(
+        drive.pipeline.late.bytes() + 64_000 > limits::LATE_BYTES,
+        "{} bytes: nothing is left to others",
+        drive.pipeline.late.bytes()
+    );
+    let others = 10_000;
+    for number in 4..=20 {
+        let at = others + number * count;
+        drive.records((0..count).map(|n| of(number, other_file(at + n))).collect(), 1 << 40);
+    }
+    drive.at(2_000);
+    let refused = drive.commands.iter().filter_map(|command| match command {
+        PipelineCommand::Release(moment) => Some(moment.time_ns),
+        _ => None,
+    });
+    assert_eq!(refused.filter(|time_ns| *time_ns >= others).count(), 0, "the others' execs are all retained");
+    assert!(drive.pipeline.late.bytes() <= limits::LATE_BYTES);
+}
+
+#[test]
 fn containers_are_bounded_and_the_silent_one_goes_first() {
     let mut drive = Drive::new();
     let numbered = |number: usize| RawExec { cgroup: format!("{number:064x}").into_bytes(), ..at_time(1) };
