@@ -154,6 +154,7 @@ impl Reader {
         };
         let waits = newest_ns.is_some_and(|newest_ns| newest_ns >= records.complete_until_ns);
         self.patience = if waits { POLL_AFTER_SUSPICIOUS } else { POLL };
+        self.undecodable_lines.log_left_out("records that cannot be read");
         let counters = if is_last || begun_ns.saturating_sub(self.counted_ns) >= COUNT_EVERY_NS {
             self.counted_ns = begun_ns;
             self.counters()

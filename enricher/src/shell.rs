@@ -301,6 +301,8 @@ impl Shell for EnricherShell {
             return None;
         }
         self.last_tick = Instant::now();
+        self.rejected_lines.log_left_out("rejected records of the image tables");
+        self.conflict_lines.log_left_out("conflicts of publishers");
         Some(Input::Tick)
     }
 

@@ -34,10 +34,12 @@ impl LogLimit {
         self.admit_at(clock::monotonic())
     }
 
-    /// Returns the number of lines left out, if any, after their minute is over. A loop with a tick calls it, so that
-    /// the number is logged even if no line follows.
-    pub fn take_left_out(&mut self) -> Option<u64> {
-        self.take_left_out_at(clock::monotonic())
+    /// Logs the number of lines left out, if any, after their minute is over. The owner's tick calls it, so that the
+    /// number is logged even if no line follows. `what` names the lines, in the plural.
+    pub fn log_left_out(&mut self, what: &str) {
+        if let Some(left_out) = self.take_left_out_at(clock::monotonic()) {
+            tracing::warn!(left_out, "more {what}, counted only");
+        }
     }
 
     fn admit_at(&mut self, now: Instant) -> Option<u64> {

@@ -131,6 +131,8 @@ pub(crate) async fn run(
             Some(ended) = service.attempts.join_next() => service.take_end(ended).await,
             _ = tick.tick() => {
                 service.plan.wake(clock::now_ns());
+                service.rejected_lines.log_left_out("records that cannot be read");
+                service.failure_lines.log_left_out("images that cannot be indexed");
                 Ok(())
             }
         };

@@ -246,9 +246,7 @@ impl<S: Shell> Service<S> {
         match next {
             Next::Commit => {}
             Next::Tick => {
-                if let Some(left_out) = self.dead_letter_lines.take_left_out() {
-                    tracing::warn!(left_out, "more dead letters, counted only");
-                }
+                self.dead_letter_lines.log_left_out("dead letters");
                 let backlog = self.backlog();
                 if let Some(input) = self.shell.tick(backlog) {
                     self.apply(input).await?;
