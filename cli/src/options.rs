@@ -116,9 +116,7 @@ mod tests {
         let command = KafkaOptions::augment_args(Command::new("test").no_binary_name(true));
         let matches = command.try_get_matches_from(arguments).map_err(|error| error.to_string())?;
         let options = KafkaOptions::from_arg_matches(&matches).map_err(|error| error.to_string())?;
-        let mut settings = Settings::from_source(move |name: &str| {
-            set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
-        });
+        let mut settings = Settings::of_values(set.iter().copied());
         let read = options.read(&mut settings);
         settings.finish().map(|()| read).map_err(|error| error.to_string())
     }

@@ -121,9 +121,7 @@ mod tests {
     use driftline_settings::Program;
 
     fn read(pairs: &'static [(&'static str, &'static str)]) -> Result<CollectorSettings, String> {
-        let mut settings = Settings::from_source(move |name: &str| {
-            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
-        });
+        let mut settings = Settings::of_values(pairs.iter().copied());
         let read = CollectorSettings::read(&mut settings);
         settings.finish().map(|()| read).map_err(|error| error.to_string())
     }
@@ -138,7 +136,7 @@ mod tests {
 
     #[test]
     fn every_setting_of_the_collector_is_read_and_no_other() {
-        let mut settings = Settings::from_source(|name: &str| (name == "KAFKA_BOOTSTRAP").then(|| "a:1".to_owned()));
+        let mut settings = Settings::of_values([("KAFKA_BOOTSTRAP", "a:1")]);
         driftline_service::telemetry::start_logs(&mut settings);
         let _ = CollectorSettings::read(&mut settings);
         settings.finish().unwrap();

@@ -97,9 +97,7 @@ mod tests {
     use driftline_correlator_core::limits::{SESSIONS_BYTES_MAX, SESSIONS_BYTES_MIN};
 
     fn settings(pairs: &'static [(&'static str, &'static str)]) -> Settings {
-        Settings::from_source(move |name: &str| {
-            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
-        })
+        Settings::of_values(pairs.iter().copied())
     }
 
     #[test]

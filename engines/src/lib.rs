@@ -83,7 +83,7 @@ pub struct RuntimeSettings {
 
 impl Default for RuntimeSettings {
     fn default() -> Self {
-        Self::read(&mut Settings::from_source(|_| None))
+        Self::read(&mut Settings::of_values::<&str, &str>([]))
     }
 }
 

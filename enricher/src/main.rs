@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn every_setting_of_the_enricher_is_read_and_no_other() {
-        let mut settings = Settings::from_source(|name: &str| (name == "KAFKA_BOOTSTRAP").then(|| "a:1".to_owned()));
+        let mut settings = Settings::of_values([("KAFKA_BOOTSTRAP", "a:1")]);
         start_logs(&mut settings);
         let _ = Configuration::read(&mut settings);
         settings.finish().unwrap();

@@ -89,9 +89,7 @@ mod tests {
                 ("DRIFTLINE_REGISTRY_ALLOW", "docker.io"),
                 ("DRIFTLINE_INDEXER_MODE", mode),
             ];
-            let mut settings = Settings::from_source(move |name: &str| {
-                set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
-            });
+            let mut settings = Settings::of_values(set);
             telemetry::start_logs(&mut settings);
             let _ = choose(&mut settings);
             settings.finish().unwrap();

@@ -41,7 +41,7 @@ fn started(crio: &Crio, intervals: PollIntervals) -> (mpsc::Sender<ContainerId>,
     let (answered, answers) = mpsc::channel(8);
     start(
         settings(crio),
-        &KubernetesSettings::read("node-1", &[], &mut Settings::from_source(|_| None)),
+        &KubernetesSettings::read("node-1", &[], &mut Settings::of_values::<&str, &str>([])),
         intervals,
         received,
         answered,

@@ -22,7 +22,7 @@ fn an_exec_in_a_pod_comes_after_its_description_and_pause_does_not_come() {
     };
     let harness = Harness::start_with_runtimes(
         pods.settings(),
-        &KubernetesSettings::read("node-1", &[], &mut Settings::from_source(|_| None)),
+        &KubernetesSettings::read("node-1", &[], &mut Settings::of_values::<&str, &str>([])),
     );
     let spec = PodSpec {
         name: "web-1".into(),
@@ -74,8 +74,7 @@ fn a_pod_s_container_is_reported_with_its_workload_or_at_once_and_again_when_the
     api.put_pod(web.clone());
     let kubeconfig = api.kubeconfig().display().to_string();
     let allowed = ["team.example/*".to_owned()];
-    let mut source =
-        Settings::from_source(move |name: &str| (name == "DRIFTLINE_KUBERNETES").then(|| kubeconfig.clone()));
+    let mut source = Settings::of_values([("DRIFTLINE_KUBERNETES", kubeconfig)]);
     let cluster = KubernetesSettings::read("node-1", &allowed, &mut source);
     let harness = Harness::start_with_runtimes(pods.settings(), &cluster);
     let text = |pod: &serde_json::Value, name: &str| pod["metadata"][name].as_str().unwrap().to_owned();

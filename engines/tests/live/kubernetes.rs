@@ -20,8 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn settings(api: &ApiServer, node: &str) -> KubernetesSettings {
     let kubeconfig = api.kubeconfig().display().to_string();
     let allowed = ["team.example/*".to_owned()];
-    let mut source =
-        Settings::from_source(move |name: &str| (name == "DRIFTLINE_KUBERNETES").then(|| kubeconfig.clone()));
+    let mut source = Settings::of_values([("DRIFTLINE_KUBERNETES", kubeconfig)]);
     KubernetesSettings::read(node, &allowed, &mut source)
 }
 
@@ -256,17 +255,14 @@ async fn the_doctor_reports_what_is_missing() {
         Examined::Forbidden(vec!["get nodes".into(), "get jobs".into()])
     );
     let none = |value: Option<&'static str>| {
-        let mut source = Settings::from_source(move |name: &str| {
-            value.filter(|_| name == "DRIFTLINE_KUBERNETES").map(str::to_owned)
-        });
+        let mut source = Settings::of_values(value.map(|value| ("DRIFTLINE_KUBERNETES", value)));
         KubernetesSettings::read("n", &[], &mut source)
     };
     assert_eq!(examine(&none(None)).await, Examined::Off("not in a pod of a cluster"));
     assert_eq!(examine(&none(Some("off"))).await, Examined::Off("DRIFTLINE_KUBERNETES is off"));
     let Examined::Unreachable(why) = examine(&none(Some("/nowhere/kubeconfig"))).await else { panic!("no such file") };
     assert!(why.contains("/nowhere/kubeconfig"), "{why}");
-    let mut source =
-        Settings::from_source(|name: &str| (name == "KUBERNETES_SERVICE_HOST").then(|| "127.0.0.1".to_owned()));
+    let mut source = Settings::of_values([("KUBERNETES_SERVICE_HOST", "127.0.0.1")]);
     let in_a_pod = KubernetesSettings::read("n", &[], &mut source);
     assert!(in_a_pod.is_on() && !none(None).is_on());
     // Nothing of a pod is mounted here.

@@ -113,8 +113,7 @@ pub(crate) fn kafka(bootstrap: String, nonce: &str) -> ClientSettings {
 
 fn settings(bootstrap: String, nonce: &str) -> NodeSettings {
     let kafka = kafka(bootstrap, nonce);
-    let values = move |name: &str| (name == "KAFKA_BOOTSTRAP").then(|| "127.0.0.1:1".to_owned());
-    let mut source = driftline_settings::Settings::from_source(values);
+    let mut source = driftline_settings::Settings::of_values([("KAFKA_BOOTSTRAP", "127.0.0.1:1")]);
     let defaults = NodeSettings::read(&mut source);
     let (cluster, node) = ("test".to_owned(), "node-1".to_owned());
     let service = ServiceSettings { kafka, cluster, ..defaults.service };

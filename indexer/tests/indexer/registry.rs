@@ -60,19 +60,13 @@ fn world() -> Result<World, String> {
 /// Settings for a registry at a port of loopback, without TLS unless other settings change that.
 pub(crate) fn settings(port: u16, more: &[(&str, String)]) -> RegistrySettings {
     let host = format!("127.0.0.1:{port}");
-    let mut values = vec![
-        ("KAFKA_BOOTSTRAP".to_owned(), "127.0.0.1:1".to_owned()),
-        ("DRIFTLINE_REGISTRY_ALLOW".to_owned(), host.clone()),
-        ("DRIFTLINE_REGISTRY_PLAIN_HTTP".to_owned(), host),
-        ("DRIFTLINE_REGISTRY_IDLE_S".to_owned(), "1".to_owned()),
+    let values = [
+        ("KAFKA_BOOTSTRAP", "127.0.0.1:1".to_owned()),
+        ("DRIFTLINE_REGISTRY_ALLOW", host.clone()),
+        ("DRIFTLINE_REGISTRY_PLAIN_HTTP", host),
+        ("DRIFTLINE_REGISTRY_IDLE_S", "1".to_owned()),
     ];
-    for (name, value) in more {
-        values.retain(|(known, _)| known != name);
-        values.push(((*name).to_owned(), value.clone()));
-    }
-    let mut source = Settings::from_source(move |name: &str| {
-        values.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
-    });
+    let mut source = Settings::of_values(values.into_iter().chain(more.iter().cloned()));
     let read = RegistrySettings::read(&mut source);
     source.finish().unwrap();
     read
@@ -123,8 +117,7 @@ fn an_image_is_read_by_tag_and_digest_in_every_form() {
     }
     // A user who names an image need not know its digest, nor repeat its registry in the allow-list.
     let plain = format!("127.0.0.1:{port}");
-    let mut named =
-        Settings::from_source(move |name: &str| (name == "DRIFTLINE_REGISTRY_PLAIN_HTTP").then(|| plain.clone()));
+    let mut named = Settings::of_values([("DRIFTLINE_REGISTRY_PLAIN_HTTP", plain)]);
     let access = RegistryAccess::for_reference(&mut named, &at(":1")).unwrap();
     named.finish().unwrap();
     let found = read(access, &Wanted::default(), &at(":1")).unwrap();
@@ -498,19 +491,16 @@ fn a_proxy_is_used_unless_a_host_is_excepted() {
 
 #[test]
 fn every_wrong_setting_is_named_at_once_and_the_allow_list_is_required() {
-    let mut source = Settings::from_source(|name: &str| {
-        let wrong = [
-            ("KAFKA_BOOTSTRAP", "127.0.0.1:1"),
-            ("DRIFTLINE_REGISTRY_PLAIN_HTTP", "http://x"),
-            ("DRIFTLINE_REGISTRY_MIRRORS", "docker.io"),
-            ("DRIFTLINE_REGISTRY_AUTH_FILE", "/nowhere/config.json"),
-            ("DRIFTLINE_REGISTRY_CA_FILE", "/nowhere/ca.pem"),
-            ("DRIFTLINE_REGISTRY_CLIENT_CERTS", "quay.io=/nowhere/client.pem"),
-            ("DRIFTLINE_REGISTRY_PROXY", "user:secret@proxy"),
-            ("DRIFTLINE_REGISTRY_SHARE", "3/2"),
-        ];
-        wrong.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
-    });
+    let mut source = Settings::of_values([
+        ("KAFKA_BOOTSTRAP", "127.0.0.1:1"),
+        ("DRIFTLINE_REGISTRY_PLAIN_HTTP", "http://x"),
+        ("DRIFTLINE_REGISTRY_MIRRORS", "docker.io"),
+        ("DRIFTLINE_REGISTRY_AUTH_FILE", "/nowhere/config.json"),
+        ("DRIFTLINE_REGISTRY_CA_FILE", "/nowhere/ca.pem"),
+        ("DRIFTLINE_REGISTRY_CLIENT_CERTS", "quay.io=/nowhere/client.pem"),
+        ("DRIFTLINE_REGISTRY_PROXY", "user:secret@proxy"),
+        ("DRIFTLINE_REGISTRY_SHARE", "3/2"),
+    ]);
     let _ = RegistrySettings::read(&mut source);
     let message = source.finish().unwrap_err().to_string();
     let names = ["ALLOW", "PLAIN_HTTP", "MIRRORS", "AUTH_FILE", "CA_FILE", "CLIENT_CERTS", "PROXY", "SHARE"];

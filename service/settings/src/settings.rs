@@ -16,15 +16,12 @@ use crate::{Described, Program, Setting, table};
 #[error("{} of the settings cannot be used:\n  {}", .0.len(), .0.join("\n  "))]
 pub struct SettingsError(Vec<String>);
 
-/// The value of a variable, if it is set.
-type Environment = dyn Fn(&str) -> Option<String> + Send + Sync;
-
 /// Reads settings from the environment and a configuration file, and collects problems.
 ///
 /// A clone reads the same sources, and starts with the problems of the original.
 #[derive(Clone)]
 pub struct Settings {
-    environment: Arc<Environment>,
+    environment: Arc<BTreeMap<String, String>>,
     file: Option<Arc<File>>,
     warnings: Vec<String>,
     problems: Vec<String>,
@@ -82,15 +79,15 @@ impl Settings {
             }
         }
         let warnings = values.keys().filter_map(|name| unknown(name)).collect();
-        let read = Self::from_source(move |name: &str| values.get(name).cloned());
-        Self { warnings, problems, ..read }
+        Self { warnings, problems, ..Self::of_values(values) }
     }
 
-    /// Reads an environment that is given as a function.
+    /// Reads these variables in place of the environment.
     #[must_use]
-    pub fn from_source(environment: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+    pub fn of_values<N: Into<String>, V: Into<String>>(values: impl IntoIterator<Item = (N, V)>) -> Self {
+        let values = values.into_iter().map(|(name, value)| (name.into(), value.into()));
         Self {
-            environment: Arc::new(environment),
+            environment: Arc::new(values.collect()),
             file: None,
             warnings: Vec::new(),
             problems: Vec::new(),
@@ -139,7 +136,7 @@ impl Settings {
     /// A variable of the environment that is not a setting, if it is set and not empty.
     #[must_use]
     pub fn environment(&self, name: &str) -> Option<String> {
-        (self.environment)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+        self.environment.get(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 
     /// Records a problem that a program found in a value. `why` continues `value`. The value of a secret is left out,

@@ -279,7 +279,7 @@ fn every_way_into_a_container_is_reported_and_judged_exactly_under_every_engine(
     let mut table = Table::default();
     let harness = Harness::start_with_runtimes(
         ground.settings.clone(),
-        &KubernetesSettings::read("node-1", &[], &mut Settings::from_source(|_| None)),
+        &KubernetesSettings::read("node-1", &[], &mut Settings::of_values::<&str, &str>([])),
     );
     let mut places = Vec::new();
     for running in &ground.running {
@@ -335,7 +335,7 @@ fn run_cases(test: &str, title: &str, storage: Storage, build: fn(&Files) -> Tes
     let mut table = Table::default();
     let harness = Harness::start_with_runtimes(
         ground.settings.clone(),
-        &KubernetesSettings::read("node-1", &[], &mut Settings::from_source(|_| None)),
+        &KubernetesSettings::read("node-1", &[], &mut Settings::of_values::<&str, &str>([])),
     );
     let bind = (ground.files.path(""), "/data".to_owned());
     for running in &ground.running {

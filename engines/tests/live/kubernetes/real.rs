@@ -124,8 +124,7 @@ impl Api {
         std::fs::write(&path, config.to_string()).unwrap();
         assert!(Path::new(&path).exists());
         let allowed = ["team.example/*".to_owned()];
-        let mut source =
-            Settings::from_source(move |name: &str| (name == "DRIFTLINE_KUBERNETES").then(|| path.clone()));
+        let mut source = Settings::of_values([("DRIFTLINE_KUBERNETES", path)]);
         KubernetesSettings::read(node, &allowed, &mut source)
     }
 

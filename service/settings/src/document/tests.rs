@@ -45,7 +45,7 @@ fn the_example_is_generated_and_every_line_of_it_is_accepted() {
         }
     }
     for program in Program::ALL {
-        let mut settings = Settings::from_source(|_| None).with_file(&file, program);
+        let mut settings = Settings::of_values::<&str, &str>([]).with_file(&file, program);
         assert_eq!(settings.get(&table::PARTITIONS), 12);
         assert_eq!(settings.required(&table::KAFKA_BOOTSTRAP), ["127.0.0.1:9092"]);
         settings.finish().unwrap();

@@ -8,9 +8,7 @@ use crate::kind::{Kind, Secret, Text};
 use crate::{Described, Program, Setting, table};
 
 fn environment(pairs: &'static [(&'static str, &'static str)]) -> Settings {
-    Settings::from_source(move |name: &str| {
-        pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
-    })
+    Settings::of_values(pairs.iter().copied())
 }
 
 fn with_file(pairs: &'static [(&'static str, &'static str)], text: &str) -> Settings {
