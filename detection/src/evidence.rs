@@ -5,7 +5,7 @@ use driftline_schemas::{Exec, FileClass, FileFacts, HashState, Mount, MountNames
 /// The queries of detectors to an image.
 pub trait ImageLookup {
     /// The image's regular file at a path; follows symlinks.
-    fn file(&self, path: &[u8]) -> Option<ImageFile>;
+    fn file(&self, path: &[u8]) -> Option<FileContent>;
 
     /// The first path at which the image has a file with this content.
     fn path_of(&self, sha256: &Sha256) -> Option<&[u8]>;
@@ -13,7 +13,7 @@ pub trait ImageLookup {
 
 /// A regular file of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ImageFile {
+pub struct FileContent {
     /// Digest of its content.
     pub sha256: Sha256,
     /// Length of its content.
@@ -55,7 +55,7 @@ pub struct ImageEvidence<'a> {
     /// inside the container, which has its own root.
     pub is_image_path: bool,
     /// The image's file at the path.
-    pub at_path: Option<ImageFile>,
+    pub at_path: Option<FileContent>,
     /// A path at which the image has a file with the same content.
     pub same_content: Option<&'a [u8]>,
 }

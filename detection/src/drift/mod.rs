@@ -6,7 +6,7 @@
 use driftline_schemas::text::printable;
 use driftline_schemas::{Confidence, Exec, FileClass, HashState, MountNamespace, Origin, Severity, Sha256};
 
-use crate::evidence::{Evidence, ExecutedFile, FileEvidence, ImageEvidence, ImageFile, Role};
+use crate::evidence::{Evidence, ExecutedFile, FileContent, FileEvidence, ImageEvidence, Role};
 
 /// Where a container's shared memory is mounted.
 const SHM: &str = "/dev/shm";
@@ -244,7 +244,7 @@ impl Case<'_> {
     }
 
     /// A script, or the target of a loader, that could not be opened: only its path is known.
-    fn by_path_alone(&self, image: &ImageFile) -> Verdict {
+    fn by_path_alone(&self, image: &FileContent) -> Verdict {
         if self.file.hash_state == HashState::Gone {
             let note = "the image has a file at this path, but what ran from it was gone when it was looked for";
             return self.modified(image, note).unsure();
@@ -252,7 +252,7 @@ impl Case<'_> {
         Verdict::new(Origin::Image, None, "the path is the image's; nothing else of the file could be read").unsure()
     }
 
-    fn modified(&self, image: &ImageFile, note: &str) -> Verdict {
+    fn modified(&self, image: &FileContent, note: &str) -> Verdict {
         Verdict {
             image_path: self.image.same_content.map(<[u8]>::to_vec),
             image_sha256: Some(image.sha256),

@@ -1,13 +1,13 @@
 //! Judging an exec against an image index.
 
-use driftline_detection::{Evidence, ImageFile, ImageLookup, Verdict};
+use driftline_detection::{Evidence, FileContent, ImageLookup, Verdict};
 use driftline_schemas::{Exec, Sha256};
 
 use crate::image::ImageIndex;
 
 impl ImageLookup for ImageIndex {
-    fn file(&self, path: &[u8]) -> Option<ImageFile> {
-        Self::file(self, path).map(|file| ImageFile { sha256: file.sha256, size_bytes: file.size_bytes })
+    fn file(&self, path: &[u8]) -> Option<FileContent> {
+        Self::file(self, path).map(|file| FileContent { sha256: file.sha256, size_bytes: file.size_bytes })
     }
 
     fn path_of(&self, sha256: &Sha256) -> Option<&[u8]> {

@@ -10,7 +10,7 @@ use super::late::LateExec;
 use super::out::Origin;
 use crate::container_root::ContainerRoot;
 use crate::digest::DigestOutcome;
-use crate::event::{self, Surroundings};
+use crate::event;
 use crate::mounts::Mounts;
 
 /// Emits the same exec again. `container` is `None` when the container is gone by now.
@@ -27,14 +27,8 @@ pub(super) fn send(
     let exec = &late.exec;
     let unknown = Mounts::default();
     let root = container.map_or_else(|| ContainerRoot::of_process(exec), |container| container.root_of(exec));
-    let at = Surroundings {
-        settings: origin.settings,
-        container: id,
-        root: &root,
-        mounts: container.map_or(&unknown, |container| &container.mounts),
-        programs: origin.programs,
-        inner: late.inner.as_ref(),
-    };
+    let mounts = container.map_or(&unknown, |container| &container.mounts);
+    let at = origin.surroundings(id, &root, mounts, late.inner.as_ref());
     effects.count("digest_late");
     effects.emit(Topic::ExecEvents, id.as_str(), &event::exec(exec, at, Some(outcome), late.time_ns))
 }

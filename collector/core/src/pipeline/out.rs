@@ -9,7 +9,9 @@ use super::held::HeldExec;
 use super::input::{Fx, NodeSettings, PipelineCommand};
 use super::late::LateExecs;
 use crate::class;
+use crate::container_root::ContainerRoot;
 use crate::event::{self, Surroundings};
+use crate::mounts::Mounts;
 use crate::programs::Programs;
 
 /// What a record takes from the node.
@@ -17,6 +19,20 @@ use crate::programs::Programs;
 pub(super) struct Origin<'a> {
     pub(super) settings: &'a NodeSettings,
     pub(super) programs: &'a Programs,
+}
+
+impl<'a> Origin<'a> {
+    /// Where an exec happened, for its record.
+    pub(super) fn surroundings(
+        self,
+        container: &'a ContainerId,
+        root: &'a ContainerRoot,
+        mounts: &'a Mounts,
+        inner: Option<&'a ContainerId>,
+    ) -> Surroundings<'a> {
+        let Self { settings, programs } = self;
+        Surroundings { settings, container, root, mounts, programs, inner }
+    }
 }
 
 /// Emits an exec that happened at `wall_ns`. One whose digest may still come is retained in `late`.
@@ -39,14 +55,8 @@ pub(super) fn send(
         return Ok(());
     }
     let time_ns = container.follow_time(wall_ns);
-    let at = Surroundings {
-        settings: origin.settings,
-        container: id,
-        root: &container.root_of(&held.exec),
-        mounts: &container.mounts,
-        programs: origin.programs,
-        inner: held.inner.as_ref(),
-    };
+    let root = container.root_of(&held.exec);
+    let at = origin.surroundings(id, &root, &container.mounts, held.inner.as_ref());
     let record = event::exec(&held.exec, at, held.outcome().as_ref(), time_ns);
     if container.is_sandbox && is_untouched(&record) {
         drop_as("sandbox", &held, effects);

@@ -11,9 +11,9 @@ use crate::evidence::ImageLookup;
 struct Paths([&'static str; 2]);
 
 impl ImageLookup for Paths {
-    fn file(&self, path: &[u8]) -> Option<ImageFile> {
+    fn file(&self, path: &[u8]) -> Option<FileContent> {
         let path = self.0.iter().find(|known| known.as_bytes() == path)?;
-        Some(ImageFile { sha256: content(path), size_bytes: path.len() as u64 })
+        Some(FileContent { sha256: content(path), size_bytes: path.len() as u64 })
     }
 
     fn path_of(&self, sha256: &Sha256) -> Option<&[u8]> {
