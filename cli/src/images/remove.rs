@@ -81,7 +81,7 @@ fn confirmed(confirmer: Confirmer, answer: &mut impl BufRead) -> anyhow::Result<
 
 /// The consequences of the removal, for the person who has to decide.
 fn meaning(published: &[&Image], layers: usize) -> String {
-    let id = published.first().map_or("", |image| image.image_id.as_str());
+    let id = printable(published.first().map_or("", |image| image.image_id.as_str()).as_bytes()).text;
     let sources: BTreeSet<&str> = published.iter().map(|image| image.source.as_str()).collect();
     let sources = printable(sources.into_iter().collect::<Vec<_>>().join(", ").as_bytes()).text;
     format!(
