@@ -13,9 +13,10 @@ use driftline_schemas::{
 use driftline_service_core::Gap;
 
 use crate::detector::Detector;
-use crate::drift::{Category, Verdict};
+use crate::drift::{Category, UNPROVEN, Verdict};
 use crate::evidence::ExecutedFile;
 use crate::flaw::Flaw;
+use crate::unproven::Unproven;
 
 /// Category of a loss.
 const LOSS_CATEGORY: &str = "Collector Lost Events";
@@ -67,6 +68,51 @@ pub fn drift(
         subject: Some(subject(exec, verdict)),
         note: verdict.note.clone(),
         versions: versions.clone(),
+    }
+}
+
+/// Execs of a container that are unproven for one reason, and have one finding together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnprovenExecs {
+    /// The reason.
+    pub reason: Unproven,
+    /// Event id of their finding.
+    pub event_id: EventId,
+    /// Event time of the first of them.
+    pub first_ns: i64,
+    /// How many are unproven now.
+    pub execs: i64,
+}
+
+/// The finding about execs that are unproven for one reason; shows the newest of them.
+#[must_use]
+pub fn unproven(
+    newest: &Exec,
+    seen: Option<&ContainerSeen>,
+    verdict: &Verdict,
+    execs: &UnprovenExecs,
+    revision: Revision,
+    versions: &BTreeMap<String, String>,
+) -> Finding {
+    let finding = drift(newest, seen, verdict, UNPROVEN, revision, versions);
+    Finding {
+        finding_id: FindingId::of(&execs.event_id, Detector::Drift.id()),
+        event_id: execs.event_id.clone(),
+        event_time_ns: execs.first_ns,
+        confidence: Confidence::Low,
+        origin: Origin::Unproven,
+        note: unproven_in_words(verdict, execs),
+        ..finding
+    }
+}
+
+fn unproven_in_words(verdict: &Verdict, execs: &UnprovenExecs) -> String {
+    let UnprovenExecs { reason, execs, .. } = execs;
+    let why = reason.in_words();
+    match execs {
+        ..=0 => format!("each exec that was unproven because {why} has a verdict of its own by now"),
+        1 => format!("{} ({why})", verdict.note),
+        _ => format!("{execs} execs are unproven because {why}; of the newest: {}", verdict.note),
     }
 }
 

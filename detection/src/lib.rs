@@ -12,8 +12,10 @@ mod drift;
 mod evidence;
 pub mod finding;
 mod flaw;
+mod unproven;
 
 pub use detector::Detector;
-pub use drift::{ADDED, Category, FILELESS, FILELESS_SHM, MISMATCH, Verdict, judge};
+pub use drift::{ADDED, Category, FILELESS, FILELESS_SHM, MISMATCH, UNPROVEN, Verdict, judge};
 pub use evidence::{Evidence, ExecutedFile, FileContent, FileEvidence, ImageEvidence, ImageLookup, Role};
 pub use flaw::Flaw;
+pub use unproven::Unproven;

@@ -78,4 +78,4 @@ pub struct Step {
     pub commands: Vec<String>,
 }
 
-record!(Alert, "Alert", "alert.avsc");
+record!(Alert, "Alert", "alert.avsc", "frozen/alert.1.avsc");

@@ -124,6 +124,6 @@ pub struct CorrelatorPartition {
 }
 
 record!(SessionState, "SessionState", "correlator_session.avsc");
-record!(TrackedFinding, "TrackedFinding", "correlator_finding.avsc");
+record!(TrackedFinding, "TrackedFinding", "correlator_finding.avsc", "frozen/correlator_finding.1.avsc");
 record!(CountedFindings, "CountedFindings", "correlator_beyond.avsc");
 record!(CorrelatorPartition, "CorrelatorPartition", "correlator_partition.avsc");

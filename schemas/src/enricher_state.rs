@@ -23,6 +23,19 @@ pub struct ContainerState {
     pub mismatched_paths: Vec<serde_bytes::ByteBuf>,
     #[serde(default)]
     pub image_flaws: Vec<String>,
+    #[serde(default)]
+    pub unproven: Vec<UnprovenFold>,
+}
+
+/// Unproven execs with one finding together. See `container_state.avsc`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnprovenFold {
+    pub reason: String,
+    pub first_ns: i64,
+    pub event_id: EventId,
+    pub revision: i32,
+    pub execs: i64,
+    pub reported: i64,
 }
 
 /// An exec with a published finding. See `reported_exec.avsc`.
@@ -50,6 +63,12 @@ fn first() -> i32 {
     1
 }
 
-record!(ContainerState, "ContainerState", "container_state.avsc", "frozen/container_state.1.avsc");
+record!(
+    ContainerState,
+    "ContainerState",
+    "container_state.avsc",
+    "frozen/container_state.1.avsc",
+    "frozen/container_state.2.avsc"
+);
 record!(ReportedExec, "ReportedExec", "reported_exec.avsc", "frozen/reported_exec.1.avsc");
 record!(UnresolvedFinding, "UnresolvedFinding", "unresolved_finding.avsc");

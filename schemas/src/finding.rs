@@ -13,6 +13,9 @@ pub const IMAGE_CONFLICT: &str = "Image Manifest Conflict";
 /// Category of a finding about content of a container's image that does not match its digest.
 pub const IMAGE_MISMATCH: &str = "Image Digest Mismatch";
 
+/// Category of a finding about executed files that are neither proven the image's nor proven foreign.
+pub const UNPROVEN_PROGRAM: &str = "Unproven Program Executed";
+
 /// Category of a finding about a container that executed programs faster than a node reports.
 pub const CONTAINER_THROTTLED: &str = "Container Throttled";
 
@@ -79,6 +82,7 @@ pub enum Origin {
     HostNamespace,
     Unresolved,
     None,
+    Unproven,
 }
 
 impl Origin {
@@ -98,6 +102,7 @@ impl Origin {
             Self::HostNamespace => "host_namespace",
             Self::Unresolved => "unresolved",
             Self::None => "none",
+            Self::Unproven => "unproven",
         }
     }
 }
@@ -156,4 +161,4 @@ pub struct Subject {
     pub image_sha256: Option<Sha256>,
 }
 
-record!(Finding, "Finding", "finding.avsc");
+record!(Finding, "Finding", "finding.avsc", "frozen/finding.1.avsc");

@@ -217,6 +217,12 @@ impl EventId {
         Self(derive("image", &[cluster.as_bytes(), container.as_str().as_bytes(), kind.as_bytes()]))
     }
 
+    /// Id of execs of a container that are unproven for one reason; `first` is the first of them.
+    #[must_use]
+    pub fn of_unproven(first: &Self, reason: &str) -> Self {
+        Self(derive("unproven", &[first.as_str().as_bytes(), reason.as_bytes()]))
+    }
+
     /// Id of a range of offsets that a service could not read because its input topic no longer had them.
     #[must_use]
     pub fn of_gap(cluster: &str, service: &str, partition: i32, from: i64, to: i64) -> Self {

@@ -33,7 +33,7 @@ pub use exec_events::{
 };
 pub use finding::{
     CONTAINER_THROTTLED, Confidence, Finding, FindingState, IMAGE_CONFLICT, IMAGE_MISMATCH, Origin, Process, Severity,
-    Subject,
+    Subject, UNPROVEN_PROGRAM,
 };
 pub use ids::{
     AlertId, ContainerId, DiffId, EventId, ExecIdentity, FindingId, Fingerprint, IdError, ImageId, Sha256, is_digest,

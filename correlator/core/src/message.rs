@@ -79,7 +79,9 @@ fn why(finding: &AlertFinding) -> String {
             let reason = finding.unresolved.as_deref().unwrap_or("no reason given");
             format!("it is not an untouched file of the image, which could not be consulted yet: {reason}")
         }
-        Origin::Image | Origin::Touched | Origin::None => trimmed(&finding.note, &finding.category).to_owned(),
+        Origin::Unproven | Origin::Image | Origin::Touched | Origin::None => {
+            trimmed(&finding.note, &finding.category).to_owned()
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The score of a session: one table, each row documented, each row that applied shown in the alert.
 
 use driftline_schemas::correlator_state::ExecFacts;
-use driftline_schemas::{CONTAINER_THROTTLED, Container, Contribution, Severity, Sha256};
+use driftline_schemas::{CONTAINER_THROTTLED, Container, Contribution, Severity, Sha256, UNPROVEN_PROGRAM};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -59,10 +59,12 @@ impl Facts {
         self.labels.iter().map(|label| label.category.as_str()).collect()
     }
 
-    /// Categories that count. Context findings describe what happened around a finding and have rows of their own.
+    /// Categories that count. Context findings describe what happened around a finding and have rows of their own. That
+    /// something is unproven supports no other finding.
     fn weighty_categories(&self) -> BTreeSet<&str> {
-        let weighty = self.labels.iter().filter(|label| label.severity > Severity::Informational);
-        weighty.map(|label| label.category.as_str()).collect()
+        let is_weighty =
+            |label: &&Arc<Label>| label.severity > Severity::Informational && label.category != UNPROVEN_PROGRAM;
+        self.labels.iter().filter(is_weighty).map(|label| label.category.as_str()).collect()
     }
 }
 

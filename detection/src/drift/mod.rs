@@ -4,9 +4,15 @@
 //! order, and the first that applies decides; `docs/detection.md` shows them as a table.
 
 use driftline_schemas::text::printable;
-use driftline_schemas::{Confidence, Exec, FileClass, HashState, MountNamespace, Origin, Severity, Sha256};
+use driftline_schemas::{
+    Confidence, Exec, FileClass, HashState, MountNamespace, Origin, Severity, Sha256, UNPROVEN_PROGRAM,
+};
 
 use crate::evidence::{Evidence, ExecutedFile, FileContent, FileEvidence, ImageEvidence, Role};
+use crate::unproven::Unproven;
+
+/// The note about a file that the kernel proves to be the image's.
+const UNTOUCHED: &str = "an untouched file of the image";
 
 /// Where a container's shared memory is mounted.
 const SHM: &str = "/dev/shm";
@@ -37,6 +43,9 @@ pub const FILELESS_SHM: Category = Category {
 /// The node ran an image file that the manifest does not list.
 pub const MISMATCH: Category = Category { name: "Image Manifest Mismatch", severity: Severity::Low, techniques: &[] };
 
+/// Nothing proves that a program is the image's, and nothing that it is not.
+pub const UNPROVEN: Category = Category { name: UNPROVEN_PROGRAM, severity: Severity::Low, techniques: &[] };
+
 /// The origin of a program, and whether it is a finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
@@ -54,6 +63,8 @@ pub struct Verdict {
     pub image_sha256: Option<Sha256>,
     /// Why the image could not be consulted.
     pub unresolved: Option<String>,
+    /// Why nothing is proven; the findings of such execs are folded by this reason.
+    pub unproven: Option<Unproven>,
     /// The file of the exec that decided the verdict.
     pub file: Role,
 }
@@ -68,8 +79,14 @@ impl Verdict {
             image_path: None,
             image_sha256: None,
             unresolved: None,
+            unproven: None,
             file: Role::Subject,
         }
+    }
+
+    fn unproven(reason: Unproven, note: &str) -> Self {
+        let verdict = Self::new(Origin::Unproven, Some(UNPROVEN), note).unsure();
+        Self { unproven: Some(reason), ..verdict }
     }
 
     fn unsure(self) -> Self {
@@ -116,22 +133,27 @@ fn without_image(exec: &Exec, file: &ExecutedFile<'_>) -> Option<Verdict> {
     }
 }
 
+/// The rows that apply while the image is not known.
 fn unresolved(file: &ExecutedFile<'_>, reason: &str) -> Verdict {
-    let is_suspicious = match file.class {
+    let verdict = match file.class {
+        // The kernel shows that it is a file of a lower layer that nobody wrote to, whatever the layers contain.
+        FileClass::Image => return Verdict::new(Origin::Image, None, UNTOUCHED),
         FileClass::New
         | FileClass::CopiedUp
         | FileClass::Volume
         | FileClass::Foreign
         | FileClass::Memfd
-        | FileClass::OtherFs => true,
+        | FileClass::OtherFs => {
+            let note = "the file is not an untouched image file, and the image could not be consulted in time";
+            Verdict::new(Origin::Unresolved, Some(ADDED), note).unsure()
+        }
         // Every program of a root that is not an overlay has the same class; only the image could tell them apart.
-        FileClass::Image | FileClass::RootfsPlain | FileClass::Unknown => false,
+        FileClass::RootfsPlain | FileClass::Unknown => Verdict::unproven(
+            Unproven::NoImage,
+            "the image, which alone could prove it, could not be consulted in time",
+        ),
     };
-    let note = "the file is not an untouched image file, and the image could not be consulted in time";
-    Verdict {
-        unresolved: Some(reason.to_owned()),
-        ..Verdict::new(Origin::Unresolved, is_suspicious.then_some(ADDED), note).unsure()
-    }
+    Verdict { unresolved: Some(reason.to_owned()), ..verdict }
 }
 
 /// One executed file, with the image's file at its path and the image's path with its content.
@@ -160,7 +182,7 @@ impl Case<'_> {
     /// manifest, so it is never reported as missing from it.
     fn untouched(&self) -> Verdict {
         if self.image.at_path.is_some() || !self.image.is_image_path || !self.file.path.starts_with(b"/") {
-            return Verdict::new(Origin::Image, None, "an untouched file of the image");
+            return Verdict::new(Origin::Image, None, UNTOUCHED);
         }
         Verdict::new(
             Origin::Inconsistent,
@@ -239,7 +261,7 @@ impl Case<'_> {
             FileClass::New | FileClass::CopiedUp => self
                 .modified(image, "the image's file at this path was written to; its content could not be read")
                 .unsure(),
-            _ => Verdict::new(Origin::Image, None, "path and size are the image's").unsure(),
+            _ => self.unproven("path and size are the image's, but its content could not be read"),
         }
     }
 
@@ -249,7 +271,11 @@ impl Case<'_> {
             let note = "the image has a file at this path, but what ran from it was gone when it was looked for";
             return self.modified(image, note).unsure();
         }
-        Verdict::new(Origin::Image, None, "the path is the image's; nothing else of the file could be read").unsure()
+        self.unproven("the path is the image's, but nothing else of the file could be read")
+    }
+
+    fn unproven(&self, note: &str) -> Verdict {
+        Verdict::unproven(Unproven::NoDigest(self.file.hash_state), note)
     }
 
     fn modified(&self, image: &FileContent, note: &str) -> Verdict {

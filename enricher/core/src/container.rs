@@ -7,6 +7,7 @@ use driftline_schemas::{ContainerId, ContainerSeen, ContainerThrottled, EventId,
 
 use crate::limits::{ENDED_KEPT_NS, HEARD_STEP_NS, MISMATCHED_PATHS_MAX, REPORTED_MAX, SILENCE_NS, UNRESOLVED_MAX};
 use crate::trust::{ImageView, Trust};
+use crate::unproven::UnprovenFolds;
 use driftline_detection::Flaw;
 
 /// A record of a container that is parked and settled in order of arrival.
@@ -74,11 +75,12 @@ impl Parked {
     }
 }
 
-/// An event whose finding was published.
+/// An event that was reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reported {
     pub(crate) event: EventId,
-    /// Newest published revision, maintained while a digest may still arrive.
+    /// Newest published revision, maintained while a digest may still arrive; 0 while the event is one of the unproven
+    /// ones that have a finding together.
     pub(crate) revision: i32,
     /// Time until which a digest amends the finding; 0 when no digest is expected.
     pub(crate) amend_until_ns: i64,
@@ -95,11 +97,11 @@ pub(crate) enum Occurrence {
     Amends(i64, Reported),
 }
 
-/// A finding that was published before the image was known.
+/// An exec that was reported before the image was known.
 #[derive(Debug)]
 pub(crate) struct Unresolved {
     pub(crate) exec: Box<Exec>,
-    /// Newest published revision.
+    /// Newest published revision; 0 as for [`Reported`].
     pub(crate) revision: i32,
     pub(crate) amend_until_ns: i64,
 }
@@ -137,6 +139,8 @@ pub(crate) struct TrackedContainer {
     pub(crate) mismatched: BTreeSet<Vec<u8>>,
     /// Flaws of its image that were reported.
     pub(crate) flaws: BTreeSet<Flaw>,
+    /// Its unproven execs.
+    pub(crate) unproven: UnprovenFolds,
     /// Events with a published finding, by offset.
     reported: BTreeMap<i64, Reported>,
     /// Offsets of the events in `reported`.
@@ -177,6 +181,7 @@ impl TrackedContainer {
             heard_ns,
             mismatched: BTreeSet::new(),
             flaws: BTreeSet::new(),
+            unproven: UnprovenFolds::default(),
             reported: BTreeMap::new(),
             reported_at: BTreeMap::new(),
             waiting: BTreeSet::new(),

@@ -21,6 +21,7 @@ mod judging;
 pub mod limits;
 pub mod tables;
 mod trust;
+mod unproven;
 
 pub use enricher::{Enricher, ImageAnswer, ImageCommand, Input, Settings};
 pub use judging::judge;

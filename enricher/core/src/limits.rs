@@ -33,6 +33,14 @@ pub const MISMATCHED_PATHS_MAX: usize = 64;
 /// Findings per container that may still be amended when the image becomes known.
 pub const UNRESOLVED_MAX: usize = 64;
 
+/// Event time within which the unproven execs of one reason are one finding: the gap that ends a session by default, so
+/// that an alert about a later session has a finding of its own.
+pub const UNPROVEN_FOLD_NS: i64 = 600 * SECOND_NS;
+
+/// Findings about unproven execs per container that may still change: of two reasons all that begin within [`AMEND_NS`],
+/// rounded up. Beyond it the oldest stays as it is.
+pub const UNPROVEN_FOLDS_MAX: usize = 32;
+
 /// How long an unresolved finding may be amended after its publication.
 pub const AMEND_NS: i64 = 3_600 * SECOND_NS;
 
@@ -77,9 +85,15 @@ pub const REASON_BYTES_MAX: usize = 1_024;
 /// bytes each.
 const SEEN_BYTES_MAX: usize = 24 * TEXT_BYTES_MAX + LABELS_BYTES_MAX + 6 * AVRO_ITEMS_MAX;
 
+/// Size of the state of one finding about unproven execs: reason, event id, and four numbers.
+const FOLD_BYTES_MAX: usize = 128;
+
 // The longest value of the changelog, a container with all its mismatched paths, fits in a record; a test writes each
 // kind at its largest.
-const _: () = assert!(SEEN_BYTES_MAX + MISMATCHED_PATHS_MAX * (PATH_BYTES_MAX + 3) + 1_024 < RECORD_BYTES_MAX);
+const _: () = assert!(
+    SEEN_BYTES_MAX + MISMATCHED_PATHS_MAX * (PATH_BYTES_MAX + 3) + UNPROVEN_FOLDS_MAX * FOLD_BYTES_MAX + 1_024
+        < RECORD_BYTES_MAX
+);
 // A silent container has no finding that may still be amended, and a container that is described hourly is never
 // silent.
 const _: () = assert!(AMEND_NS + HEARD_STEP_NS < SILENCE_NS && ENDED_KEPT_NS < SILENCE_NS);

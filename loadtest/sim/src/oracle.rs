@@ -4,7 +4,7 @@
 mod sessions;
 
 use driftline_schemas::topics::{Topic, partition_of};
-use driftline_schemas::{Exec, ExecEvent, Finding, FindingId, FindingState, HashState};
+use driftline_schemas::{Exec, ExecEvent, Finding, FindingId, FindingState, HashState, Origin};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker::Broker;
@@ -51,11 +51,19 @@ struct Inputs<'a> {
     holes: BTreeSet<String>,
     /// Loss findings.
     losses: BTreeSet<FindingId>,
+    /// Containers of which an exec came that is unproven until its digest comes.
+    unproven: BTreeSet<&'a str>,
     poison: u64,
 }
 
 fn read<'a>(broker: &Broker, facts: &RunFacts<'a>) -> Inputs<'a> {
-    let mut inputs = Inputs { execs: BTreeMap::new(), holes: BTreeSet::new(), losses: BTreeSet::new(), poison: 0 };
+    let mut inputs = Inputs {
+        execs: BTreeMap::new(),
+        holes: BTreeSet::new(),
+        losses: BTreeSet::new(),
+        unproven: BTreeSet::new(),
+        poison: 0,
+    };
     let mut seen: BTreeSet<String> = BTreeSet::new();
     for topic_partition in broker.topic_partitions(Topic::ExecEvents) {
         for (offset, data) in broker.committed_records(topic_partition) {
@@ -75,6 +83,12 @@ fn read<'a>(broker: &Broker, facts: &RunFacts<'a>) -> Inputs<'a> {
                         let id = FindingId::of(&exec.event_id, "drift");
                         inputs.execs.entry(label.container.as_str()).or_default().push(First { id, label });
                     }
+                }
+                Some(ExecEvent::Exec(exec))
+                    if !is_reported(&exec, facts.plan) && !seen.contains(exec.event_id.as_str()) =>
+                {
+                    let label = facts.plan.labels.get(exec.event_id.as_str());
+                    inputs.unproven.extend(label.map(|label| label.container.as_str()));
                 }
                 Some(ExecEvent::Throttled(throttled)) if seen.insert(throttled.event_id().to_string()) => {
                     if let Some(label) = facts.plan.labels.get(throttled.event_id().as_str()) {
@@ -102,7 +116,7 @@ fn read<'a>(broker: &Broker, facts: &RunFacts<'a>) -> Inputs<'a> {
 
 fn is_reported(exec: &Exec, plan: &Plan) -> bool {
     let early = plan.labels.get(exec.event_id.as_str()).and_then(|label| label.early);
-    early != Some(Early::Silent) || exec.hash_state != HashState::OverBudget
+    early != Some(Early::Unproven) || exec.hash_state != HashState::OverBudget
 }
 
 /// Checks the findings against those that the input must lead to.
@@ -112,13 +126,14 @@ pub(crate) fn check_findings(broker: &Broker, outputs: &Outputs, facts: &RunFact
     let mut firsts: BTreeMap<&str, Vec<&Finding>> = BTreeMap::new();
     for finding in &outputs.findings {
         last.insert(&finding.finding_id, finding);
-        if finding.revision == 1 && finding.detector != "image" {
+        if finding.revision == 1 && finding.detector != "image" && finding.origin != Origin::Unproven {
             let container = finding.container.as_ref().map_or("", |container| container.id.as_str());
             firsts.entry(container).or_default().push(finding);
         }
     }
     check_losses(&inputs, &last, facts)?;
     check_images(&last, &inputs.holes, facts)?;
+    check_unproven(&inputs, &last, facts)?;
     let letters = outputs.dead_letters.iter().filter(|letter| letter.starts_with("enricher/")).count() as u64;
     if letters != inputs.poison {
         let what = format!("{letters} dead letters for {} records that cannot be used", inputs.poison);
@@ -181,6 +196,29 @@ fn check_images(last: &BTreeMap<&FindingId, &Finding>, holes: &BTreeSet<String>,
     });
     match missing {
         Some((container, category)) => Err(Violation::new(FINDINGS, format!("{container}: {category} is missing"))),
+        None => Ok(()),
+    }
+}
+
+/// Checks the findings about unproven execs: of a container whose image becomes known each is retracted, because every
+/// digest arrives in the end; and a container of which an exec came without its digest has one.
+fn check_unproven(inputs: &Inputs<'_>, last: &BTreeMap<&FindingId, &Finding>, facts: &RunFacts<'_>) -> Checked {
+    let mut reported = BTreeSet::new();
+    for finding in last.values().filter(|finding| finding.origin == Origin::Unproven) {
+        let container = finding.container.as_ref().map_or("", |container| container.id.as_str());
+        reported.insert(container);
+        let is_vague = facts.clarity(container) == Clarity::Vague || inputs.holes.contains(container);
+        if finding.state == FindingState::Active && !is_vague {
+            let what = format!("{container}: still unproven, revision {}: {}", finding.revision, finding.note);
+            return Err(Violation::new("oracle: unproven execs", what));
+        }
+    }
+    let missing = inputs.unproven.iter().find(|container| {
+        let is_whole = facts.clarity(container) == Clarity::Exact && !inputs.holes.contains(**container);
+        is_whole && !reported.contains(*container)
+    });
+    match missing {
+        Some(container) => Err(Violation::new("oracle: unproven execs", format!("{container}: none is reported"))),
         None => Ok(()),
     }
 }

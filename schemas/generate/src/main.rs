@@ -75,8 +75,8 @@ fn frozen(directory: &Path, file: &str) -> io::Result<Vec<String>> {
 fn freeze(directory: &Path) -> io::Result<()> {
     let list = directory.join("SHA256SUMS");
     let mut sums: Vec<String> = std::fs::read_to_string(&list)?.lines().map(str::to_owned).collect();
-    for (file, _, record) in SCHEMAS {
-        let (text, versions) = (avro::schema(record), frozen(directory, file)?);
+    for (file, text) in schemas(directory)? {
+        let versions = frozen(directory, &file)?;
         let newest = versions.last().map(|name| std::fs::read_to_string(directory.join(name))).transpose()?;
         if newest.as_ref() == Some(&text) {
             continue;
@@ -92,6 +92,23 @@ fn freeze(directory: &Path) -> io::Result<()> {
     }
     sums.sort_by(|one, other| name_of(one).cmp(name_of(other)));
     std::fs::write(list, sums.join("\n") + "\n")
+}
+
+/// The name and the text of every schema: of those that the tables define as they define it, of the others as the file
+/// beside `directory` has it.
+fn schemas(directory: &Path) -> io::Result<Vec<(String, String)>> {
+    let mut schemas: Vec<_> =
+        SCHEMAS.iter().map(|(file, _, record)| ((*file).to_owned(), avro::schema(record))).collect();
+    for entry in std::fs::read_dir(directory.join(".."))? {
+        let path = entry?.path();
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let is_schema = path.extension().is_some_and(|extension| extension == "avsc");
+        if is_schema && !schemas.iter().any(|(known, _)| *known == name) {
+            schemas.push((name, std::fs::read_to_string(path)?));
+        }
+    }
+    schemas.sort();
+    Ok(schemas)
 }
 
 /// The name in a line of SHA256SUMS.

@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 
 use super::{IMAGE, Paths, content};
+use crate::Unproven;
 use crate::drift::{Category, Verdict, judge};
 use crate::evidence::Evidence;
 use driftline_schemas::{Confidence, Exec, FileClass, FileFacts, HashState, MountNamespace, Origin};
@@ -56,6 +57,22 @@ fn exec(class: FileClass, is_image_path: bool, known: Content, namespace: MountN
     };
     let path = if is_image_path { "/bin/ls" } else { "/tmp/x" };
     Exec { path: path.into(), class, sha256, file, hash_state, namespace, ..Exec::default() }
+}
+
+type Image = Result<&'static Paths, &'static str>;
+
+/// Every combination of class, path, content, mount namespace and image.
+fn combinations() -> impl Iterator<Item = (FileClass, bool, (&'static str, Content), MountNamespace, Image)> {
+    CLASSES.into_iter().flat_map(|class| {
+        CONTENTS.into_iter().flat_map(move |content| {
+            NAMESPACES.into_iter().flat_map(move |namespace| {
+                [true, false].into_iter().flat_map(move |is_image_path| {
+                    let images: [Image; 2] = [Ok(&IMAGE), Err("no_manifest")];
+                    images.map(|image| (class, is_image_path, content, namespace, image))
+                })
+            })
+        })
+    })
 }
 
 /// `origin`, with `?` for low confidence; verdicts that are not reported are in parentheses.
@@ -137,6 +154,39 @@ fn a_verdict_without_an_image_names_the_reason() {
         let exec = exec(class, true, Content::Digest("evil"), MountNamespace::Own);
         let verdict = judge(&Evidence::of(&exec, Err::<&Paths, _>("no_manifest")));
         let is_reasoned = verdict.unresolved.as_deref() == Some("no_manifest");
-        assert_eq!(is_reasoned, verdict.origin == Origin::Unresolved, "{class:?}: {verdict:?}");
+        let needs_image = matches!(verdict.origin, Origin::Unresolved | Origin::Unproven);
+        assert_eq!(is_reasoned, needs_image, "{class:?}: {verdict:?}");
+    }
+}
+
+#[test]
+fn silence_is_proof() {
+    for (class, is_image_path, (heading, content), namespace, image) in combinations() {
+        let exec = exec(class, is_image_path, content, namespace);
+        let verdict = judge(&Evidence::of(&exec, image));
+        if verdict.category.is_some() || namespace == MountNamespace::Host {
+            continue;
+        }
+        let is_known = image.is_ok() && is_image_path;
+        let by_kernel = class == FileClass::Image;
+        let by_content = is_known && heading == "equal";
+        let by_metadata = is_known && class == FileClass::CopiedUp && heading == "data not copied up";
+        assert!(
+            by_kernel || by_content || by_metadata,
+            "{class:?} {is_image_path} {heading} {namespace:?}: {verdict:?}"
+        );
+        assert_eq!(verdict.confidence, Confidence::High);
+    }
+}
+
+#[test]
+fn an_unproven_verdict_has_a_reason_and_another_has_none() {
+    for (class, is_image_path, (heading, content), namespace, image) in combinations() {
+        let exec = exec(class, is_image_path, content, namespace);
+        let verdict = judge(&Evidence::of(&exec, image));
+        let is_unproven = verdict.origin == Origin::Unproven;
+        assert_eq!(is_unproven, verdict.unproven.is_some(), "{class:?} {heading}: {verdict:?}");
+        let reason = verdict.unproven;
+        assert!(reason.is_none_or(|reason| Unproven::of_name(reason.name()) == Some(reason)), "{reason:?}");
     }
 }

@@ -137,7 +137,7 @@ fn without_a_digest_class_path_and_size_decide_with_low_confidence() {
     check(&unread(exec(1, C::New, "/bin/ls", "longer than it")), &expect(Origin::Modified, Some(ADDED), High));
     check(&unread(exec(1, C::New, "/bin/ls", "/bin/ls")), &expect(Origin::Modified, Some(ADDED), Low));
     check(&unread(exec(1, C::CopiedUp, "/bin/ls", "/bin/ls")), &expect(Origin::Modified, Some(ADDED), Low));
-    check(&unread(exec(1, C::RootfsPlain, "/bin/ls", "/bin/ls")), &expect(Origin::Image, None, Low));
+    check(&unread(exec(1, C::RootfsPlain, "/bin/ls", "/bin/ls")), &expect(Origin::Unproven, Some(UNPROVEN), Low));
     check(&unread(exec(1, C::New, "/tmp/x", "x")), &expect(Origin::Added, Some(ADDED), Low));
 }
 
@@ -157,7 +157,7 @@ fn of_a_file_that_could_not_be_opened_neither_size_nor_anything_else_is_held_aga
         Exec { file: FileFacts::default(), hash_state, ..script }
     };
     for state in [HashState::OverBudget, HashState::Unreadable, HashState::RefusedFs] {
-        check(&unopened(state, "/bin/ls"), &expect(Origin::Image, None, Low));
+        check(&unopened(state, "/bin/ls"), &expect(Origin::Unproven, Some(UNPROVEN), Low));
         check(&unopened(state, "/bin/other"), &expect(Origin::Added, Some(ADDED), Low));
     }
     check(&unopened(HashState::Gone, "/bin/ls"), &expect(Origin::Modified, Some(ADDED), Low));
@@ -194,7 +194,7 @@ fn a_loader_that_is_not_the_image_s_is_judged_whatever_it_runs() {
     let unresolved = judge(&loading(C::New, ("/tmp/ld.so", "evil"), "/bin/cp", "/bin/cp"), Err("no_manifest"));
     assert_eq!((unresolved.category, unresolved.file), (Some(ADDED), Role::Loader));
     let unresolved = judge(&loading(C::RootfsPlain, ("/tmp/ld.so", "evil"), "/tmp/x", ""), Err("no_manifest"));
-    assert_eq!((unresolved.category, unresolved.file), (None, Role::Subject));
+    assert_eq!((unresolved.category, unresolved.file), (Some(UNPROVEN), Role::Loader));
 }
 
 #[test]
@@ -231,15 +231,20 @@ fn a_path_that_lost_its_beginning_matches_nothing_by_path() {
 }
 
 #[test]
-fn without_an_image_only_suspicious_classes_are_reported() {
+fn without_an_image_only_what_the_kernel_proves_is_silent() {
     for class in [C::New, C::CopiedUp, C::Volume, C::Foreign, C::OtherFs] {
         let verdict = judge(&exec(1, class, "/x", "x"), Err("no_manifest"));
         assert_eq!((verdict.origin, verdict.confidence), (Origin::Unresolved, Low));
         assert_eq!((verdict.category, verdict.unresolved.as_deref()), (Some(ADDED), Some("no_manifest")));
     }
-    for class in [C::Image, C::RootfsPlain, C::Unknown] {
-        assert_eq!(judge(&exec(1, class, "/x", "x"), Err("no_manifest")).category, None);
+    for class in [C::RootfsPlain, C::Unknown] {
+        let verdict = judge(&exec(1, class, "/x", "x"), Err("no_manifest"));
+        assert_eq!((verdict.origin, verdict.unproven), (Origin::Unproven, Some(Unproven::NoImage)));
+        assert_eq!(verdict.unresolved.as_deref(), Some("no_manifest"));
     }
+    // The kernel proves it without the image.
+    let untouched = judge(&exec(1, C::Image, "/x", "x"), Err("no_manifest"));
+    assert_eq!((untouched.origin, untouched.category), (Origin::Image, None));
     let memory = judge(&exec(1, C::Memfd, "memfd:", "x"), Err("no_manifest"));
     assert_eq!((memory.category, memory.unresolved), (Some(FILELESS), None));
 }

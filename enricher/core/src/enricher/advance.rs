@@ -3,13 +3,10 @@
 
 use std::sync::Arc;
 
-use driftline_detection::finding;
 use driftline_schemas::ContainerId;
-use driftline_schemas::topics::Topic;
 use driftline_service_core::BrokenInvariant;
 
 use super::images::printable_reason;
-use super::report::amendment;
 use super::{Enricher, Fx, ImageAnswer, Kind, container_key};
 use crate::container::{Change, Queued};
 use crate::image::ImageIndex;
@@ -162,8 +159,9 @@ impl Enricher {
         }
         let Readiness::Ready(index) = self.readiness(id) else { return Ok(()) };
         self.expire_unresolved(now_ns, id, effects);
-        let Some(tracked) = self.containers.get_mut(id) else { return Ok(()) };
-        while !tracked.unresolved.is_empty() {
+        while let Some(tracked) = self.containers.get_mut(id)
+            && !tracked.unresolved.is_empty()
+        {
             if self.budget == 0 {
                 self.backlog.insert(id.clone());
                 return Ok(());
@@ -172,13 +170,12 @@ impl Enricher {
             let Some((offset, old)) = tracked.unresolved.pop_first() else { return Ok(()) };
             effects.touch(tracked.partition, Kind::Unresolved.key(id, offset));
             let verdict = judge(&old.exec, Ok(&index));
-            let (report, revision) = amendment(&verdict, old.revision, effects);
-            if tracked.remember_revision(offset, revision.number) == Change::Changed {
+            let revision = self.amend_with_image(&old, &verdict, effects)?;
+            if let Some(tracked) = self.containers.get_mut(id)
+                && tracked.remember_revision(offset, revision) == Change::Changed
+            {
                 effects.touch(tracked.partition, Kind::Reported.key(id, offset));
             }
-            let seen = tracked.seen.as_deref();
-            let finding = finding::drift(&old.exec, seen, &verdict, report, revision, &self.settings.versions);
-            effects.emit(Topic::Findings, id.as_str(), &finding)?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! A digest that is computed late arrives as the same exec again, in its place among the container's other events. So
 //! the output is the same whether or not the first of both was parked.
 
-use driftline_detection::{ADDED, Category, Verdict, finding, finding::Revision};
+use driftline_detection::{ADDED, Category, Unproven, Verdict, finding, finding::Revision};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{ContainerId, ContainerThrottled, Exec, FindingState, HashState, Origin};
 use driftline_service_core::{BrokenInvariant, Disposition};
@@ -26,11 +26,13 @@ impl Enricher {
         let Some(report) = self.reportable(&exec, verdict, effects) else {
             effects.settle(match verdict.origin {
                 Origin::HostNamespace => Disposition::Dropped("host_namespace"),
-                Origin::Unresolved => Disposition::Dropped("unresolved_unsuspicious"),
                 _ => Disposition::Clean,
             });
             return Ok(());
         };
+        if let Some(reason) = verdict.unproven {
+            return self.settle_unproven(now_ns, offset, exec, verdict, reason, effects);
+        }
         effects.settle(Disposition::Reported);
         let id = exec.container_id.clone();
         let Some(tracked) = self.containers.get_mut(&id) else { return Ok(()) };
@@ -47,6 +49,33 @@ impl Enricher {
         self.remember_reported(&id, offset, reported, effects);
         if verdict.unresolved.is_some() {
             self.remember_unresolved(&id, offset, Unresolved { exec, revision: 1, amend_until_ns }, effects);
+        }
+        Ok(())
+    }
+
+    /// Settles an exec that is unproven: one of its reason's finding.
+    fn settle_unproven(
+        &mut self,
+        now_ns: i64,
+        offset: i64,
+        exec: Box<Exec>,
+        verdict: &Verdict,
+        reason: Unproven,
+        effects: &mut Fx,
+    ) -> Result<(), BrokenInvariant> {
+        effects.settle(Disposition::Reported);
+        let id = exec.container_id.clone();
+        self.add_unproven(&exec, verdict, reason, effects)?;
+        let amend_until_ns = now_ns.saturating_add(AMEND_NS);
+        let awaits_digest = exec.hash_state == HashState::OverBudget;
+        let reported = Reported {
+            event: exec.event_id.clone(),
+            revision: 0,
+            amend_until_ns: if awaits_digest { amend_until_ns } else { 0 },
+        };
+        self.remember_reported(&id, offset, reported, effects);
+        if verdict.unresolved.is_some() {
+            self.remember_unresolved(&id, offset, Unresolved { exec, revision: 0, amend_until_ns }, effects);
         }
         Ok(())
     }
@@ -126,7 +155,11 @@ impl Enricher {
         let partition = tracked.partition;
         let before = tracked.unresolved.get(&offset).map(|unresolved| unresolved.amend_until_ns);
         let mut revision = reported.revision;
-        if verdict.unresolved.is_some() && before.is_none() {
+        if revision == 0 {
+            let was = if before.is_some() { Unproven::NoImage } else { Unproven::NoDigest(HashState::OverBudget) };
+            revision = self.amend_unproven(&exec, verdict, was, effects)?;
+            effects.settle(if revision == 0 { Disposition::Clean } else { Disposition::Reported });
+        } else if verdict.unresolved.is_some() && before.is_none() {
             // The exec was judged with the image, which is no longer known: that judgement stands until the image is
             // known again.
             effects.settle(Disposition::Clean);
@@ -138,6 +171,7 @@ impl Enricher {
             let finding = finding::drift(&exec, seen, verdict, report, next, &self.settings.versions);
             effects.emit(Topic::Findings, id.as_str(), &finding)?;
         }
+        let Some(tracked) = self.containers.get_mut(&id) else { return Ok(()) };
         tracked.remember_revision(offset, revision);
         tracked.remember_digest(offset);
         effects.touch(partition, Kind::Reported.key(&id, offset));
@@ -148,6 +182,24 @@ impl Enricher {
             effects.touch(partition, Kind::Unresolved.key(&id, offset));
         }
         Ok(())
+    }
+
+    /// Amends the report of an exec whose image is known by now. Returns the number of its finding's newest revision.
+    pub(super) fn amend_with_image(
+        &mut self,
+        old: &Unresolved,
+        verdict: &Verdict,
+        effects: &mut Fx,
+    ) -> Result<i32, BrokenInvariant> {
+        if old.revision == 0 {
+            return self.amend_unproven(&old.exec, verdict, Unproven::NoImage, effects);
+        }
+        let (report, revision) = amendment(verdict, old.revision, effects);
+        let id = &old.exec.container_id;
+        let seen = self.containers.get(id).and_then(|tracked| tracked.seen.as_deref());
+        let finding = finding::drift(&old.exec, seen, verdict, report, revision, &self.settings.versions);
+        effects.emit(Topic::Findings, id.as_str(), &finding)?;
+        Ok(revision.number)
     }
 
     /// Reports that execs of a container were left out.
@@ -169,7 +221,7 @@ impl Enricher {
 }
 
 /// Category and state of the next revision of a finding: it stays active, or is retracted.
-pub(super) fn amendment(verdict: &Verdict, revision: i32, effects: &mut Fx) -> (Category, Revision) {
+fn amendment(verdict: &Verdict, revision: i32, effects: &mut Fx) -> (Category, Revision) {
     let (report, state) =
         verdict.category.map_or((ADDED, FindingState::Retracted), |report| (report, FindingState::Active));
     effects.count(if state == FindingState::Active { "finding_amended" } else { "finding_retracted" });

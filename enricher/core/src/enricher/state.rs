@@ -22,6 +22,7 @@ use driftline_service_core::BrokenInvariant;
 use super::{Enricher, Fx};
 use crate::container::{Parked, Queued, Reported, TrackedContainer, Unresolved};
 use crate::trust::Trust;
+use crate::unproven::UnprovenFolds;
 use driftline_detection::Flaw;
 
 const CONTAINER: &str = "container";
@@ -106,6 +107,7 @@ impl TrackedContainer {
             given_up: self.given_up.clone(),
             mismatched_paths: self.mismatched.iter().cloned().map(Into::into).collect(),
             image_flaws: self.flaws.iter().map(|flaw| flaw.name().to_owned()).collect(),
+            unproven: self.unproven.to_state(),
         };
         Ok(encode(&state)?)
     }
@@ -120,6 +122,7 @@ impl TrackedContainer {
         tracked.given_up = state.given_up;
         tracked.mismatched = state.mismatched_paths.into_iter().map(serde_bytes::ByteBuf::into_vec).collect();
         tracked.flaws = state.image_flaws.iter().filter_map(|name| Flaw::of_name(name)).collect();
+        tracked.unproven = UnprovenFolds::of_state(state.unproven);
         Ok(tracked)
     }
 

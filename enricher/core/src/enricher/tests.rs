@@ -4,6 +4,7 @@ mod images;
 mod late;
 mod limits;
 mod restore;
+mod unproven;
 mod upgrade;
 
 use super::*;

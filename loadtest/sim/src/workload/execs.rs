@@ -132,7 +132,7 @@ fn file(rng: &mut Rng, number: u64, image: &ImagePlan) -> File {
         // Every exec except an untouched file of the image; a root that is not an overlay is a case of its own.
         without_digest: match class {
             FileClass::Image => None,
-            FileClass::RootfsPlain => Some(Early::Silent),
+            FileClass::RootfsPlain => Some(Early::Unproven),
             _ => Some(Early::Finding),
         },
     };

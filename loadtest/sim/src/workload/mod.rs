@@ -58,7 +58,8 @@ pub(crate) struct Label {
 /// The expected result of an exec without its digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Early {
-    Silent,
+    /// One of the execs that have a finding together.
+    Unproven,
     Finding,
 }
 

@@ -36,8 +36,8 @@ fn a_late_digest_retracts_or_confirms_or_makes_a_finding() {
     bench.without_digest(2, FileClass::CopiedUp, "/bin/ls", "1234567");
     bench.without_digest(3, FileClass::RootfsPlain, "/bin/ls", "1234567");
     let low: Vec<_> = bench.written().iter().map(|f| (f.origin, f.confidence, f.revision)).collect();
-    let unsure = (Origin::Modified, driftline_schemas::Confidence::Low, 1);
-    assert_eq!(low, [unsure, unsure], "of the third, nothing speaks against it");
+    let unsure = |origin| (origin, driftline_schemas::Confidence::Low, 1);
+    assert_eq!(low, [Origin::Modified, Origin::Modified, Origin::Unproven].map(unsure));
     bench.settled();
     bench.exec(1, FileClass::CopiedUp, "/bin/ls", "/bin/ls");
     bench.exec(2, FileClass::CopiedUp, "/bin/ls", "1234567");
@@ -45,9 +45,10 @@ fn a_late_digest_retracts_or_confirms_or_makes_a_finding() {
     let late = bench.written();
     let found: Vec<_> = late.iter().map(|f| (f.event_id.to_string(), f.revision, f.origin, f.state)).collect();
     assert_eq!(found[0], retracted(1, 2, Origin::Touched));
-    assert_eq!(found[1..], [active(2, 2, Origin::Modified), active(3, 1, Origin::Modified)]);
-    assert!(late[1..].iter().all(|f| f.confidence == driftline_schemas::Confidence::High));
+    assert_eq!(found[1..3], [active(2, 2, Origin::Modified), active(3, 1, Origin::Modified)]);
+    assert!(late[1..3].iter().all(|f| f.confidence == driftline_schemas::Confidence::High));
     assert!(late[1..].iter().all(|f| f.subject.as_ref().unwrap().sha256.is_some()));
+    assert_eq!((found[3].1, found[3].2, found[3].3), (2, Origin::Unproven, FindingState::Retracted));
     assert_eq!(bench.settled(), BTreeMap::from([(Disposition::Reported, 3)]));
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::limits::{
     CONTAINERS_MAX, HEARD_STEP_NS, MISMATCHED_PATHS_MAX, PARKED_BYTES_MAX, PARKED_PARTITION_BYTES_MAX,
     REASON_BYTES_MAX, REPORTED_MAX, REQUESTS_PER_TICK_MAX, SILENCE_NS, TIMER_STATE_KEYS_MAX, TIMERS_PER_TICK_MAX,
-    UNRESOLVED_MAX,
+    UNPROVEN_FOLD_NS, UNPROVEN_FOLDS_MAX, UNRESOLVED_MAX,
 };
 use driftline_schemas::limits::{
     ARGS_BYTES_MAX, ID_BYTES_MAX, LABELS_BYTES_MAX, MOUNTS_MAX, PATH_BYTES_MAX, RECORD_BYTES_MAX, TEXT_BYTES_MAX,
@@ -456,6 +456,12 @@ fn the_largest_state_is_a_record_that_can_be_written_and_read() {
         bench.event(ExecEvent::Exec(Box::new(Exec { container_id: exec.container_id.clone(), ..odd })));
     }
     assert_eq!(bench.findings().len(), MISMATCHED_PATHS_MAX);
+    for n in 0..UNPROVEN_FOLDS_MAX {
+        let unread = undigested(super::exec(1_000 + number(n), FileClass::RootfsPlain, "/bin/ls", "/bin/ls"));
+        let time_ns = number(n) * UNPROVEN_FOLD_NS;
+        bench.event(ExecEvent::Exec(Box::new(Exec { container_id: exec.container_id.clone(), time_ns, ..unread })));
+    }
+    assert_eq!(bench.findings().len(), UNPROVEN_FOLDS_MAX);
     let other = ContainerId::from("o".repeat(ID_BYTES_MAX).as_str());
     for n in 0..2 {
         let event_id = EventId::from(format!("{n:0width$}", width = ID_BYTES_MAX).as_str());
