@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use driftline_schemas::{ContainerId, ContainerSeen, ContainerThrottled, EventId, Exec, HashState, HeapBytes as _};
 
-use crate::limits::{ENDED_KEPT_NS, HEARD_STEP_NS, MISMATCHED_PATHS_MAX, REPORTED_MAX, SILENCE_NS, UNRESOLVED_MAX};
+use crate::limits::{ENDED_KEPT_NS, HEARD_STEP_NS, MISMATCHED_PATHS_MAX, REPORTED_MAX, SILENCE_NS};
 use crate::trust::{ImageView, Trust};
 use crate::unproven::UnprovenFolds;
+use crate::unresolved::UnresolvedExecs;
 use driftline_detection::Flaw;
 
 /// A record of a container that is parked and settled in order of arrival.
@@ -97,15 +98,6 @@ pub(crate) enum Occurrence {
     Amends(i64, Reported),
 }
 
-/// An exec that was reported before the image was known.
-#[derive(Debug)]
-pub(crate) struct Unresolved {
-    pub(crate) exec: Box<Exec>,
-    /// Newest published revision; 0 as for [`Reported`].
-    pub(crate) revision: i32,
-    pub(crate) amend_until_ns: i64,
-}
-
 /// Position of a container in the order of eviction of its partition: the lowest is evicted first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum EvictionRank {
@@ -132,8 +124,8 @@ pub(crate) struct TrackedContainer {
     /// Why the container's execs are judged without its image; cleared when the image arrives.
     pub(crate) given_up: Option<String>,
     pub(crate) ended: bool,
-    /// Findings to amend, by the exec's offset: the order in which they were published.
-    pub(crate) unresolved: BTreeMap<i64, Unresolved>,
+    /// Execs to judge again when the image is known.
+    pub(crate) unresolved: UnresolvedExecs,
     /// When the container was last heard of, in steps: see [`HEARD_STEP_NS`].
     pub(crate) heard_ns: i64,
     pub(crate) mismatched: BTreeSet<Vec<u8>>,
@@ -177,7 +169,7 @@ impl TrackedContainer {
             deadline_ns: None,
             given_up: None,
             ended: false,
-            unresolved: BTreeMap::new(),
+            unresolved: UnresolvedExecs::default(),
             heard_ns,
             mismatched: BTreeSet::new(),
             flaws: BTreeSet::new(),
@@ -304,15 +296,6 @@ impl TrackedContainer {
         }
     }
 
-    /// Records an unresolved finding; returns the offset of the finding that is forgotten in its place.
-    pub(crate) fn remember_unresolved(&mut self, offset: i64, unresolved: Unresolved) -> Option<i64> {
-        self.unresolved.insert(offset, unresolved);
-        if self.unresolved.len() <= UNRESOLVED_MAX {
-            return None;
-        }
-        self.unresolved.pop_first().map(|(oldest, _)| oldest)
-    }
-
     pub(crate) fn record_mismatch(&mut self, path: &[u8]) -> Mismatch {
         if self.mismatched.contains(path) {
             return Mismatch::Known;
@@ -358,7 +341,7 @@ impl TrackedContainer {
     /// When the passing of time next changes the container.
     pub(crate) fn due_ns(&self) -> i64 {
         let silence = self.parked.is_empty().then(|| self.forgotten_ns());
-        let amendment = self.unresolved.first_key_value().map(|(_, oldest)| oldest.amend_until_ns);
+        let amendment = self.unresolved.due_ns();
         [self.deadline_ns, silence, amendment].into_iter().flatten().min().unwrap_or(i64::MAX)
     }
 }

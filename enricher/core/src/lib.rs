@@ -22,6 +22,7 @@ pub mod limits;
 pub mod tables;
 mod trust;
 mod unproven;
+mod unresolved;
 
 pub use enricher::{Enricher, ImageAnswer, ImageCommand, Input, Settings};
 pub use judging::judge;

@@ -30,8 +30,13 @@ pub const REPORTED_MAX: usize = 512;
 /// Paths per container for which a mismatch between node and manifest is reported; further ones are only counted.
 pub const MISMATCHED_PATHS_MAX: usize = 64;
 
-/// Findings per container that may still be amended when the image becomes known.
-pub const UNRESOLVED_MAX: usize = 64;
+/// Execs per container that are judged again when the image becomes known: as many as their memory allows if each is as
+/// small as most are (2 KiB).
+pub const UNRESOLVED_MAX: usize = 512;
+
+/// Most memory of these execs; 17 of the largest. Above either limit the weakest gives way, and its finding reports that
+/// it will not be amended.
+pub const UNRESOLVED_BYTES_MAX: usize = 1 << 20;
 
 /// Event time within which the unproven execs of one reason are one finding: the gap that ends a session by default, so
 /// that an alert about a later session has a finding of its own.
@@ -67,7 +72,7 @@ pub const JUDGED_PER_APPLY_MAX: usize = 512;
 pub const TIMERS_PER_TICK_MAX: usize = 2 * JUDGED_PER_APPLY_MAX;
 
 /// Changed state keys after which no further timer fires in a tick: a forgotten container has a key for each of
-/// [`REPORTED_MAX`] and [`UNRESOLVED_MAX`]. The limit is the number of keys of seven such containers.
+/// [`REPORTED_MAX`] and [`UNRESOLVED_MAX`]. The limit is the number of keys of four such containers.
 pub const TIMER_STATE_KEYS_MAX: usize = 4_096;
 
 /// Pause before the request for an image that is not published is repeated.

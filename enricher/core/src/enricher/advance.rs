@@ -183,12 +183,9 @@ impl Enricher {
     /// Stops amending findings whose hour is over; they stay unresolved.
     pub(super) fn expire_unresolved(&mut self, now_ns: i64, id: &ContainerId, effects: &mut Fx) {
         let Some(tracked) = self.containers.get_mut(id) else { return };
-        while let Some(oldest) = tracked.unresolved.first_entry()
-            && oldest.get().amend_until_ns <= now_ns
-        {
+        while let Some(offset) = tracked.unresolved.pop_expired(now_ns) {
             effects.count("amendment_too_late");
-            effects.touch(tracked.partition, Kind::Unresolved.key(id, *oldest.key()));
-            oldest.remove();
+            effects.touch(tracked.partition, Kind::Unresolved.key(id, offset));
         }
     }
 }

@@ -105,9 +105,9 @@ impl Enricher {
         for offset in tracked.reported().keys() {
             effects.touch(partition, Kind::Reported.key(id, *offset));
         }
-        for offset in tracked.unresolved.keys() {
+        for offset in tracked.unresolved.offsets() {
             effects.count("unresolved_forgotten");
-            effects.touch(partition, Kind::Unresolved.key(id, *offset));
+            effects.touch(partition, Kind::Unresolved.key(id, offset));
         }
         self.backlog.remove(id);
         self.unindex(id, partition, tracked.indexed);

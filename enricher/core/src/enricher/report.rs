@@ -9,8 +9,13 @@ use driftline_schemas::{ContainerId, ContainerThrottled, Exec, FindingState, Has
 use driftline_service_core::{BrokenInvariant, Disposition};
 
 use super::{Enricher, Fx, Kind, container_key};
-use crate::container::{Mismatch, Occurrence, Queued, Reported, Unresolved};
+use crate::container::{Change, Mismatch, Occurrence, Queued, Reported};
+use crate::judging::judge;
 use crate::limits::AMEND_NS;
+use crate::unresolved::Unresolved;
+
+/// Why a finding stays unresolved even when the image comes.
+const NOT_AMENDED: &str = "it stays so, because too many findings of the container wait for the image";
 
 impl Enricher {
     /// Settles one exec: with a finding, another revision of one, or none.
@@ -47,8 +52,8 @@ impl Enricher {
             amend_until_ns: if awaits_digest { amend_until_ns } else { 0 },
         };
         self.remember_reported(&id, offset, reported, effects);
-        if verdict.unresolved.is_some() {
-            self.remember_unresolved(&id, offset, Unresolved { exec, revision: 1, amend_until_ns }, effects);
+        if let Some(reason) = &verdict.unresolved {
+            self.remember_unresolved(&id, offset, Unresolved { exec, revision: 1, amend_until_ns }, reason, effects)?;
         }
         Ok(())
     }
@@ -74,8 +79,8 @@ impl Enricher {
             amend_until_ns: if awaits_digest { amend_until_ns } else { 0 },
         };
         self.remember_reported(&id, offset, reported, effects);
-        if verdict.unresolved.is_some() {
-            self.remember_unresolved(&id, offset, Unresolved { exec, revision: 0, amend_until_ns }, effects);
+        if let Some(reason) = &verdict.unresolved {
+            self.remember_unresolved(&id, offset, Unresolved { exec, revision: 0, amend_until_ns }, reason, effects)?;
         }
         Ok(())
     }
@@ -88,13 +93,44 @@ impl Enricher {
         }
     }
 
-    pub(super) fn remember_unresolved(&mut self, id: &ContainerId, offset: i64, it: Unresolved, effects: &mut Fx) {
-        let Some(tracked) = self.containers.get_mut(id) else { return };
+    fn remember_unresolved(
+        &mut self,
+        id: &ContainerId,
+        offset: i64,
+        unresolved: Unresolved,
+        reason: &str,
+        effects: &mut Fx,
+    ) -> Result<(), BrokenInvariant> {
+        let Some(tracked) = self.containers.get_mut(id) else { return Ok(()) };
         effects.touch(tracked.partition, Kind::Unresolved.key(id, offset));
-        if let Some(oldest) = tracked.remember_unresolved(offset, it) {
+        for (offset, forgotten) in tracked.unresolved.insert(offset, unresolved) {
             effects.count("unresolved_forgotten");
-            effects.touch(tracked.partition, Kind::Unresolved.key(id, oldest));
+            self.report_forgotten(id, offset, &forgotten, reason, effects)?;
         }
+        Ok(())
+    }
+
+    /// Adds to a finding that it will not be amended: its container has too many that wait for the image.
+    fn report_forgotten(
+        &mut self,
+        id: &ContainerId,
+        offset: i64,
+        forgotten: &Unresolved,
+        reason: &str,
+        effects: &mut Fx,
+    ) -> Result<(), BrokenInvariant> {
+        let Some(tracked) = self.containers.get_mut(id) else { return Ok(()) };
+        effects.touch(tracked.partition, Kind::Unresolved.key(id, offset));
+        let verdict = judge(&forgotten.exec, Err(reason));
+        let Some(category) = verdict.category.filter(|_| forgotten.revision > 0) else { return Ok(()) };
+        let verdict = Verdict { unresolved: Some(format!("{reason}; {NOT_AMENDED}")), ..verdict };
+        let next = Revision { number: forgotten.revision.saturating_add(1), state: FindingState::Active };
+        if tracked.remember_revision(offset, next.number) == Change::Changed {
+            effects.touch(tracked.partition, Kind::Reported.key(id, offset));
+        }
+        let seen = tracked.seen.as_deref();
+        let finding = finding::drift(&forgotten.exec, seen, &verdict, category, next, &self.settings.versions);
+        effects.emit(Topic::Findings, id.as_str(), &finding)
     }
 
     /// The category to report, unless a mismatch was reported for this container and path before.
@@ -153,7 +189,7 @@ impl Enricher {
         let id = exec.container_id.clone();
         let Some(tracked) = self.containers.get_mut(&id) else { return Ok(()) };
         let partition = tracked.partition;
-        let before = tracked.unresolved.get(&offset).map(|unresolved| unresolved.amend_until_ns);
+        let before = tracked.unresolved.get(offset).map(|unresolved| unresolved.amend_until_ns);
         let mut revision = reported.revision;
         if revision == 0 {
             let was = if before.is_some() { Unproven::NoImage } else { Unproven::NoDigest(HashState::OverBudget) };
@@ -175,10 +211,10 @@ impl Enricher {
         tracked.remember_revision(offset, revision);
         tracked.remember_digest(offset);
         effects.touch(partition, Kind::Reported.key(&id, offset));
-        if verdict.unresolved.is_some() {
+        if let Some(reason) = &verdict.unresolved {
             let amend_until_ns = before.unwrap_or_else(|| now_ns.saturating_add(AMEND_NS));
-            self.remember_unresolved(&id, offset, Unresolved { exec, revision, amend_until_ns }, effects);
-        } else if tracked.unresolved.remove(&offset).is_some() {
+            self.remember_unresolved(&id, offset, Unresolved { exec, revision, amend_until_ns }, reason, effects)?;
+        } else if tracked.unresolved.remove(offset).is_some() {
             effects.touch(partition, Kind::Unresolved.key(&id, offset));
         }
         Ok(())

@@ -20,9 +20,10 @@ use driftline_schemas::{
 use driftline_service_core::BrokenInvariant;
 
 use super::{Enricher, Fx};
-use crate::container::{Parked, Queued, Reported, TrackedContainer, Unresolved};
+use crate::container::{Parked, Queued, Reported, TrackedContainer};
 use crate::trust::Trust;
 use crate::unproven::UnprovenFolds;
+use crate::unresolved::Unresolved;
 use driftline_detection::Flaw;
 
 const CONTAINER: &str = "container";
@@ -140,7 +141,7 @@ impl TrackedContainer {
                 let Reported { event, revision, amend_until_ns } = reported.clone();
                 encode(&ReportedExec { event_id: event, revision, amend_until_ns })
             }),
-            Kind::Unresolved => self.unresolved.get(&offset).map(|unresolved| {
+            Kind::Unresolved => self.unresolved.get(offset).map(|unresolved| {
                 encode(&UnresolvedFinding {
                     exec: encode(&*unresolved.exec)?,
                     amend_until_ns: unresolved.amend_until_ns,
@@ -186,7 +187,7 @@ impl Enricher {
         own.flat_map(|(id, tracked)| {
             let parked = tracked.parked.iter().map(|(offset, it)| Kind::parked(&it.event).key(id, *offset));
             let reported = tracked.reported().keys().map(|offset| Kind::Reported.key(id, *offset));
-            let unresolved = tracked.unresolved.keys().map(|offset| Kind::Unresolved.key(id, *offset));
+            let unresolved = tracked.unresolved.offsets().map(|offset| Kind::Unresolved.key(id, offset));
             std::iter::once(container_key(id)).chain(parked).chain(reported).chain(unresolved)
         })
         .collect()

@@ -102,6 +102,16 @@ impl Bench {
             .collect()
     }
 
+    /// The same of first revisions only.
+    fn first_reasons(&mut self) -> Vec<(String, String)> {
+        let findings = self.effects.take_outgoing().into_iter().filter(|out| out.topic == Topic::Findings);
+        findings
+            .map(|out| decode::<Finding>(&out.value).unwrap())
+            .filter(|finding| finding.revision == 1)
+            .map(|finding| (finding.event_id.to_string(), finding.unresolved.unwrap_or_default()))
+            .collect()
+    }
+
     fn requests(&mut self) -> Vec<ImageRequest> {
         let out = self.effects.take_outgoing();
         let requests = out.iter().filter(|out| out.topic == Topic::ImageRequests);
