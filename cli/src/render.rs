@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use std::fmt::Write as _;
 
 use driftline_schemas::text::printable;
-use driftline_schemas::{Activity, Alert, AlertFinding, Container, Finding, FindingState, Process, Severity, Subject};
+use driftline_schemas::{
+    Activity, Alert, AlertFinding, Container, FdKind, Finding, FindingState, Process, Severity, Subject,
+};
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
@@ -140,12 +142,37 @@ fn timeline(text: &mut String, finding: &AlertFinding) {
         command(finding.process.as_ref(), finding.subject.as_ref(), ""),
     );
     let _ = writeln!(text, "                {}: {}", safe(&finding.category), safe(&finding.note));
+    if let Some(process) = &finding.process {
+        details(text, process);
+    }
     let Some(subject) = &finding.subject else { return };
     let digest = subject.sha256.map_or_else(|| format!("no digest ({:?})", subject.hash_state), |d| d.to_string());
     let _ = writeln!(text, "                {DIM}{}  sha256 {digest}{DIM:#}", safe(&subject.path));
     if let Some(original) = &subject.image_path {
         let _ = writeln!(text, "                {DIM}same content as the image's {}{DIM:#}", safe(original));
     }
+}
+
+/// The ancestors of the process, oldest first, and what is out of the ordinary about it.
+fn details(text: &mut String, process: &Process) {
+    let mut line = |name: &str, value: &str| {
+        if !value.is_empty() {
+            let _ = writeln!(text, "                {DIM}{name:<12}  {}{DIM:#}", safe(value));
+        }
+    };
+    let ancestors = process.ancestors.iter().rev().map(|it| match &it.path {
+        Some(path) => format!("{path} ({})", it.pid),
+        None => format!("{} ({})", it.name, it.pid),
+    });
+    let tree: Vec<_> = ancestors.chain([format!("{} ({})", process.executable, process.pid)]).collect();
+    line("process tree", &tree.join(" > "));
+    let names = ["stdin", "stdout", "stderr"];
+    let sockets = names.iter().zip(&process.descriptors).filter(|(_, it)| it.kind == FdKind::Socket);
+    let sockets: Vec<_> =
+        sockets.map(|(name, it)| format!("{name} {}", it.peer.as_deref().unwrap_or("without a peer"))).collect();
+    line("sockets", &sockets.join(", "));
+    line("gained", &process.capabilities_gained.join(", "));
+    line("environment", &process.environment.join(", "));
 }
 
 fn command(process: Option<&Process>, subject: Option<&Subject>, otherwise: &str) -> String {

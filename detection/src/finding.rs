@@ -7,11 +7,13 @@ use std::fmt::Write as _;
 use driftline_schemas::text::{base64, printable};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{
-    CONTAINER_THROTTLED, CollectorLoss, Confidence, Container, ContainerSeen, ContainerThrottled, EventId, Exec,
-    Finding, FindingId, FindingState, HashState, Node, Origin, Process, Severity, Subject,
+    Ancestor, AncestorProcess, CONTAINER_THROTTLED, CollectorLoss, Confidence, Container, ContainerSeen,
+    ContainerThrottled, Descriptor, EventId, Exec, Finding, FindingId, FindingState, HashState, Mount, Node, Origin,
+    Process, Severity, Subject,
 };
 use driftline_service_core::Gap;
 
+use crate::capability;
 use crate::detector::Detector;
 use crate::drift::{Category, UNPROVEN, Verdict};
 use crate::evidence::ExecutedFile;
@@ -250,11 +252,40 @@ fn process(exec: &Exec) -> Process {
         gid: exec.gid,
         euid: exec.euid,
         container_root_user: exec.container_root_user,
-        tty: exec.tty.clone(),
+        tty: exec.tty.as_deref().map(text),
         entered_from_outside: exec.entered_from_outside,
         chrooted: exec.chrooted,
         parent_pid: exec.parent_pid,
         parent_name: printable(&exec.parent_comm).text,
+        ancestors: exec.ancestors.iter().map(ancestor).collect(),
+        descriptors: exec.fds.iter().map(|fd| Descriptor { kind: fd.kind, peer: fd.peer.clone() }).collect(),
+        session_id: exec.session_id,
+        container_uid: exec.container_uid,
+        container_gid: exec.container_gid,
+        container_euid: exec.container_euid,
+        capabilities_gained: capability::names(exec.capabilities_gained),
+        environment: exec.environment.iter().map(|name| text(name)).collect(),
+        environment_truncated: exec.environment_truncated,
+        path_truncated: exec.path_truncated,
+    }
+}
+
+/// The text in a form that is safe to print.
+fn text(text: &str) -> String {
+    printable(text.as_bytes()).text
+}
+
+fn mount(mount: &Mount) -> Mount {
+    let Mount { point, fs_type, source, read_only } = mount;
+    Mount { point: text(point), fs_type: text(fs_type), source: text(source), read_only: *read_only }
+}
+
+fn ancestor(ancestor: &Ancestor) -> AncestorProcess {
+    AncestorProcess {
+        pid: ancestor.pid,
+        start_ns: ancestor.start_ns,
+        name: printable(&ancestor.comm).text,
+        path: ancestor.path.as_deref().map(|path| printable(path).text),
     }
 }
 
@@ -272,8 +303,10 @@ fn subject(exec: &Exec, verdict: &Verdict) -> Subject {
         mode: file.facts.mode,
         deleted: nlink.map_or(file.hash_state == HashState::Gone, |nlink| nlink == 0),
         script: exec.script.is_some(),
-        mount: file.mount.cloned(),
+        mount: file.mount.map(mount),
         image_path: verdict.image_path.as_deref().map(|path| printable(path).text),
         image_sha256: verdict.image_sha256,
+        mtime_ns: file.facts.mtime_ns,
+        ctime_ns: file.facts.ctime_ns,
     }
 }

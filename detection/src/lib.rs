@@ -7,6 +7,7 @@
 //!
 //! What is deliberately absent: I/O, clocks, state, and how an image is stored. The caller supplies an [`ImageLookup`].
 
+mod capability;
 mod detector;
 mod drift;
 mod evidence;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::codec::record;
-use crate::exec_events::{Container, FileClass, HashState, Mount, Node};
+use crate::exec_events::{Container, FdKind, FileClass, HashState, Mount, Node};
 use crate::ids::{EventId, FindingId, Sha256};
 
 /// Category of a finding about publishers that contradict each other about a container's image.
@@ -142,6 +142,44 @@ pub struct Process {
     pub chrooted: bool,
     pub parent_pid: i32,
     pub parent_name: String,
+    #[serde(default)]
+    pub ancestors: Vec<AncestorProcess>,
+    #[serde(default)]
+    pub descriptors: Vec<Descriptor>,
+    #[serde(default)]
+    pub session_id: i32,
+    #[serde(default)]
+    pub container_uid: Option<u32>,
+    #[serde(default)]
+    pub container_gid: Option<u32>,
+    #[serde(default)]
+    pub container_euid: Option<u32>,
+    #[serde(default)]
+    pub capabilities_gained: Vec<String>,
+    #[serde(default)]
+    pub environment: Vec<String>,
+    #[serde(default)]
+    pub environment_truncated: bool,
+    #[serde(default)]
+    pub path_truncated: bool,
+}
+
+/// An ancestor of the executed process, printable. See `finding.avsc`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AncestorProcess {
+    pub pid: i32,
+    pub start_ns: i64,
+    pub name: String,
+    #[serde(default)]
+    pub path: Option<String>,
+}
+
+/// An open file of the executed process. See `finding.avsc`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Descriptor {
+    pub kind: FdKind,
+    #[serde(default)]
+    pub peer: Option<String>,
 }
 
 /// The judged file, printable. See `finding.avsc`.
@@ -159,6 +197,10 @@ pub struct Subject {
     pub mount: Option<Mount>,
     pub image_path: Option<String>,
     pub image_sha256: Option<Sha256>,
+    #[serde(default)]
+    pub mtime_ns: i64,
+    #[serde(default)]
+    pub ctime_ns: i64,
 }
 
 record!(Finding, "Finding", "finding.avsc", "frozen/finding.1.avsc");

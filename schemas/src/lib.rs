@@ -32,8 +32,8 @@ pub use exec_events::{
     FileClass, FileFacts, FoldedFile, HashState, Loader, Mount, MountNamespace, Node, Owner, Pod,
 };
 pub use finding::{
-    CONTAINER_THROTTLED, Confidence, Finding, FindingState, IMAGE_CONFLICT, IMAGE_MISMATCH, Origin, Process, Severity,
-    Subject, UNPROVEN_PROGRAM,
+    AncestorProcess, CONTAINER_THROTTLED, Confidence, Descriptor, Finding, FindingState, IMAGE_CONFLICT,
+    IMAGE_MISMATCH, Origin, Process, Severity, Subject, UNPROVEN_PROGRAM,
 };
 pub use ids::{
     AlertId, ContainerId, DiffId, EventId, ExecIdentity, FindingId, Fingerprint, IdError, ImageId, Sha256, is_digest,

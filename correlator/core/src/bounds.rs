@@ -4,12 +4,16 @@
 //! too long, because it shows many findings, is cut in steps until both its forms fit, as measured by encoding it.
 
 use crate::{SiemFormat, strongest};
-use driftline_schemas::limits::{ALERT_BYTES_MAX, ARGS_BYTES_MAX, ID_BYTES_MAX, PATH_BYTES_MAX};
+use driftline_schemas::limits::{
+    ALERT_BYTES_MAX, ANCESTORS_MAX, ARGS_BYTES_MAX, ENVIRONMENT_NAMES_MAX, FDS_MAX, ID_BYTES_MAX, PATH_BYTES_MAX,
+};
 use driftline_schemas::{Alert, Container, Finding, ImageId, Node, Process, Subject, encode};
 use driftline_service_core::BrokenInvariant;
 use std::collections::BTreeMap;
 
-use crate::limits::{FACT_BYTES_MAX, FINDING_TECHNIQUES_MAX, HOST_NAMESPACES_MAX, POD_LABELS_MAX, TECHNIQUE_BYTES_MAX};
+use crate::limits::{
+    CAPABILITIES_MAX, FACT_BYTES_MAX, FINDING_TECHNIQUES_MAX, HOST_NAMESPACES_MAX, POD_LABELS_MAX, TECHNIQUE_BYTES_MAX,
+};
 use crate::session::flag;
 
 /// Longest printable form of a path: each of its bytes may become `\xNN`.
@@ -142,7 +146,21 @@ fn limit_process(process: &mut Process, path_max: usize, args_max: usize) -> Cut
     let mut cut = clip_all(paths.map(|path| (path, path_max)));
     cut = cut.and(clip_all([(&mut process.parent_name, FACT_BYTES_MAX)]));
     cut = cut.and(clip_all(process.tty.as_mut().map(|tty| (tty, FACT_BYTES_MAX))));
+    cut = cut.and(limit_list(&mut process.ancestors, ANCESTORS_MAX));
+    cut = cut.and(limit_list(&mut process.descriptors, FDS_MAX));
+    cut = cut.and(limit_list(&mut process.capabilities_gained, CAPABILITIES_MAX));
+    cut = cut.and(limit_list(&mut process.environment, ENVIRONMENT_NAMES_MAX));
+    let of_ancestors = process.ancestors.iter_mut().flat_map(|it| std::iter::once(&mut it.name).chain(&mut it.path));
+    let peers = process.descriptors.iter_mut().filter_map(|it| it.peer.as_mut());
+    let facts = of_ancestors.chain(peers).chain(&mut process.capabilities_gained).chain(&mut process.environment);
+    cut = cut.and(clip_all(facts.map(|text| (text, path_max.min(FACT_BYTES_MAX)))));
     cut.and(limit_args(process, args_max))
+}
+
+fn limit_list<T>(list: &mut Vec<T>, max: usize) -> Cut {
+    let is_longer = list.len() > max;
+    list.truncate(max);
+    if is_longer { Cut::Some } else { Cut::Nothing }
 }
 
 /// Keeps arguments from the front. If any argument is cut, the raw form is dropped: it must match word for word.

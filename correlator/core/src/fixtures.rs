@@ -4,9 +4,9 @@
 use driftline_schemas::limits::{ARGS_BYTES_MAX, PATH_BYTES_MAX};
 use driftline_schemas::text;
 use driftline_schemas::{
-    CONTAINER_THROTTLED, Confidence, Container, ContainerId, EventId, FileClass, Finding, FindingId, FindingState,
-    HashState, IMAGE_CONFLICT, IMAGE_MISMATCH, ImageId, Mount, Node, Origin, Owner, Pod, Process, Severity, Sha256,
-    Subject,
+    AncestorProcess, CONTAINER_THROTTLED, Confidence, Container, ContainerId, Descriptor, EventId, FdKind, FileClass,
+    Finding, FindingId, FindingState, HashState, IMAGE_CONFLICT, IMAGE_MISMATCH, ImageId, Mount, Node, Origin, Owner,
+    Pod, Process, Severity, Sha256, Subject,
 };
 use std::collections::BTreeMap;
 
@@ -160,6 +160,23 @@ pub(crate) fn process(path: &str) -> Process {
         chrooted: false,
         parent_pid: 4_000,
         parent_name: "nginx".into(),
+        ancestors: vec![
+            AncestorProcess { pid: 4_000, start_ns: 90, name: "nginx".into(), path: Some("/usr/sbin/nginx".into()) },
+            AncestorProcess { pid: 3_900, start_ns: 80, name: "containerd-shim".into(), path: None },
+        ],
+        descriptors: vec![
+            Descriptor { kind: FdKind::Socket, peer: Some("198.51.100.7:4444".into()) },
+            Descriptor { kind: FdKind::Pipe, peer: None },
+            Descriptor { kind: FdKind::Pipe, peer: None },
+        ],
+        session_id: 3_950,
+        container_uid: Some(1_000),
+        container_gid: Some(1_000),
+        container_euid: Some(1_000),
+        capabilities_gained: Vec::new(),
+        environment: Vec::new(),
+        environment_truncated: false,
+        path_truncated: false,
     }
 }
 
@@ -177,6 +194,8 @@ pub(crate) fn subject(path: &str) -> Subject {
         mount: None,
         image_path: None,
         image_sha256: None,
+        mtime_ns: 0,
+        ctime_ns: 0,
     }
 }
 

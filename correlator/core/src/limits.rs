@@ -37,6 +37,9 @@ pub const VERSION_VALUES_MAX: usize = 8;
 /// Kinds of versions listed in an alert: rules, configuration, score and a few more.
 pub const VERSION_KINDS_MAX: usize = 32;
 
+/// Most capabilities of a process: the kernel's sets have 64 bits.
+pub const CAPABILITIES_MAX: usize = 64;
+
 /// Longest text that a name, reference or other single fact of a node, container or pod may have in an alert. Kubernetes
 /// allows 253 for a name; image references are at most 255 for the repository, 128 for the tag, 71 for the digest.
 pub const FACT_BYTES_MAX: usize = 512;

@@ -1,11 +1,11 @@
 //! One OCSF evidence for each finding kept in an alert: its process and its file.
 
 use driftline_schemas::limits::ALERT_FINDINGS_MAX;
-use driftline_schemas::{Alert, AlertFinding, Sha256, Subject};
+use driftline_schemas::{Alert, AlertFinding, AncestorProcess, Sha256, Subject};
 
 use super::objects::{
-    BinaryData, Container, ContainerRef, Evidence, EvidenceData, ExecData, File, Fingerprint, Image, ParentProcess,
-    Process, User,
+    Ancestor, BinaryData, Container, ContainerRef, Evidence, EvidenceData, ExecData, File, Fingerprint, Image,
+    ParentProcess, Process, Session, User,
 };
 use super::{confidence_of, known};
 use driftline_correlator_core::text::shell;
@@ -47,18 +47,29 @@ fn process<'a>(finding: &'a AlertFinding, container: Option<ContainerRef<'a>>) -
         user: User { uid: process.uid.to_string() },
         file: (!file.name.is_empty()).then_some(file),
         parent_process: ParentProcess { pid: process.parent_pid, name: known(&process.parent_name) },
+        ancestry: process.ancestors.iter().map(ancestor).collect(),
+        session: (process.session_id != 0).then(|| Session { uid: process.session_id.to_string() }),
         container,
     })
+}
+
+fn ancestor(ancestor: &AncestorProcess) -> Ancestor<'_> {
+    Ancestor { pid: ancestor.pid, name: known(&ancestor.name), path: ancestor.path.as_deref() }
 }
 
 fn subject_file(subject: &Subject) -> File<'_> {
     let kind = if subject.script { Executable::Script } else { Executable::Program };
     File {
         size: Some(subject.size_bytes),
+        modified_time: known_time(subject.mtime_ns),
         is_deleted: subject.deleted.then_some(true),
         hashes: subject.sha256.map(|digest| [fingerprint(digest)]),
         ..path_file(&subject.path, kind)
     }
+}
+
+fn known_time(ns: i64) -> Option<i64> {
+    (ns != 0).then(|| milliseconds(ns))
 }
 
 #[derive(Clone, Copy)]
@@ -80,6 +91,7 @@ fn path_file(path: &str, kind: Executable) -> File<'_> {
         type_id,
         r#type,
         size: None,
+        modified_time: None,
         is_deleted: None,
         hashes: None,
     }
@@ -136,11 +148,20 @@ fn data(finding: &AlertFinding) -> EvidenceData<'_> {
             chrooted: process.chrooted,
             gid: process.gid,
             euid: process.euid,
+            container_uid: process.container_uid,
+            container_gid: process.container_gid,
+            container_euid: process.container_euid,
             start_ns: process.start_ns,
+            descriptors: &process.descriptors,
+            capabilities_gained: &process.capabilities_gained,
+            environment: &process.environment,
+            environment_truncated: process.environment_truncated,
+            path_truncated: process.path_truncated,
         }),
         binary: finding.subject.as_ref().map(|subject| BinaryData {
             class: subject.class,
             hash_state: subject.hash_state,
+            changed_time: known_time(subject.ctime_ns),
             script: subject.script,
             mode: format!("{:06o}", subject.mode),
             path_base64: subject.path_base64.as_deref(),

@@ -2,7 +2,7 @@
 //!
 //! Field order is the order on the wire. Whatever is unknown is left out: OCSF has no empty values.
 
-use driftline_schemas::{Contribution, FileClass, HashState, Mount, Origin};
+use driftline_schemas::{Contribution, Descriptor, FileClass, HashState, Mount, Origin};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -153,6 +153,11 @@ pub(super) struct Process<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<File<'a>>,
     pub parent_process: ParentProcess<'a>,
+    /// Parent first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ancestry: Vec<Ancestor<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<ContainerRef<'a>>,
 }
@@ -162,6 +167,20 @@ pub(super) struct ParentProcess<'a> {
     pub pid: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Ancestor<'a> {
+    pub pid: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Session {
+    pub uid: String,
 }
 
 #[derive(Serialize)]
@@ -180,6 +199,9 @@ pub(super) struct File<'a> {
     pub r#type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<i64>,
+    /// The container can set it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub modified_time: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub is_deleted: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -256,13 +278,31 @@ pub(super) struct ExecData<'a> {
     pub chrooted: bool,
     pub gid: u32,
     pub euid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_gid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_euid: Option<u32>,
     pub start_ns: i64,
+    /// Standard input, output and error.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub descriptors: &'a [Descriptor],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub capabilities_gained: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub environment: &'a [String],
+    pub environment_truncated: bool,
+    pub path_truncated: bool,
 }
 
 #[derive(Serialize)]
 pub(super) struct BinaryData<'a> {
     pub class: FileClass,
     pub hash_state: HashState,
+    /// When content or attributes last changed, by the kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed_time: Option<i64>,
     pub script: bool,
     pub mode: String,
     #[serde(skip_serializing_if = "Option::is_none")]
