@@ -1,5 +1,5 @@
-//! Builds the records that analysts read from evidence and verdict. Bytes chosen by an attacker become printable here,
-//! once.
+//! Builds the records that analysts read from evidence and verdict. Whatever others chose in them is printable
+//! ([`escaped`]).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,14 +8,15 @@ use driftline_schemas::text::{base64, printable};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{
     Ancestor, AncestorProcess, CONTAINER_THROTTLED, CollectorLoss, Confidence, Container, ContainerSeen,
-    ContainerThrottled, Descriptor, EventId, Exec, Finding, FindingId, FindingState, HashState, Mount, Node, Origin,
-    Process, Severity, Subject,
+    ContainerThrottled, Descriptor, EventId, Exec, Finding, FindingId, FindingState, HashState, Node, Origin, Process,
+    Severity, Subject,
 };
 use driftline_service_core::Gap;
 
 use crate::capability;
 use crate::detector::Detector;
 use crate::drift::{Category, UNPROVEN, Verdict};
+use crate::escape::escaped;
 use crate::evidence::ExecutedFile;
 use crate::flaw::Flaw;
 use crate::unproven::Unproven;
@@ -51,7 +52,7 @@ pub fn drift(
 ) -> Finding {
     let known = seen.map(|seen| (seen.node.clone(), seen.container.clone()));
     let (node, container) = known.unwrap_or_else(|| unknown_container(exec));
-    Finding {
+    escaped(Finding {
         finding_id: FindingId::of(&exec.event_id, Detector::Drift.id()),
         event_id: exec.event_id.clone(),
         detector: Detector::Drift.id().to_owned(),
@@ -70,7 +71,7 @@ pub fn drift(
         subject: Some(subject(exec, verdict)),
         note: verdict.note.clone(),
         versions: versions.clone(),
-    }
+    })
 }
 
 /// Execs of a container that are unproven for one reason, and have one finding together.
@@ -97,7 +98,7 @@ pub fn unproven(
     versions: &BTreeMap<String, String>,
 ) -> Finding {
     let finding = drift(newest, seen, verdict, UNPROVEN, revision, versions);
-    Finding {
+    escaped(Finding {
         finding_id: FindingId::of(&execs.event_id, Detector::Drift.id()),
         event_id: execs.event_id.clone(),
         event_time_ns: execs.first_ns,
@@ -105,7 +106,7 @@ pub fn unproven(
         origin: Origin::Unproven,
         note: unproven_in_words(verdict, execs),
         ..finding
-    }
+    })
 }
 
 fn unproven_in_words(verdict: &Verdict, execs: &UnprovenExecs) -> String {
@@ -125,13 +126,13 @@ pub fn loss(loss: &CollectorLoss, versions: &BTreeMap<String, String>) -> Findin
         EventId::of_loss(&loss.node.cluster, &loss.node.name, &loss.collector_start, &loss.reason, loss.from_ns);
     let count = loss.lost.map_or_else(|| "an unknown number of execs".to_owned(), |lost| format!("{lost} execs"));
     let note = format!("the collector could not report {count} ({})", printable(loss.reason.as_bytes()).text);
-    Finding {
+    escaped(Finding {
         event_time_ns: loss.to_ns,
         node: loss.node.clone(),
         note,
         versions: versions.clone(),
         ..of_no_exec(event_id, Detector::Loss, LOSS_CATEGORY)
-    }
+    })
 }
 
 /// The finding about execs of a container that were left out. Severity low: an attacker who wants to hide a program
@@ -143,14 +144,14 @@ pub fn throttle(
     versions: &BTreeMap<String, String>,
 ) -> Finding {
     let bare = || Container { id: throttled.container_id.clone(), ..Container::default() };
-    Finding {
+    escaped(Finding {
         event_time_ns: throttled.to_ns,
         node: throttled.node.clone(),
         container: Some(seen.map_or_else(bare, |seen| seen.container.clone())),
         note: throttled_in_words(throttled),
         versions: versions.clone(),
         ..of_no_exec(throttled.event_id(), Detector::Throttle, CONTAINER_THROTTLED)
-    }
+    })
 }
 
 fn throttled_in_words(throttled: &ContainerThrottled) -> String {
@@ -173,13 +174,13 @@ fn throttled_in_words(throttled: &ContainerThrottled) -> String {
 pub fn gap(now_ns: i64, gap: Gap, cluster: &str, versions: &BTreeMap<String, String>) -> Finding {
     let Gap { partition, from, to } = gap;
     let event_id = EventId::of_gap(cluster, GAP_NODE, partition, from, to);
-    Finding {
+    escaped(Finding {
         event_time_ns: now_ns,
         node: Node { cluster: cluster.to_owned(), name: GAP_NODE.to_owned(), ..Node::default() },
         note: gap.in_words(Topic::ExecEvents),
         versions: versions.clone(),
         ..of_no_exec(event_id, Detector::Loss, GAP_CATEGORY)
-    }
+    })
 }
 
 /// The finding about a flaw of a container's image. Its event time is the time at which the flaw became known: a
@@ -193,7 +194,7 @@ pub fn image(
     versions: &BTreeMap<String, String>,
 ) -> Finding {
     let event_id = EventId::of_image(&seen.node.cluster, &seen.container.id, flaw.name());
-    Finding {
+    escaped(Finding {
         severity: flaw.severity(),
         confidence: flaw.confidence(),
         event_time_ns: now_ns,
@@ -202,7 +203,7 @@ pub fn image(
         note,
         versions: versions.clone(),
         ..of_no_exec(event_id, Detector::Image, flaw.category())
-    }
+    })
 }
 
 /// The fields that all findings without an exec have in common.
@@ -252,7 +253,7 @@ fn process(exec: &Exec) -> Process {
         gid: exec.gid,
         euid: exec.euid,
         container_root_user: exec.container_root_user,
-        tty: exec.tty.as_deref().map(text),
+        tty: exec.tty.clone(),
         entered_from_outside: exec.entered_from_outside,
         chrooted: exec.chrooted,
         parent_pid: exec.parent_pid,
@@ -264,20 +265,10 @@ fn process(exec: &Exec) -> Process {
         container_gid: exec.container_gid,
         container_euid: exec.container_euid,
         capabilities_gained: capability::names(exec.capabilities_gained),
-        environment: exec.environment.iter().map(|name| text(name)).collect(),
+        environment: exec.environment.clone(),
         environment_truncated: exec.environment_truncated,
         path_truncated: exec.path_truncated,
     }
-}
-
-/// The text in a form that is safe to print.
-fn text(text: &str) -> String {
-    printable(text.as_bytes()).text
-}
-
-fn mount(mount: &Mount) -> Mount {
-    let Mount { point, fs_type, source, read_only } = mount;
-    Mount { point: text(point), fs_type: text(fs_type), source: text(source), read_only: *read_only }
 }
 
 fn ancestor(ancestor: &Ancestor) -> AncestorProcess {
@@ -303,10 +294,99 @@ fn subject(exec: &Exec, verdict: &Verdict) -> Subject {
         mode: file.facts.mode,
         deleted: nlink.map_or(file.hash_state == HashState::Gone, |nlink| nlink == 0),
         script: exec.script.is_some(),
-        mount: file.mount.map(mount),
+        mount: file.mount.cloned(),
         image_path: verdict.image_path.as_deref().map(|path| printable(path).text),
         image_sha256: verdict.image_sha256,
         mtime_ns: file.facts.mtime_ns,
         ctime_ns: file.facts.ctime_ns,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use driftline_schemas::{Fd, FdKind, FileClass, Mount, Owner, Pod};
+
+    /// Clears the terminal, and turns the direction of what follows.
+    const HOSTILE: &str = "\u{1b}[2J\u{202e}";
+
+    fn exec() -> Exec {
+        let bytes = HOSTILE.as_bytes().to_vec();
+        let mount = Mount {
+            point: HOSTILE.to_owned(),
+            fs_type: HOSTILE.to_owned(),
+            source: HOSTILE.to_owned(),
+            read_only: false,
+        };
+        let ancestor = Ancestor { pid: 1, start_ns: 1, comm: bytes.clone(), dev: 1, ino: 1, path: Some(bytes.clone()) };
+        Exec {
+            cluster: HOSTILE.to_owned(),
+            node: HOSTILE.to_owned(),
+            class: FileClass::Volume,
+            path: bytes.clone(),
+            typed_path: bytes.clone(),
+            script: Some(bytes.clone()),
+            args: [HOSTILE].into_iter().collect(),
+            cwd: bytes.clone(),
+            parent_comm: bytes.clone(),
+            tty: Some(HOSTILE.to_owned()),
+            mount: Some(mount),
+            environment: vec![HOSTILE.to_owned()],
+            ancestors: vec![ancestor],
+            fds: vec![Fd { kind: FdKind::Socket, ino: 1, peer: Some(HOSTILE.to_owned()) }],
+            ..Exec::default()
+        }
+    }
+
+    fn seen() -> ContainerSeen {
+        let text = || HOSTILE.to_owned();
+        let pod = Pod { namespace: text(), name: text(), uid: text(), labels: BTreeMap::from([(text(), text())]) };
+        let container = Container {
+            name: text(),
+            runtime: text(),
+            image_ref: text(),
+            image_id_source: text(),
+            pod: Some(pod),
+            owner: Some(Owner { kind: text(), name: text() }),
+            service_account: text(),
+            rootfs: text(),
+            host_namespaces: vec![text()],
+            ..Container::default()
+        };
+        let node = Node {
+            cluster: text(),
+            name: text(),
+            provider_id: text(),
+            zone: text(),
+            project: text(),
+            location: text(),
+        };
+        ContainerSeen { node, container, ..ContainerSeen::default() }
+    }
+
+    #[test]
+    fn nothing_that_others_chose_is_in_a_finding_raw() {
+        let (exec, seen) = (exec(), seen());
+        let verdict = crate::judge(&crate::Evidence::of(&exec, Err::<&Nothing, _>(HOSTILE)));
+        let versions = BTreeMap::from([(HOSTILE.to_owned(), HOSTILE.to_owned())]);
+        let revision = Revision { number: 1, state: FindingState::Active };
+        let finding = drift(&exec, Some(&seen), &verdict, verdict.category.unwrap(), revision, &versions);
+        // `Debug` of a text escapes it, so a raw one appears as its escape, with one backslash less than an escaped one.
+        let shown = format!("{finding:?}");
+        let raw = [r"\u{1b}", r"\u{202e}"].map(|escape| shown.replace(r"\\", "").contains(escape));
+        assert_eq!(raw, [false, false], "{shown}");
+        assert!(shown.matches(r"\\x1b[2J").count() > 30, "each text is there: {shown}");
+    }
+
+    struct Nothing;
+
+    impl crate::ImageLookup for Nothing {
+        fn file(&self, _: &[u8]) -> Option<crate::FileContent> {
+            None
+        }
+
+        fn path_of(&self, _: &driftline_schemas::Sha256) -> Option<&[u8]> {
+            None
+        }
     }
 }

@@ -10,6 +10,7 @@
 mod capability;
 mod detector;
 mod drift;
+mod escape;
 mod evidence;
 pub mod finding;
 mod flaw;
