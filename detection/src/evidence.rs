@@ -25,8 +25,8 @@ pub struct FileContent {
 pub enum Role {
     /// The exec's subject: the script, the target of a dynamic loader, or else the executable.
     Subject,
-    /// The dynamic loader that was executed with the subject as its argument.
-    Loader,
+    /// What the kernel executed for the subject: the interpreter of a script, or a dynamic loader.
+    Interpreter,
 }
 
 /// One file of an exec as the node saw it.
@@ -76,8 +76,8 @@ pub struct Evidence<'a> {
     pub exec: &'a Exec,
     /// The file that the exec is about.
     pub subject: FileEvidence<'a>,
-    /// The dynamic loader, where the exec started one that must be judged as well.
-    pub loader: Option<FileEvidence<'a>>,
+    /// The interpreter or loader of the subject, where it must be judged as well.
+    pub interpreter: Option<FileEvidence<'a>>,
 }
 
 impl<'a> ExecutedFile<'a> {
@@ -95,13 +95,14 @@ impl<'a> ExecutedFile<'a> {
         }
     }
 
-    /// The dynamic loader, where the exec started one that must be judged as well.
+    /// The interpreter or loader of the subject, where it must be judged as well: the kernel does not show it to be an
+    /// untouched file of the image.
     #[must_use]
-    pub fn loader(exec: &'a Exec) -> Option<Self> {
+    pub fn interpreter(exec: &'a Exec) -> Option<Self> {
         let loader = exec.loader.as_ref()?;
         Some(Self {
-            role: Role::Loader,
-            path: exec.script.as_deref().unwrap_or(&exec.path),
+            role: Role::Interpreter,
+            path: &exec.path,
             class: loader.class,
             facts: &loader.file,
             mount: loader.mount.as_ref(),
@@ -113,8 +114,8 @@ impl<'a> ExecutedFile<'a> {
     /// The file with this role; the subject when the exec has none.
     #[must_use]
     pub fn with_role(exec: &'a Exec, role: Role) -> Self {
-        let loader = if role == Role::Loader { Self::loader(exec) } else { None };
-        loader.unwrap_or_else(|| Self::subject(exec))
+        let interpreter = if role == Role::Interpreter { Self::interpreter(exec) } else { None };
+        interpreter.unwrap_or_else(|| Self::subject(exec))
     }
 }
 
@@ -130,7 +131,8 @@ impl<'a> Evidence<'a> {
                 same_content: file.sha256.as_ref().and_then(|digest| image.path_of(digest)),
             }),
         };
-        Self { exec, subject: look_up(ExecutedFile::subject(exec)), loader: ExecutedFile::loader(exec).map(look_up) }
+        let interpreter = ExecutedFile::interpreter(exec).map(look_up);
+        Self { exec, subject: look_up(ExecutedFile::subject(exec)), interpreter }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::capability;
 use crate::detector::Detector;
 use crate::drift::{Category, UNPROVEN, Verdict};
 use crate::escape::escaped;
-use crate::evidence::ExecutedFile;
+use crate::evidence::{ExecutedFile, Role};
 use crate::flaw::Flaw;
 use crate::unproven::Unproven;
 
@@ -69,9 +69,22 @@ pub fn drift(
         container: Some(container),
         process: Some(process(exec)),
         subject: Some(subject(exec, verdict)),
-        note: verdict.note.clone(),
+        note: note(exec, verdict),
         versions: versions.clone(),
     })
+}
+
+/// The note of a verdict, with the files of the exec that it is not about.
+fn note(exec: &Exec, verdict: &Verdict) -> String {
+    let mut note = verdict.note.clone();
+    if verdict.file == Role::Interpreter {
+        let _ = write!(note, "; it ran {}", printable(exec.subject_path()).text);
+    }
+    if let Some((role, origin)) = verdict.other {
+        let file = ExecutedFile::with_role(exec, role);
+        let _ = write!(note, "; {} is {} as well", printable(file.path).text, origin.as_str());
+    }
+    note
 }
 
 /// Execs of a container that are unproven for one reason, and have one finding together.
@@ -293,7 +306,7 @@ fn subject(exec: &Exec, verdict: &Verdict) -> Subject {
         size_bytes: file.facts.size_bytes,
         mode: file.facts.mode,
         deleted: nlink.map_or(file.hash_state == HashState::Gone, |nlink| nlink == 0),
-        script: exec.script.is_some(),
+        script: file.role == Role::Subject && exec.script.is_some(),
         mount: file.mount.cloned(),
         image_path: verdict.image_path.as_deref().map(|path| printable(path).text),
         image_sha256: verdict.image_sha256,

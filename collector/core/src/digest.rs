@@ -54,11 +54,11 @@ pub struct DigestJob {
     pub crossing: Crossing,
     /// What to hash.
     pub subject: DigestSubject,
-    /// The loader that runs it, where the content of the loader has to be known, too.
+    /// The interpreter or loader that runs it, where its content has to be known, too.
     pub loader: Option<LoaderJob>,
 }
 
-/// What is known of the content of a loader.
+/// What is known of the content of an interpreter or loader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoaderJob {
     /// Its digest.
@@ -101,7 +101,7 @@ impl DigestJob {
     pub fn of(container: &ContainerId, exec: &RawExec, view: View<'_>, boot_offset_ns: i64) -> Result<Self, Digest> {
         let subject = view.subject(exec);
         let mut job = Self::of_subject(container, exec, subject, view, boot_offset_ns)?;
-        if matches!(subject, Subject::Loaded(_)) && view.class(exec) != FileClass::Image {
+        if subject != Subject::Executable && view.class(exec) != FileClass::Image {
             let loader = Self::of_subject(container, exec, Subject::Executable, view, boot_offset_ns);
             job.loader = loader.ok().map(|loader| LoaderJob::Hash(Box::new(loader)));
         }
@@ -227,7 +227,7 @@ pub struct DigestOutcome {
     pub is_settled: bool,
     /// Facts of a subject that was known by name only, when it was opened.
     pub named: Option<NamedFacts>,
-    /// How hashing ended for the loader that runs it.
+    /// How hashing ended for the interpreter or loader that runs it.
     pub loader: Option<Digest>,
 }
 
@@ -238,7 +238,7 @@ impl DigestOutcome {
         Self { digest, is_settled: false, named: None, loader: None }
     }
 
-    /// How hashing the loader ended. Where it was not begun, it ended as the whole job did.
+    /// How hashing the interpreter or loader ended. Where it was not begun, it ended as the whole job did.
     #[must_use]
     pub fn of_loader(&self) -> Digest {
         let of_all = if self.digest.sha256().is_some() { Digest::OverBudget } else { self.digest };

@@ -108,7 +108,7 @@ struct Judged<'a> {
     digest: Option<Digest>,
     /// Of a subject that is known by name only, when it could be opened.
     named: Option<&'a NamedFacts>,
-    /// The loader that runs the subject, where its content has to show whether it is the image's.
+    /// The interpreter or loader that runs the subject, where its content has to show whether it is the image's.
     loader: Option<Loader>,
 }
 
@@ -125,8 +125,8 @@ impl<'a> Judged<'a> {
             (Some(_), Some(facts)) => class::class_of_named(facts, at.root, at.mounts),
             (Some(typed), None) => class::class_by_path(&absolute(raw, typed), at.mounts),
         };
-        let is_loader = matches!(subject, Subject::Loaded(_)) && executed != FileClass::Image;
-        let loader = is_loader.then(|| {
+        let is_judged_too = subject != Subject::Executable && executed != FileClass::Image;
+        let loader = is_judged_too.then(|| {
             let digest = outcome.map_or(Digest::OverBudget, DigestOutcome::of_loader);
             Loader {
                 class: executed,
@@ -338,6 +338,23 @@ mod tests {
             (gone.class, gone.file, gone.hash_state),
             (FileClass::Unknown, FileFacts::default(), HashState::Gone)
         );
+    }
+
+    #[test]
+    fn the_interpreter_of_a_script_is_described_unless_the_kernel_shows_that_it_is_the_image_s() {
+        let script =
+            RawExec { typed_path: b"/opt/x.sh".to_vec(), flags: raw_exec().flags | layout::FLAG_SCRIPT, ..raw_exec() };
+        let named = Some(on_root(&script, b"/opt/x.sh", 13));
+        let outcome = DigestOutcome {
+            named,
+            loader: Some(Digest::Hashed(Sha256([2; 32]))),
+            ..DigestOutcome::of(Digest::Hashed(Sha256([1; 32])))
+        };
+        assert_eq!(build(&script, Some(&outcome)).loader, None);
+        let own = RawExec { flags: script.flags | layout::FLAG_UPPER, ..script };
+        let interpreter = build(&own, Some(&outcome)).loader.unwrap();
+        assert_eq!((interpreter.class, interpreter.sha256), (FileClass::CopiedUp, Some(Sha256([2; 32]))));
+        assert_eq!(interpreter.file.ino, to_i64(own.file.ino));
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //! loader runs a program (`ld.so PATH`), that program. The last two are known by name only: the kernel has no record of them,
 //! so they are looked up from user space.
 //!
-//! Any program can have the name of a loader and a program of the image as argument. So unless the kernel shows the loader to
-//! be an untouched file of the image, it is reported beside the program, and its content shows whether it is the image's.
+//! Any program can have the name of a loader and a program of the image as argument, and the interpreter of an image's script
+//! can be replaced. So unless the kernel shows the interpreter or loader to be an untouched file of the image, it is reported
+//! beside the subject, and its content shows whether it is the image's.
 
 use driftline_schemas::{Args, FileClass};
 

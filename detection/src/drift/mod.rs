@@ -67,6 +67,8 @@ pub struct Verdict {
     pub unproven: Option<Unproven>,
     /// The file of the exec that decided the verdict.
     pub file: Role,
+    /// The other file of the exec and its origin, when that is a finding, too.
+    pub other: Option<(Role, Origin)>,
 }
 
 impl Verdict {
@@ -81,7 +83,15 @@ impl Verdict {
             unresolved: None,
             unproven: None,
             file: Role::Subject,
+            other: None,
         }
+    }
+
+    /// What the verdict counts when an exec has several files: a proven finding more than an unproven one of the same
+    /// severity, and any more than silence.
+    fn weight(&self) -> (Option<Severity>, bool, Confidence) {
+        let severity = self.category.map(|category| category.severity);
+        (severity, self.origin != Origin::Unproven, self.confidence)
     }
 
     fn unproven(reason: Unproven, note: &str) -> Self {
@@ -94,14 +104,18 @@ impl Verdict {
     }
 }
 
-/// Judges an exec. The loader's verdict takes precedence over its target's when it is a finding: otherwise any program
-/// could take the loader's name and an image program as its argument.
+/// Judges an exec: each of its files. The worst verdict decides; of equal ones the subject's.
 #[must_use]
 pub fn judge(evidence: &Evidence<'_>) -> Verdict {
-    let of_loader = evidence.loader.as_ref().map(|loader| judge_file(evidence.exec, loader));
-    of_loader
-        .filter(|verdict| verdict.category.is_some())
-        .unwrap_or_else(|| judge_file(evidence.exec, &evidence.subject))
+    let of_subject = judge_file(evidence.exec, &evidence.subject);
+    let Some(interpreter) = &evidence.interpreter else { return of_subject };
+    let of_interpreter = judge_file(evidence.exec, interpreter);
+    let (worse, other) = if of_interpreter.weight() > of_subject.weight() {
+        (of_interpreter, of_subject)
+    } else {
+        (of_subject, of_interpreter)
+    };
+    Verdict { other: other.category.map(|_| (other.file, other.origin)), ..worse }
 }
 
 fn judge_file(exec: &Exec, evidence: &FileEvidence<'_>) -> Verdict {

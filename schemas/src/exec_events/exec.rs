@@ -149,8 +149,8 @@ pub struct Exec {
     /// 0, and a script is described as its interpreter.
     #[serde(default)]
     pub running_at_start: bool,
-    /// The executable, where loaded is judged only if this is a file of the image, which the kernel cannot tell of it:
-    /// the content has to; null when it can.
+    /// The executable, where another file is judged (script, loaded) and the kernel does not show this one to be an
+    /// untouched file of the image: its content has to; null otherwise.
     #[serde(default)]
     pub loader: Option<Loader>,
     /// 64 hex digits: the container inside this one in which it ran, of an engine that is no runtime of the node; null
@@ -237,7 +237,7 @@ pub struct Ancestor {
     pub path: Option<Vec<u8>>,
 }
 
-/// What a dynamic loader is itself, as the fields of the same names say it of the program.
+/// What the interpreter of a script or a dynamic loader is itself; the fields are those of the judged file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loader {
     /// Where it lives.
@@ -445,4 +445,5 @@ record! {
     "frozen/exec.1.avsc",
     "frozen/exec.2.avsc",
     "frozen/exec.3.avsc",
+    "frozen/exec.4.avsc",
 }

@@ -20,6 +20,12 @@ pub(crate) enum CaseContent {
     NewScript,
     /// The script with something added.
     ChangedScript,
+    /// The image's script with an interpreter of its own.
+    OwnScript,
+    /// The image's script whose interpreter is in `/dev/shm`.
+    ShmScript,
+    /// The image's script whose interpreter is on the bind mount.
+    MountScript,
     /// The image's program with dynamic libraries.
     Dynamic,
     /// Another one.
@@ -54,6 +60,11 @@ impl Case {
     }
 }
 
+/// Whether the record has the interpreter, with its digest.
+fn is_foreign_interpreter(exec: &Exec, class: FileClass) -> bool {
+    exec.loader.as_ref().is_some_and(|loader| loader.class == class && loader.sha256.is_some())
+}
+
 const fn case(
     name: &'static str,
     command: &'static str,
@@ -66,7 +77,10 @@ const fn case(
     Case { name, command, path, class, content, origin, mount: None, also: |_| true }
 }
 
-use CaseContent::{Added, ChangedDynamic, ChangedScript, Dynamic, Hidden, NewDynamic, NewScript, NotHashed, Script};
+use CaseContent::{
+    Added, ChangedDynamic, ChangedScript, Dynamic, Hidden, MountScript, NewDynamic, NewScript, NotHashed, OwnScript,
+    Script, ShmScript,
+};
 use FileClass::{CopiedUp, Foreign, New, RootfsPlain, Volume};
 
 /// Files of the image's `/opt` that cases change, each its own. Under a name that begins with `busybox` the program runs
@@ -264,6 +278,42 @@ pub(crate) const CASES: &[Case] = &[
         Script,
         Origin::Image,
     ),
+    case(
+        "image script, own interpreter",
+        "/opt/interpreted.sh",
+        "/opt/interpreted.sh",
+        RootfsPlain,
+        OwnScript,
+        Origin::Image,
+    )
+    .also(|exec| exec.loader.is_none()),
+    case(
+        "image script, interpreter changed",
+        "cat /data/sh >/opt/interpreter/sh; /opt/interpreted2.sh",
+        "/opt/interpreted2.sh",
+        RootfsPlain,
+        OwnScript,
+        Origin::Modified,
+    )
+    .also(|exec| is_foreign_interpreter(exec, FileClass::CopiedUp)),
+    case(
+        "image script, interpreter in /dev/shm",
+        "cp /data/sh /dev/shm/sh; /opt/shm.sh",
+        "/opt/shm.sh",
+        RootfsPlain,
+        ShmScript,
+        Origin::FilelessShm,
+    )
+    .also(|exec| is_foreign_interpreter(exec, Volume)),
+    case(
+        "image script, interpreter on a mount",
+        "/opt/mounted.sh",
+        "/opt/mounted.sh",
+        RootfsPlain,
+        MountScript,
+        Origin::Mounted,
+    )
+    .also(|exec| is_foreign_interpreter(exec, Volume)),
     case(
         "script in /dev/shm",
         "cp /data/script /dev/shm/s.sh; /dev/shm/s.sh",

@@ -36,6 +36,9 @@ const NEW: &[u8] = b"# new\n";
 /// Added to what is changed.
 const CHANGE: &[u8] = b"true\n";
 const DYNAMIC_CHANGE: &[u8] = b"x\n";
+const OWN_SCRIPT: &[u8] = b"#!/opt/interpreter/sh\nusleep 100000\n";
+const SHM_SCRIPT: &[u8] = b"#!/dev/shm/sh\nusleep 100000\n";
+const MOUNT_SCRIPT: &[u8] = b"#!/data/sh\nusleep 100000\n";
 /// Layers of the large image beside three others; with them more than a hundred.
 const THIN_LAYERS: usize = 100;
 const MANY_FILES: usize = 100_000;
@@ -81,6 +84,7 @@ impl Files {
         let new_script = [SCRIPT, NEW].concat();
         write(&at("dynamic"), &new_dynamic);
         write(&at("busybox-added"), &added);
+        write(&at("sh"), &added);
         write(&at("busybox-image"), &busybox);
         write(&at("hidden"), &hidden);
         write(&at("script"), &new_script);
@@ -122,6 +126,9 @@ impl Files {
             CaseContent::Added => &self.added,
             CaseContent::Hidden => &self.hidden,
             CaseContent::Script => SCRIPT,
+            CaseContent::OwnScript => OWN_SCRIPT,
+            CaseContent::ShmScript => SHM_SCRIPT,
+            CaseContent::MountScript => MOUNT_SCRIPT,
             CaseContent::NewScript => &self.new_script,
             CaseContent::NewDynamic => &self.new_dynamic,
             CaseContent::ChangedScript => &self.changed_script,
@@ -180,6 +187,15 @@ pub(crate) fn image(files: &Files) -> TestImage {
     }
     for script in ["script.sh", "chmod.sh", "changed.sh", "linked.sh"] {
         lower = lower.program(&format!("opt/{script}"), SCRIPT);
+    }
+    lower = lower.program("opt/interpreter/sh", &files.busybox);
+    for (script, content) in [
+        ("interpreted.sh", OWN_SCRIPT),
+        ("interpreted2.sh", OWN_SCRIPT),
+        ("shm.sh", SHM_SCRIPT),
+        ("mounted.sh", MOUNT_SCRIPT),
+    ] {
+        lower = lower.program(&format!("opt/{script}"), content);
     }
     for directory in ["applets", "hard", "own"] {
         lower = lower.program(&format!("opt/{directory}/busybox"), &files.busybox);

@@ -187,14 +187,57 @@ fn a_loader_that_is_not_the_image_s_is_judged_whatever_it_runs() {
     for class in [C::RootfsPlain, C::CopiedUp, C::New] {
         let of = |path, content| loading(class, (path, content), "/bin/cp", "/bin/cp");
         let verdict = check(&of("/bin/ls", "evil"), &expect(Origin::Modified, Some(ADDED), High));
-        assert_eq!((verdict.file, verdict.image_sha256), (Role::Loader, Some(content("/bin/ls"))));
+        assert_eq!((verdict.file, verdict.image_sha256), (Role::Interpreter, Some(content("/bin/ls"))));
         check(&of("/tmp/ld.so", "/bin/ls"), &expect(Origin::Relocated, Some(ADDED), High));
         check(&of("/tmp/ld.so", "evil"), &expect(Origin::Added, Some(ADDED), High));
     }
     let unresolved = judge(&loading(C::New, ("/tmp/ld.so", "evil"), "/bin/cp", "/bin/cp"), Err("no_manifest"));
-    assert_eq!((unresolved.category, unresolved.file), (Some(ADDED), Role::Loader));
+    assert_eq!((unresolved.category, unresolved.file), (Some(ADDED), Role::Interpreter));
     let unresolved = judge(&loading(C::RootfsPlain, ("/tmp/ld.so", "evil"), "/tmp/x", ""), Err("no_manifest"));
-    assert_eq!((unresolved.category, unresolved.file), (Some(UNPROVEN), Role::Loader));
+    assert_eq!((unresolved.category, unresolved.file), (Some(UNPROVEN), Role::Subject));
+    assert_eq!(unresolved.other, Some((Role::Interpreter, Origin::Unproven)));
+}
+
+/// A script of the image that an interpreter of this class, path and content runs.
+fn interpreted(class: FileClass, path: &str, content: &str) -> Exec {
+    let Exec { path: script, .. } = exec(1, C::RootfsPlain, "/bin/cp", "/bin/cp");
+    Exec { loaded: None, script: Some(script), ..loading(class, (path, content), "/bin/cp", "/bin/cp") }
+}
+
+#[test]
+fn the_interpreter_of_an_image_s_script_is_judged() {
+    for (class, path, content, origin, category) in [
+        (C::CopiedUp, "/bin/ls", "evil", Origin::Modified, ADDED),
+        (C::New, "/tmp/sh", "evil", Origin::Added, ADDED),
+        (C::New, "/tmp/sh", "/bin/ls", Origin::Relocated, ADDED),
+        (C::Volume, "/data/sh", "evil", Origin::Mounted, ADDED),
+        (C::Foreign, "/bin/ls", "evil", Origin::Mounted, ADDED),
+        (C::Memfd, "memfd:sh", "evil", Origin::Fileless, FILELESS),
+    ] {
+        let verdict = check(&interpreted(class, path, content), &expect(origin, Some(category), High));
+        assert_eq!((verdict.file, verdict.other), (Role::Interpreter, None));
+    }
+    let mut shm = interpreted(C::Volume, "/dev/shm/sh", "evil");
+    shm.loader.as_mut().unwrap().mount = Some(mount(SHM));
+    check(&shm, &expect(Origin::FilelessShm, Some(FILELESS_SHM), High));
+    check(&interpreted(C::RootfsPlain, "/bin/ls", "/bin/ls"), &expect(Origin::Image, None, High));
+}
+
+#[test]
+fn of_two_findings_the_worse_decides_and_of_equal_ones_the_script_s() {
+    let dropped = |class, path| Exec {
+        script: Some(b"/tmp/run".to_vec()),
+        sha256: Some(content("run")),
+        ..interpreted(class, path, "evil")
+    };
+    let verdict = check(&dropped(C::New, "/tmp/sh"), &expect(Origin::Added, Some(ADDED), High));
+    assert_eq!((verdict.file, verdict.other), (Role::Subject, Some((Role::Interpreter, Origin::Added))));
+    let verdict = check(&dropped(C::Memfd, "memfd:sh"), &expect(Origin::Fileless, Some(FILELESS), High));
+    assert_eq!((verdict.file, verdict.other), (Role::Interpreter, Some((Role::Subject, Origin::Added))));
+    // What is proven foreign is worse than what is unproven.
+    let unread = Exec { sha256: None, hash_state: HashState::OverBudget, ..interpreted(C::New, "/tmp/sh", "evil") };
+    let verdict = check(&unread, &expect(Origin::Added, Some(ADDED), High));
+    assert_eq!(verdict.other, Some((Role::Subject, Origin::Unproven)));
 }
 
 #[test]
