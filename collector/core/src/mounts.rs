@@ -184,6 +184,33 @@ pub fn watched(text: &str) -> Vec<WatchedMount> {
         .collect()
 }
 
+/// Where looking up a path may end, by the mounts that its lookup can cross.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// On file systems of the node that may be read.
+    Readable,
+    /// On a mount that must not be opened.
+    Refused,
+    /// A symbolic link may lead to a mount that must not be opened.
+    Unsure,
+}
+
+/// Where a path leads in the root directory of the process with this `/proc/PID/mountinfo`. An automount is refused, because
+/// the lookup itself would mount it.
+#[must_use]
+pub fn reach(text: &str, path: &[u8]) -> Reach {
+    let lines: Vec<Line<'_>> = text.lines().filter_map(Line::parse).collect();
+    let is_refused = |line: &Line<'_>| line.is_refused() || line.fs_type == "autofs";
+    let is_above = |line: &Line<'_>| line.point == "/" || is_below(path, &line.point);
+    let refused: Vec<&Line<'_>> = lines.iter().filter(|line| is_refused(line)).collect();
+    if refused.iter().any(|line| is_above(line)) {
+        return Reach::Refused;
+    }
+    let leads_to_mount = lines.iter().any(|line| line.point != "/" && is_below(path, &line.point));
+    let is_readable = !lines.is_empty() && (refused.is_empty() || leads_to_mount);
+    if is_readable { Reach::Readable } else { Reach::Unsure }
+}
+
 /// Runtimes hide parts of these trees below empty mounts.
 fn is_masked(point: &str) -> bool {
     ["/proc", "/sys"].iter().any(|tree| is_below(point.as_bytes(), tree))
@@ -309,6 +336,19 @@ mod tests {
         check(&format!("{TABLE}653 652 0:61 / /far/tmp rw - tmpfs t rw\n"), &mounts);
         check("1 0 254:0 /roots/c / rw - ext4 /dev/vda rw\n", &[("/", 1, Watch::Mount)]);
         check("1 0 0:70 / / rw - fuse.fuse-overlayfs f rw\n2 1 0:71 / /tmp rw - tmpfs t rw\n", &[]);
+    }
+
+    #[test]
+    fn a_path_reaches_no_mount_that_must_not_be_opened_even_by_a_link() {
+        let check = |text: &str, path: &str, expect: Reach| assert_eq!(reach(text, path.as_bytes()), expect, "{path}");
+        check(TABLE, "/data\\x/run.sh", Reach::Readable);
+        check(TABLE, "/far/run.sh", Reach::Refused);
+        check(TABLE, "/link", Reach::Unsure);
+        let local = TABLE.rsplit_once("652").unwrap().0;
+        check(local, "/link", Reach::Readable);
+        check(&format!("{local}652 644 0:60 / /home rw - autofs h rw\n"), "/home/a/x", Reach::Refused);
+        check("1 0 0:70 / / rw - fuse.fuse-overlayfs f rw\n", "/x", Reach::Refused);
+        check("", "/x", Reach::Unsure);
     }
 
     #[test]
