@@ -15,5 +15,5 @@ mod flaw;
 
 pub use detector::Detector;
 pub use drift::{ADDED, Category, FILELESS, FILELESS_SHM, MISMATCH, Verdict, judge};
-pub use evidence::{Evidence, ExecutedFile, FileContent, FileEvidence, ImageEvidence, ImageLookup, Role};
+pub use evidence::{Evidence, ExecutedFile, FileContent, FileEvidence, ImageEvidence, ImageLookup, InnerMount, Role};
 pub use flaw::Flaw;

@@ -8,6 +8,7 @@ use driftline_schemas::{
 use crate::class::{self, NamedFacts};
 use crate::container_root::ContainerRoot;
 use crate::digest::{Digest, DigestOutcome};
+use crate::inner_mount;
 use crate::mounts::Mounts;
 use crate::pipeline::NodeSettings;
 use crate::programs::Programs;
@@ -74,7 +75,7 @@ pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>,
             Subject::Executable => file_facts(raw),
             Subject::Script(_) | Subject::Loaded(_) => judged.named.map(named_facts).unwrap_or_default(),
         },
-        mount: judged.mount.cloned(),
+        mount: judged.mount,
         hash_state: judged.digest.map_or(HashState::NotNeeded, Digest::state),
         sha256: judged.digest.and_then(Digest::sha256),
         collector_start: at.settings.collector_start.clone(),
@@ -104,7 +105,7 @@ pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>,
 struct Judged<'a> {
     subject: Subject<'a>,
     class: FileClass,
-    mount: Option<&'a Mount>,
+    mount: Option<Mount>,
     digest: Option<Digest>,
     /// Of a subject that is known by name only, when it could be opened.
     named: Option<&'a NamedFacts>,
@@ -120,10 +121,11 @@ impl<'a> Judged<'a> {
         // A better root may have become known since the file was hashed, and with it another subject.
         let is_of_subject = subject.typed().is_some() || named.is_none();
         let digest = outcome.map(|outcome| if is_of_subject { outcome.digest } else { Digest::OverBudget });
+        let of_executed = on.cloned().or_else(|| inner_mount::of(raw, executed));
         let (class, mount) = match (subject.typed(), named) {
-            (None, _) => (executed, on),
-            (Some(_), Some(facts)) => class::class_of_named(facts, at.root, at.mounts),
-            (Some(typed), None) => class::class_by_path(&absolute(raw, typed), at.mounts),
+            (None, _) => (executed, of_executed.clone()),
+            (Some(_), Some(facts)) => owned(class::class_of_named(facts, at.root, at.mounts)),
+            (Some(typed), None) => owned(class::class_by_path(&absolute(raw, typed), at.mounts)),
         };
         let is_loader = matches!(subject, Subject::Loaded(_)) && executed != FileClass::Image;
         let loader = is_loader.then(|| {
@@ -131,7 +133,7 @@ impl<'a> Judged<'a> {
             Loader {
                 class: executed,
                 file: file_facts(raw),
-                mount: on.cloned(),
+                mount: of_executed,
                 hash_state: digest.state(),
                 sha256: digest.sha256(),
             }
@@ -143,6 +145,10 @@ impl<'a> Judged<'a> {
         let typed = self.subject.typed()?;
         Some(self.named.map_or_else(|| absolute(raw, typed), |facts| facts.path.clone()))
     }
+}
+
+fn owned((class, mount): (FileClass, Option<&Mount>)) -> (FileClass, Option<Mount>) {
+    (class, mount.cloned())
 }
 
 /// The kernel's number for "no such user here".

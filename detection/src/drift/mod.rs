@@ -6,7 +6,7 @@
 use driftline_schemas::text::printable;
 use driftline_schemas::{Confidence, Exec, FileClass, HashState, MountNamespace, Origin, Severity, Sha256};
 
-use crate::evidence::{Evidence, ExecutedFile, FileContent, FileEvidence, ImageEvidence, Role};
+use crate::evidence::{Evidence, ExecutedFile, FileContent, FileEvidence, ImageEvidence, InnerMount, Role};
 
 /// Where a container's shared memory is mounted.
 const SHM: &str = "/dev/shm";
@@ -93,7 +93,18 @@ fn judge_file(exec: &Exec, evidence: &FileEvidence<'_>) -> Verdict {
         Ok(image) => Case { exec, file, image }.judge(),
         Err(reason) => unresolved(file, reason),
     });
-    Verdict { file: file.role, ..verdict }
+    let note = match file.inner_mount() {
+        Some(mount) if verdict.category.is_some() => through(mount, &verdict.note),
+        _ => verdict.note,
+    };
+    Verdict { file: file.role, note, ..verdict }
+}
+
+/// The path of such a file is not the one that the verdict is about.
+fn through(InnerMount(mount): InnerMount<'_>, note: &str) -> String {
+    let text = |path: &str| printable(path.as_bytes()).text;
+    let (point, source) = (text(&mount.point), text(&mount.source));
+    format!("{note}; it ran through a mount made inside the container, which shows its {source} at {point}")
 }
 
 /// The rows that apply whatever the image contains.
