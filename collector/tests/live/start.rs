@@ -1,10 +1,18 @@
 //! The first programs of a container: what is executed before anything else is known of it.
 
-use driftline_schemas::{ContainerId, Exec, FileClass, HashState, Sha256};
+use driftline_engines::RuntimeSettings;
+use driftline_engines::kubernetes::KubernetesSettings;
+use driftline_enricher_core::judge;
+use driftline_schemas::{ContainerId, ENGINE_INIT, Exec, FileClass, HashState, Origin, Sha256};
+use driftline_settings::Settings;
+use std::fs;
+use std::path::Path;
 
 use crate::container::Container;
-use crate::harness::Harness;
+use crate::engine::{Engine, Spec, Storage};
+use crate::harness::{self, Harness};
 use crate::live;
+use crate::table::files::{self, Files};
 
 const STAYS: &[u8] = b"#!/bin/sh\nexec sleep 600\n";
 
@@ -41,4 +49,57 @@ fn the_first_script_of_a_container_has_its_digest_on_whatever_mount_it_lies() {
         check(&[], &["/vol/entry.sh"], "/vol/entry.sh", None);
         harness.finish();
     });
+}
+
+#[test]
+fn the_init_program_of_an_engine_is_silent_and_another_one_in_its_place_is_not() {
+    const TEST: &str = "the_init_program_of_an_engine_is_silent_and_another_one_in_its_place_is_not";
+    live(TEST, || {
+        for (engine, program, point) in [
+            (Engine::Podman, "/usr/bin/catatonit", "/run/podman-init"),
+            (Engine::Docker, "/usr/bin/docker-init", "/sbin/docker-init"),
+        ] {
+            match fs::canonicalize(program) {
+                Ok(program) => check_init(TEST, engine, &program, point),
+                Err(error) => harness::skip(&format!("{TEST} under {}", engine.name()), &format!("{program}: {error}")),
+            }
+        }
+    });
+}
+
+fn check_init(test: &str, engine: Engine, program: &Path, point: &str) {
+    let files = Files::make();
+    let image = files::small_image(&files);
+    let running = match engine.start(Storage::Overlay) {
+        Ok(running) => running,
+        Err(reason) => return harness::skip(&format!("{test} under {}", engine.name()), &reason),
+    };
+    running.load(&image);
+    let mut settings = RuntimeSettings { podman_command: "/nowhere".to_owned(), ..RuntimeSettings::default() };
+    running.describe_to(&mut settings);
+    let cluster = KubernetesSettings::read("node-1", &[], &mut Settings::of_values::<&str, &str>([]));
+    let harness = Harness::start_with_runtimes(settings, &cluster);
+    let check = |run_options: &[String], origin: Origin, fs_type: &str, source: &Path| {
+        let spec = Spec { run_options: run_options.to_vec(), ..Spec::default() };
+        let container = running.run(&image, &spec);
+        let exec = harness.exec_of(&container.id, point);
+        let mount =
+            exec.mount.as_ref().map(|mount| (mount.point.as_str(), mount.fs_type.as_str(), Path::new(&mount.source)));
+        assert_eq!((exec.class, mount), (FileClass::Volume, Some((point, fs_type, source))), "{run_options:?}");
+        let verdict = judge(&exec, Err("no_manifest"));
+        let is_silent = verdict.category.is_none();
+        assert_eq!((verdict.origin, is_silent), (origin, origin == Origin::None), "{run_options:?}: {verdict:?}");
+        running.remove(&container);
+    };
+    let init = "--init".to_owned();
+    check(std::slice::from_ref(&init), Origin::None, ENGINE_INIT, program);
+    let foreign = files.path("busybox-added");
+    let in_its_place = [format!("--volume={}:{point}:ro", foreign.display()), format!("--entrypoint={point}")];
+    check(&in_its_place, Origin::Unresolved, "bind", &foreign);
+    // The engine's own mount, of whatever program its user names.
+    if engine == Engine::Podman {
+        let named = [init, format!("--init-path={}", foreign.display())];
+        check(&named, Origin::Unresolved, "bind", &foreign);
+    }
+    harness.finish();
 }

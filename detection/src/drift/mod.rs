@@ -4,7 +4,9 @@
 //! order, and the first that applies decides; `docs/detection.md` shows them as a table.
 
 use driftline_schemas::text::printable;
-use driftline_schemas::{Confidence, Exec, FileClass, HashState, MountNamespace, Origin, Severity, Sha256};
+use driftline_schemas::{
+    Confidence, ENGINE_INIT, Exec, FileClass, HashState, MountNamespace, Origin, Severity, Sha256,
+};
 
 use crate::evidence::{Evidence, ExecutedFile, FileContent, FileEvidence, ImageEvidence, InnerMount, Role};
 
@@ -118,6 +120,9 @@ fn without_image(exec: &Exec, file: &ExecutedFile<'_>) -> Option<Verdict> {
             Some(FILELESS),
             "it ran from anonymous memory and has no file in any layer",
         )),
+        FileClass::Volume if is_engine_init(exec, file) => {
+            Some(Verdict::new(Origin::None, None, "the init program that the container's engine mounts into it"))
+        }
         FileClass::Volume if file.mount.is_some_and(|mount| mount.point == SHM) => Some(Verdict::new(
             Origin::FilelessShm,
             Some(FILELESS_SHM),
@@ -125,6 +130,15 @@ fn without_image(exec: &Exec, file: &ExecutedFile<'_>) -> Option<Verdict> {
         )),
         _ => None,
     }
+}
+
+/// The engine executes it as the container's first process and mounts it where the image has no file: the collector names the mount
+/// so only where the engine reports it and the kernel shows a program of the engine. What is executed later is judged like any
+/// mounted program.
+fn is_engine_init(exec: &Exec, file: &ExecutedFile<'_>) -> bool {
+    let is_the_program = exec.script.is_none() && exec.loaded.is_none();
+    let is_first = exec.container_pid == 1 && exec.namespace == MountNamespace::Own;
+    is_the_program && is_first && file.mount.is_some_and(|mount| mount.fs_type == ENGINE_INIT)
 }
 
 fn unresolved(file: &ExecutedFile<'_>, reason: &str) -> Verdict {

@@ -125,6 +125,23 @@ fn the_image_s_own_content_at_its_own_path_is_silent_however_it_got_there() {
 }
 
 #[test]
+fn the_engine_s_init_program_is_silent_as_the_first_process_only() {
+    let init = Mount { fs_type: ENGINE_INIT.into(), read_only: true, ..mount("/run/podman-init") };
+    let first = Exec {
+        mount: Some(init),
+        container_pid: 1,
+        namespace: MountNamespace::Own,
+        ..exec(1, C::Volume, "/run/podman-init", "catatonit")
+    };
+    let mounted = expect(Origin::Mounted, Some(ADDED), High);
+    check(&first, &expect(Origin::None, None, High));
+    check(&Exec { container_pid: 7, ..first.clone() }, &mounted);
+    check(&Exec { namespace: MountNamespace::Other, ..first.clone() }, &mounted);
+    check(&Exec { script: Some(b"/run/podman-init".to_vec()), ..first.clone() }, &mounted);
+    check(&Exec { mount: Some(mount("/run/podman-init")), ..first }, &mounted);
+}
+
+#[test]
 fn what_runs_from_a_mount_is_mounted_and_names_its_twin_in_the_image() {
     for class in [C::Volume, C::Foreign, C::OtherFs] {
         let verdict = check(&exec(1, class, "/data/ls", "/bin/ls"), &expect(Origin::Mounted, Some(ADDED), High));

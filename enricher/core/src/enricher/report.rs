@@ -26,6 +26,7 @@ impl Enricher {
         let Some(report) = self.reportable(&exec, verdict, effects) else {
             effects.settle(match verdict.origin {
                 Origin::HostNamespace => Disposition::Dropped("host_namespace"),
+                Origin::None => Disposition::Dropped("engine_init"),
                 Origin::Unresolved => Disposition::Dropped("unresolved_unsuspicious"),
                 _ => Disposition::Clean,
             });
