@@ -5,10 +5,12 @@
 //! Lookups stay below the container's root, and on its mount unless the file is known to lie on another.
 
 use driftline_collector_core::mounts::Reach;
+use driftline_collector_core::raw::magic;
 use driftline_collector_core::{
-    Crossing, Dev, Digest, DigestJob, DigestOutcome, DigestSubject, NamedFacts, RawExec, RawFile, limits, mounts,
+    Crossing, Dev, Digest, DigestJob, DigestOutcome, DigestSubject, NamedFacts, RawExec, RawFile, inner_mount, limits,
+    mounts,
 };
-use driftline_schemas::Sha256;
+use driftline_schemas::{Mount, Sha256};
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, StatxTimestamp, fstatfs, inotify, open, openat2,
     readlinkat, statx,
@@ -137,7 +139,11 @@ fn digest_of_named(proc: &Proc, job: &DigestJob, executed_ns: i64, bytes_max: u6
             None => look_up_named(proc, *root, job),
         };
         match handle {
-            Ok(handle) => return digest_of_open(&handle, executed_ns, bytes_max),
+            Ok(handle) => {
+                let mut outcome = digest_of_open(&handle, executed_ns, bytes_max);
+                outcome.named.iter_mut().for_each(|named| named.overlay_mount = overlay_mount(proc, *root, named));
+                return outcome;
+            }
             Err(why) => missed = why,
         }
     }
@@ -155,6 +161,13 @@ fn digest_of_open(handle: &OwnedFd, executed_ns: i64, bytes_max: u64) -> DigestO
         hash(handle, &facts, bytes_max)
     };
     DigestOutcome { named: Some(named), ..DigestOutcome::of(digest) }
+}
+
+/// The mount of a file on an overlay, if that shows it elsewhere: by the table of the process in whose root it was looked up.
+fn overlay_mount(proc: &Proc, root: u32, named: &NamedFacts) -> Option<Mount> {
+    let mnt_id = named.mnt_id.filter(|_| named.fs_magic == magic::OVERLAY)?;
+    let process_root = readlinkat(rustix::fs::CWD, proc.path(format!("{root}/root")), Vec::new()).ok()?;
+    inner_mount::in_table(&proc.text(format!("{root}/mountinfo")), process_root.as_bytes(), mnt_id)
 }
 
 /// The facts of a file that is known by its handle only.
@@ -177,6 +190,7 @@ pub(crate) fn unnamed_facts(facts: &Statx) -> NamedFacts {
         ctime_ns: nanoseconds(facts.stx_ctime),
         fs_magic: 0,
         mnt_id: mount_of(facts),
+        overlay_mount: None,
     }
 }
 

@@ -120,7 +120,9 @@ impl<'a> ExecutedFile<'a> {
     /// reports a mount of such a file only then.
     #[must_use]
     pub fn inner_mount(&self) -> Option<InnerMount<'a>> {
-        let is_own = matches!(self.class, FileClass::Image | FileClass::New | FileClass::CopiedUp);
+        // A script on the overlay has the class of a plain root.
+        let is_own =
+            matches!(self.class, FileClass::Image | FileClass::New | FileClass::CopiedUp | FileClass::RootfsPlain);
         self.mount.filter(|_| is_own).map(InnerMount)
     }
 

@@ -5,6 +5,8 @@
 use driftline_schemas::limits::PATH_BYTES_MAX;
 use driftline_schemas::{FileClass, Mount};
 
+use crate::class::NamedFacts;
+use crate::mounts::place_of;
 use crate::raw::RawExec;
 
 /// The mount by which an executed file of the container's own overlay was reached, unless that mount shows the overlay where the
@@ -21,6 +23,27 @@ pub fn of(exec: &RawExec, class: FileClass) -> Option<Mount> {
         return None;
     }
     let (point, source) = (text(point), text(&exec.mount_root));
+    Some(Mount { point, fs_type: "overlay".to_owned(), source, read_only: false })
+}
+
+/// The same of a subject that is known by name only and lies on the container's own overlay: such a file has class `RootfsPlain`.
+#[must_use]
+pub fn of_named(facts: &NamedFacts, class: FileClass) -> Option<Mount> {
+    facts.overlay_mount.clone().filter(|_| class == FileClass::RootfsPlain)
+}
+
+/// The mount with a number in a process's `/proc/PID/mountinfo`, whose root directory is at `process_root` in its mount namespace.
+/// `None` for one that shows its whole file system at the root of the namespace.
+#[must_use]
+pub fn in_table(mountinfo: &str, process_root: &[u8], mnt_id: u32) -> Option<Mount> {
+    let (shown, point) = place_of(mountinfo, mnt_id)?;
+    let above = process_root.strip_suffix(b"/").unwrap_or(process_root);
+    let point = if point == "/" { above.to_vec() } else { [above, point.as_bytes()].concat() };
+    let is_all = is_root(shown.as_bytes());
+    if is_all && is_root(&point) {
+        return None;
+    }
+    let (point, source) = (text(&point), text(shown.as_bytes()));
     Some(Mount { point, fs_type: "overlay".to_owned(), source, read_only: false })
 }
 
@@ -58,6 +81,20 @@ mod tests {
         check("/x", usize::from(u16::MAX), "", None);
         let long = format!("/{}", "x".repeat(PATH_BYTES_MAX));
         check(&format!("{long}/y"), 2, "", Some(("\u{fffd}", "/")));
+    }
+
+    #[test]
+    fn in_a_table_a_mount_is_found_by_its_number_and_named_from_the_namespace_s_root() {
+        const TABLE: &str = "5 1 0:41 / / rw - overlay o rw\n6 5 0:41 /opt /srv/r rw - overlay o rw\n";
+        let check = |root: &str, id: u32, expect: Option<(&str, &str)>| {
+            let found = in_table(TABLE, root.as_bytes(), id);
+            assert_eq!(found.as_ref().map(|it| (it.point.as_str(), it.source.as_str())), expect, "{root} {id}");
+        };
+        check("/", 5, None);
+        check("/", 6, Some(("/srv/r", "/opt")));
+        check("/jail", 5, Some(("/jail", "/")));
+        check("/jail", 6, Some(("/jail/srv/r", "/opt")));
+        check("/", 7, None);
     }
 
     #[test]

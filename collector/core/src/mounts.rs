@@ -247,6 +247,13 @@ pub fn watched(text: &str) -> Vec<WatchedMount> {
         .collect()
 }
 
+/// Which directory of its file system the mount with this number shows, and where.
+#[must_use]
+pub(crate) fn place_of(text: &str, id: u32) -> Option<(String, String)> {
+    let line = text.lines().filter_map(Line::parse).find(|line| line.id == id)?;
+    Some((line.root, line.point))
+}
+
 /// Where looking up a path may end, by the mounts that its lookup can cross.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {

@@ -103,3 +103,39 @@ fn check_init(test: &str, engine: Engine, program: &Path, point: &str) {
     }
     harness.finish();
 }
+
+#[test]
+fn the_parent_of_what_an_engine_executes_is_its_monitor_every_time() {
+    live("the_parent_of_what_an_engine_executes_is_its_monitor_every_time", || {
+        const TIMES: usize = 6;
+        let container = Container::start();
+        let harness = Harness::start(&[(container.id().clone(), container.init_pid())]);
+        (0..TIMES).for_each(|_| container.sh("true"));
+        let execs = harness.wait_for_those(container.id(), TIMES, |exec| exec.args.get(2) == Some(b"true".as_slice()));
+        let parents: Vec<_> = execs.iter().map(|exec| String::from_utf8_lossy(&exec.parent_comm)).collect();
+        assert_eq!(parents, ["conmon"; TIMES]);
+        harness.finish();
+    });
+}
+
+#[test]
+fn a_script_by_a_mount_made_inside_the_container_is_reported_with_that_mount() {
+    live("a_script_by_a_mount_made_inside_the_container_is_reported_with_that_mount", || {
+        let script = b"#!/bin/sh\nsleep 0.3\n";
+        let container = Container::start_having(&[], &[("srv/s/stay.sh", script.to_vec())]);
+        let harness = Harness::start(&[(container.id().clone(), container.init_pid())]);
+        container.sh("mkdir /tmp/b /tmp/r; unshare -Urm sh -c 'mount --bind /srv/s /tmp/b; mount --rbind / /tmp/r; \
+             /tmp/b/stay.sh; chroot /tmp/r /srv/s/stay.sh'; /srv/s/stay.sh");
+        for (path, mount) in [
+            ("/tmp/b/stay.sh", Some(("/tmp/b", "/srv/s"))),
+            ("/tmp/r/srv/s/stay.sh", Some(("/tmp/r", "/"))),
+            ("/srv/s/stay.sh", None),
+        ] {
+            let exec = self::script(&harness, container.id(), path);
+            let found = exec.mount.as_ref().map(|mount| (mount.point.as_str(), mount.source.as_str()));
+            assert_eq!((exec.class, found), (FileClass::RootfsPlain, mount), "{path}");
+            assert_eq!(exec.sha256, Some(Sha256::of(script)), "{path}");
+        }
+        harness.finish();
+    });
+}

@@ -98,6 +98,7 @@ fn through_a_mount_made_inside_the_container_a_file_is_judged_by_its_path_from_t
     check(&shown(C::Image, "/mnt/ls", "", ("/bin", "\u{fffd}")), &image);
     check(&shown(C::Image, "/mnt2/ls", "", ("/bin", "/mnt")), &image);
     check(&shown(C::CopiedUp, "/mnt/ls", "/bin/ls", ("/bin", "/mnt")), &expect(Origin::Touched, None, High));
+    check(&shown(C::RootfsPlain, "/mnt/ls", "/bin/ls", ("/bin", "/mnt")), &image);
     let mismatch = expect(Origin::Inconsistent, Some(MISMATCH), High);
     check(&shown(C::Image, "/mnt/other", "", ("/bin", "/mnt")), &mismatch);
     let modified = expect(Origin::Modified, Some(ADDED), High);
