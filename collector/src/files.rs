@@ -4,10 +4,13 @@
 //! access first (`O_PATH`, which runs no driver), compared with what the kernel saw; only then a handle to read by.
 //! Lookups stay below the container's root, and on its mount unless the file is known to lie on another.
 
+use driftline_collector_core::mounts::Reach;
+use driftline_collector_core::raw::magic;
 use driftline_collector_core::{
-    Crossing, Dev, Digest, DigestJob, DigestOutcome, DigestSubject, NamedFacts, RawExec, RawFile, limits, mounts,
+    Crossing, Dev, Digest, DigestJob, DigestOutcome, DigestSubject, NamedFacts, RawExec, RawFile, inner_mount, limits,
+    mounts,
 };
-use driftline_schemas::Sha256;
+use driftline_schemas::{Mount, Sha256};
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, StatxTimestamp, fstatfs, inotify, open, openat2,
     readlinkat, statx,
@@ -133,10 +136,14 @@ fn digest_of_named(proc: &Proc, job: &DigestJob, executed_ns: i64, bytes_max: u6
     for root in &job.roots {
         let handle = match descriptor_number(&job.path) {
             Some(number) => descriptor_of(proc, job.pid, number),
-            None => look_up(proc, *root, &job.path, job.crossing),
+            None => look_up_named(proc, *root, job),
         };
         match handle {
-            Ok(handle) => return digest_of_open(&handle, executed_ns, bytes_max),
+            Ok(handle) => {
+                let mut outcome = digest_of_open(&handle, executed_ns, bytes_max);
+                outcome.named.iter_mut().for_each(|named| named.overlay_mount = overlay_mount(proc, *root, named));
+                return outcome;
+            }
             Err(why) => missed = why,
         }
     }
@@ -154,6 +161,13 @@ fn digest_of_open(handle: &OwnedFd, executed_ns: i64, bytes_max: u64) -> DigestO
         hash(handle, &facts, bytes_max)
     };
     DigestOutcome { named: Some(named), ..DigestOutcome::of(digest) }
+}
+
+/// The mount of a file on an overlay, if that shows it elsewhere: by the table of the process in whose root it was looked up.
+fn overlay_mount(proc: &Proc, root: u32, named: &NamedFacts) -> Option<Mount> {
+    let mnt_id = named.mnt_id.filter(|_| named.fs_magic == magic::OVERLAY)?;
+    let process_root = readlinkat(rustix::fs::CWD, proc.path(format!("{root}/root")), Vec::new()).ok()?;
+    inner_mount::in_table(&proc.text(format!("{root}/mountinfo")), process_root.as_bytes(), mnt_id)
 }
 
 /// The facts of a file that is known by its handle only.
@@ -176,6 +190,7 @@ pub(crate) fn unnamed_facts(facts: &Statx) -> NamedFacts {
         ctime_ns: nanoseconds(facts.stx_ctime),
         fs_magic: 0,
         mnt_id: mount_of(facts),
+        overlay_mount: None,
     }
 }
 
@@ -191,19 +206,37 @@ fn descriptor_of(proc: &Proc, pid: u32, number: u32) -> Result<OwnedFd, Digest> 
     open(proc.path(format!("{pid}/fd/{number}")), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(why)
 }
 
+/// A handle without access to a subject that is known by name only. The job of a container's first exec is made before the
+/// container's mounts are known, and a link may lead to another mount than its path does. So where the lookup would leave the
+/// root's mount, the process's own mount table decides whether it may.
+fn look_up_named(proc: &Proc, root: u32, job: &DigestJob) -> Result<OwnedFd, Digest> {
+    let reach = || mounts::reach(&proc.text(format!("{root}/mountinfo")), &job.path);
+    match (open_below(proc, root, &job.path, job.crossing), job.crossing) {
+        (Err(Errno::XDEV), Crossing::Stay) => match reach() {
+            Reach::Readable => look_up(proc, root, &job.path, Crossing::Cross),
+            Reach::Refused => Err(Digest::RefusedFs),
+            Reach::Unsure => Err(Digest::Unreadable),
+        },
+        (found, _) => found.map_err(why),
+    }
+}
+
 /// A handle without access to what lies at a path in the root directory of a process.
 pub(crate) fn look_up(proc: &Proc, root: u32, path: &[u8], crossing: Crossing) -> Result<OwnedFd, Digest> {
+    open_below(proc, root, path, crossing).map_err(why)
+}
+
+fn open_below(proc: &Proc, root: u32, path: &[u8], crossing: Crossing) -> Result<OwnedFd, Errno> {
     if !path.starts_with(b"/") {
-        return Err(Digest::Gone);
+        return Err(Errno::NOENT);
     }
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = open(proc.path(format!("{root}/root")), directory, Mode::empty()).map_err(why)?;
+    let root = open(proc.path(format!("{root}/root")), directory, Mode::empty())?;
     let mut resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     if crossing == Crossing::Stay {
         resolve |= ResolveFlags::NO_XDEV;
     }
     openat2(&root, Path::new(OsStr::from_bytes(path)), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
-        .map_err(why)
 }
 
 fn why(error: Errno) -> Digest {

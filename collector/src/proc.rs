@@ -1,6 +1,6 @@
 //! What the collector reads of processes under `/proc`.
 
-use driftline_collector_core::mounts::parse_mountinfo;
+use driftline_collector_core::mounts::{NodeMounts, parse_mountinfo};
 use driftline_collector_core::{Inspection, RawExec, environment, layout};
 use driftline_schemas::limits::ARGS_BYTES_MAX;
 use driftline_schemas::{Args, ContainerId};
@@ -50,7 +50,8 @@ impl Proc {
             return None;
         }
         let namespace = self.mount_namespace(pid)?;
-        let (root, mounts) = parse_mountinfo(&self.text(format!("{pid}/mountinfo")), namespace)?;
+        let node = NodeMounts::parse(&self.text("1/mountinfo"));
+        let (root, mounts) = parse_mountinfo(&self.text(format!("{pid}/mountinfo")), &node, namespace)?;
         // Both were read of the same process, unless it is gone meanwhile.
         self.belongs(id, pid).then_some(Inspection { root, mounts })
     }

@@ -1,5 +1,7 @@
 //! The evidence with which an exec is judged: what the kernel saw, and what the image contains.
 
+use std::borrow::Cow;
+
 use driftline_schemas::{Exec, FileClass, FileFacts, HashState, Mount, MountNamespace, Sha256};
 
 /// The queries of detectors to an image.
@@ -48,11 +50,15 @@ pub struct ExecutedFile<'a> {
     pub sha256: Option<Sha256>,
 }
 
+/// A mount that was made inside the container and shows a directory of the container's own overlay.
+#[derive(Debug, Clone, Copy)]
+pub struct InnerMount<'a>(pub &'a Mount);
+
 /// The image's file at a file's path, and the image's path with its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageEvidence<'a> {
     /// Whether the file's path can be a path of the image. A truncated path cannot. Nor can a path in a container
-    /// inside the container, which has its own root.
+    /// inside the container, which has its own root; nor one below a mount of which the source is not known.
     pub is_image_path: bool,
     /// The image's file at the path.
     pub at_path: Option<FileContent>,
@@ -111,6 +117,24 @@ impl<'a> ExecutedFile<'a> {
         })
     }
 
+    /// The mount by which a file of the container's own overlay was reached, where that is not the container's root: a node
+    /// reports a mount of such a file only then.
+    #[must_use]
+    pub fn inner_mount(&self) -> Option<InnerMount<'a>> {
+        // A script on the overlay has the class of a plain root.
+        let is_own =
+            matches!(self.class, FileClass::Image | FileClass::New | FileClass::CopiedUp | FileClass::RootfsPlain);
+        self.mount.filter(|_| is_own).map(InnerMount)
+    }
+
+    /// Its path from the container's root, by whichever mount it was reached; `None` when that cannot be derived.
+    fn path_from_root(&self) -> Option<Cow<'a, [u8]>> {
+        match self.inner_mount() {
+            None => Some(Cow::Borrowed(self.path)),
+            Some(mount) => mount.path_from_root(self.path).map(Cow::Owned),
+        }
+    }
+
     /// The file with this role; the subject when the exec has none.
     #[must_use]
     pub fn with_role(exec: &'a Exec, role: Role) -> Self {
@@ -119,17 +143,29 @@ impl<'a> ExecutedFile<'a> {
     }
 }
 
+impl InnerMount<'_> {
+    /// The path below the mount's source that a path below its mount point leads to.
+    fn path_from_root(self, path: &[u8]) -> Option<Vec<u8>> {
+        let without_slash = |directory: &'_ str| directory.trim_end_matches('/').as_bytes().to_vec();
+        let below = path.strip_prefix(without_slash(&self.0.point).as_slice())?;
+        let is_below = below.is_empty() || below.starts_with(b"/");
+        let path = [without_slash(&self.0.source).as_slice(), below].concat();
+        (is_below && path.starts_with(b"/") && !self.0.source.contains(char::REPLACEMENT_CHARACTER)).then_some(path)
+    }
+}
+
 impl<'a> Evidence<'a> {
     /// Looks up each file of an exec in its container's image; `Err` holds the reason why there is no image.
     pub fn of<I: ImageLookup + ?Sized>(exec: &'a Exec, image: Result<&'a I, &'a str>) -> Self {
         let is_image_path = has_image_path(exec);
-        let look_up = |file: ExecutedFile<'a>| FileEvidence {
-            file,
-            image: image.map(|image| ImageEvidence {
-                is_image_path,
-                at_path: if is_image_path { image.file(file.path) } else { None },
+        let look_up = |file: ExecutedFile<'a>| {
+            let path = if is_image_path { file.path_from_root() } else { None };
+            let look_up = |image: &'a I| ImageEvidence {
+                is_image_path: path.is_some(),
+                at_path: path.as_ref().and_then(|path| image.file(path)),
                 same_content: file.sha256.as_ref().and_then(|digest| image.path_of(digest)),
-            }),
+            };
+            FileEvidence { file, image: image.map(look_up) }
         };
         let interpreter = ExecutedFile::interpreter(exec).map(look_up);
         Self { exec, subject: look_up(ExecutedFile::subject(exec)), interpreter }

@@ -18,6 +18,6 @@ mod unproven;
 
 pub use detector::Detector;
 pub use drift::{ADDED, Category, FILELESS, FILELESS_SHM, MISMATCH, UNPROVEN, Verdict, judge};
-pub use evidence::{Evidence, ExecutedFile, FileContent, FileEvidence, ImageEvidence, ImageLookup, Role};
+pub use evidence::{Evidence, ExecutedFile, FileContent, FileEvidence, ImageEvidence, ImageLookup, InnerMount, Role};
 pub use flaw::Flaw;
 pub use unproven::Unproven;

@@ -14,6 +14,9 @@ pub use container::{
 };
 pub use exec::{Ancestor, Exec, Fd, FdKind, FileClass, FileFacts, HashState, Loader, Mount, MountNamespace};
 
+/// [`Mount::fs_type`] of the mount by which an engine puts its own init program into a container (`run --init`).
+pub const ENGINE_INIT: &str = "engine-init";
+
 impl Exec {
     /// Path of the judged file: the script, or the target of a dynamic loader, where there is one; else the executable.
     #[must_use]

@@ -28,8 +28,9 @@ pub use codec::{
     DecodeError, EncodeError, Record, WriterSchema, WriterSchemas, decode, encode, fingerprint_of, writer_schema,
 };
 pub use exec_events::{
-    Ancestor, CollectorLoss, Container, ContainerEnded, ContainerSeen, ContainerThrottled, Exec, ExecEvent, Fd, FdKind,
-    FileClass, FileFacts, FoldedFile, HashState, Loader, Mount, MountNamespace, Node, Owner, Pod,
+    Ancestor, CollectorLoss, Container, ContainerEnded, ContainerSeen, ContainerThrottled, ENGINE_INIT, Exec,
+    ExecEvent, Fd, FdKind, FileClass, FileFacts, FoldedFile, HashState, Loader, Mount, MountNamespace, Node, Owner,
+    Pod,
 };
 pub use finding::{
     AncestorProcess, CONTAINER_THROTTLED, Confidence, Descriptor, Finding, FindingState, IMAGE_CONFLICT,

@@ -62,6 +62,20 @@ static __always_inline void append_file_path(struct scratch *scratch, struct tas
 	else if (end == WALK_ANONYMOUS)
 		head->flags |= FLAG_PATH_ANONYMOUS;
 	head->path_bytes = scratch->used - begin;
+	head->below_mount_bytes = scratch->below_mount;
+}
+
+/* Of an overlay: all other file systems are judged by their mount. A container's root mount shows the overlay's own root. */
+static __always_inline void append_root_of_mount(struct scratch *scratch, struct file *file)
+{
+	struct exec_record *head = &scratch->head;
+	struct vfsmount *mnt = file->f_path.mnt;
+	__u32 begin = scratch->used;
+	if (!(head->flags & FLAG_OVERLAY) || mnt->mnt_root == mnt->mnt_sb->s_root)
+		return;
+	if (append_mount_root(scratch, mnt) != WALK_COMPLETE)
+		head->below_mount_bytes = BELOW_MOUNT_UNKNOWN;
+	head->mount_root_bytes = scratch->used - begin;
 }
 
 static __always_inline void append_cwd(struct scratch *scratch, struct task_struct *task)
@@ -255,6 +269,7 @@ int BPF_PROG(driftline_exec, struct task_struct *task, __s32 old_pid, struct lin
 		append_cwd(scratch, task);
 	append_tty(scratch, task);
 	append_args_and_environment(scratch, task->mm);
+	append_root_of_mount(scratch, bprm->file);
 	if (is_test)
 		submit_self_test(scratch);
 	else
@@ -288,6 +303,7 @@ int driftline_running(struct bpf_iter__task *context)
 	head->seq = head->pid;
 	append_cwd(scratch, task);
 	append_tty(scratch, task);
+	append_root_of_mount(scratch, file);
 	__u64 size = sizeof(struct exec_record) + *(volatile __u32 *)&scratch->used;
 	if (size > sizeof(struct exec_record) + DATA_BYTES)
 		return 0;

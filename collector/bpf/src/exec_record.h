@@ -5,7 +5,7 @@
 
 #include <linux/types.h>
 
-#define DRIFTLINE_RECORD_VERSION 4
+#define DRIFTLINE_RECORD_VERSION 5
 
 #define FDS 3 /* standard input, output and error */
 #define ANCESTORS 5 /* program, shell, entry point, runtime's shim, init: enough to see who let it in */
@@ -68,7 +68,7 @@ _Static_assert(__builtin_offsetof(struct ancestor_record, pid) == 32, "ancestor.
 _Static_assert(__builtin_offsetof(struct ancestor_record, dev) == 36, "ancestor.dev moved");
 _Static_assert(sizeof(struct ancestor_record) == 40, "size of struct ancestor_record changed");
 
-/* The fixed part. Behind it, without gaps: cgroup, path, typed_path, cwd, tty, args, environment. */
+/* The fixed part. Behind it, without gaps: cgroup, path, typed_path, cwd, tty, args, environment, mount_root. */
 struct exec_record {
 	__u64 time_ns; /* CLOCK_BOOTTIME */
 	__u64 start_ns; /* process start, CLOCK_BOOTTIME */
@@ -88,6 +88,7 @@ struct exec_record {
 	__u32 flags; /* bits of `enum record_flag`; read through the methods */
 	__u32 pid;
 	__u32 ns_pid;
+	__u32 below_mount_bytes; /* of an overlay's file: bytes of path below its mount; 0xffffffff: not known */
 	__u32 uid;
 	__u32 gid;
 	__u32 euid;
@@ -118,6 +119,8 @@ struct exec_record {
 	__u16 tty_bytes; /* length of tty */
 	__u16 args_bytes; /* length of args */
 	__u16 environment_bytes; /* length of environment */
+	__u16 mount_root_bytes; /* length of mount_root */
+	__u8 padding[2];
 	struct fd_record fds[FDS];
 	struct ancestor_record ancestors[ANCESTORS]; /* parent first */
 };
@@ -139,38 +142,41 @@ _Static_assert(__builtin_offsetof(struct exec_record, version) == 112, "exec.ver
 _Static_assert(__builtin_offsetof(struct exec_record, flags) == 116, "exec.flags moved");
 _Static_assert(__builtin_offsetof(struct exec_record, pid) == 120, "exec.pid moved");
 _Static_assert(__builtin_offsetof(struct exec_record, ns_pid) == 124, "exec.ns_pid moved");
-_Static_assert(__builtin_offsetof(struct exec_record, uid) == 128, "exec.uid moved");
-_Static_assert(__builtin_offsetof(struct exec_record, gid) == 132, "exec.gid moved");
-_Static_assert(__builtin_offsetof(struct exec_record, euid) == 136, "exec.euid moved");
-_Static_assert(__builtin_offsetof(struct exec_record, egid) == 140, "exec.egid moved");
-_Static_assert(__builtin_offsetof(struct exec_record, dev) == 144, "exec.dev moved");
-_Static_assert(__builtin_offsetof(struct exec_record, nlink) == 148, "exec.nlink moved");
-_Static_assert(__builtin_offsetof(struct exec_record, mtime_nsec) == 152, "exec.mtime_nsec moved");
-_Static_assert(__builtin_offsetof(struct exec_record, ctime_nsec) == 156, "exec.ctime_nsec moved");
-_Static_assert(__builtin_offsetof(struct exec_record, lower_count) == 160, "exec.lower_count moved");
-_Static_assert(__builtin_offsetof(struct exec_record, mnt_id) == 164, "exec.mnt_id moved");
-_Static_assert(__builtin_offsetof(struct exec_record, root_dev) == 168, "exec.root_dev moved");
-_Static_assert(__builtin_offsetof(struct exec_record, root_mnt_id) == 172, "exec.root_mnt_id moved");
-_Static_assert(__builtin_offsetof(struct exec_record, cpu) == 176, "exec.cpu moved");
-_Static_assert(__builtin_offsetof(struct exec_record, session_id) == 180, "exec.session_id moved");
-_Static_assert(__builtin_offsetof(struct exec_record, mnt_ns) == 184, "exec.mnt_ns moved");
-_Static_assert(__builtin_offsetof(struct exec_record, outer_mnt_ns) == 188, "exec.outer_mnt_ns moved");
-_Static_assert(__builtin_offsetof(struct exec_record, pid_ns) == 192, "exec.pid_ns moved");
-_Static_assert(__builtin_offsetof(struct exec_record, ns_uid) == 196, "exec.ns_uid moved");
-_Static_assert(__builtin_offsetof(struct exec_record, ns_gid) == 200, "exec.ns_gid moved");
-_Static_assert(__builtin_offsetof(struct exec_record, ns_euid) == 204, "exec.ns_euid moved");
-_Static_assert(__builtin_offsetof(struct exec_record, ns_egid) == 208, "exec.ns_egid moved");
-_Static_assert(__builtin_offsetof(struct exec_record, ancestor_count) == 212, "exec.ancestor_count moved");
-_Static_assert(__builtin_offsetof(struct exec_record, mode) == 216, "exec.mode moved");
-_Static_assert(__builtin_offsetof(struct exec_record, cgroup_bytes) == 218, "exec.cgroup_bytes moved");
-_Static_assert(__builtin_offsetof(struct exec_record, path_bytes) == 220, "exec.path_bytes moved");
-_Static_assert(__builtin_offsetof(struct exec_record, typed_path_bytes) == 222, "exec.typed_path_bytes moved");
-_Static_assert(__builtin_offsetof(struct exec_record, cwd_bytes) == 224, "exec.cwd_bytes moved");
-_Static_assert(__builtin_offsetof(struct exec_record, tty_bytes) == 226, "exec.tty_bytes moved");
-_Static_assert(__builtin_offsetof(struct exec_record, args_bytes) == 228, "exec.args_bytes moved");
-_Static_assert(__builtin_offsetof(struct exec_record, environment_bytes) == 230, "exec.environment_bytes moved");
-_Static_assert(__builtin_offsetof(struct exec_record, fds) == 232, "exec.fds moved");
-_Static_assert(__builtin_offsetof(struct exec_record, ancestors) == 352, "exec.ancestors moved");
-_Static_assert(sizeof(struct exec_record) == 552, "size of struct exec_record changed");
+_Static_assert(__builtin_offsetof(struct exec_record, below_mount_bytes) == 128, "exec.below_mount_bytes moved");
+_Static_assert(__builtin_offsetof(struct exec_record, uid) == 132, "exec.uid moved");
+_Static_assert(__builtin_offsetof(struct exec_record, gid) == 136, "exec.gid moved");
+_Static_assert(__builtin_offsetof(struct exec_record, euid) == 140, "exec.euid moved");
+_Static_assert(__builtin_offsetof(struct exec_record, egid) == 144, "exec.egid moved");
+_Static_assert(__builtin_offsetof(struct exec_record, dev) == 148, "exec.dev moved");
+_Static_assert(__builtin_offsetof(struct exec_record, nlink) == 152, "exec.nlink moved");
+_Static_assert(__builtin_offsetof(struct exec_record, mtime_nsec) == 156, "exec.mtime_nsec moved");
+_Static_assert(__builtin_offsetof(struct exec_record, ctime_nsec) == 160, "exec.ctime_nsec moved");
+_Static_assert(__builtin_offsetof(struct exec_record, lower_count) == 164, "exec.lower_count moved");
+_Static_assert(__builtin_offsetof(struct exec_record, mnt_id) == 168, "exec.mnt_id moved");
+_Static_assert(__builtin_offsetof(struct exec_record, root_dev) == 172, "exec.root_dev moved");
+_Static_assert(__builtin_offsetof(struct exec_record, root_mnt_id) == 176, "exec.root_mnt_id moved");
+_Static_assert(__builtin_offsetof(struct exec_record, cpu) == 180, "exec.cpu moved");
+_Static_assert(__builtin_offsetof(struct exec_record, session_id) == 184, "exec.session_id moved");
+_Static_assert(__builtin_offsetof(struct exec_record, mnt_ns) == 188, "exec.mnt_ns moved");
+_Static_assert(__builtin_offsetof(struct exec_record, outer_mnt_ns) == 192, "exec.outer_mnt_ns moved");
+_Static_assert(__builtin_offsetof(struct exec_record, pid_ns) == 196, "exec.pid_ns moved");
+_Static_assert(__builtin_offsetof(struct exec_record, ns_uid) == 200, "exec.ns_uid moved");
+_Static_assert(__builtin_offsetof(struct exec_record, ns_gid) == 204, "exec.ns_gid moved");
+_Static_assert(__builtin_offsetof(struct exec_record, ns_euid) == 208, "exec.ns_euid moved");
+_Static_assert(__builtin_offsetof(struct exec_record, ns_egid) == 212, "exec.ns_egid moved");
+_Static_assert(__builtin_offsetof(struct exec_record, ancestor_count) == 216, "exec.ancestor_count moved");
+_Static_assert(__builtin_offsetof(struct exec_record, mode) == 220, "exec.mode moved");
+_Static_assert(__builtin_offsetof(struct exec_record, cgroup_bytes) == 222, "exec.cgroup_bytes moved");
+_Static_assert(__builtin_offsetof(struct exec_record, path_bytes) == 224, "exec.path_bytes moved");
+_Static_assert(__builtin_offsetof(struct exec_record, typed_path_bytes) == 226, "exec.typed_path_bytes moved");
+_Static_assert(__builtin_offsetof(struct exec_record, cwd_bytes) == 228, "exec.cwd_bytes moved");
+_Static_assert(__builtin_offsetof(struct exec_record, tty_bytes) == 230, "exec.tty_bytes moved");
+_Static_assert(__builtin_offsetof(struct exec_record, args_bytes) == 232, "exec.args_bytes moved");
+_Static_assert(__builtin_offsetof(struct exec_record, environment_bytes) == 234, "exec.environment_bytes moved");
+_Static_assert(__builtin_offsetof(struct exec_record, mount_root_bytes) == 236, "exec.mount_root_bytes moved");
+_Static_assert(__builtin_offsetof(struct exec_record, padding) == 238, "exec.padding moved");
+_Static_assert(__builtin_offsetof(struct exec_record, fds) == 240, "exec.fds moved");
+_Static_assert(__builtin_offsetof(struct exec_record, ancestors) == 360, "exec.ancestors moved");
+_Static_assert(sizeof(struct exec_record) == 560, "size of struct exec_record changed");
 
 #endif

@@ -25,6 +25,7 @@ struct timespec64 {
 struct super_block {
 	__u32 s_dev;
 	unsigned long s_magic;
+	struct dentry *s_root;
 };
 
 /* 6.11 and later. */

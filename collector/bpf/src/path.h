@@ -8,6 +8,9 @@
 /* Deeper paths lose their beginning and are flagged; the verifier walks every step. */
 #define PATH_COMPONENTS_MAX 128
 
+/* No mount was reached. */
+#define BELOW_MOUNT_UNKNOWN 0xffffffff
+
 enum walk_end { WALK_COMPLETE, WALK_TRUNCATED, WALK_ANONYMOUS, WALK_UNREACHED };
 
 /* Appends one component, at most to the limit of a path that begins there. */
@@ -81,8 +84,10 @@ static __noinline int append_path(struct scratch *scratch, struct task_struct *t
 	struct mount *top = task->nsproxy->mnt_ns->root;
 	__u32 begin = *(volatile __u32 *)&scratch->used;
 
+	scratch->below_mount = BELOW_MOUNT_UNKNOWN;
 	for (int step = 0; step < PATH_COMPONENTS_MAX; step++) {
 		if (dentry == mnt_root) {
+			scratch->below_mount = *(volatile __u32 *)&scratch->used - begin;
 			if (mnt == &top->mnt)
 				return WALK_COMPLETE;
 			return append_above(scratch, begin, (void *)mnt - OFFSET_OF(struct mount, mnt), top);
@@ -93,6 +98,29 @@ static __noinline int append_path(struct scratch *scratch, struct task_struct *t
 			return end;
 		if (parent == dentry)
 			return WALK_ANONYMOUS;
+		dentry = parent;
+	}
+	return WALK_TRUNCATED;
+}
+
+/*
+ * Appends the components of a mount's root within its file system, last one first. Inside a container anybody with the right to
+ * mount can show a directory of its overlay elsewhere; the path within the overlay is that of the image.
+ */
+static __noinline int append_mount_root(struct scratch *scratch, struct vfsmount *mnt)
+{
+	struct dentry *dentry = mnt->mnt_root, *top = mnt->mnt_sb->s_root;
+	__u32 begin = *(volatile __u32 *)&scratch->used;
+
+	for (int step = 0; step < PATH_COMPONENTS_MAX; step++) {
+		if (dentry == top)
+			return WALK_COMPLETE;
+		struct dentry *parent = dentry->d_parent;
+		enum walk_end end = append_component(scratch, begin, dentry->d_name.name);
+		if (end != WALK_COMPLETE)
+			return end;
+		if (parent == dentry)
+			return WALK_UNREACHED;
 		dentry = parent;
 	}
 	return WALK_TRUNCATED;

@@ -30,14 +30,14 @@ struct known_file {
 _Static_assert(sizeof(struct known_file) == 40, "size of struct known_file changed");
 
 /*
- * Cgroup names are those of containers, innermost first, with slashes between. Path and cwd are written component by
- * component from the file upwards, each ended by NUL.
+ * Cgroup names are those of containers, innermost first, with slashes between. Path, cwd and mount_root are written component
+ * by component from the file upwards, each ended by NUL.
  *
  * Room for the variable parts. Each part is written only where its own maximum still fits, so the sum of the maxima,
  * with one component of slack for each walk, is enough.
  */
 #define DATA_BYTES \
-	(CGROUP_BYTES_MAX + 3 * (PATH_BYTES_MAX + COMPONENT_MAX) + ARGS_BYTES_MAX + TTY_NAME_MAX + COMPONENT_MAX + \
+	(CGROUP_BYTES_MAX + 4 * (PATH_BYTES_MAX + COMPONENT_MAX) + ARGS_BYTES_MAX + TTY_NAME_MAX + COMPONENT_MAX + \
 	 ENV_BYTES_MAX)
 
 /* Indices of the per-CPU counters. */

@@ -26,13 +26,15 @@ struct scratch {
 	__u8 data[DATA_BYTES];
 	/* Bytes of `data` in use. Kept here, not in a register: the verifier then need not tell loop rounds apart. */
 	__u32 used;
+	/* Of the path written last: its bytes below the mount by which its file was reached. */
+	__u32 below_mount;
 	/* Whose names still stand at the start of `data`: cgroups are asked by number, which is none's twice in a boot. */
 	__u32 cgroup_bytes;
 	__u64 cgroup_id;
 	__u64 cgroup_v1_id; /* 0: the first one was enough */
 };
 
-/* A record is put together here, and copied to a ring in its true length: most have 500 bytes, not 17 KiB. */
+/* A record is put together here, and copied to a ring in its true length: most have 500 bytes, not 22 KiB. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);

@@ -30,6 +30,8 @@ pub struct NamedFacts {
     pub fs_magic: u64,
     /// Mount, where the kernel reports it (5.8 and later).
     pub mnt_id: Option<u32>,
+    /// Of an overlay: the mount that shows a part of it, or shows it elsewhere than at the root of its mount namespace.
+    pub overlay_mount: Option<Mount>,
 }
 
 /// Whose mount namespace a process runs in.

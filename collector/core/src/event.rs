@@ -8,10 +8,11 @@ use driftline_schemas::{
 use crate::class::{self, NamedFacts};
 use crate::container_root::ContainerRoot;
 use crate::digest::{Digest, DigestOutcome};
+use crate::inner_mount;
 use crate::mounts::Mounts;
 use crate::pipeline::NodeSettings;
 use crate::programs::Programs;
-use crate::raw::{RawExec, RawFd, RawFile};
+use crate::raw::{RawAncestor, RawExec, RawFd, RawFile};
 use crate::subject::{Subject, absolute};
 
 /// What is known of the container when the record of one of its execs is made.
@@ -38,6 +39,7 @@ pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>,
     let named_path = judged.named_path(raw);
     let is_long = |path: &[u8]| path.len() > PATH_BYTES_MAX;
     let is_cut = is_long(&raw.path) || named_path.as_deref().is_some_and(is_long);
+    let parent = lasting_parent(raw);
     let path_if = |is_it: bool| named_path.as_deref().filter(|_| is_it).map(end_of);
     Exec {
         event_id: identity(raw, at.settings).event_id(),
@@ -50,9 +52,9 @@ pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>,
         container_pid: to_i32(raw.ns_pid),
         start_ns: to_i64(raw.start_ns),
         exec_count: to_i64(raw.exec_count),
-        parent_pid: raw.parent().map_or(0, |parent| to_i32(parent.pid)),
-        parent_start_ns: raw.parent().map_or(0, |parent| to_i64(parent.start_ns)),
-        parent_comm: raw.parent().map(|parent| parent.comm.as_bytes().to_vec()).unwrap_or_default(),
+        parent_pid: parent.map_or(0, |parent| to_i32(parent.pid)),
+        parent_start_ns: parent.map_or(0, |parent| to_i64(parent.start_ns)),
+        parent_comm: parent.map(|parent| parent.comm.as_bytes().to_vec()).unwrap_or_default(),
         path: end_of(&raw.path),
         path_truncated: raw.has_truncated_path() || is_cut,
         typed_path: end_of(&raw.typed_path),
@@ -74,7 +76,7 @@ pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>,
             Subject::Executable => file_facts(raw),
             Subject::Script(_) | Subject::Loaded(_) => judged.named.map(named_facts).unwrap_or_default(),
         },
-        mount: judged.mount.cloned(),
+        mount: judged.mount,
         hash_state: judged.digest.map_or(HashState::NotNeeded, Digest::state),
         sha256: judged.digest.and_then(Digest::sha256),
         collector_start: at.settings.collector_start.clone(),
@@ -100,11 +102,27 @@ pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>,
     }
 }
 
+/// Names of the OCI runtimes that start a container's processes, and end.
+const OCI_RUNTIMES: [&[u8]; 3] = [b"runc", b"crun", b"youki"];
+
+/// The parent, or of a process that was put into the container the one that it has from then on: the engine's monitor, which the
+/// kernel makes the parent as soon as the OCI runtime ends. That may be before or after the exec.
+fn lasting_parent(raw: &RawExec) -> Option<&RawAncestor> {
+    let is_runtime = |ancestor: &RawAncestor| {
+        OCI_RUNTIMES.iter().any(|name| {
+            let rest = ancestor.comm.as_bytes().strip_prefix(*name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b":"))
+        })
+    };
+    let lasting = || raw.ancestors.iter().find(|ancestor| !is_runtime(ancestor));
+    if raw.has_parent_outside() { lasting().or(raw.parent()) } else { raw.parent() }
+}
+
 /// The judged file of an exec, and what is known of it.
 struct Judged<'a> {
     subject: Subject<'a>,
     class: FileClass,
-    mount: Option<&'a Mount>,
+    mount: Option<Mount>,
     digest: Option<Digest>,
     /// Of a subject that is known by name only, when it could be opened.
     named: Option<&'a NamedFacts>,
@@ -120,10 +138,14 @@ impl<'a> Judged<'a> {
         // A better root may have become known since the file was hashed, and with it another subject.
         let is_of_subject = subject.typed().is_some() || named.is_none();
         let digest = outcome.map(|outcome| if is_of_subject { outcome.digest } else { Digest::OverBudget });
+        let of_executed = on.cloned().or_else(|| inner_mount::of(raw, executed));
         let (class, mount) = match (subject.typed(), named) {
-            (None, _) => (executed, on),
-            (Some(_), Some(facts)) => class::class_of_named(facts, at.root, at.mounts),
-            (Some(typed), None) => class::class_by_path(&absolute(raw, typed), at.mounts),
+            (None, _) => (executed, of_executed.clone()),
+            (Some(_), Some(facts)) => {
+                let (class, mount) = owned(class::class_of_named(facts, at.root, at.mounts));
+                (class, mount.or_else(|| inner_mount::of_named(facts, class)))
+            }
+            (Some(typed), None) => owned(class::class_by_path(&absolute(raw, typed), at.mounts)),
         };
         let is_judged_too = subject != Subject::Executable && executed != FileClass::Image;
         let loader = is_judged_too.then(|| {
@@ -131,7 +153,7 @@ impl<'a> Judged<'a> {
             Loader {
                 class: executed,
                 file: file_facts(raw),
-                mount: on.cloned(),
+                mount: of_executed,
                 hash_state: digest.state(),
                 sha256: digest.sha256(),
             }
@@ -143,6 +165,10 @@ impl<'a> Judged<'a> {
         let typed = self.subject.typed()?;
         Some(self.named.map_or_else(|| absolute(raw, typed), |facts| facts.path.clone()))
     }
+}
+
+fn owned((class, mount): (FileClass, Option<&Mount>)) -> (FileClass, Option<Mount>) {
+    (class, mount.cloned())
 }
 
 /// The kernel's number for "no such user here".
@@ -248,7 +274,7 @@ mod tests {
     use super::*;
     use crate::layout;
     use crate::raw::tests::exec as raw_exec;
-    use crate::raw::{Dev, magic};
+    use crate::raw::{Comm, Dev, magic};
     use crate::redaction::Redaction;
     use driftline_schemas::{Args, MountNamespace, Node, Sha256};
 
@@ -319,6 +345,7 @@ mod tests {
             ctime_ns: 2,
             fs_magic: magic::OVERLAY,
             mnt_id: Some(raw.root_mnt_id),
+            overlay_mount: None,
         }
     }
 
@@ -391,6 +418,29 @@ mod tests {
         let elsewhere = RawExec { file: RawFile { dev: Dev { major: 9, minor: 9 }, ..own.file }, ..own };
         let elsewhere = build(&elsewhere, Some(&whole));
         assert_eq!((elsewhere.loaded, elsewhere.sha256, elsewhere.hash_state), (None, None, HashState::OverBudget));
+    }
+
+    #[test]
+    fn the_parent_from_outside_is_the_monitor_whether_or_not_the_runtime_has_ended() {
+        let monitor = raw_exec().ancestors[0].clone();
+        let runtime = |name: &str| {
+            let mut comm = [0; 16];
+            comm[..name.len()].copy_from_slice(name.as_bytes());
+            RawAncestor { pid: 3, comm: Comm(comm), ..monitor.clone() }
+        };
+        let parent = |ancestors: Vec<RawAncestor>, flags: u32| {
+            let built = build(&RawExec { ancestors, flags: raw_exec().flags | flags, ..raw_exec() }, None);
+            (built.parent_pid, String::from_utf8(built.parent_comm).unwrap())
+        };
+        let outside = layout::FLAG_PARENT_OUTSIDE;
+        let lasting = (99, "sh".to_owned());
+        assert_eq!(parent(vec![monitor.clone()], outside), lasting);
+        assert_eq!(parent(vec![runtime("runc"), monitor.clone()], outside), lasting);
+        assert_eq!(parent(vec![runtime("runc:[2:INIT]"), runtime("runc"), monitor.clone()], outside), lasting);
+        assert_eq!(parent(vec![runtime("runc")], outside), (3, "runc".to_owned()));
+        // Inside, anybody can have that name.
+        assert_eq!(parent(vec![runtime("runc"), monitor.clone()], 0), (3, "runc".to_owned()));
+        assert_eq!(parent(vec![runtime("runcx"), monitor], outside), (3, "runcx".to_owned()));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod container_root;
 pub mod digest;
 pub mod environment;
 pub mod event;
+pub mod inner_mount;
 pub mod layout;
 pub mod limits;
 pub mod mounts;

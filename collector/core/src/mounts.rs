@@ -1,7 +1,7 @@
 //! The mount table of a container: `/proc/PID/mountinfo` of its first process, named as the runtime declares them.
 
-use driftline_schemas::Mount;
-use driftline_schemas::limits::MOUNTS_MAX;
+use driftline_schemas::limits::{MOUNTS_MAX, PATH_BYTES_MAX};
+use driftline_schemas::{ENGINE_INIT, Mount};
 use std::collections::BTreeMap;
 
 use crate::container_root::ContainerRoot;
@@ -15,6 +15,25 @@ const NO_PROGRAMS: [&str; 10] =
 /// follows is free (`fuse.sshfs`).
 const REFUSED: [&str; 13] =
     ["fuse", "fuseblk", "virtiofs", "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "coda", "gfs2", "ocfs2"];
+
+/// Where the packages of engines install the init program that `run --init` mounts into a container: podman's helper directories
+/// and Docker's. Of Debian's `docker-init`, a link, the mount shows the target. Only the node's administrator writes there. An init program from elsewhere (`podman run --init-path`) is
+/// reported like any mounted program.
+const ENGINE_INITS: [&str; 13] = [
+    "/usr/bin/catatonit",
+    "/usr/lib/podman/catatonit",
+    "/usr/libexec/podman/catatonit",
+    "/usr/local/lib/podman/catatonit",
+    "/usr/local/libexec/podman/catatonit",
+    "/usr/bin/docker-init",
+    "/usr/bin/tini",
+    "/usr/bin/tini-static",
+    "/usr/lib/docker/docker-init",
+    "/usr/libexec/docker/docker-init",
+    "/usr/local/bin/docker-init",
+    "/usr/local/lib/docker/docker-init",
+    "/usr/local/libexec/docker/docker-init",
+];
 
 /// A mount as the kernel shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +78,8 @@ impl Mounts {
     }
 
     /// Adds the mounts that the runtime declares. Where both name a mount point, the runtime's name and source are used (a
-    /// volume's name, a bind's source), and the kernel's flag whether it is read-only.
+    /// volume's name, a bind's source), and the kernel's flag whether it is read-only. A source that the runtime does not name is
+    /// the kernel's. That a mount is the engine's init program is believed only of a read-only mount of such a file of the node.
     pub fn name(&mut self, runtime: &[Mount]) {
         let known = std::mem::take(&mut self.all).into_iter();
         let mut by_point: BTreeMap<String, Mount> = known.map(|mount| (mount.point.clone(), mount)).collect();
@@ -68,8 +88,13 @@ impl Mounts {
             if point.is_empty() {
                 continue;
             }
-            let read_only = by_point.get(&point).map_or(mount.read_only, |known| known.read_only);
-            by_point.insert(point.clone(), Mount { point, read_only, ..mount.clone() });
+            let known = by_point.get(&point);
+            let read_only = known.map_or(mount.read_only, |known| known.read_only);
+            let is_unnamed = mount.source.is_empty();
+            let source = known.filter(|_| is_unnamed).map_or(&mount.source, |known| &known.source).clone();
+            let is_pretended = mount.fs_type == ENGINE_INIT && !known.is_some_and(is_engine_init);
+            let fs_type = if is_pretended { "bind".to_owned() } else { mount.fs_type.clone() };
+            by_point.insert(point.clone(), Mount { point, fs_type, source, read_only });
         }
         self.all = sorted(by_point);
     }
@@ -97,11 +122,22 @@ impl Mounts {
     #[must_use]
     pub fn of_file(&self, path: &[u8], mnt_id: Option<u32>, dev: Dev) -> Option<&Mount> {
         let known = |mount: &Mount| self.kernel.get(&mount.point);
-        let by_number = |mount: &&Mount| mnt_id.is_some() && known(mount).map(|known| known.id) == mnt_id;
-        let by_path =
-            |mount: &&Mount| is_below(path, &mount.point) && known(mount).is_none_or(|known| known.dev == dev);
+        // Programs of the engine's own mount are not reported. So it is no other one that covers it, or has its number later.
+        let is_init = |mount: &Mount| mount.fs_type == ENGINE_INIT;
+        let is_its_superblock = |mount: &Mount| known(mount).is_none_or(|known| known.dev == dev);
+        let by_number = |mount: &&Mount| {
+            let has_number = mnt_id.is_some() && known(mount).map(|known| known.id) == mnt_id;
+            has_number && (!is_init(mount) || is_its_superblock(mount))
+        };
+        let by_path = |mount: &&Mount| is_below(path, &mount.point) && is_its_superblock(mount) && !is_init(mount);
         self.all.iter().find(by_number).or_else(|| self.all.iter().find(by_path))
     }
+}
+
+/// By its source, which the kernel shows. Nobody in a container can make a mount of such a file who does not have it already:
+/// that takes a directory of the node's system with it, and then the file is still the engine's program.
+fn is_engine_init(mount: &Mount) -> bool {
+    mount.read_only && ENGINE_INITS.contains(&mount.source.as_str())
 }
 
 fn is_below(path: &[u8], point: &str) -> bool {
@@ -115,10 +151,37 @@ fn sorted(by_point: BTreeMap<String, Mount>) -> Vec<Mount> {
     all
 }
 
+/// The node's own mounts, which show where a part of a file system is on the node.
+#[derive(Debug, Default)]
+pub struct NodeMounts {
+    /// In the order in which they were made: superblock, its directory that is mounted, and where.
+    all: Vec<(Dev, String, String)>,
+}
+
+impl NodeMounts {
+    /// Reads `/proc/1/mountinfo` of the node.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let lines = text.lines().filter_map(Line::parse);
+        Self { all: lines.map(|line| (line.dev, line.root, line.point)).collect() }
+    }
+
+    /// The path on the node of a directory or file of a superblock, by the first mount that shows it.
+    fn path_of(&self, dev: Dev, root: &str) -> Option<String> {
+        self.all.iter().filter(|(of, ..)| *of == dev).find_map(|(_, shown, point)| {
+            let shown = shown.trim_end_matches('/');
+            let rest = is_below(root.as_bytes(), shown).then(|| root.strip_prefix(shown))??;
+            let path = format!("{}{rest}", point.trim_end_matches('/'));
+            (path.len() <= PATH_BYTES_MAX).then_some(path)
+        })
+    }
+}
+
 /// Reads `/proc/PID/mountinfo` of a container's first process: its root, and its other mounts that programs can be on.
-/// `mount_ns` is its mount namespace. `None` when there is no root in it.
+/// `mount_ns` is its mount namespace. The source of a part of a file system is its path on the node, empty when the node does not
+/// show it. `None` when there is no root in it.
 #[must_use]
-pub fn parse_mountinfo(text: &str, mount_ns: u32) -> Option<(ContainerRoot, Vec<KernelMount>)> {
+pub fn parse_mountinfo(text: &str, node: &NodeMounts, mount_ns: u32) -> Option<(ContainerRoot, Vec<KernelMount>)> {
     let lines: Vec<Line<'_>> = text.lines().filter_map(Line::parse).collect();
     // The last one on a mount point is on top.
     let root = lines.iter().rfind(|line| line.point == "/")?;
@@ -130,7 +193,7 @@ pub fn parse_mountinfo(text: &str, mount_ns: u32) -> Option<(ContainerRoot, Vec<
             mount: Mount {
                 point: line.point.clone(),
                 fs_type: line.fs_type.to_owned(),
-                source: line.source.clone(),
+                source: line.source_on(node),
                 read_only: line.read_only,
             },
             id: line.id,
@@ -184,6 +247,40 @@ pub fn watched(text: &str) -> Vec<WatchedMount> {
         .collect()
 }
 
+/// Which directory of its file system the mount with this number shows, and where.
+#[must_use]
+pub(crate) fn place_of(text: &str, id: u32) -> Option<(String, String)> {
+    let line = text.lines().filter_map(Line::parse).find(|line| line.id == id)?;
+    Some((line.root, line.point))
+}
+
+/// Where looking up a path may end, by the mounts that its lookup can cross.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// On file systems of the node that may be read.
+    Readable,
+    /// On a mount that must not be opened.
+    Refused,
+    /// A symbolic link may lead to a mount that must not be opened.
+    Unsure,
+}
+
+/// Where a path leads in the root directory of the process with this `/proc/PID/mountinfo`. An automount is refused, because
+/// the lookup itself would mount it.
+#[must_use]
+pub fn reach(text: &str, path: &[u8]) -> Reach {
+    let lines: Vec<Line<'_>> = text.lines().filter_map(Line::parse).collect();
+    let is_refused = |line: &Line<'_>| line.is_refused() || line.fs_type == "autofs";
+    let is_above = |line: &Line<'_>| line.point == "/" || is_below(path, &line.point);
+    let refused: Vec<&Line<'_>> = lines.iter().filter(|line| is_refused(line)).collect();
+    if refused.iter().any(|line| is_above(line)) {
+        return Reach::Refused;
+    }
+    let leads_to_mount = lines.iter().any(|line| line.point != "/" && is_below(path, &line.point));
+    let is_readable = !lines.is_empty() && (refused.is_empty() || leads_to_mount);
+    if is_readable { Reach::Readable } else { Reach::Unsure }
+}
+
 /// Runtimes hide parts of these trees below empty mounts.
 fn is_masked(point: &str) -> bool {
     ["/proc", "/sys"].iter().any(|tree| is_below(point.as_bytes(), tree))
@@ -192,6 +289,8 @@ fn is_masked(point: &str) -> bool {
 struct Line<'a> {
     id: u32,
     dev: Dev,
+    /// The directory of its file system that is mounted.
+    root: String,
     point: String,
     fs_type: &'a str,
     source: String,
@@ -205,7 +304,8 @@ impl<'a> Line<'a> {
         let mut before = before.split(' ');
         let id = before.next()?.parse().ok()?;
         let (major, minor) = before.nth(1)?.split_once(':')?;
-        let point = unescape(before.nth(1)?);
+        let root = unescape(before.next()?);
+        let point = unescape(before.next()?);
         let read_only = before.next()?.split(',').any(|option| option == "ro");
         let mut after = after.split(' ');
         let fs_type = after.next()?;
@@ -213,11 +313,16 @@ impl<'a> Line<'a> {
         Some(Self {
             id,
             dev: Dev { major: major.parse().ok()?, minor: minor.parse().ok()? },
+            root,
             point,
             fs_type,
             source,
             read_only,
         })
+    }
+
+    fn source_on(&self, node: &NodeMounts) -> String {
+        if self.root == "/" { self.source.clone() } else { node.path_of(self.dev, &self.root).unwrap_or_default() }
     }
 
     fn is_refused(&self) -> bool {
@@ -267,13 +372,20 @@ mod tests {
 652 644 0:60 / /far rw - fuse.sshfs host: rw
 ";
 
+    const NODE: &str = "\
+21 1 254:0 /boot /boot rw - ext4 /dev/vda rw
+22 1 254:0 /srv /mnt/disk rw - ext4 /dev/vda rw
+23 1 254:0 / / rw - ext4 /dev/vda rw
+24 1 0:41 / /merged rw - overlay overlay rw
+";
+
     fn mount(point: &str, fs_type: &str, source: &str, read_only: bool) -> Mount {
         Mount { point: point.into(), fs_type: fs_type.into(), source: source.into(), read_only }
     }
 
     #[test]
     fn the_root_and_the_mounts_with_programs_are_found() {
-        let (root, mounts) = parse_mountinfo(TABLE, 7).unwrap();
+        let (root, mounts) = parse_mountinfo(TABLE, &NodeMounts::parse(NODE), 7).unwrap();
         assert_eq!(
             root,
             ContainerRoot { dev: Dev { major: 0, minor: 41 }, mnt_id: Some(644), mount_ns: 7, overlay: true }
@@ -284,7 +396,7 @@ mod tests {
             [
                 mount("/dev", "tmpfs", "tmpfs", false),
                 mount("/dev/shm", "tmpfs", "shm", false),
-                mount("/data\\x", "ext4", "/dev/vda", true),
+                mount("/data\\x", "ext4", "/mnt/disk/with blank", true),
                 mount("/far", "fuse.sshfs", "host:", false),
             ]
         );
@@ -312,9 +424,23 @@ mod tests {
     }
 
     #[test]
+    fn a_path_reaches_no_mount_that_must_not_be_opened_even_by_a_link() {
+        let check = |text: &str, path: &str, expect: Reach| assert_eq!(reach(text, path.as_bytes()), expect, "{path}");
+        check(TABLE, "/data\\x/run.sh", Reach::Readable);
+        check(TABLE, "/far/run.sh", Reach::Refused);
+        check(TABLE, "/link", Reach::Unsure);
+        let local = TABLE.rsplit_once("652").unwrap().0;
+        check(local, "/link", Reach::Readable);
+        check(&format!("{local}652 644 0:60 / /home rw - autofs h rw\n"), "/home/a/x", Reach::Refused);
+        check("1 0 0:70 / / rw - fuse.fuse-overlayfs f rw\n", "/x", Reach::Refused);
+        check("", "/x", Reach::Unsure);
+    }
+
+    #[test]
     fn broken_lines_are_skipped_and_no_root_is_none() {
-        assert_eq!(parse_mountinfo("", 1), None);
-        assert_eq!(parse_mountinfo("x\n1 2 0:1\n1 2 a:b / / rw - t s o\n", 1), None);
+        let parse = |text| parse_mountinfo(text, &NodeMounts::default(), 1);
+        assert_eq!(parse(""), None);
+        assert_eq!(parse("x\n1 2 0:1\n1 2 a:b / / rw - t s o\n"), None);
     }
 
     #[test]
@@ -325,6 +451,44 @@ mod tests {
         let mut mounts = Mounts::of_kernel(known.into());
         mounts.name(&[mount("/data/", "volume", "v1", false), mount("/", "bind", "x", false)]);
         assert_eq!(mounts.as_slice(), [mount("/dev/shm", "tmpfs", "shm", false), mount("/data", "volume", "v1", true)]);
+    }
+
+    #[test]
+    fn a_part_of_a_file_system_has_its_path_on_the_node() {
+        let node = NodeMounts::parse(NODE);
+        let check = |minor, root: &str, expect: Option<&str>| {
+            assert_eq!(node.path_of(Dev { major: if minor == 0 { 254 } else { 0 }, minor }, root).as_deref(), expect);
+        };
+        check(0, "/usr/bin/docker-init", Some("/usr/bin/docker-init"));
+        check(0, "/srv", Some("/mnt/disk"));
+        check(0, "/srv2/x", Some("/srv2/x"));
+        check(41, "/usr/bin/docker-init", Some("/merged/usr/bin/docker-init"));
+        check(42, "/usr/bin/docker-init", None);
+    }
+
+    #[test]
+    fn the_engine_s_init_program_is_believed_by_its_mount_and_not_by_its_place() {
+        let dev = |minor| Dev { major: 0, minor };
+        let declared = [mount("/run/podman-init", ENGINE_INIT, "", true)];
+        let named = |source: &str, read_only| {
+            let mount = mount("/run/podman-init", "ext4", source, read_only);
+            let mut mounts = Mounts::of_kernel(vec![KernelMount { mount, id: 9, dev: dev(1), is_refused: false }]);
+            mounts.name(&declared);
+            mounts
+        };
+        let kind = |mounts: &Mounts| mounts.as_slice().first().unwrap().fs_type.clone();
+        let init = named("/usr/libexec/podman/catatonit", true);
+        assert_eq!(kind(&init), ENGINE_INIT);
+        assert_eq!(kind(&named("/usr/libexec/podman/catatonit", false)), "bind");
+        assert_eq!(kind(&named("/home/user/usr/libexec/podman/catatonit", true)), "bind");
+        assert_eq!(kind(&named("", true)), "bind");
+        let mut unseen = Mounts::default();
+        unseen.name(&declared);
+        assert_eq!(kind(&unseen), "bind");
+        // Another mount over it has another number; one of a later time may have the same.
+        let on = |id, minor| init.of_file(b"/run/podman-init", Some(id), dev(minor)).is_some();
+        assert!(on(9, 1));
+        assert!(!on(10, 1) && !on(9, 2));
     }
 
     #[test]

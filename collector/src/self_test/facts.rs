@@ -30,6 +30,8 @@ pub(super) fn of_exec(exec: &RawExec) -> Facts {
         ("mount", file.mnt_id.to_string()),
         ("root device", device(exec.root_dev)),
         ("root mount", exec.root_mnt_id.to_string()),
+        ("root of the mount", text(&exec.mount_root)),
+        ("bytes below the mount", exec.below_mount_bytes.to_string()),
         ("on an overlay", yes_no(exec.is_overlay())),
         ("upper part", yes_no(exec.has_upper())),
         ("lower parts", file.lower_count.to_string()),

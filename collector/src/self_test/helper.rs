@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::facts::{self, Facts, insert};
-use super::overlay::{CHANGED, NEW, Overlay, SCRIPT, UNLINKED, UNTOUCHED};
+use super::overlay::{CHANGED, DIRECTORY as BOUND, NEW, Overlay, SCRIPT, UNLINKED, UNTOUCHED};
 use super::program;
 use super::surroundings::{self, OpenFiles};
 use crate::proc::Proc;
@@ -125,6 +125,7 @@ impl Helper {
         self.on_overlay(&overlay, "overlay: untouched file", UNTOUCHED, ("no", 1))?;
         self.on_overlay(&overlay, "overlay: new file", NEW, ("yes", 0))?;
         self.on_overlay(&overlay, "overlay: file after chmod", CHANGED, ("yes", 1))?;
+        self.bound(&overlay)?;
         self.unlinked(&overlay)?;
         self.script(&overlay)
     }
@@ -134,11 +135,22 @@ impl Helper {
         let mut facts = self.execute(&path, &File::open(&path)?, Given::Everything)?;
         insert(&mut facts, "path", facts::text(path.as_os_str().as_bytes()));
         insert_layers(&mut facts, layers);
+        insert_mount(&mut facts, "", name);
         if let Ok(upper) = std::fs::metadata(overlay.upper(name)) {
             use std::os::unix::fs::MetadataExt as _;
             insert(&mut facts, "inode of the upper file", upper.ino().to_string());
         }
         report(&HelperReport::Executed { case: case.to_owned(), facts })
+    }
+
+    /// By a mount that shows a directory of the overlay elsewhere.
+    fn bound(&self, overlay: &Overlay) -> anyhow::Result<()> {
+        let path = overlay.bound(UNTOUCHED);
+        let mut facts = self.execute(&path, &File::open(&path)?, Given::Everything)?;
+        insert(&mut facts, "path", facts::text(path.as_os_str().as_bytes()));
+        insert_layers(&mut facts, ("no", 1));
+        insert_mount(&mut facts, &format!("/{BOUND}"), UNTOUCHED);
+        report(&HelperReport::Executed { case: "overlay: bind mount".to_owned(), facts })
     }
 
     fn unlinked(&self, overlay: &Overlay) -> anyhow::Result<()> {
@@ -275,6 +287,12 @@ impl Helper {
 fn insert_layers(facts: &mut Facts, (upper, lower): (&str, u32)) {
     insert(facts, "upper part", upper.to_owned());
     insert(facts, "lower parts", lower.to_string());
+}
+
+/// A mount of the overlay whose root is `root` there, and a file directly below it.
+fn insert_mount(facts: &mut Facts, root: &str, name: &str) {
+    insert(facts, "root of the mount", facts::text(root.as_bytes()));
+    insert(facts, "bytes below the mount", (name.len() + 1).to_string());
 }
 
 fn nanoseconds(seconds: i64, nanoseconds: u32) -> String {

@@ -1,6 +1,6 @@
 //! An overlay of the self-test's own, in a mount namespace of its own: no other process sees it, and it goes with the process.
 
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 use std::ffi::CString;
 use std::fs;
 use std::io;
@@ -13,6 +13,8 @@ const PLACES: [&str; 3] = ["/tmp", "/run", "/dev"];
 /// Programs that are in the lower layer.
 pub(super) const UNTOUCHED: &str = "untouched";
 pub(super) const CHANGED: &str = "changed";
+/// A directory of the lower layer with such a program, which is bind mounted.
+pub(super) const DIRECTORY: &str = "directory";
 /// What a program that is added is called.
 pub(super) const NEW: &str = "new";
 pub(super) const UNLINKED: &str = "unlinked";
@@ -34,9 +36,11 @@ impl Overlay {
         let root = PLACES.iter().map(Path::new).find(|place| place.is_dir()).ok_or_else(missing)?;
         own_mount_namespace()?;
         mount("none", root, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, None)?;
-        for directory in ["lower", "upper", "work", "merged"] {
+        for directory in ["lower", "upper", "work", "merged", "bound"] {
             fs::create_dir(root.join(directory))?;
         }
+        fs::create_dir(root.join("lower").join(DIRECTORY))?;
+        write_program(&root.join("lower").join(DIRECTORY).join(UNTOUCHED), program)?;
         let overlay = Self { root: root.to_owned() };
         for name in [UNTOUCHED, CHANGED] {
             write_program(&root.join("lower").join(name), program)?;
@@ -46,6 +50,7 @@ impl Overlay {
         let layers = CString::new(layers).map_err(io::Error::other)?;
         mount("overlay", root.join("merged"), "overlay", MountFlags::empty(), Some(layers.as_c_str()))?;
         overlay.change(program)?;
+        mount_bind(overlay.path(DIRECTORY), root.join("bound"))?;
         Ok(overlay)
     }
 
@@ -61,6 +66,11 @@ impl Overlay {
     /// A file as programs see it.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.root.join("merged").join(name)
+    }
+
+    /// A file of the directory as programs see it through the bind mount.
+    pub(super) fn bound(&self, name: &str) -> PathBuf {
+        self.root.join("bound").join(name)
     }
 
     /// Its upper part, which is there once it was changed.

@@ -37,6 +37,16 @@ impl Container {
 
     /// The same with more files in its image.
     pub(crate) fn start_having(options: &[&str], files: &[(&str, Vec<u8>)]) -> Self {
+        Self::start_running(options, files, &[], &["/bin/sleep", "600"])
+    }
+
+    /// The same with more options of `podman run`, and another program.
+    pub(crate) fn start_running(
+        options: &[&str],
+        files: &[(&str, Vec<u8>)],
+        run_options: &[&str],
+        command: &[&str],
+    ) -> Self {
         let nonce = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap().trim().to_owned();
         let busybox = [fs::read(busybox_path().unwrap()).unwrap(), nonce.clone().into_bytes()].concat();
         let added = [busybox.clone(), b"added".to_vec()].concat();
@@ -52,15 +62,10 @@ impl Container {
         arguments.extend(["run", "-d", "--name", &name]);
         arguments.extend(["--network=none", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000"]);
         // A tmpfs from which programs may run, and system calls as in clusters without a profile.
-        arguments.extend([
-            "--security-opt=seccomp=unconfined",
-            "--tmpfs=/dev/shm:rw,exec",
-            "-v",
-            &bind,
-            &image,
-            "/bin/sleep",
-            "600",
-        ]);
+        arguments.extend(["--security-opt=seccomp=unconfined", "--tmpfs=/dev/shm:rw,exec", "-v", &bind]);
+        arguments.extend(run_options);
+        arguments.push(&image);
+        arguments.extend(command);
         let id = podman(&arguments);
         Self { id: ContainerId::from(id.trim()), name, image, data, added }
     }

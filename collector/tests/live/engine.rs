@@ -74,6 +74,8 @@ pub(crate) struct Spec {
     /// Where file systems in memory are, from which programs may run.
     pub(crate) memory: Vec<String>,
     pub(crate) power: Power,
+    /// More options of podman's or Docker's `run`.
+    pub(crate) run_options: Vec<String>,
 }
 
 /// What a container may do.
@@ -302,6 +304,7 @@ impl Commanded {
         if spec.power == Power::All {
             options.extend(self.all_power.iter().map(|option| (*option).to_owned()));
         }
+        options.extend(spec.run_options.iter().cloned());
         options.push(image.name().to_owned());
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
         ContainerId::from(self.call(&options).unwrap().trim())

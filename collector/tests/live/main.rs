@@ -13,6 +13,7 @@ mod installed;
 mod known;
 mod pods;
 mod rights;
+mod start;
 mod strict;
 mod table;
 

@@ -5,10 +5,10 @@
 
 use driftline_schemas::text::printable;
 use driftline_schemas::{
-    Confidence, Exec, FileClass, HashState, MountNamespace, Origin, Severity, Sha256, UNPROVEN_PROGRAM,
+    Confidence, ENGINE_INIT, Exec, FileClass, HashState, MountNamespace, Origin, Severity, Sha256, UNPROVEN_PROGRAM,
 };
 
-use crate::evidence::{Evidence, ExecutedFile, FileContent, FileEvidence, ImageEvidence, Role};
+use crate::evidence::{Evidence, ExecutedFile, FileContent, FileEvidence, ImageEvidence, InnerMount, Role};
 use crate::unproven::Unproven;
 
 /// The note about a file that the kernel proves to be the image's.
@@ -87,11 +87,17 @@ impl Verdict {
         }
     }
 
-    /// What the verdict counts when an exec has several files: a proven finding more than an unproven one of the same
-    /// severity, and any more than silence.
-    fn weight(&self) -> (Option<Severity>, bool, Confidence) {
-        let severity = self.category.map(|category| category.severity);
-        (severity, self.origin != Origin::Unproven, self.confidence)
+    /// What the verdict counts when an exec has several files: any finding more than silence, by severity; of equal ones
+    /// what is proven more than what is not, and what was brought into the container more than what is mounted, which
+    /// whoever runs the container can do.
+    fn weight(&self) -> (Option<Severity>, u8, Confidence) {
+        let of_origin = match self.origin {
+            Origin::Unproven => 0,
+            Origin::Unresolved => 1,
+            Origin::Mounted => 2,
+            _ => 3,
+        };
+        (self.category.map(|category| category.severity), of_origin, self.confidence)
     }
 
     fn unproven(reason: Unproven, note: &str) -> Self {
@@ -124,7 +130,18 @@ fn judge_file(exec: &Exec, evidence: &FileEvidence<'_>) -> Verdict {
         Ok(image) => Case { exec, file, image }.judge(),
         Err(reason) => unresolved(file, reason),
     });
-    Verdict { file: file.role, ..verdict }
+    let note = match file.inner_mount() {
+        Some(mount) if verdict.category.is_some() => through(mount, &verdict.note),
+        _ => verdict.note,
+    };
+    Verdict { file: file.role, note, ..verdict }
+}
+
+/// The path of such a file is not the one that the verdict is about.
+fn through(InnerMount(mount): InnerMount<'_>, note: &str) -> String {
+    let text = |path: &str| printable(path.as_bytes()).text;
+    let (point, source) = (text(&mount.point), text(&mount.source));
+    format!("{note}; it ran through a mount made inside the container, which shows its {source} at {point}")
 }
 
 /// The rows that apply whatever the image contains.
@@ -138,6 +155,9 @@ fn without_image(exec: &Exec, file: &ExecutedFile<'_>) -> Option<Verdict> {
             Some(FILELESS),
             "it ran from anonymous memory and has no file in any layer",
         )),
+        FileClass::Volume if is_engine_init(exec, file) => {
+            Some(Verdict::new(Origin::None, None, "the init program that the container's engine mounts into it"))
+        }
         FileClass::Volume if file.mount.is_some_and(|mount| mount.point == SHM) => Some(Verdict::new(
             Origin::FilelessShm,
             Some(FILELESS_SHM),
@@ -145,6 +165,15 @@ fn without_image(exec: &Exec, file: &ExecutedFile<'_>) -> Option<Verdict> {
         )),
         _ => None,
     }
+}
+
+/// The engine executes it as the container's first process and mounts it where the image has no file: the collector names the mount
+/// so only where the engine reports it and the kernel shows a program of the engine. What is executed later is judged like any
+/// mounted program.
+fn is_engine_init(exec: &Exec, file: &ExecutedFile<'_>) -> bool {
+    let is_the_program = exec.script.is_none() && exec.loaded.is_none();
+    let is_first = exec.container_pid == 1 && exec.namespace == MountNamespace::Own;
+    is_the_program && is_first && file.mount.is_some_and(|mount| mount.fs_type == ENGINE_INIT)
 }
 
 /// The rows that apply while the image is not known.

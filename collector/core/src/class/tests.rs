@@ -149,6 +149,7 @@ fn scripts_on_the_root_are_judged_by_digest() {
         ctime_ns: 0,
         fs_magic: magic::OVERLAY,
         mnt_id,
+        overlay_mount: None,
     };
     let check = |facts: &NamedFacts, expect: FileClass| assert_eq!(class_of_named(facts, &root(), &mounts()).0, expect);
     check(&script(Some(644), 500, b"/x"), FileClass::RootfsPlain);

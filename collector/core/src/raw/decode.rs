@@ -15,6 +15,10 @@ pub(super) fn path(head: &[u8], components: &[u8]) -> Vec<u8> {
     join(components, u32_at(head, layout::FLAGS) & layout::FLAG_PATH_COMPLETE != 0)
 }
 
+pub(super) fn mount_root(_: &[u8], components: &[u8]) -> Vec<u8> {
+    if components.is_empty() { Vec::new() } else { join(components, true) }
+}
+
 pub(super) fn cwd(head: &[u8], components: &[u8]) -> Vec<u8> {
     join(components, u32_at(head, layout::FLAGS) & layout::FLAG_CWD_COMPLETE != 0)
 }

@@ -28,6 +28,12 @@ pub struct RawExec {
     pub exec_count: u64,
     /// Absolute path of the executable inside the container, raw bytes, at most 4096; for a memfd its name.
     pub path: Vec<u8>,
+    /// Of an overlay's file: how many bytes of its path, counted from the end, lie below the mount by which it was
+    /// reached.
+    pub below_mount_bytes: u32,
+    /// Of an overlay's file: the directory of the overlay that is the root of that mount; empty for the overlay's own
+    /// root.
+    pub mount_root: Vec<u8>,
     /// What the caller passed to execve, raw bytes; for a script the script.
     pub typed_path: Vec<u8>,
     /// Argument vector, raw bytes, argv\[0] first.
@@ -157,6 +163,8 @@ impl RawExec {
             start_ns: u64_at(head, layout::START_NS),
             exec_count: u64_at(head, layout::EXEC_COUNT),
             path: decode::path(head, parts.path),
+            below_mount_bytes: u32_at(head, layout::BELOW_MOUNT_BYTES),
+            mount_root: decode::mount_root(head, parts.mount_root),
             typed_path: parts.typed_path.to_vec(),
             args: decode::args(head, parts.args),
             cwd: decode::cwd(head, parts.cwd),
@@ -191,6 +199,7 @@ impl HeapBytes for RawExec {
         let mut bytes = 0;
         bytes += self.cgroup.heap_bytes();
         bytes += self.path.heap_bytes();
+        bytes += self.mount_root.heap_bytes();
         bytes += self.typed_path.heap_bytes();
         bytes += self.args.heap_bytes();
         bytes += self.cwd.heap_bytes();
@@ -253,6 +262,7 @@ pub(super) struct Parts<'a> {
     pub(super) tty: &'a [u8],
     pub(super) args: &'a [u8],
     pub(super) environment: &'a [u8],
+    pub(super) mount_root: &'a [u8],
 }
 
 impl<'a> Parts<'a> {
@@ -267,6 +277,7 @@ impl<'a> Parts<'a> {
             tty: rest.next(layout::TTY_BYTES),
             args: rest.next(layout::ARGS_BYTES),
             environment: rest.next(layout::ENVIRONMENT_BYTES),
+            mount_root: rest.next(layout::MOUNT_ROOT_BYTES),
         };
         rest.end(bytes.len())?;
         Ok(parts)

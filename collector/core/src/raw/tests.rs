@@ -15,6 +15,7 @@ struct Parts {
     cwd: Vec<u8>,
     tty: Vec<u8>,
     environment: Vec<u8>,
+    mount_root: Vec<u8>,
 }
 
 impl Default for Parts {
@@ -28,6 +29,7 @@ impl Default for Parts {
             cwd: Vec::new(),
             tty: Vec::new(),
             environment: Vec::new(),
+            mount_root: Vec::new(),
         }
     }
 }
@@ -46,6 +48,7 @@ fn record(parts: &Parts) -> Vec<u8> {
     put(layout::MNT_ID, &644_u32.to_ne_bytes());
     put(layout::ROOT_MNT_ID, &644_u32.to_ne_bytes());
     put(layout::MNT_NS, &7_u32.to_ne_bytes());
+    put(layout::BELOW_MOUNT_BYTES, &u32::try_from(parts.path.len()).unwrap().to_ne_bytes());
     put(layout::LOWER_COUNT, &1_u32.to_ne_bytes());
     put(layout::NLINK, &1_u32.to_ne_bytes());
     put(layout::MODE, &0o100_755_u16.to_ne_bytes());
@@ -67,6 +70,7 @@ fn record(parts: &Parts) -> Vec<u8> {
         (layout::TTY_BYTES, &parts.tty),
         (layout::ARGS_BYTES, &parts.args),
         (layout::ENVIRONMENT_BYTES, &parts.environment),
+        (layout::MOUNT_ROOT_BYTES, &parts.mount_root),
     ];
     for (at, part) in variable {
         put(at, &u16::try_from(part.len()).unwrap().to_ne_bytes());

@@ -91,7 +91,7 @@ pub struct Moment {
 
 /// A command name, without memory of its own: each exec has one for each ancestor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Comm(pub(super) [u8; layout::COMM_SIZE]);
+pub struct Comm(pub(crate) [u8; layout::COMM_SIZE]);
 
 impl Comm {
     /// The name, up to the NUL that ends it.

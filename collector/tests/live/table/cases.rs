@@ -586,6 +586,45 @@ pub(crate) const CASES: &[Case] = &[
         Origin::Image,
     )
     .also(|exec| exec.chrooted),
+    // Mounts made inside the container, of its own overlay.
+    case(
+        "bind mount of the image's directory",
+        "mkdir /tmp/bound /tmp/rbound /tmp/file /opt/old; : >/tmp/file/busybox-f; cp /data/busybox-added /opt/busybox-brought; \
+         unshare -Urm sh -c 'mount --rbind /opt /tmp/bound; mount --rbind / /tmp/rbound; \
+         mount --bind /opt/jail/busybox-j /tmp/file/busybox-f; /tmp/bound/busybox-plain sleep 0.1; \
+         /tmp/bound/busybox-touch sleep 0.1; /tmp/bound/busybox-brought sleep 0.1; /tmp/file/busybox-f sleep 0.1; \
+         chroot /tmp/rbound /opt/busybox-plain sleep 0.1; chroot /tmp/rbound/opt /jail/busybox-j sleep 0.1; \
+         cd /tmp/bound; pivot_root . old; /busybox-plain sleep 0.1'",
+        "/tmp/bound/busybox-plain",
+        FileClass::Image,
+        NotHashed,
+        Origin::Image,
+    )
+    .on("/tmp/bound"),
+    case("the same, touched", "true", "/tmp/bound/busybox-touch", CopiedUp, CaseContent::Image, Origin::Touched)
+        .on("/tmp/bound"),
+    case("the same, new file", "true", "/tmp/bound/busybox-brought", New, Added, Origin::Added).on("/tmp/bound"),
+    case("bind mount of an image binary", "true", "/tmp/file/busybox-f", FileClass::Image, NotHashed, Origin::Image)
+        .on("/tmp/file/busybox-f"),
+    case(
+        "chroot into a bind mount",
+        "true",
+        "/tmp/rbound/opt/busybox-plain",
+        FileClass::Image,
+        NotHashed,
+        Origin::Image,
+    )
+    .on("/tmp/rbound"),
+    case(
+        "chroot below a bind mount",
+        "true",
+        "/tmp/rbound/opt/jail/busybox-j",
+        FileClass::Image,
+        NotHashed,
+        Origin::Image,
+    )
+    .on("/tmp/rbound"),
+    case("pivot_root to a bind mount", "true", "/busybox-plain", FileClass::Image, NotHashed, Origin::Image).on("/"),
 ];
 
 /// Where roots are no overlays: the kernel does not know who wrote a file, so its content decides.

@@ -161,7 +161,7 @@ impl Ground {
             bind("busybox-added", "/opt/busybox-bound"),
             bind("busybox-image", "/opt/busybox-same"),
         ];
-        Spec { binds, memory: vec!["/dev/shm".to_owned(), "/scratch".to_owned()], power }
+        Spec { binds, memory: vec!["/dev/shm".to_owned(), "/scratch".to_owned()], power, ..Spec::default() }
     }
 
     /// Executes cases in a container; what their shells complained of, by case.

@@ -13,7 +13,8 @@ mod kubernetes;
 
 use crate::text::{shell, utc};
 use crate::{mitre, strongest};
-use driftline_schemas::{Alert, AlertFinding, Container, HashState, Node, Pod, Step};
+use driftline_schemas::text::printable;
+use driftline_schemas::{Alert, AlertFinding, Container, HashState, Mount, Node, Origin, Pod, Step};
 
 use crate::resource::{GoogleCluster, google_cluster};
 use engine::Engine;
@@ -278,10 +279,28 @@ fn respond(scene: &Scene<'_>) -> Option<Step> {
         );
         return Some(step("Respond", text, commands));
     }
+    let accept = accept(scene.finding, image);
     let text = format!(
-        "Weigh each action against what it interrupts. If the program belongs in the container, build it into image {image} and deploy that, so that containers stay as built. Otherwise tell the owner of {contact}. {fate}"
+        "Weigh each action against what it interrupts. If the program belongs in the container, {accept}. Otherwise tell the owner of {contact}. {fate}"
     );
     Some(step("Respond", text, commands))
+}
+
+/// How a program that belongs in the container stops being a finding.
+fn accept(finding: &AlertFinding, image: &str) -> String {
+    if finding.origin != Origin::Mounted {
+        return format!("build it into image {image} and deploy that, so that containers stay as built");
+    }
+    let mount = finding.subject.as_ref().and_then(|subject| subject.mount.as_ref());
+    let text = |text: &str| printable(text.as_bytes()).text;
+    let place = mount.map_or_else(
+        || "its mount".to_owned(),
+        |Mount { point, fs_type, source, .. }| {
+            let of = if source.is_empty() { String::new() } else { format!(" of {}", text(source)) };
+            format!("the {} mount at {}{of}", text(fs_type), text(point))
+        },
+    );
+    format!("check who can write to {place}, mount it read-only, and accept it with a policy for that mount")
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Tests the commands for each way to reach the container and the file, and that hostile values stay values.
 #![expect(clippy::disallowed_types, reason = "a real shell says what a command means")]
 
-use driftline_schemas::{Alert, Container, ContainerId, FileClass, Finding, HashState, Node, Pod, text};
+use driftline_schemas::{Alert, Container, ContainerId, FileClass, Finding, HashState, Mount, Node, Origin, Pod, text};
 use std::process::Command;
 
 use crate::fixtures::{S, T0, added, conflict, container, fileless, in_google_pod, mismatch, node};
@@ -113,6 +113,30 @@ fn a_mismatch_beside_a_program_has_both_explained_and_neither_folded() {
     assert_eq!((alert.finding_count, alert.findings.len()), (3, 3));
     let text = text_of(&alert, "Check the image");
     assert!(text.contains("is not used") && text.contains("contradict"), "{text}");
+}
+
+#[test]
+fn a_mounted_program_is_accepted_by_its_mount_and_is_no_part_of_the_image() {
+    let mount = |source: &str| Mount {
+        point: "/scripts".into(),
+        fs_type: "bind".into(),
+        source: source.into(),
+        read_only: false,
+    };
+    let respond = |mount: Option<Mount>| {
+        let finding = Finding { origin: Origin::Mounted, ..on("podman") };
+        let finding = with_subject(finding, |subject| subject.mount.clone_from(&mount));
+        text_of(&alert(finding), "Respond").to_owned()
+    };
+    let named = respond(Some(mount("/srv/scripts")));
+    assert!(
+        named.contains("who can write to the bind mount at /scripts of /srv/scripts, mount it read-only"),
+        "{named}"
+    );
+    assert!(!named.contains("build it into"), "{named}");
+    assert!(respond(Some(mount(""))).contains("the bind mount at /scripts, mount it"));
+    assert!(respond(None).contains("who can write to its mount"));
+    assert!(text_of(&alert(on("podman")), "Respond").contains("build it into image"));
 }
 
 #[test]

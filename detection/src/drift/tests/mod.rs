@@ -84,6 +84,31 @@ fn an_untouched_image_file_is_silent_and_one_the_manifest_lacks_is_a_mismatch() 
 }
 
 #[test]
+fn through_a_mount_made_inside_the_container_a_file_is_judged_by_its_path_from_the_root() {
+    let shown = |class, path: &str, file: &str, (source, point): (&str, &str)| {
+        let mount = Mount { fs_type: "overlay".into(), source: source.into(), ..mount(point) };
+        Exec { mount: Some(mount), ..exec(1, class, path, file) }
+    };
+    let image = expect(Origin::Image, None, High);
+    check(&shown(C::Image, "/srv/r/bin/ls", "", ("/", "/srv/r")), &image);
+    check(&shown(C::Image, "/mnt/ls", "", ("/bin", "/mnt")), &image);
+    check(&shown(C::Image, "/mnt/x", "", ("/bin/ls", "/mnt/x")), &image);
+    check(&shown(C::Image, "/ls", "", ("/bin", "/")), &image);
+    check(&shown(C::Image, "/mnt/ls", "", ("/bin/\u{fffd}", "/mnt")), &image);
+    check(&shown(C::Image, "/mnt/ls", "", ("/bin", "\u{fffd}")), &image);
+    check(&shown(C::Image, "/mnt2/ls", "", ("/bin", "/mnt")), &image);
+    check(&shown(C::CopiedUp, "/mnt/ls", "/bin/ls", ("/bin", "/mnt")), &expect(Origin::Touched, None, High));
+    check(&shown(C::RootfsPlain, "/mnt/ls", "/bin/ls", ("/bin", "/mnt")), &image);
+    let mismatch = expect(Origin::Inconsistent, Some(MISMATCH), High);
+    check(&shown(C::Image, "/mnt/other", "", ("/bin", "/mnt")), &mismatch);
+    let modified = expect(Origin::Modified, Some(ADDED), High);
+    let verdict = check(&shown(C::New, "/mnt/ls", "evil", ("/bin", "/mnt")), &modified);
+    assert!(verdict.note.contains("shows its /bin at /mnt"), "{}", verdict.note);
+    // It hides what it covers: the path as it is seen is not looked up.
+    check(&shown(C::New, "/bin/ls", "/bin/ls", ("/tmp", "/bin")), &expect(Origin::Relocated, Some(ADDED), High));
+}
+
+#[test]
 fn the_host_is_not_judged_and_memory_always_is() {
     let host = Exec { namespace: MountNamespace::Host, ..exec(1, C::New, "/x", "x") };
     check(&host, &expect(Origin::HostNamespace, None, High));
@@ -98,6 +123,23 @@ fn the_image_s_own_content_at_its_own_path_is_silent_however_it_got_there() {
         check(&exec(1, class, "/bin/ls", "/bin/ls"), &expect(Origin::Image, None, High));
     }
     check(&exec(1, C::CopiedUp, "/bin/ls", "/bin/ls"), &expect(Origin::Touched, None, High));
+}
+
+#[test]
+fn the_engine_s_init_program_is_silent_as_the_first_process_only() {
+    let init = Mount { fs_type: ENGINE_INIT.into(), read_only: true, ..mount("/run/podman-init") };
+    let first = Exec {
+        mount: Some(init),
+        container_pid: 1,
+        namespace: MountNamespace::Own,
+        ..exec(1, C::Volume, "/run/podman-init", "catatonit")
+    };
+    let mounted = expect(Origin::Mounted, Some(ADDED), High);
+    check(&first, &expect(Origin::None, None, High));
+    check(&Exec { container_pid: 7, ..first.clone() }, &mounted);
+    check(&Exec { namespace: MountNamespace::Other, ..first.clone() }, &mounted);
+    check(&Exec { script: Some(b"/run/podman-init".to_vec()), ..first.clone() }, &mounted);
+    check(&Exec { mount: Some(mount("/run/podman-init")), ..first }, &mounted);
 }
 
 #[test]

@@ -31,6 +31,7 @@ impl Enricher {
         let Some(report) = self.reportable(&exec, verdict, effects) else {
             effects.settle(match verdict.origin {
                 Origin::HostNamespace => Disposition::Dropped("host_namespace"),
+                Origin::None => Disposition::Dropped("engine_init"),
                 _ => Disposition::Clean,
             });
             return Ok(());

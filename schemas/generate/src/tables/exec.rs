@@ -8,7 +8,7 @@ use crate::table::Type::{Array, As, Boolean, Bytes, Int, Long, Optional, String}
 use crate::table::{Enum, Limit, Record, Type, field};
 
 /// Version of the kernel program's record: one more when a field of it comes, goes or moves.
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 5;
 
 #[rustfmt::skip]
 pub(crate) const EXEC: Record = Record {
@@ -36,6 +36,8 @@ pub(crate) const EXEC: Record = Record {
         field("parent_comm").avro(Bytes).limits(ID).doc("parent's command name as the kernel keeps it, at most 15 bytes"),
         field("path").part(2).decoded("Vec<u8>").avro(Bytes).limits(PATH).doc("absolute path of the executable inside the container, raw bytes, at most 4096; for a memfd its name"),
         field("path_truncated").avro(Boolean).doc("the path was longer than the limit and lost its beginning"),
+        field("below_mount_bytes").kernel(U32).note("of an overlay's file: bytes of path below its mount; 0xffffffff: not known").doc("of an overlay's file: how many bytes of its path, counted from the end, lie below the mount by which it was reached"),
+        field("mount_root").part(8).decoded("Vec<u8>").doc("of an overlay's file: the directory of the overlay that is the root of that mount; empty for the overlay's own root"),
         field("typed_path").part(3).avro(Bytes).limits(PATH).doc("what the caller passed to execve, raw bytes; for a script the script"),
         field("script").avro(Optional(&Bytes)).default("null").limits(PATH).doc("absolute path in the container of the #! or binfmt script, when one was executed; it is then what file, hash_state and sha256 describe"),
         field("args").part(6).decoded("Args").avro(As(&Array(&Bytes), "Args")).limits(&[Limit::Bytes("ARGS_ENDED_BYTES_MAX")]).doc("argument vector, raw bytes, argv[0] first"),
