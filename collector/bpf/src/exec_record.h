@@ -32,6 +32,7 @@ enum record_flag {
 	FLAG_ENV_UNREADABLE = 1 << 17, /* the environment could not be read */
 	FLAG_SNAPSHOT = 1 << 18, /* it ran already when the program was attached; its time is the start of the process */
 	FLAG_KNOWN = 1 << 19, /* its content is known: the reader was not woken */
+	FLAG_NESTED_PID = 1 << 20, /* its pid namespace lies in another one than the host's */
 };
 
 /* An open file of the process; all zero when there is none. */

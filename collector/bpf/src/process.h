@@ -54,6 +54,8 @@ static __noinline int read_ancestors(struct exec_record *head, struct task_struc
 	head->ns_pid = own.nr;
 	if (task->thread_pid->level == 0)
 		head->flags |= FLAG_HOST_PID;
+	else if (task->thread_pid->level > 1)
+		head->flags |= FLAG_NESTED_PID;
 	/* Mostly so, and all of it is read like any member. */
 	if (descends_from_init(task)) {
 		head->pid_ns = task->nsproxy->pid_ns_for_children->ns.inum;

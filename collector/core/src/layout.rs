@@ -186,3 +186,5 @@ pub const FLAG_ENV_UNREADABLE: u32 = 1 << 17;
 pub const FLAG_SNAPSHOT: u32 = 1 << 18;
 /// Its content is known: the reader was not woken.
 pub const FLAG_KNOWN: u32 = 1 << 19;
+/// Its pid namespace lies in another one than the host's.
+pub const FLAG_NESTED_PID: u32 = 1 << 20;

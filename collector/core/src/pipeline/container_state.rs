@@ -112,9 +112,11 @@ impl ContainerState {
         if exec.is_in_host_pid_ns() {
             return None;
         }
-        // Only the container's own first process has its parent outside; one made inside has not.
-        let is_first = exec.ns_pid == 1 && exec.has_parent_outside() && !exec.is_chrooted();
         let pid = i32::try_from(exec.pid).ok();
+        // A process in the container can make a pid namespace, and in it be process 1 with a parent outside. What a runtime
+        // of the node starts is in a pid namespace of the host's, or the runtime reports it.
+        let may_be_first = !exec.is_in_nested_pid_ns() || self.init_pid == pid;
+        let is_first = exec.ns_pid == 1 && exec.has_parent_outside() && !exec.is_chrooted() && may_be_first;
         if is_first && self.init_pid.is_some() && self.init_pid != pid {
             self.restart();
         }

@@ -378,6 +378,24 @@ fn a_restarted_container_is_judged_by_its_new_root_and_described_again() {
 }
 
 #[test]
+fn process_1_of_a_pid_namespace_made_in_a_container_is_no_restart() {
+    let mut drive = Drive::new();
+    let before = Description { init_pid: Some(77), ..description() };
+    let inspection = Inspection { root: ContainerRoot::of_process(&exec()), mounts: vec![] };
+    drive.give(Input::Described(id(), Some(Box::new(before))));
+    drive.give(Input::Inspected(id(), Some(Box::new(inspection))));
+    drive.commands.clear();
+    let mut made_inside = at_time(1);
+    made_inside.ns_pid = 1;
+    made_inside.flags |= layout::FLAG_PARENT_OUTSIDE | layout::FLAG_NESTED_PID;
+    made_inside.file.dev = Dev { major: 0, minor: 50 };
+    made_inside.root_dev = made_inside.file.dev;
+    drive.records(vec![made_inside], 10).at(600);
+    assert!(!drive.commands.contains(&PipelineCommand::Describe(id())), "{:?}", drive.commands);
+    assert_eq!(drive.execs()[0].class, FileClass::Foreign, "it is judged by the container's own root");
+}
+
+#[test]
 fn a_container_that_is_restarted_all_the_time_does_not_hold_its_execs_for_longer_than_others() {
     let mut drive = Drive::new();
     for start in 0..4_u32 {

@@ -386,4 +386,10 @@ impl RawExec {
     pub fn is_known(&self) -> bool {
         self.flags & layout::FLAG_KNOWN != 0
     }
+
+    /// Its pid namespace lies in another one than the host's.
+    #[must_use]
+    pub fn is_in_nested_pid_ns(&self) -> bool {
+        self.flags & layout::FLAG_NESTED_PID != 0
+    }
 }

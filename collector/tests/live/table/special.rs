@@ -25,6 +25,7 @@ pub(super) fn while_watched(ground: &Ground, table: &mut Table, harness: &Harnes
     left(table, harness, running, at, &power);
     entered_another(table, harness, running, at, &power);
     nested(ground, table, harness, running, at, &power);
+    process_1(table, harness, running, at);
 }
 
 /// `cp x; ./x; rm x` in less than a millisecond: always reported and judged, and a digest is right or missing. How many have
@@ -133,6 +134,22 @@ fn entered_another(table: &mut Table, harness: &Harness, running: &Running, at: 
     let is_right = is_told && class == FileClass::Foreign && origin == Origin::Mounted;
     let wrong = if is_right { Vec::new() } else { vec![format!("{complaint:?} {exec:?}")] };
     table.add("nsenter into another container", at.engine, class, origin, &wrong);
+}
+
+/// Process 1 of a pid namespace made in the container, with another overlay as its root: an untouched file of that overlay at
+/// a path of the image is none of the image's, and the container's root stays what it was.
+fn process_1(table: &mut Table, harness: &Harness, running: &Running, at: &At<'_>) {
+    let inside = "cd /scratch; mkdir pl pl/opt pl/old pu pw pm; cp /data/busybox-added pl/opt/busybox-plain; \
+                  unshare -Urm sh -c 'mount -t overlay -o lowerdir=pl,upperdir=pu,workdir=pw none pm; cd pm; \
+                  pivot_root . old; exec /opt/busybox-plain unshare -pf /opt/busybox-plain usleep 300000'";
+    let complaint = running.exec(at.container, &["/bin/sh", "-c", inside]).err();
+    let is_process_1 = |exec: &Exec| exec.path == b"/opt/busybox-plain" && exec.container_pid == 1;
+    let exec = harness.find_where(&at.container.id, is_process_1);
+    let class = exec.as_ref().map_or(FileClass::Unknown, |exec| exec.class);
+    let origin = exec.as_ref().map_or(Origin::None, |exec| judge(exec, Ok(at.index)).origin);
+    let is_right = class == FileClass::Foreign && origin == Origin::Mounted;
+    let wrong = if is_right { Vec::new() } else { vec![format!("{complaint:?} {exec:?}")] };
+    table.add("process 1 with a root of its own", at.engine, class, origin, &wrong);
 }
 
 /// What an engine in a container does: an overlay, a cgroup named as a container, namespaces of their own. No runtime of
