@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use driftline_schemas::{Container, ContainerId, ENGINE_INIT, ImageId, Pod, is_digest};
+use driftline_schemas::{Container, ContainerId, ImageId, Pod, is_digest};
 use serde::Deserialize;
 
 use crate::coverage::{Coverage, coverage};
 use crate::limits::{LABEL_BYTES_MAX, LABELS_MAX, TEXT_BYTES_MAX};
 use crate::mounts::Declared;
 use crate::text::shortened;
-use crate::{DOCKER, PODMAN};
 
 const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
 const POD_NAME: &str = "io.kubernetes.pod.name";
@@ -83,8 +82,6 @@ struct HostConfig {
     pid_mode: String,
     network_mode: String,
     ipc_mode: String,
-    /// Docker has null where the daemon's setting holds.
-    init: Option<bool>,
     /// Docker: the name of the OCI runtime; podman has `oci` for all.
     runtime: String,
     tmpfs: Option<BTreeMap<String, String>>,
@@ -129,10 +126,7 @@ impl Inspect {
             || label(CONTAINER_NAME) == "POD"
             || label("io.kubernetes.docker.type") == "podsandbox"
             || label("io.cri-containerd.kind") == "sandbox";
-        let mut declared = declared(self.mounts.unwrap_or_default(), self.host_config.tmpfs.unwrap_or_default());
-        declared.extend(engine_init(runtime).filter(|init| {
-            self.host_config.init == Some(true) && declared.iter().all(|mount| mount.point != init.point)
-        }));
+        let declared = declared(self.mounts.unwrap_or_default(), self.host_config.tmpfs.unwrap_or_default());
         let reference = if self.image_name.is_empty() { &self.config.image } else { &self.image_name };
         let (image_id, image_id_source) = image_id(runtime, &self.image, self.image_manifest_descriptor.as_ref());
         let own_name = self.name.trim_start_matches('/');
@@ -212,18 +206,6 @@ fn declared(mounts: Vec<InspectMount>, tmpfs: BTreeMap<String, String>) -> Vec<D
         read_only: is_read_only(&options),
     });
     listed.chain(tmpfs).collect()
-}
-
-/// The mount of the engine's init program, which no engine lists among the mounts: podman's `config.json` has it (a read-only
-/// bind), and Docker's `oci_linux.go`. What a user mounts at the same place is listed.
-fn engine_init(runtime: &str) -> Option<Declared> {
-    let point = match runtime {
-        PODMAN => "/run/podman-init",
-        DOCKER => "/sbin/docker-init",
-        _ => return None,
-    };
-    let kind = ENGINE_INIT.to_owned();
-    Some(Declared { point: point.to_owned(), kind, source: String::new(), read_only: true })
 }
 
 /// RFC 3339 to nanoseconds since 1970; 0 when it is no time, or none yet (year 1).

@@ -17,9 +17,9 @@ use crate::text::shortened;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Declared {
     pub(crate) point: String,
-    /// bind, volume, tmpfs or `ENGINE_INIT`.
+    /// bind, volume or tmpfs.
     pub(crate) kind: String,
-    /// Path on the node, or name of the volume; empty when the runtime does not name it.
+    /// Path on the node, or name of the volume.
     pub(crate) source: String,
     pub(crate) read_only: bool,
 }
@@ -82,7 +82,7 @@ impl Seen {
         let is_cgroup = self.fs_type.starts_with("cgroup");
         let (fs_type, source) = match declared {
             Some(declared) => (declared.kind.clone(), declared.source.clone()),
-            // The kernel names the device, and not which part of it.
+            // Declared nowhere; the kernel names the device, and not which part of it.
             None if self.is_part && !is_cgroup => ("bind".to_owned(), String::new()),
             None => (self.fs_type, self.source),
         };

@@ -35,6 +35,9 @@ const ENGINE_INITS: [&str; 13] = [
     "/usr/local/libexec/docker/docker-init",
 ];
 
+/// Where podman and Docker mount it: podman's `config.json` has the mount, a read-only bind, and Docker's `oci_linux.go`.
+const INIT_POINTS: [&str; 2] = ["/run/podman-init", "/sbin/docker-init"];
+
 /// A mount as the kernel shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelMount {
@@ -69,7 +72,10 @@ impl Mounts {
     pub fn of_kernel(kernel: Vec<KernelMount>) -> Self {
         let mut table = Self::default();
         let mut by_point = BTreeMap::new();
-        for KernelMount { mount, id, dev, is_refused } in kernel {
+        for KernelMount { mut mount, id, dev, is_refused } in kernel {
+            if is_engine_init(&mount) {
+                ENGINE_INIT.clone_into(&mut mount.fs_type);
+            }
             table.kernel.insert(mount.point.clone(), KernelFacts { id, dev, is_refused });
             by_point.insert(mount.point.clone(), mount);
         }
@@ -79,7 +85,7 @@ impl Mounts {
 
     /// Adds the mounts that the runtime declares. Where both name a mount point, the runtime's name and source are used (a
     /// volume's name, a bind's source), and the kernel's flag whether it is read-only. A source that the runtime does not name is
-    /// the kernel's. That a mount is the engine's init program is believed only of a read-only mount of such a file of the node.
+    /// the kernel's. No runtime names the mount of its init program; what a user mounts in its place, it does.
     pub fn name(&mut self, runtime: &[Mount]) {
         let known = std::mem::take(&mut self.all).into_iter();
         let mut by_point: BTreeMap<String, Mount> = known.map(|mount| (mount.point.clone(), mount)).collect();
@@ -92,8 +98,8 @@ impl Mounts {
             let read_only = known.map_or(mount.read_only, |known| known.read_only);
             let is_unnamed = mount.source.is_empty();
             let source = known.filter(|_| is_unnamed).map_or(&mount.source, |known| &known.source).clone();
-            let is_pretended = mount.fs_type == ENGINE_INIT && !known.is_some_and(is_engine_init);
-            let fs_type = if is_pretended { "bind".to_owned() } else { mount.fs_type.clone() };
+            let is_init = is_unnamed && known.is_some_and(|known| known.fs_type == ENGINE_INIT);
+            let fs_type = if is_init { ENGINE_INIT.to_owned() } else { mount.fs_type.clone() };
             by_point.insert(point.clone(), Mount { point, fs_type, source, read_only });
         }
         self.all = sorted(by_point);
@@ -134,10 +140,10 @@ impl Mounts {
     }
 }
 
-/// By its source, which the kernel shows. Nobody in a container can make a mount of such a file who does not have it already:
+/// By the place that the engine documents and the source on the node, both as the kernel shows them. Nobody in a container can make a mount of such a file who does not have it already:
 /// that takes a directory of the node's system with it, and then the file is still the engine's program.
 fn is_engine_init(mount: &Mount) -> bool {
-    mount.read_only && ENGINE_INITS.contains(&mount.source.as_str())
+    INIT_POINTS.contains(&mount.point.as_str()) && mount.read_only && ENGINE_INITS.contains(&mount.source.as_str())
 }
 
 fn is_below(path: &[u8], point: &str) -> bool {
@@ -469,11 +475,14 @@ mod tests {
     #[test]
     fn the_engine_s_init_program_is_believed_by_its_mount_and_not_by_its_place() {
         let dev = |minor| Dev { major: 0, minor };
-        let declared = [mount("/run/podman-init", ENGINE_INIT, "", true)];
+        let undeclared = [mount("/run/podman-init", "bind", "", true)];
+        let at = |point: &str, source: &str, read_only| {
+            let mount = mount(point, "ext4", source, read_only);
+            Mounts::of_kernel(vec![KernelMount { mount, id: 9, dev: dev(1), is_refused: false }])
+        };
         let named = |source: &str, read_only| {
-            let mount = mount("/run/podman-init", "ext4", source, read_only);
-            let mut mounts = Mounts::of_kernel(vec![KernelMount { mount, id: 9, dev: dev(1), is_refused: false }]);
-            mounts.name(&declared);
+            let mut mounts = at("/run/podman-init", source, read_only);
+            mounts.name(&undeclared);
             mounts
         };
         let kind = |mounts: &Mounts| mounts.as_slice().first().unwrap().fs_type.clone();
@@ -483,8 +492,14 @@ mod tests {
         assert_eq!(kind(&named("/home/user/usr/libexec/podman/catatonit", true)), "bind");
         assert_eq!(kind(&named("", true)), "bind");
         let mut unseen = Mounts::default();
-        unseen.name(&declared);
+        unseen.name(&undeclared);
         assert_eq!(kind(&unseen), "bind");
+        // Before any runtime has described the container; elsewhere; and where its user mounts it.
+        assert_eq!(kind(&at("/run/podman-init", "/usr/bin/catatonit", true)), ENGINE_INIT);
+        assert_eq!(kind(&at("/tmp/x", "/usr/bin/catatonit", true)), "ext4");
+        let mut declared = at("/run/podman-init", "/usr/bin/catatonit", true);
+        declared.name(&[mount("/run/podman-init", "bind", "/usr/bin/catatonit", true)]);
+        assert_eq!(kind(&declared), "bind");
         // Another mount over it has another number; one of a later time may have the same.
         let on = |id, minor| init.of_file(b"/run/podman-init", Some(id), dev(minor)).is_some();
         assert!(on(9, 1));

@@ -98,6 +98,8 @@ fn check_init(test: &str, engine: Engine, program: &Path, point: &str) {
     check(&in_its_place, Origin::Unresolved, "bind", &foreign);
     // The engine's own mount, of whatever program its user names.
     if engine == Engine::Podman {
+        files.write("init", &fs::read(program).unwrap());
+        let foreign = files.path("init");
         let named = [init, format!("--init-path={}", foreign.display())];
         check(&named, Origin::Unresolved, "bind", &foreign);
     }

@@ -167,9 +167,8 @@ fn without_image(exec: &Exec, file: &ExecutedFile<'_>) -> Option<Verdict> {
     }
 }
 
-/// The engine executes it as the container's first process and mounts it where the image has no file: the collector names the mount
-/// so only where the engine reports it and the kernel shows a program of the engine. What is executed later is judged like any
-/// mounted program.
+/// The engine executes it as the container's first process. The collector names the mount so only where the kernel shows a program
+/// of the engine in the engine's place. What is executed later is judged like any mounted program.
 fn is_engine_init(exec: &Exec, file: &ExecutedFile<'_>) -> bool {
     let is_the_program = exec.script.is_none() && exec.loaded.is_none();
     let is_first = exec.container_pid == 1 && exec.namespace == MountNamespace::Own;

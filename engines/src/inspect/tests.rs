@@ -1,6 +1,6 @@
 //! What is made of recorded answers, and of invented ones.
 
-use driftline_schemas::{ENGINE_INIT, Pod};
+use driftline_schemas::Pod;
 
 use super::{Inspect, Inspected, ManifestDescriptor, image_id, nanoseconds, shortened};
 
@@ -46,22 +46,6 @@ fn a_container_in_a_podman_pod_has_its_name_and_no_namespace() {
     assert_eq!((pod.name.as_str(), pod.namespace.as_str(), pod.uid.as_str()), ("shop", "", ""));
     assert_eq!(podman(IN_POD, None).container.pod, None);
     assert_eq!(podman(IN_POD, Some("shop")).container.name, "worker");
-}
-
-#[test]
-fn the_engine_s_init_program_is_declared_where_the_user_mounts_nothing() {
-    let init = |runtime: &'static str, init: &str, mounts: &str| {
-        let text = format!(r#"{{"Id":"a","HostConfig":{{"Init":{init}}},"Mounts":{mounts}}}"#);
-        let inspected = serde_json::from_str::<Inspect>(&text).unwrap().into_inspected(runtime, None);
-        inspected.declared.into_iter().map(|mount| (mount.point, mount.kind)).collect::<Vec<_>>()
-    };
-    let declared = |point: &str, kind: &str| vec![(point.to_owned(), kind.to_owned())];
-    assert_eq!(init("podman", "true", "[]"), declared("/run/podman-init", ENGINE_INIT));
-    assert_eq!(init("docker", "true", "[]"), declared("/sbin/docker-init", ENGINE_INIT));
-    let own = r#"[{"Type":"bind","Source":"/x","Destination":"/run/podman-init"}]"#;
-    assert_eq!(init("podman", "true", own), declared("/run/podman-init", "bind"));
-    assert_eq!(init("podman", "false", "[]"), []);
-    assert_eq!(init("docker", "null", "[]"), []);
 }
 
 #[test]
