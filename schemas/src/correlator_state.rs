@@ -33,6 +33,8 @@ pub struct SessionState {
     #[serde(rename = "said")]
     pub last_revision: Option<LastRevision>,
     pub final_since_ns: Option<i64>,
+    #[serde(default)]
+    pub news_due_ns: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,6 +52,10 @@ pub struct LastRevision {
     pub categories_digest: Sha256,
     pub count: i64,
     pub unresolved: i64,
+    #[serde(default)]
+    pub next_order: i64,
+    #[serde(default)]
+    pub emitted_ns: i64,
 }
 
 /// A finding of a session. See `correlator_finding.avsc`.
@@ -123,7 +129,7 @@ pub struct CorrelatorPartition {
     pub forgotten_until_ns: Option<i64>,
 }
 
-record!(SessionState, "SessionState", "correlator_session.avsc");
+record!(SessionState, "SessionState", "correlator_session.avsc", "frozen/correlator_session.1.avsc");
 record!(TrackedFinding, "TrackedFinding", "correlator_finding.avsc");
 record!(CountedFindings, "CountedFindings", "correlator_beyond.avsc");
 record!(CorrelatorPartition, "CorrelatorPartition", "correlator_partition.avsc");

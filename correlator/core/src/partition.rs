@@ -302,11 +302,12 @@ impl Partition {
         self.deadlines.first().map(|(deadline_ns, _)| *deadline_ns)
     }
 
-    /// Handles the session with the earliest deadline: ends it if it became quiet, forgets it if its retention passed.
+    /// Handles the session with the earliest deadline: ends it if it became quiet, emits the revision that is due for news,
+    /// forgets it if its retention passed.
     pub(crate) fn first_is_due(&mut self, emitter: &mut Emitter<'_>) -> Result<(), BrokenInvariant> {
         let Some((_, id)) = self.deadlines.first().cloned() else { return Ok(()) };
         let is_expired = self.change(&id, emitter, |session, emitter| {
-            match session.when_quiet(emitter.now_ns, emitter.settings) {
+            match session.when_due(emitter.now_ns, emitter.settings) {
                 Some(due) => emitter.emit_revision(session, due)?,
                 None if session.is_expired(emitter.now_ns, emitter.settings) => return Ok(true),
                 None => {}

@@ -51,6 +51,11 @@ impl Facts {
         self.events = Some(self.events.unwrap_or(at).with(finding.event_time_ns));
     }
 
+    /// Whether every way of entry of a finding is among the facts.
+    pub(crate) fn has_entries_of(&self, finding: &SessionFinding) -> bool {
+        (self.exec.entered || !finding.facts.entered) && (self.exec.interactive || !finding.facts.interactive)
+    }
+
     pub(crate) fn strongest(&self) -> Option<Severity> {
         self.labels.iter().map(|label| label.severity).max()
     }

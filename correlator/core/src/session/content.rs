@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use driftline_schemas::correlator_state::{CountedFindings, CountedLabel, CountedRepeats};
 use std::sync::Arc;
 
-use super::{Session, flag};
+use super::{Finality, Session, flag};
 use crate::finding::{FoldKey, Label, SessionFinding};
 use crate::limits::{LABELS_MAX, REPEATS_MAX};
 use crate::memory;
@@ -48,6 +48,26 @@ pub(crate) struct Fold<'a> {
     pub strongest: &'a SessionFinding,
     pub span: Span,
     pub count: i64,
+    novelty: Novelty,
+}
+
+/// Whether the last revision had a fold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Novelty {
+    New,
+    Known,
+}
+
+impl<'a> SessionContent<'a> {
+    /// The folds that a revision shows, at most `kept`: of the last one, the strongest. Of any other, the strongest fold
+    /// and then those that no revision had, so that many findings of programs that are known hide no new one.
+    pub(crate) fn shown(&self, finality: Finality, kept: usize) -> impl Iterator<Item = &Fold<'a>> {
+        let (strongest, others) = self.folds.split_at_checked(1).unwrap_or((&self.folds, &[]));
+        let is_ahead = move |fold: &&Fold<'_>| finality == Finality::MoreMayCome && fold.novelty == Novelty::New;
+        let ahead = others.iter().filter(is_ahead);
+        let rest = others.iter().filter(move |fold| !is_ahead(fold));
+        strongest.iter().chain(ahead).chain(rest).take(kept)
+    }
 }
 
 /// Findings that are only counted.
@@ -86,6 +106,11 @@ impl Beyond {
         }
         self.facts.take(finding);
         None
+    }
+
+    /// Whether a finding of this detector, path and digest was counted.
+    pub(super) fn has(&self, finding: &SessionFinding) -> bool {
+        self.repeats.contains_key(&finding.fold)
     }
 
     /// Bytes in memory.
@@ -187,8 +212,12 @@ impl Session {
             let fold = folds.entry(finding.fold).or_insert_with(|| {
                 let beyond = self.beyond.repeats.get(&finding.fold).copied();
                 let beyond = beyond.unwrap_or(Repeats { count: 0, span: at });
-                Fold { first: finding, strongest: finding, span: beyond.span, count: beyond.count }
+                let novelty = if beyond.count == 0 { Novelty::New } else { Novelty::Known };
+                Fold { first: finding, strongest: finding, span: beyond.span, count: beyond.count, novelty }
             });
+            if !self.joined_since_revision(finding) {
+                fold.novelty = Novelty::Known;
+            }
             fold.span = fold.span.with(finding.event_time_ns);
             fold.count += 1;
             if finding.order < fold.first.order {

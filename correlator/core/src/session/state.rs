@@ -50,6 +50,7 @@ impl Session {
                 Phase::Open => None,
                 Phase::Final(since_ns) => Some(since_ns),
             },
+            news_due_ns: self.news_due_ns,
         })
     }
 
@@ -96,6 +97,7 @@ impl Session {
             versions_taken: None,
             flags: head.flags,
             last_revision: head.last_revision,
+            news_due_ns: head.news_due_ns,
             phase: head.final_since_ns.map_or(Phase::Open, Phase::Final),
             changes: Changes::default(),
         };

@@ -165,7 +165,9 @@ fn the_largest_state_fits_a_record() {
         // Values that only enlarge records that are long already would only take time.
         let finding = match at {
             _ if at <= VERSION_VALUES_MAX || at > SESSION_FINDINGS_MAX + REPEATS_MAX - LABELS_MAX => absurd(at),
-            _ if at < SESSION_FINDINGS_MAX => added_at(&format!("f{at:031}"), T0, "/tmp/x"),
+            _ if at < SESSION_FINDINGS_MAX => added_at(&format!("f{at:031}"), T0, &format!("/tmp/{at}")),
+            // Strong enough to stay tracked.
+            SESSION_FINDINGS_MAX => Finding { severity: Severity::Medium, ..absurd(at) },
             _ => {
                 Finding { severity: Severity::Informational, ..added_at(&format!("f{at:031}"), T0, &format!("/{at}")) }
             }

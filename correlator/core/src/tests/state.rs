@@ -219,6 +219,16 @@ fn state_that_a_version_wrote_before_a_field_was_added_is_read() {
 }
 
 #[test]
+fn state_of_the_version_that_noted_no_news_is_read() {
+    let rig = full_state();
+    let without = |key: &str, value: &[u8]| match key.starts_with("session/") {
+        true => as_written_by_previous(value, "news_due_ns"),
+        false => as_written_by_next(value),
+    };
+    assert!(rewritten(&rig.changelog, without) == rig.changelog, "nothing was due");
+}
+
+#[test]
 fn every_schema_of_the_state_stands_beside_it() {
     let mut schemas = WriterSchemas::default();
     let fingerprints: BTreeSet<_> =

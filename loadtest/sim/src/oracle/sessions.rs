@@ -23,12 +23,12 @@ pub(crate) struct Limits {
 const CLOUDED: [&str; 3] = ["late", "length_capped", "session_evicted"];
 
 #[derive(Debug)]
-struct Session {
-    id: AlertId,
+pub(super) struct Session {
+    pub id: AlertId,
     first_ns: i64,
     last_ns: i64,
     /// In order of first arrival, each in its last revision.
-    findings: Vec<Finding>,
+    pub findings: Vec<Finding>,
 }
 
 /// The fields of an alert that are compared with its session.
@@ -42,7 +42,7 @@ struct Summary {
     shown: BTreeSet<FindingId>,
 }
 
-fn subject(finding: &Finding) -> (String, String) {
+pub(super) fn subject(finding: &Finding) -> (String, String) {
     let id = finding.container.as_ref().map_or(finding.node.name.clone(), |container| container.id.to_string());
     (finding.node.cluster.clone(), id)
 }
@@ -51,7 +51,7 @@ fn subject_of(alert: &Alert) -> String {
     alert.container.as_ref().map_or(alert.node.name.clone(), |container| container.id.to_string())
 }
 
-fn sessions(broker: &Broker, limits: Limits) -> BTreeMap<(String, String), Vec<Session>> {
+pub(super) fn sessions(broker: &Broker, limits: Limits) -> BTreeMap<(String, String), Vec<Session>> {
     let mut all: BTreeMap<(String, String), Vec<Session>> = BTreeMap::new();
     for topic_partition in broker.topic_partitions(Topic::Findings) {
         for (_, data) in broker.committed_records(topic_partition) {
