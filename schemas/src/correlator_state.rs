@@ -106,6 +106,8 @@ pub struct CountedFindings {
     pub labels: Vec<CountedLabel>,
     #[serde(default)]
     pub repeats: Vec<CountedRepeats>,
+    #[serde(default)]
+    pub proven_foreign: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,5 +133,5 @@ pub struct CorrelatorPartition {
 
 record!(SessionState, "SessionState", "correlator_session.avsc", "frozen/correlator_session.1.avsc");
 record!(TrackedFinding, "TrackedFinding", "correlator_finding.avsc");
-record!(CountedFindings, "CountedFindings", "correlator_beyond.avsc");
+record!(CountedFindings, "CountedFindings", "correlator_beyond.avsc", "frozen/correlator_beyond.1.avsc");
 record!(CorrelatorPartition, "CorrelatorPartition", "correlator_partition.avsc");

@@ -17,7 +17,7 @@ pub(crate) fn write(
     now_ns: i64,
     settings: &Settings,
 ) -> Result<Alert, BrokenInvariant> {
-    let content = session.content();
+    let content = session.content(settings.threshold);
     let Background { node, container, versions } = session.background()?;
     let mut flags = session.flags().clone();
     let findings = findings(&content, due.finality, settings.findings_kept, &mut flags)?;

@@ -55,7 +55,7 @@ impl<'a> Emitter<'a> {
     pub(crate) fn emit_revision(&mut self, session: &mut Session, due: Due) -> Result<(), BrokenInvariant> {
         let revision = session.next_revision()?;
         let mut alert = alert::write(session, due, revision, self.now_ns, self.settings)?;
-        session.record_revision(revision, due, self.now_ns);
+        session.record_revision(revision, due, self.now_ns, self.settings);
         let encoded = bounds::fit(&mut alert, self.settings.known_formats)?;
         for (flag, count) in COUNTED_FLAGS {
             if alert.flags.iter().any(|set| set == flag) {

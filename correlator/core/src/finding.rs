@@ -5,7 +5,8 @@
 
 use driftline_schemas::correlator_state::{ExecFacts, FindingDetail, TrackedFinding};
 use driftline_schemas::{
-    AlertFinding, FileClass, Finding, FindingId, FindingState, Origin, Severity, Sha256, Subject, decode, encode,
+    AlertFinding, Confidence, FileClass, Finding, FindingId, FindingState, Origin, Severity, Sha256, Subject, decode,
+    encode,
 };
 use driftline_service_core::BrokenInvariant;
 use std::sync::Arc;
@@ -86,6 +87,7 @@ pub(crate) struct SessionFinding {
     pub event_time_ns: i64,
     pub facts: ExecFacts,
     origin: Origin,
+    confidence: Confidence,
     detail: Detail,
     /// The whole finding as stored in the changelog.
     record: Box<[u8]>,
@@ -157,6 +159,7 @@ impl SessionFinding {
             event_time_ns: state.event_time_ns,
             facts: state.facts,
             origin: state.origin,
+            confidence: state.confidence,
             detail: if state.detail.is_some() { Detail::Retained } else { Detail::Dropped },
             record,
         })
@@ -204,6 +207,20 @@ impl SessionFinding {
 
     pub(crate) fn severity(&self) -> Severity {
         self.label.severity
+    }
+
+    /// Whether the finding proves that a program ran which the image does not contain.
+    pub(crate) fn is_proven_foreign(&self) -> bool {
+        let is_foreign = matches!(
+            self.origin,
+            Origin::Added
+                | Origin::Modified
+                | Origin::Relocated
+                | Origin::Mounted
+                | Origin::Fileless
+                | Origin::FilelessShm
+        );
+        is_foreign && self.confidence == Confidence::High
     }
 
     /// What makes the finding news.

@@ -146,6 +146,7 @@ impl Beyond {
             facts: self.facts.exec,
             labels: self.facts.labels.iter().map(label).collect(),
             repeats: self.repeats.iter().map(repeats).collect(),
+            proven_foreign: self.facts.proven_foreign,
         })
     }
 
@@ -164,6 +165,7 @@ impl Beyond {
         let facts = Facts {
             labels,
             exec: state.facts,
+            proven_foreign: state.proven_foreign,
             events: Some(Span { first_ns: state.first_event_ns, last_ns: state.last_event_ns }),
             ..Facts::default()
         };
@@ -182,12 +184,12 @@ impl Session {
         self.findings.iter().filter(|finding| finding.is_active()).fold(self.beyond.count, |count, _| count + 1)
     }
 
-    pub(super) fn severity(&self) -> Severity {
-        score(&self.facts).severity
+    pub(super) fn severity(&self, threshold: Severity) -> Severity {
+        score(&self.facts, threshold).severity
     }
 
     /// The content for an alert.
-    pub(crate) fn content(&self) -> SessionContent<'_> {
+    pub(crate) fn content(&self, threshold: Severity) -> SessionContent<'_> {
         let scope = if self.is_withdrawn() { Scope::Withdrawn } else { Scope::Active };
         let in_scope = |finding: &&SessionFinding| scope == Scope::Withdrawn || finding.is_active();
         let findings: Vec<&SessionFinding> = self.findings.iter().filter(in_scope).collect();
@@ -196,7 +198,7 @@ impl Session {
             findings.iter().map(|finding| &finding.label).chain(&self.beyond.facts.labels).collect();
         SessionContent {
             scope,
-            score: if scope == Scope::Active { score(&self.facts) } else { withdrawn() },
+            score: if scope == Scope::Active { score(&self.facts, threshold) } else { withdrawn() },
             span: spans.reduce(|all, one| all.with(one.first_ns).with(one.last_ns)).unwrap_or(self.span),
             count: findings.iter().fold(self.beyond.count, |count, _| count + 1),
             categories: labels.iter().map(|label| label.category.as_str()).collect(),

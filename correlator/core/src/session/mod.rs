@@ -201,7 +201,7 @@ impl Session {
             Some(_) => self.take_revision(tracked, news, now_ns),
         };
         if taken != Taken::NothingNew {
-            self.drop_details(settings.findings_kept)?;
+            self.drop_details(settings)?;
         }
         Ok(taken)
     }
@@ -354,12 +354,13 @@ impl Session {
 
     /// Keeps the details of as many findings as an alert shows: first those that the last alert would show, then others in
     /// order. Until the next revision, it also keeps those that this revision shows instead.
-    fn drop_details(&mut self, kept: usize) -> Result<(), BrokenInvariant> {
+    fn drop_details(&mut self, settings: &Settings) -> Result<(), BrokenInvariant> {
+        let kept = settings.findings_kept;
         let with_detail = || self.findings.iter().filter(|finding| finding.has_detail());
         if with_detail().count() <= kept {
             return Ok(());
         }
-        let content = self.content();
+        let content = self.content(settings.threshold);
         let in_view = |finality| content.shown(finality, kept).flat_map(|fold| [fold.strongest, fold.first]);
         let mut others: Vec<&SessionFinding> = with_detail().collect();
         others.sort_by_key(|finding| (!finding.is_active(), finding.order));

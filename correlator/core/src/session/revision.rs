@@ -1,7 +1,7 @@
 //! When a revision of an alert is due. The wall clock matters only here.
 
 use driftline_schemas::correlator_state::LastRevision;
-use driftline_schemas::{Activity, Sha256};
+use driftline_schemas::{Activity, Severity, Sha256};
 use driftline_service_core::BrokenInvariant;
 
 use super::Session;
@@ -58,11 +58,11 @@ impl Session {
         let update = if still_final { Finality::Final } else { Finality::MoreMayCome };
         let due = match (&self.last_revision, self.is_withdrawn()) {
             (None, true) => None,
-            (None, false) => (self.severity() >= settings.threshold)
+            (None, false) => (self.severity(settings.threshold) >= settings.threshold)
                 .then_some(Due { activity: Activity::Create, finality: Finality::MoreMayCome }),
             (Some(last), true) => (last.activity != Activity::Close)
                 .then_some(Due { activity: Activity::Close, finality: Finality::Final }),
-            (Some(last), false) => (self.differs(last) || self.news_are_due(now_ns))
+            (Some(last), false) => (self.differs(last, settings.threshold) || self.news_are_due(now_ns))
                 .then_some(Due { activity: Activity::Update, finality: update }),
         };
         if due.is_none_or(|due| due.finality == Finality::MoreMayCome) {
@@ -149,11 +149,11 @@ impl Session {
     }
 
     /// Records that a revision was emitted.
-    pub(crate) fn record_revision(&mut self, revision: i32, due: Due, now_ns: i64) {
+    pub(crate) fn record_revision(&mut self, revision: i32, due: Due, now_ns: i64, settings: &Settings) {
         self.last_revision = Some(LastRevision {
             revision,
             activity: due.activity,
-            severity: self.severity(),
+            severity: self.severity(settings.threshold),
             categories_digest: self.categories_digest(),
             count: self.active_count(),
             unresolved: self.unresolved_count(),
@@ -166,10 +166,10 @@ impl Session {
 
     /// Whether the content differs enough for a revision at once: severity or categories changed, the findings doubled, at
     /// least half of the findings emitted without image or container have both now, or a closed alert applies again.
-    fn differs(&self, last: &LastRevision) -> bool {
+    fn differs(&self, last: &LastRevision, threshold: Severity) -> bool {
         last.activity == Activity::Close
             || (last.unresolved > 0 && self.unresolved_count().saturating_mul(2) <= last.unresolved)
-            || self.severity() != last.severity
+            || self.severity(threshold) != last.severity
             || self.categories_digest() != last.categories_digest
             || self.active_count() >= last.count.saturating_mul(2)
     }

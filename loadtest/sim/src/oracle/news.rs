@@ -63,10 +63,11 @@ pub(crate) fn check_news(broker: &Broker, limits: Limits, max_ns: i64, excused: 
             .iter()
             .skip(at + 1)
             .any(|(later_ns, later)| later.finding_id == finding.finding_id && *later_ns <= until_ns);
-        let mut in_time = revisions.iter().filter(|(told_ns, _)| (*at_ns..=until_ns).contains(told_ns));
+        let mut in_time = revisions.iter().filter(|(emitted_ns, _)| (*at_ns..=until_ns).contains(emitted_ns));
         if is_news && !is_replaced && !in_time.any(|(_, alert)| shows(alert, finding)) {
-            let told: Vec<_> = revisions.iter().map(|(told_ns, alert)| (told_ns - at_ns, alert.revision)).collect();
-            let what = format!("{id}: no revision in time shows {:?}, of {told:?}", kind(finding));
+            let emitted: Vec<_> =
+                revisions.iter().map(|(emitted_ns, alert)| (emitted_ns - at_ns, alert.revision)).collect();
+            let what = format!("{id}: no revision in time shows {:?}, of {emitted:?}", kind(finding));
             return Err(Violation::new("oracle: news", what));
         }
     }

@@ -2,7 +2,9 @@
 //! exceed the length cap, or opens one. The content of a session is computed from the last revision of each finding.
 
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{Activity, Alert, AlertId, FileClass, Finding, FindingId, FindingState, Severity, decode};
+use driftline_schemas::{
+    Activity, Alert, AlertId, Confidence, FileClass, Finding, FindingId, FindingState, Origin, Severity, decode,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker::Broker;
@@ -184,6 +186,9 @@ fn summarize(active: &[&Finding], all: &[Finding]) -> Summary {
     }
 }
 
+/// The least score of the alert threshold.
+const LOW_POINTS: i32 = 15;
+
 /// The score table, for the facts that occur here. Any finding of a container contains the container's facts.
 fn score(active: &[&Finding], all: &[Finding]) -> i32 {
     let strongest = active.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Informational);
@@ -218,6 +223,14 @@ fn score(active: &[&Finding], all: &[Finding]) -> i32 {
         let near = |time_ns: i64| (time_ns - container.started_ns).abs() <= 30 * SECOND_NS;
         times().all(near)
     });
-    raise(base < 70 && at_start && !process(|process| process.entered_from_outside), -10);
+    let is_foreign = |finding: &Finding| {
+        let image = [Origin::Image, Origin::Touched, Origin::Inconsistent, Origin::HostNamespace];
+        let unknown = [Origin::Unresolved, Origin::None];
+        finding.confidence == Confidence::High && !image.contains(&finding.origin) && !unknown.contains(&finding.origin)
+    };
+    if base < 70 && at_start && !process(|process| process.entered_from_outside) {
+        let floor = if any(&is_foreign) { LOW_POINTS.min(points) } else { 0 };
+        points = (points - 10).max(floor);
+    }
     points.clamp(0, 100)
 }
