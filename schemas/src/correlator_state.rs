@@ -35,6 +35,8 @@ pub struct SessionState {
     pub final_since_ns: Option<i64>,
     #[serde(default)]
     pub news_due_ns: Option<i64>,
+    #[serde(default)]
+    pub forgotten_event_ns: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -129,9 +131,19 @@ pub struct CountedRepeats {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CorrelatorPartition {
     pub forgotten_until_ns: Option<i64>,
+    #[serde(default)]
+    pub forgotten_event_ns: Option<i64>,
+    #[serde(default)]
+    pub reopened: i64,
 }
 
-record!(SessionState, "SessionState", "correlator_session.avsc", "frozen/correlator_session.1.avsc");
+record!(
+    SessionState,
+    "SessionState",
+    "correlator_session.avsc",
+    "frozen/correlator_session.1.avsc",
+    "frozen/correlator_session.2.avsc"
+);
 record!(TrackedFinding, "TrackedFinding", "correlator_finding.avsc");
 record!(CountedFindings, "CountedFindings", "correlator_beyond.avsc", "frozen/correlator_beyond.1.avsc");
-record!(CorrelatorPartition, "CorrelatorPartition", "correlator_partition.avsc");
+record!(CorrelatorPartition, "CorrelatorPartition", "correlator_partition.avsc", "frozen/correlator_partition.1.avsc");

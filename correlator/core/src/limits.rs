@@ -62,6 +62,10 @@ pub const TICK_OUTPUT_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// its findings. The number is that of four sessions that track the maximum.
 pub const TICK_STATE_KEYS_MAX: usize = 4 * SESSION_FINDINGS_MAX;
 
+/// Most sessions of one container, however short the gap between them is: those of an hour of retention with a gap of 15
+/// s. A finding looks at each of them. With a shorter gap a container that keeps opening sessions has its oldest evicted.
+pub const SESSIONS_PER_CONTAINER_MAX: usize = 256;
+
 /// Sessions that one finding may evict after a setting was lowered. A finding opens at most one session, so the second
 /// and further evictions bring the state down to the setting. The number is the default maximum of sessions of one
 /// container, all of which are evicted when the container makes room for another.

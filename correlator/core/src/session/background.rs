@@ -67,6 +67,7 @@ impl EncodedBackground {
             last_revision: None,
             final_since_ns: None,
             news_due_ns: None,
+            forgotten_event_ns: None,
         };
         Ok(Self(encode(&blank)?.into_boxed_slice()))
     }

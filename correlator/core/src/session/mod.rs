@@ -96,6 +96,8 @@ pub(crate) struct Session {
     last_revision: Option<LastRevision>,
     /// Wall-clock time from which a revision is due for news ([`Self::is_news`]) that the last one did not have.
     news_due_ns: Option<i64>,
+    /// Latest event of the subject's sessions that were forgotten while this one was the last that had opened.
+    forgotten_event_ns: Option<i64>,
     phase: Phase,
     changes: Changes,
 }
@@ -145,6 +147,7 @@ impl Session {
             flags: BTreeSet::new(),
             last_revision: None,
             news_due_ns: None,
+            forgotten_event_ns: None,
             phase: Phase::Open,
             changes: Changes::default(),
         };
@@ -160,6 +163,19 @@ impl Session {
     /// Number of active findings that were made without their image or container.
     fn unresolved_count(&self) -> i64 {
         self.findings.iter().filter(|tracked| !tracked.is_resolved()).fold(0, |count, _| count + 1)
+    }
+
+    /// Latest event of the subject's forgotten sessions, as far as this session keeps it.
+    pub(crate) fn forgotten_event_ns(&self) -> Option<i64> {
+        self.forgotten_event_ns
+    }
+
+    /// Keeps the latest event of a forgotten session of the subject.
+    pub(crate) fn keep_forgotten_event(&mut self, event_ns: i64) {
+        if self.forgotten_event_ns < Some(event_ns) {
+            self.forgotten_event_ns = Some(event_ns);
+            self.changes.head = true;
+        }
     }
 
     pub(crate) fn flags(&self) -> &BTreeSet<String> {

@@ -65,7 +65,7 @@ fn a_core_restored_after_any_step_of_any_run_goes_on_the_same() {
         let options = Options {
             session_cap: Duration::from_secs(20),
             findings_kept: 3,
-            sessions_per_container: 2,
+            sessions_per_container: Some(2),
             containers_per_partition: 3,
             // In every second run the memory is so small that sessions are evicted for it.
             sessions_bytes_max: if seed % 2 == 0 { 8_000 } else { usize::MAX },
