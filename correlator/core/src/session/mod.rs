@@ -371,17 +371,17 @@ impl Session {
     /// Keeps the details of as many findings as an alert shows: first those that the last alert would show, then others in
     /// order. Until the next revision, it also keeps those that this revision shows instead.
     fn drop_details(&mut self, settings: &Settings) -> Result<(), BrokenInvariant> {
-        let kept = settings.findings_kept;
+        let max = settings.findings_kept;
         let with_detail = || self.findings.iter().filter(|finding| finding.has_detail());
-        if with_detail().count() <= kept {
+        if with_detail().count() <= max {
             return Ok(());
         }
         let content = self.content(settings.threshold);
-        let in_view = |finality| content.shown(finality, kept).flat_map(|fold| [fold.strongest, fold.first]);
+        let in_view = |finality| content.shown(finality, max).flat_map(|fold| [fold.strongest, fold.first]);
         let mut others: Vec<&SessionFinding> = with_detail().collect();
         others.sort_by_key(|finding| (!finding.is_active(), finding.order));
-        let mut room = ids_with_detail(in_view(Finality::Final).chain(others), kept);
-        room.extend(ids_with_detail(in_view(Finality::MoreMayCome), kept));
+        let mut room = ids_with_detail(in_view(Finality::Final).chain(others), max);
+        room.extend(ids_with_detail(in_view(Finality::MoreMayCome), max));
         self.changes.findings.extend(self.findings.drop_details(|id| room.contains(id))?);
         Ok(())
     }
