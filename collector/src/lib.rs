@@ -10,6 +10,7 @@
 
 pub mod collector;
 mod commands;
+pub mod copy;
 pub mod describer;
 pub mod doctor;
 pub mod files;

@@ -10,7 +10,7 @@ use driftline_collector::{doctor, rights};
 use driftline_service::checks;
 use driftline_service::{shutdown, telemetry};
 use driftline_settings::{Program, Settings, document};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
 
@@ -45,6 +45,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write a file of a container to standard output, by a process of the container. Links stay in the container
+    Copy {
+        /// Process, by its id on the node
+        pid: u32,
+        /// Path as the process sees it
+        path: PathBuf,
+    },
     #[command(name = self_test::HELPER, hide = true)]
     SelfTestHelper { proc: PathBuf },
     #[command(name = self_test::EXIT, hide = true)]
@@ -58,6 +65,7 @@ fn main() -> ExitCode {
         None => ended(collect(settings())),
         Some(Command::SelfTest { json }) => ended(test(settings(), json)),
         Some(Command::Doctor { json }) => examine(settings(), json),
+        Some(Command::Copy { pid, path }) => ended(copy(settings(), pid, &path)),
         Some(Command::SelfTestHelper { proc }) => ended(self_test::serve(&proc)),
         Some(Command::SelfTestExit { .. }) => ExitCode::SUCCESS,
     }
@@ -91,6 +99,13 @@ fn test(mut settings: Settings, json: bool) -> anyhow::Result<()> {
     } else {
         print!("kernel {}\n{report}", report.kernel);
     }
+    Ok(())
+}
+
+fn copy(mut settings: Settings, pid: u32, path: &Path) -> anyhow::Result<()> {
+    let runtimes = runtimes(&mut settings);
+    settings.finish()?;
+    driftline_collector::copy::copy(&Proc::at(&runtimes.proc), pid, path, &mut std::io::stdout().lock())?;
     Ok(())
 }
 

@@ -33,6 +33,10 @@ pub struct SessionState {
     #[serde(rename = "said")]
     pub last_revision: Option<LastRevision>,
     pub final_since_ns: Option<i64>,
+    #[serde(default)]
+    pub news_due_ns: Option<i64>,
+    #[serde(default)]
+    pub forgotten_event_ns: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,6 +54,10 @@ pub struct LastRevision {
     pub categories_digest: Sha256,
     pub count: i64,
     pub unresolved: i64,
+    #[serde(default)]
+    pub next_order: i64,
+    #[serde(default)]
+    pub emitted_ns: i64,
 }
 
 /// A finding of a session. See `correlator_finding.avsc`.
@@ -100,6 +108,8 @@ pub struct CountedFindings {
     pub labels: Vec<CountedLabel>,
     #[serde(default)]
     pub repeats: Vec<CountedRepeats>,
+    #[serde(default)]
+    pub proven_foreign: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,9 +131,19 @@ pub struct CountedRepeats {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CorrelatorPartition {
     pub forgotten_until_ns: Option<i64>,
+    #[serde(default)]
+    pub forgotten_event_ns: Option<i64>,
+    #[serde(default)]
+    pub reopened: i64,
 }
 
-record!(SessionState, "SessionState", "correlator_session.avsc");
+record!(
+    SessionState,
+    "SessionState",
+    "correlator_session.avsc",
+    "frozen/correlator_session.1.avsc",
+    "frozen/correlator_session.2.avsc"
+);
 record!(TrackedFinding, "TrackedFinding", "correlator_finding.avsc", "frozen/correlator_finding.1.avsc");
-record!(CountedFindings, "CountedFindings", "correlator_beyond.avsc");
-record!(CorrelatorPartition, "CorrelatorPartition", "correlator_partition.avsc");
+record!(CountedFindings, "CountedFindings", "correlator_beyond.avsc", "frozen/correlator_beyond.1.avsc");
+record!(CorrelatorPartition, "CorrelatorPartition", "correlator_partition.avsc", "frozen/correlator_partition.1.avsc");

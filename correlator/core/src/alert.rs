@@ -17,10 +17,10 @@ pub(crate) fn write(
     now_ns: i64,
     settings: &Settings,
 ) -> Result<Alert, BrokenInvariant> {
-    let content = session.content();
+    let content = session.content(settings.threshold);
     let Background { node, container, versions } = session.background()?;
     let mut flags = session.flags().clone();
-    let findings = findings(&content, settings.findings_kept, &mut flags)?;
+    let findings = findings(&content, due.finality, settings.findings_kept, &mut flags)?;
     let mut alert = Alert {
         alert_id: AlertId::clone(&session.alert_id),
         revision,
@@ -79,16 +79,17 @@ fn set_title(alert: &mut Alert, scope: Scope) {
     };
 }
 
-/// The findings shown in the alert: the strongest, in order of time.
+/// The findings shown in the alert, in order of time.
 fn findings(
     content: &SessionContent<'_>,
+    finality: Finality,
     kept: usize,
     flags: &mut BTreeSet<String>,
 ) -> Result<Vec<AlertFinding>, BrokenInvariant> {
     if content.folds.len() > kept {
         flags.insert(flag::FINDINGS_CAPPED.to_owned());
     }
-    let mut folds: Vec<&Fold<'_>> = content.folds.iter().take(kept).collect();
+    let mut folds: Vec<&Fold<'_>> = content.shown(finality, kept).collect();
     folds.sort_by_key(|fold| (fold.span.first_ns, fold.first.order));
     folds.into_iter().map(|fold| shown(fold, flags)).collect()
 }

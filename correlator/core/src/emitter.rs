@@ -53,8 +53,9 @@ impl<'a> Emitter<'a> {
 
     /// Emits a revision of the session's alert.
     pub(crate) fn emit_revision(&mut self, session: &mut Session, due: Due) -> Result<(), BrokenInvariant> {
-        let revision = session.start_revision(due)?;
+        let revision = session.next_revision()?;
         let mut alert = alert::write(session, due, revision, self.now_ns, self.settings)?;
+        session.record_revision(revision, due, self.now_ns, self.settings);
         let encoded = bounds::fit(&mut alert, self.settings.known_formats)?;
         for (flag, count) in COUNTED_FLAGS {
             if alert.flags.iter().any(|set| set == flag) {

@@ -5,7 +5,8 @@
 
 use driftline_schemas::correlator_state::{ExecFacts, FindingDetail, TrackedFinding};
 use driftline_schemas::{
-    AlertFinding, FileClass, Finding, FindingId, FindingState, Severity, Sha256, Subject, decode, encode,
+    AlertFinding, Confidence, FileClass, Finding, FindingId, FindingState, Origin, Severity, Sha256, Subject, decode,
+    encode,
 };
 use driftline_service_core::BrokenInvariant;
 use std::sync::Arc;
@@ -63,6 +64,15 @@ impl Label {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FoldKey(pub Sha256);
 
+/// Findings of equal kinds are no news to each other: same detector, path, digest, origin and way of entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Kind {
+    fold: FoldKey,
+    origin: Origin,
+    entered: bool,
+    interactive: bool,
+}
+
 /// One finding of a session, in the revision that won. Fields that only an alert shows stay encoded, which takes a
 /// third of the memory.
 #[derive(Debug, Clone)]
@@ -76,6 +86,8 @@ pub(crate) struct SessionFinding {
     pub fold: FoldKey,
     pub event_time_ns: i64,
     pub facts: ExecFacts,
+    origin: Origin,
+    confidence: Confidence,
     detail: Detail,
     /// The whole finding as stored in the changelog.
     record: Box<[u8]>,
@@ -146,6 +158,8 @@ impl SessionFinding {
             fold: FoldKey(state.fold),
             event_time_ns: state.event_time_ns,
             facts: state.facts,
+            origin: state.origin,
+            confidence: state.confidence,
             detail: if state.detail.is_some() { Detail::Retained } else { Detail::Dropped },
             record,
         })
@@ -193,6 +207,26 @@ impl SessionFinding {
 
     pub(crate) fn severity(&self) -> Severity {
         self.label.severity
+    }
+
+    /// Whether the finding proves that a program ran which the image does not contain.
+    pub(crate) fn is_proven_foreign(&self) -> bool {
+        let is_foreign = matches!(
+            self.origin,
+            Origin::Added
+                | Origin::Modified
+                | Origin::Relocated
+                | Origin::Mounted
+                | Origin::Fileless
+                | Origin::FilelessShm
+        );
+        is_foreign && self.confidence == Confidence::High
+    }
+
+    /// What makes the finding news.
+    pub(crate) fn kind(&self) -> Kind {
+        let ExecFacts { entered, interactive, .. } = self.facts;
+        Kind { fold: self.fold, origin: self.origin, entered, interactive }
     }
 
     /// The finding as an alert shows it, without repeats.

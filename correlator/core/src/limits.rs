@@ -65,6 +65,10 @@ pub const TICK_OUTPUT_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// its findings. The number is that of four sessions that track the maximum.
 pub const TICK_STATE_KEYS_MAX: usize = 4 * SESSION_FINDINGS_MAX;
 
+/// Most sessions of one container, however short the gap between them is: those of an hour of retention with a gap of 15
+/// s. A finding looks at each of them. With a shorter gap a container that keeps opening sessions has its oldest evicted.
+pub const SESSIONS_PER_CONTAINER_MAX: usize = 256;
+
 /// Sessions that one finding may evict after a setting was lowered. A finding opens at most one session, so the second
 /// and further evictions bring the state down to the setting. The number is the default maximum of sessions of one
 /// container, all of which are evicted when the container makes room for another.
@@ -74,9 +78,14 @@ pub const EVICTED_PER_FINDING_MAX: usize = 8;
 pub const SESSIONS_BYTES_MAX: usize = 1_000_000_000;
 
 /// Minimum of that setting: room for several of the largest sessions. The shown findings of such a session have 32
-/// times 0.1 MB of paths and arguments; its 1,024 findings have 4 KB each when categories and techniques are at their
+/// times 0.1 MB of paths and arguments, and as much again while news waits for its revision; its 1,024 findings have 4 KB each when categories and techniques are at their
 /// longest.
 pub const SESSIONS_BYTES_MIN: usize = 32_000_000;
+
+/// Least time from a revision to the next one for news: a program (path and digest), origin or way of entry that the
+/// alert did not have. News within it share one revision. Ten seconds are short enough for an analyst who watches an
+/// attack. A build that runs a new program every second gets 360 revisions an hour, about 10 MB at 30 KiB each.
+pub const NEWS_PACE_NS: i64 = 10 * 1_000_000_000;
 
 /// How long after a container's start an execution counts as part of starting up: image entry points that unpack or
 /// generate a program do so at once.

@@ -32,6 +32,10 @@ pub(crate) struct Partition {
     bytes: usize,
     /// Latest event time that a forgotten session could have taken.
     forgotten_until_ns: Option<i64>,
+    /// Latest event of a forgotten session whose subject had no other, as far as the clock had come.
+    forgotten_event_ns: Option<i64>,
+    /// Number of sessions opened by a finding that may have opened a forgotten one.
+    reopened: i64,
 }
 
 /// The state of a subject.
@@ -132,11 +136,12 @@ impl Partition {
                 self.change(&id, emitter, |session, emitter| session.take(finding, emitter.now_ns, emitter.settings))?;
             return Ok((id, taken));
         }
-        let own_id = Arc::new(own_id);
+        let may_be_again = self.may_be_again(&subject, finding.event_time_ns);
+        let own_id = Arc::new(if may_be_again { self.reopening_id(&subject, finding, emitter) } else { own_id });
         let mut session = Session::open(Arc::clone(&own_id), subject, finding, emitter.now_ns, emitter.settings)?;
         emitter.effects.count(telemetry::SESSION_OPENED);
         self.flag_capped(&mut session, finding.event_time_ns, emitter)?;
-        if self.is_late(finding.event_time_ns, emitter) {
+        if may_be_again || self.is_late(finding.event_time_ns, emitter) {
             session.set_flag(flag::LATE);
             emitter.effects.count(telemetry::FINDING_LATE);
         }
@@ -208,6 +213,22 @@ impl Partition {
             && self.forgotten_until_ns.is_some_and(|until_ns| event_time_ns <= until_ns)
     }
 
+    /// Whether a finding that opens a session may have opened one that was forgotten. Its event time is not after the
+    /// last event of that session.
+    fn may_be_again(&self, subject: &Subject, event_time_ns: i64) -> bool {
+        let of_subject = self.of(subject).filter_map(Session::forgotten_event_ns);
+        of_subject.chain(self.forgotten_event_ns).any(|forgotten_ns| event_time_ns <= forgotten_ns)
+    }
+
+    /// Id of the alert of a session that a finding opens perhaps again. An alert with the id of [`opening_id`] may have
+    /// been emitted, and an alert's revisions are numbered once.
+    fn reopening_id(&mut self, subject: &Subject, finding: &Finding, emitter: &mut Emitter<'_>) -> AlertId {
+        self.reopened = self.reopened.saturating_add(1);
+        emitter.touch([StateKey::Partition]);
+        let opening = format!("{}/{}/again/{}", finding.finding_id, finding.revision, self.reopened);
+        AlertId::of(&subject.cluster, &subject.id, &FindingId::from(opening.as_str()))
+    }
+
     /// Makes room for a session of a subject: evicts the first that is final, or else the first opened. More than one
     /// session is evicted only after the setting was lowered, and then not all at once ([`EVICTED_PER_FINDING_MAX`]).
     fn make_room_for_session(&mut self, subject: &Subject, emitter: &mut Emitter<'_>) -> Result<(), BrokenInvariant> {
@@ -267,12 +288,31 @@ impl Partition {
                 self.subjects.remove(&session.subject);
             }
         }
+        self.keep_forgotten_event(&session, emitter);
         let until_ns = Some(session.last_event_ns().saturating_add(emitter.settings.gap_ns));
         if until_ns > self.forgotten_until_ns {
             self.forgotten_until_ns = until_ns;
             emitter.touch([StateKey::Partition]);
         }
         self.update_age(session.subject);
+    }
+
+    /// Keeps the latest event of a forgotten session: in the subject's last session, else in the partition. Of a partition
+    /// with a container whose clock is ahead, the wall clock bounds it, so that other containers are not taken for such
+    /// that come again.
+    fn keep_forgotten_event(&mut self, forgotten: &Session, emitter: &mut Emitter<'_>) {
+        let event_ns = forgotten.last_event_ns().max(forgotten.forgotten_event_ns().unwrap_or(i64::MIN));
+        let last = self.of(&forgotten.subject).last().map(|session| Arc::clone(&session.alert_id));
+        if let Some(session) = last.and_then(|id| self.sessions.get_mut(&id)) {
+            session.keep_forgotten_event(event_ns);
+            emitter.touch(session.take_changes());
+            return;
+        }
+        let event_ns = Some(event_ns.min(emitter.now_ns));
+        if event_ns > self.forgotten_event_ns {
+            self.forgotten_event_ns = event_ns;
+            emitter.touch([StateKey::Partition]);
+        }
     }
 
     /// Estimated memory of all sessions.
@@ -302,11 +342,12 @@ impl Partition {
         self.deadlines.first().map(|(deadline_ns, _)| *deadline_ns)
     }
 
-    /// Handles the session with the earliest deadline: ends it if it became quiet, forgets it if its retention passed.
+    /// Handles the session with the earliest deadline: ends it if it became quiet, emits the revision that is due for news,
+    /// forgets it if its retention passed.
     pub(crate) fn first_is_due(&mut self, emitter: &mut Emitter<'_>) -> Result<(), BrokenInvariant> {
         let Some((_, id)) = self.deadlines.first().cloned() else { return Ok(()) };
         let is_expired = self.change(&id, emitter, |session, emitter| {
-            match session.when_quiet(emitter.now_ns, emitter.settings) {
+            match session.when_due(emitter.now_ns, emitter.settings) {
                 Some(due) => emitter.emit_revision(session, due)?,
                 None if session.is_expired(emitter.now_ns, emitter.settings) => return Ok(true),
                 None => {}

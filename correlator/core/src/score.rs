@@ -15,12 +15,18 @@ pub(crate) const LOWERING_MAX: i32 = 15;
 /// Base from which nothing is lowered: a base that is High by itself stays High.
 pub(crate) const LOWERING_BASE_MAX: i32 = 70;
 
+/// The row that keeps the score at the alert threshold, when only lowering rows take it below and a program ran which the
+/// image is proven not to contain.
+const PROVEN_FOREIGN: &str = "proven_foreign";
+
 /// The input of the rows: the active findings of a session taken together.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Facts {
     pub labels: BTreeSet<Arc<Label>>,
     pub exec: ExecFacts,
     pub events: Option<Span>,
+    /// Whether a finding proves that a program ran which the image does not contain.
+    pub proven_foreign: bool,
     pub container: ContainerFacts,
 }
 
@@ -47,8 +53,14 @@ impl Facts {
             interactive: self.exec.interactive || finding.facts.interactive,
             container_root: self.exec.container_root || finding.facts.container_root,
         };
+        self.proven_foreign |= finding.is_proven_foreign();
         let at = Span::at(finding.event_time_ns);
         self.events = Some(self.events.unwrap_or(at).with(finding.event_time_ns));
+    }
+
+    /// Whether every way of entry of a finding is among the facts.
+    pub(crate) fn has_entries_of(&self, finding: &SessionFinding) -> bool {
+        (self.exec.entered || !finding.facts.entered) && (self.exec.interactive || !finding.facts.interactive)
     }
 
     pub(crate) fn strongest(&self) -> Option<Severity> {
@@ -94,9 +106,9 @@ pub struct ScoreRow {
 /// Number of rows at the head of [`ROWS`] that are bases, of which exactly one applies.
 const BASES: usize = 5;
 
-/// The table: bases, then raising rows, then lowering rows. Two more rows appear in alerts so that the points shown add
-/// up to the score: `lowering_limit` adds the points that lowering rows subtracted beyond [`LOWERING_MAX`], `clamp`
-/// limits the sum to 0 to 100.
+/// The table: bases, then raising rows, then lowering rows. Three more rows appear in alerts so that the points shown add
+/// up to the score: `lowering_limit` adds the points that lowering rows subtracted beyond [`LOWERING_MAX`],
+/// [`PROVEN_FOREIGN`] those that they subtracted below the alert threshold, `clamp` limits the sum to 0 to 100.
 pub const ROWS: [ScoreRow; 13] = [
     ScoreRow {
         name: "base_informational",
@@ -220,22 +232,27 @@ pub(crate) struct Score {
     pub contributions: Vec<Contribution>,
 }
 
-/// Scores a session.
-pub(crate) fn score(facts: &Facts) -> Score {
-    score_with(&ROWS, facts)
+/// Scores a session, for alerts from this severity on.
+pub(crate) fn score(facts: &Facts, threshold: Severity) -> Score {
+    score_with(&ROWS, facts, threshold)
 }
 
-fn score_with(rows: &[ScoreRow], facts: &Facts) -> Score {
+fn score_with(rows: &[ScoreRow], facts: &Facts, threshold: Severity) -> Score {
     let (bases, others) = rows.split_at_checked(BASES).unwrap_or((rows, &[]));
     let mut contributions: Vec<Contribution> = bases.iter().filter_map(|row| row.apply(facts)).collect();
     let base = total(&contributions);
     let lowers = |row: &&ScoreRow| row.points < 0;
     contributions.extend(others.iter().filter(|row| !lowers(row)).filter_map(|row| row.apply(facts)));
     if base < LOWERING_BASE_MAX {
+        let raised = total(&contributions);
         let lowering: Vec<Contribution> = others.iter().filter(lowers).filter_map(|row| row.apply(facts)).collect();
         let excess = -total(&lowering) - LOWERING_MAX;
         contributions.extend(lowering);
         adjust(&mut contributions, "lowering_limit", excess.max(0), "at most 15 points are taken away");
+        if facts.proven_foreign && raised >= lowest_points(threshold) {
+            let missing = lowest_points(threshold) - total(&contributions);
+            adjust(&mut contributions, PROVEN_FOREIGN, missing.max(0), "a program ran that the image does not contain");
+        }
     }
     let sum = total(&contributions);
     let points = sum.clamp(0, 100);
@@ -259,21 +276,25 @@ fn total(contributions: &[Contribution]) -> i32 {
     contributions.iter().map(|contribution| contribution.points).sum()
 }
 
+/// The least score of each severity but the lowest.
+const BANDS: [(i32, Severity); 4] =
+    [(85, Severity::Critical), (65, Severity::High), (40, Severity::Medium), (15, Severity::Low)];
+
 /// The severity of a score.
 pub(crate) fn band(points: i32) -> Severity {
-    match points {
-        85.. => Severity::Critical,
-        65.. => Severity::High,
-        40.. => Severity::Medium,
-        15.. => Severity::Low,
-        _ => Severity::Informational,
-    }
+    let reached = BANDS.into_iter().find(|(lowest, _)| points >= *lowest);
+    reached.map_or(Severity::Informational, |(_, severity)| severity)
+}
+
+/// The least score of this severity.
+fn lowest_points(severity: Severity) -> i32 {
+    BANDS.into_iter().find(|(_, of_band)| *of_band == severity).map_or(0, |(lowest, _)| lowest)
 }
 
 /// Digest of the table, so that an alert names the table that scored it.
 pub(crate) fn table_version() -> String {
     let rows = ROWS.iter().map(|row| format!("{}={};{}\n", row.name, row.points, row.doc));
-    Sha256::of(rows.collect::<String>().as_bytes()).to_digest()
+    Sha256::of(rows.chain([PROVEN_FOREIGN.to_owned()]).collect::<String>().as_bytes()).to_digest()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::SiemFormat;
-use crate::limits::{SESSIONS_BYTES_MAX, TICK_SESSIONS_MAX};
+use crate::limits::{SESSIONS_BYTES_MAX, SESSIONS_PER_CONTAINER_MAX, TICK_SESSIONS_MAX};
 
 /// Names and values of the setting `DRIFTLINE_ALERT_THRESHOLD`.
 pub const THRESHOLDS: [(&str, Severity); 5] = [
@@ -31,8 +31,9 @@ pub struct Options {
     pub threshold: Severity,
     /// Findings shown in an alert.
     pub findings_kept: usize,
-    /// Sessions of one container, open and retained.
-    pub sessions_per_container: usize,
+    /// Sessions of one container, open and retained; `None` for as many as begin within the retention, at most
+    /// [`SESSIONS_PER_CONTAINER_MAX`].
+    pub sessions_per_container: Option<usize>,
     /// Containers of one partition.
     pub containers_per_partition: usize,
     /// Memory of all sessions, as estimated, in bytes.
@@ -48,8 +49,7 @@ pub struct Options {
 const MINUTE: Duration = Duration::from_mins(1);
 
 impl Default for Options {
-    /// Sessions in one container are separated by more than the gap, so retention plus gap (70 min) holds at most eight
-    /// of the default length. 10,000 containers on a partition are 90 full nodes of 110 pods each; a session of two
+    /// 10,000 containers on a partition are 90 full nodes of 110 pods each; a session of two
     /// findings takes about 4 KiB, so 10,000 containers take 40 MiB.
     fn default() -> Self {
         Self {
@@ -58,7 +58,7 @@ impl Default for Options {
             retention: 60 * MINUTE,
             threshold: Severity::Low,
             findings_kept: ALERT_FINDINGS_MAX,
-            sessions_per_container: 8,
+            sessions_per_container: None,
             containers_per_partition: 10_000,
             sessions_bytes_max: SESSIONS_BYTES_MAX,
             sessions_per_tick: TICK_SESSIONS_MAX,
@@ -129,7 +129,7 @@ impl Settings {
             (1..=ALERT_FINDINGS_MAX).contains(&options.findings_kept),
             &format!("the findings kept in an alert must be 1 to {ALERT_FINDINGS_MAX}"),
         );
-        require(options.sessions_per_container > 0, "a container must be allowed one session at least");
+        require(options.sessions_per_container != Some(0), "a container must be allowed one session at least");
         require(options.containers_per_partition > 0, "a partition must be allowed one container at least");
         require(options.sessions_bytes_max > 0, "sessions must be allowed some memory");
         require(
@@ -149,7 +149,7 @@ impl Settings {
             retention_ns: nanoseconds(options.retention),
             threshold: options.threshold,
             findings_kept: options.findings_kept,
-            sessions_per_container: options.sessions_per_container,
+            sessions_per_container: options.sessions_per_container.unwrap_or_else(|| sessions_within(&options)),
             containers_per_partition: options.containers_per_partition,
             sessions_bytes_max: options.sessions_bytes_max,
             sessions_per_tick: options.sessions_per_tick,
@@ -158,6 +158,12 @@ impl Settings {
             versions: options.versions,
         })
     }
+}
+
+/// Sessions of a container are separated by more than the gap, so the retention holds at most so many; eight by default.
+fn sessions_within(options: &Options) -> usize {
+    let within = (options.retention + options.session_gap).as_nanos() / options.session_gap.as_nanos().max(1) + 1;
+    usize::try_from(within).unwrap_or(usize::MAX).min(SESSIONS_PER_CONTAINER_MAX)
 }
 
 /// A duration is at most a day, so the number fits.
@@ -175,13 +181,21 @@ mod tests {
     }
 
     #[test]
+    fn a_container_has_room_for_the_sessions_of_the_retention() {
+        for (gap_s, expected) in [(600, 8), (60, 62), (15, 242), (1, SESSIONS_PER_CONTAINER_MAX)] {
+            let options = Options { session_gap: Duration::from_secs(gap_s), ..Options::default() };
+            assert_eq!(Settings::new(options, &[]).unwrap().sessions_per_container, expected, "{gap_s} s");
+        }
+    }
+
+    #[test]
     fn every_error_is_reported_at_once() {
         let errors = Options {
             session_gap: Duration::ZERO,
             session_cap: 1_441 * MINUTE,
             retention: 1_441 * MINUTE,
             findings_kept: ALERT_FINDINGS_MAX + 1,
-            sessions_per_container: 0,
+            sessions_per_container: Some(0),
             containers_per_partition: 0,
             sessions_bytes_max: 0,
             sessions_per_tick: 0,

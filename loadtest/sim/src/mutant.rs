@@ -46,11 +46,13 @@ pub enum Mutant {
     /// The response to a request for the end, made at the assignment, moves the position there after reading was
     /// resumed, as librdkafka 2.12.1 does to partitions that are assigned at `Offset::End`.
     EndAtAssignment,
+    /// The clock reaches the correlator only every half minute. It is planted in the run without faults as well.
+    RareTicks,
 }
 
 impl Mutant {
     /// All mutants.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::LostChangelogWrite,
         Self::OffsetsCommittedEarly,
         Self::RestoreToLastStableOffset,
@@ -71,6 +73,7 @@ impl Mutant {
         Self::RefusedTransactionCommitted,
         Self::LateDigestIgnored,
         Self::EndAtAssignment,
+        Self::RareTicks,
     ];
 
     /// The name on the command line.
@@ -97,7 +100,13 @@ impl Mutant {
             Self::RefusedTransactionCommitted => "refused-transaction-committed",
             Self::LateDigestIgnored => "late-digest-ignored",
             Self::EndAtAssignment => "end-at-assignment",
+            Self::RareTicks => "rare-ticks",
         }
+    }
+
+    /// Whether it needs no fault to take effect, and changes no content of an alert.
+    pub(crate) fn is_of_pace(self) -> bool {
+        self == Self::RareTicks
     }
 
     /// The mutant with this name.

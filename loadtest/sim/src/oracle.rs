@@ -1,6 +1,7 @@
 //! The expected output, computed naively from the input: without the code of the cores, without state, and in no other
 //! order of arrival than that of the topic.
 
+mod news;
 mod sessions;
 
 use driftline_schemas::topics::{Topic, partition_of};
@@ -11,6 +12,7 @@ use crate::broker::Broker;
 use crate::checks::Outputs;
 use crate::violation::{Checked, Violation};
 use crate::workload::{Clarity, Early, Label, Plan};
+pub(crate) use news::check_news;
 pub(crate) use sessions::{Limits, check_alerts, clouded, evicted};
 
 const FINDINGS: &str = "oracle: findings";

@@ -26,8 +26,13 @@ const SESSION_CAP_S: i64 = 300;
 /// An amendment may arrive an hour after its finding.
 const RETENTION_S: i64 = 3_700;
 const TICK_NS: i64 = 100 * MILLISECOND_NS;
-/// Tick interval in quiet times; no decision of a core depends on the number of ticks.
+/// Tick interval in quiet times; no content depends on the number of ticks.
 const QUIET_TICK_NS: i64 = 5 * SECOND_NS;
+/// Tick interval of [`Mutant::RareTicks`].
+const RARE_TICK_NS: i64 = 30 * SECOND_NS;
+/// How long after its finding was committed news may be without a revision: the pace, a tick in quiet times, and the way
+/// through the log.
+const NEWS_MAX_NS: i64 = correlator::limits::NEWS_PACE_NS + QUIET_TICK_NS + 2 * SECOND_NS;
 /// How long remaining work may take once no more faults occur.
 const DRAIN_NS: i64 = 120 * SECOND_NS;
 /// After this time all sessions are final.
@@ -137,14 +142,13 @@ fn since_start(at_ns: i64) -> Duration {
     Duration::from_nanos(u64::try_from(at_ns.saturating_sub(START_NS)).unwrap_or(0))
 }
 
-fn setup(partitions: i32, sessions_bytes_max: usize) -> Checked<Setup> {
+fn setup(partitions: i32, sessions_bytes_max: usize, sessions_per_tick: usize) -> Checked<Setup> {
     let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
     let options = correlator::Options {
         session_gap: seconds(SESSION_GAP_S),
         session_cap: seconds(SESSION_CAP_S),
         retention: seconds(RETENTION_S),
-        // So few that sessions wait for the next tick, and that input and faults occur in between.
-        sessions_per_tick: 1,
+        sessions_per_tick,
         sessions_bytes_max,
         ..correlator::Options::default()
     };
@@ -164,9 +168,10 @@ fn setup(partitions: i32, sessions_bytes_max: usize) -> Checked<Setup> {
 impl<'a> Run<'a> {
     fn new(plan: &'a Plan, options: Options, fault_mode: FaultMode) -> Checked<Self> {
         let mut chance = Rng::new(options.seed ^ 0xdead_beef);
-        let (partitions, enrichers, correlators, sessions_bytes_max) = match fault_mode {
-            FaultMode::Injected => (plan.partitions, plan.enrichers, plan.correlators, plan.sessions_bytes_max),
-            FaultMode::None => (1, 1, 1, usize::MAX),
+        let (partitions, enrichers, correlators, sessions_bytes_max, sessions_per_tick) = match fault_mode {
+            // One session in a tick, so that others wait for the next, and input and faults occur in between.
+            FaultMode::Injected => (plan.partitions, plan.enrichers, plan.correlators, plan.sessions_bytes_max, 1),
+            FaultMode::None => (1, 1, 1, usize::MAX, correlator::limits::TICK_SESSIONS_MAX),
         };
         let mut world = World::new(Broker::new(partitions), chance.fork(1), options.mutant);
         world.now_ns = START_NS;
@@ -182,7 +187,7 @@ impl<'a> Run<'a> {
             world.broker.set_offset((Topic::Findings, number), start);
         }
         let shared = Shared::new(world);
-        let setup = setup(partitions, sessions_bytes_max)?;
+        let setup = setup(partitions, sessions_bytes_max, sessions_per_tick)?;
         Ok(Self {
             plan,
             enrichers: ConsumerGroup::new(&shared, &setup, enrichers, chance.fork(2), 0),
@@ -243,9 +248,9 @@ impl<'a> Run<'a> {
             let tick_ns = if near { tick_ns } else { tick_ns.max(QUIET_TICK_NS) };
             if self.chance.one_in(2) {
                 self.enrichers.turn(tick_ns)?;
-                self.correlators.turn(tick_ns)?;
+                self.correlators.turn(self.correlator_tick_ns(tick_ns))?;
             } else {
-                self.correlators.turn(tick_ns)?;
+                self.correlators.turn(self.correlator_tick_ns(tick_ns))?;
                 self.enrichers.turn(tick_ns)?;
             }
             let mut world = self.shared.lock();
@@ -253,6 +258,10 @@ impl<'a> Run<'a> {
                 return Err(violation);
             }
         }
+    }
+
+    fn correlator_tick_ns(&self, tick_ns: i64) -> i64 {
+        if self.shared.lock().has(Mutant::RareTicks) { tick_ns.max(RARE_TICK_NS) } else { tick_ns }
     }
 
     fn advance(&mut self, now_ns: i64) {
@@ -366,10 +375,11 @@ impl<'a> Run<'a> {
 
     /// Checks that the same input without faults leads to the same alerts.
     fn confluence(&self, options: Options, outputs: &Outputs) -> Checked {
-        let mut reference =
-            Run::new(self.plan, Options { mutant: None, trace: Trace::Off, ..options }, FaultMode::None)?;
+        let mutant = options.mutant.filter(|mutant| mutant.is_of_pace());
+        let mut reference = Run::new(self.plan, Options { mutant, trace: Trace::Off, ..options }, FaultMode::None)?;
         reference.go()?;
         let reference_world = reference.shared.lock();
+        oracle::check_news(&reference_world.broker, limits(), NEWS_MAX_NS, &self.plan.very_late)?;
         let reference_outputs = Outputs::read(&reference_world.broker)?;
         let world = self.shared.lock();
         let gone = !world.accounts.get(&Topic::ExecEvents).is_none_or(|account| account.gaps.is_empty());

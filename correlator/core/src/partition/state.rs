@@ -36,7 +36,11 @@ impl Partition {
 
     fn partition_state(&self) -> Option<CorrelatorPartition> {
         let forgotten_until_ns = Some(self.forgotten_until_ns?);
-        Some(CorrelatorPartition { forgotten_until_ns })
+        Some(CorrelatorPartition {
+            forgotten_until_ns,
+            forgotten_event_ns: self.forgotten_event_ns,
+            reopened: self.reopened,
+        })
     }
 
     /// Keys that have a value.
@@ -56,7 +60,10 @@ impl Partition {
         for (key, value) in state {
             match StateKey::parse(&key)? {
                 StateKey::Partition => {
-                    partition.forgotten_until_ns = schemas.decode::<CorrelatorPartition>(&value)?.forgotten_until_ns;
+                    let state: CorrelatorPartition = schemas.decode(&value)?;
+                    partition.forgotten_until_ns = state.forgotten_until_ns;
+                    partition.forgotten_event_ns = state.forgotten_event_ns;
+                    partition.reopened = state.reopened;
                 }
                 StateKey::Session(id) => drop(parts.heads.insert(id, schemas.decode(&value)?)),
                 StateKey::Beyond(id) => drop(parts.beyond.insert(id, schemas.decode(&value)?)),

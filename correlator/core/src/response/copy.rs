@@ -24,10 +24,19 @@ pub(super) fn of(scene: &Scene<'_>) -> Copy {
                 "the program has no path any more; while its process lives, the command copies it on {}.",
                 node(scene)
             ),
-            commands: vec![format!("cat /proc/{pid}/exe > {target}")],
+            commands: vec![compared(format!("cat /proc/{pid}/exe > {target}"), subject, &target)],
         },
         (Reach::Process, None) => none("the program has no path, and its process is not known"),
         (Reach::Nothing(why), _) => none(why),
+    }
+}
+
+/// The command, followed by a comparison of the copy with the program that was executed. Something else may lie at the
+/// path by now, or be run by the process.
+fn compared(command: String, subject: &Subject, target: &str) -> String {
+    match subject.sha256 {
+        Some(digest) => format!("{command} && echo '{digest}  {target}' | sha256sum --check"),
+        None => command,
     }
 }
 
@@ -62,10 +71,8 @@ fn by_path(scene: &Scene<'_>, subject: &Subject, pid: Option<i32>, target: &str)
         Workload::Engine { engine, container } => engine.copy(container, &path, target),
         Workload::None => None,
     };
-    let from_node = pid.map(|pid| {
-        let path = [format!("/proc/{pid}/root").as_bytes(), &path].concat();
-        format!("cat {} > {target}", quote(&path))
-    });
+    // The collector resolves the path in the container's root: a link must not lead to a file of the node.
+    let from_node = pid.map(|pid| format!("driftline-collector copy {pid} {} > {target}", quote(&path)));
     let expected = subject.sha256.map(|digest| format!(" Its SHA-256 was {digest}.")).unwrap_or_default();
     let text = match (&with_client, &from_node) {
         (Some(_), Some(_)) => {
@@ -73,7 +80,8 @@ fn by_path(scene: &Scene<'_>, subject: &Subject, pid: Option<i32>, target: &str)
         }
         _ => "copy the program out.".to_owned(),
     };
-    Copy { text: text + &expected, commands: with_client.into_iter().chain(from_node).collect() }
+    let commands = with_client.into_iter().chain(from_node).map(|command| compared(command, subject, target));
+    Copy { text: text + &expected, commands: commands.collect() }
 }
 
 fn node(scene: &Scene<'_>) -> String {

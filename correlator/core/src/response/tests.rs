@@ -1,7 +1,7 @@
 //! Tests the commands for each way to reach the container and the file, and that hostile values stay values.
 #![expect(clippy::disallowed_types, reason = "a real shell says what a command means")]
 
-use driftline_schemas::{Alert, Container, ContainerId, FileClass, Finding, HashState, Mount, Node, Origin, Pod, text};
+use driftline_schemas::{Alert, Container, ContainerId, FileClass, Finding, HashState, Mount, Node, Origin, Pod, Sha256, text};
 use std::process::Command;
 
 use crate::fixtures::{S, T0, added, conflict, container, fileless, in_google_pod, mismatch, node};
@@ -69,8 +69,8 @@ fn a_google_pod_has_every_step_of_the_reference() {
         commands(&alert, "Investigate"),
         [
             "gcloud container clusters get-credentials prod-eu --region=europe-west1 --project=shop-prod".to_owned(),
-            format!("kubectl cp shop/cart-7d9f-x2x4:/tmp/x -c web {sample}"),
-            format!("cat /proc/4242/root/tmp/x > {sample}"),
+            format!("kubectl cp shop/cart-7d9f-x2x4:/tmp/x -c web {sample}{}", check("/tmp/x", &sample)),
+            format!("driftline-collector copy 4242 /tmp/x > {sample}{}", check("/tmp/x", &sample)),
             "kubectl exec --namespace=shop -ti cart-7d9f-x2x4 -c web -- /bin/sh".to_owned(),
             "kubectl debug --namespace=shop -ti cart-7d9f-x2x4 --image=busybox --target=web -- sh".to_owned(),
         ]
@@ -187,8 +187,9 @@ fn engines_without_a_cluster_have_their_own_commands() {
         let alert = alert(on(runtime));
         let sample = format!("./driftline-{}.sample", &alert.alert_id.as_str()[..12]);
         let mut expected = vec![];
-        expected.extend(has_copy.then(|| format!("{program} cp c1c1:/tmp/x {sample}")));
-        expected.push(format!("cat /proc/4242/root/tmp/x > {sample}"));
+        let check = check("/tmp/x", &sample);
+        expected.extend(has_copy.then(|| format!("{program} cp c1c1:/tmp/x {sample}{check}")));
+        expected.push(format!("driftline-collector copy 4242 /tmp/x > {sample}{check}"));
         expected.push(format!("{program} exec -ti c1c1 /bin/sh"));
         expected.extend(has_copy.then(|| format!("{program} run --rm -ti --pid=container:c1c1 busybox sh")));
         assert_eq!(commands(&alert, "Investigate"), expected);
@@ -227,9 +228,15 @@ fn a_copy_is_got_where_the_file_still_is() {
     assert!(commands(&memory, "Investigate")[0].starts_with("cat /proc/4242/exe > ./driftline-"));
 }
 
+/// The comparison that follows a copy of a program whose content is its path.
+fn check(path: &str, sample: &str) -> String {
+    format!(" && echo '{}  {sample}' | sha256sum --check", Sha256::of(path.as_bytes()))
+}
+
 /// Runs `command` with every program in it replaced by one that prints its arguments, NUL after each.
 fn words_of(command: &str) -> Vec<Vec<u8>> {
-    let programs = ["kubectl", "gcloud", "podman", "cat", "driftline", "journalctl"];
+    let programs =
+        ["kubectl", "gcloud", "podman", "cat", "driftline", "journalctl", "driftline-collector", "sha256sum"];
     let stubs: String = programs.map(|name| format!("{name}() {{ printf '%s\\0' \"$@\"; }}\n")).concat();
     let command = command.replace(" > ./driftline-", " ./driftline-");
     let output = Command::new("bash").arg("-c").arg(format!("PATH=\n{stubs}{command}")).output().unwrap();
@@ -269,7 +276,7 @@ fn hostile_values_stay_values() {
     let copies = commands(&alert, "Investigate");
     let source = [format!("{hostile}/{hostile}:").as_bytes(), &raw].concat();
     assert_eq!(words_of(&copies[1])[1], source);
-    assert_eq!(words_of(&copies[2])[0], [b"/proc/4242/root", raw.as_slice()].concat());
+    assert_eq!(words_of(&copies[2])[..3], [b"copy".to_vec(), b"4242".to_vec(), raw.clone()]);
     // In filters a quote is escaped; in links everything is.
     let filters = commands(&alert, "Check the logs");
     assert!(filters[0].contains("pod_name=\"x'; touch pwned; echo $(id) `id` \\\"${HOME}\\\" \\\\ & | ~ * #\""));

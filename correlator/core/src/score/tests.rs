@@ -1,6 +1,6 @@
 //! Tests every row, applied and not applied, and the arithmetic around them.
 
-use driftline_schemas::{Container, Finding, Process, Severity};
+use driftline_schemas::{Confidence, Container, Finding, Origin, Process, Severity};
 
 use super::*;
 use crate::finding::SessionFinding;
@@ -36,7 +36,7 @@ fn deleted() -> Finding {
 
 /// Names of the rows that apply, without the base.
 fn rows(findings: &[Finding], container: &Container) -> Vec<String> {
-    let score = score(&facts(findings, container));
+    let score = score(&facts(findings, container), Severity::Low);
     assert_eq!(score.contributions.iter().map(|row| row.points).sum::<i32>(), score.points);
     score.contributions.into_iter().map(|row| row.name).filter(|name| !name.starts_with("base_")).collect()
 }
@@ -50,7 +50,7 @@ fn exactly_one_base_applies() {
         (Severity::High, "base_high", 70),
         (Severity::Critical, "base_critical", 90),
     ] {
-        let score = score(&facts(&[of(severity), of(Severity::Informational)], &container()));
+        let score = score(&facts(&[of(severity), of(Severity::Informational)], &container()), Severity::Low);
         assert_eq!((score.points, score.contributions.len()), (points, 1));
         assert_eq!(score.contributions[0].name, name);
         assert_eq!(score.severity, severity, "a base alone keeps its severity");
@@ -95,7 +95,7 @@ fn each_row_applies_for_its_reason_only() {
         (&[of(Severity::Low)], &shared, &["host_access"]),
         (&[of(Severity::Low)], &privileged, &["host_access"]),
         (&[root], &plain, &["container_root"]),
-        (&[of(Severity::Low)], &starting, &["container_startup"]),
+        (&[of(Severity::Low)], &starting, &["container_startup", "proven_foreign"]),
         (&[of(Severity::Low)], &started, &[]),
         (&[of(Severity::Low)], &starts_later, &[]),
         (&[of(Severity::Low)], &unknown, &[]),
@@ -115,6 +115,32 @@ fn nothing_is_lowered_from_a_high_base_on() {
 }
 
 #[test]
+fn lowering_takes_no_proven_foreign_program_below_the_alert_threshold() {
+    let starting = Container { started_ns: T0, ..container() };
+    let of_origin = |origin, confidence| Finding { origin, confidence, ..of(Severity::Low) };
+    let points = |finding: Finding, threshold| {
+        let score = score(&facts(&[finding], &starting), threshold);
+        assert_eq!(score.contributions.iter().map(|row| row.points).sum::<i32>(), score.points);
+        let row = score.contributions.iter().find(|row| row.name == "proven_foreign");
+        (score.points, row.map(|row| row.points))
+    };
+    for origin in
+        [Origin::Added, Origin::Modified, Origin::Relocated, Origin::Mounted, Origin::Fileless, Origin::FilelessShm]
+    {
+        assert_eq!(points(of_origin(origin, Confidence::High), Severity::Low), (15, Some(5)), "{origin:?}");
+        assert_eq!(points(of_origin(origin, Confidence::Low), Severity::Low), (10, None), "{origin:?}");
+    }
+    for origin in [Origin::Image, Origin::Touched, Origin::Unresolved, Origin::Inconsistent, Origin::None] {
+        assert_eq!(points(of_origin(origin, Confidence::High), Severity::Low), (10, None), "{origin:?}");
+    }
+    // What is below the threshold before it is lowered stays as it is.
+    for (threshold, expected) in [(Severity::Informational, (10, None)), (Severity::Medium, (10, None))] {
+        assert_eq!(points(of(Severity::Low), threshold), expected, "{threshold:?}");
+    }
+    assert_eq!(points(of(Severity::Medium), Severity::Medium), (40, Some(5)));
+}
+
+#[test]
 fn lowering_is_limited_and_the_sum_stays_exact() {
     let always = |name, points| ScoreRow { name, points, doc: "", why: |_| Some(String::new()) };
     let base = |points| [always("base", points), NEVER, NEVER, NEVER, NEVER];
@@ -129,7 +155,7 @@ fn lowering_is_limited_and_the_sum_stays_exact() {
         (90, vec![always("a", 15), always("b", 15)], 100, Some(("clamp", -20))),
     ] {
         let rows: Vec<ScoreRow> = base(points).into_iter().chain(others).collect();
-        let score = score_with(&rows, &Facts::default());
+        let score = score_with(&rows, &Facts::default(), Severity::Low);
         assert_eq!((score.points, total(&score.contributions)), (expected, expected));
         let last = score.contributions.last().map(|row| (row.name.as_str(), row.points));
         assert_eq!(last.filter(|(name, _)| ["clamp", "lowering_limit"].contains(name)), adjustment);
@@ -156,7 +182,7 @@ fn bands_begin_where_they_should() {
 
 #[test]
 fn a_suspicious_session_reaches_medium_by_named_rows() {
-    let score = score(&facts(&[suspicious("f", T0), deleted()], &container()));
+    let score = score(&facts(&[suspicious("f", T0), deleted()], &container()), Severity::Low);
     let shown: Vec<_> = score.contributions.iter().map(|row| (row.name.as_str(), row.points)).collect();
     assert_eq!(shown, [("base_low", 20), ("file_deleted", 15), ("interactive_entry", 10), ("container_root", 5)]);
     assert_eq!((score.points, score.severity), (50, Severity::Medium));

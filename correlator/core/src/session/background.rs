@@ -66,6 +66,8 @@ impl EncodedBackground {
             flags: BTreeSet::new(),
             last_revision: None,
             final_since_ns: None,
+            news_due_ns: None,
+            forgotten_event_ns: None,
         };
         Ok(Self(encode(&blank)?.into_boxed_slice()))
     }

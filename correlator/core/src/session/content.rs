@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use driftline_schemas::correlator_state::{CountedFindings, CountedLabel, CountedRepeats};
 use std::sync::Arc;
 
-use super::{Session, flag};
+use super::{Finality, Session, flag};
 use crate::finding::{FoldKey, Label, SessionFinding};
 use crate::limits::{LABELS_MAX, REPEATS_MAX};
 use crate::memory;
@@ -48,6 +48,26 @@ pub(crate) struct Fold<'a> {
     pub strongest: &'a SessionFinding,
     pub span: Span,
     pub count: i64,
+    novelty: Novelty,
+}
+
+/// Whether the last revision had a fold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Novelty {
+    New,
+    Known,
+}
+
+impl<'a> SessionContent<'a> {
+    /// The folds that a revision shows, at most `kept`: of the last one, the strongest. Of any other, the strongest fold
+    /// and then those that no revision had, so that many findings of programs that are known hide no new one.
+    pub(crate) fn shown(&self, finality: Finality, kept: usize) -> impl Iterator<Item = &Fold<'a>> {
+        let (strongest, others) = self.folds.split_at_checked(1).unwrap_or((&self.folds, &[]));
+        let is_ahead = move |fold: &&Fold<'_>| finality == Finality::MoreMayCome && fold.novelty == Novelty::New;
+        let ahead = others.iter().filter(is_ahead);
+        let rest = others.iter().filter(move |fold| !is_ahead(fold));
+        strongest.iter().chain(ahead).chain(rest).take(kept)
+    }
 }
 
 /// Findings that are only counted.
@@ -88,6 +108,11 @@ impl Beyond {
         None
     }
 
+    /// Whether a finding of this detector, path and digest was counted.
+    pub(super) fn has(&self, finding: &SessionFinding) -> bool {
+        self.repeats.contains_key(&finding.fold)
+    }
+
     /// Bytes in memory.
     pub(super) fn memory_bytes(&self) -> usize {
         self.label_bytes + self.repeats.len() * REPEATS_BYTES
@@ -121,6 +146,7 @@ impl Beyond {
             facts: self.facts.exec,
             labels: self.facts.labels.iter().map(label).collect(),
             repeats: self.repeats.iter().map(repeats).collect(),
+            proven_foreign: self.facts.proven_foreign,
         })
     }
 
@@ -139,6 +165,7 @@ impl Beyond {
         let facts = Facts {
             labels,
             exec: state.facts,
+            proven_foreign: state.proven_foreign,
             events: Some(Span { first_ns: state.first_event_ns, last_ns: state.last_event_ns }),
             ..Facts::default()
         };
@@ -157,12 +184,12 @@ impl Session {
         self.findings.iter().filter(|finding| finding.is_active()).fold(self.beyond.count, |count, _| count + 1)
     }
 
-    pub(super) fn severity(&self) -> Severity {
-        score(&self.facts).severity
+    pub(super) fn severity(&self, threshold: Severity) -> Severity {
+        score(&self.facts, threshold).severity
     }
 
     /// The content for an alert.
-    pub(crate) fn content(&self) -> SessionContent<'_> {
+    pub(crate) fn content(&self, threshold: Severity) -> SessionContent<'_> {
         let scope = if self.is_withdrawn() { Scope::Withdrawn } else { Scope::Active };
         let in_scope = |finding: &&SessionFinding| scope == Scope::Withdrawn || finding.is_active();
         let findings: Vec<&SessionFinding> = self.findings.iter().filter(in_scope).collect();
@@ -171,7 +198,7 @@ impl Session {
             findings.iter().map(|finding| &finding.label).chain(&self.beyond.facts.labels).collect();
         SessionContent {
             scope,
-            score: if scope == Scope::Active { score(&self.facts) } else { withdrawn() },
+            score: if scope == Scope::Active { score(&self.facts, threshold) } else { withdrawn() },
             span: spans.reduce(|all, one| all.with(one.first_ns).with(one.last_ns)).unwrap_or(self.span),
             count: findings.iter().fold(self.beyond.count, |count, _| count + 1),
             categories: labels.iter().map(|label| label.category.as_str()).collect(),
@@ -187,8 +214,12 @@ impl Session {
             let fold = folds.entry(finding.fold).or_insert_with(|| {
                 let beyond = self.beyond.repeats.get(&finding.fold).copied();
                 let beyond = beyond.unwrap_or(Repeats { count: 0, span: at });
-                Fold { first: finding, strongest: finding, span: beyond.span, count: beyond.count }
+                let novelty = if beyond.count == 0 { Novelty::New } else { Novelty::Known };
+                Fold { first: finding, strongest: finding, span: beyond.span, count: beyond.count, novelty }
             });
+            if !self.joined_since_revision(finding) {
+                fold.novelty = Novelty::Known;
+            }
             fold.span = fold.span.with(finding.event_time_ns);
             fold.count += 1;
             if finding.order < fold.first.order {

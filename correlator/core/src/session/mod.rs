@@ -18,7 +18,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::finding::{Joined, SessionFinding};
+use crate::finding::{Joined, Kind, SessionFinding};
 use crate::limits::{SESSION_FINDINGS_MAX, VERSION_KINDS_MAX, VERSION_VALUES_MAX};
 use crate::memory;
 use crate::score::{ContainerFacts, Facts};
@@ -94,6 +94,10 @@ pub(crate) struct Session {
     flags: BTreeSet<String>,
     /// The last revision, to know whether another is due.
     last_revision: Option<LastRevision>,
+    /// Wall-clock time from which a revision is due for news ([`Self::is_news`]) that the last one did not have.
+    news_due_ns: Option<i64>,
+    /// Latest event of the subject's sessions that were forgotten while this one was the last that had opened.
+    forgotten_event_ns: Option<i64>,
     phase: Phase,
     changes: Changes,
 }
@@ -142,6 +146,8 @@ impl Session {
             versions_taken: None,
             flags: BTreeSet::new(),
             last_revision: None,
+            news_due_ns: None,
+            forgotten_event_ns: None,
             phase: Phase::Open,
             changes: Changes::default(),
         };
@@ -157,6 +163,19 @@ impl Session {
     /// Number of active findings that were made without their image or container.
     fn unresolved_count(&self) -> i64 {
         self.findings.iter().filter(|tracked| !tracked.is_resolved()).fold(0, |count, _| count + 1)
+    }
+
+    /// Latest event of the subject's forgotten sessions, as far as this session keeps it.
+    pub(crate) fn forgotten_event_ns(&self) -> Option<i64> {
+        self.forgotten_event_ns
+    }
+
+    /// Keeps the latest event of a forgotten session of the subject.
+    pub(crate) fn keep_forgotten_event(&mut self, event_ns: i64) {
+        if self.forgotten_event_ns < Some(event_ns) {
+            self.forgotten_event_ns = Some(event_ns);
+            self.changes.head = true;
+        }
     }
 
     pub(crate) fn flags(&self) -> &BTreeSet<String> {
@@ -190,12 +209,15 @@ impl Session {
             news |= self.set_flag(flag::DEADLINE);
         }
         self.changes.head |= news;
+        if known.is_none() && self.is_news(&tracked) {
+            self.note_news(now_ns);
+        }
         let taken = match known {
             None => self.take_new(tracked, now_ns, settings)?,
-            Some(_) => self.take_revision(tracked, news),
+            Some(_) => self.take_revision(tracked, news, now_ns),
         };
         if taken != Taken::NothingNew {
-            self.drop_details(settings.findings_kept)?;
+            self.drop_details(settings)?;
         }
         Ok(taken)
     }
@@ -265,7 +287,7 @@ impl Session {
             return Ok(Taken::New);
         }
         self.set_flag(flag::FINDINGS_CAPPED);
-        self.untrack_weakest();
+        self.untrack_weakest(&id);
         if !self.holds(&id) {
             self.changes.findings.remove(&id); // it was never written
         }
@@ -279,13 +301,10 @@ impl Session {
         self.findings.iter().filter(|finding| finding.is_active()).for_each(|finding| self.facts.take(finding));
     }
 
-    /// Retracted findings are untracked first, then the weakest, of these the newest.
-    fn untrack_weakest(&mut self) {
-        let weakest = self
-            .findings
-            .iter()
-            .min_by_key(|finding| (finding.is_active(), finding.severity(), Reverse(finding.order)))
-            .map(|finding| finding.id.clone());
+    /// Untracks a finding: first a retracted one, then a repeat of a tracked one, then one that a revision had; of these
+    /// the weakest, of these the newest.
+    fn untrack_weakest(&mut self, newest: &FindingId) {
+        let weakest = if self.is_loop(newest) { Some(newest.clone()) } else { self.weakest() };
         let Some(finding) = weakest.and_then(|id| self.findings.remove(&id)) else { return };
         self.changes.findings.insert(finding.id.clone());
         if finding.is_active() {
@@ -298,10 +317,43 @@ impl Session {
         }
     }
 
-    fn take_revision(&mut self, revision: SessionFinding, news: bool) -> Taken {
+    /// Whether nothing is retracted and the newest finding is a repeat. In this common case nothing is to be searched.
+    fn is_loop(&self, newest: &FindingId) -> bool {
+        let Some(newest) = self.findings.get(newest) else { return false };
+        let repeats = |other: &SessionFinding| {
+            other.id != newest.id && other.kind() == newest.kind() && other.severity() >= newest.severity()
+        };
+        self.findings.iter().all(SessionFinding::is_active) && self.findings.iter().any(repeats)
+    }
+
+    fn weakest(&self) -> Option<FindingId> {
+        let strength = |finding: &SessionFinding| (finding.severity(), Reverse(finding.order));
+        let mut strongest: BTreeMap<Kind, &SessionFinding> = BTreeMap::new();
+        for finding in self.findings.iter().filter(|finding| finding.is_active()) {
+            let of_kind = strongest.entry(finding.kind()).or_insert(finding);
+            if strength(finding) > strength(of_kind) {
+                *of_kind = finding;
+            }
+        }
+        let is_repeat = |finding: &SessionFinding| {
+            finding.is_active() && strongest.get(&finding.kind()).is_some_and(|of_kind| of_kind.id != finding.id)
+        };
+        let weakest = self.findings.iter().min_by_key(|finding| {
+            let joined_since = self.joined_since_revision(finding);
+            (finding.is_active(), !is_repeat(finding), joined_since, strength(finding))
+        });
+        weakest.map(|finding| finding.id.clone())
+    }
+
+    fn take_revision(&mut self, revision: SessionFinding, news: bool, now_ns: i64) -> Taken {
         let id = revision.id.clone();
+        let was_same = self.findings.get(&id).is_some_and(|known| known.is_active() && known.kind() == revision.kind());
+        let is_news = !was_same && self.is_news(&revision);
         let joined = self.findings.join(revision);
         if joined == Joined::Changed {
+            if is_news {
+                self.note_news(now_ns);
+            }
             self.changes.findings.insert(id);
             self.count_facts();
         }
@@ -316,26 +368,34 @@ impl Session {
         shown().count() >= kept && shown().any(|other| same(other) && other.severity() >= finding.severity())
     }
 
-    /// Keeps the details of as many findings as an alert shows: first those that the alert does show, then others in
-    /// order.
-    fn drop_details(&mut self, kept: usize) -> Result<(), BrokenInvariant> {
+    /// Keeps the details of as many findings as an alert shows: first those that the last alert would show, then others in
+    /// order. Until the next revision, it also keeps those that this revision shows instead.
+    fn drop_details(&mut self, settings: &Settings) -> Result<(), BrokenInvariant> {
+        let max = settings.findings_kept;
         let with_detail = || self.findings.iter().filter(|finding| finding.has_detail());
-        if with_detail().count() <= kept {
+        if with_detail().count() <= max {
             return Ok(());
         }
-        let content = self.content();
-        let shown = content.folds.iter().take(kept).flat_map(|fold| [fold.strongest, fold.first]);
+        let content = self.content(settings.threshold);
+        let in_view = |finality| content.shown(finality, max).flat_map(|fold| [fold.strongest, fold.first]);
         let mut others: Vec<&SessionFinding> = with_detail().collect();
         others.sort_by_key(|finding| (!finding.is_active(), finding.order));
-        let mut room = BTreeSet::new();
-        for finding in shown.chain(others).filter(|finding| finding.has_detail()) {
-            if room.len() < kept {
-                room.insert(finding.id.clone());
-            }
-        }
+        let mut room = ids_with_detail(in_view(Finality::Final).chain(others), max);
+        room.extend(ids_with_detail(in_view(Finality::MoreMayCome), max));
         self.changes.findings.extend(self.findings.drop_details(|id| room.contains(id))?);
         Ok(())
     }
+}
+
+/// Ids of the first `max` findings with details.
+fn ids_with_detail<'a>(findings: impl Iterator<Item = &'a SessionFinding>, max: usize) -> BTreeSet<FindingId> {
+    let mut ids = BTreeSet::new();
+    for finding in findings.filter(|finding| finding.has_detail()) {
+        if ids.len() < max {
+            ids.insert(finding.id.clone());
+        }
+    }
+    ids
 }
 
 /// Adds versions to those of a session; returns whether any was new.

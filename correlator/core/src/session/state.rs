@@ -50,6 +50,8 @@ impl Session {
                 Phase::Open => None,
                 Phase::Final(since_ns) => Some(since_ns),
             },
+            news_due_ns: self.news_due_ns,
+            forgotten_event_ns: self.forgotten_event_ns,
         })
     }
 
@@ -96,6 +98,8 @@ impl Session {
             versions_taken: None,
             flags: head.flags,
             last_revision: head.last_revision,
+            news_due_ns: head.news_due_ns,
+            forgotten_event_ns: head.forgotten_event_ns,
             phase: head.final_since_ns.map_or(Phase::Open, Phase::Final),
             changes: Changes::default(),
         };

@@ -94,10 +94,12 @@ fn a_throttled_container_is_an_alert_that_says_so_in_its_score() {
 
 #[test]
 fn an_amendment_after_the_final_revision_gives_one_more() {
-    // A new origin of a resolved finding does not make a revision due at once; it is emitted when the session is quiet
-    // again.
+    // Another note does not make a revision due at once; it is emitted when the session is quiet again.
+    let noted = |id: &str, revision| Finding { note: "amended".into(), ..resolved(id, revision) };
     let relocated = |id: &str, revision| Finding { origin: Origin::Relocated, ..resolved(id, revision) };
-    for (amendment, expected) in [(malicious("f0", 2), "update 3 final"), (relocated("f0", 2), "")] {
+    for (amendment, expected) in
+        [(malicious("f0", 2), "update 3 final"), (relocated("f0", 2), "update 3 final"), (noted("f0", 2), "")]
+    {
         let mut rig = Rig::with(short());
         rig.live(added("f0", T0));
         rig.tick(T0 + 10 * S);

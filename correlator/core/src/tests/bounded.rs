@@ -92,7 +92,7 @@ fn a_partition_keeps_its_size_however_many_containers_come() {
 
 #[test]
 fn a_container_keeps_its_size_however_many_sessions_come() {
-    let mut rig = Rig::with(Options { sessions_per_container: 3, ..short() });
+    let mut rig = Rig::with(Options { sessions_per_container: Some(3), ..short() });
     for at in 0..200 {
         rig.finding(T0 + at * S, of("c1", at * 11));
     }
@@ -106,7 +106,7 @@ fn a_limit_that_was_lowered_holds_from_the_next_finding_on() {
     for (container, at) in [("a", 0), ("b", 1), ("c", 2), ("d", 3), ("d", 20), ("d", 40)] {
         rig.finding(T0 + S, of(container, at));
     }
-    let options = Options { containers_per_partition: 2, sessions_per_container: 1, ..short() };
+    let options = Options { containers_per_partition: 2, sessions_per_container: Some(1), ..short() };
     let mut lowered = correlator(options);
     restore(&mut lowered, rig.changelog);
     let mut effects = Effects::default();
@@ -121,7 +121,7 @@ fn a_limit_that_was_lowered_holds_from_the_next_finding_on() {
 
 #[test]
 fn what_a_lowered_limit_evicts_goes_over_several_findings() {
-    let wide = Options { sessions_per_container: 100, ..short() };
+    let wide = Options { sessions_per_container: Some(100), ..short() };
     let of_containers = |at: i64| of(&format!("c{at:03}"), 20 * at);
     let of_one = |at: i64| of("one", 20 * at);
     let evicted = |of: &dyn Fn(i64) -> Finding, options: Options, count: &str| -> Vec<u64> {
@@ -136,9 +136,9 @@ fn what_a_lowered_limit_evicts_goes_over_several_findings() {
         };
         (20..25).map(step).collect()
     };
-    let options = Options { containers_per_partition: 1, ..short() };
+    let options = Options { containers_per_partition: 1, sessions_per_container: Some(8), ..short() };
     assert_eq!(evicted(&of_containers, options, telemetry::SESSION_EVICTED_PARTITION), [8, 8, 6, 1, 1]);
-    let options = Options { sessions_per_container: 1, ..short() };
+    let options = Options { sessions_per_container: Some(1), ..short() };
     assert_eq!(evicted(&of_one, options, telemetry::SESSION_EVICTED_CONTAINER), [8, 8, 6, 1, 1]);
 }
 
@@ -165,7 +165,9 @@ fn the_largest_state_fits_a_record() {
         // Values that only enlarge records that are long already would only take time.
         let finding = match at {
             _ if at <= VERSION_VALUES_MAX || at > SESSION_FINDINGS_MAX + REPEATS_MAX - LABELS_MAX => absurd(at),
-            _ if at < SESSION_FINDINGS_MAX => added_at(&format!("f{at:031}"), T0, "/tmp/x"),
+            _ if at < SESSION_FINDINGS_MAX => added_at(&format!("f{at:031}"), T0, &format!("/tmp/{at}")),
+            // Strong enough to stay tracked.
+            SESSION_FINDINGS_MAX => Finding { severity: Severity::Medium, ..absurd(at) },
             _ => {
                 Finding { severity: Severity::Informational, ..added_at(&format!("f{at:031}"), T0, &format!("/{at}")) }
             }

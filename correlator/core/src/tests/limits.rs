@@ -145,7 +145,7 @@ fn labels_of_counted_findings_are_kept_up_to_their_maximum() {
 
 #[test]
 fn a_container_has_a_maximum_of_sessions_and_a_final_one_goes_first() {
-    let options = || Options { sessions_per_container: 2, ..short() };
+    let options = || Options { sessions_per_container: Some(2), ..short() };
     let mut rig = Rig::with(options());
     for (at, time_s) in [0, 20].into_iter().enumerate() {
         rig.live(added(&format!("f{at}"), T0 + time_s * S));

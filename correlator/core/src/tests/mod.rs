@@ -5,6 +5,7 @@ mod bounded;
 mod input;
 mod limits;
 mod memory;
+mod news;
 mod revisions;
 mod sessions;
 mod state;

@@ -1,12 +1,13 @@
 //! Tests when a revision is emitted, and its content.
 
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{Finding, FindingState, Severity};
+use driftline_schemas::{Confidence, Finding, FindingState, Severity};
 use driftline_service_core::{Disposition, Effects, Stage as _};
 
 use super::FORMAT;
 use super::{Rig, short, summaries};
 use crate::fixtures::{S, T0, added, added_at, container, fileless, loss, suspicious};
+use crate::limits::SESSION_FINDINGS_MAX;
 use crate::{Correlator, HEADERS, Input, Options, Settings};
 
 #[test]
@@ -40,12 +41,43 @@ fn below_the_threshold_nothing_is_said() {
 }
 
 #[test]
-fn a_container_that_unpacks_itself_at_its_start_is_no_alert() {
-    let mut rig = Rig::new();
+fn at_a_containers_start_only_a_program_that_is_proven_foreign_is_an_alert() {
     let starting = driftline_schemas::Container { started_ns: T0, ..container() };
     let finding = |id, time_ns| Finding { container: Some(starting.clone()), ..added(id, time_ns) };
-    assert_eq!(rig.finding(T0 + 30 * S, finding("f0", T0 + 30 * S)), (Disposition::Clean, vec![]));
-    assert_eq!(summaries(&rig.live(finding("f1", T0 + 30 * S + 1))), ["create 1"]);
+    let unproven = |id, time_ns| Finding { confidence: Confidence::Low, ..finding(id, time_ns) };
+    let mut rig = Rig::new();
+    assert_eq!(rig.finding(T0 + 30 * S, unproven("f0", T0 + 30 * S)), (Disposition::Clean, vec![]));
+    assert_eq!(summaries(&rig.live(unproven("f1", T0 + 30 * S + 1))), ["create 1"]);
+    let mut rig = Rig::new();
+    rig.finding(T0, unproven("f0", T0));
+    let alert = rig.live(finding("f1", T0 + 30 * S)).remove(0);
+    let rows: Vec<_> = alert.contributions.iter().map(|row| (row.name.as_str(), row.points)).collect();
+    assert_eq!(rows, [("base_low", 20), ("container_startup", -10), ("proven_foreign", 5)]);
+    assert_eq!((alert.score, alert.severity), (15, Severity::Low));
+}
+
+/// The session must not forget the proof with the finding that it came from.
+#[test]
+fn a_program_stays_proven_foreign_when_its_finding_is_only_counted() {
+    let mut rig = Rig::new();
+    let starting = driftline_schemas::Container { started_ns: T0, ..container() };
+    rig.live(Finding { container: Some(starting.clone()), ..added("proven", T0) });
+    for at in 0..SESSION_FINDINGS_MAX {
+        let finding = added_at(&format!("f{at:05}"), T0 + S, &format!("/tmp/{at}"));
+        let confidence = Confidence::Low;
+        rig.live(Finding { confidence, severity: Severity::Medium, container: Some(starting.clone()), ..finding });
+    }
+    assert_eq!(rig.state_size("beyond/").0, 1);
+    for at in 0..SESSION_FINDINGS_MAX {
+        let finding = added_at(&format!("f{at:05}"), T0 + S, &format!("/tmp/{at}"));
+        // One stays, so that the alert has a finding to show.
+        let state = if at == 0 { FindingState::Active } else { FindingState::Retracted };
+        let (revision, severity, confidence) = (2, Severity::Informational, Confidence::Low);
+        let finding = Finding { revision, severity, confidence, state, container: Some(starting.clone()), ..finding };
+        rig.finding(T0 + 2 * S, finding);
+    }
+    let alert = rig.tick(T0 + 3_600 * S).remove(0);
+    assert_eq!((alert.finding_count, alert.score), (2, 15));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::{Rig, canonical, short, summaries};
 use crate::fixtures::{S, T0, added, added_at, container, loss, node};
-use crate::{Input, telemetry};
+use crate::{Input, Options, telemetry};
 
 /// Alert ids of findings with these event times, in log order, all arriving at once.
 fn ids(times_s: &[i64]) -> Vec<AlertId> {
@@ -112,4 +112,62 @@ fn a_partition_that_goes_takes_its_sessions_with_it() {
     let mut effects = Effects::default();
     correlator.apply(T0 + 3_600 * S, Input::Tick, &mut effects).unwrap();
     assert_eq!(effects.take_outgoing(), []);
+}
+
+/// A reader of alerts takes a lower revision for an old one, so no id may begin again.
+#[test]
+fn a_finding_that_opened_a_forgotten_session_opens_one_with_another_id() {
+    let of = |name: &str, id: &str, at_s: i64| {
+        let container = Container { id: ContainerId::from(name), ..container() };
+        Finding { container: Some(container), ..added(id, T0 + at_s * S) }
+    };
+    let one = || Options { sessions_per_container: Some(1), ..short() };
+    let two = || Options { sessions_per_container: Some(2), ..short() };
+    let few = || Options { containers_per_partition: 1, ..short() };
+    let (same, other) = ("c1", "c2");
+    for (name, options, later) in [
+        ("one session", one(), same),
+        ("two sessions", two(), same),
+        ("partition", few(), other),
+        ("retention", short(), same),
+    ] {
+        let mut rig = Rig::with(options);
+        let mut alerts = rig.live(of(same, "f0", 0));
+        for at in 1..4 {
+            alerts.extend(rig.live(of(later, &format!("f{at}"), 20 * at)));
+        }
+        if name == "retention" {
+            alerts.extend(rig.tick(T0 + 100 * S));
+            alerts.extend(rig.tick(T0 + 300 * S));
+            (0..8).for_each(|_| alerts.extend(rig.tick(T0 + 300 * S)));
+        }
+        for revision in [1, 1, 2, 2] {
+            let again = Finding { revision, ..of(same, "f0", 0) };
+            alerts.extend(rig.finding(T0 + 301 * S, again).1);
+            for at in 0..3 {
+                let later = of(later, &format!("g{revision}{at}{}", alerts.len()), 400 + 20 * at);
+                alerts.extend(rig.finding(T0 + 301 * S, later).1);
+            }
+        }
+        let mut last: BTreeMap<_, i32> = BTreeMap::new();
+        for alert in &alerts {
+            let before = last.insert(alert.alert_id.clone(), alert.revision).unwrap_or(0);
+            assert_eq!(alert.revision, before + 1, "{name}: {}", alert.alert_id);
+        }
+    }
+}
+
+/// The subject's own sessions decide, so that a container whose sessions are evicted changes no id of another.
+#[test]
+fn an_id_is_the_same_whatever_another_container_does() {
+    let of = |name: &str, id: &str, at_s: i64| {
+        let container = Container { id: ContainerId::from(name), ..container() };
+        Finding { container: Some(container), ..added(id, T0 + at_s * S) }
+    };
+    let id_with = |others: i64| {
+        let mut rig = Rig::with(Options { sessions_per_container: Some(2), ..short() });
+        (0..others).for_each(|at| drop(rig.live(of("busy", &format!("f{at}"), 20 * at))));
+        rig.finding(T0 + 200 * S, of("calm", "calm", 30)).1.remove(0).alert_id
+    };
+    assert_eq!(id_with(0), id_with(9));
 }

@@ -65,7 +65,7 @@ fn a_core_restored_after_any_step_of_any_run_goes_on_the_same() {
         let options = Options {
             session_cap: Duration::from_secs(20),
             findings_kept: 3,
-            sessions_per_container: 2,
+            sessions_per_container: Some(2),
             containers_per_partition: 3,
             // In every second run the memory is so small that sessions are evicted for it.
             sessions_bytes_max: if seed % 2 == 0 { 8_000 } else { usize::MAX },
@@ -216,6 +216,16 @@ fn state_that_a_version_wrote_before_a_field_was_added_is_read() {
     let without: BTreeMap<_, _> = rig.changelog.iter().filter(|(key, _)| *key != "partition").collect();
     assert!(read.keys().eq(without.keys().copied()), "the fact of the partition is back at its default");
     assert!(read.iter().zip(without).all(|((_, read), (_, written))| read.len() < written.len()));
+}
+
+#[test]
+fn state_of_the_version_that_noted_no_news_is_read() {
+    let rig = full_state();
+    let without = |key: &str, value: &[u8]| match key.starts_with("session/") {
+        true => as_written_by_previous(value, "news_due_ns"),
+        false => as_written_by_next(value),
+    };
+    assert!(rewritten(&rig.changelog, without) == rig.changelog, "nothing was due");
 }
 
 #[test]

@@ -2,7 +2,9 @@
 //! exceed the length cap, or opens one. The content of a session is computed from the last revision of each finding.
 
 use driftline_schemas::topics::Topic;
-use driftline_schemas::{Activity, Alert, AlertId, FileClass, Finding, FindingId, FindingState, Severity, decode};
+use driftline_schemas::{
+    Activity, Alert, AlertId, Confidence, FileClass, Finding, FindingId, FindingState, Origin, Severity, decode,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker::Broker;
@@ -23,12 +25,12 @@ pub(crate) struct Limits {
 const CLOUDED: [&str; 3] = ["late", "length_capped", "session_evicted"];
 
 #[derive(Debug)]
-struct Session {
-    id: AlertId,
+pub(super) struct Session {
+    pub id: AlertId,
     first_ns: i64,
     last_ns: i64,
     /// In order of first arrival, each in its last revision.
-    findings: Vec<Finding>,
+    pub findings: Vec<Finding>,
 }
 
 /// The fields of an alert that are compared with its session.
@@ -42,7 +44,7 @@ struct Summary {
     shown: BTreeSet<FindingId>,
 }
 
-fn subject(finding: &Finding) -> (String, String) {
+pub(super) fn subject(finding: &Finding) -> (String, String) {
     let id = finding.container.as_ref().map_or(finding.node.name.clone(), |container| container.id.to_string());
     (finding.node.cluster.clone(), id)
 }
@@ -51,7 +53,7 @@ fn subject_of(alert: &Alert) -> String {
     alert.container.as_ref().map_or(alert.node.name.clone(), |container| container.id.to_string())
 }
 
-fn sessions(broker: &Broker, limits: Limits) -> BTreeMap<(String, String), Vec<Session>> {
+pub(super) fn sessions(broker: &Broker, limits: Limits) -> BTreeMap<(String, String), Vec<Session>> {
     let mut all: BTreeMap<(String, String), Vec<Session>> = BTreeMap::new();
     for topic_partition in broker.topic_partitions(Topic::Findings) {
         for (_, data) in broker.committed_records(topic_partition) {
@@ -184,6 +186,9 @@ fn summarize(active: &[&Finding], all: &[Finding]) -> Summary {
     }
 }
 
+/// The least score of the alert threshold.
+const LOW_POINTS: i32 = 15;
+
 /// The score table, for the facts that occur here. Any finding of a container contains the container's facts.
 fn score(active: &[&Finding], all: &[Finding]) -> i32 {
     let strongest = active.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Informational);
@@ -219,6 +224,14 @@ fn score(active: &[&Finding], all: &[Finding]) -> i32 {
         let near = |time_ns: i64| (time_ns - container.started_ns).abs() <= 30 * SECOND_NS;
         times().all(near)
     });
-    raise(base < 70 && at_start && !process(|process| process.entered_from_outside), -10);
+    let is_foreign = |finding: &Finding| {
+        let image = [Origin::Image, Origin::Touched, Origin::Inconsistent, Origin::HostNamespace];
+        let unknown = [Origin::Unresolved, Origin::None];
+        finding.confidence == Confidence::High && !image.contains(&finding.origin) && !unknown.contains(&finding.origin)
+    };
+    if base < 70 && at_start && !process(|process| process.entered_from_outside) {
+        let floor = if any(&is_foreign) { LOW_POINTS.min(points) } else { 0 };
+        points = (points - 10).max(floor);
+    }
     points.clamp(0, 100)
 }
