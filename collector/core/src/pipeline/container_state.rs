@@ -112,8 +112,9 @@ impl ContainerState {
         if exec.is_in_host_pid_ns() {
             return None;
         }
-        // Only the container's own first process has its parent outside; one made inside has not.
-        let is_first = exec.ns_pid == 1 && exec.has_parent_outside() && !exec.is_chrooted();
+        // The first process of a pid namespace made inside has its parent outside of that, too, but in the container.
+        let is_made_inside = self.root.is_some_and(|root| root.is_of_an_ancestor(exec));
+        let is_first = exec.ns_pid == 1 && exec.has_parent_outside() && !exec.is_chrooted() && !is_made_inside;
         let pid = i32::try_from(exec.pid).ok();
         if is_first && self.init_pid.is_some() && self.init_pid != pid {
             self.restart();
