@@ -6,7 +6,8 @@
 #     kafka   Java 17 or newer, Maven
 #     chaos   kafka, ip and unshare
 #     live    a container runtime (podman with runc or crun, or a Docker that answers)
-#             and a static busybox for the images that tests build; musl, whose dynamic loader is one of two that are tried
+#             and a static busybox for the images that tests build; musl, whose dynamic loader is one of two that are tried;
+#             podman's init program
 #     images  skopeo and umoci, with which tests compare the indexer; a registry, which tests fill; containerd and
 #             Docker, whose stores it reads
 #     peers   bpftrace and libbpf-tools, with which the collector's bench compares
@@ -101,6 +102,8 @@ check_live() {
   # An image made of busybox alone has no libraries, so a dynamic one would not start in it.
   { runs busybox true && ! ldd "$(command -v busybox)" 2>/dev/null | grep -q '=>'; } || need busybox-static
   runs musl-gcc --version || need musl-tools
+  # What podman run --init mounts into a container.
+  command -v catatonit >/dev/null || need catatonit
 }
 
 # --- images ------------------------------------------------------------------------------------

@@ -47,8 +47,8 @@ pub fn mount_namespace(exec: &RawExec, root: &ContainerRoot, host_mnt_ns: u32) -
 }
 
 /// Whether an exec is the runtime's own, on its way into the container (runc, which joins the cgroup first): the process
-/// still sees the host, and neither it nor an ancestor was ever in the container's mount namespace. Such execs are
-/// ignored, and counted. `root` is `None` while the container's root is not known.
+/// still sees the host, and neither it nor an ancestor was ever in the container's mount namespace or stands on its root.
+/// Such execs are ignored, and counted. `root` is `None` while the container's root is not known.
 #[must_use]
 pub fn is_runtime_helper(exec: &RawExec, root: Option<&ContainerRoot>, host_mnt_ns: u32) -> bool {
     let in_host_mnt_ns = host_mnt_ns != 0 && exec.mnt_ns == host_mnt_ns;
@@ -58,8 +58,15 @@ pub fn is_runtime_helper(exec: &RawExec, root: Option<&ContainerRoot>, host_mnt_
             (in_host_mnt_ns || exec.is_in_host_pid_ns())
                 && exec.mnt_ns != root.mount_ns
                 && exec.outer_mnt_ns != root.mount_ns
+                && !stands_on(exec, root)
         }
     }
+}
+
+/// Whether a process has the container's root, or an ancestor runs a program of it: also in a mount namespace made inside,
+/// whose maker is gone or was entered from the node.
+fn stands_on(exec: &RawExec, root: &ContainerRoot) -> bool {
+    (root.overlay && exec.root_dev == root.dev) || root.is_of_an_ancestor(exec)
 }
 
 /// Class of the executed file, and the mount it is on when that is not the root.

@@ -26,4 +26,11 @@ impl ContainerRoot {
             overlay: exec.has_overlay_root(),
         }
     }
+
+    /// Whether an ancestor of the process runs a program of this root: the process was made inside, by no runtime. A plain
+    /// root shares its superblock with the node's files and proves nothing.
+    #[must_use]
+    pub fn is_of_an_ancestor(&self, exec: &RawExec) -> bool {
+        self.overlay && exec.ancestors.iter().any(|ancestor| ancestor.dev == self.dev)
+    }
 }

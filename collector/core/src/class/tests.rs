@@ -2,8 +2,10 @@ use super::*;
 use crate::layout;
 use crate::mounts::KernelMount;
 use crate::raw::tests::exec;
+use crate::raw::{Comm, RawAncestor};
 
 const HOST: u32 = 99;
+const NODE_DISK: Dev = Dev { major: 8, minor: 1 };
 
 fn root() -> ContainerRoot {
     ContainerRoot::of_process(&exec())
@@ -166,6 +168,7 @@ fn only_an_ancestor_in_a_container_makes_a_host_process_one_from_inside() {
     raw.mnt_ns = 8;
     assert_eq!(mount_namespace(&raw, &root(), HOST), MountNamespace::Other);
     raw.mnt_ns = HOST;
+    raw.root_dev = NODE_DISK;
     assert_eq!(mount_namespace(&raw, &root(), HOST), MountNamespace::Host);
     assert!(is_runtime_helper(&raw, None, HOST) && is_runtime_helper(&raw, Some(&root()), HOST));
     raw.outer_mnt_ns = 7;
@@ -177,9 +180,26 @@ fn a_runtime_with_a_mount_namespace_of_its_own_is_recognised_once_the_root_is_kn
     let mut raw = exec();
     raw.mnt_ns = 50;
     raw.outer_mnt_ns = HOST;
+    raw.root_dev = NODE_DISK;
     assert!(!is_runtime_helper(&raw, Some(&root()), HOST), "not in the host's pid namespace: from inside");
     raw.flags |= layout::FLAG_HOST_PID;
     assert!(is_runtime_helper(&raw, Some(&root()), HOST));
     raw.mnt_ns = 7;
     assert!(!is_runtime_helper(&raw, Some(&root()), HOST), "a container that shares the host's processes");
+}
+
+#[test]
+fn a_process_on_the_root_or_below_a_program_of_it_is_no_runtime_in_any_mount_namespace() {
+    let ancestor = |dev: Dev| RawAncestor { pid: 9, start_ns: 5, comm: Comm::default(), dev, ino: 3 };
+    let mut raw = RawExec { mnt_ns: 50, outer_mnt_ns: HOST, root_dev: NODE_DISK, ..exec() };
+    raw.flags |= layout::FLAG_HOST_PID;
+    raw.ancestors = vec![ancestor(NODE_DISK)];
+    assert!(is_runtime_helper(&raw, Some(&root()), HOST));
+    raw.ancestors.push(ancestor(root().dev));
+    assert!(!is_runtime_helper(&raw, Some(&root()), HOST), "a program of the container above it");
+    raw.ancestors.clear();
+    raw.root_dev = root().dev;
+    assert!(!is_runtime_helper(&raw, Some(&root()), HOST), "an orphan with the container's root");
+    let plain = ContainerRoot { overlay: false, ..root() };
+    assert!(is_runtime_helper(&raw, Some(&plain), HOST), "the superblock of a plain root is the node's");
 }

@@ -113,9 +113,11 @@ impl ContainerState {
             return None;
         }
         let pid = i32::try_from(exec.pid).ok();
-        // A process in the container can make a pid namespace, and in it be process 1 with a parent outside. What a runtime
-        // of the node starts is in a pid namespace of the host's, or the runtime reports it.
-        let may_be_first = !exec.is_in_nested_pid_ns() || self.init_pid == pid;
+        // A process in the container can make a pid namespace, and in it be process 1 with a parent outside of that. What a
+        // runtime of the node starts is in a pid namespace of the host's, and below no program of the container; or the
+        // runtime reports it.
+        let is_made_inside = exec.is_in_nested_pid_ns() || self.root.is_some_and(|root| root.is_of_an_ancestor(exec));
+        let may_be_first = !is_made_inside || self.init_pid == pid;
         let is_first = exec.ns_pid == 1 && exec.has_parent_outside() && !exec.is_chrooted() && may_be_first;
         if is_first && self.init_pid.is_some() && self.init_pid != pid {
             self.restart();

@@ -396,6 +396,26 @@ fn process_1_of_a_pid_namespace_made_in_a_container_is_no_restart() {
 }
 
 #[test]
+fn the_first_process_of_a_pid_namespace_made_inside_is_no_restart() {
+    let mut drive = Drive::new();
+    let before = Description { init_pid: Some(77), ..description() };
+    let inspection = Inspection { root: ContainerRoot::of_process(&exec()), mounts: vec![] };
+    drive.give(Input::Described(id(), Some(Box::new(before))));
+    drive.give(Input::Inspected(id(), Some(Box::new(inspection))));
+    drive.commands.clear();
+    let mut first = at_time(1);
+    first.ns_pid = 1;
+    first.flags |= layout::FLAG_PARENT_OUTSIDE;
+    let dev = exec().root_dev;
+    first.ancestors =
+        vec![crate::raw::RawAncestor { pid: 80, start_ns: 5, comm: crate::raw::Comm::default(), dev, ino: 3 }];
+    drive.records(vec![first], 10).at(20);
+    let forgets =
+        |command: &PipelineCommand| matches!(command, PipelineCommand::Inspect(..) | PipelineCommand::Describe(_));
+    assert!(!drive.commands.iter().any(forgets), "{:?}", drive.commands);
+}
+
+#[test]
 fn a_container_that_is_restarted_all_the_time_does_not_hold_its_execs_for_longer_than_others() {
     let mut drive = Drive::new();
     for start in 0..4_u32 {

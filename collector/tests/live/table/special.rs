@@ -24,6 +24,7 @@ pub(super) fn while_watched(ground: &Ground, table: &mut Table, harness: &Harnes
     let power = running.run(&ground.image, &ground.spec(Power::All));
     left(table, harness, running, at, &power);
     entered_another(table, harness, running, at, &power);
+    unshared(ground, table, harness, running, at, &power);
     nested(ground, table, harness, running, at, &power);
     process_1(table, harness, running, at);
 }
@@ -150,6 +151,22 @@ fn process_1(table: &mut Table, harness: &Harness, running: &Running, at: &At<'_
     let is_right = class == FileClass::Foreign && origin == Origin::Mounted;
     let wrong = if is_right { Vec::new() } else { vec![format!("{complaint:?} {exec:?}")] };
     table.add("process 1 with a root of its own", at.engine, class, origin, &wrong);
+}
+
+/// Mount namespaces made in a container that has the node's process ids: the process that made one was entered from the node,
+/// or has ended, so that no ancestor is in the container's own.
+fn unshared(ground: &Ground, table: &mut Table, harness: &Harness, running: &Running, at: &At<'_>, power: &Contained) {
+    let copy = |name: &str| format!("cp /data/busybox-added /tmp/busybox-{name}");
+    let forked = format!("{}; /tmp/busybox-forked sleep 0.2; true", copy("forked"));
+    let orphaned = format!("{}; (usleep 200000; /tmp/busybox-orphaned sleep 0.2; true) & exit 0", copy("orphaned"));
+    let expect = Expect { class: FileClass::New, content: CaseContent::Added, origin: Origin::Added };
+    for (case, path, command) in [
+        ("hostPID, unshare -m, forked", "/tmp/busybox-forked", forked),
+        ("hostPID, unshare -m, orphaned", "/tmp/busybox-orphaned", orphaned),
+    ] {
+        running.exec(power, &["/bin/unshare", "-m", "/bin/sh", "-c", &command]).unwrap();
+        check(ground, table, case, at, harness.find(&power.id, path.as_bytes()), &expect);
+    }
 }
 
 /// What an engine in a container does: an overlay, a cgroup named as a container, namespaces of their own. No runtime of

@@ -1,7 +1,9 @@
 //! Tests the commands for each way to reach the container and the file, and that hostile values stay values.
 #![expect(clippy::disallowed_types, reason = "a real shell says what a command means")]
 
-use driftline_schemas::{Alert, Container, ContainerId, FileClass, Finding, HashState, Mount, Node, Origin, Pod, Sha256, text};
+use driftline_schemas::{
+    Alert, Container, ContainerId, FileClass, Finding, HashState, Mount, Node, Origin, Pod, Sha256, text,
+};
 use std::process::Command;
 
 use crate::fixtures::{S, T0, added, conflict, container, fileless, in_google_pod, mismatch, node};
