@@ -78,6 +78,8 @@ pub struct TrackedFinding {
     pub origin: Origin,
     pub event_time_ns: i64,
     pub facts: ExecFacts,
+    #[serde(default)]
+    pub on_read_only_mount: bool,
     pub detail: Option<FindingDetail>,
 }
 

@@ -88,6 +88,7 @@ pub(crate) struct SessionFinding {
     pub facts: ExecFacts,
     origin: Origin,
     confidence: Confidence,
+    on_read_only_mount: bool,
     detail: Detail,
     /// The whole finding as stored in the changelog.
     record: Box<[u8]>,
@@ -124,6 +125,11 @@ impl SessionFinding {
             origin: finding.origin,
             event_time_ns: finding.event_time_ns,
             facts: exec_facts(finding),
+            on_read_only_mount: finding
+                .subject
+                .as_ref()
+                .and_then(|it| it.mount.as_ref())
+                .is_some_and(|it| it.read_only),
             detail: Some(FindingDetail {
                 unresolved: finding.unresolved.clone(),
                 process: finding.process.clone(),
@@ -160,6 +166,7 @@ impl SessionFinding {
             facts: state.facts,
             origin: state.origin,
             confidence: state.confidence,
+            on_read_only_mount: state.on_read_only_mount,
             detail: if state.detail.is_some() { Detail::Retained } else { Detail::Dropped },
             record,
         })
@@ -209,17 +216,14 @@ impl SessionFinding {
         self.label.severity
     }
 
-    /// Whether the finding proves that a program ran which the image does not contain.
+    /// Whether the finding proves that a program ran which somebody brought into the container. What lies on a read-only
+    /// mount was put there by whoever runs the container: a script of a `ConfigMap`.
     pub(crate) fn is_proven_foreign(&self) -> bool {
-        let is_foreign = matches!(
-            self.origin,
-            Origin::Added
-                | Origin::Modified
-                | Origin::Relocated
-                | Origin::Mounted
-                | Origin::Fileless
-                | Origin::FilelessShm
-        );
+        let is_foreign = match self.origin {
+            Origin::Added | Origin::Modified | Origin::Relocated | Origin::Fileless | Origin::FilelessShm => true,
+            Origin::Mounted => !self.on_read_only_mount,
+            _ => false,
+        };
         is_foreign && self.confidence == Confidence::High
     }
 

@@ -78,8 +78,8 @@ pub const EVICTED_PER_FINDING_MAX: usize = 8;
 pub const SESSIONS_BYTES_MAX: usize = 1_000_000_000;
 
 /// Minimum of that setting: room for several of the largest sessions. The shown findings of such a session have 32
-/// times 0.1 MB of paths and arguments, and as much again while news waits for its revision; its 1,024 findings have 4 KB each when categories and techniques are at their
-/// longest.
+/// times 0.1 MB of paths and arguments, and as much again while news waits for its revision; its 1,024 findings have 4 KB
+/// each when categories and techniques are at their longest.
 pub const SESSIONS_BYTES_MIN: usize = 32_000_000;
 
 /// Least time from a revision to the next one for news: a program (path and digest), origin or way of entry that the

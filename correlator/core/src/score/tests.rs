@@ -1,6 +1,6 @@
 //! Tests every row, applied and not applied, and the arithmetic around them.
 
-use driftline_schemas::{Confidence, Container, Finding, Origin, Process, Severity};
+use driftline_schemas::{Confidence, Container, Finding, Mount, Origin, Process, Severity};
 
 use super::*;
 use crate::finding::SessionFinding;
@@ -133,6 +133,13 @@ fn lowering_takes_no_proven_foreign_program_below_the_alert_threshold() {
     for origin in [Origin::Image, Origin::Touched, Origin::Unresolved, Origin::Inconsistent, Origin::None] {
         assert_eq!(points(of_origin(origin, Confidence::High), Severity::Low), (10, None), "{origin:?}");
     }
+    let on_read_only = |read_only| {
+        let mut finding = of_origin(Origin::Mounted, Confidence::High);
+        let mount = Mount { point: "/m".into(), fs_type: "bind".into(), source: String::new(), read_only };
+        finding.subject.as_mut().unwrap().mount = Some(mount);
+        points(finding, Severity::Low)
+    };
+    assert_eq!((on_read_only(false), on_read_only(true)), ((15, Some(5)), (10, None)));
     // What is below the threshold before it is lowered stays as it is.
     for (threshold, expected) in [(Severity::Informational, (10, None)), (Severity::Medium, (10, None))] {
         assert_eq!(points(of(Severity::Low), threshold), expected, "{threshold:?}");

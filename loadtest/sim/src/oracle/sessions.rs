@@ -226,7 +226,7 @@ fn score(active: &[&Finding], all: &[Finding]) -> i32 {
     });
     let is_foreign = |finding: &Finding| {
         let image = [Origin::Image, Origin::Touched, Origin::Inconsistent, Origin::HostNamespace];
-        let unknown = [Origin::Unresolved, Origin::None];
+        let unknown = [Origin::Unresolved, Origin::Unproven, Origin::None];
         finding.confidence == Confidence::High && !image.contains(&finding.origin) && !unknown.contains(&finding.origin)
     };
     if base < 70 && at_start && !process(|process| process.entered_from_outside) {
