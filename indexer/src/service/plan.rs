@@ -15,7 +15,9 @@ pub(crate) const RETRY_MAX_NS: i64 = 600 * SECOND_NS;
 pub(crate) const RETRY_MALFORMED_NS: i64 = 3_600 * SECOND_NS;
 /// A request this long after the image was published means that a reader lost the image: it is indexed again.
 pub(crate) const REPUBLISH_NS: i64 = 60 * SECOND_NS;
-/// Most images that are remembered or wait. No sensible node uses more images than this.
+/// Most images that are remembered or wait: more than a node or a registry's mirror uses at once. Of those that are published
+/// the ones that nobody here wanted are forgotten first, of these the oldest; an image that is forgotten and wanted again is
+/// published once more, which is harmless.
 pub(crate) const IMAGES_MAX: usize = 100_000;
 /// Sources remembered of one image. When the records of all remembered sources are deleted, the image counts as
 /// removed. If further sources have published it, it is published once more, which is harmless.
@@ -75,10 +77,19 @@ enum Reason {
     Lost,
 }
 
+/// Who wanted an image that is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Interest {
+    /// Others, as far as this indexer has seen.
+    Others,
+    /// A container or a request that concerns this indexer.
+    Own,
+}
+
 #[derive(Debug)]
 enum ImageState {
     /// Published by any source, at this time.
-    Published { at_ns: i64 },
+    Published { at_ns: i64, interest: Interest },
     /// It was published, and every record of it was deleted: all of it is published again when somebody wants it.
     Removed,
     /// In line or being indexed; `published_ns` is set when another source has published it meanwhile.
@@ -94,34 +105,41 @@ pub(crate) struct Plan {
     waiting: VecDeque<Job>,
     /// Sources whose record of an image is on the topic.
     sources: BTreeMap<ImageId, BTreeSet<String>>,
+    /// The published images, in the order in which they are forgotten.
+    published: BTreeSet<(Interest, i64, ImageId)>,
 }
 
 impl Plan {
     /// Takes a request for an image.
     pub(crate) fn want(&mut self, job: Job, wanted: Wanted, now_ns: i64) -> Answer {
+        if !self.images.contains_key(&job.image_id) && !self.make_room(Interest::Own) {
+            return Answer::Full;
+        }
         let (attempts, published_ns, reason) = match self.images.get(&job.image_id) {
-            None if self.images.len() >= IMAGES_MAX => return Answer::Full,
             None => match wanted {
                 Wanted::ByRequest { pause_ns, .. } if pause_ns > 0 => {
                     let start_ns = now_ns.saturating_add(pause_ns);
-                    self.images.insert(job.image_id.clone(), ImageState::Later { attempts: 0, start_ns, job });
+                    self.set(job.image_id.clone(), ImageState::Later { attempts: 0, start_ns, job });
                     return Answer::Pending;
                 }
                 _ => (0, None, Reason::New),
             },
             Some(ImageState::Pending { .. }) => return Answer::Pending,
-            Some(ImageState::Published { at_ns }) => match wanted {
+            Some(&ImageState::Published { at_ns, .. }) => match wanted {
                 Wanted::ByRequest { requested_ns, .. } if requested_ns > at_ns.saturating_add(REPUBLISH_NS) => {
-                    (0, Some(*at_ns), Reason::Lost)
+                    (0, Some(at_ns), Reason::Lost)
                 }
-                _ => return Answer::Known,
+                _ => {
+                    self.set(job.image_id, ImageState::Published { at_ns, interest: Interest::Own });
+                    return Answer::Known;
+                }
             },
             Some(ImageState::Removed) => (0, None, Reason::Lost),
             Some(ImageState::Later { attempts: 0, start_ns, .. }) if now_ns < *start_ns => return Answer::Pending,
             Some(ImageState::Later { start_ns, .. }) if now_ns < *start_ns => return Answer::BackingOff,
             Some(ImageState::Later { attempts, .. }) => (*attempts, None, Reason::New),
         };
-        self.images.insert(job.image_id.clone(), ImageState::Pending { attempts, published_ns, reason });
+        self.set(job.image_id.clone(), ImageState::Pending { attempts, published_ns, reason });
         self.waiting.push_back(job);
         Answer::Accepted
     }
@@ -131,14 +149,18 @@ impl Plan {
         if image.failed.is_some() {
             return;
         }
-        let is_full = self.images.len() >= IMAGES_MAX;
-        match self.images.get_mut(&image.image_id) {
-            Some(ImageState::Pending { published_ns, .. }) => *published_ns = Some(image.indexed_ns),
-            Some(state) => *state = ImageState::Published { at_ns: image.indexed_ns },
-            None if is_full => {}
-            None => {
-                self.images.insert(image.image_id.clone(), ImageState::Published { at_ns: image.indexed_ns });
+        let at_ns = image.indexed_ns;
+        let interest = match self.images.get_mut(&image.image_id) {
+            Some(ImageState::Pending { published_ns, .. }) => {
+                *published_ns = Some(at_ns);
+                None
             }
+            Some(ImageState::Published { interest, .. }) => Some(*interest),
+            Some(ImageState::Removed | ImageState::Later { .. }) => Some(Interest::Own),
+            None => self.make_room(Interest::Others).then_some(Interest::Others),
+        };
+        if let Some(interest) = interest {
+            self.set(image.image_id.clone(), ImageState::Published { at_ns, interest });
         }
         if self.images.contains_key(&image.image_id) {
             let sources = self.sources.entry(image.image_id.clone()).or_default();
@@ -157,7 +179,7 @@ impl Plan {
         }
         self.sources.remove(image_id);
         match self.images.get_mut(image_id) {
-            Some(state @ ImageState::Published { .. }) => *state = ImageState::Removed,
+            Some(ImageState::Published { .. }) => self.set(image_id.clone(), ImageState::Removed),
             Some(ImageState::Pending { published_ns, reason, .. }) => (*published_ns, *reason) = (None, Reason::Lost),
             Some(ImageState::Removed | ImageState::Later { .. }) | None => {}
         }
@@ -179,14 +201,11 @@ impl Plan {
     pub(crate) fn next(&mut self) -> Option<Job> {
         loop {
             let job = self.waiting.pop_front()?;
-            match self.images.get_mut(&job.image_id) {
-                Some(state) => match state {
-                    ImageState::Pending { published_ns: Some(at_ns), reason: Reason::New, .. } => {
-                        *state = ImageState::Published { at_ns: *at_ns };
-                    }
-                    _ => return Some(job),
-                },
-                None => return Some(job),
+            match self.images.get(&job.image_id) {
+                Some(&ImageState::Pending { published_ns: Some(at_ns), reason: Reason::New, .. }) => {
+                    self.set(job.image_id, ImageState::Published { at_ns, interest: Interest::Own });
+                }
+                _ => return Some(job),
             }
         }
     }
@@ -206,7 +225,7 @@ impl Plan {
         };
         let published_ns = Some(now_ns).filter(|_| outcome == Outcome::Published).or(published_ns);
         if let Some(at_ns) = published_ns {
-            self.images.insert(job.image_id, ImageState::Published { at_ns });
+            self.set(job.image_id, ImageState::Published { at_ns, interest: Interest::Own });
             return None;
         }
         let pause = match outcome {
@@ -215,8 +234,36 @@ impl Plan {
             Outcome::Failed(ImageFailure::Unsupported | ImageFailure::Mismatch) => RETRY_MALFORMED_NS,
         };
         let start_ns = now_ns.saturating_add(pause);
-        self.images.insert(job.image_id.clone(), ImageState::Later { attempts, start_ns, job });
+        self.set(job.image_id.clone(), ImageState::Later { attempts, start_ns, job });
         Some(start_ns)
+    }
+
+    /// Makes room for one more image by forgetting a published one that matters no more than the new one does. Returns
+    /// whether there is room.
+    fn make_room(&mut self, of_new: Interest) -> bool {
+        if self.images.len() < IMAGES_MAX {
+            return true;
+        }
+        let Some((interest, ..)) = self.published.first() else { return false };
+        if *interest > of_new {
+            return false;
+        }
+        if let Some((_, _, forgotten)) = self.published.pop_first() {
+            self.images.remove(&forgotten);
+            self.sources.remove(&forgotten);
+        }
+        true
+    }
+
+    /// Sets the state of an image, and its place among the published ones.
+    fn set(&mut self, image_id: ImageId, state: ImageState) {
+        if let Some(&ImageState::Published { at_ns, interest }) = self.images.get(&image_id) {
+            self.published.remove(&(interest, at_ns, image_id.clone()));
+        }
+        if let ImageState::Published { at_ns, interest } = state {
+            self.published.insert((interest, at_ns, image_id.clone()));
+        }
+        self.images.insert(image_id, state);
     }
 
     /// Images in line.

@@ -3,7 +3,8 @@
 use driftline_schemas::{Image, ImageFailure, ImageId};
 
 use super::{
-    Answer, Job, Outcome, Plan, REPUBLISH_NS, RETRY_FIRST_NS, RETRY_MALFORMED_NS, RETRY_MAX_NS, SOURCES_MAX, Wanted,
+    Answer, IMAGES_MAX, Job, Outcome, Plan, REPUBLISH_NS, RETRY_FIRST_NS, RETRY_MALFORMED_NS, RETRY_MAX_NS,
+    SOURCES_MAX, Wanted,
 };
 
 fn job(name: &str) -> Job {
@@ -179,4 +180,33 @@ fn a_source_that_says_when_to_come_back_is_listened_to_within_reason() {
     assert_eq!(plan.done(attempt.clone(), postponed(7 * RETRY_FIRST_NS), 0), Some(7 * RETRY_FIRST_NS));
     assert_eq!(plan.done(attempt.clone(), postponed(0), 0), Some(RETRY_FIRST_NS));
     assert_eq!(plan.done(attempt, postponed(i64::MAX), 0), Some(RETRY_MALFORMED_NS));
+}
+
+#[test]
+fn however_many_images_others_publish_one_that_is_wanted_here_is_indexed() {
+    let mut plan = Plan::default();
+    let of_others =
+        |number: usize| Image { indexed_ns: i64::try_from(number).unwrap(), ..image(&number.to_string(), None) };
+    plan.note(&of_others(0));
+    assert_eq!(plan.want(job("0"), Wanted::ByContainer, 0), Answer::Known);
+    for number in 1..IMAGES_MAX + 10 {
+        plan.note(&of_others(number));
+    }
+    assert_eq!((plan.images.len(), plan.sources.len(), plan.published.len()), (IMAGES_MAX, IMAGES_MAX, IMAGES_MAX));
+    assert_eq!(plan.want(job("new"), Wanted::ByContainer, 0), Answer::Accepted);
+    assert_eq!(plan.want(job("0"), Wanted::ByContainer, 0), Answer::Known, "what was wanted here is kept");
+    assert_eq!(plan.want(job("20"), Wanted::ByContainer, 0), Answer::Known);
+    assert_eq!(plan.want(job("1"), Wanted::ByContainer, 0), Answer::Accepted, "the oldest of the others is forgotten");
+    assert_eq!((plan.images.len(), plan.published.len()), (IMAGES_MAX, IMAGES_MAX - 2));
+}
+
+#[test]
+fn what_waits_is_never_forgotten() {
+    let mut plan = Plan::default();
+    for number in 0..IMAGES_MAX {
+        assert_eq!(plan.want(job(&number.to_string()), Wanted::ByContainer, 0), Answer::Accepted);
+    }
+    assert_eq!(plan.want(job("new"), Wanted::ByContainer, 0), Answer::Full);
+    plan.note(&image("other", None));
+    assert_eq!(plan.images.len(), IMAGES_MAX);
 }
