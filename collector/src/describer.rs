@@ -5,9 +5,10 @@ use driftline_collector_core::{Description, Placement};
 use driftline_engines::kubernetes::{self, ApiTrouble, Facts, KubernetesSettings, News};
 use driftline_engines::{Coverage, Described, Listed, RuntimeSettings, Runtimes};
 use driftline_schemas::ContainerId;
+use driftline_service::log_limit::LogLimit;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -46,6 +47,8 @@ pub enum Answer {
 struct DescriptionSources {
     runtimes: Arc<Runtimes>,
     facts: Facts,
+    /// The lines about containers that cannot be described.
+    failures: Arc<std::sync::Mutex<LogLimit>>,
 }
 
 /// Starts the task. It ends when the sender of `questions` is dropped.
@@ -68,7 +71,7 @@ async fn serve(
     mut questions: mpsc::Receiver<ContainerId>,
     answers: mpsc::Sender<Answer>,
 ) {
-    let mut sources = DescriptionSources { runtimes: detect(&settings, None).await, facts };
+    let mut sources = DescriptionSources::new(detect(&settings, None).await, facts);
     let mut listener = sources.runtimes.listen();
     let mut schedule = PollSchedule::new(intervals, Instant::now(), listener.counts());
     // A container that no runtime knew.
@@ -92,6 +95,7 @@ async fn serve(
                 let _ = answers.send(Answer::All(all)).await;
             }
             () = sleep_until(schedule.due()) => {
+                sources.failures().log_left_out("containers that cannot be described");
                 schedule.begin(Instant::now());
                 match Arc::clone(&reported).try_lock_owned() {
                     Ok(reported) => drop(tokio::spawn(report_changes(sources.clone(), reported, answers.clone()))),
@@ -197,12 +201,22 @@ async fn detect(settings: &RuntimeSettings, before: Option<&Runtimes>) -> Arc<Ru
 }
 
 impl DescriptionSources {
+    fn new(runtimes: Arc<Runtimes>, facts: Facts) -> Self {
+        Self { runtimes, facts, failures: Arc::default() }
+    }
+
+    fn failures(&self) -> std::sync::MutexGuard<'_, LogLimit> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn describe(&self, id: &ContainerId) -> Option<Box<Description>> {
         match self.runtimes.describe(id).await {
             Ok(Some(described)) => Some(Box::new(self.description(described))),
             Ok(None) => None,
             Err(error) => {
-                tracing::warn!(container = %id, %error, "container cannot be described");
+                if let Some(left_out) = self.failures().admit() {
+                    tracing::warn!(container = %id, %error, left_out, "container cannot be described");
+                }
                 None
             }
         }

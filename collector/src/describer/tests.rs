@@ -79,7 +79,7 @@ async fn a_runtime_without_events_is_polled() {
 async fn what_a_runtime_ran_that_does_not_answer_is_not_gone() {
     let crio = Crio::start(Events::Off).unwrap();
     let runtimes = Arc::new(Runtimes::detect(&settings(&crio)).await);
-    let sources = DescriptionSources { runtimes, facts: Facts::default() };
+    let sources = DescriptionSources::new(runtimes, Facts::default());
     let (sender, mut answers) = mpsc::channel(8);
     let reported = Arc::new(Mutex::new(ReportedContainers::default()));
     let poll = async || {

@@ -4,6 +4,7 @@ use driftline_collector_core::Digest;
 use driftline_collector_core::open_exec::OpenExec;
 use driftline_collector_core::subject;
 use driftline_service::clock::{self, monotonic};
+use driftline_service::log_limit::LogLimit;
 use nix::errno::Errno;
 use nix::sys::fanotify::{Fanotify, FanotifyEvent};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -34,6 +35,7 @@ pub(super) struct Events {
     bytes_max: u64,
     /// Until when each waits; all wait equally long, so they stand in order.
     waiting: VecDeque<(Instant, Weak<PendingExec>)>,
+    unreadable_lines: LogLimit,
 }
 
 impl Events {
@@ -44,7 +46,15 @@ impl Events {
         shared: Arc<Shared>,
         bytes_max: u64,
     ) -> Self {
-        Self { settings, group, shared, queue, bytes_max, waiting: VecDeque::new() }
+        Self {
+            settings,
+            group,
+            shared,
+            queue,
+            bytes_max,
+            waiting: VecDeque::new(),
+            unreadable_lines: LogLimit::default(),
+        }
     }
 
     pub(super) fn start(mut self, stop: Arc<AtomicBool>, marks_failed: Arc<Failed>) -> io::Result<()> {
@@ -63,6 +73,7 @@ impl Events {
         let pause = Timespec { tv_sec: 0, tv_nsec: i64::from(pause.subsec_nanos()) };
         let polled = poll(&mut [PollFd::new(&self.group, PollFlags::IN)], Some(&pause));
         self.let_late_go();
+        self.unreadable_lines.log_left_out("events that strict mode cannot read");
         if !polled.is_ok_and(|ready| ready > 0) {
             return;
         }
@@ -71,7 +82,9 @@ impl Events {
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(error) => {
                 self.shared.counts.failed.inc();
-                tracing::error!(%error, "strict mode cannot read an event");
+                if let Some(left_out) = self.unreadable_lines.admit() {
+                    tracing::error!(%error, left_out, "strict mode cannot read an event");
+                }
             }
         }
     }

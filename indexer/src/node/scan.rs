@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use driftline_engines::{RuntimeSettings, Runtimes};
 use driftline_schemas::ContainerId;
+use driftline_service::log_limit::LogLimit;
 use prometheus::IntGauge;
 use tokio::sync::{mpsc, watch};
 
@@ -28,10 +29,12 @@ impl Scanner {
     pub(super) async fn run(self) {
         let mut seen = BTreeSet::new();
         let mut since_detect = Duration::ZERO;
+        let mut lines = LogLimit::default();
         loop {
+            lines.log_left_out("containers whose image is not indexed");
             let runtimes = Arc::clone(&self.runtimes.borrow());
             self.answering.set(i64::try_from(runtimes.answering().count()).unwrap_or(i64::MAX));
-            if self.scan_once(&runtimes, &mut seen).await.is_err() {
+            if self.scan_once(&runtimes, &mut seen, &mut lines).await.is_err() {
                 return;
             }
             tokio::time::sleep(self.pause).await;
@@ -44,7 +47,12 @@ impl Scanner {
     }
 
     /// Reports the images of new containers; fails when the receiver is dropped.
-    async fn scan_once(&self, runtimes: &Runtimes, seen: &mut BTreeSet<ContainerId>) -> Result<(), ()> {
+    async fn scan_once(
+        &self,
+        runtimes: &Runtimes,
+        seen: &mut BTreeSet<ContainerId>,
+        lines: &mut LogLimit,
+    ) -> Result<(), ()> {
         let running: BTreeSet<ContainerId> = runtimes.running_ids().await.into_iter().collect();
         let mut described = BTreeSet::new();
         for id in running.difference(seen) {
@@ -58,14 +66,19 @@ impl Scanner {
                 // The container is gone again.
                 Ok(None) => continue,
                 Err(error) => {
-                    tracing::warn!(%error, container = %id, "container cannot be described");
+                    if let Some(left_out) = lines.admit() {
+                        tracing::warn!(%error, container = %id, left_out, "container cannot be described");
+                    }
                     continue;
                 }
             };
             described.insert(id.clone());
             if !container.image_id.is_known() {
                 let (image, why) = (container.image_ref, container.image_id_source);
-                tracing::warn!(container = %id, image, why, "the image's config digest is not known; it is not indexed");
+                if let Some(left_out) = lines.admit() {
+                    let message = "the image's config digest is not known; it is not indexed";
+                    tracing::warn!(container = %id, image, why, left_out, "{message}");
+                }
                 continue;
             }
             let job = Job { image_id: container.image_id, runtime: container.runtime, reference: container.image_ref };
