@@ -16,9 +16,9 @@ const NO_PROGRAMS: [&str; 10] =
 const REFUSED: [&str; 13] =
     ["fuse", "fuseblk", "virtiofs", "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "coda", "gfs2", "ocfs2"];
 
-/// Where the packages of engines install the init program that `run --init` mounts into a container: podman's helper directories
-/// and Docker's. Of Debian's `docker-init`, a link, the mount shows the target. Only the node's administrator writes there. An init program from elsewhere (`podman run --init-path`) is
-/// reported like any mounted program.
+/// Where the packages of engines install the init program that `run --init` mounts into a container: podman's helper
+/// directories and Docker's. Of Debian's `docker-init`, a link, the mount shows the target. Only the node's administrator
+/// writes there. An init program from elsewhere (`podman run --init-path`) is reported like any mounted program.
 const ENGINE_INITS: [&str; 13] = [
     "/usr/bin/catatonit",
     "/usr/lib/podman/catatonit",
@@ -72,10 +72,7 @@ impl Mounts {
     pub fn of_kernel(kernel: Vec<KernelMount>) -> Self {
         let mut table = Self::default();
         let mut by_point = BTreeMap::new();
-        for KernelMount { mut mount, id, dev, is_refused } in kernel {
-            if is_engine_init(&mount) {
-                ENGINE_INIT.clone_into(&mut mount.fs_type);
-            }
+        for KernelMount { mount, id, dev, is_refused } in kernel {
             table.kernel.insert(mount.point.clone(), KernelFacts { id, dev, is_refused });
             by_point.insert(mount.point.clone(), mount);
         }
@@ -99,7 +96,13 @@ impl Mounts {
             let is_unnamed = mount.source.is_empty();
             let source = known.filter(|_| is_unnamed).map_or(&mount.source, |known| &known.source).clone();
             let is_init = is_unnamed && known.is_some_and(|known| known.fs_type == ENGINE_INIT);
-            let fs_type = if is_init { ENGINE_INIT.to_owned() } else { mount.fs_type.clone() };
+            let fs_type = match mount.fs_type.as_str() {
+                _ if is_init => ENGINE_INIT,
+                // A type that a runtime's user wrote.
+                ENGINE_INIT => "bind",
+                declared => declared,
+            };
+            let fs_type = fs_type.to_owned();
             by_point.insert(point.clone(), Mount { point, fs_type, source, read_only });
         }
         self.all = sorted(by_point);
@@ -138,12 +141,6 @@ impl Mounts {
         let by_path = |mount: &&Mount| is_below(path, &mount.point) && is_its_superblock(mount) && !is_init(mount);
         self.all.iter().find(by_number).or_else(|| self.all.iter().find(by_path))
     }
-}
-
-/// By the place that the engine documents and the source on the node, both as the kernel shows them. Nobody in a container can make a mount of such a file who does not have it already:
-/// that takes a directory of the node's system with it, and then the file is still the engine's program.
-fn is_engine_init(mount: &Mount) -> bool {
-    INIT_POINTS.contains(&mount.point.as_str()) && mount.read_only && ENGINE_INITS.contains(&mount.source.as_str())
 }
 
 fn is_below(path: &[u8], point: &str) -> bool {
@@ -198,7 +195,7 @@ pub fn parse_mountinfo(text: &str, node: &NodeMounts, mount_ns: u32) -> Option<(
         .map(|line| KernelMount {
             mount: Mount {
                 point: line.point.clone(),
-                fs_type: line.fs_type.to_owned(),
+                fs_type: if line.is_engine_init(node) { ENGINE_INIT } else { line.fs_type }.to_owned(),
                 source: line.source_on(node),
                 read_only: line.read_only,
             },
@@ -328,7 +325,21 @@ impl<'a> Line<'a> {
     }
 
     fn source_on(&self, node: &NodeMounts) -> String {
-        if self.root == "/" { self.source.clone() } else { node.path_of(self.dev, &self.root).unwrap_or_default() }
+        if self.is_part() { node.path_of(self.dev, &self.root).unwrap_or_default() } else { self.source.clone() }
+    }
+
+    fn is_part(&self) -> bool {
+        self.root != "/"
+    }
+
+    /// Whether it is the engine's init program, by the place that the engine documents and by the file's path on the node,
+    /// which is derived from superblock and directory. The source that the table has of a whole file system proves
+    /// nothing: of a tmpfs it is any text. Nobody in a container can mount such a file who does not see the node's
+    /// directory, and then it still is the engine's program.
+    fn is_engine_init(&self, node: &NodeMounts) -> bool {
+        let is_in_place = INIT_POINTS.contains(&self.point.as_str()) && self.read_only;
+        let path = || node.path_of(self.dev, &self.root);
+        is_in_place && self.is_part() && path().is_some_and(|path| ENGINE_INITS.contains(&path.as_str()))
     }
 
     fn is_refused(&self) -> bool {
@@ -476,9 +487,19 @@ mod tests {
     fn the_engine_s_init_program_is_believed_by_its_mount_and_not_by_its_place() {
         let dev = |minor| Dev { major: 0, minor };
         let undeclared = [mount("/run/podman-init", "bind", "", true)];
+        let table = |of: &str, point: &str, read_only, kind: &str| {
+            let access = if read_only { "ro" } else { "rw" };
+            let text = format!("1 0 0:70 / / rw - overlay o rw\n9 1 0:1 {of} {point} {access} - {kind} rw\n");
+            let node = NodeMounts::parse("5 1 0:1 / / rw - ext4 /dev/vda rw\n");
+            Mounts::of_kernel(parse_mountinfo(&text, &node, 7).unwrap().1)
+        };
+        // The file of that path on the node; without a path, one that no mount of the node shows.
         let at = |point: &str, source: &str, read_only| {
-            let mount = mount(point, "ext4", source, read_only);
-            Mounts::of_kernel(vec![KernelMount { mount, id: 9, dev: dev(1), is_refused: false }])
+            if source.is_empty() {
+                let mount = mount(point, "ext4", source, read_only);
+                return Mounts::of_kernel(vec![KernelMount { mount, id: 9, dev: dev(1), is_refused: false }]);
+            }
+            table(source, point, read_only, "ext4 /dev/vda")
         };
         let named = |source: &str, read_only| {
             let mut mounts = at("/run/podman-init", source, read_only);
@@ -500,6 +521,12 @@ mod tests {
         let mut declared = at("/run/podman-init", "/usr/bin/catatonit", true);
         declared.name(&[mount("/run/podman-init", "bind", "/usr/bin/catatonit", true)]);
         assert_eq!(kind(&declared), "bind");
+        // The name of a whole file system is any text, and so is a type that a runtime's user writes.
+        let whole = table("/", "/run/podman-init", true, "tmpfs /usr/bin/catatonit");
+        assert_eq!(kind(&whole), "tmpfs");
+        let mut typed = table("/home/x", "/run/podman-init", true, "ext4 /dev/vda");
+        typed.name(&[mount("/run/podman-init", ENGINE_INIT, "", true)]);
+        assert_eq!(kind(&typed), "bind");
         // Another mount over it has another number; one of a later time may have the same.
         let on = |id, minor| init.of_file(b"/run/podman-init", Some(id), dev(minor)).is_some();
         assert!(on(9, 1));
