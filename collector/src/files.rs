@@ -304,11 +304,8 @@ impl Reading {
         if before.stx_size > bytes_max {
             return Err(Digest::TooLarge);
         }
-        // Names the handle's file, and not what is at its path by now.
-        let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = File::from(open(&path, flags, Mode::empty()).map_err(|_| Digest::Unreadable)?);
-        let watch = Watch::begin(&path);
+        let file = open_by_handle(handle).map_err(|_| Digest::Unreadable)?;
+        let watch = Watch::begin(&name_of_handle(handle));
         match facts(handle) {
             Some(now) if is_unchanged(before, &now) => Ok(Self { file, watch, size_bytes: before.stx_size }),
             _ => Err(Digest::Changed),
@@ -321,6 +318,17 @@ impl Reading {
         let only_removed = || is_only_removed(before, &after) && self.watch.is_some_and(|watch| watch.is_quiet());
         if is_unchanged(before, &after) || only_removed() { Digest::Hashed(sha256) } else { Digest::Changed }
     }
+}
+
+/// Names the handle's file, and not what is at its path by now.
+fn name_of_handle(handle: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", handle.as_raw_fd())
+}
+
+/// Opens the file of a handle without access, to be read. A pipe does not make it wait.
+pub(crate) fn open_by_handle(handle: &OwnedFd) -> Result<File, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    open(name_of_handle(handle), flags, Mode::empty()).map(File::from)
 }
 
 fn is_unchanged(before: &Statx, after: &Statx) -> bool {

@@ -39,7 +39,7 @@ pub(crate) fn escaped(finding: Finding) -> Finding {
         confidence,
         origin,
         unresolved: unresolved.map(text),
-        techniques: techniques.into_iter().map(text).collect(),
+        techniques: texts(techniques),
         event_time_ns,
         node: self::node(node),
         container: container.map(self::container),

@@ -50,9 +50,21 @@ pub fn drift(
     revision: Revision,
     versions: &BTreeMap<String, String>,
 ) -> Finding {
+    escaped(of_exec(exec, seen, verdict, category, revision, versions))
+}
+
+/// The fields that all findings about an exec have in common; not escaped yet.
+fn of_exec(
+    exec: &Exec,
+    seen: Option<&ContainerSeen>,
+    verdict: &Verdict,
+    category: Category,
+    revision: Revision,
+    versions: &BTreeMap<String, String>,
+) -> Finding {
     let known = seen.map(|seen| (seen.node.clone(), seen.container.clone()));
     let (node, container) = known.unwrap_or_else(|| unknown_container(exec));
-    escaped(Finding {
+    Finding {
         finding_id: FindingId::of(&exec.event_id, Detector::Drift.id()),
         event_id: exec.event_id.clone(),
         detector: Detector::Drift.id().to_owned(),
@@ -71,7 +83,7 @@ pub fn drift(
         subject: Some(subject(exec, verdict)),
         note: note(exec, verdict),
         versions: versions.clone(),
-    })
+    }
 }
 
 /// The note of a verdict, with the files of the exec that it is not about.
@@ -110,7 +122,6 @@ pub fn unproven(
     revision: Revision,
     versions: &BTreeMap<String, String>,
 ) -> Finding {
-    let finding = drift(newest, seen, verdict, UNPROVEN, revision, versions);
     escaped(Finding {
         finding_id: FindingId::of(&execs.event_id, Detector::Drift.id()),
         event_id: execs.event_id.clone(),
@@ -118,7 +129,7 @@ pub fn unproven(
         confidence: Confidence::Low,
         origin: Origin::Unproven,
         note: unproven_in_words(verdict, execs),
-        ..finding
+        ..of_exec(newest, seen, verdict, UNPROVEN, revision, versions)
     })
 }
 
@@ -138,7 +149,7 @@ pub fn loss(loss: &CollectorLoss, versions: &BTreeMap<String, String>) -> Findin
     let event_id =
         EventId::of_loss(&loss.node.cluster, &loss.node.name, &loss.collector_start, &loss.reason, loss.from_ns);
     let count = loss.lost.map_or_else(|| "an unknown number of execs".to_owned(), |lost| format!("{lost} execs"));
-    let note = format!("the collector could not report {count} ({})", printable(loss.reason.as_bytes()).text);
+    let note = format!("the collector could not report {count} ({})", loss.reason);
     escaped(Finding {
         event_time_ns: loss.to_ns,
         node: loss.node.clone(),

@@ -3,9 +3,9 @@
 //! A verdict rests on path *and* content, compared with the merged layers, never on a name alone. The rows are tried in
 //! order, and the first that applies decides; `docs/detection.md` shows them as a table.
 
-use driftline_schemas::text::printable;
 use driftline_schemas::{
-    Confidence, ENGINE_INIT, Exec, FileClass, HashState, MountNamespace, Origin, Severity, Sha256, UNPROVEN_PROGRAM,
+    Confidence, ENGINE_INIT, Exec, FileClass, HashState, Mount, MountNamespace, Origin, Severity, Sha256,
+    UNPROVEN_PROGRAM,
 };
 
 use crate::evidence::{Evidence, ExecutedFile, FileContent, FileEvidence, ImageEvidence, InnerMount, Role};
@@ -55,7 +55,7 @@ pub struct Verdict {
     pub category: Option<Category>,
     /// Confidence of the verdict.
     pub confidence: Confidence,
-    /// The reason, in one sentence.
+    /// The reason, in one sentence. It may have raw text; a finding escapes it.
     pub note: String,
     /// Path of an image file with the same content.
     pub image_path: Option<Vec<u8>>,
@@ -139,8 +139,7 @@ fn judge_file(exec: &Exec, evidence: &FileEvidence<'_>) -> Verdict {
 
 /// The path of such a file is not the one that the verdict is about.
 fn through(InnerMount(mount): InnerMount<'_>, note: &str) -> String {
-    let text = |path: &str| printable(path.as_bytes()).text;
-    let (point, source) = (text(&mount.point), text(&mount.source));
+    let Mount { point, source, .. } = mount;
     format!("{note}; it ran through a mount made inside the container, which shows its {source} at {point}")
 }
 
@@ -256,7 +255,7 @@ impl Case<'_> {
             (None, FileClass::Foreign) => "an overlay that is not the container's own".to_owned(),
             (None, _) => "a file system that is not the container's root".to_owned(),
         };
-        let inner = self.exec.inner_container_id.as_ref().map(|id| printable(id.as_str().as_bytes()).text);
+        let inner = self.exec.inner_container_id.as_ref();
         let inner = inner.map_or_else(String::new, |id| format!(" in container {id} in this one"));
         let note = format!("it ran from {place}{inner}, not from the image");
         let confidence = if self.file.sha256.is_some() { Confidence::High } else { Confidence::Low };

@@ -129,7 +129,7 @@ struct Partition {
 /// | 3 readiness | `advance::readiness` | whether metadata and image are known, or why the exec is judged without them |
 /// | 4 verdict | `judge` | what the image proves about the exec's files (`detection`) |
 /// | 5 outcome | `report::settle` | a finding, another revision of one, or none; the exec's [`Disposition`] |
-/// | | `Enricher::add_unproven` | whether the finding of the container's unproven execs has another revision |
+/// | | `unproven::report_first` | whether the exec has a finding of its own, or is one of the container's unproven ones |
 /// | 6 schedule | `schedule::index` | the container's timer, and its place in the order of eviction |
 ///
 /// Steps 3 to 5 run for the head of the container's queue (`advance::proceed`), triggered by the exec itself or by the

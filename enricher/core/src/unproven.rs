@@ -64,8 +64,9 @@ impl UnprovenFolds {
         (fold.execs.execs == 0).then(|| self.0.remove(at).publish(FindingState::Retracted))
     }
 
-    /// The newest fold that covers an exec: an exec is taken out where it was added, because a fold is only begun where
-    /// none covers its first exec.
+    /// The newest fold that covers an exec. An exec is taken out where it was added, because a fold is only begun where
+    /// none covers its first exec. Only where its fold was forgotten ([`UNPROVEN_FOLDS_MAX`]) and an exec of an earlier time
+    /// came later is it taken out of that one's fold.
     fn position(&self, reason: Unproven, time_ns: i64) -> Option<usize> {
         let covering = self.0.iter().enumerate().filter(|(_, fold)| fold.covers(reason, time_ns));
         covering.max_by_key(|(_, fold)| fold.execs.first_ns).map(|(at, _)| at)

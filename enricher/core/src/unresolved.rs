@@ -36,24 +36,27 @@ impl Unresolved {
     }
 
     fn memory_bytes(&self) -> usize {
-        size_of::<(i64, Self)>() + self.exec.memory_bytes()
+        size_of::<(i64, Self, usize)>() + self.exec.memory_bytes()
     }
 }
 
 /// The unresolved execs of a container by offset, which is the order in which they were reported.
 #[derive(Debug, Default)]
 pub(crate) struct UnresolvedExecs {
-    execs: BTreeMap<i64, Unresolved>,
+    /// Each with the memory that it takes, estimated once.
+    execs: BTreeMap<i64, (Unresolved, usize)>,
+    /// Memory of all of them.
     bytes: usize,
 }
 
 impl UnresolvedExecs {
     /// Adds an exec, or replaces it by its newer form. Returns those that are forgotten to make room: of the weakest the
-    /// largest (in KiB), of these the oldest, so that an attacker's many or large execs push out one another.
+    /// largest, of these the oldest, so that an attacker's many or large execs push out one another.
     pub(crate) fn insert(&mut self, offset: i64, exec: Unresolved) -> Vec<(i64, Unresolved)> {
         self.remove(offset);
-        self.bytes += exec.memory_bytes();
-        self.execs.insert(offset, exec);
+        let bytes = exec.memory_bytes();
+        self.bytes += bytes;
+        self.execs.insert(offset, (exec, bytes));
         let mut forgotten = Vec::new();
         while (self.execs.len() > UNRESOLVED_MAX || self.bytes > UNRESOLVED_BYTES_MAX)
             && let Some(weakest) = self.weakest()
@@ -65,14 +68,15 @@ impl UnresolvedExecs {
     }
 
     fn weakest(&self) -> Option<i64> {
-        let rank =
-            |(offset, exec): &(&i64, &Unresolved)| (exec.strength(), std::cmp::Reverse(exec.memory_bytes()), **offset);
+        let rank = |(offset, (exec, bytes)): &(&i64, &(Unresolved, usize))| {
+            (exec.strength(), std::cmp::Reverse(*bytes), **offset)
+        };
         self.execs.iter().min_by_key(rank).map(|(offset, _)| *offset)
     }
 
     pub(crate) fn remove(&mut self, offset: i64) -> Option<Unresolved> {
-        let exec = self.execs.remove(&offset)?;
-        self.bytes -= exec.memory_bytes();
+        let (exec, bytes) = self.execs.remove(&offset)?;
+        self.bytes -= bytes;
         Some(exec)
     }
 
@@ -83,13 +87,12 @@ impl UnresolvedExecs {
 
     /// Takes out the oldest exec if its time for an amendment is over; returns its offset.
     pub(crate) fn pop_expired(&mut self, now_ns: i64) -> Option<i64> {
-        let (offset, _) = self.execs.first_key_value().filter(|(_, oldest)| oldest.amend_until_ns <= now_ns)?;
-        let offset = *offset;
-        self.remove(offset).map(|_| offset)
+        self.due_ns().filter(|due_ns| *due_ns <= now_ns)?;
+        self.pop_first().map(|(offset, _)| offset)
     }
 
     pub(crate) fn get(&self, offset: i64) -> Option<&Unresolved> {
-        self.execs.get(&offset)
+        self.execs.get(&offset).map(|(exec, _)| exec)
     }
 
     pub(crate) fn offsets(&self) -> impl Iterator<Item = i64> + '_ {
@@ -98,7 +101,7 @@ impl UnresolvedExecs {
 
     /// When the oldest exec is no longer amended.
     pub(crate) fn due_ns(&self) -> Option<i64> {
-        self.execs.first_key_value().map(|(_, oldest)| oldest.amend_until_ns)
+        self.execs.first_key_value().map(|(_, (oldest, _))| oldest.amend_until_ns)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

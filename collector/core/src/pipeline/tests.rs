@@ -357,17 +357,27 @@ fn the_first_process_is_the_measure_until_the_runtime_answers() {
     assert!(drive.commands.contains(&PipelineCommand::Inspect(id(), 4_711)));
 }
 
-#[test]
-fn a_restarted_container_is_judged_by_its_new_root_and_described_again() {
+/// A container whose first process, 77, was reported by its engine and inspected.
+fn known_container() -> Drive {
     let mut drive = Drive::new();
     let before = Description { init_pid: Some(77), ..description() };
     let inspection = Inspection { root: ContainerRoot::of_process(&exec()), mounts: vec![] };
     drive.give(Input::Described(id(), Some(Box::new(before))));
     drive.give(Input::Inspected(id(), Some(Box::new(inspection))));
     drive.commands.clear();
-    let mut first = at_time(1);
-    first.ns_pid = 1;
-    first.flags |= layout::FLAG_PARENT_OUTSIDE;
+    drive
+}
+
+/// Process 1 of a pid namespace, whose parent is in another one.
+fn process_1() -> RawExec {
+    let first = at_time(1);
+    RawExec { ns_pid: 1, flags: first.flags | layout::FLAG_PARENT_OUTSIDE, ..first }
+}
+
+#[test]
+fn a_restarted_container_is_judged_by_its_new_root_and_described_again() {
+    let mut drive = known_container();
+    let mut first = process_1();
     first.file.dev = Dev { major: 0, minor: 50 };
     first.root_dev = first.file.dev;
     drive.records(vec![first], 10).at(20);
@@ -378,16 +388,10 @@ fn a_restarted_container_is_judged_by_its_new_root_and_described_again() {
 }
 
 #[test]
-fn process_1_of_a_pid_namespace_made_in_a_container_is_no_restart() {
-    let mut drive = Drive::new();
-    let before = Description { init_pid: Some(77), ..description() };
-    let inspection = Inspection { root: ContainerRoot::of_process(&exec()), mounts: vec![] };
-    drive.give(Input::Described(id(), Some(Box::new(before))));
-    drive.give(Input::Inspected(id(), Some(Box::new(inspection))));
-    drive.commands.clear();
-    let mut made_inside = at_time(1);
-    made_inside.ns_pid = 1;
-    made_inside.flags |= layout::FLAG_PARENT_OUTSIDE | layout::FLAG_NESTED_PID;
+fn process_1_of_a_nested_pid_namespace_is_no_restart() {
+    let mut drive = known_container();
+    let mut made_inside = process_1();
+    made_inside.flags |= layout::FLAG_NESTED_PID;
     made_inside.file.dev = Dev { major: 0, minor: 50 };
     made_inside.root_dev = made_inside.file.dev;
     drive.records(vec![made_inside], 10).at(600);
@@ -396,16 +400,9 @@ fn process_1_of_a_pid_namespace_made_in_a_container_is_no_restart() {
 }
 
 #[test]
-fn the_first_process_of_a_pid_namespace_made_inside_is_no_restart() {
-    let mut drive = Drive::new();
-    let before = Description { init_pid: Some(77), ..description() };
-    let inspection = Inspection { root: ContainerRoot::of_process(&exec()), mounts: vec![] };
-    drive.give(Input::Described(id(), Some(Box::new(before))));
-    drive.give(Input::Inspected(id(), Some(Box::new(inspection))));
-    drive.commands.clear();
-    let mut first = at_time(1);
-    first.ns_pid = 1;
-    first.flags |= layout::FLAG_PARENT_OUTSIDE;
+fn process_1_below_a_program_of_the_container_is_no_restart() {
+    let mut drive = known_container();
+    let mut first = process_1();
     let dev = exec().root_dev;
     first.ancestors =
         vec![crate::raw::RawAncestor { pid: 80, start_ns: 5, comm: crate::raw::Comm::default(), dev, ino: 3 }];

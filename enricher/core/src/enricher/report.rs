@@ -36,52 +36,19 @@ impl Enricher {
             });
             return Ok(());
         };
-        if let Some(reason) = verdict.unproven {
-            return self.settle_unproven(now_ns, offset, exec, verdict, reason, effects);
-        }
         effects.settle(Disposition::Reported);
         let id = exec.container_id.clone();
-        let Some(tracked) = self.containers.get_mut(&id) else { return Ok(()) };
-        let first = Revision { number: 1, state: FindingState::Active };
-        let finding = finding::drift(&exec, tracked.seen.as_deref(), verdict, report, first, &self.settings.versions);
-        effects.emit(Topic::Findings, id.as_str(), &finding)?;
+        let revision = self.report_first(&exec, verdict, report, effects)?;
         let amend_until_ns = now_ns.saturating_add(AMEND_NS);
         let awaits_digest = exec.hash_state == HashState::OverBudget;
         let reported = Reported {
             event: exec.event_id.clone(),
-            revision: 1,
+            revision,
             amend_until_ns: if awaits_digest { amend_until_ns } else { 0 },
         };
         self.remember_reported(&id, offset, reported, effects);
         if let Some(reason) = &verdict.unresolved {
-            self.remember_unresolved(&id, offset, Unresolved { exec, revision: 1, amend_until_ns }, reason, effects)?;
-        }
-        Ok(())
-    }
-
-    /// Settles an exec that is unproven: one of its reason's finding.
-    fn settle_unproven(
-        &mut self,
-        now_ns: i64,
-        offset: i64,
-        exec: Box<Exec>,
-        verdict: &Verdict,
-        reason: Unproven,
-        effects: &mut Fx,
-    ) -> Result<(), BrokenInvariant> {
-        effects.settle(Disposition::Reported);
-        let id = exec.container_id.clone();
-        self.add_unproven(&exec, verdict, reason, effects)?;
-        let amend_until_ns = now_ns.saturating_add(AMEND_NS);
-        let awaits_digest = exec.hash_state == HashState::OverBudget;
-        let reported = Reported {
-            event: exec.event_id.clone(),
-            revision: 0,
-            amend_until_ns: if awaits_digest { amend_until_ns } else { 0 },
-        };
-        self.remember_reported(&id, offset, reported, effects);
-        if let Some(reason) = &verdict.unresolved {
-            self.remember_unresolved(&id, offset, Unresolved { exec, revision: 0, amend_until_ns }, reason, effects)?;
+            self.remember_unresolved(&id, offset, Unresolved { exec, revision, amend_until_ns }, reason, effects)?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
-//! The findings about unproven execs: one for each container, reason and time.
+//! The first report of an exec: a finding of its own, or, of an unproven one, the finding of its container, reason and time.
 
 use driftline_detection::finding::{self, Revision, UnprovenExecs};
-use driftline_detection::{Unproven, Verdict};
+use driftline_detection::{Category, Unproven, Verdict};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{Exec, FindingState};
 use driftline_service_core::BrokenInvariant;
@@ -9,8 +9,29 @@ use driftline_service_core::BrokenInvariant;
 use super::{Enricher, Fx, container_key};
 
 impl Enricher {
+    /// Reports an exec for the first time. Returns the revision of its own finding; 0 when it is one of the unproven ones that
+    /// have a finding together.
+    pub(super) fn report_first(
+        &mut self,
+        exec: &Exec,
+        verdict: &Verdict,
+        category: Category,
+        effects: &mut Fx,
+    ) -> Result<i32, BrokenInvariant> {
+        if let Some(reason) = verdict.unproven {
+            self.add_unproven(exec, verdict, reason, effects)?;
+            return Ok(0);
+        }
+        let id = &exec.container_id;
+        let first = Revision { number: 1, state: FindingState::Active };
+        let seen = self.containers.get(id).and_then(|tracked| tracked.seen.as_deref());
+        let finding = finding::drift(exec, seen, verdict, category, first, &self.settings.versions);
+        effects.emit(Topic::Findings, id.as_str(), &finding)?;
+        Ok(first.number)
+    }
+
     /// Counts an unproven exec, and publishes the finding when that is due.
-    pub(super) fn add_unproven(
+    fn add_unproven(
         &mut self,
         exec: &Exec,
         verdict: &Verdict,
@@ -33,23 +54,16 @@ impl Enricher {
         was: Unproven,
         effects: &mut Fx,
     ) -> Result<i32, BrokenInvariant> {
-        let id = &exec.container_id;
-        let mut own = 0;
-        match (verdict.unproven, verdict.category) {
-            (Some(reason), _) if reason == was => return Ok(0),
-            (Some(reason), _) => self.add_unproven(exec, verdict, reason, effects)?,
-            (None, None) => {}
-            (None, Some(category)) => {
-                own = 1;
-                let first = Revision { number: own, state: FindingState::Active };
-                let seen = self.containers.get(id).and_then(|tracked| tracked.seen.as_deref());
-                let finding = finding::drift(exec, seen, verdict, category, first, &self.settings.versions);
-                effects.emit(Topic::Findings, id.as_str(), &finding)?;
-            }
+        if verdict.unproven == Some(was) {
+            return Ok(0);
         }
+        let own = match verdict.category {
+            Some(category) => self.report_first(exec, verdict, category, effects)?,
+            None => 0,
+        };
         effects.count("unproven_exec_proven");
-        let Some(tracked) = self.containers.get_mut(id) else { return Ok(own) };
-        effects.touch(tracked.partition, container_key(id));
+        let Some(tracked) = self.containers.get_mut(&exec.container_id) else { return Ok(own) };
+        effects.touch(tracked.partition, container_key(&exec.container_id));
         let retraction = tracked.unproven.remove(was, exec.time_ns);
         self.publish_unproven(exec, verdict, retraction, effects)?;
         Ok(own)
