@@ -288,6 +288,9 @@ fn respond(scene: &Scene<'_>) -> Option<Step> {
 
 /// How a program that belongs in the container stops being a finding.
 fn accept(finding: &AlertFinding, image: &str) -> String {
+    if finding.origin == Origin::Unproven {
+        return "it may be the image's: remove the reason why nothing is proven, which the finding gives".to_owned();
+    }
     if finding.origin != Origin::Mounted {
         return format!("build it into image {image} and deploy that, so that containers stay as built");
     }
@@ -300,7 +303,9 @@ fn accept(finding: &AlertFinding, image: &str) -> String {
             format!("the {} mount at {}{of}", text(fs_type), text(point))
         },
     );
-    format!("check who can write to {place}, mount it read-only, and accept it with a policy for that mount")
+    format!(
+        "check who can write to {place}, mount it read-only, and expect the finding again: it is no part of the image"
+    )
 }
 
 #[cfg(test)]

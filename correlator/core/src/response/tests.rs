@@ -142,6 +142,13 @@ fn a_mounted_program_is_accepted_by_its_mount_and_is_no_part_of_the_image() {
 }
 
 #[test]
+fn of_an_unproven_program_no_build_is_advised() {
+    let text = alert(Finding { origin: Origin::Unproven, ..on("podman") });
+    let text = text_of(&text, "Respond");
+    assert!(text.contains("it may be the image's") && !text.contains("build it into"), "{text}");
+}
+
+#[test]
 fn a_zonal_cluster_is_named_by_its_zone() {
     for (location, expected) in [
         ("europe-west1-b", "--zone=europe-west1-b"),
