@@ -64,6 +64,14 @@ impl Label {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FoldKey(pub Sha256);
 
+impl FoldKey {
+    /// A part that is compared faster. Different keys hardly have an equal one; equal keys have.
+    pub(crate) fn part(&self) -> u64 {
+        let Self(Sha256([a, b, c, d, e, f, g, h, ..])) = *self;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
 /// Findings of equal kinds are no news to each other: same detector, path, digest, origin and way of entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Kind {

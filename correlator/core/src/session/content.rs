@@ -235,7 +235,8 @@ impl Session {
     }
 }
 
-fn strength(finding: &SessionFinding) -> (Severity, Reverse<i64>) {
+/// Of findings of one severity the earlier is the stronger.
+pub(super) fn strength(finding: &SessionFinding) -> (Severity, Reverse<i64>) {
     (finding.severity(), Reverse(finding.order))
 }
 

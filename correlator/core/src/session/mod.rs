@@ -18,7 +18,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::finding::{Joined, Kind, SessionFinding};
+use crate::finding::{Joined, SessionFinding};
 use crate::limits::{SESSION_FINDINGS_MAX, VERSION_KINDS_MAX, VERSION_VALUES_MAX};
 use crate::memory;
 use crate::score::{ContainerFacts, Facts};
@@ -26,7 +26,7 @@ use crate::settings::Settings;
 use crate::subject::Subject;
 use crate::window::{Belongs, Span};
 use background::{EncodedBackground, Weight};
-use content::Beyond;
+use content::{Beyond, strength};
 use findings::SessionFindings;
 use revision::Phase;
 
@@ -216,7 +216,9 @@ impl Session {
             None => self.take_new(tracked, now_ns, settings)?,
             Some(_) => self.take_revision(tracked, news, now_ns),
         };
-        if taken != Taken::NothingNew {
+        let is_settled = taken == Taken::NothingNew
+            || (taken != Taken::Amended && self.details_are_settled(&finding.finding_id, settings.findings_kept));
+        if !is_settled {
             self.drop_details(settings)?;
         }
         Ok(taken)
@@ -279,7 +281,8 @@ impl Session {
         if finding.state == FindingState::Active {
             self.facts.take(&finding);
         }
-        if self.is_mere_repeat(&finding, settings.findings_kept) {
+        let kept = settings.findings_kept;
+        if self.is_mere_repeat(&finding, kept) || self.is_behind_what_is_shown(&finding, kept) {
             finding.drop_detail()?;
         }
         self.findings.insert(finding);
@@ -327,22 +330,24 @@ impl Session {
     }
 
     fn weakest(&self) -> Option<FindingId> {
-        let strength = |finding: &SessionFinding| (finding.severity(), Reverse(finding.order));
-        let mut strongest: BTreeMap<Kind, &SessionFinding> = BTreeMap::new();
-        for finding in self.findings.iter().filter(|finding| finding.is_active()) {
-            let of_kind = strongest.entry(finding.kind()).or_insert(finding);
-            if strength(finding) > strength(of_kind) {
-                *of_kind = finding;
-            }
+        let rank = |finding: &&SessionFinding| (self.joined_since_revision(finding), strength(finding));
+        let retracted = self.findings.iter().filter(|finding| !finding.is_active()).min_by_key(rank);
+        let weakest = retracted.or_else(|| self.repeats().into_iter().min_by_key(rank));
+        weakest.or_else(|| self.findings.iter().min_by_key(rank)).map(|finding| finding.id.clone())
+    }
+
+    /// Of each kind all active findings but the strongest.
+    fn repeats(&self) -> Vec<&SessionFinding> {
+        let active = self.findings.iter().filter(|finding| finding.is_active());
+        let mut active: Vec<_> = active.map(|finding| (finding.fold.part(), finding)).collect();
+        active.sort_unstable_by_key(|(part, _)| *part);
+        let mut repeats = Vec::new();
+        for alike in active.chunk_by_mut(|(one, _), (other, _)| one == other).filter(|alike| alike.len() > 1) {
+            alike.sort_unstable_by_key(|(_, finding)| (finding.kind(), Reverse(strength(finding))));
+            let of_kinds = alike.chunk_by(|(_, one), (_, other)| one.kind() == other.kind());
+            repeats.extend(of_kinds.flat_map(|of_kind| of_kind.iter().skip(1)).map(|(_, finding)| *finding));
         }
-        let is_repeat = |finding: &SessionFinding| {
-            finding.is_active() && strongest.get(&finding.kind()).is_some_and(|of_kind| of_kind.id != finding.id)
-        };
-        let weakest = self.findings.iter().min_by_key(|finding| {
-            let joined_since = self.joined_since_revision(finding);
-            (finding.is_active(), !is_repeat(finding), joined_since, strength(finding))
-        });
-        weakest.map(|finding| finding.id.clone())
+        repeats
     }
 
     fn take_revision(&mut self, revision: SessionFinding, news: bool, now_ns: i64) -> Taken {
@@ -366,6 +371,38 @@ impl Session {
         let shown = || self.findings.iter().filter(|other| other.has_detail());
         let same = |other: &SessionFinding| other.is_active() && other.fold == finding.fold;
         shown().count() >= kept && shown().any(|other| same(other) && other.severity() >= finding.severity())
+    }
+
+    /// Whether as many folds as an alert shows come before the one of a new finding in every view: the strongest, and those
+    /// that are as strong as it, begun earlier, and news since the last revision. In a flood of new programs this saves
+    /// [`Self::drop_details`].
+    fn is_behind_what_is_shown(&self, finding: &SessionFinding, kept: usize) -> bool {
+        let active = || self.findings.iter().filter(|other| other.is_active());
+        let with_detail = || active().filter(|other| other.has_detail());
+        if with_detail().count() < kept {
+            return false;
+        }
+        let is_as_strong = |other: &&SessionFinding| other.severity() >= finding.severity() && !self.beyond.has(other);
+        let mut folds: BTreeSet<u64> = with_detail().filter(is_as_strong).map(|other| other.fold.part()).collect();
+        if folds.contains(&finding.fold.part()) {
+            return false;
+        }
+        let strongest = active().map(SessionFinding::severity).max();
+        let mut is_strongest_known = false;
+        for known in active().filter(|other| !self.joined_since_revision(other)) {
+            folds.remove(&known.fold.part());
+            is_strongest_known |= Some(known.severity()) == strongest;
+        }
+        folds.len() + usize::from(is_strongest_known) >= kept
+    }
+
+    /// Whether no details have to be dropped: the newest finding brought none, and what is kept beyond `kept` is still for
+    /// the revision that is next.
+    fn details_are_settled(&self, newest: &FindingId, kept: usize) -> bool {
+        let brought_detail = self.findings.get(newest).is_some_and(SessionFinding::has_detail);
+        let with_detail = || self.findings.iter().filter(|finding| finding.has_detail());
+        let is_for_next = || with_detail().any(|finding| self.joined_since_revision(finding));
+        !brought_detail && (with_detail().count() <= kept || is_for_next())
     }
 
     /// Keeps the details of as many findings as an alert shows: first those that the last alert would show, then others in

@@ -1,5 +1,6 @@
 //! Tests that a program, origin or way of entry that an alert did not have makes a revision, whatever ran before.
 
+use driftline_schemas::limits::ALERT_FINDINGS_MAX;
 use driftline_schemas::{Alert, Finding, Origin, Process, Severity};
 
 use super::{Rig, short, summaries};
@@ -125,6 +126,24 @@ fn the_revision_for_news_shows_it_however_many_programs_ran_before() {
         let last = rig.tick(T0 + 3_600 * S).remove(0);
         assert!(last.findings.iter().all(|finding| finding.severity == Severity::High || decoys == 40));
         assert!(last.findings.iter().all(|finding| finding.process.is_some()), "{decoys} decoys");
+    }
+}
+
+/// Details of a finding that no view shows are dropped when it comes; every other one has them.
+#[test]
+fn a_revision_for_more_news_than_it_has_room_for_shows_the_first_of_them_whole() {
+    for strongest_at in [None, Some(0), Some(10), Some(30), Some(31), Some(60)] {
+        let mut rig = after_decoys(256);
+        assert_eq!(rig.live(added_at("first", T0 + 20 * S, "/tmp/first")).len(), 1);
+        for at in 0..100 {
+            let severity = if strongest_at == Some(at) { Severity::Medium } else { Severity::Low };
+            let news = added_at(&format!("n{at:03}"), T0 + 21 * S, &format!("/tmp/n{at:03}"));
+            rig.live(Finding { severity, ..news });
+        }
+        let alert = rig.tick(T0 + 40 * S).remove(0);
+        assert_eq!(alert.findings.len(), ALERT_FINDINGS_MAX, "{strongest_at:?}");
+        let bare: Vec<_> = alert.findings.iter().filter(|finding| finding.process.is_none()).collect();
+        assert!(bare.is_empty(), "{strongest_at:?}: {} without details", bare.len());
     }
 }
 
