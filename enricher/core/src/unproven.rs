@@ -28,6 +28,12 @@ impl Fold {
         Self { execs, revision: 0, reported: 0 }
     }
 
+    /// Whether every exec of it has a verdict of its own by now. It stays so that the number of its revision is known if the
+    /// exec that began it comes back.
+    fn is_retracted(&self) -> bool {
+        self.execs.execs == 0
+    }
+
     fn covers(&self, reason: Unproven, time_ns: i64) -> bool {
         let since_ns = time_ns.saturating_sub(self.execs.first_ns);
         self.execs.reason == reason && (0..UNPROVEN_FOLD_NS).contains(&since_ns)
@@ -43,7 +49,8 @@ impl Fold {
 impl UnprovenFolds {
     /// Adds an exec. Returns the finding to publish: for the first exec, and each time that their number has doubled.
     pub(crate) fn add(&mut self, reason: Unproven, exec: &Exec) -> Option<(UnprovenExecs, Revision)> {
-        let at = self.position(reason, exec.time_ns).unwrap_or_else(|| {
+        let open = self.position(reason, exec.time_ns).or_else(|| self.begun_by(reason, exec));
+        let at = open.unwrap_or_else(|| {
             if self.0.len() >= UNPROVEN_FOLDS_MAX {
                 self.0.remove(0);
             }
@@ -61,14 +68,22 @@ impl UnprovenFolds {
         let at = self.position(reason, time_ns)?;
         let fold = self.0.get_mut(at)?;
         fold.execs.execs = fold.execs.execs.saturating_sub(1);
-        (fold.execs.execs == 0).then(|| self.0.remove(at).publish(FindingState::Retracted))
+        fold.is_retracted().then(|| fold.publish(FindingState::Retracted))
     }
 
-    /// The newest fold that covers an exec. An exec is taken out where it was added, because a fold is only begun where
+    /// The fold that an exec began, all of whose execs left it. The exec is unproven for the same reason again: the manifest
+    /// that proved it is gone.
+    fn begun_by(&self, reason: Unproven, exec: &Exec) -> Option<usize> {
+        let event_id = EventId::of_unproven(&exec.event_id, reason.name());
+        self.0.iter().position(|fold| fold.execs.event_id == event_id)
+    }
+
+    /// The newest fold that covers an exec and has any. An exec is taken out where it was added, because a fold is only begun where
     /// none covers its first exec. Only where its fold was forgotten ([`UNPROVEN_FOLDS_MAX`]) and an exec of an earlier time
     /// came later is it taken out of that one's fold.
     fn position(&self, reason: Unproven, time_ns: i64) -> Option<usize> {
-        let covering = self.0.iter().enumerate().filter(|(_, fold)| fold.covers(reason, time_ns));
+        let covering =
+            self.0.iter().enumerate().filter(|(_, fold)| !fold.is_retracted() && fold.covers(reason, time_ns));
         covering.max_by_key(|(_, fold)| fold.execs.first_ns).map(|(at, _)| at)
     }
 
@@ -127,6 +142,21 @@ mod tests {
         assert_eq!(published(folds.remove(REASON, 1)), Some((0, 3, FindingState::Retracted)));
         let (next, revision) = folds.add(REASON, &at(5)).unwrap();
         assert_eq!((next.event_id, revision.number), (EventId::of_unproven(&at(5).event_id, REASON.name()), 1));
+    }
+
+    #[test]
+    fn the_exec_that_began_a_retracted_finding_comes_back_into_it_as_its_next_revision() {
+        let mut folds = UnprovenFolds::default();
+        drop(folds.add(REASON, &at(0)));
+        assert_eq!(published(folds.remove(REASON, 0)), Some((0, 2, FindingState::Retracted)));
+        let (other, _) = folds.add(REASON, &at(5)).unwrap();
+        assert_eq!(other.first_ns, 5);
+        let (again, revision) = folds.add(REASON, &at(0)).unwrap();
+        assert_eq!(again.event_id, EventId::of_unproven(&at(0).event_id, REASON.name()));
+        assert_eq!((again.execs, revision.number, revision.state), (1, 3, FindingState::Active));
+        // Each is taken out of its own.
+        assert_eq!(published(folds.remove(REASON, 5)), Some((0, 2, FindingState::Retracted)));
+        assert_eq!(published(folds.remove(REASON, 0)), Some((0, 4, FindingState::Retracted)));
     }
 
     #[test]

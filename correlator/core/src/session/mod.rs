@@ -281,8 +281,8 @@ impl Session {
         if finding.state == FindingState::Active {
             self.facts.take(&finding);
         }
-        let kept = settings.findings_kept;
-        if self.is_mere_repeat(&finding, kept) || self.is_behind_what_is_shown(&finding, kept) {
+        let max = settings.findings_kept;
+        if self.is_mere_repeat(&finding, max) || self.is_behind_what_is_shown(&finding, max) {
             finding.drop_detail()?;
         }
         self.findings.insert(finding);
