@@ -136,7 +136,7 @@ fn digest_of_named(proc: &Proc, job: &DigestJob, executed_ns: i64, bytes_max: u6
     for root in &job.roots {
         let handle = match descriptor_number(&job.path) {
             Some(number) => descriptor_of(proc, job.pid, number),
-            None => look_up_named(proc, *root, job),
+            None => look_up_extended(proc, *root, job),
         };
         match handle {
             Ok(handle) => {
@@ -206,14 +206,24 @@ fn descriptor_of(proc: &Proc, pid: u32, number: u32) -> Result<OwnedFd, Digest> 
     open(proc.path(format!("{pid}/fd/{number}")), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(why)
 }
 
+/// The file of this name, or else that with its extension.
+fn look_up_extended(proc: &Proc, root: u32, job: &DigestJob) -> Result<OwnedFd, Digest> {
+    match (look_up_named(proc, root, job, &job.path), job.extension) {
+        (Err(Digest::Gone), Some(extension)) => {
+            look_up_named(proc, root, job, &[job.path.as_slice(), extension.as_bytes()].concat())
+        }
+        (found, _) => found,
+    }
+}
+
 /// A handle without access to a subject that is known by name only. The job of a container's first exec is made before the
 /// container's mounts are known, and a link may lead to another mount than its path does. So where the lookup would leave the
 /// root's mount, the process's own mount table decides whether it may.
-fn look_up_named(proc: &Proc, root: u32, job: &DigestJob) -> Result<OwnedFd, Digest> {
-    let reach = || mounts::reach(&proc.text(format!("{root}/mountinfo")), &job.path);
-    match (open_below(proc, root, &job.path, job.crossing), job.crossing) {
+fn look_up_named(proc: &Proc, root: u32, job: &DigestJob, path: &[u8]) -> Result<OwnedFd, Digest> {
+    let reach = || mounts::reach(&proc.text(format!("{root}/mountinfo")), path);
+    match (open_below(proc, root, path, job.crossing), job.crossing) {
         (Err(Errno::XDEV), Crossing::Stay) => match reach() {
-            Reach::Readable => look_up(proc, root, &job.path, Crossing::Cross),
+            Reach::Readable => look_up(proc, root, path, Crossing::Cross),
             Reach::Refused => Err(Digest::RefusedFs),
             Reach::Unsure => Err(Digest::Unreadable),
         },

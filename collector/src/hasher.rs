@@ -1,6 +1,6 @@
 //! Threads that hash. Called by the collector's task, which never waits for a file.
 
-use driftline_collector_core::{Digest, DigestJob, DigestOutcome, LoaderJob};
+use driftline_collector_core::{Digest, DigestJob, DigestOutcome, DigestSubject, LoaderJob};
 use driftline_service::clock;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -80,7 +80,7 @@ fn work(
     }
 }
 
-/// The outcome of a job: the digest of its subject, and of the loader that runs it. `captured` is its executable when the reader
+/// The outcome of a job: the digest of its subject, and of the interpreter or loader that runs it. `captured` is its executable when the reader
 /// captured it; `now_ns` is the wall clock.
 #[must_use]
 pub fn outcome(
@@ -95,12 +95,16 @@ pub fn outcome(
         let known = strict.and_then(|strict| strict.outcome(job));
         known.unwrap_or_else(|| files::digest(proc, job, captured, bytes_max, now_ns))
     };
-    let subject = hash(job, captured);
+    let (of_subject, of_loader) = match job.subject {
+        DigestSubject::File(_) => (captured, None),
+        DigestSubject::Named { .. } => (None, captured),
+    };
+    let subject = hash(job, of_subject);
     match &job.loader {
         None => subject,
         Some(LoaderJob::Known(sha256)) => DigestOutcome { loader: Some(Digest::Hashed(*sha256)), ..subject },
         Some(LoaderJob::Hash(loader)) => {
-            let DigestOutcome { digest, is_settled, .. } = hash(loader, None);
+            let DigestOutcome { digest, is_settled, .. } = hash(loader, of_loader);
             DigestOutcome { loader: Some(digest), is_settled, ..subject }
         }
     }

@@ -185,9 +185,10 @@ impl Capturer {
     }
 
     fn capture(&self, exec: &RawExec) -> Option<(Moment, CapturedFile)> {
-        // Of a script, and of what a loader runs, the executable is only the interpreter.
-        let is_executable = Subject::of(exec, FileClass::Image) == Subject::Executable;
-        let may_be_read = is_executable && !mounts::is_refused(exec.file.fs_magic);
+        // Of a script, and of what a loader runs, the executable is only the interpreter. One that was given a file may be
+        // any program that has its name.
+        let is_judged = matches!(Subject::of(exec, FileClass::Image), Subject::Executable | Subject::Interpreted(_));
+        let may_be_read = is_judged && !mounts::is_refused(exec.file.fs_magic);
         if !may_be_read || Arc::strong_count(&self.places) > CAPTURED_MAX {
             return None;
         }

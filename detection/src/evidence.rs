@@ -25,9 +25,9 @@ pub struct FileContent {
 /// Why a file was opened by an exec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// The exec's subject: the script, the target of a dynamic loader, or else the executable.
+    /// The exec's subject: the script, the target of a dynamic loader, the program of an interpreter, or else the executable.
     Subject,
-    /// What the kernel executed for the subject: the interpreter of a script, or a dynamic loader.
+    /// What the kernel executed for the subject: an interpreter, or a dynamic loader.
     Interpreter,
 }
 
@@ -115,6 +115,12 @@ impl<'a> ExecutedFile<'a> {
             hash_state: loader.hash_state,
             sha256: loader.sha256,
         })
+    }
+
+    /// Whether an interpreter was given it as its program; the kernel executed the interpreter only.
+    #[must_use]
+    pub fn is_given_to_an_interpreter(&self, exec: &Exec) -> bool {
+        self.role == Role::Subject && exec.interpreted.is_some()
     }
 
     /// The mount by which a file of the container's own overlay was reached, where that is not the container's root: a node

@@ -317,7 +317,7 @@ fn subject(exec: &Exec, verdict: &Verdict) -> Subject {
         size_bytes: file.facts.size_bytes,
         mode: file.facts.mode,
         deleted: nlink.map_or(file.hash_state == HashState::Gone, |nlink| nlink == 0),
-        script: file.role == Role::Subject && exec.script.is_some(),
+        script: file.role == Role::Subject && (exec.script.is_some() || exec.interpreted.is_some()),
         // Policies go by the mounts that a runtime made. Who is inside the container chooses the place of the others.
         mount: file.mount.filter(|_| file.inner_mount().is_none()).cloned(),
         image_path: verdict.image_path.as_deref().map(|path| printable(path).text),

@@ -17,7 +17,9 @@ mod flaw;
 mod unproven;
 
 pub use detector::Detector;
-pub use drift::{ADDED, Category, FILELESS, FILELESS_SHM, MISMATCH, UNPROVEN, Verdict, judge};
+pub use drift::{
+    ADDED, ADDED_SCRIPT, Category, FILELESS, FILELESS_SHM, MISMATCH, MOUNTED_SCRIPT, UNPROVEN, Verdict, judge,
+};
 pub use evidence::{Evidence, ExecutedFile, FileContent, FileEvidence, ImageEvidence, ImageLookup, InnerMount, Role};
 pub use flaw::Flaw;
 pub use unproven::Unproven;

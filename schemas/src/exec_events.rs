@@ -18,10 +18,17 @@ pub use exec::{Ancestor, Exec, Fd, FdKind, FileClass, FileFacts, HashState, Load
 pub const ENGINE_INIT: &str = "engine-init";
 
 impl Exec {
-    /// Path of the judged file: the script, or the target of a dynamic loader, where there is one; else the executable.
+    /// Path of the judged file: the script, the target of a dynamic loader or the program of an interpreter, where there is one;
+    /// else the executable.
     #[must_use]
     pub fn subject_path(&self) -> &[u8] {
-        self.script.as_deref().or(self.loaded.as_deref()).unwrap_or(&self.path)
+        self.named_path().unwrap_or(&self.path)
+    }
+
+    /// Path of the judged file if that is not the executable.
+    #[must_use]
+    pub fn named_path(&self) -> Option<&[u8]> {
+        self.script.as_deref().or(self.loaded.as_deref()).or(self.interpreted.as_deref())
     }
 }
 

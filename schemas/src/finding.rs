@@ -13,6 +13,12 @@ pub const IMAGE_CONFLICT: &str = "Image Manifest Conflict";
 /// Category of a finding about content of a container's image that does not match its digest.
 pub const IMAGE_MISMATCH: &str = "Image Digest Mismatch";
 
+/// Category of a finding about an executed program that the image does not contain.
+pub const ADDED_BINARY: &str = "Added Binary Executed";
+
+/// Category of a finding about such a program that an interpreter was given as a file.
+pub const ADDED_SCRIPT: &str = "Added Script Executed";
+
 /// Category of a finding about executed files that are neither proven the image's nor proven foreign.
 pub const UNPROVEN_PROGRAM: &str = "Unproven Program Executed";
 

@@ -33,8 +33,8 @@ pub use exec_events::{
     Pod,
 };
 pub use finding::{
-    AncestorProcess, CONTAINER_THROTTLED, Confidence, Descriptor, Finding, FindingState, IMAGE_CONFLICT,
-    IMAGE_MISMATCH, Origin, Process, Severity, Subject, UNPROVEN_PROGRAM,
+    ADDED_BINARY, ADDED_SCRIPT, AncestorProcess, CONTAINER_THROTTLED, Confidence, Descriptor, Finding, FindingState,
+    IMAGE_CONFLICT, IMAGE_MISMATCH, Origin, Process, Severity, Subject, UNPROVEN_PROGRAM,
 };
 pub use ids::{
     AlertId, ContainerId, DiffId, EventId, ExecIdentity, FindingId, Fingerprint, IdError, ImageId, Sha256, is_digest,

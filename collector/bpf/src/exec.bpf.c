@@ -181,6 +181,41 @@ static __always_inline bool may_be_loader(struct scratch *scratch, __u32 begin)
 	return name[1] == 'i' && name[2] == 'b' && name[3] == 'c' && name[4] == '.';
 }
 
+/* The first two letters of a name, as they lie in memory. */
+#define LETTERS(first, second) ((__u16)(first) | (__u16)(second) << 8)
+
+/*
+ * An interpreter may be given a file by a name that counts from the working directory (`sh x`). core's `interpreter` module
+ * looks at the whole name; here the first two letters of one are enough.
+ */
+static __always_inline bool may_be_interpreter(struct scratch *scratch, __u32 begin)
+{
+	const __u8 *name = &scratch->data[begin & CGROUP_BYTES_MASK];
+	switch (LETTERS(name[0], name[1])) {
+	case LETTERS('s', 'h'):
+	case LETTERS('b', 'a'):
+	case LETTERS('d', 'a'):
+	case LETTERS('a', 's'):
+	case LETTERS('r', 'b'):
+	case LETTERS('k', 's'):
+	case LETTERS('m', 'k'):
+	case LETTERS('o', 'k'):
+	case LETTERS('z', 's'):
+	case LETTERS('h', 'u'):
+	case LETTERS('p', 'y'):
+	case LETTERS('p', 'e'):
+	case LETTERS('n', 'o'):
+	case LETTERS('r', 'u'):
+	case LETTERS('j', 'r'):
+	case LETTERS('p', 'h'):
+	case LETTERS('l', 'u'):
+	case LETTERS('b', 'u'):
+	case LETTERS('t', 'o'):
+		return true;
+	}
+	return false;
+}
+
 /*
  * A wake-up costs ten times the rest: only what may have to be hashed before it is gone gets one. And what is known, should
  * it come faster than the ring is looked at.
@@ -254,6 +289,8 @@ int BPF_PROG(driftline_exec, struct task_struct *task, __s32 old_pid, struct lin
 		scratch->used = 0;
 	}
 	const char *filename = bprm->filename;
+	/* Nothing but the names of cgroups stands before it. */
+	__u32 path_begin = scratch->used;
 	read_facts(scratch, task, bprm->file, bprm->interp != filename ? FLAG_SCRIPT : 0);
 
 	struct exec_record *head = &scratch->head;
@@ -264,8 +301,9 @@ int BPF_PROG(driftline_exec, struct task_struct *task, __s32 old_pid, struct lin
 	head->cpu = bpf_get_smp_processor_id();
 	head->seq = is_test ? 0 : count(COUNTER_SEEN);
 	bool is_suspicious = head->flags & FLAG_SUSPICIOUS;
+	bool needs_cwd = is_suspicious || may_be_interpreter(scratch, path_begin);
 	head->typed_path_bytes = append_string(scratch, filename, PATH_BYTES_MAX);
-	if (is_suspicious)
+	if (needs_cwd)
 		append_cwd(scratch, task);
 	append_tty(scratch, task);
 	append_args_and_environment(scratch, task->mm);

@@ -50,6 +50,8 @@ pub struct DigestJob {
     pub roots: Vec<u32>,
     /// Absolute path of the subject; a memfd has none.
     pub path: Vec<u8>,
+    /// What is added to the path when there is no such file.
+    pub extension: Option<&'static str>,
     /// Whether looking it up may leave the root's mount. If not, it cannot end up in a FUSE or network file system.
     pub crossing: Crossing,
     /// What to hash.
@@ -134,10 +136,11 @@ impl DigestJob {
             pid: exec.pid,
             roots: roots(exec, subject, view),
             path,
+            extension: subject.extension(),
             crossing: if crosses { Crossing::Cross } else { Crossing::Stay },
             subject: match subject {
                 Subject::Executable => DigestSubject::File(exec.file),
-                Subject::Script(_) => named(SCRIPT_COST_BYTES),
+                Subject::Script(_) | Subject::Interpreted(_) => named(SCRIPT_COST_BYTES),
                 Subject::Loaded(_) => named(LOADED_COST_BYTES),
             },
             loader: None,

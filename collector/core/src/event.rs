@@ -74,7 +74,7 @@ pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>,
         class: judged.class,
         file: match judged.subject {
             Subject::Executable => file_facts(raw),
-            Subject::Script(_) | Subject::Loaded(_) => judged.named.map(named_facts).unwrap_or_default(),
+            _ => judged.named.map(named_facts).unwrap_or_default(),
         },
         mount: judged.mount,
         hash_state: judged.digest.map_or(HashState::NotNeeded, Digest::state),
@@ -98,6 +98,7 @@ pub fn exec(raw: &RawExec, at: Surroundings<'_>, digest: Option<&DigestOutcome>,
         loaded: path_if(matches!(judged.subject, Subject::Loaded(_))),
         running_at_start: raw.is_snapshot(),
         loader: judged.loader,
+        interpreted: path_if(matches!(judged.subject, Subject::Interpreted(_))),
         inner_container_id: at.inner.cloned(),
     }
 }
@@ -134,11 +135,16 @@ impl<'a> Judged<'a> {
     fn of(raw: &'a RawExec, at: Surroundings<'a>, outcome: Option<&'a DigestOutcome>) -> Self {
         let (executed, on) = class::class(raw, at.root, at.mounts);
         let subject = Subject::of(raw, executed);
+        let of_executed = on.cloned().or_else(|| inner_mount::of(raw, executed));
+        if let Some(outcome) = outcome.filter(|outcome| is_directory(subject, outcome)) {
+            let digest = (executed != FileClass::Image).then(|| outcome.of_loader());
+            let subject = Subject::Executable;
+            return Self { subject, class: executed, mount: of_executed, digest, named: None, loader: None };
+        }
         let named = outcome.and_then(|outcome| outcome.named.as_ref());
         // A better root may have become known since the file was hashed, and with it another subject.
         let is_of_subject = subject.typed().is_some() || named.is_none();
         let digest = outcome.map(|outcome| if is_of_subject { outcome.digest } else { Digest::OverBudget });
-        let of_executed = on.cloned().or_else(|| inner_mount::of(raw, executed));
         let (class, mount) = match (subject.typed(), named) {
             (None, _) => (executed, of_executed.clone()),
             (Some(_), Some(facts)) => {
@@ -165,6 +171,14 @@ impl<'a> Judged<'a> {
         let typed = self.subject.typed()?;
         Some(self.named.map_or_else(|| absolute(raw, typed), |facts| facts.path.clone()))
     }
+}
+
+/// Whether an interpreter was given a directory: what it runs of it, if anything, is not known. One that was put there after the
+/// exec was not given.
+fn is_directory(subject: Subject<'_>, outcome: &DigestOutcome) -> bool {
+    let Subject::Interpreted(given) = subject else { return false };
+    let is_directory = |facts: &NamedFacts| facts.mode & 0o170_000 == 0o040_000;
+    !given.typed.is_empty() && outcome.digest == Digest::Unreadable && outcome.named.as_ref().is_some_and(is_directory)
 }
 
 fn owned((class, mount): (FileClass, Option<&Mount>)) -> (FileClass, Option<Mount>) {
@@ -382,6 +396,45 @@ mod tests {
         let interpreter = build(&own, Some(&outcome)).loader.unwrap();
         assert_eq!((interpreter.class, interpreter.sha256), (FileClass::CopiedUp, Some(Sha256([2; 32]))));
         assert_eq!(interpreter.file.ino, to_i64(own.file.ino));
+    }
+
+    #[test]
+    fn of_an_interpreter_the_file_that_it_was_given_is_described() {
+        let raw = RawExec { path: b"/bin/dash".to_vec(), args: Args::of_terminated(b"sh\0/tmp/x\0"), ..raw_exec() };
+        let outcome = DigestOutcome {
+            named: Some(on_root(&raw, b"/tmp/x", 13)),
+            ..DigestOutcome::of(Digest::Hashed(Sha256([1; 32])))
+        };
+        let built = build(&raw, Some(&outcome));
+        assert_eq!((built.interpreted.as_deref(), built.script.as_deref()), (Some(b"/tmp/x".as_slice()), None));
+        assert_eq!((built.subject_path(), built.path.as_slice()), (b"/tmp/x".as_slice(), b"/bin/dash".as_slice()));
+        assert_eq!((built.class, built.file.ino, built.sha256), (FileClass::RootfsPlain, 13, Some(Sha256([1; 32]))));
+    }
+
+    #[test]
+    fn of_an_interpreter_that_was_given_a_directory_the_interpreter_is_described() {
+        let args = |line: &[u8]| RawExec { path: b"/bin/node".to_vec(), args: Args::of_terminated(line), ..raw_exec() };
+        let raw = args(b"node\0.\0");
+        let of = |digest| {
+            let named = Some(NamedFacts { mode: 0o040_755, ..on_root(&raw, b"/app", 13) });
+            DigestOutcome { named, loader: Some(Digest::Hashed(Sha256([2; 32]))), ..DigestOutcome::of(digest) }
+        };
+        let described = |raw: &RawExec, digest| {
+            let built = build(raw, Some(&of(digest)));
+            (built.interpreted, built.class, built.hash_state, built.sha256)
+        };
+        let directory = Some(b"/app".to_vec());
+        let class = FileClass::Image;
+        assert_eq!(described(&raw, Digest::Unreadable), (None, class, HashState::NotNeeded, None));
+        let own = RawExec { flags: raw.flags | layout::FLAG_UPPER, ..raw.clone() };
+        let of_own = (None, FileClass::CopiedUp, HashState::Hashed, Some(Sha256([2; 32])));
+        assert_eq!(described(&own, Digest::Unreadable), of_own);
+        // It was put there after the exec, or the name is not known.
+        let class = FileClass::RootfsPlain;
+        assert_eq!(described(&raw, Digest::Changed), (directory.clone(), class, HashState::Changed, None));
+        let mut cut = args(b"node\0");
+        cut.flags |= layout::FLAG_ARGS_TRUNCATED;
+        assert_eq!(described(&cut, Digest::Unreadable), (directory, class, HashState::Unreadable, None));
     }
 
     #[test]

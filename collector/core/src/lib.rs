@@ -13,6 +13,7 @@ pub mod digest;
 pub mod environment;
 pub mod event;
 pub mod inner_mount;
+mod interpreter;
 pub mod layout;
 pub mod limits;
 pub mod mounts;
@@ -27,6 +28,7 @@ pub mod subject;
 pub use class::NamedFacts;
 pub use container_root::ContainerRoot;
 pub use digest::{Crossing, Digest, DigestJob, DigestOutcome, DigestSubject, LoaderJob};
+pub use interpreter::Given;
 pub use mounts::Mounts;
 pub use pipeline::{
     Description, ExecPipeline, Input, Inspection, Loss, NodeSettings, PipelineCommand, Placement, Records,

@@ -1,13 +1,14 @@
-//! Which file of an exec is judged: usually the one that the kernel executed; of a script the script; and where a dynamic
-//! loader runs a program (`ld.so PATH`), that program. The last two are known by name only: the kernel has no record of them,
-//! so they are looked up from user space.
+//! Which file of an exec is judged: usually the one that the kernel executed; of a script the script; where a dynamic loader
+//! runs a program (`ld.so PATH`), that program; and where an interpreter is given a file (`sh FILE`), that file. All but the
+//! first are known by name only: the kernel has no record of them, so they are looked up from user space.
 //!
-//! Any program can have the name of a loader and a program of the image as argument, and the interpreter of an image's script
-//! can be replaced. So unless the kernel shows the interpreter or loader to be an untouched file of the image, it is reported
-//! beside the subject, and its content shows whether it is the image's.
+//! Any program can have the name of a loader or interpreter and a file of the image as argument, and the interpreter of an
+//! image's script can be replaced. So unless the kernel shows the interpreter or loader to be an untouched file of the image, it
+//! is reported beside the subject, and its content shows whether it is the image's.
 
 use driftline_schemas::{Args, FileClass};
 
+use crate::interpreter::{self, Given};
 use crate::raw::RawExec;
 
 /// The judged file.
@@ -19,6 +20,8 @@ pub enum Subject<'a> {
     Script(&'a [u8]),
     /// A program of this name, as the loader was given it.
     Loaded(&'a [u8]),
+    /// A file that an interpreter was given as its program.
+    Interpreted(Given<'a>),
 }
 
 impl<'a> Subject<'a> {
@@ -29,11 +32,16 @@ impl<'a> Subject<'a> {
         if exec.is_script() {
             return Self::Script(&exec.typed_path);
         }
-        let is_loader = can_be_the_image_s(class) && is_loader(&exec.path);
+        if !can_be_the_image_s(class) {
+            return Self::Executable;
+        }
         // A name that was cut off leads to no file: the lookup fails, which is reported.
         let cut_off = exec.has_truncated_args().then_some(b"".as_slice());
-        let program = if is_loader { loaded_program(&exec.args, cut_off) } else { None };
-        program.map_or(Self::Executable, Self::Loaded)
+        if is_loader(&exec.path) {
+            return loaded_program(&exec.args, cut_off).map_or(Self::Executable, Self::Loaded);
+        }
+        let given = interpreter::given(&exec.path, &exec.args, cut_off);
+        given.map_or(Self::Executable, Self::Interpreted)
     }
 
     /// Its name as it was given, where that is all that is known.
@@ -41,7 +49,16 @@ impl<'a> Subject<'a> {
     pub fn typed(self) -> Option<&'a [u8]> {
         match self {
             Self::Executable => None,
-            Self::Script(typed) | Self::Loaded(typed) => Some(typed),
+            Self::Script(typed) | Self::Loaded(typed) | Self::Interpreted(Given { typed, .. }) => Some(typed),
+        }
+    }
+
+    /// What is added to its name when there is no such file.
+    #[must_use]
+    pub fn extension(self) -> Option<&'static str> {
+        match self {
+            Self::Interpreted(given) => given.extension,
+            _ => None,
         }
     }
 }
@@ -180,6 +197,19 @@ mod tests {
         for class in [FileClass::Foreign, FileClass::OtherFs, FileClass::Memfd] {
             assert_eq!(Subject::of(&raw, class), Subject::Executable);
         }
+    }
+
+    #[test]
+    fn of_an_interpreter_the_file_that_it_is_given_is_judged() {
+        let raw = |args: &[&str]| RawExec { path: b"/bin/dash".to_vec(), args: args.iter().collect(), ..exec() };
+        let given = |typed| Subject::Interpreted(Given { typed, extension: None });
+        assert_eq!(Subject::of(&raw(&["sh", "-e", "x"]), FileClass::Image), given(b"x"));
+        assert_eq!(Subject::of(&raw(&["sh", "-c", "x"]), FileClass::Image), Subject::Executable);
+        assert_eq!(Subject::of(&raw(&["sh", "x"]), FileClass::Foreign), Subject::Executable);
+        let cut = raw(&["sh", "-e"]);
+        assert_eq!(Subject::of(&cut, FileClass::Image), Subject::Executable);
+        let cut = RawExec { flags: cut.flags | layout::FLAG_ARGS_TRUNCATED, ..cut };
+        assert_eq!(Subject::of(&cut, FileClass::Image), given(b""));
     }
 
     #[test]

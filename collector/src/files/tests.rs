@@ -47,6 +47,7 @@ impl Case {
             crossing: Crossing::Cross,
             subject,
             loader: None,
+            extension: None,
         }
     }
 
@@ -133,6 +134,38 @@ fn a_loader_is_hashed_beside_what_it_runs_and_judged_by_what_the_kernel_saw() {
     assert_eq!(hashed(by(seen)), (Some(Digest::Hashed(of_loader)), Some(of_loader)));
     assert_eq!(hashed(by(RawFile { size_bytes: 1, ..seen })), (Some(Digest::Changed), None));
     assert_eq!(hashed(LoaderJob::Known(of_loader)), (Some(Digest::Hashed(of_loader)), None));
+}
+
+#[test]
+fn an_interpreter_s_file_may_lack_its_extension_in_the_arguments() {
+    let case = Case::new();
+    let (main, plain) = (case.write("main.js", b"extended"), case.write("plain", b"plain"));
+    case.write("plain.js", b"other");
+    let digest_of = |path: &[u8]| {
+        let subject = DigestSubject::Named { executed_ns: i64::MAX, cost_bytes: 0, by: RawFile::default() };
+        let job = DigestJob { extension: Some(".js"), ..case.job(path, subject) };
+        digest(&case.proc, &job, None, MAX, 0)
+    };
+    let extended = digest_of(main.strip_suffix(b".js").unwrap());
+    assert_eq!((extended.digest, extended.named.unwrap().path), (Digest::Hashed(Sha256::of(b"extended")), main));
+    assert_eq!(digest_of(&plain).digest, Digest::Hashed(Sha256::of(b"plain")));
+    assert_eq!(digest_of(b"/none").digest, Digest::Gone);
+}
+
+#[test]
+fn an_interpreter_that_was_captured_is_hashed_although_it_is_gone() {
+    let case = Case::new();
+    let (interpreter, file) = (case.write("sh", b"interpreter"), case.write("x", b"program"));
+    let seen = case.seen(&interpreter);
+    let handle = open(Path::new(OsStr::from_bytes(&interpreter)), OFlags::PATH, Mode::empty()).unwrap();
+    let captured = capture_handle(handle, &seen, MAX, i64::MAX, Arc::default()).unwrap();
+    let subject = DigestSubject::Named { executed_ns: i64::MAX, cost_bytes: 0, by: RawFile::default() };
+    let loader = LoaderJob::Hash(Box::new(case.job(&interpreter, DigestSubject::File(seen))));
+    std::fs::remove_file(Path::new(OsStr::from_bytes(&interpreter))).unwrap();
+    let job = DigestJob { loader: Some(loader), ..case.job(&file, subject) };
+    let outcome = hasher::outcome(&case.proc, &job, Some(captured), MAX, i64::MAX, None);
+    assert_eq!(outcome.digest, Digest::Hashed(Sha256::of(b"program")));
+    assert_eq!(outcome.loader, Some(Digest::Hashed(Sha256::of(b"interpreter"))));
 }
 
 #[test]

@@ -33,6 +33,7 @@ fn job(subject: DigestSubject) -> DigestJob {
         crossing: Crossing::Stay,
         subject,
         loader: None,
+        extension: None,
     }
 }
 

@@ -1,7 +1,9 @@
 //! The score of a session: one table, each row documented, each row that applied shown in the alert.
 
 use driftline_schemas::correlator_state::ExecFacts;
-use driftline_schemas::{CONTAINER_THROTTLED, Container, Contribution, Severity, Sha256, UNPROVEN_PROGRAM};
+use driftline_schemas::{
+    ADDED_BINARY, ADDED_SCRIPT, CONTAINER_THROTTLED, Container, Contribution, Severity, Sha256, UNPROVEN_PROGRAM,
+};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -72,11 +74,13 @@ impl Facts {
     }
 
     /// Categories that count. Context findings describe what happened around a finding and have rows of their own. That
-    /// something is unproven supports no other finding.
+    /// something is unproven supports no other finding. A program that is executed and one that an interpreter is given are
+    /// the same to the detector, which may see both of one script (`#!/usr/bin/env python3`).
     fn weighty_categories(&self) -> BTreeSet<&str> {
         let is_weighty =
             |label: &&Arc<Label>| label.severity > Severity::Informational && label.category != UNPROVEN_PROGRAM;
-        self.labels.iter().filter(is_weighty).map(|label| label.category.as_str()).collect()
+        let categories = self.labels.iter().filter(is_weighty).map(|label| label.category.as_str());
+        categories.map(|category| if category == ADDED_SCRIPT { ADDED_BINARY } else { category }).collect()
     }
 }
 

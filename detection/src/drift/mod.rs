@@ -4,7 +4,7 @@
 //! order, and the first that applies decides; `docs/detection.md` shows them as a table.
 
 use driftline_schemas::{
-    Confidence, ENGINE_INIT, Exec, FileClass, HashState, Mount, MountNamespace, Origin, Severity, Sha256,
+    ADDED_BINARY, Confidence, ENGINE_INIT, Exec, FileClass, HashState, Mount, MountNamespace, Origin, Severity, Sha256,
     UNPROVEN_PROGRAM,
 };
 
@@ -29,8 +29,12 @@ pub struct Category {
 }
 
 /// A program ran that the image does not contain, or that it contains at another path only.
-pub const ADDED: Category =
-    Category { name: "Added Binary Executed", severity: Severity::Low, techniques: &["T1105", "T1106"] };
+pub const ADDED: Category = Category { name: ADDED_BINARY, severity: Severity::Low, techniques: &["T1105", "T1106"] };
+/// An interpreter was given a program that the image does not contain, or that it contains at another path only.
+pub const ADDED_SCRIPT: Category =
+    Category { name: driftline_schemas::ADDED_SCRIPT, severity: Severity::Low, techniques: &["T1105", "T1059"] };
+/// The same from a read-only mount, which only whoever runs the container can fill.
+pub const MOUNTED_SCRIPT: Category = Category { severity: Severity::Informational, ..ADDED_SCRIPT };
 /// A program ran from anonymous memory.
 pub const FILELESS: Category =
     Category { name: "Execution: Fileless Execution in /memfd:", severity: Severity::High, techniques: &["T1620"] };
@@ -71,6 +75,14 @@ pub struct Verdict {
     pub other: Option<(Role, Origin)>,
 }
 
+impl Category {
+    /// The category in which a finding about an exec is withdrawn.
+    #[must_use]
+    pub fn of_retraction(exec: &Exec) -> Self {
+        if exec.interpreted.is_some() { ADDED_SCRIPT } else { ADDED }
+    }
+}
+
 impl Verdict {
     fn new(origin: Origin, category: Option<Category>, note: &str) -> Self {
         Self {
@@ -90,14 +102,30 @@ impl Verdict {
     /// What the verdict counts when an exec has several files: any finding more than silence, by severity; of equal ones
     /// what is proven more than what is not, and what was brought into the container more than what is mounted, which
     /// whoever runs the container can do.
-    fn weight(&self) -> (Option<Severity>, u8, Confidence) {
+    fn weight(&self) -> (Option<Severity>, bool, u8, Confidence) {
         let of_origin = match self.origin {
             Origin::Unproven => 0,
             Origin::Unresolved => 1,
             Origin::Mounted => 2,
             _ => 3,
         };
-        (self.category.map(|category| category.severity), of_origin, self.confidence)
+        let is_executed = self.category != Some(ADDED_SCRIPT);
+        (self.category.map(|category| category.severity), is_executed, of_origin, self.confidence)
+    }
+
+    /// The same about a file that was given to an interpreter. It is known by a name that may have meant another file then.
+    fn of_given(self, file: &ExecutedFile<'_>) -> Self {
+        match self.category {
+            Some(category) if category == ADDED => {
+                let is_read_only = file.mount.is_some_and(|mount| mount.read_only);
+                let is_context = self.origin == Origin::Mounted && is_read_only;
+                let category = if is_context { MOUNTED_SCRIPT } else { ADDED_SCRIPT };
+                let confidence = self.confidence.min(Confidence::Medium);
+                Self { category: Some(category), confidence, ..self }
+            }
+            Some(_) => Self { confidence: self.confidence.min(Confidence::Medium), ..self },
+            None => self,
+        }
     }
 
     fn unproven(reason: Unproven, note: &str) -> Self {
@@ -126,10 +154,13 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
 
 fn judge_file(exec: &Exec, evidence: &FileEvidence<'_>) -> Verdict {
     let file = &evidence.file;
-    let verdict = without_image(exec, file).unwrap_or_else(|| match &evidence.image {
+    let is_given = file.is_given_to_an_interpreter(exec);
+    let without_file = || Some(file).filter(|_| is_given).and_then(without_file);
+    let verdict = without_image(exec, file).or_else(without_file).unwrap_or_else(|| match &evidence.image {
         Ok(image) => Case { exec, file, image }.judge(),
         Err(reason) => unresolved(file, reason),
     });
+    let verdict = if is_given { verdict.of_given(file) } else { verdict };
     let note = match file.inner_mount() {
         Some(mount) if verdict.category.is_some() => through(mount, &verdict.note),
         _ => verdict.note,
@@ -169,9 +200,19 @@ fn without_image(exec: &Exec, file: &ExecutedFile<'_>) -> Option<Verdict> {
 /// The engine executes it as the container's first process. The collector names the mount so only where the kernel shows a program
 /// of the engine in the engine's place. What is executed later is judged like any mounted program.
 fn is_engine_init(exec: &Exec, file: &ExecutedFile<'_>) -> bool {
-    let is_the_program = exec.script.is_none() && exec.loaded.is_none();
     let is_first = exec.container_pid == 1 && exec.namespace == MountNamespace::Own;
-    is_the_program && is_first && file.mount.is_some_and(|mount| mount.fs_type == ENGINE_INIT)
+    exec.named_path().is_none() && is_first && file.mount.is_some_and(|mount| mount.fs_type == ENGINE_INIT)
+}
+
+/// The row for what an interpreter was given when no regular file was found at its name. It may never have been there: then the
+/// interpreter ran nothing.
+fn without_file(file: &ExecutedFile<'_>) -> Option<Verdict> {
+    let is_gone = file.hash_state == HashState::Gone;
+    let is_regular = file.facts.mode & 0o170_000 == 0o100_000;
+    (is_gone || (file.facts.is_known() && !is_regular)).then(|| {
+        let note = "an interpreter was given it as its program, and no file was there when it was looked for";
+        Verdict::unproven(Unproven::NoDigest(file.hash_state), note)
+    })
 }
 
 /// The rows that apply while the image is not known.

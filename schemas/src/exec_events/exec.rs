@@ -149,14 +149,18 @@ pub struct Exec {
     /// 0, and a script is described as its interpreter.
     #[serde(default)]
     pub running_at_start: bool,
-    /// The executable, where another file is judged (script, loaded) and the kernel does not show this one to be an
-    /// untouched file of the image: its content has to; null otherwise.
+    /// The executable, where another file is judged (script, loaded, interpreted) and the kernel does not show this one
+    /// to be an untouched file of the image: its content has to; null otherwise.
     #[serde(default)]
     pub loader: Option<Loader>,
     /// 64 hex digits: the container inside this one in which it ran, of an engine that is no runtime of the node; null
     /// when it ran in this one itself.
     #[serde(default)]
     pub inner_container_id: Option<ContainerId>,
+    /// Absolute path in the container of the file that an interpreter was given as its program (sh FILE), when one was;
+    /// path is then the interpreter, and class, file, mount, hash_state and sha256 describe this.
+    #[serde(default, with = "serde_bytes")]
+    pub interpreted: Option<Vec<u8>>,
 }
 
 /// What the kernel said about the file at exec.
@@ -237,7 +241,7 @@ pub struct Ancestor {
     pub path: Option<Vec<u8>>,
 }
 
-/// What the interpreter of a script or a dynamic loader is itself; the fields are those of the judged file.
+/// What the interpreter or dynamic loader of the judged file is itself; the fields are those of the judged file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loader {
     /// Where it lives.
@@ -335,6 +339,7 @@ impl HeapBytes for Exec {
         bytes += self.loaded.heap_bytes();
         bytes += self.loader.heap_bytes();
         bytes += self.inner_container_id.heap_bytes();
+        bytes += self.interpreted.heap_bytes();
         bytes
     }
 }
@@ -364,6 +369,7 @@ impl Bounded for Exec {
         of.bytes("loaded", &self.loaded, limits::PATH_BYTES_MAX)?;
         self.loader.check(of)?;
         of.bytes("inner_container_id", &self.inner_container_id, limits::ID_BYTES_MAX)?;
+        of.bytes("interpreted", &self.interpreted, limits::PATH_BYTES_MAX)?;
         Ok(())
     }
 }
@@ -446,4 +452,5 @@ record! {
     "frozen/exec.2.avsc",
     "frozen/exec.3.avsc",
     "frozen/exec.4.avsc",
+    "frozen/exec.5.avsc",
 }

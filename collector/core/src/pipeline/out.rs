@@ -73,7 +73,7 @@ pub(super) fn send(
 }
 
 fn is_untouched(record: &Exec) -> bool {
-    record.class == FileClass::Image && record.script.is_none() && record.loaded.is_none()
+    record.class == FileClass::Image && record.named_path().is_none()
 }
 
 fn drop_as(reason: &'static str, held: &HeldExec, effects: &mut Fx) {

@@ -56,11 +56,17 @@ enum Fold {
 }
 
 impl Fold {
-    /// The executable of a script, and of what a loader runs, is only the interpreter; the typed path names the program.
+    /// The executable of a script, and of what a loader or an interpreter runs, is only the interpreter; the typed path names the
+    /// program.
     fn of(exec: &RawExec) -> Self {
         let path = Subject::of(exec, FileClass::Image).typed().unwrap_or(&exec.path);
         Self::File { dev: exec.file.dev, ino: exec.file.ino, path: path.to_vec() }
     }
+}
+
+/// To the kernel an interpreter of the image is as ordinary as any other program of it.
+fn is_given_a_file(exec: &RawExec) -> bool {
+    matches!(Subject::of(exec, FileClass::Image), Subject::Interpreted(_))
 }
 
 /// Whether an exec is reported.
@@ -113,12 +119,13 @@ impl Throttle {
     }
 
     pub(super) fn admit(&mut self, now_ns: i64, exec: &RawExec) -> Admission {
-        let share = if exec.is_suspicious() { &mut self.suspicious } else { &mut self.ordinary };
+        let is_suspicious = exec.is_suspicious() || is_given_a_file(exec);
+        let share = if is_suspicious { &mut self.suspicious } else { &mut self.ordinary };
         if share.take(now_ns) {
             return Admission::Admitted;
         }
         self.since_ns.get_or_insert(now_ns);
-        if !exec.is_suspicious() {
+        if !is_suspicious {
             self.limited += 1;
             return Admission::Limited;
         }

@@ -60,6 +60,21 @@ impl Case {
     }
 }
 
+/// A script that an interpreter was given as its program.
+const fn given(
+    name: &'static str,
+    command: &'static str,
+    path: &'static str,
+    class: FileClass,
+    content: CaseContent,
+    origin: Origin,
+) -> Case {
+    case(name, command, path, class, content, origin).also(|exec| {
+        let is_by_shell = exec.path == b"/bin/busybox" || exec.path == b"/bin/sh";
+        exec.interpreted.as_deref() == Some(exec.subject_path()) && is_by_shell
+    })
+}
+
 /// Whether the record has the interpreter, with its digest.
 fn is_foreign_interpreter(exec: &Exec, class: FileClass) -> bool {
     exec.loader.as_ref().is_some_and(|loader| loader.class == class && loader.sha256.is_some())
@@ -278,6 +293,34 @@ pub(crate) const CASES: &[Case] = &[
         Script,
         Origin::Image,
     ),
+    given("image script given to sh", "sh /opt/given.sh", "/opt/given.sh", RootfsPlain, Script, Origin::Image),
+    given(
+        "changed image script given to sh",
+        "echo true >>/opt/given-changed.sh; cd /opt; sh -eu given-changed.sh",
+        "/opt/given-changed.sh",
+        RootfsPlain,
+        ChangedScript,
+        Origin::Modified,
+    ),
+    given(
+        "new script given to sh",
+        "cp /data/script /tmp/given.sh; chmod 600 /tmp/given.sh; sh -o noglob /tmp/given.sh",
+        "/tmp/given.sh",
+        RootfsPlain,
+        NewScript,
+        Origin::Added,
+    ),
+    given("script on a bind mount given to sh", "sh /data/given", "/data/given", Volume, NewScript, Origin::Mounted)
+        .on("/data"),
+    given(
+        "script in /dev/shm given to sh",
+        "cp /data/script /dev/shm/given.sh; sh /dev/shm/given.sh",
+        "/dev/shm/given.sh",
+        Volume,
+        NewScript,
+        Origin::FilelessShm,
+    )
+    .on("/dev/shm"),
     case(
         "image script, own interpreter",
         "/opt/interpreted.sh",
@@ -406,6 +449,14 @@ pub(crate) const CASES: &[Case] = &[
         Origin::Added,
     )
     .also(|exec| exec.file.nlink == 0),
+    given(
+        "new script given to sh",
+        "cp /data/script /tmp/given.sh; sh /tmp/given.sh",
+        "/tmp/given.sh",
+        RootfsPlain,
+        NewScript,
+        Origin::Added,
+    ),
     case(
         "new file by ld.so",
         "cp /data/dynamic /tmp/dynamic; /lib/ld-linux-test.so.2 --library-path /lib /tmp/dynamic",

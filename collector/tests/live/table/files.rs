@@ -88,6 +88,7 @@ impl Files {
         write(&at("busybox-image"), &busybox);
         write(&at("hidden"), &hidden);
         write(&at("script"), &new_script);
+        write(&at("given"), &new_script);
         let changed_script = [SCRIPT, CHANGE].concat();
         let changed_dynamic = [dynamic.as_slice(), DYNAMIC_CHANGE].concat();
         Self {
@@ -185,7 +186,7 @@ pub(crate) fn image(files: &Files) -> TestImage {
     for program in PROGRAMS {
         lower = lower.program(&format!("opt/{program}"), &files.busybox);
     }
-    for script in ["script.sh", "chmod.sh", "changed.sh", "linked.sh"] {
+    for script in ["script.sh", "chmod.sh", "changed.sh", "linked.sh", "given.sh", "given-changed.sh"] {
         lower = lower.program(&format!("opt/{script}"), SCRIPT);
     }
     lower = lower.program("opt/interpreter/sh", &files.busybox);

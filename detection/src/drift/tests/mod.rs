@@ -282,6 +282,54 @@ fn of_two_findings_the_worse_decides_and_of_equal_ones_the_script_s() {
     assert_eq!(verdict.other, Some((Role::Subject, Origin::Unproven)));
 }
 
+/// `/bin/sh FILE`, of the image.
+fn given(class: FileClass, path: &str, file: &str) -> Exec {
+    let Exec { file: facts, .. } = exec(1, class, path, file);
+    let file_facts = FileFacts { mode: 0o100_644, ..facts };
+    Exec { path: b"/bin/sh".to_vec(), interpreted: Some(path.into()), file: file_facts, ..exec(1, class, path, file) }
+}
+
+#[test]
+fn what_an_interpreter_is_given_is_judged_by_its_content_and_never_as_sure_as_what_is_executed() {
+    let (medium, script) = (Confidence::Medium, Some(ADDED_SCRIPT));
+    check(&given(C::RootfsPlain, "/bin/ls", "/bin/ls"), &expect(Origin::Image, None, High));
+    check(&given(C::RootfsPlain, "/bin/ls", "evil"), &expect(Origin::Modified, script, medium));
+    check(&given(C::RootfsPlain, "/tmp/x", "evil"), &expect(Origin::Added, script, medium));
+    check(&given(C::RootfsPlain, "/tmp/x", "/bin/ls"), &expect(Origin::Relocated, script, medium));
+    check(&given(C::Memfd, "memfd:x", "evil"), &expect(Origin::Fileless, Some(FILELESS), medium));
+    let mounted = |point, read_only| Exec {
+        mount: Some(Mount { read_only, ..mount(point) }),
+        ..given(C::Volume, &format!("{point}/x"), "evil")
+    };
+    check(&mounted("/data", false), &expect(Origin::Mounted, script, medium));
+    let verdict = check(&mounted("/data", true), &expect(Origin::Mounted, Some(MOUNTED_SCRIPT), medium));
+    assert_eq!(verdict.category, Some(MOUNTED_SCRIPT));
+    check(&mounted(SHM, false), &expect(Origin::FilelessShm, Some(FILELESS_SHM), medium));
+    check(&mounted(SHM, true), &expect(Origin::FilelessShm, Some(FILELESS_SHM), medium));
+}
+
+#[test]
+fn where_no_file_was_found_for_an_interpreter_nothing_is_proven() {
+    let unproven = expect(Origin::Unproven, Some(UNPROVEN), Low);
+    for path in ["/bin/ls", "/tmp/x"] {
+        let Exec { file, .. } = given(C::RootfsPlain, path, "");
+        let of = |class, file, hash_state| Exec { class, file, hash_state, sha256: None, ..given(class, path, "") };
+        check(&of(C::Unknown, FileFacts::default(), HashState::Gone), &unproven);
+        check(&of(C::Volume, FileFacts::default(), HashState::Gone), &unproven);
+        let pipe = FileFacts { mode: 0o010_600, ..file };
+        check(&of(C::OtherFs, pipe, HashState::Unreadable), &unproven);
+    }
+}
+
+#[test]
+fn an_interpreter_that_is_not_the_image_s_is_worse_than_what_it_is_given() {
+    let Exec { class, file, mount, hash_state, sha256, .. } = exec(1, C::New, "/tmp/sh", "evil");
+    let loader = Some(Loader { class, file, mount, hash_state, sha256 });
+    let both = Exec { path: b"/tmp/sh".to_vec(), loader, ..given(C::RootfsPlain, "/tmp/x", "echo") };
+    let verdict = check(&both, &expect(Origin::Added, Some(ADDED), High));
+    assert_eq!((verdict.file, verdict.other), (Role::Interpreter, Some((Role::Subject, Origin::Added))));
+}
+
 #[test]
 fn what_runs_in_a_container_in_the_container_is_mounted_and_has_no_path_of_the_image() {
     let within = |class, namespace, path, file| {

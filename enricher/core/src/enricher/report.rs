@@ -3,7 +3,7 @@
 //! A digest that is computed late arrives as the same exec again, in its place among the container's other events. So
 //! the output is the same whether or not the first of both was parked.
 
-use driftline_detection::{ADDED, Category, Unproven, Verdict, finding, finding::Revision};
+use driftline_detection::{Category, Unproven, Verdict, finding, finding::Revision};
 use driftline_schemas::topics::Topic;
 use driftline_schemas::{ContainerId, ContainerThrottled, Exec, FindingState, HashState, Origin};
 use driftline_service_core::{BrokenInvariant, Disposition};
@@ -169,7 +169,7 @@ impl Enricher {
             effects.settle(Disposition::Clean);
         } else {
             effects.settle(Disposition::Reported);
-            let (report, next) = amendment(verdict, revision, effects);
+            let (report, next) = amendment(&exec, verdict, revision, effects);
             revision = next.number;
             let seen = tracked.seen.as_deref();
             let finding = finding::drift(&exec, seen, verdict, report, next, &self.settings.versions);
@@ -198,7 +198,7 @@ impl Enricher {
         if old.revision == 0 {
             return self.amend_unproven(&old.exec, verdict, Unproven::NoImage, effects);
         }
-        let (report, revision) = amendment(verdict, old.revision, effects);
+        let (report, revision) = amendment(&old.exec, verdict, old.revision, effects);
         let id = &old.exec.container_id;
         let seen = self.containers.get(id).and_then(|tracked| tracked.seen.as_deref());
         let finding = finding::drift(&old.exec, seen, verdict, report, revision, &self.settings.versions);
@@ -225,9 +225,9 @@ impl Enricher {
 }
 
 /// Category and state of the next revision of a finding: it stays active, or is retracted.
-fn amendment(verdict: &Verdict, revision: i32, effects: &mut Fx) -> (Category, Revision) {
-    let (report, state) =
-        verdict.category.map_or((ADDED, FindingState::Retracted), |report| (report, FindingState::Active));
+fn amendment(exec: &Exec, verdict: &Verdict, revision: i32, effects: &mut Fx) -> (Category, Revision) {
+    let retracted = || (Category::of_retraction(exec), FindingState::Retracted);
+    let (report, state) = verdict.category.map_or_else(retracted, |report| (report, FindingState::Active));
     effects.count(if state == FindingState::Active { "finding_amended" } else { "finding_retracted" });
     (report, Revision { number: revision.saturating_add(1), state })
 }

@@ -208,9 +208,13 @@ fn score(active: &[&Finding], all: &[Finding]) -> i32 {
         all.iter().filter_map(|finding| finding.container.as_ref()).find(|container| !container.name.is_empty());
     let mut points = base;
     let mut raise = |applies: bool, by: i32| points += if applies { by } else { 0 };
-    let weighty = categories.iter().filter(|category| **category != "Unproven Program Executed").count();
-    raise(weighty > 1, 15);
-    raise(weighty > 2, 15);
+    let weighty: BTreeSet<&str> = categories
+        .iter()
+        .filter(|category| **category != "Unproven Program Executed")
+        .map(|category| if *category == "Added Script Executed" { "Added Binary Executed" } else { category })
+        .collect();
+    raise(weighty.len() > 1, 15);
+    raise(weighty.len() > 2, 15);
     let deleted = |finding: &Finding| {
         finding.subject.as_ref().is_some_and(|subject| subject.deleted && subject.class != FileClass::Memfd)
     };

@@ -1,8 +1,8 @@
 //! Execs of every class and origin, each made so that its verdict is known by construction.
 
 use driftline_schemas::{
-    CONTAINER_THROTTLED, ContainerId, Exec, ExecIdentity, FileClass, FileFacts, HashState, Mount, MountNamespace,
-    Origin, Severity, Sha256,
+    ADDED_BINARY, ADDED_SCRIPT, CONTAINER_THROTTLED, ContainerId, Exec, ExecIdentity, FileClass, FileFacts, HashState,
+    Mount, MountNamespace, Origin, Severity, Sha256,
 };
 
 use super::images::{FILE_BYTES, ImagePlan};
@@ -22,13 +22,14 @@ struct File {
     sha256: Option<Sha256>,
     size_bytes: i64,
     mount: Option<&'static str>,
+    /// The image's interpreter was given it.
+    is_given: bool,
     namespace: MountNamespace,
     finding: Option<Expected>,
     /// The expected result without its digest, where the digest may arrive late.
     without_digest: Option<Early>,
 }
 
-const ADDED: &str = "Added Binary Executed";
 const FILELESS: &str = "Execution: Fileless Execution in /memfd:";
 const FILELESS_SHM: &str = "Privilege Escalation: Fileless Execution in /dev/shm";
 const MISMATCH: &str = "Image Manifest Mismatch";
@@ -72,7 +73,8 @@ pub(super) fn draw(
         parent_pid: 99,
         parent_start_ns: 1,
         parent_comm: b"sh".to_vec(),
-        path: file.path.clone().into_bytes(),
+        path: if file.is_given { b"/bin/sh".to_vec() } else { file.path.clone().into_bytes() },
+        interpreted: file.is_given.then(|| file.path.clone().into_bytes()),
         path_truncated: false,
         typed_path: file.path.clone().into_bytes(),
         script: None,
@@ -89,7 +91,12 @@ pub(super) fn draw(
         chrooted: false,
         namespace: file.namespace,
         class: file.class,
-        file: FileFacts { size_bytes: file.size_bytes, nlink: i64::from(!rng.one_in(8)), ..FileFacts::default() },
+        file: FileFacts {
+            size_bytes: file.size_bytes,
+            nlink: i64::from(!rng.one_in(8)),
+            mode: 0o100_755,
+            ..FileFacts::default()
+        },
         mount: file.mount.map(mount),
         hash_state: if file.sha256.is_some() { HashState::Hashed } else { HashState::OverBudget },
         sha256: file.sha256,
@@ -127,6 +134,7 @@ fn file(rng: &mut Rng, number: u64, image: &ImagePlan) -> File {
         sha256,
         size_bytes,
         mount: None,
+        is_given: false,
         namespace: MountNamespace::Own,
         finding,
         // Every exec except an untouched file of the image; a root that is not an overlay is a case of its own.
@@ -136,29 +144,33 @@ fn file(rng: &mut Rng, number: u64, image: &ImagePlan) -> File {
             _ => Some(Early::Finding),
         },
     };
+    // By a property that is drawn anyway, so that a seed stays what it is.
+    let is_given = number.is_multiple_of(3);
+    let added = if is_given { ADDED_SCRIPT } else { ADDED_BINARY };
     match rng.below(19) {
         0..=1 => plain(FileClass::Image, &known, None, None),
         2 => plain(FileClass::Image, "/bin/gone", None, low(MISMATCH, Origin::Inconsistent)),
-        3..=4 => plain(FileClass::New, &strange, Some(other), low(ADDED, Origin::Added)),
-        5 => plain(FileClass::New, &strange, Some(digest), low(ADDED, Origin::Relocated)),
+        3..=4 => plain(FileClass::New, &strange, Some(other), low(ADDED_BINARY, Origin::Added)),
+        5 => plain(FileClass::New, &strange, Some(digest), low(ADDED_BINARY, Origin::Relocated)),
         6 => plain(FileClass::New, &known, Some(digest), None),
-        7 => plain(FileClass::CopiedUp, &known, Some(other), low(ADDED, Origin::Modified)),
+        7 => plain(FileClass::CopiedUp, &known, Some(other), low(ADDED_BINARY, Origin::Modified)),
         8 => plain(FileClass::CopiedUp, &known, Some(digest), None),
-        9 => plain(FileClass::New, &strange, None, low(ADDED, Origin::Added)),
-        10 => File { size_bytes: 7, ..plain(FileClass::CopiedUp, &known, None, low(ADDED, Origin::Modified)) },
+        9 => plain(FileClass::New, &strange, None, low(ADDED_BINARY, Origin::Added)),
+        10 => File { size_bytes: 7, ..plain(FileClass::CopiedUp, &known, None, low(ADDED_BINARY, Origin::Modified)) },
         11 => File {
             mount: Some("/data"),
-            ..plain(FileClass::Volume, &format!("/data/{number}"), Some(other), low(ADDED, Origin::Mounted))
+            is_given,
+            ..plain(FileClass::Volume, &format!("/data/{number}"), Some(other), low(added, Origin::Mounted))
         },
-        12 => plain(FileClass::Foreign, &strange, Some(other), low(ADDED, Origin::Mounted)),
+        12 => plain(FileClass::Foreign, &strange, Some(other), low(ADDED_BINARY, Origin::Mounted)),
         13 => plain(FileClass::Memfd, "/memfd:x", None, high(FILELESS, Origin::Fileless)),
         14 => File {
             mount: Some("/dev/shm"),
             ..plain(FileClass::Volume, "/dev/shm/x", Some(other), high(FILELESS_SHM, Origin::FilelessShm))
         },
-        15 => plain(FileClass::RootfsPlain, &known, Some(other), low(ADDED, Origin::Modified)),
-        16 => plain(FileClass::RootfsPlain, &known, Some(digest), None),
-        17 => plain(FileClass::OtherFs, &strange, None, low(ADDED, Origin::Mounted)),
+        15 => File { is_given, ..plain(FileClass::RootfsPlain, &known, Some(other), low(added, Origin::Modified)) },
+        16 => File { is_given, ..plain(FileClass::RootfsPlain, &known, Some(digest), None) },
+        17 => plain(FileClass::OtherFs, &strange, None, low(ADDED_BINARY, Origin::Mounted)),
         _ => File {
             namespace: MountNamespace::Host,
             without_digest: None,

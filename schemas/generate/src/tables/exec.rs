@@ -80,15 +80,16 @@ pub(crate) const EXEC: Record = Record {
         field("ancestors").repeated(&ANCESTOR, "ANCESTORS").decoded("Vec<RawAncestor>").avro(Array(&Type::Record(&ANCESTOR))).default("[]").limits(&[Limit::Items("ANCESTORS_MAX")]).note("parent first").doc("its parent, the parent's parent and so on, at most five"),
         field("loaded").avro(Optional(&Bytes)).default("null").limits(PATH).doc("absolute path in the container of the program that a dynamic loader was told to run (ld.so PATH), when one was; path is then the loader, and class, file, mount, hash_state and sha256 describe this"),
         field("running_at_start").avro(Boolean).default("false").doc("the program ran already when the collector started: time_ns is then the start of the process, cpu is -1, seq is 0, and a script is described as its interpreter"),
-        field("loader").avro(Optional(&Type::Record(&LOADER))).default("null").doc("the executable, where another file is judged (script, loaded) and the kernel does not show this one to be an untouched file of the image: its content has to; null otherwise"),
+        field("loader").avro(Optional(&Type::Record(&LOADER))).default("null").doc("the executable, where another file is judged (script, loaded, interpreted) and the kernel does not show this one to be an untouched file of the image: its content has to; null otherwise"),
         field("inner_container_id").avro(Optional(&CONTAINER_ID)).default("null").limits(ID).doc("64 hex digits: the container inside this one in which it ran, of an engine that is no runtime of the node; null when it ran in this one itself"),
+        field("interpreted").avro(Optional(&Bytes)).default("null").limits(PATH).doc("absolute path in the container of the file that an interpreter was given as its program (sh FILE), when one was; path is then the interpreter, and class, file, mount, hash_state and sha256 describe this"),
     ],
 };
 
 #[rustfmt::skip]
 pub(crate) const LOADER: Record = Record {
     name: "Loader",
-    doc: "what the interpreter of a script or a dynamic loader is itself; the fields are those of the judged file",
+    doc: "what the interpreter or dynamic loader of the judged file is itself; the fields are those of the judged file",
     derives: "Debug, Clone, PartialEq, Eq",
     label: "",
     fields: &[
