@@ -70,7 +70,7 @@ pub async fn run(settings: CollectorSettings, self_test: SelfTest, strict: Optio
         outbox.open_gate();
         mpsc::channel(1).1
     };
-    let (mut probe, known_files) = Probe::load(&ProbeConfig {
+    let (mut probe, maps) = Probe::load(&ProbeConfig {
         ordinary_ring_bytes: settings.ring_bytes,
         suspicious_ring_bytes: settings.suspicious_ring_bytes,
         host_mnt_ns: node.host_mnt_ns,
@@ -81,7 +81,7 @@ pub async fn run(settings: CollectorSettings, self_test: SelfTest, strict: Optio
     let start = |prepared| Strict::start(prepared, &proc, settings.hash_file_bytes_max, metrics.strict());
     let strict = strict.map(start).transpose()?;
     let (mut channels, hasher, questions) = InputChannels::start(&settings, &proc, probe, checked, strict.as_ref())?;
-    let commands = Commands::new(proc, Workers { hasher, questions, known_files, strict });
+    let commands = Commands::new(proc, Workers { hasher, questions, maps, strict });
     let mut collector = Collector::new(node, outbox, metrics, commands);
     telemetry.set_ready();
     collector.work(&mut channels, stopped).await?;
@@ -262,7 +262,11 @@ impl Collector {
     }
 
     fn batch(&mut self, batch: Batch) -> anyhow::Result<()> {
-        let Batch { records, captured, age_ns, counters } = batch;
+        let Batch { records, captured, age_ns, counters, has_uncontained } = batch;
+        // Namespaces show something of containers that run only.
+        if has_uncontained {
+            self.watch()?;
+        }
         self.commands.take_captured(captured);
         if let Some(age_ns) = age_ns {
             self.metrics.read(age_ns);

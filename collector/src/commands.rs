@@ -1,6 +1,6 @@
 //! Carries out what the core commands. Called by the collector's task, so nothing here waits.
 
-use driftline_collector_bpf::KnownFiles;
+use driftline_collector_bpf::KernelMaps;
 use driftline_collector_core::{DigestJob, Input, Moment, PipelineCommand};
 use driftline_schemas::ContainerId;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::files::CapturedFile;
 use crate::hasher::Hasher;
-use crate::proc::Proc;
+use crate::proc::{Proc, Process};
 use crate::retained::RetainedFiles;
 use crate::strict::Strict;
 
@@ -18,7 +18,7 @@ pub(crate) struct Workers {
     pub(crate) hasher: Hasher,
     /// Containers to describe.
     pub(crate) questions: mpsc::Sender<ContainerId>,
-    pub(crate) known_files: KnownFiles,
+    pub(crate) maps: KernelMaps,
     pub(crate) strict: Option<Arc<Strict>>,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Commands {
     proc: Proc,
     workers: Workers,
     /// First processes of containers.
-    watched: BTreeMap<ContainerId, i32>,
+    watched: BTreeMap<ContainerId, Process>,
     /// Executables that the reader captured with the batch at hand.
     captured: BTreeMap<Moment, CapturedFile>,
     /// Captured executables whose hashing has to wait for budget.
@@ -70,8 +70,14 @@ impl Commands {
                 None
             }
             PipelineCommand::MarkKnown(file) => {
-                if let Err(error) = self.workers.known_files.know(file) {
+                if let Err(error) = self.workers.maps.known_files.know(file) {
                     tracing::error!(%error, "the kernel program's map of known files cannot be written");
+                }
+                None
+            }
+            PipelineCommand::Ignore(mnt_ns_id, until_ns) => {
+                if let Err(error) = self.workers.maps.uncontained.ignore(mnt_ns_id, until_ns) {
+                    tracing::error!(%error, "the kernel program's map of mount namespaces cannot be written");
                 }
                 None
             }
@@ -88,11 +94,12 @@ impl Commands {
     }
 
     fn inspect(&mut self, id: ContainerId, pid: i32) -> Input {
-        let inspection = self.proc.inspect(&id, pid).map(Box::new);
+        let process = self.proc.process_of(&id, pid);
+        let inspection = self.proc.inspect(&process).map(Box::new);
         if let (Some(strict), Some(_)) = (&self.workers.strict, &inspection) {
             strict.watch(&id, pid);
         }
-        self.watched.insert(id.clone(), pid);
+        self.watched.insert(id.clone(), process);
         Input::Inspected(id, inspection)
     }
 
@@ -103,9 +110,8 @@ impl Commands {
 
     /// The containers whose first process is gone. They are not watched any more.
     pub(crate) fn take_gone(&mut self) -> Vec<ContainerId> {
-        let is_gone = |id: &ContainerId, pid: i32| !self.proc.belongs(id, pid);
-        let gone: Vec<_> =
-            self.watched.iter().filter(|(id, pid)| is_gone(id, **pid)).map(|(id, _)| id.clone()).collect();
+        let gone = self.watched.iter().filter(|(_, process)| !self.proc.runs(process));
+        let gone: Vec<_> = gone.map(|(id, _)| id.clone()).collect();
         for id in &gone {
             self.watched.remove(id);
         }

@@ -1,11 +1,20 @@
 //! What the collector reads of processes under `/proc`.
 
+use driftline_collector_core::cgroup::{Cgroup, cgroup};
 use driftline_collector_core::mounts::{NodeMounts, parse_mountinfo};
 use driftline_collector_core::{Inspection, RawExec, environment, layout};
 use driftline_schemas::limits::ARGS_BYTES_MAX;
 use driftline_schemas::{Args, ContainerId};
 use rustix::fs::{AtFlags, CWD, StatxFlags, readlinkat, statx};
 use std::path::{Path, PathBuf};
+
+/// A process by its id, which is used again, and its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Process {
+    pid: i32,
+    /// In ticks since boot; nothing when it was gone at first sight.
+    start: Option<u64>,
+}
 
 /// A process file system: the node's, wherever it is mounted.
 #[derive(Debug, Clone)]
@@ -42,24 +51,51 @@ impl Proc {
         self.text("sys/kernel/random/uuid").trim().to_owned()
     }
 
-    /// Root and mounts of a container's first process. Nothing when it is gone, is not the container's (process ids are
-    /// used again), or is still the runtime on its way into the container.
+    /// The first process of a container. It does not run when it is gone, or when its id is another process's by now.
     #[must_use]
-    pub fn inspect(&self, id: &ContainerId, pid: i32) -> Option<Inspection> {
-        if !self.belongs(id, pid) || self.root_of(&pid.to_string()) == self.root_of("1") {
+    pub fn process_of(&self, id: &ContainerId, pid: i32) -> Process {
+        let start = self.start_of(pid).filter(|_| self.may_belong(id, pid));
+        Process { pid, start }
+    }
+
+    /// Whether a process still runs.
+    #[must_use]
+    pub fn runs(&self, process: &Process) -> bool {
+        process.start.is_some() && self.start_of(process.pid) == process.start
+    }
+
+    /// Root and mounts of a container's first process. Nothing when it is gone, or is still the runtime on its way into the
+    /// container.
+    #[must_use]
+    pub fn inspect(&self, process: &Process) -> Option<Inspection> {
+        let pid = process.pid;
+        if !self.runs(process) || self.root_of(&pid.to_string()) == self.root_of("1") {
             return None;
         }
         let namespace = self.mount_namespace(pid)?;
         let node = NodeMounts::parse(&self.text("1/mountinfo"));
         let (root, mounts) = parse_mountinfo(&self.text(format!("{pid}/mountinfo")), &node, namespace)?;
         // Both were read of the same process, unless it is gone meanwhile.
-        self.belongs(id, pid).then_some(Inspection { root, mounts })
+        self.runs(process).then_some(Inspection { root, mounts })
     }
 
-    /// Whether a process is there and in the cgroup of this container.
-    #[must_use]
-    pub fn belongs(&self, id: &ContainerId, pid: i32) -> bool {
-        self.text(format!("{pid}/cgroup")).contains(id.as_str())
+    /// Whether a process is in the cgroup of this container; or in none of any and in a mount namespace of its own, as one
+    /// that has left its cgroup is.
+    fn may_belong(&self, id: &ContainerId, pid: i32) -> bool {
+        let cgroups = self.text(format!("{pid}/cgroup"));
+        let is_of_any = || cgroups.split(['/', '\n']).any(|name| cgroup(name.as_bytes()) != Cgroup::Other);
+        let host = self.host_mount_namespace();
+        let has_left = || !is_of_any() && self.mount_namespace(pid).is_some_and(|own| own != host);
+        cgroups.contains(id.as_str()) || has_left()
+    }
+
+    /// When a process started, in ticks since boot; nothing of one that has ended, also while nobody has asked how.
+    fn start_of(&self, pid: i32) -> Option<u64> {
+        let stat = self.text(format!("{pid}/stat"));
+        // The command's name is in parentheses, and may have any bytes.
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+        let state = fields.next()?;
+        (!matches!(state, "Z" | "X")).then(|| fields.nth(18)?.parse().ok())?
     }
 
     /// Adds to the record of a program that runs already what lies in its own memory: arguments and environment. A process
@@ -107,10 +143,25 @@ mod tests {
     fn this_process_is_in_no_container_of_that_name() {
         let proc = Proc::at(Path::new("/proc"));
         let own = i32::try_from(std::process::id()).unwrap();
-        assert!(!proc.belongs(&ContainerId::from("0a0a"), own));
-        assert_eq!(proc.inspect(&ContainerId::from("0a0a"), own), None);
+        let process = proc.process_of(&ContainerId::from("0a0a"), own);
+        assert!(!proc.runs(&process));
+        assert_eq!(proc.inspect(&process), None);
         assert!(proc.mount_namespace(own).is_some());
         assert_eq!(proc.boot_id().len(), 36);
         assert_ne!(proc.unique_id(), proc.unique_id());
+    }
+
+    #[test]
+    fn a_process_runs_until_it_has_ended_though_nobody_has_asked_how() {
+        let proc = Proc::at(Path::new("/proc"));
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let process = Process { pid, start: proc.start_of(pid) };
+        assert!(proc.runs(&process));
+        assert!(!proc.runs(&Process { start: process.start.map(|start| start - 1), ..process }), "another with its id");
+        child.kill().unwrap();
+        let is_over = std::iter::repeat_with(|| !proc.runs(&process)).take(1_000_000).any(|it| it);
+        assert!(is_over, "a zombie does not run");
+        child.wait().unwrap();
     }
 }

@@ -43,6 +43,8 @@ pub struct Batch {
     pub captured: Vec<(Moment, CapturedFile)>,
     /// How long ago the oldest of these execs was.
     pub age_ns: Option<u64>,
+    /// Whether an exec is in no container's cgroup.
+    pub has_uncontained: bool,
     /// The kernel program's own count, when it was time to read it.
     pub counters: Option<Counters>,
 }
@@ -102,7 +104,8 @@ impl Reader {
         let read = self.probe.running(|bytes| match RawExec::decode(bytes) {
             Ok(mut exec) => {
                 proc.complete(&mut exec);
-                if exec.is_suspicious() {
+                // The node's services, of which there may be more than captures, do run for a while.
+                if exec.is_suspicious() && !exec.cgroup.is_empty() {
                     captured.extend(capturer.capture(&exec));
                 }
                 records.running.push(exec);
@@ -117,8 +120,8 @@ impl Reader {
         if let Err(error) = read {
             tracing::error!(error = with_sources(&error), "programs that run already are not reported");
         }
-        tracing::info!(programs = records.running.len(), "programs that run in containers already are read");
-        Batch { records, captured, age_ns: None, counters: None }
+        tracing::info!(programs = records.running.len(), "programs that run in containers already, or may, are read");
+        Batch { records, captured, age_ns: None, has_uncontained: false, counters: None }
     }
 
     /// Waits for a suspicious exec of a file that is not known, at most [`POLL`], and reads what there is. The last time it does
@@ -132,8 +135,10 @@ impl Reader {
         let mut captured = Vec::new();
         // Times of the oldest of all, and of the newest that is urgent.
         let (mut oldest_ns, mut newest_ns) = (None, None);
+        let mut has_uncontained = false;
         let end = self.probe.read(RECORDS_AT_ONCE, |_, bytes| match records.execs.push(bytes) {
             Ok(moment) => {
+                has_uncontained |= !RawExec::is_in_container_cgroup(bytes);
                 oldest_ns = Some(oldest_ns.unwrap_or(u64::MAX).min(moment.time_ns));
                 if RawExec::is_urgent(bytes) {
                     newest_ns = newest_ns.max(Some(moment.time_ns));
@@ -162,7 +167,7 @@ impl Reader {
             None
         };
         let age_ns = oldest_ns.map(|oldest_ns| boot_ns().saturating_sub(oldest_ns));
-        (Batch { records, captured, age_ns, counters }, end)
+        (Batch { records, captured, age_ns, has_uncontained, counters }, end)
     }
 
     fn counters(&self) -> Option<Counters> {

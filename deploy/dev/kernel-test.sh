@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What `make test-kernels` runs: Debian's kernels, booted under emulation, run the collector's self-test, once as on a
-# host and once as in a container (an overlay as root, in a cgroup with a container's name).
+# host and once as in a container (an overlay as root, sixty cgroups below one with a container's name).
 #
 #   kernel-test.sh             the kernels of Debian 11, 12 and 13
 #   kernel-test.sh SUITE...    of these suites: bullseye bookworm trixie sid
@@ -80,9 +80,11 @@ insmod /overlay.ko
 echo "GUEST $(uname -r) after $(cut -d' ' -f1 /proc/uptime) s"
 /driftline-collector self-test
 echo "GUEST host $?"
-# As a runtime does it: a cgroup with a container's name, an overlay as root.
+# As a runtime does it: a cgroup with a container's name, an overlay as root. Nearly as deep below it as is looked.
 id=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
-mkdir -p /sys/fs/cgroup/libpod-$id /c
+cgroup=/sys/fs/cgroup/libpod-$id
+for level in $(seq 60); do cgroup=$cgroup/$level; done
+mkdir -p $cgroup /c
 mount -t tmpfs layers /c
 mkdir /c/upper /c/work /c/root
 mount -t overlay overlay -o lowerdir=/,upperdir=/c/upper,workdir=/c/work /c/root
@@ -90,7 +92,7 @@ for each in proc sys dev tmp; do mount --move /$each /c/root/$each; done
 cd /c/root
 /bin/busybox mount --move . /
 exec /bin/busybox chroot . /bin/busybox sh -c '
-  echo $$ >/sys/fs/cgroup/libpod-'$id'/cgroup.procs
+  echo $$ >'$cgroup'/cgroup.procs
   grep -q libpod /proc/self/cgroup && echo "GUEST root has magic $(stat -f -c %t /) in $(cat /proc/self/cgroup)"
   /driftline-collector self-test
   echo "GUEST container $?"

@@ -5,13 +5,12 @@
 
 #include "scratch.h"
 
-/* A container's processes sit in its cgroup or at most this far below it (systemd in a container makes such). */
-#define CGROUP_LEVELS_MAX 5
 /*
- * An engine in a container makes its containers' cgroups below that container's: a kubelet's five levels below, so as far up
- * as this are other containers looked for. Deeper ones belong to the innermost that is found.
+ * How far up cgroups are looked at: from a process to its container's, and from there to those of the containers it lies in.
+ * systemd puts processes three levels below a container's cgroup, and a kubelet its containers five; but who may make
+ * cgroups may make more.
  */
-#define OUTER_LEVELS_MAX 12
+#define CGROUP_LEVELS_MAX 64
 /* The shortest cgroup name with a container id: 64 hex digits. */
 #define CONTAINER_ID_LENGTH 64
 
@@ -51,7 +50,7 @@ static __always_inline struct kernfs_node *parent_of(struct kernfs_node *node)
 /* Appends the names of the container cgroups above one, from it outwards, each after a slash. */
 static __always_inline void append_outer(struct scratch *scratch, struct kernfs_node *node)
 {
-	for (int level = 0; level < OUTER_LEVELS_MAX && node; level++) {
+	for (int level = 0; level < CGROUP_LEVELS_MAX && node; level++) {
 		__u32 used = *(volatile __u32 *)&scratch->used;
 		if (used > CGROUP_BYTES_MAX - CGROUP_NAME_MAX)
 			return;
@@ -65,8 +64,10 @@ static __always_inline void append_outer(struct scratch *scratch, struct kernfs_
 	}
 }
 
+enum cgroup_end { CGROUP_OF_CONTAINER, CGROUP_OF_NONE, CGROUP_TRUNCATED };
+
 /* Puts the name of the innermost container cgroup at the start of the data, and after it those it lies in. */
-static __noinline bool find_container(struct scratch *scratch, struct kernfs_node *node)
+static __noinline int find_container(struct scratch *scratch, struct kernfs_node *node)
 {
 	for (int level = 0; level < CGROUP_LEVELS_MAX && node; level++) {
 		long length = bpf_probe_read_kernel_str(scratch->data, CGROUP_NAME_MAX, node->name);
@@ -74,11 +75,11 @@ static __noinline bool find_container(struct scratch *scratch, struct kernfs_nod
 			scratch->used = length - 1;
 			append_outer(scratch, parent_of(node));
 			scratch->cgroup_bytes = scratch->used;
-			return true;
+			return CGROUP_OF_CONTAINER;
 		}
 		node = parent_of(node);
 	}
-	return false;
+	return node ? CGROUP_TRUNCATED : CGROUP_OF_NONE;
 }
 
 /* The cgroup of the v1 hierarchy that every runtime sets; NULL where there is no v1. */
@@ -96,24 +97,27 @@ static __always_inline struct kernfs_node *v1_cgroup(struct task_struct *task)
  * By the unified hierarchy where the runtime uses it, else by v1. A processor often sees one container's execs in a row: the
  * names of the last one are still there.
  */
-static __always_inline bool in_container(struct scratch *scratch, struct task_struct *task)
+static __always_inline enum cgroup_end read_cgroups(struct scratch *scratch, struct task_struct *task)
 {
 	struct kernfs_node *unified = task->cgroups->dfl_cgrp->kn, *v1 = v1_cgroup(task);
 	__u64 id = unified->id, v1_id = v1 ? v1->id : 0;
 
 	if (scratch->cgroup_id == id && (scratch->cgroup_v1_id == 0 || scratch->cgroup_v1_id == v1_id)) {
 		scratch->used = scratch->cgroup_bytes;
-		return true;
+		return CGROUP_OF_CONTAINER;
 	}
 	scratch->cgroup_id = 0;
-	if (find_container(scratch, unified))
+	int end = find_container(scratch, unified), v1_end = CGROUP_OF_NONE;
+	if (end == CGROUP_OF_CONTAINER)
 		scratch->cgroup_v1_id = 0;
-	else if (v1 && find_container(scratch, v1))
+	else if (v1 && (v1_end = find_container(scratch, v1)) == CGROUP_OF_CONTAINER)
 		scratch->cgroup_v1_id = v1_id;
-	else
-		return false;
+	else {
+		scratch->cgroup_bytes = scratch->used = 0;
+		return end == CGROUP_TRUNCATED ? end : v1_end;
+	}
 	scratch->cgroup_id = id;
-	return true;
+	return CGROUP_OF_CONTAINER;
 }
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 /*
- * Sees every exec of a container process and writes down what the kernel knows of it; and, asked once, every program that
- * runs in a container already.
+ * Sees every exec of a process that is in a container, or may be, and writes down what the kernel knows of it; and, asked
+ * once, every program that runs so already.
  *
  * Why this hook: `sched_process_exec` fires once for each successful exec, in the process itself, after credentials,
  * memory and namespaces are the new program's. As `tp_btf` it needs neither kprobes nor fentry, which some kernels
@@ -18,6 +18,7 @@
 #include "process.h"
 #include "scratch.h"
 #include "self_test.h"
+#include "uncontained.h"
 
 #include <bpf/bpf_tracing.h>
 
@@ -265,6 +266,11 @@ static __always_inline void read_facts(struct scratch *scratch, struct task_stru
 		head->flags |= FLAG_KNOWN;
 }
 
+static __always_inline __u32 flags_of(enum cgroup_end end)
+{
+	return end == CGROUP_TRUNCATED ? FLAG_CGROUPS_TRUNCATED : 0;
+}
+
 static __always_inline void submit_self_test(struct scratch *scratch)
 {
 	__u64 size = sizeof(struct exec_record) + *(volatile __u32 *)&scratch->used;
@@ -280,18 +286,15 @@ int BPF_PROG(driftline_exec, struct task_struct *task, __s32 old_pid, struct lin
 	if (!scratch)
 		return 0;
 	bool is_test = is_self_test(task);
-	if (!in_container(scratch, task)) {
-		if (!is_test) {
-			count(COUNTER_HOST);
-			return 0;
-		}
-		scratch->cgroup_bytes = 0;
-		scratch->used = 0;
+	enum cgroup_end end = read_cgroups(scratch, task);
+	if (end == CGROUP_OF_NONE && !is_test && !may_be_contained(task)) {
+		count(COUNTER_HOST);
+		return 0;
 	}
 	const char *filename = bprm->filename;
 	/* Nothing but the names of cgroups stands before it. */
 	__u32 path_begin = scratch->used;
-	read_facts(scratch, task, bprm->file, bprm->interp != filename ? FLAG_SCRIPT : 0);
+	read_facts(scratch, task, bprm->file, flags_of(end) | (bprm->interp != filename ? FLAG_SCRIPT : 0));
 
 	struct exec_record *head = &scratch->head;
 	/* What the process could do before is forgotten by now; that it gained something is not. */
@@ -332,9 +335,12 @@ int driftline_running(struct bpf_iter__task *context)
 	if (!mm)
 		return 0;
 	struct file *file = mm->exe_file;
-	if (!file || !in_container(scratch, task))
+	if (!file)
 		return 0;
-	read_facts(scratch, task, file, FLAG_SNAPSHOT);
+	enum cgroup_end end = read_cgroups(scratch, task);
+	if (end == CGROUP_OF_NONE && !may_be_contained(task))
+		return 0;
+	read_facts(scratch, task, file, flags_of(end) | FLAG_SNAPSHOT);
 	struct exec_record *head = &scratch->head;
 	head->time_ns = head->start_ns;
 	head->cpu = -1;

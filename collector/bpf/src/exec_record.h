@@ -5,7 +5,7 @@
 
 #include <linux/types.h>
 
-#define DRIFTLINE_RECORD_VERSION 5
+#define DRIFTLINE_RECORD_VERSION 6
 
 #define FDS 3 /* standard input, output and error */
 #define ANCESTORS 5 /* program, shell, entry point, runtime's shim, init: enough to see who let it in */
@@ -33,6 +33,7 @@ enum record_flag {
 	FLAG_SNAPSHOT = 1 << 18, /* it ran already when the program was attached; its time is the start of the process */
 	FLAG_KNOWN = 1 << 19, /* its content is known: the reader was not woken */
 	FLAG_NESTED_PID = 1 << 20, /* its pid namespace lies in another one than the host's */
+	FLAG_CGROUPS_TRUNCATED = 1 << 21, /* up to a limit no cgroup above its process is a container's; there are more */
 };
 
 /* An open file of the process; all zero when there is none. */
@@ -83,6 +84,7 @@ struct exec_record {
 	__u64 lower_ino;
 	__u64 root_fs_magic; /* file system of the process's root directory */
 	__u64 seq;
+	__u64 mnt_ns_id; /* 0: the kernel has none */
 	__u64 capabilities; /* effective, a bit each */
 	__u64 capabilities_gained; /* permitted, when the exec itself gave some: AT_SECURE */
 	__u32 version; /* version of this layout */
@@ -137,47 +139,48 @@ _Static_assert(__builtin_offsetof(struct exec_record, fs_magic) == 64, "exec.fs_
 _Static_assert(__builtin_offsetof(struct exec_record, lower_ino) == 72, "exec.lower_ino moved");
 _Static_assert(__builtin_offsetof(struct exec_record, root_fs_magic) == 80, "exec.root_fs_magic moved");
 _Static_assert(__builtin_offsetof(struct exec_record, seq) == 88, "exec.seq moved");
-_Static_assert(__builtin_offsetof(struct exec_record, capabilities) == 96, "exec.capabilities moved");
-_Static_assert(__builtin_offsetof(struct exec_record, capabilities_gained) == 104, "exec.capabilities_gained moved");
-_Static_assert(__builtin_offsetof(struct exec_record, version) == 112, "exec.version moved");
-_Static_assert(__builtin_offsetof(struct exec_record, flags) == 116, "exec.flags moved");
-_Static_assert(__builtin_offsetof(struct exec_record, pid) == 120, "exec.pid moved");
-_Static_assert(__builtin_offsetof(struct exec_record, ns_pid) == 124, "exec.ns_pid moved");
-_Static_assert(__builtin_offsetof(struct exec_record, below_mount_bytes) == 128, "exec.below_mount_bytes moved");
-_Static_assert(__builtin_offsetof(struct exec_record, uid) == 132, "exec.uid moved");
-_Static_assert(__builtin_offsetof(struct exec_record, gid) == 136, "exec.gid moved");
-_Static_assert(__builtin_offsetof(struct exec_record, euid) == 140, "exec.euid moved");
-_Static_assert(__builtin_offsetof(struct exec_record, egid) == 144, "exec.egid moved");
-_Static_assert(__builtin_offsetof(struct exec_record, dev) == 148, "exec.dev moved");
-_Static_assert(__builtin_offsetof(struct exec_record, nlink) == 152, "exec.nlink moved");
-_Static_assert(__builtin_offsetof(struct exec_record, mtime_nsec) == 156, "exec.mtime_nsec moved");
-_Static_assert(__builtin_offsetof(struct exec_record, ctime_nsec) == 160, "exec.ctime_nsec moved");
-_Static_assert(__builtin_offsetof(struct exec_record, lower_count) == 164, "exec.lower_count moved");
-_Static_assert(__builtin_offsetof(struct exec_record, mnt_id) == 168, "exec.mnt_id moved");
-_Static_assert(__builtin_offsetof(struct exec_record, root_dev) == 172, "exec.root_dev moved");
-_Static_assert(__builtin_offsetof(struct exec_record, root_mnt_id) == 176, "exec.root_mnt_id moved");
-_Static_assert(__builtin_offsetof(struct exec_record, cpu) == 180, "exec.cpu moved");
-_Static_assert(__builtin_offsetof(struct exec_record, session_id) == 184, "exec.session_id moved");
-_Static_assert(__builtin_offsetof(struct exec_record, mnt_ns) == 188, "exec.mnt_ns moved");
-_Static_assert(__builtin_offsetof(struct exec_record, outer_mnt_ns) == 192, "exec.outer_mnt_ns moved");
-_Static_assert(__builtin_offsetof(struct exec_record, pid_ns) == 196, "exec.pid_ns moved");
-_Static_assert(__builtin_offsetof(struct exec_record, ns_uid) == 200, "exec.ns_uid moved");
-_Static_assert(__builtin_offsetof(struct exec_record, ns_gid) == 204, "exec.ns_gid moved");
-_Static_assert(__builtin_offsetof(struct exec_record, ns_euid) == 208, "exec.ns_euid moved");
-_Static_assert(__builtin_offsetof(struct exec_record, ns_egid) == 212, "exec.ns_egid moved");
-_Static_assert(__builtin_offsetof(struct exec_record, ancestor_count) == 216, "exec.ancestor_count moved");
-_Static_assert(__builtin_offsetof(struct exec_record, mode) == 220, "exec.mode moved");
-_Static_assert(__builtin_offsetof(struct exec_record, cgroup_bytes) == 222, "exec.cgroup_bytes moved");
-_Static_assert(__builtin_offsetof(struct exec_record, path_bytes) == 224, "exec.path_bytes moved");
-_Static_assert(__builtin_offsetof(struct exec_record, typed_path_bytes) == 226, "exec.typed_path_bytes moved");
-_Static_assert(__builtin_offsetof(struct exec_record, cwd_bytes) == 228, "exec.cwd_bytes moved");
-_Static_assert(__builtin_offsetof(struct exec_record, tty_bytes) == 230, "exec.tty_bytes moved");
-_Static_assert(__builtin_offsetof(struct exec_record, args_bytes) == 232, "exec.args_bytes moved");
-_Static_assert(__builtin_offsetof(struct exec_record, environment_bytes) == 234, "exec.environment_bytes moved");
-_Static_assert(__builtin_offsetof(struct exec_record, mount_root_bytes) == 236, "exec.mount_root_bytes moved");
-_Static_assert(__builtin_offsetof(struct exec_record, padding) == 238, "exec.padding moved");
-_Static_assert(__builtin_offsetof(struct exec_record, fds) == 240, "exec.fds moved");
-_Static_assert(__builtin_offsetof(struct exec_record, ancestors) == 360, "exec.ancestors moved");
-_Static_assert(sizeof(struct exec_record) == 560, "size of struct exec_record changed");
+_Static_assert(__builtin_offsetof(struct exec_record, mnt_ns_id) == 96, "exec.mnt_ns_id moved");
+_Static_assert(__builtin_offsetof(struct exec_record, capabilities) == 104, "exec.capabilities moved");
+_Static_assert(__builtin_offsetof(struct exec_record, capabilities_gained) == 112, "exec.capabilities_gained moved");
+_Static_assert(__builtin_offsetof(struct exec_record, version) == 120, "exec.version moved");
+_Static_assert(__builtin_offsetof(struct exec_record, flags) == 124, "exec.flags moved");
+_Static_assert(__builtin_offsetof(struct exec_record, pid) == 128, "exec.pid moved");
+_Static_assert(__builtin_offsetof(struct exec_record, ns_pid) == 132, "exec.ns_pid moved");
+_Static_assert(__builtin_offsetof(struct exec_record, below_mount_bytes) == 136, "exec.below_mount_bytes moved");
+_Static_assert(__builtin_offsetof(struct exec_record, uid) == 140, "exec.uid moved");
+_Static_assert(__builtin_offsetof(struct exec_record, gid) == 144, "exec.gid moved");
+_Static_assert(__builtin_offsetof(struct exec_record, euid) == 148, "exec.euid moved");
+_Static_assert(__builtin_offsetof(struct exec_record, egid) == 152, "exec.egid moved");
+_Static_assert(__builtin_offsetof(struct exec_record, dev) == 156, "exec.dev moved");
+_Static_assert(__builtin_offsetof(struct exec_record, nlink) == 160, "exec.nlink moved");
+_Static_assert(__builtin_offsetof(struct exec_record, mtime_nsec) == 164, "exec.mtime_nsec moved");
+_Static_assert(__builtin_offsetof(struct exec_record, ctime_nsec) == 168, "exec.ctime_nsec moved");
+_Static_assert(__builtin_offsetof(struct exec_record, lower_count) == 172, "exec.lower_count moved");
+_Static_assert(__builtin_offsetof(struct exec_record, mnt_id) == 176, "exec.mnt_id moved");
+_Static_assert(__builtin_offsetof(struct exec_record, root_dev) == 180, "exec.root_dev moved");
+_Static_assert(__builtin_offsetof(struct exec_record, root_mnt_id) == 184, "exec.root_mnt_id moved");
+_Static_assert(__builtin_offsetof(struct exec_record, cpu) == 188, "exec.cpu moved");
+_Static_assert(__builtin_offsetof(struct exec_record, session_id) == 192, "exec.session_id moved");
+_Static_assert(__builtin_offsetof(struct exec_record, mnt_ns) == 196, "exec.mnt_ns moved");
+_Static_assert(__builtin_offsetof(struct exec_record, outer_mnt_ns) == 200, "exec.outer_mnt_ns moved");
+_Static_assert(__builtin_offsetof(struct exec_record, pid_ns) == 204, "exec.pid_ns moved");
+_Static_assert(__builtin_offsetof(struct exec_record, ns_uid) == 208, "exec.ns_uid moved");
+_Static_assert(__builtin_offsetof(struct exec_record, ns_gid) == 212, "exec.ns_gid moved");
+_Static_assert(__builtin_offsetof(struct exec_record, ns_euid) == 216, "exec.ns_euid moved");
+_Static_assert(__builtin_offsetof(struct exec_record, ns_egid) == 220, "exec.ns_egid moved");
+_Static_assert(__builtin_offsetof(struct exec_record, ancestor_count) == 224, "exec.ancestor_count moved");
+_Static_assert(__builtin_offsetof(struct exec_record, mode) == 228, "exec.mode moved");
+_Static_assert(__builtin_offsetof(struct exec_record, cgroup_bytes) == 230, "exec.cgroup_bytes moved");
+_Static_assert(__builtin_offsetof(struct exec_record, path_bytes) == 232, "exec.path_bytes moved");
+_Static_assert(__builtin_offsetof(struct exec_record, typed_path_bytes) == 234, "exec.typed_path_bytes moved");
+_Static_assert(__builtin_offsetof(struct exec_record, cwd_bytes) == 236, "exec.cwd_bytes moved");
+_Static_assert(__builtin_offsetof(struct exec_record, tty_bytes) == 238, "exec.tty_bytes moved");
+_Static_assert(__builtin_offsetof(struct exec_record, args_bytes) == 240, "exec.args_bytes moved");
+_Static_assert(__builtin_offsetof(struct exec_record, environment_bytes) == 242, "exec.environment_bytes moved");
+_Static_assert(__builtin_offsetof(struct exec_record, mount_root_bytes) == 244, "exec.mount_root_bytes moved");
+_Static_assert(__builtin_offsetof(struct exec_record, padding) == 246, "exec.padding moved");
+_Static_assert(__builtin_offsetof(struct exec_record, fds) == 248, "exec.fds moved");
+_Static_assert(__builtin_offsetof(struct exec_record, ancestors) == 368, "exec.ancestors moved");
+_Static_assert(sizeof(struct exec_record) == 568, "size of struct exec_record changed");
 
 #endif

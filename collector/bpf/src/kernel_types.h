@@ -134,6 +134,16 @@ struct mnt_namespace {
 	struct mount *root;
 };
 
+/* Until 6.17: numbers that are given once. */
+struct mnt_namespace___seq {
+	__u64 seq;
+};
+
+/* 6.18 and later. */
+struct ns_common___id {
+	__u64 ns_id;
+};
+
 struct pid_namespace {
 	struct ns_common ns;
 	struct task_struct *child_reaper;

@@ -6,7 +6,7 @@
 //!
 //! What is deliberately absent: any reading of a record's content.
 
-use aya::maps::{Array, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, Iter, ProgramError};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness};
 use driftline_collector_core::KnownFile;
@@ -76,7 +76,7 @@ pub enum Ring {
 /// What the program has counted since it was loaded, over all processors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Execs of container processes.
+    /// Execs of processes that are in a container or may be.
     pub seen: u64,
     /// Execs of host processes, which went no further.
     pub host: u64,
@@ -130,6 +130,34 @@ impl KnownFiles {
     }
 }
 
+/// The kernel program's list of mount namespaces of the node's own services.
+pub struct Uncontained(HashMap<MapData, u64, u64>);
+
+impl std::fmt::Debug for Uncontained {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Uncontained").finish_non_exhaustive()
+    }
+}
+
+impl Uncontained {
+    /// Until that boot time no exec in this mount namespace is recorded, unless it is in a container's cgroup.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn ignore(&mut self, mnt_ns_id: u64, until_ns: u64) -> io::Result<()> {
+        self.0.insert(mnt_ns_id, until_ns, 0).map_err(io::Error::other)
+    }
+}
+
+/// What user space tells the kernel program.
+#[derive(Debug)]
+pub struct KernelMaps {
+    /// For the owner of the digests.
+    pub known_files: KnownFiles,
+    /// For who knows the containers.
+    pub uncontained: Uncontained,
+}
+
 /// The program in the kernel.
 pub struct Probe {
     // Dropping it detaches the program.
@@ -149,11 +177,11 @@ impl std::fmt::Debug for Probe {
 }
 
 impl Probe {
-    /// Loads and attaches the program. Its map of known files is for the owner of the digests.
+    /// Loads and attaches the program.
     ///
     /// # Errors
     /// When the kernel or the rights of the process do not allow it.
-    pub fn load(config: &ProbeConfig) -> Result<(Self, KnownFiles), ProbeError> {
+    pub fn load(config: &ProbeConfig) -> Result<(Self, KernelMaps), ProbeError> {
         allow_locked_memory();
         let kernel = std::fs::read(KERNEL_BTF).map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => ProbeError::NotPermitted,
@@ -180,7 +208,10 @@ impl Probe {
             .try_into()
             .map_err(explain_program)?;
         running.load("task", &btf).map_err(explain_program)?;
-        let known_files = KnownFiles(take(&mut program, "known_files")?);
+        let maps = KernelMaps {
+            known_files: KnownFiles(take(&mut program, "known_files")?),
+            uncontained: Uncontained(take(&mut program, "uncontained")?),
+        };
         let probe = Self {
             ordinary: take(&mut program, "ordinary")?,
             suspicious: take(&mut program, "suspicious")?,
@@ -190,7 +221,7 @@ impl Probe {
             overlay_layout,
             program,
         };
-        Ok((probe, known_files))
+        Ok((probe, maps))
     }
 
     /// Waits until a suspicious exec of a file that is not known happens, or the time is over.
@@ -213,7 +244,7 @@ impl Probe {
         if suspicious == ReadEnd::Drained && ordinary == ReadEnd::Drained { ReadEnd::Drained } else { ReadEnd::More }
     }
 
-    /// Hands over a record of each program that runs in a container now. Called after the program was attached, so that none is
+    /// Hands over a record of each program that runs in a container now, or may. Called after the program was attached, so that none is
     /// in neither.
     ///
     /// # Errors

@@ -13,6 +13,18 @@
 /* Set by the loader: inode number of the host's mount namespace; 0: not known. */
 const volatile __u32 host_mnt_ns = 0;
 
+/* The number of a mount namespace that no other one ever has; 0 where the kernel has none. */
+static __always_inline __u64 mnt_ns_id(struct mnt_namespace *ns)
+{
+	struct mnt_namespace___seq *older = (void *)ns;
+	struct ns_common___id *common = (void *)&ns->ns;
+	if (bpf_core_field_exists(older->seq))
+		return older->seq;
+	if (bpf_core_field_exists(common->ns_id))
+		return common->ns_id;
+	return 0;
+}
+
 /* Process id in the task's own pid namespace, and that namespace. */
 static __always_inline void read_upid(struct task_struct *task, struct upid *upid)
 {
@@ -198,6 +210,7 @@ static __always_inline void read_process(struct exec_record *head, struct task_s
 	read_ids(head, task);
 	head->capabilities = CAPABILITIES(task, cap_effective);
 	head->mnt_ns = task->nsproxy->mnt_ns->ns.inum;
+	head->mnt_ns_id = mnt_ns_id(task->nsproxy->mnt_ns);
 	read_ancestors(head, task);
 	read_parents(head, task);
 	if (head->flags & FLAG_HOST_PID || (host_mnt_ns && head->mnt_ns == host_mnt_ns))

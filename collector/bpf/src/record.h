@@ -42,7 +42,7 @@ _Static_assert(sizeof(struct known_file) == 40, "size of struct known_file chang
 
 /* Indices of the per-CPU counters. */
 enum counter {
-	COUNTER_SEEN, /* container execs */
+	COUNTER_SEEN, /* execs of processes that are in a container or may be */
 	COUNTER_HOST, /* execs of host processes, dropped */
 	COUNTER_ORDINARY, /* records in the ordinary ring */
 	COUNTER_SUSPICIOUS, /* records in the suspicious ring */

@@ -3,7 +3,7 @@
 //! Written by `make generate` from the tables in `schemas/generate`; edit those.
 
 /// Version of the layout that this code reads.
-pub const VERSION_NOW: u32 = 5;
+pub const VERSION_NOW: u32 = 6;
 /// Length of a command name with its NUL.
 pub const COMM_SIZE: usize = 16;
 /// Most there are: standard input, output and error.
@@ -40,7 +40,7 @@ pub const ANCESTOR_PID: usize = 32;
 pub const ANCESTOR_DEV: usize = 36;
 
 /// Length of `struct exec_record`.
-pub const EXEC_SIZE: usize = 560;
+pub const EXEC_SIZE: usize = 568;
 /// Offset of `time_ns` in `struct exec_record`.
 pub const TIME_NS: usize = 0;
 /// Offset of `start_ns` in `struct exec_record`.
@@ -65,86 +65,88 @@ pub const LOWER_INO: usize = 72;
 pub const ROOT_FS_MAGIC: usize = 80;
 /// Offset of `seq` in `struct exec_record`.
 pub const SEQ: usize = 88;
+/// Offset of `mnt_ns_id` in `struct exec_record`.
+pub const MNT_NS_ID: usize = 96;
 /// Offset of `capabilities` in `struct exec_record`.
-pub const CAPABILITIES: usize = 96;
+pub const CAPABILITIES: usize = 104;
 /// Offset of `capabilities_gained` in `struct exec_record`.
-pub const CAPABILITIES_GAINED: usize = 104;
+pub const CAPABILITIES_GAINED: usize = 112;
 /// Offset of `version` in `struct exec_record`.
-pub const VERSION: usize = 112;
+pub const VERSION: usize = 120;
 /// Offset of `flags` in `struct exec_record`.
-pub const FLAGS: usize = 116;
+pub const FLAGS: usize = 124;
 /// Offset of `pid` in `struct exec_record`.
-pub const PID: usize = 120;
+pub const PID: usize = 128;
 /// Offset of `ns_pid` in `struct exec_record`.
-pub const NS_PID: usize = 124;
+pub const NS_PID: usize = 132;
 /// Offset of `below_mount_bytes` in `struct exec_record`.
-pub const BELOW_MOUNT_BYTES: usize = 128;
+pub const BELOW_MOUNT_BYTES: usize = 136;
 /// Offset of `uid` in `struct exec_record`.
-pub const UID: usize = 132;
+pub const UID: usize = 140;
 /// Offset of `gid` in `struct exec_record`.
-pub const GID: usize = 136;
+pub const GID: usize = 144;
 /// Offset of `euid` in `struct exec_record`.
-pub const EUID: usize = 140;
+pub const EUID: usize = 148;
 /// Offset of `egid` in `struct exec_record`.
-pub const EGID: usize = 144;
+pub const EGID: usize = 152;
 /// Offset of `dev` in `struct exec_record`.
-pub const DEV: usize = 148;
+pub const DEV: usize = 156;
 /// Offset of `nlink` in `struct exec_record`.
-pub const NLINK: usize = 152;
+pub const NLINK: usize = 160;
 /// Offset of `mtime_nsec` in `struct exec_record`.
-pub const MTIME_NSEC: usize = 156;
+pub const MTIME_NSEC: usize = 164;
 /// Offset of `ctime_nsec` in `struct exec_record`.
-pub const CTIME_NSEC: usize = 160;
+pub const CTIME_NSEC: usize = 168;
 /// Offset of `lower_count` in `struct exec_record`.
-pub const LOWER_COUNT: usize = 164;
+pub const LOWER_COUNT: usize = 172;
 /// Offset of `mnt_id` in `struct exec_record`.
-pub const MNT_ID: usize = 168;
+pub const MNT_ID: usize = 176;
 /// Offset of `root_dev` in `struct exec_record`.
-pub const ROOT_DEV: usize = 172;
+pub const ROOT_DEV: usize = 180;
 /// Offset of `root_mnt_id` in `struct exec_record`.
-pub const ROOT_MNT_ID: usize = 176;
+pub const ROOT_MNT_ID: usize = 184;
 /// Offset of `cpu` in `struct exec_record`.
-pub const CPU: usize = 180;
+pub const CPU: usize = 188;
 /// Offset of `session_id` in `struct exec_record`.
-pub const SESSION_ID: usize = 184;
+pub const SESSION_ID: usize = 192;
 /// Offset of `mnt_ns` in `struct exec_record`.
-pub const MNT_NS: usize = 188;
+pub const MNT_NS: usize = 196;
 /// Offset of `outer_mnt_ns` in `struct exec_record`.
-pub const OUTER_MNT_NS: usize = 192;
+pub const OUTER_MNT_NS: usize = 200;
 /// Offset of `pid_ns` in `struct exec_record`.
-pub const PID_NS: usize = 196;
+pub const PID_NS: usize = 204;
 /// Offset of `ns_uid` in `struct exec_record`.
-pub const NS_UID: usize = 200;
+pub const NS_UID: usize = 208;
 /// Offset of `ns_gid` in `struct exec_record`.
-pub const NS_GID: usize = 204;
+pub const NS_GID: usize = 212;
 /// Offset of `ns_euid` in `struct exec_record`.
-pub const NS_EUID: usize = 208;
+pub const NS_EUID: usize = 216;
 /// Offset of `ns_egid` in `struct exec_record`.
-pub const NS_EGID: usize = 212;
+pub const NS_EGID: usize = 220;
 /// Offset of `ancestor_count` in `struct exec_record`.
-pub const ANCESTOR_COUNT: usize = 216;
+pub const ANCESTOR_COUNT: usize = 224;
 /// Offset of `mode` in `struct exec_record`.
-pub const MODE: usize = 220;
+pub const MODE: usize = 228;
 /// Offset of `cgroup_bytes` in `struct exec_record`.
-pub const CGROUP_BYTES: usize = 222;
+pub const CGROUP_BYTES: usize = 230;
 /// Offset of `path_bytes` in `struct exec_record`.
-pub const PATH_BYTES: usize = 224;
+pub const PATH_BYTES: usize = 232;
 /// Offset of `typed_path_bytes` in `struct exec_record`.
-pub const TYPED_PATH_BYTES: usize = 226;
+pub const TYPED_PATH_BYTES: usize = 234;
 /// Offset of `cwd_bytes` in `struct exec_record`.
-pub const CWD_BYTES: usize = 228;
+pub const CWD_BYTES: usize = 236;
 /// Offset of `tty_bytes` in `struct exec_record`.
-pub const TTY_BYTES: usize = 230;
+pub const TTY_BYTES: usize = 238;
 /// Offset of `args_bytes` in `struct exec_record`.
-pub const ARGS_BYTES: usize = 232;
+pub const ARGS_BYTES: usize = 240;
 /// Offset of `environment_bytes` in `struct exec_record`.
-pub const ENVIRONMENT_BYTES: usize = 234;
+pub const ENVIRONMENT_BYTES: usize = 242;
 /// Offset of `mount_root_bytes` in `struct exec_record`.
-pub const MOUNT_ROOT_BYTES: usize = 236;
+pub const MOUNT_ROOT_BYTES: usize = 244;
 /// Offset of `fds` in `struct exec_record`.
-pub const FDS: usize = 240;
+pub const FDS: usize = 248;
 /// Offset of `ancestors` in `struct exec_record`.
-pub const ANCESTORS: usize = 360;
+pub const ANCESTORS: usize = 368;
 
 /// A script or binfmt program was executed; the file is its interpreter.
 pub const FLAG_SCRIPT: u32 = 1 << 0;
@@ -188,3 +190,5 @@ pub const FLAG_SNAPSHOT: u32 = 1 << 18;
 pub const FLAG_KNOWN: u32 = 1 << 19;
 /// Its pid namespace lies in another one than the host's.
 pub const FLAG_NESTED_PID: u32 = 1 << 20;
+/// Up to a limit no cgroup above its process is a container's; there are more.
+pub const FLAG_CGROUPS_TRUNCATED: u32 = 1 << 21;

@@ -26,6 +26,13 @@ pub const HELD_BYTES_PER_CONTAINER: usize = 8 << 20;
 /// unheard of for the longest time is evicted first, and described again when it executes something.
 pub const CONTAINERS: usize = 4_096;
 
+/// Namespaces remembered of a container beside those of its first process: processes in it make others, few at a time.
+pub const NAMESPACES: usize = 16;
+
+/// How long the kernel program does not record execs in a mount namespace of the node's own: one record in ten seconds of
+/// each costs nothing, and a container whose root is not known yet is known by then. Boot clock.
+pub const UNCONTAINED: u64 = 10_000_000_000;
+
 /// First and longest pause before the runtimes are asked again for a container that none of them knows.
 pub const DESCRIBE_RETRY: i64 = 100 * MS;
 /// See [`DESCRIBE_RETRY`].

@@ -19,6 +19,7 @@ mod held;
 mod input;
 mod late;
 mod losses;
+mod membership;
 mod order;
 mod out;
 mod queue;
@@ -48,7 +49,7 @@ use throttle::Admission;
 /// | step | entry | what it decides |
 /// | --- | --- | --- |
 /// | 1 record | `record::read` | the order in which the two rings were written |
-/// | 2 container | `container::locate` | the container, by the cgroup; what belongs to none is dropped |
+/// | 2 container | `container::locate` | the container, by the cgroup, else by namespaces and root; what belongs to none is dropped |
 /// | 3 subject | `subject::need` | which file is judged, and whether its digest has to be known |
 /// | 4 digest | `digest::request` | whether the digest is remembered, commanded, or postponed |
 /// | 5 order | `order::next_ready` | which exec of a container need not wait any more |
@@ -167,14 +168,20 @@ impl ExecPipeline {
 
     fn on_exec(&mut self, now_ns: i64, exec: Box<RawExec>, effects: &mut Fx) -> Result<(), BrokenInvariant> {
         let host_mnt_ns = self.settings.host_mnt_ns;
-        let Some(located) = container::locate(exec, &mut self.programs, host_mnt_ns, effects) else { return Ok(()) };
+        let Some(located) =
+            container::locate(exec, &self.containers, &mut self.programs, &mut self.losses, host_mnt_ns, effects)
+        else {
+            return Ok(());
+        };
         for outer in &located.outer {
             self.track(now_ns, outer, effects)?;
         }
         let id = located.container.clone();
         let container = self.track(now_ns, &id, effects)?;
         container.heard_ns = now_ns;
-        if let Some(pid) = container.learn_root(&located.exec) {
+        container.is_made_inside |= located.is_made_inside;
+        let shows_its_own = located.is_in_cgroup && !located.is_made_inside;
+        if shows_its_own && let Some(pid) = container.learn(&located.exec, host_mnt_ns) {
             effects.command(PipelineCommand::Inspect(id.clone(), pid));
         }
         let held = HeldExec::new(now_ns, located);

@@ -65,6 +65,12 @@ impl RawExec {
         let flags = decode::u32_at(record, layout::FLAGS) & (layout::FLAG_SUSPICIOUS | layout::FLAG_KNOWN);
         flags == layout::FLAG_SUSPICIOUS
     }
+
+    /// Whether the process of this record is in a cgroup with a container's name.
+    #[must_use]
+    pub fn is_in_container_cgroup(record: &[u8]) -> bool {
+        decode::u16_at(record, layout::CGROUP_BYTES) > 0
+    }
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ impl Marker {
         let Ok(root) = open(self.proc.path(format!("{pid}/root")), directory, Mode::empty()) else { return };
         let table = self.proc.text(format!("{pid}/mountinfo"));
         // What was opened above is this container's: process ids are used again, and the node itself is not watched.
-        if self.proc.inspect(container, pid).is_none() {
+        if self.proc.inspect(&self.proc.process_of(container, pid)).is_none() {
             return;
         }
         let watched = mounts::watched(&table);

@@ -7,7 +7,7 @@ use driftline_collector::poll_schedule::PollIntervals;
 use driftline_collector::proc::Proc;
 use driftline_collector::reader::{BATCHES, Batch, Reader};
 use driftline_collector::strict::{Prepared, Strict, StrictMode, StrictSettings};
-use driftline_collector_bpf::{Counters, KnownFiles, Probe, ProbeConfig};
+use driftline_collector_bpf::{Counters, KernelMaps, Probe, ProbeConfig};
 use driftline_collector_core::redaction::Redaction;
 use driftline_collector_core::{Description, ExecPipeline, Input, Moment, NodeSettings, PipelineCommand};
 use driftline_engines::RuntimeSettings;
@@ -130,7 +130,7 @@ impl Harness {
         let strict = strict.map(|strict| Strict::start(strict, &proc, bytes_max, &strict_counts).unwrap());
         let host_mnt_ns = proc.host_mount_namespace();
         let config = ProbeConfig { ordinary_ring_bytes: 1 << 20, suspicious_ring_bytes: 1 << 20, host_mnt_ns };
-        let (probe, known_files) = Probe::load(&config).unwrap();
+        let (probe, maps) = Probe::load(&config).unwrap();
         let node = NodeSettings {
             node: driftline_schemas::Node { cluster: "test".into(), name: "node".into(), ..Default::default() },
             boot_id: proc.boot_id(),
@@ -149,7 +149,7 @@ impl Harness {
             pipeline: ExecPipeline::new(node, 0),
             clock: SteadyClock::default(),
             describer,
-            known_files,
+            maps,
             strict,
             seen: seen.clone(),
         };
@@ -305,7 +305,7 @@ struct Driver {
     pipeline: ExecPipeline,
     clock: SteadyClock,
     describer: Describer,
-    known_files: KnownFiles,
+    maps: KernelMaps,
     strict: Option<Arc<Strict>>,
     seen: Shared,
 }
@@ -342,7 +342,7 @@ impl Driver {
                 inputs.extend(match command {
                     PipelineCommand::Describe(id) => self.describer.request(id),
                     PipelineCommand::Inspect(id, pid) => {
-                        let inspection = self.proc.inspect(&id, pid);
+                        let inspection = self.proc.inspect(&self.proc.process_of(&id, pid));
                         // Other tests' containers are theirs.
                         if let (Some(strict), Describer::Known(known)) = (&self.strict, &self.describer)
                             && known.contains_key(&id)
@@ -359,7 +359,11 @@ impl Driver {
                         Some(Input::Digested(job.container, job.moment, outcome))
                     }
                     PipelineCommand::MarkKnown(file) => {
-                        self.known_files.know(file).unwrap();
+                        self.maps.known_files.know(file).unwrap();
+                        continue;
+                    }
+                    PipelineCommand::Ignore(mnt_ns_id, until_ns) => {
+                        self.maps.uncontained.ignore(mnt_ns_id, until_ns).unwrap();
                         continue;
                     }
                     // No test here uses up a budget.

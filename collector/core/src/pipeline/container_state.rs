@@ -3,6 +3,7 @@
 use driftline_schemas::ContainerSeen;
 
 use super::input::{Description, Inspection, NodeSettings};
+use super::membership::{Namespaces, Sign};
 use super::queue::ExecQueue;
 use super::reports;
 use super::throttle::Throttle;
@@ -68,6 +69,7 @@ pub(super) struct ContainerState {
     pub(super) root: Option<ContainerRoot>,
     root_source: RootSource,
     init_pid: Option<i32>,
+    namespaces: Namespaces,
     pub(super) mounts: Mounts,
     /// The queue: execs that wait, in the order in which they happened.
     pub(super) held: ExecQueue,
@@ -78,6 +80,8 @@ pub(super) struct ContainerState {
     pub(super) is_sandbox: bool,
     /// Its cgroup was seen in another container's.
     pub(super) lies_in_another: bool,
+    /// A process in another container has given its cgroup this name; no runtime knows it.
+    pub(super) is_made_inside: bool,
     /// When its end was reported to the pipeline.
     ended_ns: Option<i64>,
     /// A record has reported that none of its execs can be seen.
@@ -94,6 +98,7 @@ impl ContainerState {
             root: None,
             root_source: RootSource::AnyProcess,
             init_pid: None,
+            namespaces: Namespaces::default(),
             mounts: Mounts::default(),
             held: ExecQueue::default(),
             budget: Budget::new(now_ns),
@@ -101,14 +106,28 @@ impl ContainerState {
             last_time_ns: 0,
             is_sandbox: false,
             lies_in_another: false,
+            is_made_inside: false,
             ended_ns: None,
             is_reported_unseen: false,
         }
     }
 
+    /// Takes from an exec in its cgroup its root, and what else shows that a process is in it. Returns what
+    /// [`Self::learn_root`] does.
+    pub(super) fn learn(&mut self, exec: &RawExec, host_mnt_ns: u32) -> Option<i32> {
+        let first = self.learn_root(exec);
+        self.namespaces.learn(exec, host_mnt_ns);
+        first
+    }
+
+    /// What shows that a process outside of its cgroup is in it.
+    pub(super) fn sign(&self, exec: &RawExec) -> Option<Sign> {
+        self.namespaces.sign(exec, self.root.as_ref())
+    }
+
     /// Takes the root from an exec when no better source has shown it. Returns the container's first process when the exec
     /// is of it, so that it can be inspected. Processes in the host's pid namespace prove nothing: they may be the runtime's.
-    pub(super) fn learn_root(&mut self, exec: &RawExec) -> Option<i32> {
+    fn learn_root(&mut self, exec: &RawExec) -> Option<i32> {
         if exec.is_in_host_pid_ns() {
             return None;
         }
@@ -138,6 +157,7 @@ impl ContainerState {
         self.root = None;
         self.root_source = RootSource::AnyProcess;
         self.mounts = Mounts::default();
+        self.namespaces = Namespaces::default();
         self.metadata = Metadata::Unknown { failures: 0, retry_at_ns: 0 };
         self.first_heard_ns = self.heard_ns;
         self.ended_ns = None;
@@ -168,6 +188,7 @@ impl ContainerState {
         let description = self.description.take()?;
         self.mounts.name(&description.mounts);
         self.metadata = Metadata::Described;
+        self.is_made_inside = false;
         let is_container = !description.is_sandbox;
         is_container.then(|| reports::seen(now_ns, *description, self.mounts.as_slice().to_vec(), settings))
     }
@@ -244,6 +265,10 @@ impl ContainerState {
     /// The container has ended; the first report counts.
     pub(super) fn end(&mut self, now_ns: i64) {
         self.ended_ns.get_or_insert(now_ns);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended_ns.is_some()
     }
 
     /// Whether an exec or the end of the container waits to go out.

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 
 use super::container_state::{ContainerState, Standing};
 use super::held::HeldExec;
+use super::membership::Sign;
 use crate::limits;
-use crate::raw::Moment;
+use crate::raw::{Moment, RawExec};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -83,6 +84,26 @@ impl Containers {
         }
         let known = outer.iter().find(|id| standing(id) != Standing::Unknown)?;
         (standing(known) == Standing::Known).then_some(known)
+    }
+
+    /// The container that a process is in by anything but its cgroup. What has ended has none.
+    pub(super) fn of_process(&self, exec: &RawExec) -> Option<&ContainerId> {
+        let signs = self.all.iter().filter(|(_, container)| !container.has_ended());
+        let signs = signs.filter_map(|(id, container)| Some((container.sign(exec)?, !container.is_described(), id)));
+        signs.min().map(|(.., id)| id)
+    }
+
+    /// The container in which a process has made the cgroup that it is in and that is named as a container's. The process has
+    /// the mount namespace or the root of it. What a runtime has just started may have them too, by the numbers, while the end
+    /// of their last user is not known yet; but no ancestor of that runs a program of a container.
+    pub(super) fn maker_of(&self, named: &ContainerId, exec: &RawExec) -> Option<&ContainerId> {
+        if self.all.get(named).is_some_and(|container| !container.is_made_inside) {
+            return None;
+        }
+        let id = self.of_process(exec)?;
+        let container = self.all.get(id)?;
+        let is_strong = container.sign(exec).is_some_and(|sign| sign <= Sign::Root);
+        (is_strong && container.root.is_some_and(|root| root.is_of_an_ancestor(exec))).then_some(id)
     }
 
     /// Moves the execs of a container to the containers that own them; returns each exec with its new container. An owner is

@@ -136,6 +136,9 @@ pub enum PipelineCommand {
     Release(Moment),
     /// The digest of this file is remembered: the kernel program need not wake the reader for its execs.
     MarkKnown(KnownFile),
+    /// The mount namespace with this [`RawExec::mnt_ns_id`] is no container's: until that boot time the kernel program need not record execs there that are
+    /// in no container's cgroup.
+    Ignore(u64, u64),
 }
 
 /// What an input causes.

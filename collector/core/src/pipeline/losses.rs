@@ -11,6 +11,8 @@ pub enum Loss {
     Ring,
     /// A record of the kernel program could not be decoded.
     Undecodable,
+    /// Its cgroup lies deeper than the kernel program looks, and nothing else shows a container.
+    Cgroups,
 }
 
 impl Loss {
@@ -18,6 +20,7 @@ impl Loss {
         match self {
             Self::Ring => "ring_full",
             Self::Undecodable => "undecodable",
+            Self::Cgroups => "cgroups_truncated",
         }
     }
 }

@@ -1,5 +1,6 @@
 mod loaders;
 mod nested;
+mod outside;
 
 use super::*;
 use crate::container_root::ContainerRoot;

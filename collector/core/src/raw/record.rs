@@ -62,6 +62,8 @@ pub struct RawExec {
     pub session_id: u32,
     /// Inode number of the process's mount namespace.
     pub mnt_ns: u32,
+    /// Number of the process's mount namespace that no other one has, before or after; 0 when the kernel has none.
+    pub mnt_ns_id: u64,
     /// Mount namespace of the nearest ancestor that is in another one; 0 when there is none, or when the process is in
     /// neither the host's pid nor its mount namespace.
     pub outer_mnt_ns: u32,
@@ -179,6 +181,7 @@ impl RawExec {
             root_mnt_id: u32_at(head, layout::ROOT_MNT_ID),
             session_id: u32_at(head, layout::SESSION_ID),
             mnt_ns: u32_at(head, layout::MNT_NS),
+            mnt_ns_id: u64_at(head, layout::MNT_NS_ID),
             outer_mnt_ns: u32_at(head, layout::OUTER_MNT_NS),
             pid_ns: u32_at(head, layout::PID_NS),
             ns_uid: u32_at(head, layout::NS_UID),
@@ -391,5 +394,11 @@ impl RawExec {
     #[must_use]
     pub fn is_in_nested_pid_ns(&self) -> bool {
         self.flags & layout::FLAG_NESTED_PID != 0
+    }
+
+    /// Up to a limit no cgroup above its process is a container's; there are more.
+    #[must_use]
+    pub fn has_truncated_cgroups(&self) -> bool {
+        self.flags & layout::FLAG_CGROUPS_TRUNCATED != 0
     }
 }

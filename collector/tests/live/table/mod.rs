@@ -6,6 +6,7 @@
 
 mod cases;
 pub(crate) mod files;
+mod moved;
 mod special;
 
 use cases::{CASES, Case, CaseContent, LARGE_CASES, PLAIN_CASES};

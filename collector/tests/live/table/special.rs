@@ -238,13 +238,20 @@ pub(super) fn after_a_restart(table: &mut Table, harness: &Harness, running: &Ru
     }
 }
 
-struct Expect {
-    class: FileClass,
-    content: CaseContent,
-    origin: Origin,
+pub(super) struct Expect {
+    pub(super) class: FileClass,
+    pub(super) content: CaseContent,
+    pub(super) origin: Origin,
 }
 
-fn check(ground: &Ground, table: &mut Table, case: &'static str, at: &At<'_>, exec: Option<Exec>, expect: &Expect) {
+pub(super) fn check(
+    ground: &Ground,
+    table: &mut Table,
+    case: &'static str,
+    at: &At<'_>,
+    exec: Option<Exec>,
+    expect: &Expect,
+) {
     let Some(exec) = exec else {
         return table.add(case, at.engine, expect.class, expect.origin, &["no such exec was reported".to_owned()]);
     };
@@ -257,7 +264,7 @@ fn check(ground: &Ground, table: &mut Table, case: &'static str, at: &At<'_>, ex
 
 /// A container's cgroups on the node, in the hierarchies that the kernel program reads: the unified one, and that of
 /// process counts where there are several.
-fn cgroups_of(pid: i32) -> Vec<PathBuf> {
+pub(super) fn cgroups_of(pid: i32) -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let point = |fs_type: &str, option: &str| {
         let is_it = |line: &&str| {

@@ -8,7 +8,7 @@ use crate::table::Type::{Array, As, Boolean, Bytes, Int, Long, Optional, String}
 use crate::table::{Enum, Limit, Record, Type, field};
 
 /// Version of the kernel program's record: one more when a field of it comes, goes or moves.
-pub(crate) const VERSION: u32 = 5;
+pub(crate) const VERSION: u32 = 6;
 
 #[rustfmt::skip]
 pub(crate) const EXEC: Record = Record {
@@ -65,6 +65,7 @@ pub(crate) const EXEC: Record = Record {
         field("seq").hidden(U64).avro(Long).doc("sequence number of container execs on that processor since the collector started, from 1; a gap is a loss"),
         field("session_id").kernel(U32).avro(Int).default("0").doc("leader of the process's session, in the host's pid namespace; 0 when it is not known"),
         field("mnt_ns").kernel(U32).avro_as("mount_ns", Long).default("0").doc("inode number of the process's mount namespace"),
+        field("mnt_ns_id").kernel(U64).note("0: the kernel has none").doc("number of the process's mount namespace that no other one has, before or after; 0 when the kernel has none"),
         field("outer_mnt_ns").kernel(U32).note("see read_outer_mnt_ns; 0: none").doc("mount namespace of the nearest ancestor that is in another one; 0 when there is none, or when the process is in neither the host's pid nor its mount namespace"),
         field("pid_ns").kernel(U32).avro(Long).default("0").doc("inode number of the process's pid namespace"),
         field("ns_uid").kernel(U32).avro_as("container_uid", Optional(&UID)).default("null").note("0xffffffff: not mapped").doc("real user id in the process's own user namespace; null when that has none such"),

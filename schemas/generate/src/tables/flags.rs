@@ -12,7 +12,7 @@ pub(crate) const COUNTS: [(&str, &str, usize, &str); 2] = [
 ];
 
 /// The bits of `flags`, from the lowest: the constant without `FLAG_`, the method that reads it, what it says.
-pub(crate) const FLAGS: [(&str, Option<&str>, &str); 21] = [
+pub(crate) const FLAGS: [(&str, Option<&str>, &str); 22] = [
     ("SCRIPT", Some("is_script"), "a script or binfmt program was executed; the file is its interpreter"),
     ("OVERLAY", Some("is_overlay"), "the file is on an overlay"),
     ("UPPER", Some("has_upper"), "its overlay inode has an upper part"),
@@ -38,4 +38,9 @@ pub(crate) const FLAGS: [(&str, Option<&str>, &str); 21] = [
     ),
     ("KNOWN", Some("is_known"), "its content is known: the reader was not woken"),
     ("NESTED_PID", Some("is_in_nested_pid_ns"), "its pid namespace lies in another one than the host's"),
+    (
+        "CGROUPS_TRUNCATED",
+        Some("has_truncated_cgroups"),
+        "up to a limit no cgroup above its process is a container's; there are more",
+    ),
 ];
