@@ -111,6 +111,14 @@ pub const DIGESTS: usize = 8_192;
 /// granularity of a tick, so two changes within one look alike.
 pub const SETTLED: i64 = SECOND;
 
+/// How far a file system's clock is behind: a change time is that of the last tick, and a kernel has at least 100 a second.
+/// Newer kernels are finer for some files (multigrain timestamps).
+pub const FILE_CLOCK_GRAIN: i64 = 10 * MS;
+
+/// A file that is written after an exec has a change time that is no more than this before the exec: the time of an exec is
+/// converted from the boot clock, and may be wrong by [`CLOCK_JUMP`].
+pub const WRITTEN_BEFORE: i64 = FILE_CLOCK_GRAIN + CLOCK_JUMP;
+
 /// Strict mode: files that were opened to be executed and are retained until the digest of their exec is commanded; 1,024 of
 /// 300 bytes, without open descriptors. A record comes after some milliseconds.
 pub const OPEN_EXECS: usize = 1_024;

@@ -27,7 +27,7 @@ const CLASSES: [FileClass; 9] = [
 const NAMESPACES: [MountNamespace; 3] = [MountNamespace::Own, MountNamespace::Other, MountNamespace::Host];
 
 /// What is known of the content, with the heading of its column.
-const CONTENTS: [(&str, Content); 8] = [
+const CONTENTS: [(&str, Content); 10] = [
     ("equal", Content::Digest("/bin/ls")),
     ("of another file", Content::Digest("/bin/cp")),
     ("foreign", Content::Digest("evil")),
@@ -36,12 +36,19 @@ const CONTENTS: [(&str, Content); 8] = [
     ("data not copied up", Content::NotCopied),
     ("not opened", Content::NotOpened(HashState::Unreadable)),
     ("gone", Content::NotOpened(HashState::Gone)),
+    ("equal, changed", Content::Changed("/bin/ls")),
+    ("foreign, changed", Content::Changed("evil")),
 ];
 
 #[derive(Clone, Copy)]
 enum Content {
     Digest(&'static str),
-    Unread { size_bytes: i64, state: HashState },
+    /// The file changed right before or after the exec.
+    Changed(&'static str),
+    Unread {
+        size_bytes: i64,
+        state: HashState,
+    },
     NotCopied,
     NotOpened(HashState),
 }
@@ -51,6 +58,7 @@ fn exec(class: FileClass, is_image_path: bool, known: Content, namespace: MountN
     let on_disk = |size_bytes| FileFacts { size_bytes, nlink: 1, ino: 7, ..FileFacts::default() };
     let (sha256, file, hash_state) = match known {
         Content::Digest(text) => (Some(content(text)), on_disk(7), HashState::Hashed),
+        Content::Changed(text) => (Some(content(text)), on_disk(7), HashState::Changed),
         Content::Unread { size_bytes, state } => (None, on_disk(size_bytes), state),
         Content::NotCopied => (None, FileFacts { metacopy: true, ..on_disk(7) }, HashState::NotNeeded),
         Content::NotOpened(state) => (None, FileFacts::default(), state),
@@ -141,9 +149,11 @@ fn the_verdict_of_every_combination_is_the_reviewed_one() {
 fn foreign_content_is_never_silent_in_the_container_s_own_namespace() {
     for class in CLASSES.into_iter().filter(|class| *class != FileClass::Image) {
         for is_image_path in [true, false] {
-            let exec = exec(class, is_image_path, Content::Digest("evil"), MountNamespace::Own);
-            let verdict = judge(&Evidence::of(&exec, Ok(&IMAGE)));
-            assert!(verdict.category.is_some(), "{class:?} {is_image_path}: {verdict:?}");
+            for content in [Content::Digest("evil"), Content::Changed("evil")] {
+                let exec = exec(class, is_image_path, content, MountNamespace::Own);
+                let verdict = judge(&Evidence::of(&exec, Ok(&IMAGE)));
+                assert!(verdict.category.is_some(), "{class:?} {is_image_path}: {verdict:?}");
+            }
         }
     }
 }
