@@ -79,6 +79,10 @@ pub const FOLD_ONE_OF: u64 = 100;
 /// Files that are counted separately while folding; 1,024 of 200 bytes. A container that makes more in an interval has them folded together.
 pub const FOLDED_FILES: usize = 1_024;
 
+/// Length of their paths together: five times what 1,024 of them usually take. A path joined from a working directory and a
+/// typed name may have 8 KiB.
+pub const FOLDED_PATH_BYTES: usize = 1 << 20;
+
 /// What was left out of a container is gathered for this long into one record, as losses are.
 pub const THROTTLE_INTERVAL: i64 = 10 * SECOND;
 
