@@ -337,7 +337,7 @@ impl Collector {
 fn digest_label(digest: Digest) -> &'static str {
     match digest {
         Digest::Hashed(_) => "hashed",
-        Digest::Changed => "changed",
+        Digest::Unsettled(_) | Digest::Changed => "changed",
         Digest::Gone => "gone",
         Digest::Unreadable => "unreadable",
         Digest::TooLarge => "too_large",

@@ -7,12 +7,12 @@ use driftline_schemas::HashState;
 pub enum Unproven {
     /// The container's image is not known.
     NoImage,
-    /// The digest of the file is not known; the state is the reason.
+    /// The digest of the file at the exec is not known; the state is the reason.
     NoDigest(HashState),
 }
 
 impl Unproven {
-    /// Every reason. A file with a digest always has another verdict.
+    /// Every reason. A file whose digest at the exec is known always has another verdict.
     pub const ALL: [Self; 8] = [
         Self::NoImage,
         Self::NoDigest(HashState::NotNeeded),
@@ -55,7 +55,7 @@ impl Unproven {
             Self::NoImage => "the image was not known in time",
             Self::NoDigest(state) => match state {
                 HashState::Hashed | HashState::NotNeeded => "the file has no digest",
-                HashState::Changed => "the file changed after the exec",
+                HashState::Changed => "the file changed right before or after the exec",
                 HashState::Gone => "the file was gone when it was looked for",
                 HashState::Unreadable => "the file could not be read",
                 HashState::TooLarge => "the file is larger than the node hashes",

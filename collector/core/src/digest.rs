@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::class::{self, NamedFacts};
 use crate::container_root::ContainerRoot;
 use crate::limits::{
-    DIGESTS, HASH_BYTES_BURST, HASH_BYTES_PER_SECOND, HASH_FILES_BURST, HASH_FILES_PER_SECOND, LOADED_COST_BYTES,
+    self, DIGESTS, HASH_BYTES_BURST, HASH_BYTES_PER_SECOND, HASH_FILES_BURST, HASH_FILES_PER_SECOND, LOADED_COST_BYTES,
     SCRIPT_COST_BYTES,
 };
 use crate::mounts::{Mounts, is_refused};
@@ -182,6 +182,9 @@ fn roots(exec: &RawExec, subject: Subject<'_>, view: View<'_>) -> Vec<u32> {
 pub enum Digest {
     /// The digest of the very file that was executed.
     Hashed(Sha256),
+    /// The same, of a file that may have been written between the exec and the hashing: foreign content proves that the file is
+    /// foreign, while the image's proves nothing.
+    Unsettled(Sha256),
     /// The file is not the one of the exec any more.
     Changed,
     /// There is no file any more.
@@ -202,7 +205,7 @@ impl Digest {
     pub fn state(self) -> HashState {
         match self {
             Self::Hashed(_) => HashState::Hashed,
-            Self::Changed => HashState::Changed,
+            Self::Unsettled(_) | Self::Changed => HashState::Changed,
             Self::Gone => HashState::Gone,
             Self::Unreadable => HashState::Unreadable,
             Self::TooLarge => HashState::TooLarge,
@@ -215,8 +218,18 @@ impl Digest {
     #[must_use]
     pub fn sha256(self) -> Option<Sha256> {
         match self {
-            Self::Hashed(sha256) => Some(sha256),
+            Self::Hashed(sha256) | Self::Unsettled(sha256) => Some(sha256),
             _ => None,
+        }
+    }
+
+    /// What it proves of an exec at `executed_ns`, where the file changed at `changed_ns` for the last time before it was
+    /// hashed. Both are wall clock.
+    fn of_exec_at(self, executed_ns: i64, changed_ns: i64) -> Self {
+        let is_older = executed_ns.saturating_sub(changed_ns) > limits::WRITTEN_BEFORE;
+        match self {
+            Self::Hashed(sha256) if !is_older => Self::Unsettled(sha256),
+            other => other,
         }
     }
 }
@@ -246,6 +259,20 @@ impl DigestOutcome {
     pub fn of_loader(&self) -> Digest {
         let of_all = if self.digest.sha256().is_some() { Digest::OverBudget } else { self.digest };
         self.loader.unwrap_or(of_all)
+    }
+
+    /// What it proves of an exec at `executed_ns` of the wall clock. A program that ran when the collector started cannot be
+    /// written while it runs, and the time of its exec is not known.
+    #[must_use]
+    pub fn of_exec(self, exec: &RawExec, executed_ns: i64) -> Self {
+        let of_executable = |digest: Digest| {
+            if exec.is_snapshot() { digest } else { digest.of_exec_at(executed_ns, exec.file.ctime_ns) }
+        };
+        let digest = match &self.named {
+            Some(named) => self.digest.of_exec_at(executed_ns, named.ctime_ns),
+            None => of_executable(self.digest),
+        };
+        Self { digest, loader: self.loader.map(of_executable), ..self }
     }
 
     /// Digest of the executed file, if it can be remembered.

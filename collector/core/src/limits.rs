@@ -86,6 +86,10 @@ pub const FOLD_ONE_OF: u64 = 100;
 /// Files that are counted separately while folding; 1,024 of 200 bytes. A container that makes more in an interval has them folded together.
 pub const FOLDED_FILES: usize = 1_024;
 
+/// Length of their paths together: five times what 1,024 of them usually take. A path joined from a working directory and a
+/// typed name may have 8 KiB.
+pub const FOLDED_PATH_BYTES: usize = 1 << 20;
+
 /// What was left out of a container is gathered for this long into one record, as losses are.
 pub const THROTTLE_INTERVAL: i64 = 10 * SECOND;
 
@@ -117,6 +121,14 @@ pub const DIGESTS: usize = 8_192;
 /// A digest is remembered only when the file had not changed for this long when it was hashed: a change time has the
 /// granularity of a tick, so two changes within one look alike.
 pub const SETTLED: i64 = SECOND;
+
+/// How far a file system's clock is behind: a change time is that of the last tick, and a kernel has at least 100 a second.
+/// Newer kernels are finer for some files (multigrain timestamps).
+pub const FILE_CLOCK_GRAIN: i64 = 10 * MS;
+
+/// A file that is written after an exec has a change time that is no more than this before the exec: the time of an exec is
+/// converted from the boot clock, and may be wrong by [`CLOCK_JUMP`].
+pub const WRITTEN_BEFORE: i64 = FILE_CLOCK_GRAIN + CLOCK_JUMP;
 
 /// Strict mode: files that were opened to be executed and are retained until the digest of their exec is commanded; 1,024 of
 /// 300 bytes, without open descriptors. A record comes after some milliseconds.

@@ -402,7 +402,7 @@ impl ExecPipeline {
         };
         outcome.to_remember().into_iter().for_each(|sha256| self.remembered.put(&late.exec.file, sha256));
         let origin = Origin { settings: &self.settings, programs: &self.programs };
-        amend::send(&late, &outcome, (id, self.containers.get(id)), origin, effects)
+        amend::send(&late, outcome, (id, self.containers.get(id)), origin, effects)
     }
 
     /// The shell has no room for a job: its exec goes out without waiting, and the job waits for its turn.

@@ -46,7 +46,7 @@ fn an_exec_in_a_pod_comes_after_its_description_and_pause_does_not_come() {
     assert_eq!(record.container.image_id, *pods.image_id());
     assert!(record.container.started_ns > 0);
 
-    let command = ["/bin/sh", "-c", "cp /bin/busybox /tmp-true; /tmp-true true; /bin/busybox true"];
+    let command = ["/bin/sh", "-c", "cp /bin/busybox /tmp-true; sleep 0.1; /tmp-true true; /bin/busybox true"];
     runtime.block_on(pods.exec(&pod.container, &command)).unwrap();
     let dropped = harness.exec_of(&pod.container, "/tmp-true");
     assert_eq!((dropped.class, dropped.hash_state), (FileClass::New, HashState::Hashed));

@@ -273,13 +273,21 @@ impl Case<'_> {
         )
     }
 
-    /// Path and content equal the image's, even if the file was rewritten, touched, or copied into a volume.
+    /// Path and content equal the image's, even if the file was rewritten, touched, or copied into a volume. That proves nothing
+    /// where the content may be another than that of the exec, unless the kernel saw that the data was never copied.
     fn equal_to_image(&self) -> Option<Verdict> {
         let image = self.image.at_path?;
         if self.file.sha256 != Some(image.sha256) {
             return None;
         }
+        let is_kept = self.file.class == FileClass::CopiedUp && self.file.facts.metacopy;
+        let may_differ = self.file.hash_state == HashState::Changed && !is_kept;
         match self.file.class {
+            FileClass::CopiedUp | FileClass::New | FileClass::RootfsPlain | FileClass::Volume | FileClass::Unknown
+                if may_differ =>
+            {
+                Some(self.unproven("path and content are the image's, but the file may have been other when it ran"))
+            }
             FileClass::CopiedUp => {
                 Some(Verdict::new(Origin::Touched, None, "an image file whose attributes were changed"))
             }

@@ -383,6 +383,7 @@ record! {
 record! {
     CollectorLoss, "CollectorLoss", "collector_loss.avsc",
     "frozen/collector_loss.1.avsc",
+    "frozen/collector_loss.2.avsc",
 }
 
 record! {

@@ -91,7 +91,8 @@ pub struct Exec {
     pub mount: Option<Mount>,
     /// State of the digest.
     pub hash_state: HashState,
-    /// SHA-256 of the subject, 64 hex digits; only with hash_state hashed.
+    /// SHA-256 of the subject, 64 hex digits; with hash_state hashed that of the file that ran, with changed what the
+    /// file had when it was hashed, if it was; else null.
     #[serde(default)]
     pub sha256: Option<Sha256>,
     /// Id of the collector's run; seq counts within it.
@@ -253,7 +254,7 @@ pub struct Loader {
     pub mount: Option<Mount>,
     /// Why there is or is no digest.
     pub hash_state: HashState,
-    /// SHA-256 of it, 64 hex digits; only with hash_state hashed.
+    /// SHA-256 of it, 64 hex digits; as for the subject.
     #[serde(default)]
     pub sha256: Option<Sha256>,
 }
@@ -285,9 +286,9 @@ pub enum FileClass {
     Unknown,
 }
 
-/// Why there is or is no digest: hashed; not needed for an untouched image file; the file changed after the exec; it
-/// was gone; it could not be read; larger than the limit; on a file system that must not be read (FUSE, network); the
-/// hashing budget was used up.
+/// Why there is or is no digest: hashed; not needed for an untouched image file; the file changed after the exec, or so
+/// shortly before it that it may have been written after it; it was gone; it could not be read; larger than the limit;
+/// on a file system that must not be read (FUSE, network); the hashing budget was used up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HashState {

@@ -19,7 +19,7 @@ use crate::mounts::Mounts;
 /// Only when the record cannot be encoded: a defect.
 pub(super) fn send(
     late: &LateExec,
-    outcome: &DigestOutcome,
+    outcome: DigestOutcome,
     (id, container): (&ContainerId, Option<&ContainerState>),
     origin: Origin<'_>,
     effects: &mut Fx,
@@ -30,5 +30,6 @@ pub(super) fn send(
     let mounts = container.map_or(&unknown, |container| &container.mounts);
     let at = origin.surroundings(id, &root, mounts, late.inner.as_ref());
     effects.count("digest_late");
-    effects.emit(Topic::ExecEvents, id.as_str(), &event::exec(exec, at, Some(outcome), late.time_ns))
+    let outcome = outcome.of_exec(exec, late.executed_ns);
+    effects.emit(Topic::ExecEvents, id.as_str(), &event::exec(exec, at, Some(&outcome), late.time_ns))
 }

@@ -26,6 +26,8 @@ pub(super) struct LateExec {
     pub(super) inner: Option<ContainerId>,
     /// As in the first record.
     pub(super) time_ns: i64,
+    /// Wall clock of the exec itself: the record's time may be later, because the times of a container never go back.
+    pub(super) executed_ns: i64,
     until_ns: i64,
     stage: Stage,
     /// What it takes of memory, with its job.
@@ -50,7 +52,13 @@ pub(super) struct LateExecs {
 impl LateExecs {
     /// Retains an exec that goes out now, if there is room or another container takes more. Returns the execs that are given
     /// up: this one, or those that make room for it.
-    pub(super) fn retain(&mut self, now_ns: i64, id: &ContainerId, held: HeldExec, time_ns: i64) -> Vec<Moment> {
+    pub(super) fn retain(
+        &mut self,
+        now_ns: i64,
+        id: &ContainerId,
+        held: HeldExec,
+        (time_ns, executed_ns): (i64, i64),
+    ) -> Vec<Moment> {
         let stage = match held.postponed {
             Some(job) => Stage::Queued(job),
             None => Stage::Hashing,
@@ -79,6 +87,7 @@ impl LateExecs {
             exec: held.exec,
             inner: held.inner,
             time_ns,
+            executed_ns,
             until_ns: now_ns.saturating_add(limits::LATE_WAIT),
             stage,
             bytes,

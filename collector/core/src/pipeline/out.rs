@@ -57,14 +57,15 @@ pub(super) fn send(
     let time_ns = container.follow_time(wall_ns);
     let root = container.root_of(&held.exec);
     let at = origin.surroundings(id, &root, &container.mounts, held.inner.as_ref());
-    let record = event::exec(&held.exec, at, held.outcome().as_ref(), time_ns);
+    let outcome = held.outcome().map(|outcome| outcome.of_exec(&held.exec, wall_ns));
+    let record = event::exec(&held.exec, at, outcome.as_ref(), time_ns);
     if container.is_sandbox && is_untouched(&record) {
         drop_as("sandbox", &held, effects);
         return Ok(());
     }
     effects.emit(Topic::ExecEvents, id.as_str(), &record)?;
     effects.settle(Disposition::Reported);
-    let given_up = if held.may_be_late() { late.retain(now_ns, id, held, time_ns) } else { Vec::new() };
+    let given_up = if held.may_be_late() { late.retain(now_ns, id, held, (time_ns, wall_ns)) } else { Vec::new() };
     for moment in given_up {
         effects.count("late_digest_refused");
         effects.command(PipelineCommand::Release(moment));

@@ -106,6 +106,7 @@ fn written(time_ns: u64) -> RawExec {
     let mut raw = at_time(time_ns);
     raw.flags |= layout::FLAG_UPPER;
     raw.file.lower_count = 0;
+    raw.file.ctime_ns = -1_000 * MS;
     raw
 }
 
@@ -177,6 +178,58 @@ fn other_file(time_ns: u64) -> RawExec {
     let mut raw = written(time_ns);
     raw.file.ino = 1_000 + time_ns;
     raw
+}
+
+#[test]
+fn a_digest_proves_nothing_of_a_file_that_may_have_been_written_since_the_exec() {
+    let sha256 = Sha256([3; 32]);
+    let state = |executed_ms: u64, ctime_ns: i64, late: bool| {
+        let mut drive = Drive::new();
+        let mut raw = written(executed_ms * 1_000_000);
+        raw.file.ctime_ns = ctime_ns;
+        let at = raw.moment.time_ns;
+        drive.give(described()).records(vec![raw], u64::MAX);
+        if late {
+            drive.at(500);
+        }
+        drive.give(digested(at, Digest::Hashed(sha256)));
+        let exec = *drive.execs().last().unwrap();
+        assert_eq!(exec.sha256, Some(sha256));
+        exec.hash_state
+    };
+    for late in [false, true] {
+        assert_eq!(state(1_000, 970 * MS, late), HashState::Hashed);
+        assert_eq!(state(1_000, 1_000 * MS + 5 - limits::WRITTEN_BEFORE, late), HashState::Changed);
+        assert_eq!(state(1_000, 1_000 * MS + 4 - limits::WRITTEN_BEFORE, late), HashState::Hashed);
+        assert_eq!(state(1_000, 1_001 * MS, late), HashState::Changed);
+    }
+}
+
+#[test]
+fn a_remembered_digest_proves_nothing_of_an_exec_right_after_the_file_was_written() {
+    let mut drive = Drive::new();
+    drive.give(described()).records(vec![written(2_000)], 2_001);
+    drive.give(digested(2_000, Digest::Hashed(Sha256([3; 32]))));
+    let mut early = written(3_000);
+    early.moment.time_ns = 0;
+    early.file.ctime_ns = -MS;
+    let settled = RawExec { moment: Moment { time_ns: 2_000_000_000, cpu: 0, seq: 2_000_000_000 }, ..early.clone() };
+    drive.records(vec![settled], 3_000_000_000).give(digested(2_000_000_000, Digest::Hashed(Sha256([4; 32]))));
+    drive.records(vec![early], u64::MAX);
+    let states: Vec<_> = drive.execs().iter().map(|exec| (exec.hash_state, exec.sha256)).collect();
+    let (third, fourth) = (Some(Sha256([3; 32])), Some(Sha256([4; 32])));
+    assert_eq!(states, [(HashState::Hashed, third), (HashState::Hashed, fourth), (HashState::Changed, fourth)]);
+}
+
+#[test]
+fn a_program_that_ran_before_the_collector_started_could_not_be_written() {
+    let mut drive = Drive::new();
+    let mut running = written(1_000);
+    running.flags |= layout::FLAG_SNAPSHOT;
+    running.file.ctime_ns = 1_000;
+    drive.give(described()).records(vec![running], u64::MAX);
+    drive.give(digested(1_000, Digest::Hashed(Sha256([3; 32]))));
+    assert_eq!(drive.execs()[0].hash_state, HashState::Hashed);
 }
 
 fn commanded(drive: &Drive) -> Vec<u64> {

@@ -10,8 +10,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::limits;
-use crate::raw::{Dev, RawExec};
-use crate::subject::Subject;
+use crate::raw::{Dev, RawExec, RawFile};
+use crate::subject::{Subject, absolute};
 
 /// A token bucket: so many at once, and so many more per second.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,24 +43,35 @@ impl Bucket {
     }
 }
 
-/// What execs are folded by: the file, by the kernel's identity and its path.
+/// What execs are folded by: the file, by the kernel's identity with its change time, and its absolute path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Fold {
     File {
         dev: Dev,
         ino: u64,
+        ctime_ns: i64,
+        mnt_ns: u32,
         path: Vec<u8>,
     },
-    /// All files beyond [`limits::FOLDED_FILES`].
+    /// All files beyond [`limits::FOLDED_FILES`] and [`limits::FOLDED_PATH_BYTES`].
     Others,
 }
 
 impl Fold {
     /// The executable of a script, and of what a loader or an interpreter runs, is only the interpreter; the typed path names the
-    /// program.
+    /// program, in the working directory and mount namespace of the process.
     fn of(exec: &RawExec) -> Self {
-        let path = Subject::of(exec, FileClass::Image).typed().unwrap_or(&exec.path);
-        Self::File { dev: exec.file.dev, ino: exec.file.ino, path: path.to_vec() }
+        let typed = Subject::of(exec, FileClass::Image).typed();
+        let path = typed.map_or_else(|| exec.path.clone(), |typed| absolute(exec, typed));
+        let RawFile { dev, ino, ctime_ns, .. } = exec.file;
+        Self::File { dev, ino, ctime_ns, mnt_ns: exec.mnt_ns, path }
+    }
+
+    fn path_bytes(&self) -> usize {
+        match self {
+            Self::File { path, .. } => path.len(),
+            Self::Others => 0,
+        }
     }
 }
 
@@ -99,6 +110,8 @@ pub(super) struct Throttle {
     limited: u64,
     /// How many execs of each came in this interval beyond the share.
     files: BTreeMap<Fold, Tally>,
+    /// Length of their paths together.
+    path_bytes: usize,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -115,6 +128,7 @@ impl Throttle {
             since_ns: None,
             limited: 0,
             files: BTreeMap::new(),
+            path_bytes: 0,
         }
     }
 
@@ -129,15 +143,24 @@ impl Throttle {
             self.limited += 1;
             return Admission::Limited;
         }
-        let fold = Fold::of(exec);
-        let is_known = self.files.contains_key(&fold) || self.files.len() < limits::FOLDED_FILES;
-        let tally = self.files.entry(if is_known { fold } else { Fold::Others }).or_default();
+        let tally = self.tally(Fold::of(exec));
         if (tally.admitted + tally.folded).is_multiple_of(limits::FOLD_ONE_OF) {
             tally.admitted += 1;
             return Admission::Admitted;
         }
         tally.folded += 1;
         Admission::Folded
+    }
+
+    fn tally(&mut self, fold: Fold) -> &mut Tally {
+        let is_new = !self.files.contains_key(&fold);
+        let path_bytes = self.path_bytes + if is_new { fold.path_bytes() } else { 0 };
+        let has_room = self.files.len() < limits::FOLDED_FILES && path_bytes <= limits::FOLDED_PATH_BYTES;
+        let fold = if is_new && !has_room { Fold::Others } else { fold };
+        if fold != Fold::Others {
+            self.path_bytes = path_bytes;
+        }
+        self.files.entry(fold).or_default()
     }
 
     /// Whether an interval is over.
@@ -149,6 +172,7 @@ impl Throttle {
     pub(super) fn take(&mut self) -> Option<LeftOut> {
         let from_ns = self.since_ns.take()?;
         let ordinary = std::mem::take(&mut self.limited);
+        self.path_bytes = 0;
         let mut files: Vec<_> = std::mem::take(&mut self.files).into_iter().filter(|(_, it)| it.folded > 0).collect();
         let folded = files.iter().map(|(_, tally)| tally.folded).sum();
         files.sort_by_key(|(_, tally)| Reverse(tally.folded));
@@ -222,6 +246,46 @@ mod tests {
         let counts: Vec<i64> = left_out.examples.iter().map(|file| file.execs).collect();
         assert_eq!(counts, [i64::try_from(3 * n - 3).unwrap(), 1]);
         assert_eq!(admitted(&mut throttle, 0, &suspicious(1), 1), 1, "each interval reports each file anew");
+    }
+
+    #[test]
+    fn a_file_that_was_written_and_another_directory_s_are_news() {
+        let mut throttle = Throttle::new(0);
+        let mut check = |raw: &RawExec, expect: Admission| assert_eq!(throttle.admit(0, raw), expect, "{raw:?}");
+        for _ in 0..limits::SUSPICIOUS_BURST {
+            check(&suspicious(1), Admission::Admitted);
+        }
+        let mut overwritten = suspicious(1);
+        overwritten.file.ctime_ns += 1;
+        for raw in [suspicious(1), overwritten] {
+            check(&raw, Admission::Admitted);
+            check(&raw, Admission::Folded);
+        }
+        let script = |cwd: &str, typed: &str, mnt_ns: u32| {
+            let flags = suspicious(1).flags | layout::FLAG_SCRIPT;
+            RawExec { flags, cwd: cwd.into(), typed_path: typed.into(), mnt_ns, ..suspicious(1) }
+        };
+        check(&script("/a", "./x", 7), Admission::Admitted);
+        check(&script("/b", "./x", 7), Admission::Admitted);
+        check(&script("/b", "./x", 8), Admission::Admitted);
+        check(&script("/a", "x", 7), Admission::Folded);
+        check(&script("/", "/a/x", 7), Admission::Folded);
+    }
+
+    #[test]
+    fn the_paths_of_folded_files_are_bounded() {
+        let mut throttle = Throttle::new(0);
+        admitted(&mut throttle, 0, &suspicious(1), limits::SUSPICIOUS_BURST);
+        let long = |ino| RawExec { path: vec![b'x'; PATH_BYTES_MAX], ..suspicious(ino) };
+        for ino in 0..limits::FOLDED_FILES as u64 {
+            throttle.admit(0, &long(ino));
+        }
+        let of = |fold: &Fold| fold.path_bytes();
+        let bytes: usize = throttle.files.keys().map(of).sum();
+        assert!((1..=limits::FOLDED_PATH_BYTES).contains(&bytes));
+        assert_eq!(throttle.path_bytes, bytes);
+        throttle.take();
+        assert_eq!(throttle.path_bytes, 0);
     }
 
     #[test]

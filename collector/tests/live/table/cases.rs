@@ -116,6 +116,7 @@ pub(crate) const PROGRAMS: &[&str] = &[
     "busybox-bound",
     "busybox-same",
     "busybox-args",
+    "busybox-restored",
     "busybox-nest",
     "jail/busybox-j",
     "tree/busybox-t",
@@ -179,7 +180,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     case(
         "re-created, same content",
-        "rm /opt/busybox-again; cp /bin/busybox /opt/busybox-again; /opt/busybox-again true",
+        "rm /opt/busybox-again; cp /bin/busybox /opt/busybox-again; sleep 0.1; /opt/busybox-again true",
         "/opt/busybox-again",
         New,
         CaseContent::Image,
@@ -187,7 +188,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     case(
         "chmod",
-        "chmod 700 /opt/busybox-chmod; /opt/busybox-chmod true",
+        "chmod 700 /opt/busybox-chmod; sleep 0.1; /opt/busybox-chmod true",
         "/opt/busybox-chmod",
         CopiedUp,
         CaseContent::Image,
@@ -195,7 +196,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     case(
         "chown",
-        "chown 7:7 /opt/busybox-chown; /opt/busybox-chown true",
+        "chown 7:7 /opt/busybox-chown; sleep 0.1; /opt/busybox-chown true",
         "/opt/busybox-chown",
         CopiedUp,
         CaseContent::Image,
@@ -203,7 +204,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     case(
         "touch",
-        "touch /opt/busybox-touch; /opt/busybox-touch true",
+        "touch /opt/busybox-touch; sleep 0.1; /opt/busybox-touch true",
         "/opt/busybox-touch",
         CopiedUp,
         CaseContent::Image,
@@ -211,7 +212,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     case(
         "setuid bit, as another user",
-        "chmod 4755 /opt/busybox-suid; /data/ways as 1000 /opt/busybox-suid true",
+        "chmod 4755 /opt/busybox-suid; sleep 0.1; /data/ways as 1000 /opt/busybox-suid true",
         "/opt/busybox-suid",
         CopiedUp,
         CaseContent::Image,
@@ -271,7 +272,7 @@ pub(crate) const CASES: &[Case] = &[
     case("image script", "/opt/script.sh", "/opt/script.sh", RootfsPlain, Script, Origin::Image),
     case(
         "image script, chmod",
-        "chmod 700 /opt/chmod.sh; /opt/chmod.sh",
+        "chmod 700 /opt/chmod.sh; sleep 0.1; /opt/chmod.sh",
         "/opt/chmod.sh",
         RootfsPlain,
         Script,
@@ -560,7 +561,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     case(
         "the same, the image's content",
-        "cp /bin/busybox /opt/tree/busybox-u; /opt/tree/busybox-u true",
+        "cp /bin/busybox /opt/tree/busybox-u; sleep 0.1; /opt/tree/busybox-u true",
         "/opt/tree/busybox-u",
         New,
         CaseContent::Image,
@@ -714,7 +715,7 @@ pub(crate) const PLAIN_CASES: &[Case] = &[
     ),
     case(
         "chmod",
-        "chmod 700 /opt/busybox-chmod; /opt/busybox-chmod true",
+        "chmod 700 /opt/busybox-chmod; sleep 0.1; /opt/busybox-chmod true",
         "/opt/busybox-chmod",
         RootfsPlain,
         CaseContent::Image,

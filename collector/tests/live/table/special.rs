@@ -15,10 +15,13 @@ use crate::harness::Harness;
 const FLASH_ROUNDS: usize = 10;
 /// How often a program is copied, executed and removed at once in each.
 const FLASHES: usize = 20;
+/// How often a program is written to, executed and restored: some rounds end within one tick of the file system's clock.
+const RESTORED: usize = 30;
 
 /// Those for which a collector has to be there.
 pub(super) fn while_watched(ground: &Ground, table: &mut Table, harness: &Harness, running: &Running, at: &At<'_>) {
     flashes(ground, table, harness, running, at);
+    restored(table, harness, running, at);
     two_containers(ground, table, harness, running, at);
     entered(ground, table, harness, at);
     let power = running.run(&ground.image, &ground.spec(Power::All));
@@ -58,8 +61,7 @@ fn flash(
             wrong.push(format!("the exec of number {number} was not reported"));
             continue;
         };
-        let is_right =
-            if exec.hash_state == HashState::Hashed { exec.sha256 == Some(digest) } else { exec.sha256.is_none() };
+        let is_right = exec.sha256.map_or(exec.hash_state != HashState::Hashed, |sha256| sha256 == digest);
         if exec.class != FileClass::New || judge(&exec, Ok(at.index)).origin != Origin::Added || !is_right {
             wrong.push(format!("{exec:?}"));
         }
@@ -67,6 +69,17 @@ fn flash(
     }
     println!("{}: {hashed} of {FLASHES} programs that were gone at once have their digest", at.engine.name());
     hashed
+}
+
+/// An image's program that is written to, executed and restored at once, so that its digest and change time may be the image's
+/// and that of the exec: never silent.
+fn restored(table: &mut Table, harness: &Harness, running: &Running, at: &At<'_>) {
+    const PATH: &str = "/opt/busybox-restored";
+    running.exec(at.container, &["/data/ways", "restore", PATH, &RESTORED.to_string()]).unwrap();
+    let execs = harness.wait_for_those(&at.container.id, RESTORED, |exec| exec.path == PATH.as_bytes());
+    let silent = execs.iter().filter(|exec| judge(exec, Ok(at.index)).category.is_none());
+    let wrong: Vec<String> = silent.map(|exec| format!("{exec:?}")).collect();
+    table.add("written, executed, restored", at.engine, FileClass::CopiedUp, Origin::Unproven, &wrong);
 }
 
 /// What one container does to its image's file is not done to the other's.

@@ -4,6 +4,7 @@
  *   ways load LOADER FILE NAME                the same by a dynamic loader
  *   ways flash FILE PREFIX COUNT              copies FILE to PREFIX and a number, executes it, removes it
  *   ways as ID FILE ARGUMENTS...              FILE as another user and group
+ *   ways restore FILE COUNT                   writes to FILE, executes it, writes back what was there
  *   ways true                                 nothing
  */
 #define _GNU_SOURCE
@@ -70,11 +71,50 @@ static int flash(const char *from, const char *prefix, int count)
 	return 0;
 }
 
+static int write_at(const char *path, const char *bytes, size_t count, off_t at)
+{
+	int file = open(path, O_WRONLY | O_CLOEXEC);
+	int written = file >= 0 && pwrite(file, bytes, count, at) == (ssize_t)count;
+	close(file);
+	return written;
+}
+
+static int restore(const char *path, int count)
+{
+	char were[8];
+	struct stat facts;
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+	if (fstat(file, &facts) || facts.st_size < (off_t)sizeof(were))
+		return 3;
+	off_t at = facts.st_size - sizeof(were);
+	if (pread(file, were, sizeof(were), at) != sizeof(were))
+		return 3;
+	close(file);
+	while (count-- > 0) {
+		int status;
+		if (!write_at(path, "foreign.", sizeof(were), at))
+			return 3;
+		pid_t child = vfork();
+		if (child == 0) {
+			execl(path, path, "true", NULL);
+			_exit(4);
+		}
+		if (waitpid(child, &status, 0) != child || status)
+			return 5;
+		if (!write_at(path, were, sizeof(were), at))
+			return 3;
+		usleep(50000);
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *way = argc > 1 ? argv[1] : "";
 	if (!strcmp(way, "true"))
 		return 0;
+	if (argc == 4 && !strcmp(way, "restore"))
+		return restore(argv[2], atoi(argv[3]));
 	if (argc < 5)
 		return 2;
 	if (!strcmp(way, "memfd")) {

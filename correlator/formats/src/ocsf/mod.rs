@@ -332,8 +332,13 @@ fn confidence_reason(finding: &AlertFinding) -> Option<String> {
     if let Some(reason) = &finding.unresolved {
         return Some(format!("the image could not be consulted: {reason}"));
     }
-    let why = match finding.subject.as_ref()?.hash_state {
+    let subject = finding.subject.as_ref()?;
+    let why = match subject.hash_state {
         HashState::Hashed | HashState::NotNeeded => return None,
+        HashState::Changed if subject.sha256.is_some() => {
+            let is_unproven = finding.origin == Origin::Unproven;
+            return is_unproven.then(|| "the file changed right before or after the exec".to_owned());
+        }
         HashState::Changed => "the file changed after it was executed",
         HashState::Gone => "the file was gone",
         HashState::Unreadable => "the file could not be read",

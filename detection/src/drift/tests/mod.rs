@@ -193,6 +193,20 @@ fn a_file_whose_data_was_never_copied_is_touched_even_without_a_digest() {
 }
 
 #[test]
+fn the_image_s_content_proves_nothing_of_a_file_that_may_have_been_other_when_it_ran() {
+    let changed = |class, path, content| Exec { hash_state: HashState::Changed, ..exec(1, class, path, content) };
+    for class in [C::New, C::CopiedUp, C::RootfsPlain, C::Volume, C::Unknown] {
+        let verdict = judge(&changed(class, "/bin/ls", "/bin/ls"), Ok(&IMAGE));
+        assert_eq!(verdict.unproven, Some(Unproven::NoDigest(HashState::Changed)), "{class:?}: {verdict:?}");
+    }
+    let mut not_copied = changed(C::CopiedUp, "/bin/ls", "/bin/ls");
+    not_copied.file.metacopy = true;
+    check(&not_copied, &expect(Origin::Touched, None, High));
+    check(&changed(C::New, "/bin/ls", "evil"), &expect(Origin::Modified, Some(ADDED), High));
+    check(&changed(C::New, "/tmp/x", "evil"), &expect(Origin::Added, Some(ADDED), High));
+}
+
+#[test]
 fn of_a_file_that_could_not_be_opened_neither_size_nor_anything_else_is_held_against_it() {
     let unopened = |hash_state, path: &str| {
         let script = Exec { script: Some(path.into()), ..unread(exec(1, C::Unknown, "/bin/sh", "")) };

@@ -59,7 +59,7 @@ pub(crate) const EXEC: Record = Record {
         field("root_mnt_id").kernel(U32).doc("mount of the process's root directory"),
         field("mount").avro(Optional(&Type::Record(&MOUNT))).default("null").doc("the mount the subject was on, when it is not the root"),
         field("hash_state").avro(Type::Enum(&HASH_STATE)).doc("state of the digest"),
-        field("sha256").avro(Optional(&SHA256)).default("null").doc("SHA-256 of the subject, 64 hex digits; only with hash_state hashed"),
+        field("sha256").avro(Optional(&SHA256)).default("null").doc("SHA-256 of the subject, 64 hex digits; with hash_state hashed that of the file that ran, with changed what the file had when it was hashed, if it was; else null"),
         field("collector_start").avro(String).limits(ID).doc("id of the collector's run; seq counts within it"),
         field("cpu").hidden(U32).avro(Int).doc("processor the exec ran on"),
         field("seq").hidden(U64).avro(Long).doc("sequence number of container execs on that processor since the collector started, from 1; a gap is a loss"),
@@ -98,7 +98,7 @@ pub(crate) const LOADER: Record = Record {
         field("file").avro(Type::Record(&FILE_FACTS)).doc("what the kernel said about it at exec"),
         field("mount").avro(Optional(&Type::Record(&MOUNT))).default("null").doc("the mount it was on, when it is not the root"),
         field("hash_state").avro(Type::Enum(&HASH_STATE)).doc("why there is or is no digest"),
-        field("sha256").avro(Optional(&SHA256)).default("null").doc("SHA-256 of it, 64 hex digits; only with hash_state hashed"),
+        field("sha256").avro(Optional(&SHA256)).default("null").doc("SHA-256 of it, 64 hex digits; as for the subject"),
     ],
 };
 
@@ -149,7 +149,7 @@ pub(crate) const HASH_STATE: Enum = Enum {
     symbols: &["hashed", "not_needed", "changed", "gone", "unreadable", "too_large", "refused_fs", "over_budget"],
     default: Some("not_needed"),
     derives: "Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord",
-    doc: "why there is or is no digest: hashed; not needed for an untouched image file; the file changed after the exec; it was gone; it could not be read; larger than the limit; on a file system that must not be read (FUSE, network); the hashing budget was used up",
+    doc: "why there is or is no digest: hashed; not needed for an untouched image file; the file changed after the exec, or so shortly before it that it may have been written after it; it was gone; it could not be read; larger than the limit; on a file system that must not be read (FUSE, network); the hashing budget was used up",
 };
 
 #[rustfmt::skip]
