@@ -28,6 +28,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::proc::Proc;
 
+mod name;
+
 /// Bytes in one read: the second-level cache of small machines.
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -134,14 +136,19 @@ fn is_settled(facts: &Statx, now_ns: i64) -> bool {
 fn digest_of_named(proc: &Proc, job: &DigestJob, executed_ns: i64, bytes_max: u64) -> DigestOutcome {
     let mut missed = Digest::Gone;
     for root in &job.roots {
-        let handle = match descriptor_number(&job.path) {
-            Some(number) => descriptor_of(proc, job.pid, number),
-            None => look_up_named(proc, *root, job),
+        // What lies in the descriptor may be another file by now, of which nothing has a time.
+        let found = match descriptor_number(&job.path) {
+            Some(number) => descriptor_of(proc, job.pid, number).map(|handle| (handle, None)),
+            None => look_up_named(proc, *root, job).map(|(handle, crossing)| (handle, Some(crossing))),
         };
-        match handle {
-            Ok(handle) => {
+        match found {
+            Ok((handle, crossing)) => {
                 let mut outcome = digest_of_open(&handle, executed_ns, bytes_max);
-                outcome.named.iter_mut().for_each(|named| named.overlay_mount = overlay_mount(proc, *root, named));
+                if let Some(named) = &mut outcome.named {
+                    let changed_ns = crossing.and_then(|crossing| name_changed_ns(proc, *root, job, crossing, &handle));
+                    named.name_changed_ns = changed_ns.unwrap_or(i64::MAX);
+                    named.overlay_mount = overlay_mount(proc, *root, named);
+                }
                 return outcome;
             }
             Err(why) => missed = why,
@@ -161,6 +168,10 @@ fn digest_of_open(handle: &OwnedFd, executed_ns: i64, bytes_max: u64) -> DigestO
         hash(handle, &facts, bytes_max)
     };
     DigestOutcome { named: Some(named), ..DigestOutcome::of(digest) }
+}
+
+fn name_changed_ns(proc: &Proc, root: u32, job: &DigestJob, crossing: Crossing, handle: &OwnedFd) -> Option<i64> {
+    name::changed_ns(root_of(proc, root).ok()?, job.root_mnt_id, &job.path, crossing, &facts(handle)?)
 }
 
 /// The mount of a file on an overlay, if that shows it elsewhere: by the table of the process in whose root it was looked up.
@@ -191,6 +202,7 @@ pub(crate) fn unnamed_facts(facts: &Statx) -> NamedFacts {
         fs_magic: 0,
         mnt_id: mount_of(facts),
         overlay_mount: None,
+        name_changed_ns: 0,
     }
 }
 
@@ -209,15 +221,15 @@ fn descriptor_of(proc: &Proc, pid: u32, number: u32) -> Result<OwnedFd, Digest> 
 /// A handle without access to a subject that is known by name only. The job of a container's first exec is made before the
 /// container's mounts are known, and a link may lead to another mount than its path does. So where the lookup would leave the
 /// root's mount, the process's own mount table decides whether it may.
-fn look_up_named(proc: &Proc, root: u32, job: &DigestJob) -> Result<OwnedFd, Digest> {
+fn look_up_named(proc: &Proc, root: u32, job: &DigestJob) -> Result<(OwnedFd, Crossing), Digest> {
     let reach = || mounts::reach(&proc.text(format!("{root}/mountinfo")), &job.path);
     match (open_below(proc, root, &job.path, job.crossing), job.crossing) {
         (Err(Errno::XDEV), Crossing::Stay) => match reach() {
-            Reach::Readable => look_up(proc, root, &job.path, Crossing::Cross),
+            Reach::Readable => look_up(proc, root, &job.path, Crossing::Cross).map(|handle| (handle, Crossing::Cross)),
             Reach::Refused => Err(Digest::RefusedFs),
             Reach::Unsure => Err(Digest::Unreadable),
         },
-        (found, _) => found.map_err(why),
+        (found, crossing) => found.map(|handle| (handle, crossing)).map_err(why),
     }
 }
 
@@ -230,13 +242,18 @@ fn open_below(proc: &Proc, root: u32, path: &[u8], crossing: Crossing) -> Result
     if !path.starts_with(b"/") {
         return Err(Errno::NOENT);
     }
-    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = open(proc.path(format!("{root}/root")), directory, Mode::empty())?;
+    let root = root_of(proc, root)?;
     let mut resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     if crossing == Crossing::Stay {
         resolve |= ResolveFlags::NO_XDEV;
     }
     openat2(&root, Path::new(OsStr::from_bytes(path)), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+/// The root directory of a process.
+fn root_of(proc: &Proc, pid: u32) -> Result<OwnedFd, Errno> {
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    open(proc.path(format!("{pid}/root")), directory, Mode::empty())
 }
 
 fn why(error: Errno) -> Digest {

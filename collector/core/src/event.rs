@@ -346,6 +346,7 @@ mod tests {
             fs_magic: magic::OVERLAY,
             mnt_id: Some(raw.root_mnt_id),
             overlay_mount: None,
+            name_changed_ns: 0,
         }
     }
 
