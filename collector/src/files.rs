@@ -28,6 +28,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::proc::Proc;
 
+mod name;
+
 /// Bytes in one read: the second-level cache of small machines.
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -134,14 +136,19 @@ fn is_settled(facts: &Statx, now_ns: i64) -> bool {
 fn digest_of_named(proc: &Proc, job: &DigestJob, executed_ns: i64, bytes_max: u64) -> DigestOutcome {
     let mut missed = Digest::Gone;
     for root in &job.roots {
-        let handle = match descriptor_number(&job.path) {
-            Some(number) => descriptor_of(proc, job.pid, number),
-            None => look_up_extended(proc, *root, job),
+        // What lies in the descriptor may be another file by now, of which nothing has a time.
+        let found = match descriptor_number(&job.path) {
+            Some(number) => descriptor_of(proc, job.pid, number).map(|handle| (handle, None)),
+            None => look_up_extended(proc, *root, job).map(|(handle, name)| (handle, Some(name))),
         };
-        match handle {
-            Ok(handle) => {
+        match found {
+            Ok((handle, name)) => {
                 let mut outcome = digest_of_open(&handle, executed_ns, bytes_max);
-                outcome.named.iter_mut().for_each(|named| named.overlay_mount = overlay_mount(proc, *root, named));
+                if let Some(named) = &mut outcome.named {
+                    let changed_ns = name.and_then(|name| name_changed_ns(proc, *root, job, &name, &handle));
+                    named.name_changed_ns = changed_ns.unwrap_or(i64::MAX);
+                    named.overlay_mount = overlay_mount(proc, *root, named);
+                }
                 return outcome;
             }
             Err(why) => missed = why,
@@ -155,12 +162,32 @@ fn digest_of_open(handle: &OwnedFd, executed_ns: i64, bytes_max: u64) -> DigestO
     let named = named_facts(handle, &facts);
     let digest = if mounts::is_refused(named.fs_magic) {
         Digest::RefusedFs
-    } else if nanoseconds(facts.stx_ctime) > executed_ns {
+    } else if nanoseconds(facts.stx_ctime) > executed_ns && !named.is_directory() {
         Digest::Changed
     } else {
         hash(handle, &facts, bytes_max)
     };
     DigestOutcome { named: Some(named), ..DigestOutcome::of(digest) }
+}
+
+/// A name under which a file was found.
+struct FoundName {
+    path: Vec<u8>,
+    crossing: Crossing,
+    /// It has the extension, because without it there was nothing.
+    is_extended: bool,
+}
+
+/// Where a name was extended, the other one may be gone since the directory changed.
+fn name_changed_ns(proc: &Proc, root: u32, job: &DigestJob, name: &FoundName, handle: &OwnedFd) -> Option<i64> {
+    let FoundName { path, crossing, is_extended } = name;
+    let changed_ns = name::changed_ns(root_of(proc, root).ok()?, job.root_mnt_id, path, *crossing, &facts(handle)?)?;
+    if !is_extended {
+        return Some(changed_ns);
+    }
+    let directory = path.get(..=path.iter().rposition(|byte| *byte == b'/')?)?;
+    let directory = facts(look_up(proc, root, directory, *crossing).ok()?)?;
+    Some(changed_ns.max(nanoseconds(directory.stx_ctime)))
 }
 
 /// The mount of a file on an overlay, if that shows it elsewhere: by the table of the process in whose root it was looked up.
@@ -191,6 +218,7 @@ pub(crate) fn unnamed_facts(facts: &Statx) -> NamedFacts {
         fs_magic: 0,
         mnt_id: mount_of(facts),
         overlay_mount: None,
+        name_changed_ns: 0,
     }
 }
 
@@ -207,11 +235,13 @@ fn descriptor_of(proc: &Proc, pid: u32, number: u32) -> Result<OwnedFd, Digest> 
 }
 
 /// The file of this name, or else that with its extension.
-fn look_up_extended(proc: &Proc, root: u32, job: &DigestJob) -> Result<OwnedFd, Digest> {
-    match (look_up_named(proc, root, job, &job.path), job.extension) {
-        (Err(Digest::Gone), Some(extension)) => {
-            look_up_named(proc, root, job, &[job.path.as_slice(), extension.as_bytes()].concat())
-        }
+fn look_up_extended(proc: &Proc, root: u32, job: &DigestJob) -> Result<(OwnedFd, FoundName), Digest> {
+    let look_up = |path: Vec<u8>, is_extended| {
+        let (handle, crossing) = look_up_named(proc, root, job, &path)?;
+        Ok((handle, FoundName { path, crossing, is_extended }))
+    };
+    match (look_up(job.path.clone(), false), job.extension) {
+        (Err(Digest::Gone), Some(extension)) => look_up([job.path.as_slice(), extension.as_bytes()].concat(), true),
         (found, _) => found,
     }
 }
@@ -219,15 +249,15 @@ fn look_up_extended(proc: &Proc, root: u32, job: &DigestJob) -> Result<OwnedFd, 
 /// A handle without access to a subject that is known by name only. The job of a container's first exec is made before the
 /// container's mounts are known, and a link may lead to another mount than its path does. So where the lookup would leave the
 /// root's mount, the process's own mount table decides whether it may.
-fn look_up_named(proc: &Proc, root: u32, job: &DigestJob, path: &[u8]) -> Result<OwnedFd, Digest> {
+fn look_up_named(proc: &Proc, root: u32, job: &DigestJob, path: &[u8]) -> Result<(OwnedFd, Crossing), Digest> {
     let reach = || mounts::reach(&proc.text(format!("{root}/mountinfo")), path);
     match (open_below(proc, root, path, job.crossing), job.crossing) {
         (Err(Errno::XDEV), Crossing::Stay) => match reach() {
-            Reach::Readable => look_up(proc, root, path, Crossing::Cross),
+            Reach::Readable => look_up(proc, root, path, Crossing::Cross).map(|handle| (handle, Crossing::Cross)),
             Reach::Refused => Err(Digest::RefusedFs),
             Reach::Unsure => Err(Digest::Unreadable),
         },
-        (found, _) => found.map_err(why),
+        (found, crossing) => found.map(|handle| (handle, crossing)).map_err(why),
     }
 }
 
@@ -240,13 +270,18 @@ fn open_below(proc: &Proc, root: u32, path: &[u8], crossing: Crossing) -> Result
     if !path.starts_with(b"/") {
         return Err(Errno::NOENT);
     }
-    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = open(proc.path(format!("{root}/root")), directory, Mode::empty())?;
+    let root = root_of(proc, root)?;
     let mut resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     if crossing == Crossing::Stay {
         resolve |= ResolveFlags::NO_XDEV;
     }
     openat2(&root, Path::new(OsStr::from_bytes(path)), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+/// The root directory of a process.
+fn root_of(proc: &Proc, pid: u32) -> Result<OwnedFd, Errno> {
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    open(proc.path(format!("{pid}/root")), directory, Mode::empty())
 }
 
 fn why(error: Errno) -> Digest {

@@ -32,6 +32,17 @@ pub struct NamedFacts {
     pub mnt_id: Option<u32>,
     /// Of an overlay: the mount that shows a part of it, or shows it elsewhere than at the root of its mount namespace.
     pub overlay_mount: Option<Mount>,
+    /// When its name last began to lead to it, since 1970: the latest time at which that may be; 0 where the kernel showed the file
+    /// itself.
+    pub name_changed_ns: i64,
+}
+
+impl NamedFacts {
+    /// Whether it is a directory.
+    #[must_use]
+    pub fn is_directory(&self) -> bool {
+        self.mode & 0o170_000 == 0o040_000
+    }
 }
 
 /// Whose mount namespace a process runs in.

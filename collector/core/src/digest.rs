@@ -54,6 +54,8 @@ pub struct DigestJob {
     pub extension: Option<&'static str>,
     /// Whether looking it up may leave the root's mount. If not, it cannot end up in a FUSE or network file system.
     pub crossing: Crossing,
+    /// Mount of the process's root directory at the exec.
+    pub root_mnt_id: u32,
     /// What to hash.
     pub subject: DigestSubject,
     /// The interpreter or loader that runs it, where its content has to be known, too.
@@ -138,6 +140,7 @@ impl DigestJob {
             path,
             extension: subject.extension(),
             crossing: if crosses { Crossing::Cross } else { Crossing::Stay },
+            root_mnt_id: exec.root_mnt_id,
             subject: match subject {
                 Subject::Executable => DigestSubject::File(exec.file),
                 Subject::Script(_) | Subject::Interpreted(_) => named(SCRIPT_COST_BYTES),
@@ -182,8 +185,8 @@ fn roots(exec: &RawExec, subject: Subject<'_>, view: View<'_>) -> Vec<u32> {
 pub enum Digest {
     /// The digest of the very file that was executed.
     Hashed(Sha256),
-    /// The same, of a file that may have been written between the exec and the hashing: foreign content proves that the file is
-    /// foreign, while the image's proves nothing.
+    /// The same, of a file that may have been written between the exec and the hashing, or whose name may have led to another
+    /// one: foreign content proves that the file is foreign, while the image's proves nothing.
     Unsettled(Sha256),
     /// The file is not the one of the exec any more.
     Changed,
@@ -223,12 +226,13 @@ impl Digest {
         }
     }
 
-    /// What it proves of an exec at `executed_ns`, where the file changed at `changed_ns` for the last time before it was
-    /// hashed. Both are wall clock.
+    /// What it proves of an exec at `executed_ns`, where the file, or the name by which it was found, changed at `changed_ns` for
+    /// the last time before it was hashed. Both are wall clock.
     fn of_exec_at(self, executed_ns: i64, changed_ns: i64) -> Self {
         let is_older = executed_ns.saturating_sub(changed_ns) > limits::WRITTEN_BEFORE;
         match self {
             Self::Hashed(sha256) if !is_older => Self::Unsettled(sha256),
+            Self::Unreadable if !is_older => Self::Changed,
             other => other,
         }
     }
@@ -269,7 +273,9 @@ impl DigestOutcome {
             if exec.is_snapshot() { digest } else { digest.of_exec_at(executed_ns, exec.file.ctime_ns) }
         };
         let digest = match &self.named {
-            Some(named) => self.digest.of_exec_at(executed_ns, named.ctime_ns),
+            // Entries come into a directory and go, and it stays what the name led to.
+            Some(named) if named.is_directory() => self.digest.of_exec_at(executed_ns, named.name_changed_ns),
+            Some(named) => self.digest.of_exec_at(executed_ns, named.ctime_ns.max(named.name_changed_ns)),
             None => of_executable(self.digest),
         };
         Self { digest, loader: self.loader.map(of_executable), ..self }

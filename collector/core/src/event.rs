@@ -177,8 +177,8 @@ impl<'a> Judged<'a> {
 /// exec was not given.
 fn is_directory(subject: Subject<'_>, outcome: &DigestOutcome) -> bool {
     let Subject::Interpreted(given) = subject else { return false };
-    let is_directory = |facts: &NamedFacts| facts.mode & 0o170_000 == 0o040_000;
-    !given.typed.is_empty() && outcome.digest == Digest::Unreadable && outcome.named.as_ref().is_some_and(is_directory)
+    let is_directory = outcome.named.as_ref().is_some_and(NamedFacts::is_directory);
+    !given.typed.is_empty() && outcome.digest == Digest::Unreadable && is_directory
 }
 
 fn owned((class, mount): (FileClass, Option<&Mount>)) -> (FileClass, Option<Mount>) {
@@ -360,6 +360,7 @@ mod tests {
             fs_magic: magic::OVERLAY,
             mnt_id: Some(raw.root_mnt_id),
             overlay_mount: None,
+            name_changed_ns: 0,
         }
     }
 

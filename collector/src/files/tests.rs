@@ -45,6 +45,7 @@ impl Case {
             roots: vec![std::process::id()],
             path: path.to_vec(),
             crossing: Crossing::Cross,
+            root_mnt_id: mount_of(&facts(root_of(&self.proc, std::process::id()).unwrap()).unwrap()).unwrap(),
             subject,
             loader: None,
             extension: None,
@@ -113,6 +114,7 @@ fn a_script_is_described_and_hashed_unless_it_changed_since() {
     let script = outcome.named.unwrap();
     assert_eq!((script.path.as_slice(), script.size_bytes, script.mode), (path.as_slice(), 10, 0o100_755));
     let seen = case.seen(&path);
+    assert!(script.name_changed_ns <= seen.ctime_ns);
     assert_eq!(case.script(&path, seen.ctime_ns - 1).digest, Digest::Changed);
     assert_eq!(case.script(b"/no/such", 0).digest, Digest::Gone);
 }
@@ -147,7 +149,11 @@ fn an_interpreter_s_file_may_lack_its_extension_in_the_arguments() {
         digest(&case.proc, &job, None, MAX, 0)
     };
     let extended = digest_of(main.strip_suffix(b".js").unwrap());
-    assert_eq!((extended.digest, extended.named.unwrap().path), (Digest::Hashed(Sha256::of(b"extended")), main));
+    let named = extended.named.unwrap();
+    assert_eq!((extended.digest, &named.path), (Digest::Hashed(Sha256::of(b"extended")), &main));
+    // Another file may have been there until the directory changed for the last time.
+    let directory = open(case.directory.path(), OFlags::PATH, Mode::empty()).unwrap();
+    assert_eq!(named.name_changed_ns, nanoseconds(facts(&directory).unwrap().stx_ctime));
     assert_eq!(digest_of(&plain).digest, Digest::Hashed(Sha256::of(b"plain")));
     assert_eq!(digest_of(b"/none").digest, Digest::Gone);
 }
@@ -174,6 +180,19 @@ fn a_lookup_does_not_leave_the_root_nor_follow_magic_links() {
     let link = case.directory.path().join("link");
     std::os::unix::fs::symlink("/proc/self/exe", &link).unwrap();
     assert_eq!(case.script(link.as_os_str().as_bytes(), i64::MAX).digest, Digest::Unreadable);
+}
+
+#[test]
+fn what_lies_in_a_descriptor_may_be_another_file_than_that_of_the_exec() {
+    let case = Case::new();
+    let path = case.write("x.sh", b"#!/bin/sh\n");
+    let file = File::open(OsStr::from_bytes(&path)).unwrap();
+    let subject = DigestSubject::Named { executed_ns: i64::MAX, cost_bytes: 0, by: RawFile::default() };
+    let descriptor = format!("/dev/fd/{}", file.as_raw_fd());
+    let job = DigestJob { pid: std::process::id(), ..case.job(descriptor.as_bytes(), subject) };
+    let outcome = digest(&case.proc, &job, None, MAX, 0);
+    assert_eq!(outcome.digest, Digest::Hashed(Sha256::of(b"#!/bin/sh\n")));
+    assert_eq!(outcome.named.unwrap().name_changed_ns, i64::MAX);
 }
 
 /// Hashes `x` while `meanwhile` happens to it.

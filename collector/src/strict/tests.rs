@@ -31,6 +31,7 @@ fn job(subject: DigestSubject) -> DigestJob {
         roots: vec![],
         path: b"/s".to_vec(),
         crossing: Crossing::Stay,
+        root_mnt_id: 0,
         subject,
         loader: None,
         extension: None,

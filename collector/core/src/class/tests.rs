@@ -152,6 +152,7 @@ fn scripts_on_the_root_are_judged_by_digest() {
         fs_magic: magic::OVERLAY,
         mnt_id,
         overlay_mount: None,
+        name_changed_ns: 0,
     };
     let check = |facts: &NamedFacts, expect: FileClass| assert_eq!(class_of_named(facts, &root(), &mounts()).0, expect);
     check(&script(Some(644), 500, b"/x"), FileClass::RootfsPlain);

@@ -3,6 +3,7 @@ mod nested;
 mod outside;
 
 use super::*;
+use crate::class::NamedFacts;
 use crate::container_root::ContainerRoot;
 use crate::digest::Digest;
 use crate::mounts::KernelMount;
@@ -10,7 +11,7 @@ use crate::raw::tests::exec;
 use crate::raw::{Dev, KnownFile};
 use crate::redaction::Redaction;
 use crate::{layout, limits};
-use driftline_schemas::{Container, Exec, ExecEvent, FileClass, HashState, Mount, Sha256};
+use driftline_schemas::{Args, Container, Exec, ExecEvent, FileClass, HashState, Mount, Sha256};
 use driftline_service_core::Effects;
 use std::collections::BTreeMap;
 
@@ -219,6 +220,41 @@ fn a_remembered_digest_proves_nothing_of_an_exec_right_after_the_file_was_writte
     let states: Vec<_> = drive.execs().iter().map(|exec| (exec.hash_state, exec.sha256)).collect();
     let (third, fourth) = (Some(Sha256([3; 32])), Some(Sha256([4; 32])));
     assert_eq!(states, [(HashState::Hashed, third), (HashState::Hashed, fourth), (HashState::Changed, fourth)]);
+}
+
+#[test]
+fn a_digest_proves_nothing_of_a_script_whose_name_may_have_led_elsewhere_at_the_exec() {
+    let state = |name_changed_ns: i64| {
+        let mut drive = Drive::new();
+        let raw = at_time(1_000_000_000);
+        let (moment, flags) = (raw.moment, raw.flags | layout::FLAG_SCRIPT);
+        drive.give(described()).records(vec![RawExec { flags, ..raw }], u64::MAX);
+        let named = Some(NamedFacts { name_changed_ns, ..NamedFacts::default() });
+        let outcome = DigestOutcome { named, ..DigestOutcome::of(Digest::Hashed(Sha256([3; 32]))) };
+        drive.give(Input::Digested(id(), moment, outcome));
+        drive.execs()[0].hash_state
+    };
+    assert_eq!(state(900 * MS), HashState::Hashed);
+    assert_eq!(state(1_000 * MS - limits::FILE_CLOCK_GRAIN), HashState::Changed);
+    assert_eq!(state(i64::MAX), HashState::Changed);
+}
+
+#[test]
+fn an_interpreter_was_given_a_directory_only_if_its_name_led_there_at_the_exec() {
+    let interpreted = |name_changed_ns: i64| {
+        let mut drive = Drive::new();
+        let raw = at_time(1_000_000_000);
+        let moment = raw.moment;
+        let args = Args::of_terminated(b"node\0.\0");
+        drive.give(described()).records(vec![RawExec { path: b"/bin/node".to_vec(), args, ..raw }], u64::MAX);
+        let ctime_ns = 2_000 * MS;
+        let named = Some(NamedFacts { mode: 0o040_755, ctime_ns, name_changed_ns, ..NamedFacts::default() });
+        drive.give(Input::Digested(id(), moment, DigestOutcome { named, ..DigestOutcome::of(Digest::Unreadable) }));
+        let exec = &drive.execs()[0];
+        (exec.interpreted.is_some(), exec.hash_state)
+    };
+    assert_eq!(interpreted(900 * MS), (false, HashState::NotNeeded));
+    assert_eq!(interpreted(1_000 * MS), (true, HashState::Changed));
 }
 
 #[test]

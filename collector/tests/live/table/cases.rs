@@ -288,7 +288,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     case(
         "image script by a symlink",
-        "ln -s /opt/linked.sh /tmp/link.sh; /tmp/link.sh",
+        "ln -s /opt/linked.sh /tmp/link.sh; sleep 0.1; /tmp/link.sh",
         "/opt/linked.sh",
         RootfsPlain,
         Script,

@@ -22,6 +22,7 @@ const RESTORED: usize = 30;
 pub(super) fn while_watched(ground: &Ground, table: &mut Table, harness: &Harness, running: &Running, at: &At<'_>) {
     flashes(ground, table, harness, running, at);
     restored(table, harness, running, at);
+    turned(table, harness, running, at);
     two_containers(ground, table, harness, running, at);
     entered(ground, table, harness, at);
     let power = running.run(&ground.image, &ground.spec(Power::All));
@@ -80,6 +81,19 @@ fn restored(table: &mut Table, harness: &Harness, running: &Running, at: &At<'_>
     let silent = execs.iter().filter(|exec| judge(exec, Ok(at.index)).category.is_none());
     let wrong: Vec<String> = silent.map(|exec| format!("{exec:?}")).collect();
     table.add("written, executed, restored", at.engine, FileClass::CopiedUp, Origin::Unproven, &wrong);
+}
+
+/// A link to a foreign script that leads to an image's script by the time that it is looked up: never silent.
+fn turned(table: &mut Table, harness: &Harness, running: &Running, at: &At<'_>) {
+    let turn = "printf '#!/bin/sh\n: foreign\n' >/tmp/foreign.sh; chmod 755 /tmp/foreign.sh; \
+                ln -s /tmp/foreign.sh /tmp/turned; sleep 0.1; /data/ways turn /tmp/turned /opt/linked.sh";
+    let complaint = running.exec(at.container, &["/bin/sh", "-c", turn]).err();
+    let exec = harness.find_where(&at.container.id, |exec| exec.typed_path == b"/tmp/turned");
+    let verdict = exec.as_ref().map(|exec| judge(exec, Ok(at.index)));
+    let is_reported = verdict.as_ref().is_some_and(|verdict| verdict.category.is_some());
+    let wrong = if is_reported { Vec::new() } else { vec![format!("{complaint:?} {exec:?}")] };
+    let origin = verdict.map_or(Origin::None, |verdict| verdict.origin);
+    table.add("script's link turned after the exec", at.engine, FileClass::RootfsPlain, origin, &wrong);
 }
 
 /// What one container does to its image's file is not done to the other's.

@@ -5,6 +5,7 @@
  *   ways flash FILE PREFIX COUNT              copies FILE to PREFIX and a number, executes it, removes it
  *   ways as ID FILE ARGUMENTS...              FILE as another user and group
  *   ways restore FILE COUNT                   writes to FILE, executes it, writes back what was there
+ *   ways turn LINK FILE                       executes LINK, and then makes it lead to FILE
  *   ways true                                 nothing
  */
 #define _GNU_SOURCE
@@ -108,6 +109,23 @@ static int restore(const char *path, int count)
 	return 0;
 }
 
+static int turn(const char *link, const char *file)
+{
+	char other[256];
+	int status;
+	snprintf(other, sizeof(other), "%s-other", link);
+	if (symlink(file, other))
+		return 3;
+	pid_t child = vfork();
+	if (child == 0) {
+		execl(link, link, NULL);
+		_exit(4);
+	}
+	if (rename(other, link) || waitpid(child, &status, 0) != child || status)
+		return 5;
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *way = argc > 1 ? argv[1] : "";
@@ -115,6 +133,8 @@ int main(int argc, char **argv)
 		return 0;
 	if (argc == 4 && !strcmp(way, "restore"))
 		return restore(argv[2], atoi(argv[3]));
+	if (argc == 4 && !strcmp(way, "turn"))
+		return turn(argv[2], argv[3]);
 	if (argc < 5)
 		return 2;
 	if (!strcmp(way, "memfd")) {
