@@ -145,7 +145,7 @@ fn digest_of_named(proc: &Proc, job: &DigestJob, executed_ns: i64, bytes_max: u6
             Ok((handle, name)) => {
                 let mut outcome = digest_of_open(&handle, executed_ns, bytes_max);
                 if let Some(named) = &mut outcome.named {
-                    let changed_ns = name.and_then(|name| name_changed_ns(proc, *root, job, &name, &handle));
+                    let changed_ns = name.and_then(|name| name_changed_ns(proc, job, executed_ns, &name, &handle));
                     named.name_changed_ns = changed_ns.unwrap_or(i64::MAX);
                     named.overlay_mount = overlay_mount(proc, *root, named);
                 }
@@ -178,16 +178,23 @@ struct FoundName {
     is_extended: bool,
 }
 
-/// Where a name was extended, the other one may be gone since the directory changed.
-fn name_changed_ns(proc: &Proc, root: u32, job: &DigestJob, name: &FoundName, handle: &OwnedFd) -> Option<i64> {
-    let FoundName { path, crossing, is_extended } = name;
-    let changed_ns = name::changed_ns(root_of(proc, root).ok()?, job.root_mnt_id, path, *crossing, &facts(handle)?)?;
-    if !is_extended {
-        return Some(changed_ns);
-    }
+/// By the first root that is still there: the process may have ended since the file was found.
+fn name_changed_ns(proc: &Proc, job: &DigestJob, executed_ns: i64, name: &FoundName, handle: &OwnedFd) -> Option<i64> {
+    let meanwhile_ns = executed_ns.saturating_sub(limits::WRITTEN_BEFORE);
+    let file = facts(handle)?;
+    job.roots.iter().find_map(|root| {
+        let directory = root_of(proc, *root).ok()?;
+        let changed_ns = name::changed_ns(directory, job.root_mnt_id, &name.path, name.crossing, meanwhile_ns, &file)?;
+        let of_other_ns = if name.is_extended { directory_changed_ns(proc, *root, name)? } else { i64::MIN };
+        Some(changed_ns.max(of_other_ns))
+    })
+}
+
+/// Where a name was extended, there may have been a file without the extension until the directory changed last.
+fn directory_changed_ns(proc: &Proc, root: u32, FoundName { path, crossing, .. }: &FoundName) -> Option<i64> {
     let directory = path.get(..=path.iter().rposition(|byte| *byte == b'/')?)?;
-    let directory = facts(look_up(proc, root, directory, *crossing).ok()?)?;
-    Some(changed_ns.max(nanoseconds(directory.stx_ctime)))
+    let facts = facts(look_up(proc, root, directory, *crossing).ok()?)?;
+    Some(nanoseconds(facts.stx_ctime))
 }
 
 /// The mount of a file on an overlay, if that shows it elsewhere: by the table of the process in whose root it was looked up.
@@ -294,7 +301,7 @@ fn why(error: Errno) -> Digest {
 /// Without another call to the file system, which on FUSE could hang.
 pub(crate) fn facts(handle: impl AsFd) -> Option<Statx> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    statx(handle, c"", flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID).ok()
+    statx(handle, c"", flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID).ok()
 }
 
 /// Whether this is the file that was executed, unchanged. It lies on the same superblock or mount, which the kernel's

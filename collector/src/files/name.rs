@@ -4,6 +4,11 @@
 //! An entry of a directory can lead to another file only by an operation that sets the change times of both the directory and
 //! what the entry leads to from then on. So an entry is as old as the older of the two: neither a busy directory nor a file
 //! whose mode changes makes it young. Mounts have no times, and are not seen.
+//!
+//! The first write below a directory of the image makes that directory, and those above it, anew in the container's own layer, with
+//! what the image has in them. So a directory makes no name young, if what is looked up in it is older than the directory itself:
+//! everything else was put into it since, and has got a change time then. (An overlay that can rename directories of the image,
+//! `redirect_dir`, could put such a directory in the place of another.)
 
 use driftline_collector_core::Crossing;
 use rustix::fs::{
@@ -19,28 +24,31 @@ use super::{dev_of, facts, mount_of, nanoseconds};
 /// Entries that are looked up, symbolic links included: the kernel follows 40 links of a path.
 const STEPS: usize = 256;
 
-/// A directory on the way, and its facts after what was looked up in it last.
 struct Walk {
     /// From the root down to where the walk is.
-    way: Vec<OwnedFd>,
+    way: Vec<Directory>,
     crossing: Crossing,
+    /// What changed then or later may not have been so at the exec.
+    meanwhile_ns: i64,
     /// When the youngest entry changed.
     changed_ns: i64,
 }
 
 /// When the name last changed, on the file system's clock: `path` in the directory `root`, which has to be the root of the mount
-/// with this number, as it was at the exec. `None` when that is not known, or when it leads to another file than `file`.
+/// with this number, as it was at the exec. What changed at `meanwhile_ns` or later changed too late. `None` when that is not known, or when it leads to another file than `file`.
 pub(super) fn changed_ns(
     root: OwnedFd,
     root_mnt_id: u32,
     path: &[u8],
     crossing: Crossing,
+    meanwhile_ns: i64,
     file: &Statx,
 ) -> Option<i64> {
     if !is_root_of(&root, root_mnt_id) {
         return None;
     }
-    let mut walk = Walk { way: vec![root], crossing, changed_ns: i64::MIN };
+    let mut walk =
+        Walk { way: vec![Directory { handle: root, born_ns: None }], crossing, meanwhile_ns, changed_ns: i64::MIN };
     let mut rest = parts(path);
     let mut last = None;
     for _ in 0..STEPS {
@@ -66,13 +74,21 @@ fn is_root_of(directory: &OwnedFd, mnt_id: u32) -> bool {
     mount_of(&facts) == Some(mnt_id) && facts.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
 }
 
+/// A directory on the way.
+struct Directory {
+    handle: OwnedFd,
+    /// When it was born, where its name is young: what is looked up in it has to be older.
+    born_ns: Option<i64>,
+}
+
 impl Walk {
     /// Looks up one name; of a link, what it contains comes next.
     fn step(&mut self, name: &[u8], rest: &mut Vec<Vec<u8>>) -> Option<Statx> {
         if name == b".." {
             return self.up();
         }
-        let directory = self.way.last()?;
+        let Directory { handle: directory, born_ns } = self.way.last()?;
+        let born_ns = *born_ns;
         let mut resolve = ResolveFlags::NO_MAGICLINKS | ResolveFlags::BENEATH;
         if self.crossing == Crossing::Stay {
             resolve |= ResolveFlags::NO_XDEV;
@@ -81,7 +97,7 @@ impl Walk {
         let handle = openat2(directory, Path::new(OsStr::from_bytes(name)), flags, Mode::empty(), resolve).ok()?;
         // Both after the lookup: what changed the entry before it has left its time there.
         let (found, above) = (facts(&handle)?, facts(directory)?);
-        self.note(&above, &found);
+        let found_born_ns = self.note(born_ns, &above, &found);
         if FileType::from_raw_mode(u32::from(found.stx_mode)) == FileType::Symlink {
             let target = readlinkat(&handle, c"", Vec::new()).ok()?.into_bytes();
             if target.starts_with(b"/") {
@@ -89,25 +105,38 @@ impl Walk {
             }
             rest.extend(parts(&target));
         } else {
-            self.way.push(handle);
+            self.way.push(Directory { handle, born_ns: found_born_ns });
         }
         Some(found)
     }
 
     /// The directory above, which for the root is the root.
     fn up(&mut self) -> Option<Statx> {
-        let below = facts(self.way.last()?)?;
+        let below = facts(&self.way.last()?.handle)?;
         if self.way.len() > 1 {
             self.way.pop();
         }
-        let above = facts(self.way.last()?)?;
-        self.note(&above, &below);
+        let above = facts(&self.way.last()?.handle)?;
+        self.note(None, &above, &below);
         Some(above)
     }
 
-    fn note(&mut self, above: &Statx, found: &Statx) {
-        let entry_ns = nanoseconds(above.stx_ctime).min(nanoseconds(found.stx_ctime));
-        self.changed_ns = self.changed_ns.max(entry_ns);
+    /// Notes the entry that leads from a directory, born at `born_ns` if its own name is young, to what was found. Returns when
+    /// that was born, if it is a directory whose name is young.
+    fn note(&mut self, born_ns: Option<i64>, above: &Statx, found: &Statx) -> Option<i64> {
+        let found_ns = nanoseconds(found.stx_ctime);
+        let (since_ns, limit_ns) = match born_ns {
+            Some(born_ns) => (found_ns, born_ns.min(self.meanwhile_ns)),
+            None => (found_ns.min(nanoseconds(above.stx_ctime)), self.meanwhile_ns),
+        };
+        let is_young = since_ns >= limit_ns;
+        let is_directory = FileType::from_raw_mode(u32::from(found.stx_mode)) == FileType::Directory;
+        let has_birth = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::BTIME);
+        if is_young && is_directory && has_birth {
+            return Some(nanoseconds(found.stx_btime));
+        }
+        self.changed_ns = self.changed_ns.max(if is_young { i64::MAX } else { since_ns });
+        None
     }
 }
 
@@ -127,13 +156,17 @@ mod tests {
         statx(CWD, path, AtFlags::empty(), StatxFlags::BASIC_STATS).unwrap()
     }
 
-    fn changed_in(root: OwnedFd, path: &Path) -> Option<i64> {
-        let mnt_id = mount_of(&facts(super::tests::root()).unwrap()).unwrap();
-        changed_ns(root, mnt_id, path.as_os_str().as_bytes(), Crossing::Cross, &facts_of(path))
+    /// Nothing was born after the exec.
+    const NEVER: i64 = i64::MAX;
+
+    fn changed_since(meanwhile_ns: i64, path: &Path) -> i64 {
+        let mnt_id = mount_of(&facts(root()).unwrap()).unwrap();
+        let name = path.as_os_str().as_bytes();
+        changed_ns(root(), mnt_id, name, Crossing::Cross, meanwhile_ns, &facts_of(path)).unwrap()
     }
 
     fn changed(path: &Path) -> i64 {
-        changed_in(root(), path).unwrap()
+        changed_since(NEVER, path)
     }
 
     /// A script in a directory in another, all of them older than what a test does to them; and the time of this.
@@ -180,13 +213,35 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_that_was_born_meanwhile_makes_no_name_young_and_what_was_put_into_it_does() {
+        let (directory, before_ns) = old_script();
+        let new = directory.path().join("new");
+        fs::create_dir(&new).unwrap();
+        assert!(changed(&new) > before_ns);
+        assert!(changed_since(before_ns, &new) < before_ns);
+        fs::create_dir(new.join("in")).unwrap();
+        assert!(changed_since(before_ns, &new.join("in")) < before_ns);
+        fs::rename(directory.path().join("app/x.sh"), new.join("x.sh")).unwrap();
+        assert!(changed_since(before_ns, &new.join("x.sh")) > before_ns);
+        symlink("x.sh", new.join("link")).unwrap();
+        assert!(changed_since(before_ns, &new.join("link")) > before_ns);
+    }
+
+    #[test]
+    fn a_directory_that_was_prepared_and_takes_the_place_of_another_makes_names_young() {
+        let (directory, before_ns) = old_script();
+        fs::rename(directory.path().join("app"), directory.path().join("new")).unwrap();
+        assert!(changed_since(before_ns, &directory.path().join("new/x.sh")) > before_ns);
+    }
+
+    #[test]
     fn a_name_is_of_no_use_in_another_root_or_for_another_file() {
         let (directory, _) = old_script();
         let path = directory.path().join("app/x.sh");
         let app = open(directory.path().join("app"), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
         let mnt_id = mount_of(&facts(root()).unwrap()).unwrap();
         let check = |root, mnt_id, path: &Path, file: &Path| {
-            changed_ns(root, mnt_id, path.as_os_str().as_bytes(), Crossing::Cross, &facts_of(file)).is_some()
+            changed_ns(root, mnt_id, path.as_os_str().as_bytes(), Crossing::Cross, NEVER, &facts_of(file)).is_some()
         };
         assert!(check(root(), mnt_id, &path, &path));
         assert!(!check(root(), mnt_id.wrapping_add(1), &path, &path));

@@ -294,6 +294,14 @@ pub(crate) const CASES: &[Case] = &[
         Script,
         Origin::Image,
     ),
+    case(
+        "image script, its directory written to",
+        "echo >/opt/data/app/log; /opt/data/app/start.sh",
+        "/opt/data/app/start.sh",
+        RootfsPlain,
+        Script,
+        Origin::Image,
+    ),
     given("image script given to sh", "sh /opt/given.sh", "/opt/given.sh", RootfsPlain, Script, Origin::Image),
     given(
         "changed image script given to sh",

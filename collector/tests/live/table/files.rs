@@ -189,6 +189,7 @@ pub(crate) fn image(files: &Files) -> TestImage {
     for script in ["script.sh", "chmod.sh", "changed.sh", "linked.sh", "given.sh", "given-changed.sh"] {
         lower = lower.program(&format!("opt/{script}"), SCRIPT);
     }
+    lower = lower.program("opt/data/app/start.sh", SCRIPT);
     lower = lower.program("opt/interpreter/sh", &files.busybox);
     for (script, content) in [
         ("interpreted.sh", OWN_SCRIPT),
