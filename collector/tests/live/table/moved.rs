@@ -106,9 +106,28 @@ fn moved(
     container: &Contained,
     what: &Move,
 ) {
+    let case = what.case;
+    let mut exec = attempt(ground, harness, running, at, container, what, "first");
+    if exec.is_none() {
+        // Seen once in ten runs, of one row under podman, on a machine that built beside it: not understood.
+        harness::report(&format!("{case} under {}: not reported in the first of two attempts\n", at.engine.name()));
+        exec = attempt(ground, harness, running, at, container, what, "second");
+    }
+    check(ground, table, case, at, exec, &ADDED);
+}
+
+fn attempt(
+    ground: &Ground,
+    harness: &Harness,
+    running: &Running,
+    at: &At<'_>,
+    container: &Contained,
+    what: &Move,
+    number: &str,
+) -> Option<Exec> {
     let Move { case, name, target, run } = what;
-    let go = format!("{}-{name}-go", at.engine.name());
-    let path = format!("/tmp/busybox-{name}");
+    let go = format!("{}-{name}-{number}-go", at.engine.name());
+    let path = format!("/tmp/busybox-{name}-{number}");
     let inside = format!(
         "while [ ! -e /data/{go} ]; do usleep 20000; done; cp /data/busybox-added {path}; {run} {path} sleep 0.2; true"
     );
@@ -121,9 +140,9 @@ fn moved(
         (made, shell.join().unwrap().err())
     });
     let exec = harness.find(&container.id, path.as_bytes());
-    check(ground, table, case, at, exec, &ADDED);
     made.iter().for_each(|path| drop(fs::remove_dir(path)));
     assert_eq!(complaint, None, "{case}");
+    exec
 }
 
 /// `nsenter` from the node, which stays in the node's cgroup.
