@@ -140,10 +140,11 @@ pub struct CollectorLoss {
     /// How many execs; null when it cannot be known.
     #[serde(default)]
     pub lost: Option<i64>,
-    /// Why: ring_full (the kernel program had no room), undecodable (its record could not be read), spool_full or
-    /// disk_full (the oldest records were given up), disk_failed, spool_damaged (not read back as written), refused
-    /// (Kafka never takes the record), collector_restart (nobody watched, or what was in memory died with the process),
-    /// or unseen container … run by … (its runtime class has a kernel of its own).
+    /// Why: ring_full (the kernel program had no room), undecodable (its record could not be read), cgroups_truncated
+    /// (of no known container, and too deep in cgroups to look for one), spool_full or disk_full (the oldest records
+    /// were given up), disk_failed, spool_damaged (not read back as written), refused (Kafka never takes the record),
+    /// collector_restart (nobody watched, or what was in memory died with the process), or unseen container … run by …
+    /// (its runtime class has a kernel of its own).
     pub reason: String,
 }
 

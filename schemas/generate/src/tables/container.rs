@@ -115,7 +115,7 @@ pub(crate) const COLLECTOR_LOSS: Record = Record {
         field("from_ns").avro(Long).doc("begin of the interval, nanoseconds since 1970"),
         field("to_ns").avro(Long).doc("end of the interval, nanoseconds since 1970"),
         field("lost").avro(Optional(&Long)).default("null").doc("how many execs; null when it cannot be known"),
-        field("reason").avro(String).limits(ID).doc("why: ring_full (the kernel program had no room), undecodable (its record could not be read), spool_full or disk_full (the oldest records were given up), disk_failed, spool_damaged (not read back as written), refused (Kafka never takes the record), collector_restart (nobody watched, or what was in memory died with the process), or unseen container … run by … (its runtime class has a kernel of its own)"),
+        field("reason").avro(String).limits(ID).doc("why: ring_full (the kernel program had no room), undecodable (its record could not be read), cgroups_truncated (of no known container, and too deep in cgroups to look for one), spool_full or disk_full (the oldest records were given up), disk_failed, spool_damaged (not read back as written), refused (Kafka never takes the record), collector_restart (nobody watched, or what was in memory died with the process), or unseen container … run by … (its runtime class has a kernel of its own)"),
     ],
 };
 
